@@ -1,0 +1,1 @@
+"""vidembed: content-aware video embeddings learned from what people watch together."""

@@ -1,0 +1,1 @@
+"""Losses: arrays in, one unreduced f32[B] out."""

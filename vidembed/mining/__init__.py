@@ -1,0 +1,21 @@
+"""Miners: which negative each anchor learns from, out of a pool. One a file.
+
+Every miner is called as `miner(anchor, positive, pool, forbidden, key=, anchor_offset=)` and
+returns `(index: i32[b], found: bool[b])`: the pool row chosen, and whether there was any to choose
+(if not, the index is 0 and means nothing). Embeddings are unit vectors, so that d² = 2 − 2 s.
+Static shapes, no gradient through the choice, memory of one block of anchors against the pool. An
+anchor's answer depends on its number in the batch, its positive, the pool and the key: not on how
+anchors are spread over devices, as `anchor_offset` says how many of the batch come before these.
+
+NaN is never chosen: a similarity that is NaN counts as none, so an anchor of NaN finds nothing.
+"""
+
+from vidembed.mining.forbidden import Forbidden
+from vidembed.mining.hardest import Hardest
+from vidembed.mining.none import NoMining
+from vidembed.mining.semi_hard import SemiHard
+from vidembed.mining.semi_hard_random import SemiHardRandom
+
+Miner = SemiHard | Hardest | SemiHardRandom | NoMining
+
+__all__ = ["Forbidden", "Hardest", "Miner", "NoMining", "SemiHard", "SemiHardRandom"]

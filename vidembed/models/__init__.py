@@ -1,0 +1,1 @@
+"""Embedding networks: the only importer of Flax."""

@@ -1,0 +1,1 @@
+"""Bytes on disk become arrays: TFRecord framing, YouTube-8M messages, the feature table."""

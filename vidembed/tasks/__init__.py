@@ -1,0 +1,1 @@
+"""Tasks: ways of learning; a task turns a batch into a number."""
