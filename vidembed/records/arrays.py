@@ -1,0 +1,187 @@
+"""Arrays on disk that notice damage: Zarr v3 through TensorStore, on local disks and buckets.
+
+TensorStore checks each chunk (crc32c). What it cannot see (a chunk put in another's place, an
+edited shape) is seen by the digest of the whole array, which the owner keeps beside the array.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+import xxhash
+
+CHUNK_BYTES = 8 << 20
+
+
+class TableError(ValueError):
+    """Stored arrays that are damaged, unfinished or absent, or rows that do not fit together."""
+
+
+@contextlib.contextmanager
+def explained(what: str, remedy: str) -> Iterator[None]:
+    """Say which file a failure of the storage library is about, and what to do."""
+    try:
+        yield
+    except TableError:
+        raise
+    except (ValueError, OSError, RuntimeError, NotImplementedError) as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        reason = lines[0] if len(lines[0]) < 600 else lines[0][:600] + " ..."
+        raise TableError(f"{what}: {reason}. {remedy}") from error
+
+
+def location(path: str | os.PathLike) -> dict[str, Any]:
+    """The storage (TensorStore's key-value store) of a folder: a local path, gs:// or s3://."""
+    text = os.fspath(path)
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return {"driver": "file", "path": os.path.abspath(text) + "/"}
+    if scheme == "file":
+        return {"driver": "file", "path": os.path.abspath(rest) + "/"}
+    drivers = {"gs": "gcs", "s3": "s3"}
+    if scheme not in drivers:
+        raise TableError(f"{text}: {scheme}:// is not supported; use a local path, gs:// or s3://")
+    bucket, _, key = rest.partition("/")
+    key = key.rstrip("/") + "/" if key.strip("/") else ""
+    return {"driver": drivers[scheme], "bucket": bucket, "path": key}
+
+
+def folder(path: str | os.PathLike) -> ts.KvStore:
+    """The small files of a folder; a write is durable and all or nothing."""
+    with explained(os.fspath(path), "Check the path and the rights on it."):
+        return ts.KvStore.open(location(path)).result()
+
+
+def _spec(path: str | os.PathLike, name: str) -> dict[str, Any]:
+    store = location(path)
+    return {"driver": "zarr3", "kvstore": {**store, "path": f"{store['path']}{name}/"}}
+
+
+class ArrayWriter:
+    """Appends rows [n, ...] to a new array; holds one chunk in memory, however many rows come."""
+
+    def __init__(self, path: str | os.PathLike, name: str, dtype: np.dtype, width: tuple[int, ...]):
+        row_bytes = max(1, int(np.prod(width, dtype=np.int64)) * dtype.itemsize)
+        self.chunk_rows = max(1, CHUNK_BYTES // row_bytes)
+        self._what, self._dtype, self._width = f"{os.fspath(path)}/{name}", dtype, width
+        self._digest = xxhash.xxh3_128()
+        self._written = self._filled = 0
+        self._chunk = np.empty((self.chunk_rows, *width), dtype)
+        self._pending: Any = None
+        codecs = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
+        metadata = {
+            # The number of rows is known at the end; finish() sets it.
+            "shape": [1 << 48, *width],
+            "chunk_grid": {
+                "name": "regular",
+                "configuration": {"chunk_shape": [self.chunk_rows, *width]},
+            },
+            "data_type": dtype.name,
+            "fill_value": False if dtype == np.bool_ else 0,
+            "codecs": codecs,
+        }
+        spec = {
+            **_spec(path, name),
+            "metadata": metadata,
+            # Else a chunk of real zeros is not written, and reading takes it for a lost one.
+            "store_data_equal_to_fill_value": True,
+        }
+        with self._explained():
+            self._store = ts.open(spec, create=True).result()
+
+    def _explained(self) -> contextlib.AbstractContextManager[None]:
+        return explained(
+            f"cannot write {self._what}", "Check the rights and the free space, then run it again."
+        )
+
+    def append(self, rows: np.ndarray) -> None:
+        """Rows [n, *width] of the array's own dtype."""
+        if rows.dtype != self._dtype or rows.shape[1:] != self._width:
+            raise TableError(
+                f"{self._what}: rows are {rows.dtype}{list(rows.shape[1:])}, "
+                f"the array is {self._dtype}{list(self._width)}"
+            )
+        taken = 0
+        while taken < len(rows):
+            step = min(len(rows) - taken, self.chunk_rows - self._filled)
+            self._chunk[self._filled : self._filled + step] = rows[taken : taken + step]
+            self._filled += step
+            taken += step
+            if self._filled == self.chunk_rows:
+                self._flush()
+
+    def _flush(self) -> None:
+        rows = self._chunk[: self._filled]
+        self._digest.update(_bytes(rows))
+        with self._explained():
+            if self._pending is not None:
+                self._pending.result()
+            end = self._written + len(rows)
+            self._pending = self._store[self._written : end].write(rows)
+            # TensorStore reads the rows while it writes: the next ones need memory of their own.
+            self._chunk = np.empty_like(self._chunk)
+        self._written, self._filled = end, 0
+
+    def finish(self) -> dict[str, Any]:
+        """Write what is left, set the shape; returns {dtype, shape, xxh3}."""
+        if self._filled:
+            self._flush()
+        with self._explained():
+            if self._pending is not None:
+                self._pending.result()
+            self._store.resize(
+                exclusive_max=[self._written, *self._width], resize_metadata_only=True
+            ).result()
+        return {
+            "dtype": self._dtype.name,
+            "shape": [self._written, *self._width],
+            "xxh3": self._digest.hexdigest(),
+        }
+
+
+def describe(array: np.ndarray) -> dict[str, Any]:
+    """{dtype, shape, xxh3} of an array: what says that two are the same."""
+    return {
+        "dtype": array.dtype.name,
+        "shape": list(array.shape),
+        "xxh3": xxhash.xxh3_128_hexdigest(_bytes(array)),
+    }
+
+
+def read_array(
+    path: str | os.PathLike, name: str, expected: dict[str, Any], *, verify: bool
+) -> np.ndarray:
+    """The whole array, in memory of its own. `expected` is what `finish` returned.
+
+    Raises TableError for a missing or damaged chunk, a changed shape or dtype, and, when
+    `verify`, for any content other than what was written.
+    """
+    what = f"{os.fspath(path)}/{name}"
+    remedy = "The table is damaged: import it again, or restore it from a copy."
+    # Else a lost chunk reads as zeros.
+    spec = {**_spec(path, name), "fill_missing_data_reads": False}
+    with explained(what, remedy):
+        store = ts.open(spec, open=True, read=True).result()
+        found = {"dtype": store.dtype.name, "shape": list(store.shape)}
+        wanted = {"dtype": expected["dtype"], "shape": list(expected["shape"])}
+        if found != wanted:
+            raise TableError(
+                f"{what} is {found['dtype']}{found['shape']}, "
+                f"the manifest says {wanted['dtype']}{wanted['shape']}. {remedy}"
+            )
+        array = np.empty(store.shape, store.dtype.numpy_dtype)
+        # Into memory allocated here: twice as fast as letting TensorStore allocate.
+        ts.array(array).write(store).result()
+    if verify and (digest := describe(array)["xxh3"]) != expected["xxh3"]:
+        raise TableError(
+            f"{what}: the content has digest {digest}, written was {expected['xxh3']}: chunks were "
+            f"exchanged or replaced. {remedy}"
+        )
+    return array
+
+
+def _bytes(array: np.ndarray) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

@@ -1,0 +1,59 @@
+"""How many records each shard should hold: what notices a shard cut at a record's end, or lost."""
+
+import fnmatch
+import json
+from collections.abc import Mapping, Sequence
+from os import PathLike
+
+from etils import epath
+
+FILE = "counts.json"
+
+
+def read_counts(shards: Sequence[epath.Path], path: str | PathLike | None) -> dict[str, int]:
+    """Expected records a shard, by file name: from `path`, or counts.json beside the shards.
+
+    Empty where `path` is None and there is no such file. Raises ValueError for any other content
+    than {"name": records}.
+    """
+    source = epath.Path(path) if path is not None else shards[0].parent / FILE
+    if path is None and not source.exists():
+        return {}
+    try:
+        counts = json.loads(source.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{source}: cannot read the expected record counts: {error}") from error
+    if not isinstance(counts, dict) or not all(type(n) is int for n in counts.values()):
+        raise ValueError(f'{source}: expected {{"shard name": records, ...}}')
+    return counts
+
+
+def check_counts(
+    found: Mapping[str, int], expected: Mapping[str, int], pattern: str | PathLike
+) -> list[str]:
+    """One sentence for each shard that holds another number of records, or that is not there.
+
+    `found` and `expected`: file name -> records. Lost is a shard that `pattern` asks for.
+    """
+    if not expected:
+        return []
+    faults = [
+        f"{name} holds {count} records, {expected[name]} were expected: it was cut or changed"
+        for name, count in found.items()
+        if expected.get(name, count) != count
+    ]
+    faults += [f"{name} is not among the expected shards" for name in found.keys() - expected]
+    asked = str(pattern).rstrip("/").rpartition("/")[2]
+    whole_folder = asked not in expected and not any(c in asked for c in "*?[")
+    faults += [
+        f"{name} is missing, {count} records were expected"
+        for name, count in expected.items()
+        if name not in found and (whole_folder or fnmatch.fnmatch(name, asked))
+    ]
+    return sorted(faults)
+
+
+def shard_names(files: Sequence[epath.Path]) -> list[str]:
+    """File names of the shards; whole paths where a name occurs in several folders."""
+    names = [file.name for file in files]
+    return names if len(set(names)) == len(names) else [str(file) for file in files]

@@ -1,0 +1,155 @@
+"""What a data set calls its features and how wide they are; the checks every level shares."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from vidembed.records.example import NOTHING, Feature
+from vidembed.records.wire import MessageError
+
+Missing = Literal["refuse", "mask"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Modality:
+    """A kind of content feature: our name, the key in the records, and the width F."""
+
+    name: str
+    key: str
+    width: int
+
+    def __post_init__(self) -> None:
+        if not self.name or not self.key or self.width < 1:
+            raise ValueError(f"{self}: name and key must not be empty, and width at least 1")
+
+
+def check_format(
+    modalities: tuple[Modality, ...],
+    id_keys: tuple[str, ...],
+    labels_key: str | None,
+    missing: str,
+) -> None:
+    """Raise ValueError for a format that no record could be read by, or in two ways."""
+    names = [modality.name for modality in modalities]
+    keys = [*id_keys, *([labels_key] if labels_key is not None else [])]
+    keys += [modality.key for modality in modalities]
+    if not names or not id_keys:
+        raise ValueError("a format needs at least one modality and one id key")
+    if len({*names}) < len(names) or len({*keys}) < len(keys):
+        raise ValueError(f"no name and no key may occur twice: names {names}, keys {keys}")
+    if missing not in ("refuse", "mask"):
+        raise ValueError(f"missing is {missing!r}; it must be 'refuse' or 'mask'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoLevel:
+    """Records with one vector of floats a modality and video; the defaults are YouTube-8M's.
+
+    id_keys: the first that a record has holds its id (the 2017 release says video_id).
+    labels_key: None where the records bear no labels.
+    missing: whether a video without one of the modalities is refused, or zero and not `present`.
+    """
+
+    modalities: tuple[Modality, ...] = (
+        Modality(name="visual", key="mean_rgb", width=1024),
+        Modality(name="audio", key="mean_audio", width=128),
+    )
+    id_keys: tuple[str, ...] = ("id", "video_id")
+    labels_key: str | None = "labels"
+    missing: Missing = "refuse"
+
+    def __post_init__(self) -> None:
+        check_format(self.modalities, self.id_keys, self.labels_key, self.missing)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameLevel:
+    """Records with one vector of bytes a modality and frame; the defaults are YouTube-8M's.
+
+    max_frames: later ones are left out (one a second, so 300 are five minutes).
+    The other fields are as in VideoLevel; a missing modality is zero after dequantising.
+    """
+
+    modalities: tuple[Modality, ...] = (
+        Modality(name="visual", key="rgb", width=1024),
+        Modality(name="audio", key="audio", width=128),
+    )
+    id_keys: tuple[str, ...] = ("id", "video_id")
+    labels_key: str | None = "labels"
+    max_frames: int = 300
+    missing: Missing = "refuse"
+
+    def __post_init__(self) -> None:
+        check_format(self.modalities, self.id_keys, self.labels_key, self.missing)
+        if self.max_frames < 1:
+            raise ValueError(f"max_frames is {self.max_frames}; it must be at least 1")
+
+
+YOUTUBE_8M = VideoLevel()
+YOUTUBE_8M_FRAMES = FrameLevel()
+
+
+def read_id(features: Mapping[str, Feature], id_keys: tuple[str, ...]) -> bytes:
+    """The video's id, whichever key holds it. Raises MessageError."""
+    for key in id_keys:
+        if key in features:
+            break
+    else:
+        raise MessageError(f"no id: expected the key {' or '.join(id_keys)}, {found(features)}")
+    kind, values = features[key]
+    if kind != "bytes_list" or len(values) != 1:
+        raise MessageError(f"id {key!r}: expected bytes_list of 1, found {features[key]}")
+    check_id(values[0])
+    return bytes(values[0])
+
+
+def check_id(video_id: bytes) -> None:
+    """Raise MessageError for an id that a fixed-width array of ids would not give back."""
+    if not video_id or b"\0" in video_id:
+        raise MessageError(f"id {video_id!r}: expected at least one byte, and none of them zero")
+
+
+def read_labels(features: Mapping[str, Feature], key: str | None) -> np.ndarray:
+    """The video's labels i32[L]; none for an empty feature. Raises MessageError."""
+    if key is None:
+        return np.empty(0, np.int32)
+    if key not in features:
+        raise MessageError(
+            f"no labels: expected the key {key}, {found(features)}; where records bear no labels,"
+            " set labels_key to None"
+        )
+    kind, values = features[key]
+    if kind not in ("int64_list", ""):
+        raise MessageError(f"labels {key!r}: expected int64_list, found {features[key]}")
+    labels = np.asarray(values, np.int64)
+    if labels.size and (labels.min() < 0 or labels.max() > np.iinfo(np.int32).max):
+        raise MessageError(f"labels {key!r}: expected classes from 0 to 2^31-1, found {labels}")
+    return labels.astype(np.int32)
+
+
+def read_vector(features: Mapping[str, Feature], modality: Modality) -> np.ndarray | None:
+    """The modality's f32[F], None where the record has none. Raises MessageError."""
+    feature = features.get(modality.key, NOTHING)
+    if feature == NOTHING or not len(feature.values):
+        return None
+    if feature.kind != "float_list" or len(feature.values) != modality.width:
+        raise MessageError(
+            f"modality {modality.name!r} ({modality.key}): expected float_list of"
+            f" {modality.width}, found {feature}"
+        )
+    return np.asarray(feature.values)
+
+
+def refuse_missing(modality: Modality, features: Mapping[str, Feature]) -> MessageError:
+    """The error for a record without a modality."""
+    return MessageError(
+        f"modality {modality.name!r} is missing: expected the key {modality.key},"
+        f" {found(features)}; missing='mask' accepts such videos"
+    )
+
+
+def found(features: Mapping[str, Feature]) -> str:
+    """The keys that a record does have, for an error."""
+    return "found " + (", ".join(sorted(features)) or "no key at all")

@@ -1,0 +1,192 @@
+"""Frame-level records: a byte vector a modality for each second of a video, and its segments.
+
+YouTube-8M's layout (`tf.train.SequenceExample`; https://research.google.com/youtube8m/download.html)
+is the default, with the segment labels of its 2019 release where a record has them.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
+from typing import Any, NamedTuple
+
+import numpy as np
+from etils import epath
+
+from vidembed.quantisation import dequantise
+from vidembed.records.example import (
+    Feature,
+    Spans,
+    encode_sequence_example,
+    parse_sequence_example,
+    parse_steps,
+)
+from vidembed.records.faults import Faults, OnError, Skips
+from vidembed.records.formats import (
+    YOUTUBE_8M_FRAMES,
+    FrameLevel,
+    Modality,
+    check_id,
+    found,
+    read_id,
+    read_labels,
+    refuse_missing,
+)
+from vidembed.records.framing import read_blocks
+from vidembed.records.wire import MessageError, encode_bytes
+
+__all__ = ["FrameLevel", "Frames", "Segments", "encode_frames", "parse_frames", "read_frames"]
+
+
+class Segments(NamedTuple):
+    """n labelled stretches of a video: start and end in seconds i64[n], labels i32[n], and
+    scores f32[n], the share of the raters who saw the label there (0: a verified negative)."""
+
+    start_times: np.ndarray
+    end_times: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+
+
+class Frames(NamedTuple):
+    """One video: labels i32[L], frames u8[T, F] by modality (T the same for all, at most
+    max_frames), whether each modality is present, and segments where the record has them."""
+
+    id: bytes
+    labels: np.ndarray
+    frames: dict[str, np.ndarray]
+    present: dict[str, bool]
+    segments: Segments | None = None
+
+    def features(self) -> dict[str, np.ndarray]:
+        """The frames dequantised, f32[T, F] by modality; zero where it is not present."""
+        return {
+            name: dequantise(frames) if self.present[name] else frames.astype(np.float32)
+            for name, frames in self.frames.items()
+        }
+
+
+def read_frames(
+    path: str | PathLike[str],
+    format: FrameLevel = YOUTUBE_8M_FRAMES,
+    *,
+    on_error: OnError = "error",
+    skips: Skips | None = None,
+) -> Iterator[Frames]:
+    """The videos of one TFRecord file, in the file's order.
+
+    Raises RecordError for what `read_records` refuses, and for a message without what `format`
+    asks of it. Under on_error="skip" such records are left out, and counted in `skips`.
+    """
+    path = epath.Path(path)
+    faults = Faults(path, on_error, skips)
+    for data, starts, stops, numbers, offsets in read_blocks(path, faults):
+        for row, (start, stop) in enumerate(zip(starts.tolist(), stops.tolist())):
+            try:
+                frames = parse_frames(data.data[start:stop].tobytes(), format)
+            except MessageError as error:
+                faults.add(int(numbers[row]), int(offsets[row]), str(error))
+            else:
+                yield frames
+
+
+def parse_frames(payload: bytes, format: FrameLevel = YOUTUBE_8M_FRAMES) -> Frames:
+    """One record. Raises MessageError."""
+    context, lists = parse_sequence_example(payload)
+    there = {
+        modality.name: _read_frames(payload, lists[modality.key], modality, format.max_frames)
+        for modality in format.modalities
+        if modality.key in lists
+    }
+    there = {name: frames for name, frames in there.items() if len(frames)}
+    counts = {name: len(frames) for name, frames in there.items()}
+    if len({*counts.values()}) > 1:
+        raise MessageError(f"the modalities differ in their number of frames: {counts}")
+    steps = max(counts.values(), default=0)
+    frames = {}
+    for modality in format.modalities:
+        if modality.name not in there and format.missing == "refuse":
+            raise refuse_missing(modality, lists)
+        absent = np.zeros((steps, modality.width), np.uint8)
+        frames[modality.name] = there.get(modality.name, absent)
+    return Frames(
+        read_id(context, format.id_keys),
+        read_labels(context, format.labels_key),
+        frames,
+        {name: name in there for name in frames},
+        _read_segments(context),
+    )
+
+
+def encode_frames(
+    id: str | bytes,
+    labels: Sequence[int] | np.ndarray,
+    frames: Mapping[str, np.ndarray],
+    *,
+    segments: Segments | None = None,
+    format: FrameLevel = YOUTUBE_8M_FRAMES,
+) -> bytes:
+    """The record of a video; frames u8[T, F] by modality name, a missing one left out.
+
+    Raises MessageError for what `read_frames` would refuse.
+    """
+    encoded_id = id.encode() if isinstance(id, str) else id
+    check_id(encoded_id)
+    context: dict[str, Any] = {format.id_keys[0]: encoded_id}
+    if format.labels_key is not None:
+        context[format.labels_key] = np.asarray(labels, np.int64)
+    if segments is not None:
+        context |= zip(_SEGMENT_KEYS, segments)
+    lists = {
+        modality.key: [frame.tobytes() for frame in np.asarray(frames[modality.name], np.uint8)]
+        for modality in format.modalities
+        if modality.name in frames
+    }
+    payload = encode_sequence_example(context, lists)
+    parse_frames(payload, format)
+    return payload
+
+
+def _read_frames(data: bytes, spans: Spans, modality: Modality, max_frames: int) -> np.ndarray:
+    """The modality's frames u8[T, F], T at most max_frames."""
+    width = modality.width
+    step = encode_bytes(1, encode_bytes(1, encode_bytes(1, bytes(width))))
+    head = np.frombuffer(step[:-width], np.uint8)
+    start, stop = spans[0] if len(spans) == 1 else (0, 1)
+    count, odd = divmod(stop - start, len(step))
+    if not odd:
+        # As every writer lays it out: each frame behind the same few bytes.
+        steps = np.frombuffer(data, np.uint8, stop - start, start).reshape(count, len(step))
+        if (steps[:, : len(head)] == head).all():
+            return np.ascontiguousarray(steps[:max_frames, len(head) :])
+    frames = parse_steps(data, spans)
+    for number, (kind, values) in enumerate(frames):
+        if kind != "bytes_list" or len(values) != 1 or len(values[0]) != width:
+            sizes = [len(value) for value in values] if kind == "bytes_list" else ""
+            raise MessageError(
+                f"modality {modality.name!r} ({modality.key}): frame {number}: expected bytes_list"
+                f" of 1 with {width} bytes, found {frames[number]} {sizes}"
+            )
+    joined = b"".join(values[0] for _, values in frames[:max_frames])
+    return np.frombuffer(joined, np.uint8).reshape(-1, width)
+
+
+_SEGMENT_KEYS = ("segment_start_times", "segment_end_times", "segment_labels", "segment_scores")
+_SEGMENT_KINDS = ("int64_list", "int64_list", "int64_list", "float_list")
+
+
+def _read_segments(context: Mapping[str, Feature]) -> Segments | None:
+    if not any(key in context for key in _SEGMENT_KEYS):
+        return None
+    for key, kind in zip(_SEGMENT_KEYS, _SEGMENT_KINDS):
+        if key not in context or context[key].kind not in (kind, ""):
+            there = context.get(key, "nothing")
+            raise MessageError(f"segments: expected {key} as {kind}, {found(context)} ({there})")
+    lengths = {key: len(context[key].values) for key in _SEGMENT_KEYS}
+    if len({*lengths.values()}) > 1:
+        raise MessageError(f"segments: expected as many of each, found {lengths}")
+    starts, ends, _, scores = (context[key].values for key in _SEGMENT_KEYS)
+    return Segments(
+        np.asarray(starts, np.int64),
+        np.asarray(ends, np.int64),
+        read_labels(context, _SEGMENT_KEYS[2]),
+        np.asarray(scores, np.float32),
+    )

@@ -1,0 +1,199 @@
+"""The framing of TFRecord files: from bytes to checked blocks of records, and back.
+
+A record is u64 length, u32 masked crc32c of the length, payload, u32 masked crc32c of the payload,
+all little-endian. A file may be gzip-compressed as a whole.
+"""
+
+import gzip
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import google_crc32c
+import numpy as np
+from etils import epath
+
+from vidembed.records.faults import Faults
+
+HEADER = struct.Struct("<QI")
+FOOTER = struct.Struct("<I")
+# Bytes after the end of a block's data that may be read (not trusted): windows need no clipping.
+SLACK_BYTES = 128
+
+# Room for 2,048 of YouTube-8M's video-level records.
+_BLOCK_BYTES = 10 << 20
+_GZIP_MAGIC = b"\x1f\x8b\x08"
+_GZIP_FAULTS = (OSError, EOFError, zlib.error)
+# Deflate packs at most 1,032 bytes into one.
+_GZIP_RATIO = 1032
+_KNOWN_HEADERS = 100_000
+
+crc32c = google_crc32c.value
+
+
+class Block(NamedTuple):
+    """Consecutive checked records in one buffer, which the next block reuses.
+
+    data: u8[bytes]; starts, stops: i64[n], payload i is data[starts[i]:stops[i]];
+    numbers: i64[n], which records of the file; offsets: i64[n], where they begin in the file.
+    """
+
+    data: np.ndarray
+    starts: np.ndarray
+    stops: np.ndarray
+    numbers: np.ndarray
+    offsets: np.ndarray
+
+
+def mask(crc: Any) -> Any:
+    """The rotated and shifted form in which TFRecord stores a crc32c: int or u32[n]."""
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def frame(payload: bytes) -> bytes:
+    """The bytes of one record in a file."""
+    length = struct.pack("<Q", len(payload))
+    crcs = [FOOTER.pack(mask(crc32c(part))) for part in (length, payload)]
+    return length + crcs[0] + payload + crcs[1]
+
+
+def length_is_sound(length: int, stored: int) -> bool:
+    """Whether a record's length agrees with its own crc."""
+    return bool(mask(crc32c(struct.pack("<Q", length))) == stored)
+
+
+def is_gzip(head: bytes) -> bool:
+    """Whether a file that begins with these (at least 12) bytes is gzip.
+
+    A plain record of 559,903 bytes begins as gzip does, but its length agrees with its crc.
+    """
+    if not head.startswith(_GZIP_MAGIC):
+        return False
+    return len(head) < HEADER.size or not length_is_sound(*HEADER.unpack_from(head))
+
+
+def read_blocks(
+    path: epath.Path, faults: Faults, *, records: int = 2048, block_bytes: int = _BLOCK_BYTES
+) -> Iterator[Block]:
+    """The file's records in blocks of at most `records`, and of `block_bytes` unless one is larger.
+
+    A payload with a wrong crc is a fault of one record; a wrong or absurd length, a truncation
+    or a broken gzip stream is a fault of the rest of the file; an empty file is one too.
+    """
+    with ExitStack() as stack:
+        file: Any = stack.enter_context(path.open("rb"))
+        bound = path.stat().length
+        compressed = is_gzip(file.read(HEADER.size))
+        file.seek(0)
+        read_into = file.readinto
+        if compressed:
+            file = stack.enter_context(gzip.GzipFile(fileobj=file))
+            # One decompression step a call: what comes before a fault of the stream is not lost.
+            read_into, bound = file.readinto1, bound * _GZIP_RATIO
+        yield from _scan(read_into, bound, faults, records, block_bytes)
+
+
+def _scan(
+    read_into: Any, bound: int, faults: Faults, records: int, block_bytes: int
+) -> Iterator[Block]:
+    buffer = np.empty(min(block_bytes, max(bound, HEADER.size)) + SLACK_BYTES, np.uint8)
+    position = filled = 0  # in the buffer: the next record, and the end of the bytes read
+    base = number = 0  # in the file: the buffer's first byte, and the next record
+    broken = ""  # why the gzip stream gave up, once it did
+    sound: set[tuple[int, int]] = set()  # headers seen; few lengths occur, each is checked once
+    unpack, crc = HEADER.unpack_from, crc32c
+    while True:
+        starts: list[int] = []
+        stops: list[int] = []
+        crcs: list[int] = []
+        fault, wanted = "", HEADER.size
+        while len(starts) < records and position + HEADER.size <= filled:
+            header = unpack(buffer, position)
+            if header not in sound:
+                if not length_is_sound(*header):
+                    fault = f"its length ({header[0]} bytes) does not agree with its crc"
+                    break
+                if len(sound) > _KNOWN_HEADERS:
+                    sound.clear()
+                sound.add(header)
+            start = position + HEADER.size
+            stop = start + header[0]
+            if stop + FOOTER.size > filled:
+                wanted = stop + FOOTER.size - position
+                remaining = bound - base - position
+                if wanted > remaining:
+                    fault = f"it takes {wanted} bytes by its length, but {remaining} bytes remain"
+                    fault += " of the file: the file is truncated, or the length absurd"
+                break
+            crcs.append(crc(buffer[start:stop]))
+            starts.append(start)
+            stops.append(stop)
+            position = stop + FOOTER.size
+        if starts:
+            yield _checked(buffer, starts, stops, crcs, number, base, faults)
+            number += len(starts)
+        if not fault and len(starts) < records:
+            base, filled = base + position, filled - position
+            buffer = _room(buffer, position, filled, wanted)
+            position = 0
+            read = 0
+            if not broken:
+                read, broken = _fill(read_into, buffer[filled:-SLACK_BYTES])
+            filled += read
+            if not read:
+                if not (filled or broken or number == 0):
+                    return
+                fault = broken or f"the file ends after {filled} of this record's {wanted} bytes"
+                if not (filled or broken):
+                    fault = "the file holds no record"
+        if fault:
+            faults.add(number, base + position, fault)
+            return
+
+
+def _checked(
+    buffer: np.ndarray,
+    starts: list[int],
+    stops: list[int],
+    crcs: list[int],
+    number: int,
+    base: int,
+    faults: Faults,
+) -> Block:
+    """The records whose payloads agree with their crcs; the others are faults."""
+    begin, end = np.array(starts), np.array(stops)
+    numbers = number + np.arange(len(begin))
+    offsets = base + begin - HEADER.size
+    anywhere = np.ndarray((len(buffer) - 3,), "<u4", buffer, strides=(1,))
+    good = mask(np.array(crcs, np.uint32)) == anywhere[end]
+    if not good.all():
+        for i in np.flatnonzero(~good).tolist():
+            faults.add(int(numbers[i]), int(offsets[i]), "its payload does not agree with its crc")
+        begin, end, numbers, offsets = begin[good], end[good], numbers[good], offsets[good]
+    return Block(buffer, begin, end, numbers, offsets)
+
+
+def _room(buffer: np.ndarray, position: int, filled: int, wanted: int) -> np.ndarray:
+    """The buffer with its `filled` unread bytes moved to the front, doubled where it is too small.
+
+    Doubled and no more: a length is not believed further than twice the bytes already there.
+    """
+    room = len(buffer) - SLACK_BYTES
+    larger = buffer
+    if wanted > room:
+        larger = np.empty(min(max(2 * room, 1024), wanted) + SLACK_BYTES, np.uint8)
+    larger[:filled] = buffer[position : position + filled]
+    return larger
+
+
+def _fill(read_into: Any, room: np.ndarray) -> tuple[int, str]:
+    """Read until the room is full or the file ends: bytes read, and the fault of a gzip stream."""
+    memory, count = room.data, 0
+    try:
+        while count < len(memory) and (read := read_into(memory[count:])):
+            count += read
+    except _GZIP_FAULTS as error:
+        return count, f"the gzip stream is broken: {error}"
+    return count, ""

@@ -1,0 +1,254 @@
+"""A look at records, or at a feature table, before anything is trained on them: every fault."""
+
+import csv
+import dataclasses
+import logging
+import os
+from collections.abc import Callable, Iterator
+from typing import Annotated, Literal
+
+import tyro
+from etils import epath
+from rich.console import Console
+
+from vidembed.progress import Progress
+from vidembed.quantisation import dequantise
+from vidembed.records.arrays import TableError, read_array
+from vidembed.records.checks import Checks, refusals
+from vidembed.records.counts import check_counts, read_counts, shard_names
+from vidembed.records.faults import Skips
+from vidembed.records.formats import Modality, VideoLevel
+from vidembed.records.framing import HEADER, is_gzip
+from vidembed.records.modality_options import YOUTUBE8M, video_level
+from vidembed.records.streaming import stream_videos
+from vidembed.records.table import FeatureTable
+from vidembed.records.table_folder import read_manifest, table_state
+from vidembed.records.tfrecord import shards
+from vidembed.records.youtube8m import Videos
+
+TOP_LABELS = 10
+BLOCK_ROWS = 8192
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """What was found: facts (what -> words), the commonest labels (label -> videos), faults."""
+
+    facts: dict[str, str]
+    labels: dict[int, int]
+    faults: list[str]
+
+
+def inspect(
+    path: str | os.PathLike,
+    format: VideoLevel = VideoLevel(),  # noqa: B008 - frozen
+    *,
+    counts: str | os.PathLike | None = None,
+    workers: int = 2,
+    progress: Callable[[int, int, int], None] | None = None,
+) -> Inspection:
+    """Inspect TFRecords (a file, a folder, a glob) or a feature table, whichever `path` is.
+
+    Reads everything, and goes on after a fault: each one is in the result. `format` and `counts`
+    are for records only. Raises FileNotFoundError where there is nothing to inspect.
+    """
+    is_glob = any(character in os.fspath(path) for character in "*?[")
+    if not is_glob and table_state(path) in ("finished", "unfinished"):
+        return _inspect_table(path)
+    return _inspect_records(path, format, counts, workers, progress)
+
+
+def _inspect_records(
+    pattern: str | os.PathLike,
+    format: VideoLevel,
+    counts: str | os.PathLike | None,
+    workers: int,
+    progress: Callable[[int, int, int], None] | None,
+) -> Inspection:
+    files = shards(pattern)
+    names = shard_names(files)
+    expected = read_counts(files, counts)
+    checks, skips = Checks(format), Skips(limit=2**62)
+    stream = stream_videos(files, format, on_error="skip", skips=skips, workers=workers)
+    try:
+        for number, videos in stream:
+            checks.add(names[number], videos)
+            if progress is not None:
+                progress(number, len(files), checks.rows)
+    finally:
+        stream.close()
+    unreadable = sorted(skips.errors, key=lambda error: (error.path, error.record))
+    broken = {error.path for error in unreadable}
+    found = {n: checks.records.get(n, 0) for f, n in zip(files, names) if str(f) not in broken}
+    miscounted = check_counts(found, expected, pattern)
+    faults = [
+        *map(str, unreadable),
+        *miscounted,
+        *refusals(checks, duplicates="error", invalid="refuse"),
+    ]
+    records = [checks.records.get(name, 0) for name in names]
+    compressed = sum(_compressed(file) for file in files)
+    counted = "not as expected" if miscounted else f"as in {counts or 'counts.json'}"
+    facts = {
+        "shards": f"{len(files)}, {compressed} of them gzip, {len(broken)} with unreadable records",
+        "records": f"{checks.rows:,} readable, {min(records):,} to {max(records):,} a shard",
+        "checksums": f"crc32c of every length and payload read; {len(unreadable):,} faults",
+        "counts": counted if expected else "not checked: no counts.json beside the shards",
+        **_content(checks),
+    }
+    return Inspection(facts=facts, labels=checks.labels, faults=faults)
+
+
+def _inspect_table(path: str | os.PathLike) -> Inspection:
+    try:
+        table = FeatureTable.open(path)
+    except TableError as error:
+        return Inspection(facts={"table": os.fspath(path)}, labels={}, faults=_damage(path, error))
+    format = VideoLevel(
+        modalities=tuple(Modality(name=n, key=n, width=w) for n, w in table.widths.items()),
+        missing="mask",
+    )
+    checks = Checks(format)
+    for videos in _blocks(table):
+        checks.add(os.fspath(path), videos)
+    # Rows of a modality that is masked hold zeros, and are not looked at.
+    faults = refusals(checks, duplicates="error", invalid="refuse")
+    stored = {name: str(array.dtype) for name, array in table.features.items()}
+    source = table.manifest["source"].get("shards", [])
+    facts = {
+        "table": f"{len(table):,} rows, {', '.join(f'{n} {d}' for n, d in stored.items())}",
+        "checksums": f"crc32c of every chunk, digests of {len(table.manifest['arrays'])} arrays",
+        "fingerprint": table.fingerprint,
+        "made from": f"{len(source)} shards" if source else "arrays in memory",
+        **_content(checks),
+    }
+    return Inspection(facts=facts, labels=checks.labels, faults=faults)
+
+
+def _damage(path: str | os.PathLike, first: TableError) -> list[str]:
+    try:
+        manifest = read_manifest(path)
+    except TableError as error:
+        return [str(error)]
+    faults = []
+    for name, entry in manifest["arrays"].items():
+        try:
+            read_array(path, name, entry, verify=True)
+        except TableError as error:
+            faults.append(str(error))
+    return faults or [str(first)]
+
+
+def _blocks(table: FeatureTable) -> Iterator[Videos]:
+    for start in range(0, len(table), BLOCK_ROWS):
+        rows = slice(start, min(start + BLOCK_ROWS, len(table)))
+        offsets = table.label_offsets[rows.start : rows.stop + 1]
+        yield Videos(
+            table.ids[rows],
+            offsets - offsets[0],
+            table.label_values[offsets[0] : offsets[-1]],
+            {name: dequantise(array[rows]) for name, array in table.features.items()},
+            {name: table.has(name)[rows] for name in table.features},
+        )
+
+
+def _content(checks: Checks) -> dict[str, str]:
+    facts = {}
+    for name, modality in checks.modalities.items():
+        if not modality.values:
+            facts[name] = f"width {modality.width}, no values"
+            continue
+        facts[name] = (
+            f"width {modality.width}, values {modality.low:.4g} to {modality.high:.4g}, "
+            f"{modality.clipped_share:.3%} beyond uint8's [-2, 2]; {modality.missing:,} missing, "
+            f"{modality.not_finite.count:,} with NaN or infinity, {modality.all_zero.count:,} zero"
+        )
+    facts["ids"] = f"{checks.distinct:,} distinct, {checks.duplicates.count:,} repeated"
+    labels = sum(checks.labels.values())
+    facts["labels"] = (
+        f"{len(checks.labels):,} distinct, {labels / max(1, checks.rows):.2f} a video, "
+        f"{checks.without_labels:,} videos without"
+    )
+    return facts
+
+
+def _compressed(file: epath.Path) -> bool:
+    with file.open("rb") as stream:
+        return is_gzip(stream.read(HEADER.size))
+
+
+def main(
+    path: Annotated[str, tyro.conf.arg(metavar="PATH")],
+    *,
+    modalities: tuple[str, ...] = YOUTUBE8M,
+    labels_key: str = "labels",
+    missing: Literal["refuse", "mask"] = "refuse",
+    counts: str | None = None,
+    vocabulary: str | None = None,
+    workers: int = 2,
+    max_faults: int = 100,
+) -> int:
+    """Check video-level records, or a feature table, and print what they hold.
+
+    Reads everything and lists every fault: unreadable or truncated records, missing features,
+    wrong widths, NaN, all-zero vectors, repeated ids, shards cut short, damaged tables. The exit
+    code is 1 where there are any.
+
+    Args:
+        path: TFRecord file, folder or glob, local or gs://; or the folder of a feature table.
+        modalities: what each record holds, NAME:KEY:WIDTH.
+        labels_key: the key of the labels; empty where records bear none.
+        missing: whether a record without one of the modalities is a fault.
+        counts: JSON file with the expected records of each shard; counts.json beside the shards
+            if not given.
+        vocabulary: CSV file with the names of the labels (columns Index and Name);
+            vocabulary.csv beside the shards if not given.
+        workers: shards read at a time.
+        max_faults: how many faults to print; all are counted.
+    """
+    # Unreadable records are listed at the end; there is no need to warn of each in between.
+    logging.getLogger("vidembed").addHandler(logging.NullHandler())
+    format = video_level(modalities, labels_key, missing)
+    with Progress().stage(f"inspecting {path}", unit="shards") as stage:
+        found = inspect(
+            path,
+            format,
+            counts=counts,
+            workers=workers,
+            progress=lambda done, total, records: stage.update(
+                done, total, note=f"{records:,} records"
+            ),
+        )
+    console = Console(highlight=False, soft_wrap=True)
+    for name, fact in found.facts.items():
+        console.print(f"{name:<12} {fact}", markup=False)
+    words = _vocabulary(path, vocabulary)
+    commonest = sorted(found.labels.items(), key=lambda item: (-item[1], item[0]))[:TOP_LABELS]
+    for label, videos in commonest:
+        bar = "█" * max(1, round(30 * videos / commonest[0][1]))
+        name = f"{label} {words.get(label, '')}"
+        console.print(f"  {name[:28]:<28} {videos:>9,} {bar}", markup=False)
+    for fault in found.faults[:max_faults]:
+        console.print(f"fault: {fault}", style="red", markup=False)
+    if len(found.faults) > max_faults:
+        console.print(f"... and {len(found.faults) - max_faults:,} more", style="red")
+    if found.faults:
+        console.print(f"{path}: {len(found.faults):,} faults", style="bold red", markup=False)
+        return 1
+    console.print(f"{path}: no faults", style="green", markup=False)
+    return 0
+
+
+def _vocabulary(path: str, vocabulary: str | None) -> dict[int, str]:
+    beside = epath.Path(path)
+    beside = beside if not any(c in path for c in "*?[") and beside.is_dir() else beside.parent
+    file = epath.Path(vocabulary) if vocabulary is not None else beside / "vocabulary.csv"
+    if vocabulary is None and not file.exists():
+        return {}
+    with file.open() as lines:
+        rows = csv.DictReader(lines)
+        if not {"Index", "Name"} <= set(rows.fieldnames or ()):
+            raise ValueError(
+                f"{file}: expected the columns Index and Name, found {rows.fieldnames}"
+            )
+        return {int(row["Index"]): row["Name"] for row in rows}

@@ -1,0 +1,45 @@
+"""Which files a pattern means: a glob, a folder or one file, on disk or in a bucket."""
+
+import difflib
+import re
+from os import PathLike
+
+from etils import epath
+
+# Our own files beside shards: offset indexes, and shards still being written.
+OFFSETS_SUFFIX, PART_SUFFIX = ".offsets", ".part"
+_GLOB = re.compile(r"[*?\[]")
+
+
+def shards(pattern: str | PathLike[str]) -> list[epath.Path]:
+    """The TFRecord files of a glob, of a folder (`*.tfrecord*` in it), or one file; sorted.
+
+    Raises FileNotFoundError, with what is nearest on disk, where nothing matches.
+    """
+    path = epath.Path(pattern)
+    if _GLOB.search(str(pattern)):
+        parts = path.parts
+        first = next(i for i, part in enumerate(parts) if _GLOB.search(part))
+        root, glob = epath.Path(*parts[:first]), "/".join(parts[first:])
+        found = root.glob(glob) if root.exists() else iter(())
+    elif path.is_dir():
+        found = path.glob("*.tfrecord*")
+    else:
+        return [path] if path.exists() else _nothing(path)
+    ours = (OFFSETS_SUFFIX, PART_SUFFIX)
+    return sorted(p for p in found if not p.name.endswith(ours) and p.is_file()) or _nothing(path)
+
+
+def _nothing(path: epath.Path) -> list[epath.Path]:
+    root = path
+    while root != root.parent and not root.is_dir():
+        root = root.parent
+    names = sorted(p.name for p in root.iterdir()) if root.is_dir() else []
+    below = path.parts[len(root.parts) :]
+    wanted = below[0] if below else "*.tfrecord*"
+    near = difflib.get_close_matches(_GLOB.sub("", wanted), names, n=5, cutoff=0.4) or names[:5]
+    there = f"{len(names)} names, among them {', '.join(near)}" if names else "nothing"
+    raise FileNotFoundError(
+        f"no TFRecord file matches {str(path)!r}: in {str(root)!r} there is no match for"
+        f" {wanted!r}, but {there}. Give a file, a folder that holds *.tfrecord* files or a glob."
+    )

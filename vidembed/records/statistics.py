@@ -1,0 +1,44 @@
+"""Mean and deviation of each feature over the train split: what inputs are standardised by."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from vidembed.quantisation import dequantise
+from vidembed.records.table import FeatureTable
+
+Statistics = Mapping[str, Mapping[str, np.ndarray]]
+BLOCK_ROWS = 16_384
+
+
+def train_statistics(
+    table: FeatureTable, is_train: np.ndarray, *, sample_rows: int = 1_000_000
+) -> dict[str, dict[str, np.ndarray]]:
+    """Modality → {"mean": f32[F], "deviation": f32[F]}, over train rows that have the modality.
+
+    More train rows than `sample_rows` are thinned to every k-th, which is enough for two moments.
+    Sums run in float64, so that the result does not depend on the block size.
+    """
+    statistics = {}
+    for modality, stored in table.features.items():
+        known = is_train & table.present.get(modality, np.ones(len(table), bool))
+        rows = np.flatnonzero(known)
+        rows = rows[:: -(-len(rows) // sample_rows) or 1]
+        if not len(rows):
+            raise ValueError(f"no train video has {modality!r}: leave it out of the model")
+        mean = np.zeros(stored.shape[1])
+        for block in _blocks(stored, rows):
+            mean += block.sum(0) / len(rows)
+        variance = np.zeros(stored.shape[1])
+        for block in _blocks(stored, rows):
+            variance += np.square(block - mean).sum(0) / len(rows)
+        statistics[modality] = {
+            "mean": mean.astype(np.float32),
+            "deviation": np.sqrt(variance).astype(np.float32),
+        }
+    return statistics
+
+
+def _blocks(stored: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(rows), BLOCK_ROWS):
+        yield dequantise(stored[rows[start : start + BLOCK_ROWS]]).astype(np.float64)

@@ -1,0 +1,216 @@
+"""The feature table: one row a video, in memory, and on disk in a form that notices damage.
+
+On disk a table is a folder (local, gs:// or s3://) of Zarr v3 arrays and `manifest.json`, written
+last: a folder without one is an interrupted import, never half a table.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from vidembed.records.arrays import TableError, describe, read_array
+from vidembed.records.table_folder import TableWriter, fingerprint, read_manifest
+
+DTYPES = {
+    "uint8": np.dtype(np.uint8),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "float16": np.dtype(np.float16),
+    "float32": np.dtype(np.float32),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeatureTable:
+    """Row-aligned features, ids and labels of N videos; the same whether read or made in memory.
+
+    ids             S[N], unique
+    features        name -> u8|bf16|f16|f32[N, F]; uint8 is quantised (vidembed.quantisation)
+    present         name -> bool[N], only for modalities that some videos lack
+    label_offsets   i64[N+1], label_values i32[L]: row i has label_values[offsets[i]:offsets[i+1]]
+    manifest        where it came from and the digests on disk; empty for a table made in memory
+    """
+
+    ids: np.ndarray
+    features: dict[str, np.ndarray]
+    label_offsets: np.ndarray
+    label_values: np.ndarray
+    present: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    manifest: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        rows = len(self.ids)
+        if self.ids.ndim != 1 or self.ids.dtype.kind != "S":
+            raise TableError(f"ids must be bytes S[N], got {self.ids.dtype}{list(self.ids.shape)}")
+        if not self.features:
+            raise TableError("a feature table needs at least one modality")
+        for name, array in self.features.items():
+            if array.ndim != 2 or len(array) != rows or array.dtype not in DTYPES.values():
+                raise TableError(
+                    f"features[{name!r}] must be [{rows}, F] of {', '.join(DTYPES)}; "
+                    f"got {array.dtype}{list(array.shape)}"
+                )
+        for name, mask in self.present.items():
+            if name not in self.features or mask.dtype != np.bool_ or mask.shape != (rows,):
+                raise TableError(
+                    f"present[{name!r}] must be bool[{rows}] of a modality among "
+                    f"{', '.join(self.features)}; got {mask.dtype}{list(mask.shape)}"
+                )
+        offsets, values = self.label_offsets, self.label_values
+        if offsets.dtype != np.int64 or offsets.shape != (rows + 1,):
+            raise TableError(
+                f"label_offsets must be int64[{rows + 1}], got {offsets.dtype}{list(offsets.shape)}"
+            )
+        if values.dtype != np.int32 or values.ndim != 1:
+            raise TableError(
+                f"label_values must be int32[L], got {values.dtype}{list(values.shape)}"
+            )
+        if offsets[0] != 0 or offsets[-1] != len(values) or (offsets[1:] < offsets[:-1]).any():
+            raise TableError(
+                f"label_offsets must rise from 0 to {len(values)}, the number of label values"
+            )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Modality name -> F."""
+        return {name: array.shape[1] for name, array in self.features.items()}
+
+    def has(self, modality: str) -> np.ndarray:
+        """Which rows have the modality, bool[N]."""
+        return self.present.get(modality, np.ones(len(self), np.bool_))
+
+    def rows(
+        self, indices: np.ndarray, out: Mapping[str, np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Features of rows i[...] as stored, name -> [..., F].
+
+        `out` (name -> array of that shape and dtype) is filled instead of fresh memory, whose page
+        faults cost more than the copy. Raises IndexError for a row outside 0..N-1.
+        """
+        indices = np.asarray(indices)
+        if indices.size and (indices.min() < 0 or indices.max() >= len(self)):
+            bad = indices[(indices < 0) | (indices >= len(self))]
+            raise IndexError(
+                f"{bad.size} row numbers lie outside 0..{len(self) - 1}, first {int(bad.flat[0])}"
+            )
+        # The range is checked above; any mode but "raise" lets take write straight into `out`.
+        return {
+            name: np.take(
+                array, indices, axis=0, out=None if out is None else out[name], mode="clip"
+            )
+            for name, array in self.features.items()
+        }
+
+    def labels(self, row: int) -> np.ndarray:
+        """Labels i32[...] of one row."""
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} lies outside 0..{len(self) - 1}")
+        return self.label_values[self.label_offsets[row] : self.label_offsets[row + 1]]
+
+    def find(self, ids: Any) -> np.ndarray:
+        """Row i64[...] of each id (bytes or text, any shape); -1 where there is none."""
+        queries = np.asarray(ids)
+        if queries.dtype.kind in "UO":
+            queries = np.array(
+                [i.encode() if isinstance(i, str) else i for i in queries.reshape(-1)], dtype="S"
+            ).reshape(queries.shape)
+        if queries.dtype.kind != "S":
+            if queries.size:
+                raise TypeError(f"ids are bytes or text, got {queries.dtype}")
+            return np.full(queries.shape, -1, np.int64)
+        if not len(self):
+            return np.full(queries.shape, -1, np.int64)
+        order, keys = self._by_id
+        place = np.searchsorted(keys, _sortable(queries, self.ids.dtype.itemsize))
+        rows = order[np.minimum(place, len(order) - 1)]
+        return np.where(self.ids[rows] == queries, rows, -1)
+
+    @functools.cached_property
+    def _by_id(self) -> tuple[np.ndarray, np.ndarray]:
+        keys = _sortable(self.ids, self.ids.dtype.itemsize)
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
+        if (keys[1:] == keys[:-1]).any():
+            twice = self.ids[order[1:][keys[1:] == keys[:-1]]]
+            raise TableError(
+                f"{len(twice)} ids occur more than once, first {twice[0].decode(errors='replace')}"
+            )
+        return order, keys
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Hex digest of the content: equal for equal tables, whatever their path or history."""
+        if "arrays" in self.manifest:
+            return fingerprint(self.manifest["arrays"])
+        arrays = self._arrays_beside_features()
+        arrays |= {f"features/{name}": array for name, array in self.features.items()}
+        return fingerprint({name: describe(array) for name, array in arrays.items()})
+
+    def _arrays_beside_features(self) -> dict[str, np.ndarray]:
+        return arrays_beside_features(self.ids, self.label_offsets, self.label_values, self.present)
+
+    def write(self, path: str | os.PathLike) -> None:
+        """Store the table in a new folder. Raises TableError where one is already."""
+        writer = TableWriter(path, source=self.manifest.get("source", {}))
+        writer.append(self.features)
+        writer.finish(self._arrays_beside_features())
+
+    @staticmethod
+    def open(path: str | os.PathLike, *, verify: bool = True) -> "FeatureTable":
+        """Read a stored table into memory.
+
+        Each chunk's crc32c is always checked; `verify` also checks the digest of every array.
+        Raises TableError for what is absent, unfinished, damaged or altered.
+        """
+        manifest = read_manifest(path)
+        arrays = {
+            name: read_array(path, name, entry, verify=verify)
+            for name, entry in manifest["arrays"].items()
+        }
+        ids = arrays.pop("ids")
+        return FeatureTable(
+            ids=ids.view(f"S{ids.shape[1]}").reshape(-1),
+            features=_below("features/", arrays),
+            present=_below("present/", arrays),
+            label_offsets=arrays["label_offsets"],
+            label_values=arrays["label_values"],
+            manifest=manifest,
+        )
+
+
+def arrays_beside_features(
+    ids: np.ndarray,
+    label_offsets: np.ndarray,
+    label_values: np.ndarray,
+    present: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """What a table stores beside its features, by name on disk; ids S[N] become u8[N, W]."""
+    width = max(1, int(np.char.str_len(ids).max(initial=1)))
+    trimmed = np.ascontiguousarray(ids.astype(f"S{width}"))
+    return {
+        "ids": trimmed.view(np.uint8).reshape(len(ids), width),
+        "label_offsets": label_offsets,
+        "label_values": label_values,
+        **{f"present/{name}": mask for name, mask in present.items()},
+    }
+
+
+def _sortable(ids: np.ndarray, width: int) -> np.ndarray:
+    """Ids cut or padded to `width` bytes, as keys in the same order: integers if they fit in one.
+
+    Sorting and searching integers is several times faster than strings.
+    """
+    if width > 8:
+        return ids.astype(f"S{width}")
+    return ids.astype(f"S{width}").astype("S8").view(">u8").astype(np.uint64)
+
+
+def _below(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}

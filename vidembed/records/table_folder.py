@@ -1,0 +1,149 @@
+"""The folder of a table: arrays first, the manifest last, so that half a table is never read."""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from vidembed.records.arrays import ArrayWriter, TableError, explained, folder, location
+
+MANIFEST, UNFINISHED, GROUP = "manifest.json", "unfinished.json", "zarr.json"
+KIND, VERSION = "vidembed feature table", 1
+
+
+class TableWriter:
+    """Writes a table: features as they come, the rest at the end, the manifest last."""
+
+    def __init__(
+        self, path: str | os.PathLike, *, source: Mapping[str, Any], replace: bool = False
+    ) -> None:
+        """Claims the folder: empty, or an unfinished table, or (with `replace`) a finished one."""
+        self.path = os.fspath(path)
+        self.rows = 0
+        self._features: dict[str, ArrayWriter] = {}
+        self._folder = folder(path)
+        state = table_state(path)
+        if state == "finished" and not replace:
+            raise TableError(
+                f"{self.path} holds a feature table already: choose another path or replace it"
+            )
+        if state == "other":
+            raise TableError(f"{self.path} holds other files: choose an empty folder for the table")
+        with explained(f"cannot write the feature table {self.path}", "Check the rights on it."):
+            # From here on an interruption is recognised.
+            self._folder.write(UNFINISHED, _encode({"source": source})).result()
+            self._folder.write(MANIFEST, None).result()
+            for key in self._folder.list().result():
+                if key != UNFINISHED.encode():
+                    self._folder.write(key, None).result()
+            group = {"zarr_format": 3, "node_type": "group", "attributes": {}}
+            for place in ("", "features/", "present/"):
+                self._folder.write(place + GROUP, _encode(group)).result()
+
+    def append(self, features: Mapping[str, np.ndarray]) -> None:
+        """Rows of every modality, name -> [n, F], all of the dtype in which they are stored."""
+        if not self._features:
+            self._features = {
+                name: ArrayWriter(self.path, f"features/{name}", rows.dtype, rows.shape[1:])
+                for name, rows in sorted(features.items())
+            }
+        lengths = {name: len(rows) for name, rows in features.items()}
+        if features.keys() != self._features.keys() or len(set(lengths.values())) != 1:
+            raise TableError(
+                f"{self.path}: every append brings the same rows of {sorted(self._features)}; "
+                f"got {lengths}"
+            )
+        for name, rows in features.items():
+            self._features[name].append(rows)
+        self.rows += next(iter(lengths.values()))
+
+    def finish(
+        self, arrays: Mapping[str, np.ndarray], *, source: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Write the other arrays (name on disk -> array) and the manifest; returns the manifest."""
+        if not self._features:
+            raise TableError(f"{self.path}: no rows were written")
+        entries = {f"features/{name}": w.finish() for name, w in self._features.items()}
+        for name, array in arrays.items():
+            writer = ArrayWriter(self.path, name, array.dtype, array.shape[1:])
+            writer.append(array)
+            entries[name] = writer.finish()
+        manifest = {
+            "kind": KIND,
+            "version": VERSION,
+            "rows": self.rows,
+            "arrays": dict(sorted(entries.items())),
+            "fingerprint": fingerprint(entries),
+            "source": dict(source) if source is not None else self._source(),
+        }
+        with explained(f"cannot write {self.path}/{MANIFEST}", "Check the free space."):
+            self._folder.write(MANIFEST, _encode(manifest)).result()
+            self._folder.write(UNFINISHED, None).result()
+        return manifest
+
+    def abandon(self) -> None:
+        """Remove what was written: the folder holds no table afterwards."""
+        self._features = {}
+        for key in self._folder.list().result():
+            self._folder.write(key, None).result()
+
+    def _source(self) -> Any:
+        return json.loads(self._folder.read(UNFINISHED).result().value)["source"]
+
+
+def fingerprint(entries: Mapping[str, Mapping[str, Any]]) -> str:
+    """Digest of a table from those of its arrays (name -> {dtype, shape, xxh3})."""
+    known = {
+        name: [entry["dtype"], list(entry["shape"]), entry["xxh3"]]
+        for name, entry in entries.items()
+    }
+    return xxhash.xxh3_128_hexdigest(json.dumps(known, sort_keys=True).encode())
+
+
+def table_state(path: str | os.PathLike) -> str:
+    """What a folder holds: "finished", "unfinished", "empty" (or absent) or "other"."""
+    files = folder(path)
+    with explained(os.fspath(path), "Check the path and the rights on it."):
+        if files.read(MANIFEST).result().state == "value":
+            return "finished"
+        if files.read(UNFINISHED).result().state == "value":
+            return "unfinished"
+        place = location(path)
+        if place["driver"] == "file":
+            # Listing the storage would walk through everything below, whatever it is.
+            there = os.path.isdir(place["path"]) and os.listdir(place["path"])
+        else:
+            there = files.list().result()
+    return "other" if there else "empty"
+
+
+def read_manifest(path: str | os.PathLike) -> dict[str, Any]:
+    """The manifest of a finished table. Raises TableError for anything else."""
+    name = os.fspath(path)
+    state = table_state(path)
+    if state == "unfinished":
+        raise TableError(f"{name}: the import of this table was interrupted; run it again")
+    if state != "finished":
+        raise TableError(
+            f"{name} holds no feature table (no {MANIFEST}): make one with "
+            f"`python -m vidembed import RECORDS {name}`"
+        )
+    with explained(f"{name}/{MANIFEST}", "The manifest is damaged: import the table again."):
+        manifest = json.loads(folder(path).read(MANIFEST).result().value)
+        if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
+            raise TableError(f"{name}/{MANIFEST} is not that of a feature table")
+        if manifest["version"] != VERSION:
+            raise TableError(
+                f"{name} has version {manifest['version']}, this vidembed reads {VERSION}: "
+                "import it again"
+            )
+        if fingerprint(manifest["arrays"]) != manifest["fingerprint"]:
+            raise TableError(f"{name}/{MANIFEST} was edited: its digests do not fit together")
+    return manifest
+
+
+def _encode(content: Any) -> bytes:
+    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()

@@ -1,0 +1,191 @@
+"""Video-level records: one id, some labels and one vector a modality for each video.
+
+YouTube-8M's layout (`tf.train.Example`; https://research.google.com/youtube8m/download.html) is
+the default; names, widths and the number of modalities are configuration.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
+from typing import Any, NamedTuple
+
+import numpy as np
+from etils import epath
+
+from vidembed.records.example import encode_example, parse_example
+from vidembed.records.faults import Faults, OnError, Skips
+from vidembed.records.formats import (
+    YOUTUBE_8M,
+    Modality,
+    VideoLevel,
+    check_id,
+    read_id,
+    read_labels,
+    read_vector,
+    refuse_missing,
+)
+from vidembed.records.framing import Block, read_blocks
+from vidembed.records.matching import Matched, match
+from vidembed.records.wire import MessageError
+
+__all__ = [
+    "Modality",
+    "Video",
+    "VideoLevel",
+    "Videos",
+    "encode_video",
+    "parse_video",
+    "read_videos",
+]
+
+
+class Videos(NamedTuple):
+    """n videos, row-aligned.
+
+    ids: S[n]; labels of video i: label_values[label_offsets[i]:label_offsets[i + 1]], i32, with
+    label_offsets: i64[n + 1]; features by modality: f32[n, F], zero where not present: bool[n].
+    """
+
+    ids: np.ndarray
+    label_offsets: np.ndarray
+    label_values: np.ndarray
+    features: dict[str, np.ndarray]
+    present: dict[str, np.ndarray]
+
+
+class Video(NamedTuple):
+    """One parsed video: id, labels i32[L], and f32[F] or None by modality."""
+
+    id: bytes
+    labels: np.ndarray
+    features: dict[str, np.ndarray | None]
+
+
+def read_videos(
+    path: str | PathLike[str],
+    format: VideoLevel = YOUTUBE_8M,
+    *,
+    on_error: OnError = "error",
+    skips: Skips | None = None,
+    chunk_records: int = 2048,
+) -> Iterator[Videos]:
+    """The videos of one TFRecord file in chunks of at most `chunk_records`, in the file's order.
+
+    Raises RecordError for what `read_records` refuses, and for a message without what `format`
+    asks of it: an id, labels, and vectors of the stated type and width. Under on_error="skip"
+    such records are left out, and counted in `skips`.
+    """
+    path = epath.Path(path)
+    faults = Faults(path, on_error, skips)
+    for block in read_blocks(path, faults, records=chunk_records):
+        yield _parse_block(block, format, faults)
+
+
+def parse_video(payload: bytes, format: VideoLevel = YOUTUBE_8M) -> Video:
+    """One record, of any layout that protobuf allows. Raises MessageError."""
+    features = parse_example(payload)
+    vectors = {}
+    for modality in format.modalities:
+        vectors[modality.name] = read_vector(features, modality)
+        if vectors[modality.name] is None and format.missing == "refuse":
+            raise refuse_missing(modality, features)
+    return Video(
+        read_id(features, format.id_keys), read_labels(features, format.labels_key), vectors
+    )
+
+
+def encode_video(
+    id: str | bytes,
+    labels: Sequence[int] | np.ndarray,
+    features: Mapping[str, Any],
+    format: VideoLevel = YOUTUBE_8M,
+) -> bytes:
+    """The record of a video; features f32[F] by modality name, a missing one left out.
+
+    Raises MessageError for what `read_videos` would refuse.
+    """
+    encoded_id = id.encode() if isinstance(id, str) else id
+    check_id(encoded_id)
+    values: dict[str, Any] = {format.id_keys[0]: encoded_id}
+    if format.labels_key is not None:
+        values[format.labels_key] = np.asarray(labels, np.int64)
+    for modality in format.modalities:
+        if modality.name in features:
+            values[modality.key] = np.asarray(features[modality.name], np.float32)
+    payload = encode_example(values)
+    parse_video(payload, format)
+    return payload
+
+
+def _parse_block(block: Block, format: VideoLevel, faults: Faults) -> Videos:
+    """The records that are laid out as usual all at once, the others one by one."""
+    matched = match(block, format)
+    videos = _gather(block.data, matched, format)
+    if len(matched.rows) == len(block.starts):
+        return videos
+    memory, rows, others = block.data.data, [], []
+    for row in np.setdiff1d(np.arange(len(block.starts)), matched.rows).tolist():
+        try:
+            payload = memory[block.starts[row] : block.stops[row]].tobytes()
+            others.append(parse_video(payload, format))
+            rows.append(row)
+        except MessageError as error:
+            faults.add(int(block.numbers[row]), int(block.offsets[row]), str(error))
+    order = np.concatenate([matched.rows, np.array(rows, np.int64)]).argsort()
+    return _merge(videos, _stack(others, format), order)
+
+
+def _gather(data: np.ndarray, matched: Matched, format: VideoLevel) -> Videos:
+    features, present = {}, {}
+    for modality in format.modalities:
+        begin, size = matched.vectors[modality.name], 4 * modality.width
+        # Each vector is one item of a dtype without a type, which NumPy copies as it lies.
+        anywhere = np.ndarray((max(len(data) - size + 1, 0),), f"V{size}", data, strides=(1,))
+        there = begin >= 0
+        if there.all():
+            vectors = anywhere[begin]
+        else:
+            vectors = np.zeros(len(begin), anywhere.dtype)
+            vectors[there] = anywhere[begin[there]]
+        features[modality.name] = vectors.view("<f4").reshape(-1, modality.width)
+        present[modality.name] = there
+    return Videos(
+        matched.ids, _offsets(matched.label_counts), matched.label_values, features, present
+    )
+
+
+def _stack(videos: list[Video], format: VideoLevel) -> Videos:
+    features, present = {}, {}
+    for modality in format.modalities:
+        vectors = [video.features[modality.name] for video in videos]
+        features[modality.name] = np.zeros((len(videos), modality.width), np.float32)
+        present[modality.name] = np.array([vector is not None for vector in vectors], bool)
+        for row, vector in zip(features[modality.name], vectors):
+            if vector is not None:
+                row[:] = vector
+    return Videos(
+        np.array([video.id for video in videos], np.bytes_),
+        _offsets(np.array([len(video.labels) for video in videos], np.int64)),
+        np.concatenate([np.empty(0, np.int32), *(video.labels for video in videos)]),
+        features,
+        present,
+    )
+
+
+def _merge(a: Videos, b: Videos, order: np.ndarray) -> Videos:
+    """The videos of both; the result's i-th is number order[i] of a's and then b's."""
+    counts = np.concatenate([np.diff(a.label_offsets), np.diff(b.label_offsets)])
+    values = np.concatenate([a.label_values, b.label_values])
+    offsets = _offsets(counts[order])
+    where = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts[order])
+    where += np.repeat(_offsets(counts)[order], counts[order])
+    return Videos(
+        np.concatenate([a.ids, b.ids])[order],
+        offsets,
+        values[where],
+        {name: np.concatenate([a.features[name], b.features[name]])[order] for name in a.features},
+        {name: np.concatenate([a.present[name], b.present[name]])[order] for name in a.present},
+    )
+
+
+def _offsets(counts: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.zeros(1, np.int64), counts.cumsum()])
