@@ -1,0 +1,215 @@
+"""Watch sessions to co-watch edges, in DuckDB, larger than memory where need be.
+
+Two videos are co-watched when one is watched right after the other in a session (CDML, section
+3.3). The weight of an edge counts how often that happened, either way round, over all sessions.
+"""
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from vidembed.graph.edges import METADATA_KEY
+from vidembed.graph.sessions import SessionError, digest, marks, open_events, session_files
+from vidembed.graph.whole_file import whole_file
+
+SCHEMA = pa.schema(
+    [
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("target", pa.string(), nullable=False),
+        pa.field("weight", pa.int64(), nullable=False),
+        pa.field("kept", pa.bool_(), nullable=False),
+    ]
+)
+
+# Videos become numbers in the order of their ids, so that every later step sorts integers.
+VIDEOS = """
+create temp table videos as
+select video_id, row_number() over (order by video_id) - 1 as video
+from (select distinct video_id from events)
+"""
+# The first watch of a session has none before it (-1), watching a video twice in a row is no
+# edge (-2); both are counted here because a second pass over the events would cost as much.
+PAIRS = """
+create temp table pairs as
+with watches as (select session_id, timestamp, video from events join videos using (video_id)),
+consecutive as (
+    select video, lag(video) over (partition by session_id order by timestamp, video) as before
+    from watches)
+select case when before is null then -1 when before = video then -2
+       else least(video, before) * {videos} + greatest(video, before) end as pair,
+       count(*) as weight
+from consecutive group by pair
+"""
+STRONG = """
+create temp table strong as
+select pair // {videos} as low, pair % {videos} as high, weight
+from pairs where pair >= 0 and weight >= {min_weight}
+"""
+KEPT = """
+create temp table kept as
+with ends as (
+    select low as video, high as other, weight from strong union all
+    select high, low, weight from strong)
+select distinct least(video, other) as low, greatest(video, other) as high from ends
+qualify row_number() over (partition by video order by weight desc, other) <= {max_degree}
+"""
+EDGES = """
+select s.video_id as source, t.video_id as target, e.weight, k.low is not null as kept
+from strong e join videos s on s.video = e.low join videos t on t.video = e.high
+left join kept k on k.low = e.low and k.high = e.high
+order by e.low, e.high
+"""
+
+
+def count_cowatches(
+    sessions: str | os.PathLike[str],
+    edges: str | os.PathLike[str],
+    *,
+    min_weight: int = 2,
+    max_degree: int = 50,
+    memory_limit: str = "2GB",
+    threads: int | None = None,
+    temp_directory: str | os.PathLike[str] | None = None,
+) -> dict[str, Any]:
+    """Count the co-watches of `sessions` into the Parquet file `edges`; returns what was found.
+
+    sessions: Parquet or CSV (one file, a folder, or a glob) with session_id, timestamp, video_id.
+    edges: `source < target, weight, kept`, sorted, one row a pair watched together at least
+    `min_weight` times; `kept` marks the edges among the `max_degree` strongest of either end.
+
+    Watches of a session are ordered by timestamp, equal timestamps by video id, and equal weights
+    at the degree cap go to the neighbour with the smaller id (ids compare as UTF-8 bytes): the
+    answer depends neither on the order of the rows nor on the number of files. The same video twice
+    in a row is no edge. What does not fit `memory_limit` goes to `temp_directory` (a folder beside
+    `edges` if None, removed afterwards). The file appears whole or not at all, and carries
+    parameters, source digest, counts and the `simulated` mark of its sessions as schema metadata.
+    """
+    if min_weight < 1 or max_degree < 1:
+        raise ValueError(
+            f"min_weight and max_degree must be at least 1, found {min_weight} and {max_degree}"
+        )
+    began = time.perf_counter()
+    paths, edges = session_files(sessions), Path(edges)
+    edges.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        _explained(sessions),
+        tempfile.TemporaryDirectory(
+            prefix=".cowatch-", dir=temp_directory or edges.parent
+        ) as spill,
+        duckdb.connect() as database,
+    ):
+        database.execute("set memory_limit = $1", [memory_limit])
+        database.execute("set temp_directory = $1", [spill])
+        # Nothing here relies on the order of rows; keeping it costs memory.
+        database.execute("set preserve_insertion_order = false")
+        if threads is not None:
+            database.execute("set threads = $1", [threads])
+        counts = _count(database, paths, min_weight=min_weight, max_degree=max_degree)
+        report = {
+            **marks(paths),
+            "parameters": {"min_weight": min_weight, "max_degree": max_degree},
+            "sessions_digest": digest(paths),
+            **counts,
+        }
+        _write(database, edges, report)
+    return {**report, "seconds": time.perf_counter() - began}
+
+
+@contextmanager
+def _explained(sessions: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
+    except duckdb.OutOfMemoryException as error:
+        raise MemoryError(
+            f"{sessions}: memory_limit and the free space of temp_directory do not suffice: {error}"
+        ) from error
+    except duckdb.Error as error:
+        raise SessionError(f"{sessions}: cannot be counted: {error}") from error
+
+
+def main(
+    sessions: str,
+    edges: str,
+    *,
+    min_weight: int = 2,
+    max_degree: int = 50,
+    memory_limit: str = "2GB",
+    threads: int | None = None,
+) -> None:
+    """Watch sessions to co-watch edges.
+
+    Args:
+        sessions: Parquet or CSV file, folder or glob with session_id, timestamp, video_id.
+        edges: the Parquet file to write.
+        min_weight: co-watches from which on a pair is an edge.
+        max_degree: strongest edges of a video that are kept for training.
+        memory_limit: what the database may hold in memory; the rest goes to disk.
+        threads: threads to use; all cores if not given.
+    """
+    report = count_cowatches(
+        sessions,
+        edges,
+        min_weight=min_weight,
+        max_degree=max_degree,
+        memory_limit=memory_limit,
+        threads=threads,
+    )
+    told = "SIMULATED sessions" if report["simulated"] else "sessions"
+    Console(highlight=False, soft_wrap=True).print(
+        f"{report['events']:,} watches of {report['videos']:,} videos in {report['sessions']:,} "
+        f"{told} ({report['repeats']:,} repeats of the same video left out)\n"
+        f"{report['pairs']:,} pairs watched one after the other, {report['edges']:,} of them at "
+        f"least {min_weight} times, {report['kept']:,} of those among the {max_degree} strongest "
+        f"of either end\n{edges} written in {report['seconds']:.1f} s",
+        markup=False,
+    )
+
+
+def _count(
+    database: duckdb.DuckDBPyConnection, paths: list[Path], *, min_weight: int, max_degree: int
+) -> dict[str, int]:
+    open_events(database, paths)
+    database.execute(VIDEOS)
+    videos = _one(database, "select count(*) from videos")[0]
+    database.execute(PAIRS.format(videos=videos))
+    sessions, repeats, pairs, events = _one(
+        database,
+        "select coalesce(sum(weight) filter (pair = -1), 0)::bigint, "
+        "coalesce(sum(weight) filter (pair = -2), 0)::bigint, "
+        "count(*) filter (pair >= 0), sum(weight)::bigint from pairs",
+    )
+    database.execute(STRONG.format(videos=videos, min_weight=min_weight))
+    database.execute("drop table pairs")
+    database.execute(KEPT.format(max_degree=max_degree))
+    edges, kept = (_one(database, f"select count(*) from {name}")[0] for name in ("strong", "kept"))
+    return {
+        "events": events,
+        "sessions": sessions,
+        "videos": videos,
+        "repeats": repeats,
+        "pairs": pairs,
+        "edges": edges,
+        "kept": kept,
+    }
+
+
+def _one(database: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
+    (row,) = database.execute(query).fetchall()
+    return row
+
+
+def _write(database: duckdb.DuckDBPyConnection, edges: Path, report: Mapping[str, Any]) -> None:
+    schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps(report)})
+    with whole_file(edges) as unfinished, pq.ParquetWriter(unfinished, schema) as writer:
+        for batch in database.sql(EDGES).to_arrow_reader():
+            writer.write_batch(batch.cast(schema))

@@ -1,0 +1,175 @@
+"""Edges from a file, checked and turned from ids into table rows."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+from etils import epath
+
+METADATA_KEY = b"vidembed"
+REQUIRED = ("source", "target", "weight")
+LISTED = 10
+
+
+class EdgeError(ValueError):
+    """An edge file that must not be used as it is."""
+
+
+class Lookup(Protocol):
+    """What turns ids into rows: a FeatureTable is one."""
+
+    def __len__(self) -> int: ...
+    def find(self, ids: np.ndarray) -> np.ndarray: ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Edges:
+    """E undirected edges between table rows, each pair once, source < target, in that order.
+
+    source, target: i32[E]; weight: f32[E]; kept: bool[E] (within the degree cap; all of them
+    where the file has no such column). `metadata` is what the writer said of the file (empty for
+    other people's files), `report` what reading found: rows, unknown, loops, merged, edges.
+    """
+
+    source: np.ndarray
+    target: np.ndarray
+    weight: np.ndarray
+    kept: np.ndarray
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the sessions behind the edges were made up: everything measured must say so."""
+        return bool(self.metadata.get("simulated", False))
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+def read_edges(path: epath.PathLike, table: Lookup, *, max_unknown_share: float = 0.01) -> Edges:
+    """Read `source, target, weight[, kept]` (Parquet, or CSV with a header) as rows of `table`.
+
+    Edges that name an id outside the table are dropped and reported while they are at most
+    `max_unknown_share` of all edges. Self loops are dropped. An edge given more than once, either
+    way round, becomes one: weights add up, and it is kept where any of them is. Raises EdgeError
+    for missing columns, an empty file, missing ids, more unknown ids than allowed, and weights
+    that are not finite and positive.
+    """
+    edges, metadata = _load(epath.Path(path))
+    weight = edges["weight"].to_numpy().astype(np.float64)
+    bad = np.flatnonzero(~(weight > 0) | ~np.isfinite(weight))
+    if len(bad):
+        named = "; ".join(_name(edges, row) for row in bad[:LISTED])
+        raise EdgeError(
+            f"{path}: {len(bad)} of {len(weight)} weights are not finite and positive ({named}); a "
+            "weight is how often two videos were watched together: mend or drop them"
+        )
+    source, target, unknown = _rows(path, edges, table, max_unknown_share)
+    kept = edges["kept"].to_numpy() if "kept" in edges.column_names else np.ones(len(weight), bool)
+    known = (source >= 0) & (target >= 0)
+    loops = known & (source == target)
+    chosen = known & ~loops
+    if not chosen.any():
+        raise EdgeError(
+            f"{path}: none of its {len(weight)} edges joins two different videos of the table "
+            f"({len(weight) - int(known.sum())} name an unknown id, {int(loops.sum())} are loops)"
+        )
+    low = np.minimum(source, target)[chosen].astype(np.int64)
+    high = np.maximum(source, target)[chosen].astype(np.int64)
+    pairs, place = np.unique(low * len(table) + high, return_inverse=True)
+    return Edges(
+        source=(pairs // len(table)).astype(np.int32),
+        target=(pairs % len(table)).astype(np.int32),
+        weight=np.bincount(place, weight[chosen], minlength=len(pairs)).astype(np.float32),
+        kept=np.bincount(place, kept[chosen], minlength=len(pairs)) > 0,
+        metadata=metadata,
+        report={
+            "rows": len(weight),
+            **unknown,
+            "loops": int(loops.sum()),
+            "merged": int(chosen.sum()) - len(pairs),
+            "edges": len(pairs),
+        },
+    )
+
+
+def _load(path: epath.Path) -> tuple[pa.Table, dict[str, Any]]:
+    if not path.exists():
+        beside = sorted(other.name for other in path.parent.glob("*"))[:LISTED]
+        raise EdgeError(f"{path}: no such edge file; {path.parent} holds {beside or 'nothing'}")
+    with _reading(path), path.open("rb") as file:
+        if path.suffix == ".csv":
+            text = {"source": pa.string(), "target": pa.string()}
+            options = pyarrow.csv.ConvertOptions(column_types=text)
+            table = pyarrow.csv.read_csv(file, convert_options=options)
+        else:
+            table = pyarrow.parquet.read_table(file)
+    missing = [name for name in REQUIRED if name not in table.column_names]
+    if missing:
+        raise EdgeError(
+            f"{path}: column {', '.join(missing)} is missing; expected source, target, weight "
+            f"[, kept], found {', '.join(table.column_names)}"
+        )
+    if not len(table):
+        raise EdgeError(f"{path}: holds no edges; was the threshold of the co-watches too high?")
+    wanted = {"source": pa.string(), "target": pa.string(), "weight": pa.float64()}
+    if "kept" in table.column_names:
+        wanted["kept"] = pa.bool_()
+    metadata = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    with _reading(path):
+        table = table.select(list(wanted)).cast(pa.schema(wanted)).combine_chunks()
+    for name in wanted:
+        # An empty cell of a CSV file arrives as "", not as null.
+        empty = pc.equal(table[name], "") if pa.types.is_string(wanted[name]) else None
+        missing_cells = table[name].null_count + (pc.sum(empty).as_py() or 0 if empty else 0)
+        if missing_cells:
+            raise EdgeError(
+                f"{path}: {missing_cells} of {len(table)} edges have no {name}; mend or drop them"
+            )
+    return table, metadata
+
+
+@contextmanager
+def _reading(path: epath.Path) -> Iterator[None]:
+    try:
+        yield
+    except pa.ArrowInvalid as error:
+        raise EdgeError(
+            f"{path}: cannot be read as edges (Parquet, or CSV with a header, of text, text, "
+            f"number[, true or false]): {error}"
+        ) from error
+
+
+def _rows(
+    path: epath.PathLike, edges: pa.Table, table: Lookup, max_unknown_share: float
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Rows of both ends (-1 where unknown), each i64[E], and what was unknown."""
+    # Each id is looked up once, however many edges it has.
+    ends = pa.chunked_array([*edges["source"].chunks, *edges["target"].chunks])
+    coded = pc.dictionary_encode(ends).combine_chunks()
+    names = coded.dictionary.to_pylist()
+    found = table.find(np.array([name.encode() for name in names], dtype=np.bytes_))
+    rows = np.asarray(found)[coded.indices.to_numpy()]
+    source, target = rows[: len(edges)], rows[len(edges) :]
+    lost = int(np.sum((source < 0) | (target < 0)))
+    ids = [name for name, row in zip(names, found, strict=True) if row < 0]
+    if lost > max_unknown_share * len(edges):
+        raise EdgeError(
+            f"{path}: {lost} of {len(edges)} edges ({lost / len(edges):.1%}) name {len(ids)} ids "
+            f"that are not in the table, above the allowed {max_unknown_share:.1%}; the first: "
+            f"{', '.join(ids[:LISTED])}. Is it the right table? Otherwise raise max_unknown_share"
+        )
+    return source, target, {"unknown_edges": lost, "unknown_ids": len(ids), "unknown": ids[:LISTED]}
+
+
+def _name(edges: pa.Table, row: int) -> str:
+    source, target, weight = (edges[name][int(row)].as_py() for name in REQUIRED)
+    return f"row {row}: {source} - {target}, {weight}"

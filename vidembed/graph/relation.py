@@ -1,0 +1,185 @@
+"""The relation graph: which videos are watched together, as a symmetric CSR over table rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import scipy.sparse.csgraph
+import xxhash
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RelationGraph:
+    """Symmetric weighted graph over N table rows: every undirected edge stands in both rows.
+
+    offsets: i64[N+1], neighbours: i32[2E] (ascending within a row), weights: f32[2E]. The
+    neighbours of row r are `neighbours[offsets[r]:offsets[r + 1]]`. No self loops, no repeats.
+    Build it by `from_edges`; the constructor only checks that the three arrays fit each other.
+    """
+
+    offsets: np.ndarray
+    neighbours: np.ndarray
+    weights: np.ndarray
+
+    def __post_init__(self) -> None:
+        wanted = {"offsets": np.int64, "neighbours": np.int32, "weights": np.float32}
+        for name, dtype in wanted.items():
+            found = getattr(self, name)
+            if found.dtype != dtype or found.ndim != 1:
+                raise TypeError(
+                    f"RelationGraph.{name} must be a flat {np.dtype(dtype)} array, found "
+                    f"{found.dtype}{list(found.shape)}; build the graph by RelationGraph.from_edges"
+                )
+        if not len(self.offsets) or self.offsets[0] != 0:
+            raise ValueError("RelationGraph.offsets must hold N+1 numbers and begin with 0")
+        ends = {int(self.offsets[-1]), len(self.neighbours), len(self.weights)}
+        if len(ends) > 1 or np.any(np.diff(self.offsets) < 0):
+            raise ValueError(
+                f"RelationGraph: offsets must rise to the number of neighbours; they end at "
+                f"{self.offsets[-1]} with {len(self.neighbours)} neighbours and "
+                f"{len(self.weights)} weights"
+            )
+
+    @staticmethod
+    def from_edges(
+        source: np.ndarray, target: np.ndarray, weight: np.ndarray, *, nodes: int
+    ) -> "RelationGraph":
+        """Graph of undirected edges source i[E], target i[E], weight f[E] over `nodes` rows.
+
+        The same pair given again, either way round, adds up. Raises ValueError for self loops,
+        rows outside [0, nodes) and weights that are not finite and positive.
+        """
+        source, target = np.asarray(source, np.int64), np.asarray(target, np.int64)
+        weight = np.asarray(weight, np.float32)
+        if not source.shape == target.shape == weight.shape or source.ndim != 1:
+            raise ValueError(
+                f"edges need as many sources as targets and weights, found {source.shape}, "
+                f"{target.shape} and {weight.shape}"
+            )
+        if len(source):
+            low = int(min(source.min(), target.min()))
+            high = int(max(source.max(), target.max()))
+            if low < 0 or high >= nodes:
+                raise ValueError(f"edge ends must be rows in [0, {nodes}), found {low} to {high}")
+            _refuse(source == target, "self loops", source, target, weight)
+            _refuse(~(weight > 0) | ~np.isfinite(weight), "bad weights", source, target, weight)
+        both = scipy.sparse.coo_array(
+            (
+                np.concatenate([weight, weight]),
+                (np.concatenate([source, target]), np.concatenate([target, source])),
+            ),
+            shape=(nodes, nodes),
+        ).tocsr()
+        both.sum_duplicates()
+        return RelationGraph(
+            offsets=both.indptr.astype(np.int64),
+            neighbours=both.indices.astype(np.int32),
+            weights=both.data.astype(np.float32),
+        )
+
+    @property
+    def nodes(self) -> int:
+        """N: the rows of the table, with or without edges."""
+        return len(self.offsets) - 1
+
+    @property
+    def edges(self) -> int:
+        """E: undirected edges."""
+        return len(self.neighbours) // 2
+
+    def degrees(self) -> np.ndarray:
+        """Neighbours of each row, i64[N]."""
+        return np.diff(self.offsets)
+
+    def strengths(self) -> np.ndarray:
+        """Sum of the weights of each row's edges, f64[N]."""
+        return np.bincount(self.rows(), self.weights, minlength=self.nodes).astype(np.float64)
+
+    def rows(self) -> np.ndarray:
+        """The row that each entry of `neighbours` belongs to, i32[2E]."""
+        return np.repeat(np.arange(self.nodes, dtype=np.int32), self.degrees())
+
+    def within(self, mask: np.ndarray) -> "RelationGraph":
+        """The edges with both ends in mask bool[N]; rows keep their numbers."""
+        mask = self._mask(mask)
+        return self._only(mask[self.rows()] & mask[self.neighbours])
+
+    def between(self, mask: np.ndarray) -> "RelationGraph":
+        """The edges with one end in mask bool[N] and one outside it; rows keep their numbers."""
+        mask = self._mask(mask)
+        return self._only(mask[self.rows()] != mask[self.neighbours])
+
+    def matrix(self) -> scipy.sparse.csr_array:
+        """The same graph as scipy's f32[N, N]; its arrays are shared, not copied."""
+        shape = (self.nodes, self.nodes)
+        return scipy.sparse.csr_array((self.weights, self.neighbours, self.offsets), shape=shape)
+
+    def report(self) -> Mapping[str, Any]:
+        """What a person checks before training on it: size, degrees, components, coverage."""
+        degrees = self.degrees()
+        linked = degrees > 0
+        count, component = scipy.sparse.csgraph.connected_components(self.matrix(), directed=False)
+        sizes = np.bincount(component, minlength=count)
+        giant = int(sizes.max()) if count else 0
+        bounds = [0] + [2**power for power in range(int(degrees.max(initial=0)).bit_length() + 1)]
+        return {
+            "nodes": self.nodes,
+            "edges": self.edges,
+            "isolated_nodes": int(np.sum(~linked)),
+            "coverage": float(np.mean(linked)) if self.nodes else 0.0,
+            "components": int(np.sum(sizes > 1)),
+            "giant_component_nodes": giant if giant > 1 else 0,
+            "giant_component_share": giant / max(int(linked.sum()), 1) if giant > 1 else 0.0,
+            "degree_mean": float(degrees[linked].mean()) if linked.any() else 0.0,
+            "degree_median": float(np.median(degrees[linked])) if linked.any() else 0.0,
+            "degree_max": int(degrees.max(initial=0)),
+            "degree_histogram": {
+                str(low) if high - low == 1 else f"{low}-{high - 1}": int(
+                    np.sum((degrees >= low) & (degrees < high))
+                )
+                for low, high in pairwise(bounds)
+            },
+            "weight_min": float(self.weights.min(initial=np.inf)) if self.edges else 0.0,
+            "weight_max": float(self.weights.max(initial=0.0)),
+            "weight_sum": float(self.weights.sum(dtype=np.float64)) / 2,
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex digest of the content: equal for equal graphs, whatever order the edges came in."""
+        digest = xxhash.xxh3_128()
+        for array in (self.offsets, self.neighbours, self.weights):
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+    def _mask(self, mask: np.ndarray) -> np.ndarray:
+        mask = np.asarray(mask)
+        if mask.shape != (self.nodes,) or mask.dtype != bool:
+            raise ValueError(f"a mask must be bool[{self.nodes}], found {mask.dtype}{mask.shape}")
+        return mask
+
+    def _only(self, chosen: np.ndarray) -> "RelationGraph":
+        degrees = np.bincount(self.rows()[chosen], minlength=self.nodes)
+        return RelationGraph(
+            offsets=np.concatenate([[0], np.cumsum(degrees)]).astype(np.int64),
+            neighbours=self.neighbours[chosen],
+            weights=self.weights[chosen],
+        )
+
+
+def _refuse(
+    bad: np.ndarray, what: str, source: np.ndarray, target: np.ndarray, weight: np.ndarray
+) -> None:
+    if not bad.any():
+        return
+    first = ", ".join(f"{source[i]}-{target[i]} ({weight[i]})" for i in np.flatnonzero(bad)[:5])
+    raise ValueError(
+        f"{int(bad.sum())} of {len(bad)} edges are {what} (row-row (weight): {first}); a relation "
+        "graph holds no self loops and only finite, positive weights: filter the edges, or read "
+        "them by graph.edges.read_edges"
+    )

@@ -1,0 +1,116 @@
+"""Session files (session_id, timestamp, video_id): found, checked, opened in DuckDB."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow.parquet as pq
+import xxhash
+
+from vidembed.graph.edges import METADATA_KEY
+
+COLUMNS = ("session_id", "timestamp", "video_id")
+SORTABLE = ("TINY", "SMALL", "INT", "BIG", "HUGE", "DECIMAL", "FLOAT", "DOUBLE", "DATE", "TIME")
+
+
+class SessionError(ValueError):
+    """A session file that must not be used as it is."""
+
+
+def session_files(sessions: str | os.PathLike[str]) -> list[Path]:
+    """The files that a path, folder or glob names, sorted, of one kind; SessionError if none."""
+    path = Path(sessions)
+    if path.is_dir():
+        paths = sorted([*path.glob("*.parquet"), *path.glob("*.csv")])
+    elif path.exists():
+        paths = [path]
+    else:
+        paths = sorted(path.parent.glob(path.name)) if path.name else []
+    if not paths:
+        beside = sorted(other.name for other in path.parent.glob("*"))[:10]
+        raise SessionError(
+            f"{sessions}: no session file (Parquet or CSV) there; {path.parent} holds "
+            f"{beside or 'nothing'}. Remote files must be copied or mounted first"
+        )
+    if len({_is_csv(one) for one in paths}) > 1:
+        raise SessionError(f"{sessions}: holds both CSV and Parquet; name one kind, as *.parquet")
+    return paths
+
+
+def _is_csv(path: Path) -> bool:
+    return ".csv" in path.suffixes
+
+
+def open_events(database: duckdb.DuckDBPyConnection, paths: list[Path]) -> None:
+    """Make the view `events` of the files: session_id, timestamp, video_id as text, none missing.
+
+    Raises SessionError for files that are no sessions, and for watches that lack one of the three.
+    """
+    names = [str(path) for path in paths]
+    shown = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+    try:
+        if _is_csv(paths[0]):
+            # Ids may look like numbers; they are names.
+            text = {"session_id": "VARCHAR", "video_id": "VARCHAR"}
+            several: Any = names  # DuckDB's stubs know of one file at a time.
+            header = database.read_csv(several, header=True, all_varchar=True).columns
+            known = {name: kind for name, kind in text.items() if name in header}
+            source = database.read_csv(several, header=True, dtype=known)
+        else:
+            source = database.read_parquet(names)
+        found = dict(zip(source.columns, map(str, source.types), strict=True))
+    except duckdb.Error as error:
+        raise SessionError(
+            f"{shown}: cannot be read as Parquet or CSV sessions: {error}"
+        ) from error
+    missing = [name for name in COLUMNS if name not in found]
+    if missing:
+        raise SessionError(
+            f"{shown}: column {', '.join(missing)} is missing; expected {', '.join(COLUMNS)}, "
+            f"found {', '.join(found)}"
+        )
+    if not found["timestamp"].upper().lstrip("U").startswith(SORTABLE):
+        raise SessionError(
+            f"{shown}: timestamp must be a number, a date or a time, found {found['timestamp']}"
+        )
+    source.select("session_id, timestamp, video_id::varchar as video_id").create_view("events")
+    nan = " or isnan(timestamp)" if found["timestamp"] in ("FLOAT", "DOUBLE") else ""
+    ((total, *nulls),) = database.execute(
+        f"""
+        select count(*),
+            count(*) filter (session_id is null),
+            count(*) filter (timestamp is null{nan}),
+            count(*) filter (video_id is null or video_id = '')
+        from events
+        """
+    ).fetchall()
+    if not total:
+        raise SessionError(f"{shown}: holds no watches")
+    for name, count in zip(COLUMNS, nulls, strict=True):
+        if count:
+            raise SessionError(
+                f"{shown}: {count} of {total} watches have no {name}; drop these rows, the order "
+                "of a session cannot be told without them"
+            )
+
+
+def marks(paths: list[Path]) -> dict[str, Any]:
+    """What the writers of the sessions said of them; one simulated file marks them all."""
+    if _is_csv(paths[0]):
+        return {"simulated": False}
+    stored = [(pq.read_schema(path).metadata or {}).get(METADATA_KEY, b"{}") for path in paths]
+    said: list[dict[str, Any]] = [json.loads(text) for text in stored]
+    simulated = [mark for mark in said if mark.get("simulated", False)]
+    return {"simulated": True, "simulation": simulated[0]} if simulated else {"simulated": False}
+
+
+def digest(paths: list[Path]) -> str:
+    """Hex digest of the files' bytes."""
+    total = xxhash.xxh3_128()
+    for path in paths:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 22):
+                total.update(chunk)
+    return total.hexdigest()

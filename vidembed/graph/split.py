@@ -1,0 +1,59 @@
+"""The split by video, made before any edge is used, and the check that nothing crosses it."""
+
+import numpy as np
+import xxhash
+
+from vidembed.graph.relation import RelationGraph
+
+
+class LeakError(RuntimeError):
+    """Training would see a video of the evaluation split."""
+
+
+def train_rows(ids: np.ndarray, *, seed: int, train_share: float = 0.7) -> np.ndarray:
+    """Which videos are for training, bool[N], by a seeded hash of ids S[N] (or U[N], as UTF-8).
+
+    A video is for training when xxh3_64(id, seed) lies in the lowest `train_share` of the 2^64
+    values. The answer depends on its own id alone: videos added later move nobody, and a larger
+    share only ever moves videos from evaluation into training. CDML splits 7:3 (section 4.1).
+    """
+    if not 0.0 < train_share < 1.0:
+        raise ValueError(f"train_share must lie strictly between 0 and 1, found {train_share}")
+    if seed < 0:
+        raise ValueError(f"the split's seed must not be negative, found {seed}")
+    ids = np.asarray(ids)
+    if ids.dtype.kind == "U":
+        ids = np.char.encode(ids, "utf-8")
+    if ids.dtype.kind != "S":
+        raise TypeError(f"ids must be bytes or text, found {ids.dtype}")
+    bound = int(train_share * 2**64)
+    digest = xxhash.xxh3_64_intdigest
+    return np.fromiter((digest(id, seed) < bound for id in ids.tolist()), bool, len(ids))
+
+
+def check_no_leak(
+    graph: RelationGraph, is_train: np.ndarray, ids: np.ndarray | None = None
+) -> None:
+    """Raise LeakError when an edge of a graph meant for training touches a video outside it.
+
+    is_train: bool[N]. ids S[N], where given, name the offending pairs; else their rows do.
+    """
+    is_train = np.asarray(is_train)
+    if is_train.shape != (graph.nodes,) or is_train.dtype != bool:
+        raise ValueError(
+            f"is_train must be bool[{graph.nodes}], found {is_train.dtype}{is_train.shape}"
+        )
+    rows, others = graph.rows(), graph.neighbours
+    leaks = np.flatnonzero((rows < others) & ~(is_train[rows] & is_train[others]))
+    if not len(leaks):
+        return
+
+    def name(row: int) -> str:
+        side = "train" if is_train[row] else "evaluation"
+        return f"{row if ids is None else bytes(ids[row]).decode(errors='replace')} ({side})"
+
+    pairs = "; ".join(f"{name(rows[i])} - {name(others[i])}" for i in leaks[:10])
+    raise LeakError(
+        f"{len(leaks)} of {graph.edges} training edges touch the evaluation split: {pairs}"
+        f"{'; ...' if len(leaks) > 10 else ''}. Train only on graph.within(is_train)"
+    )
