@@ -1,0 +1,387 @@
+"""The feed of triplets: purity, hosts, resuming, placements, faults."""
+
+import dataclasses
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from vidembed.feeds import triplets
+from vidembed.feeds.triplets import HELD_BATCHES, TripletFeed, Triplets
+from vidembed.graph.relation import RelationGraph
+from vidembed.graph.split import LeakError
+from vidembed.records.table import FeatureTable
+
+VIDEOS = 400
+
+
+def make_table(videos: int = VIDEOS, *, audio_missing: bool = False) -> FeatureTable:
+    rng = np.random.default_rng(1)
+    return FeatureTable(
+        ids=np.array([b"v%05d" % row for row in range(videos)]),
+        features={
+            "visual": rng.integers(0, 256, (videos, 6), np.uint8),
+            "audio": rng.normal(size=(videos, 3)).astype(ml_dtypes.bfloat16),
+        },
+        present={"audio": rng.random(videos) < 0.8} if audio_missing else {},
+        label_offsets=np.zeros(videos + 1, np.int64),
+        label_values=np.zeros(0, np.int32),
+    )
+
+
+def make_graph(videos: int = VIDEOS, edges: int = 1500) -> RelationGraph:
+    rng = np.random.default_rng(2)
+    source, target = rng.integers(0, videos, (2, edges))
+    real = source != target
+    weight = rng.integers(1, 9, edges)[real]
+    return RelationGraph.from_edges(source[real], target[real], weight, nodes=videos)
+
+
+IS_TRAIN = np.random.default_rng(3).random(VIDEOS) < 0.7
+
+
+def open_feed(config: Triplets | None = None, **changes) -> TripletFeed:
+    options = {"table": make_table(), "graph": make_graph(), "is_train": IS_TRAIN, "seed": 7}
+    return (config or Triplets(batch_triplets=64)).open(**options | changes)
+
+
+def assert_same(got: dict, wanted: dict) -> None:
+    assert got.keys() == wanted.keys()
+    for name, value in wanted.items():
+        if isinstance(value, dict):
+            assert_same(got[name], value)
+        else:
+            assert got[name].dtype == value.dtype
+            np.testing.assert_array_equal(got[name], value, err_msg=name)
+
+
+def test_a_batch_is_what_its_docstring_says():
+    feed, graph = open_feed(), make_graph()
+    batch = feed.at(3)
+    assert list(batch) == ["rows", "first", "negative_slot", "forbidden", "overflow"]
+    types = {name: (value.dtype.str, value.shape) for name, value in batch.items()}
+    assert types == {
+        "rows": ("<i4", (3, 64)),
+        "first": ("|b1", (3, 64)),
+        "negative_slot": ("<i4", (64,)),
+        "forbidden": ("<i4", (64, feed.forbidden_width)),
+        "overflow": ("<i4", ()),
+    }
+    related = graph.matrix().toarray() > 0
+    negatives, positives, anchors = batch["rows"]
+    assert related[anchors, positives].all()
+    flat = batch["rows"].reshape(-1)
+    assert np.flatnonzero(batch["first"]).tolist() == sorted(np.unique(flat, return_index=True)[1])
+    assert batch["negative_slot"].max() < 64
+    np.testing.assert_array_equal(flat[batch["negative_slot"]], negatives)
+    assert batch["first"].reshape(-1)[batch["negative_slot"]].all()
+    np.testing.assert_array_equal(
+        flat[batch["forbidden"][:, :2]], np.stack([anchors, positives], 1)
+    )
+    np.testing.assert_array_equal(feed.ids_at(3), make_table().ids[batch["rows"]])
+
+
+# sampling -> step -> (rows, forbidden)
+GOLDEN: dict = {
+    "uniform": {
+        0: (
+            [[0, 5, 2, 4], [7, 0, 2, 2], [6, 2, 1, 1]],
+            [[8, 4, 12, 12], [2, 0, 10, 12], [10, 2, 0, 12], [10, 2, 0, 12]],
+        ),
+        1: (
+            [[5, 5, 3, 7], [6, 2, 2, 2], [7, 1, 3, 0]],
+            [[3, 4, 12, 12], [9, 5, 11, 12], [2, 5, 12, 12], [11, 5, 9, 12]],
+        ),
+        1000000000: (
+            [[4, 5, 4, 6], [5, 5, 4, 0], [4, 4, 5, 2]],
+            [[0, 1, 12, 12], [0, 1, 12, 12], [1, 0, 12, 12], [11, 7, 12, 12]],
+        ),
+    },
+    "weight": {
+        0: (
+            [[0, 5, 2, 4], [7, 1, 2, 2], [6, 2, 1, 1]],
+            [[8, 4, 12, 12], [2, 5, 0, 12], [5, 2, 0, 12], [5, 2, 0, 12]],
+        ),
+        1: (
+            [[5, 5, 3, 7], [6, 2, 1, 2], [7, 1, 2, 0]],
+            [[3, 4, 12, 12], [6, 5, 11, 12], [5, 6, 11, 2], [11, 5, 6, 12]],
+        ),
+        1000000000: (
+            [[4, 5, 4, 6], [7, 5, 4, 0], [6, 4, 5, 2]],
+            [[3, 4, 12, 12], [0, 1, 12, 12], [1, 0, 12, 12], [11, 7, 12, 12]],
+        ),
+    },
+}
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "weight"])
+def test_the_sequence_is_pinned(sampling):
+    """A change here changes every run in progress: raise triplets.SEQUENCE with it."""
+    graph = RelationGraph.from_edges(
+        np.array([0, 0, 1, 2, 4, 6]),
+        np.array([1, 2, 2, 3, 5, 7]),
+        np.array([1, 1, 9, 1, 1, 5]),
+        nodes=8,
+    )
+    feed = open_feed(
+        Triplets(batch_triplets=4, sampling=sampling, max_forbidden=4),
+        table=make_table(8),
+        graph=graph,
+        is_train=np.ones(8, bool),
+    )
+    for step, (rows, forbidden) in GOLDEN[sampling].items():
+        assert feed.at(step)["rows"].tolist() == rows
+        assert feed.at(step)["forbidden"].tolist() == forbidden
+
+
+@pytest.mark.parametrize("placement", ["device", "host"])
+@pytest.mark.parametrize("hosts", [2, 4])
+def test_hosts_put_together_make_the_batch_of_one(placement, hosts):
+    config = Triplets(batch_triplets=64, placement=placement, max_forbidden=3)
+    options = {"table": make_table(audio_missing=True)}
+    alone = open_feed(config, **options).at(11)
+    assert alone["overflow"] > 0
+    shares = [
+        open_feed(config, process_index=host, process_count=hosts, **options).at(11)
+        for host in range(hosts)
+    ]
+    joined = {"first": shares[0]["first"], "overflow": shares[0]["overflow"]}
+    for name, axis in {"rows": 1, "negative_slot": 0, "forbidden": 0}.items():
+        joined[name] = np.concatenate([share[name] for share in shares], axis)
+    if placement == "host":
+        for group, names in {"features": ["visual", "audio"], "present": ["audio"]}.items():
+            joined[group] = {
+                name: np.concatenate([share[group][name] for share in shares], 1) for name in names
+            }
+    assert_same({name: joined[name] for name in alone}, alone)
+    for share in shares:
+        np.testing.assert_array_equal(share["first"], alone["first"])
+        assert share["overflow"] == alone["overflow"]
+
+
+def test_steps_differ_and_seeds_differ():
+    feed, other = open_feed(), open_feed(seed=8)
+    assert not np.array_equal(feed.at(0)["rows"], feed.at(1)["rows"])
+    assert not np.array_equal(feed.at(1)["rows"], other.at(0)["rows"])
+    assert not np.array_equal(feed.at(0)["rows"], other.at(0)["rows"])
+
+
+def test_threads_and_order_change_nothing():
+    graph = make_graph(20_000, 100_000)
+    options = {"table": make_table(20_000), "graph": graph, "is_train": np.ones(20_000, bool)}
+    config = Triplets(batch_triplets=1500, placement="host")
+    steps = list(range(24))
+    wanted = {step: open_feed(config, **options).at(step) for step in steps}
+    feed = open_feed(config, **options)
+    order = np.random.default_rng(0).permutation(np.repeat(steps, 4)).tolist()
+    with ThreadPoolExecutor(8) as pool:
+        for step, batch in zip(order, pool.map(feed.at, order), strict=True):
+            assert_same(batch, wanted[step])
+
+
+@pytest.mark.parametrize("placement", ["device", "host"])
+@pytest.mark.parametrize("threads", [0, 2])
+def test_batches_from_any_start_are_the_same_batches(placement, threads):
+    config = Triplets(batch_triplets=64, placement=placement, read_threads=threads)
+    feed = open_feed(config)
+    seen = []
+    for step, batch, waited in feed.batches(5, 25):
+        seen.append(step)
+        assert_same(batch, feed.at(step))
+        assert waited >= 0
+    assert seen == list(range(5, 25))
+    resumed = open_feed(config)
+    step, batch, _ = next(resumed.batches(23, 25))
+    assert step == 23
+    assert_same(batch, feed.at(23))
+    far = 10**9
+    assert_same(next(feed.batches(far, far + 3))[1], feed.at(far))
+    assert list(feed.batches(4, 4)) == []
+
+
+def test_an_evaluation_video_is_never_drawn():
+    feed = open_feed()
+    drawn = np.unique([feed.at(step)["rows"] for step in range(40)])
+    assert IS_TRAIN[drawn].all()
+    assert len(drawn) == IS_TRAIN.sum()
+
+
+def test_a_leak_stops_the_feed(monkeypatch):
+    monkeypatch.setattr(RelationGraph, "within", lambda graph, mask: graph)
+    with pytest.raises(LeakError, match="evaluation split"):
+        open_feed()
+
+
+def test_host_placement_sends_features_as_stored():
+    table = make_table(audio_missing=True)
+    batch = open_feed(Triplets(batch_triplets=64, placement="host"), table=table).at(2)
+    assert batch["features"]["visual"].dtype == np.uint8
+    assert batch["features"]["audio"].dtype == ml_dtypes.bfloat16
+    for name, stored in table.features.items():
+        np.testing.assert_array_equal(batch["features"][name], stored[batch["rows"]])
+    assert batch["present"].keys() == {"audio"}
+    np.testing.assert_array_equal(batch["present"]["audio"], table.present["audio"][batch["rows"]])
+    assert "present" not in open_feed(Triplets(batch_triplets=64, placement="host")).at(2)
+
+
+def overwritten(feed: TripletFeed, held: int) -> int:
+    """Batches found changed while `held` further ones have been taken, every worker caught up."""
+    taken, changed, started = [], 0, []
+    make = feed._make
+
+    def counted(step, out):
+        batch = make(step, out=out)
+        started.append(step)
+        return batch
+
+    feed._make = counted
+    for step, batch, _ in feed.batches(0, 24):
+        taken.append((step, batch))
+        ahead = min(24, step + 1 + feed.config.prefetch_batches)
+        while len(started) < ahead:
+            time.sleep(0.001)
+        if len(taken) > held:
+            oldest, batch = taken.pop(0)
+            wanted = make(oldest, out=None)["features"]["visual"]
+            changed += not np.array_equal(batch["features"]["visual"], wanted)
+    return changed
+
+
+@pytest.mark.parametrize(("threads", "prefetch"), [(0, 0), (1, 1), (2, 5)])
+def test_a_batch_outlives_the_promised_number_of_further_ones_and_no_more(threads, prefetch):
+    config = Triplets(
+        batch_triplets=8, placement="host", read_threads=threads, prefetch_batches=prefetch
+    )
+    assert overwritten(open_feed(config), HELD_BATCHES) == 0
+    assert overwritten(open_feed(config), HELD_BATCHES + 1) > 0
+
+
+def test_a_ring_that_is_too_small_would_be_noticed(monkeypatch):
+    monkeypatch.setattr(triplets, "HELD_BATCHES", HELD_BATCHES - 1)
+    config = Triplets(batch_triplets=8, placement="host")
+    assert overwritten(open_feed(config), HELD_BATCHES) > 0
+
+
+def test_at_returns_memory_of_its_own():
+    feed = open_feed(Triplets(batch_triplets=8, placement="host"))
+    first, again = feed.at(0), feed.at(0)
+    first["features"]["visual"][:] = 0
+    assert again["features"]["visual"].any()
+
+
+def test_the_wait_for_data_is_measured(monkeypatch):
+    feed = open_feed(Triplets(batch_triplets=8, read_threads=0, prefetch_batches=0))
+    make = feed._make
+    monkeypatch.setattr(feed, "_make", lambda step, out: (time.sleep(0.02), make(step, out))[1])
+    assert all(waited >= 0.02 for _, _, waited in feed.batches(0, 3))
+
+
+def test_closing_early_ends_the_threads():
+    def readers() -> int:
+        return sum("grain-prefetch" in thread.name for thread in threading.enumerate())
+
+    before = readers()
+    batches = open_feed().batches(0, 1000)
+    next(batches)
+    assert readers() > before
+    batches.close()
+    deadline = time.monotonic() + 10
+    while readers() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert readers() == before
+
+
+def test_a_fault_in_a_reading_thread_reaches_the_caller(monkeypatch):
+    feed = open_feed()
+
+    def broken(step, out):
+        raise OSError("the table is gone")
+
+    monkeypatch.setattr(feed, "_make", broken)
+    with pytest.raises(OSError, match="the table is gone"):
+        next(feed.batches(0, 3))
+
+
+def test_the_width_is_sized_from_the_data_and_logged(caplog):
+    with caplog.at_level(logging.INFO, logger="vidembed"):
+        feed = open_feed(Triplets(batch_triplets=64))
+    longest = max((feed.at(step)["forbidden"] < 3 * 64).sum(axis=1).max() for step in range(8))
+    assert feed.forbidden_width == -(-int(longest * 1.5) // 8) * 8
+    assert f"hold {feed.forbidden_width} videos an anchor" in caplog.text
+    assert f"first 8 batches has {longest}" in caplog.text
+    assert all(feed.at(step)["overflow"] == 0 for step in range(8))
+
+
+def test_the_width_never_exceeds_what_the_graph_can_ask():
+    """A triangle: 2 neighbours and the anchor itself, however many triplets."""
+    graph = RelationGraph.from_edges(
+        np.array([0, 1, 2]), np.array([1, 2, 0]), np.ones(3), nodes=VIDEOS
+    )
+    assert open_feed(graph=graph, is_train=np.ones(VIDEOS, bool)).forbidden_width == 8
+    star = RelationGraph.from_edges(np.zeros(15), np.arange(1, 16), np.ones(15), nodes=VIDEOS)
+    assert open_feed(graph=star, is_train=np.ones(VIDEOS, bool)).forbidden_width == 16
+
+
+def test_the_fingerprint_covers_what_the_batches_depend_on():
+    config = Triplets(batch_triplets=64)
+    moved = IS_TRAIN.copy()
+    moved[np.flatnonzero(IS_TRAIN)[0]] = False
+    prints = [
+        open_feed(config).fingerprint,
+        open_feed(config, seed=8).fingerprint,
+        open_feed(config, is_train=moved).fingerprint,
+        open_feed(config, graph=make_graph(edges=1499)).fingerprint,
+        open_feed(config, table=make_table(audio_missing=True)).fingerprint,
+        open_feed(dataclasses.replace(config, batch_triplets=128)).fingerprint,
+        open_feed(dataclasses.replace(config, sampling="weight")).fingerprint,
+        open_feed(dataclasses.replace(config, max_forbidden=5)).fingerprint,
+    ]
+    assert len(set(prints)) == len(prints)
+    same = dataclasses.replace(config, placement="host", read_threads=1, prefetch_batches=9)
+    assert open_feed(same, process_index=1, process_count=2).fingerprint == prints[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_triplets": 0}, "batch_triplets must be at least 1, found 0"),
+        ({"sampling": "degree"}, "sampling must be 'uniform' or 'weight', found 'degree'"),
+        ({"placement": "disk"}, "placement must be 'device' or 'host', found 'disk'"),
+        ({"max_forbidden": 1}, "max_forbidden must be at least 2"),
+        ({"read_threads": -1}, "read_threads must lie between 0 and prefetch_batches"),
+        ({"read_threads": 5}, "found 5 threads and 4 batches"),
+    ],
+)
+def test_impossible_configurations_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Triplets(**changes)
+
+
+EMPTY = RelationGraph.from_edges(np.zeros(0), np.zeros(0), np.zeros(0), nodes=VIDEOS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"process_count": 3}, r"found 64 triplets on 3 hosts; 63 or 66 would do"),
+        ({"process_count": 128}, r"found 64 triplets on 128 hosts; 128 would do"),
+        ({"process_count": 2, "process_index": 2}, r"process_index must lie in \[0, 2\), found 2"),
+        ({"seed": -1}, r"seed must lie in \[0, 2\^64\), found -1"),
+        ({"graph": EMPTY}, "no edge between the .* train videos .the whole graph has 0."),
+        ({"is_train": np.arange(VIDEOS) == 5}, "at least 2 train videos, found 1 of 400"),
+        ({"is_train": np.ones(5, bool)}, "found 400 videos, 400 graph nodes and 5 split entries"),
+        ({"table": make_table(9)}, "same rows, found 9 videos"),
+    ],
+)
+def test_impossible_data_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        open_feed(**changes)
+
+
+def test_a_negative_step_is_refused():
+    with pytest.raises(ValueError, match="from 0 on, found -1"):
+        open_feed().at(-1)
