@@ -1,0 +1,74 @@
+"""Triplet losses on squared Euclidean distances (CDML section 3.2.1)."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+
+from vidembed import pairwise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hinge:
+    """max(0, d²(a, p) − d²(a, n) + margin). A satisfied triplet has no gradient at all."""
+
+    margin: float = 0.1
+
+    def __post_init__(self) -> None:
+        pairwise.check_margin(self.margin)
+
+    def __call__(self, positive_distance: jax.Array, negative_distance: jax.Array) -> jax.Array:
+        """Squared distances f32[B] twice → f32[B], one loss a triplet, not reduced."""
+        return jax.nn.relu(positive_distance - negative_distance + self.margin)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Log:
+    """log(1 + exp(d²(a, p) − d²(a, n) + margin)): a soft hinge, never quite zero."""
+
+    margin: float = 0.1
+
+    def __post_init__(self) -> None:
+        pairwise.check_margin(self.margin)
+
+    def __call__(self, positive_distance: jax.Array, negative_distance: jax.Array) -> jax.Array:
+        """Squared distances f32[B] twice → f32[B], one loss a triplet, not reduced."""
+        return jax.nn.softplus(positive_distance - negative_distance + self.margin)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exponential:
+    """exp(d²(a, p) − d²(a, n) + margin): between unit vectors at most e^(4 + margin)."""
+
+    margin: float = 0.1
+
+    def __post_init__(self) -> None:
+        pairwise.check_margin(self.margin)
+
+    def __call__(self, positive_distance: jax.Array, negative_distance: jax.Array) -> jax.Array:
+        """Squared distances f32[B] twice → f32[B], one loss a triplet, not reduced."""
+        return jnp.exp(positive_distance - negative_distance + self.margin)
+
+
+TripletLoss = Hinge | Log | Exponential
+
+
+class _Miner(Protocol):
+    @property
+    def only_farther(self) -> bool: ...
+
+
+def check(miner: _Miner, loss: TripletLoss) -> None:
+    """Refuses a miner and a loss that cannot learn together; for whoever builds a task of them.
+
+    The paper names both margin 0 (section 3.2.1) and semi-hard mining (4.1.1). With a hinge they
+    exclude each other: semi-hard negatives are farther than the positive, so every term is zero.
+    """
+    if miner.only_farther and isinstance(loss, Hinge) and loss.margin == 0:
+        raise ValueError(
+            f"Hinge(margin=0) with {type(miner).__name__}: this miner only returns negatives "
+            "farther than the positive, where a hinge without margin is zero and has no gradient: "
+            "nothing would be learnt. Give the hinge a margin (CDML tried 0.1, 0.3 and 0.5), or "
+            "use the Log or Exponential loss, or the Hardest miner"
+        )

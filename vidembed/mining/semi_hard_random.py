@@ -1,0 +1,110 @@
+"""Any negative that is a little farther than the positive, each with the same chance."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from vidembed import pairwise
+from vidembed.mining.forbidden import Forbidden, mask
+
+
+@dataclass(frozen=True, kw_only=True)
+class SemiHardRandom:
+    """One of the negatives with d²(a, p) < d²(a, n) < d²(a, p) + margin, uniformly at random.
+
+    FaceNet's set of semi-hard negatives (section 3.2), of which CDML takes the hardest. A random
+    member is less often a false negative, a video that belongs to the anchor without an edge.
+
+    margin: in squared Euclidean distance.
+    inside_margin: false draws from all farther negatives, most of them easy.
+    block, operands: as in SemiHard.
+    """
+
+    margin: float = 0.1
+    inside_margin: bool = True
+    block: int = 144
+    operands: Literal["float32", "bfloat16"] = "float32"
+
+    only_farther: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        pairwise.check_margin(self.margin)
+        if self.inside_margin and self.margin == 0:
+            raise ValueError("inside_margin with margin=0 leaves no negative: raise the margin")
+
+    def __call__(
+        self,
+        anchor: jax.Array,
+        positive: jax.Array,
+        pool: jax.Array,
+        forbidden: Forbidden,
+        *,
+        key: jax.Array,
+        anchor_offset: jax.Array | int = 0,
+    ) -> tuple[jax.Array, jax.Array]:
+        """(index: i32[b] into the pool, found: bool[b]), false where no negative qualifies.
+
+        anchor, positive: f32[b, D], pool: f32[N, D], unit vectors. key: the draw of the whole
+        batch, the same on every device; anchor_offset: i32[], anchors of the batch before these.
+        """
+        anchor, positive, pool = lax.stop_gradient((anchor, positive, pool))
+        seeds = jax.random.bits(key, (2,), jnp.uint32)
+        columns = jnp.arange(pool.shape[0], dtype=jnp.uint32)
+
+        def choose(
+            scores: jax.Array, reference: jax.Array, row: jax.Array, pairs: jax.Array
+        ) -> tuple[jax.Array, jax.Array]:
+            scores = mask(scores, Forbidden(pairs, forbidden.candidates))
+            eligible = scores < reference[:, None]
+            # −inf marks the forbidden, and is less than any reference.
+            low = (
+                reference - self.margin / 2 if self.inside_margin else jnp.full_like(reference, -2)
+            )
+            eligible &= scores > low[:, None]
+            draw = lottery(seeds, row, columns)
+            value, index = pairwise.best(jnp.where(eligible, draw, -jnp.inf))
+            return index, value > -jnp.inf
+
+        reference = jnp.sum(anchor * positive, axis=-1)
+        rows = jnp.arange(anchor.shape[0], dtype=jnp.uint32) + jnp.asarray(
+            anchor_offset, jnp.uint32
+        )
+        return pairwise.over_blocks(
+            choose,
+            anchor,
+            pool,
+            reference,
+            rows,
+            forbidden.pairs,
+            block=self.block,
+            operands=self.operands,
+        )
+
+
+def lottery(seeds: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
+    """A positive number for every pair, of which any set's largest is a uniform draw from it:
+    seeds u32[2], rows u32[b], columns u32[N] → f32[b, N].
+
+    A function of (seeds, row, column), so that it needs no state, no memory beyond the block, and
+    no knowledge of the devices; of rounds of multiplying and shifting, some ten operations a pair,
+    where `jax.random.bits` would cost more than the product does. The 30 random bits are read as
+    a float without conversion: among positive floats the order is that of their bits.
+    """
+    first, second = _mix(rows ^ seeds[0]), _mix(rows + seeds[1])
+    pairs = _mix(columns ^ seeds[1])[None, :] ^ first[:, None]
+    pairs = pairs * jnp.uint32(0x7FEB352D)
+    pairs = (pairs ^ (pairs >> 15)) + second[:, None]
+    pairs = pairs * jnp.uint32(0x846CA68B)
+    pairs ^= pairs >> 16
+    # Above the denormal numbers, which a processor may take for zero, and below infinity.
+    return lax.bitcast_convert_type((pairs >> 2) + jnp.uint32(0x00800000), jnp.float32)
+
+
+def _mix(x: jax.Array) -> jax.Array:
+    """A bijection of u32[...] whose every output bit depends on every input bit."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
+    return x ^ (x >> 16)
