@@ -1,0 +1,160 @@
+"""Where things live: the only file that names mesh axes.
+
+Two axes always exist, either may be 1: `data` splits the batch, `model` splits wide layers (and
+class tables). Work without parameters of its own, such as mining and search, is split over both.
+The engine runs under `jax.set_mesh(mesh)`; the functions below use the mesh that is set.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+DATA, MODEL = "data", "model"
+ALL = (DATA, MODEL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeshShape:
+    """How many devices each axis has; data = -1 takes all that `model` leaves."""
+
+    data: int = -1
+    model: int = 1
+
+    def __post_init__(self) -> None:
+        if self.model < 1 or (self.data < 1 and self.data != -1):
+            raise ValueError(
+                f"mesh data={self.data}, model={self.model}: sizes are 1 or more (data may be -1)"
+            )
+
+
+def make_mesh(shape: MeshShape, devices: list[Any] | None = None) -> jax.sharding.Mesh:
+    """A `data` × `model` mesh over all devices (or those given), in their order."""
+    devices = jax.devices() if devices is None else devices
+    data = len(devices) // shape.model if shape.data == -1 else shape.data
+    if data * shape.model != len(devices):
+        raise ValueError(
+            f"mesh data={shape.data} × model={shape.model} does not cover {len(devices)} devices; "
+            f"choose sizes whose product is {len(devices)}"
+        )
+    grid = np.array(devices).reshape(data, shape.model)
+    return jax.sharding.Mesh(grid, ALL, axis_types=(AxisType.Auto,) * 2)
+
+
+def batch_spec(axis: int | None) -> PartitionSpec:
+    """Split over the data axis at array axis `axis`: how batches are laid out; None is whole."""
+    return PartitionSpec() if axis is None else PartitionSpec(*(None,) * axis, DATA)
+
+
+def everywhere_spec(axis: int) -> PartitionSpec:
+    """Split over all devices at array axis `axis`: how mining, search and the table are split."""
+    return PartitionSpec(*(None,) * axis, ALL)
+
+
+def model_spec(axis: int | None) -> PartitionSpec:
+    """Split over the model axis at array axis `axis`; None is a copy on every device."""
+    return PartitionSpec() if axis is None else PartitionSpec(*(None,) * axis, MODEL)
+
+
+def shardings(mesh: jax.sharding.Mesh, specs: Any) -> Any:
+    """A pytree of partition specs as shardings of `mesh`."""
+    return jax.tree.map(
+        lambda spec: NamedSharding(mesh, spec),
+        specs,
+        is_leaf=lambda spec: isinstance(spec, PartitionSpec),
+    )
+
+
+def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
+    """The same value on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def place_rows(mesh: jax.sharding.Mesh, array: np.ndarray) -> jax.Array:
+    """A host array [N, ...], the same on every host, with its rows split over all devices.
+
+    Rows are padded with zeros to divide; each device is sent its own rows only.
+    """
+    padded = -(-len(array) // mesh.size) * mesh.size
+
+    def part(index: tuple[slice, ...]) -> np.ndarray:
+        start, stop, _ = index[0].indices(padded)
+        rows = array[start:stop]
+        short = (stop - start) - len(rows)
+        return np.concatenate([rows, np.zeros((short, *array.shape[1:]), array.dtype)])
+
+    sharding = NamedSharding(mesh, everywhere_spec(0))
+    return jax.make_array_from_callback((padded, *array.shape[1:]), sharding, part)
+
+
+def place_batch(
+    mesh: jax.sharding.Mesh, batch: Mapping[str, Any], axes: Mapping[str, int | None]
+) -> Any:
+    """This host's slice of a batch as global arrays.
+
+    `axes`: entry of the batch → the array axis that is split over the data axis, None for entries
+    that are whole on every host and device.
+    """
+    specs = {
+        name: jax.tree.map(lambda _, axis=axes[name]: batch_spec(axis), value)
+        for name, value in batch.items()
+    }
+    if jax.process_count() == 1:
+        return jax.device_put(batch, shardings(mesh, specs))
+    place = jax.make_array_from_process_local_data
+    return jax.tree.map(place, shardings(mesh, specs), batch)
+
+
+def gather_rows(table: jax.Array, rows: jax.Array) -> jax.Array:
+    """Rows of a table that is split over all devices: table [N, ...], rows i32[..., B] → [..., B, ...].
+
+    Every device takes the rows it owns and zeros for the others; a reduce-scatter in the stored
+    dtype (exactly one term of each sum is not zero, so nothing overflows or rounds) leaves each
+    device with its part of the batch. The table never travels. `rows` must be in range.
+    """
+    axis = rows.ndim - 1
+
+    def own_rows(part: jax.Array, wanted: jax.Array) -> jax.Array:
+        local = wanted - jax.lax.axis_index(ALL) * len(part)
+        mine = (local >= 0) & (local < len(part))
+        taken = jnp.take(part, local, axis=0, mode="clip")
+        mine = mine.reshape(mine.shape + (1,) * (part.ndim - 1))
+        taken = jnp.where(mine, taken, jnp.zeros((), part.dtype))
+        return jax.lax.psum_scatter(taken, ALL, scatter_dimension=axis, tiled=True)
+
+    if jax.sharding.get_abstract_mesh().size == 1:
+        return jnp.take(table, rows, axis=0, mode="clip")
+    return jax.shard_map(
+        own_rows,
+        in_specs=(everywhere_spec(0), PartitionSpec()),
+        out_specs=everywhere_spec(axis),
+    )(table, rows)
+
+
+def on_all_devices(function: Callable[..., Any], in_axes: tuple[int | None, ...]) -> Any:
+    """`function` on each device's part of its arguments; what it returns must be equal everywhere.
+
+    `in_axes` names the array axis of each argument (a pytree) that is split over all devices,
+    None for arguments that every device sees whole. Inside, `gather` and `total` communicate.
+    """
+    specs = tuple(PartitionSpec() if axis is None else everywhere_spec(axis) for axis in in_axes)
+    return jax.shard_map(function, in_specs=specs, out_specs=PartitionSpec())
+
+
+def gather(part: jax.Array, axis: int) -> jax.Array:
+    """All devices' parts joined along `axis`, in batch order; its gradient is a reduce-scatter."""
+    return jax.lax.all_gather(part, ALL, axis=axis, tiled=True)
+
+
+def total(part: Any) -> Any:
+    """The sum over all devices."""
+    return jax.lax.psum(part, ALL)
+
+
+def device_number() -> jax.Array:
+    """i32[]: the number of this device in batch order."""
+    return jax.lax.axis_index(ALL)

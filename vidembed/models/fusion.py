@@ -1,0 +1,125 @@
+"""Fusion networks: features of several modalities become one unit vector (CDML section 3.2.2).
+
+Early fusion concatenates the modalities before one tower; late fusion gives each modality a tower
+and multiplies their outputs element by element. The paper's choice is 4000-256 late. Whether a
+tower's last layer has an activation is not established: `last_activation`, by default none.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from vidembed.models.dense import Compute, Dense
+from vidembed.pairwise import normalise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layers:
+    """The shape of a tower, and how it computes."""
+
+    hidden: tuple[int, ...] = (4000,)
+    """Widths of the hidden layers; none is a linear map."""
+    size: int = 256
+    """D, the size of the embedding."""
+    input_dropout: float = 0.0
+    """Share of the (standardised) input features set to zero in training."""
+    last_activation: Literal["none", "relu"] = "none"
+    """Activation of the last layer; the paper does not say."""
+    compute: Compute = "float32"
+    """bfloat16 rounds the operands of products only; sums and parameters stay float32."""
+
+    def __post_init__(self) -> None:
+        if min((self.size, *self.hidden)) < 1:
+            raise ValueError(f"widths {self.hidden} and size {self.size} must be 1 or more")
+        if not 0 <= self.input_dropout < 1:
+            raise ValueError(f"input_dropout {self.input_dropout} is outside [0, 1)")
+
+
+class Tower(nnx.Module):
+    """Dense layers with ReLU between them: f32[..., F] → f32[..., D]."""
+
+    def __init__(self, inputs: int, shape: Layers, rngs: nnx.Rngs) -> None:
+        widths = (inputs, *shape.hidden, shape.size)
+        self.layers = nnx.List(
+            Dense(before, after, compute=shape.compute, rngs=rngs)
+            for before, after in zip(widths[:-1], widths[1:])
+        )
+        self.dropout = nnx.Dropout(shape.input_dropout)
+        self.last_activation = shape.last_activation
+
+    def __call__(self, x: jax.Array, key: jax.Array | None) -> jax.Array:
+        x = self.dropout(x, deterministic=key is None, rngs=key)
+        for layer in self.layers[:-1]:
+            x = jax.nn.relu(layer(x))
+        x = self.layers[-1](x)
+        return jax.nn.relu(x) if self.last_activation == "relu" else x
+
+
+class Fused(nnx.Module):
+    """One tower for each group of modalities; their outputs are multiplied, then normalised."""
+
+    def __init__(
+        self,
+        groups: tuple[tuple[str, ...], ...],
+        widths: Mapping[str, int],
+        layers: Layers,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.groups = groups
+        self.towers = nnx.List(Tower(sum(widths[m] for m in g), layers, rngs) for g in groups)
+
+    def __call__(self, features: Mapping[str, jax.Array], key: jax.Array | None) -> jax.Array:
+        product = jnp.ones((), jnp.float32)
+        for number, (group, tower) in enumerate(zip(self.groups, self.towers)):
+            joined = jnp.concatenate([features[m] for m in group], axis=-1)
+            output = tower(joined, None if key is None else jax.random.fold_in(key, number))
+            product = output if number == 0 else product * output
+        return normalise(product)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LateFusion:
+    """A tower for each modality; their outputs are multiplied element by element."""
+
+    layers: Layers = Layers()
+    modalities: tuple[str, ...] = ("visual", "audio")
+
+    def module(self, widths: Mapping[str, int], rngs: nnx.Rngs) -> Fused:
+        """The network for modalities of these widths."""
+        return Fused(tuple((m,) for m in self.modalities), widths, self.layers, rngs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlyFusion:
+    """One tower over the concatenated modalities."""
+
+    layers: Layers = Layers()
+    modalities: tuple[str, ...] = ("visual", "audio")
+
+    def module(self, widths: Mapping[str, int], rngs: nnx.Rngs) -> Fused:
+        """The network for modalities of these widths."""
+        return Fused((self.modalities,), widths, self.layers, rngs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SingleModality:
+    """The tower of one modality alone: the paper's video-only control."""
+
+    layers: Layers = Layers()
+    modality: str = "visual"
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The one modality, as the fusions name theirs."""
+        return (self.modality,)
+
+    def module(self, widths: Mapping[str, int], rngs: nnx.Rngs) -> Fused:
+        """The network for a modality of this width."""
+        return Fused(((self.modality,),), widths, self.layers, rngs)
+
+
+Fusion = LateFusion | EarlyFusion | SingleModality

@@ -1,0 +1,193 @@
+"""Metric learning from triplets: CDML (section 3.2), with negatives mined over the global batch.
+
+A batch holds B triplets as slots [negatives, positives, anchors]. All slots are embedded, every
+device mines for its own anchors in the pool gathered from all devices, and the loss compares each
+anchor with its positive and with the negative that was chosen. The result does not depend on the
+number of devices.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from vidembed import mesh
+from vidembed.losses.triplet import TripletLoss, check, Hinge
+from vidembed.mining.forbidden import Forbidden
+from vidembed.mining.hardest import Hardest
+from vidembed.mining.none import NoMining
+from vidembed.mining.semi_hard import SemiHard
+from vidembed.mining.semi_hard_random import SemiHardRandom
+from vidembed.models.fusion import Fusion, LateFusion
+from vidembed.models.parameters import Parameters, apply, initialise, model_axes
+from vidembed.pairwise import squared_distance
+from vidembed.quantisation import dequantise
+
+NEGATIVES, POSITIVES, ANCHORS = 0, 1, 2
+Arrays = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricLearning:
+    """An embedding in which co-watched videos are closer than others."""
+
+    model: Fusion = LateFusion()
+    """The network from features to a unit vector."""
+    miner: SemiHard | Hardest | SemiHardRandom | NoMining = SemiHard()
+    """Which negative of the pool each triplet trains on."""
+    loss: TripletLoss = Hinge()
+    """What is lost on a pair of squared distances."""
+    pool: Literal["negatives", "negatives+positives", "all"] = "all"
+    """Which embeddings of the batch may be chosen as negatives; the paper says 'within the
+    mini-batch' and no more."""
+    unfound: Literal["keep", "drop"] = "keep"
+    """Where no embedding qualifies: train on the sampled negative, or drop the triplet."""
+
+    def __post_init__(self) -> None:
+        check(self.miner, self.loss)
+
+    @property
+    def outputs(self) -> dict[str, Callable[..., jax.Array]]:
+        """Named functions of the trained parameters."""
+        return {"video": self.embed}
+
+    def init(
+        self, key: jax.Array, widths: Mapping[str, int], statistics: Mapping[str, Arrays]
+    ) -> tuple[Parameters, dict[str, Any]]:
+        """Parameters, and the state that standardises inputs: the train split's mean and scale.
+
+        `statistics`: modality → {"mean": f32[F], "deviation": f32[F]}. A feature that is constant
+        over the train split is scaled to zero.
+        """
+        inputs = {}
+        for modality in self.model.modalities:
+            deviation = statistics[modality]["deviation"]
+            varies = deviation > 1e-6
+            inputs[modality] = {
+                "mean": jnp.asarray(statistics[modality]["mean"]),
+                "scale": jnp.where(varies, 1 / jnp.where(varies, deviation, 1.0), 0.0),
+            }
+        return initialise(self.model, widths, key), {"inputs": inputs}
+
+    def model_axes(self, parameters: Parameters) -> dict[str, int | None]:
+        """The axis of each parameter that is split over the mesh's model axis."""
+        return model_axes(parameters)
+
+    def embed(
+        self,
+        parameters: Parameters,
+        state: Arrays,
+        features: Arrays,
+        present: Arrays,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """Stored features u8|bf16|f32[..., F] a modality to unit vectors f32[..., D].
+
+        `present`: bool[...] for modalities that some videos lack; where False, the modality counts
+        as the train split's mean.
+        """
+        inputs = {}
+        for modality in self.model.modalities:
+            values, known = dequantise(features[modality]), state["inputs"][modality]
+            values = (values - _like(known["mean"], values)) * _like(known["scale"], values)
+            if modality in present:
+                values = jnp.where(present[modality][..., None], values, jnp.zeros_like(values))
+            inputs[modality] = values
+        return apply(self.model, parameters, inputs, key)
+
+    def loss_and_measures(
+        self,
+        parameters: Parameters,
+        state: Arrays,
+        constants: Arrays,
+        batch: Arrays,
+        key: jax.Array,
+    ) -> tuple[jax.Array, tuple[Arrays, dict[str, jax.Array]]]:
+        """Mean loss f32[] of a batch, and (state, measures).
+
+        `constants` holds the feature table where it lives on the devices ({} otherwise: then the
+        batch carries its features). `batch`: rows i32[3, B], first bool[3, B], negative_slot
+        i32[B], forbidden i32[B, K], overflow i32[].
+        """
+        chex.assert_rank([batch["rows"], batch["negative_slot"], batch["forbidden"]], [2, 1, 2])
+        features, present = self._features(constants, batch)
+        drop_key, mine_key = jax.random.split(key)
+        embedded = self.embed(parameters, state, features, present, drop_key)
+        on_all = mesh.on_all_devices(self._triplets, (1, None, 0, 0, None))
+        totals = on_all(
+            embedded, batch["first"], batch["negative_slot"], batch["forbidden"], mine_key
+        )
+        triplets = batch["rows"].shape[1]
+        measures = {name: value / triplets for name, value in totals.items()}
+        measures["spread"] = 1 - jnp.sum(jnp.square(measures.pop("mean")))
+        measures["forbidden_overflow"] = batch["overflow"].astype(jnp.float32)
+        loss = totals["loss"] / jnp.maximum(totals["trained"], 1)
+        return loss, (state, {"loss": loss} | {k: v for k, v in measures.items() if k != "loss"})
+
+    def _features(self, constants: Arrays, batch: Arrays) -> tuple[Arrays, Arrays]:
+        if "features" in batch:
+            return batch["features"], batch.get("present", {})
+        rows = batch["rows"]
+        features = {
+            m: mesh.gather_rows(constants["features"][m], rows) for m in self.model.modalities
+        }
+        present = {
+            m: mesh.gather_rows(flags, rows).astype(bool)
+            for m, flags in constants["present"].items()
+        }
+        return features, present
+
+    def _triplets(
+        self,
+        embedded: jax.Array,
+        first: jax.Array,
+        negative_slot: jax.Array,
+        pairs: jax.Array,
+        key: jax.Array,
+    ) -> dict[str, jax.Array]:
+        """Sums over all triplets, from one device's part: embedded f32[3, b, D], pairs i32[b, K]."""
+        groups = {"negatives": 1, "negatives+positives": 2, "all": 3}[self.pool]
+        pool = mesh.gather(embedded[:groups], axis=1)
+        pool = pool.reshape(-1, pool.shape[-1])
+        forbidden = Forbidden(pairs=pairs, candidates=first[:groups].reshape(-1))
+        anchor, positive = embedded[ANCHORS], embedded[POSITIVES]
+        mined, found = self.miner(
+            anchor,
+            positive,
+            pool,
+            forbidden,
+            key=key,
+            anchor_offset=mesh.device_number() * len(anchor),
+        )
+        sampled_allowed = ~jnp.any(pairs == negative_slot[:, None], axis=1)
+        kept = ~found & sampled_allowed & (self.unfound == "keep")
+        negative = pool[jnp.where(found, mined, negative_slot)]
+
+        positive_distance = squared_distance(anchor, positive)
+        negative_distance = squared_distance(anchor, negative)
+        loss = self.loss(positive_distance, negative_distance)
+        trained = found | kept
+        violating = positive_distance - negative_distance + self.loss.margin > 0
+
+        def count(flags: jax.Array) -> jax.Array:
+            return jnp.sum(flags.astype(jnp.float32))
+
+        sums = {
+            "loss": jnp.sum(jnp.where(trained, loss, jnp.zeros_like(loss))),
+            "trained": count(trained),
+            "mined": count(found),
+            "fallen_back": count(kept),
+            "active": count(trained & violating),
+            "sampled_survive": count(found & (mined == negative_slot)),
+            "positive_distance": jnp.sum(positive_distance),
+            "negative_distance": jnp.sum(negative_distance),
+            "mean": jnp.sum(anchor, axis=0),
+        }
+        return mesh.total(sums)
+
+
+def _like(vector: jax.Array, values: jax.Array) -> jax.Array:
+    return jnp.broadcast_to(vector, values.shape)
