@@ -1,0 +1,347 @@
+"""Checkpoints: Orbax holds the arrays, this file holds the promise that they come back right."""
+
+import contextlib
+import logging
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+
+from vidembed import storage
+from vidembed.checkpoint_record import (
+    CheckpointError,
+    DigestError,
+    VanishedError,
+    entries_of,
+    read_record,
+    refuse_differences,
+    write_record,
+)
+from vidembed.digest import digests
+from vidembed.hosts import is_first_host, meet, of_first_host, together
+from vidembed.retention import stale_steps
+
+_DELETED = ".deleted"
+_READ_ERRORS = (CheckpointError, VanishedError, DigestError)
+
+
+def _not_from_orbax(record: logging.LogRecord) -> bool:
+    return "/orbax/checkpoint/" not in record.pathname
+
+
+# Orbax logs each failure with its traceback; all of them reach the caller as exceptions here.
+logging.getLogger("absl").addFilter(_not_from_orbax)
+
+
+class Checkpoints:
+    """The checkpoints of one run: a folder with one folder a step.
+
+    A step is a pytree of `jax.Array`s, however sharded, and a small dictionary of JSON. Saving is
+    asynchronous; `wait` makes it durable. Digests of the arrays are stored with the step and
+    verified on restore, whatever devices it is restored on. With several processes each must make
+    the same calls in the same order.
+
+    with Checkpoints(folder) as checkpoints: the one writer; leftovers of killed saves are removed.
+    Checkpoints(folder, read_only=True): a reader beside a writer; it changes nothing, sees new
+    steps as they come, and `VanishedError` tells it that a step has gone.
+
+    free_space_factor: a save is refused unless the disk has so many times the bytes it needs.
+    """
+
+    def __init__(
+        self, folder: epath.PathLike, *, read_only: bool = False, free_space_factor: float = 1.1
+    ):
+        self.folder = epath.Path(folder)
+        if not storage.is_remote(folder):
+            # Orbax refuses relative paths.
+            self.folder = self.folder.absolute()
+        self.read_only = read_only
+        self._free_space_factor = free_space_factor
+        self._saving: int | None = None
+        if not read_only:
+            self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
+            if is_first_host():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._remove_leftovers()
+            meet("vidembed checkpoints opened")
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if self.read_only:
+            return
+        try:
+            self.wait()
+        except CheckpointError:
+            # Whatever ended the block is what the caller has to see.
+            if kind is None:
+                raise
+        finally:
+            self._orbax.close()
+
+    def save(self, step: int, tree: Any, meta: dict[str, Any]) -> None:
+        """Starts saving; returns once the arrays may be donated or overwritten.
+
+        Waits for the save before it and raises its failure. Raises CheckpointError for a step
+        that is not above the newest, for a disk without room, and in a reader; TypeError or
+        ValueError for what a checkpoint cannot hold.
+        """
+        self._refuse_reader("save")
+        self.wait()
+        newest = self.latest()
+        if newest is not None and step <= newest:
+            raise CheckpointError(
+                f"save of step {step}: {self.folder} already holds step {newest}, and steps only "
+                "grow. Resume from the newest step, or choose another work directory."
+            )
+        arrays = entries_of(tree)
+        together(lambda: self._check_free_space(step, arrays), CheckpointError)
+        with jax.transfer_guard("allow"):
+            record = write_record(step, meta, arrays, digests(arrays))
+            self._saving = step
+            with self._failures():
+                self._orbax.save(
+                    self.folder / str(step),
+                    ocp.args.Composite(
+                        arrays=ocp.args.StandardSave(arrays), meta=ocp.args.JsonSave(record)
+                    ),
+                )
+
+    def check(self) -> None:
+        """Raises CheckpointError if the save under way has failed; does not wait for it."""
+        self._refuse_reader("check")
+        with self._failures():
+            self._orbax.check_for_errors()
+
+    def wait(self) -> None:
+        """Returns when the last save is durable; raises CheckpointError if it failed."""
+        self._refuse_reader("wait")
+        with self._failures():
+            self._orbax.wait_until_finished()
+
+    def steps(self) -> list[int]:
+        """The durable steps, ascending, as the disk shows them (to the first host) now."""
+        return of_first_host(self._listed())
+
+    def latest(self) -> int | None:
+        """The newest durable step, or None."""
+        return max(self.steps(), default=None)
+
+    def meta(self, step: int) -> dict[str, Any]:
+        """What `save` was given as `meta`. Raises DigestError or VanishedError."""
+        return self._record(step)["meta"]
+
+    def restore(self, step: int, like: Any, *, leave_out: Collection[str] = ()) -> Any:
+        """The tree of a step, in the structure and on the devices of `like`.
+
+        like: a pytree of `jax.ShapeDtypeStruct` with shardings (or of arrays); its devices need
+        not be those that saved.
+        leave_out: names at the top of the stored tree that are not wanted (an evaluation leaves
+        out "optimizer"); they are not read.
+        Raises MismatchError, before anything is read, unless entries, shapes and dtypes are
+        those stored; DigestError if any bit differs from what was saved; VanishedError if the
+        step is not there.
+        """
+        record = together(lambda: self._record(step), *_READ_ERRORS)
+        wanted = entries_of(like)
+        stored = {
+            name: entry
+            for name, entry in record["entries"].items()
+            if name.split("/")[0] not in leave_out
+        }
+        refuse_differences(f"step {step} of {self.folder}", wanted, stored)
+        with jax.transfer_guard("allow"):
+            arrays = together(lambda: self._read(step, wanted), *_READ_ERRORS)
+            found = digests(arrays)
+        bad = [name for name in wanted if found[name] != stored[name]["digest"]]
+        if bad:
+            named = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if bad[5:] else "")
+            raise DigestError(
+                f"step {step} is damaged: the bits of {named} are not those that were saved. "
+                f"{self._step_before(step)}"
+            )
+        return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in wanted])
+
+    def restore_newest(
+        self, like: Any, *, leave_out: Collection[str] = ()
+    ) -> tuple[int, Any, list[str]] | None:
+        """The newest step that is whole: (step, tree, what was wrong with newer ones), or None.
+
+        A damaged step is passed over for the one before it, and its trouble is in the list: show
+        it to people. MismatchError is raised at once, since older steps would not fit either; if
+        there are steps but none is whole, the DigestError of the newest.
+        """
+        troubles: list[DigestError] = []
+        for step in reversed(self.steps()):
+            try:
+                tree = self.restore(step, like, leave_out=leave_out)
+                return step, tree, [str(trouble) for trouble in troubles]
+            except VanishedError:
+                continue
+            except DigestError as trouble:
+                troubles.append(trouble)
+        if troubles:
+            raise troubles[0]
+        return None
+
+    def delete(self, step: int) -> None:
+        """Removes a step. Killed half-way it leaves nothing that looks like a checkpoint."""
+        self._refuse_reader("delete")
+        steps = self.steps()
+        if step not in steps:
+            raise VanishedError(f"delete of step {step}: {self.folder} holds {steps}")
+        if not is_first_host():
+            return
+        folder = self.folder / str(step)
+        if storage.is_remote(folder):
+            # Object storage cannot rename at once; without this file the step is none.
+            (folder / "commit_success.txt").unlink()
+        else:
+            folder = folder.rename(self.folder / f"{step}{_DELETED}")
+        folder.rmtree()
+
+    def prune(
+        self,
+        *,
+        keep_last: int,
+        keep_every: int | None = None,
+        pinned: Collection[int] = (),
+        measured: Collection[int] | None = None,
+    ) -> list[int]:
+        """Deletes what `stale_steps` names (to the first host), and returns it."""
+        stale = stale_steps(
+            self.steps(),
+            keep_last=keep_last,
+            keep_every=keep_every,
+            pinned=pinned,
+            measured=measured,
+        )
+        stale = of_first_host(stale)
+        for step in stale:
+            self.delete(step)
+        return stale
+
+    def follow(
+        self,
+        ended: Callable[[], bool],
+        *,
+        poll_seconds: float = 1.0,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> Iterator[int]:
+        """Yields each step once, ascending, as it becomes durable; ends after `ended()`.
+
+        `ended` is asked before the folder is listed, so that a step saved before the end was
+        announced is never missed. A step may vanish between being yielded and being read.
+        """
+        seen: set[int] = set()
+        while True:
+            last_look = bool(of_first_host([int(ended())])[0])
+            new = [step for step in self.steps() if step not in seen]
+            seen.update(new)
+            yield from new
+            if last_look and not new:
+                return
+            if not new:
+                sleep(poll_seconds)
+
+    def _listed(self) -> list[int]:
+        try:
+            names = [path.name for path in self.folder.iterdir()]
+        except FileNotFoundError:
+            return []
+        return sorted(int(name) for name in names if name.isdecimal() and self._is_durable(name))
+
+    def _is_durable(self, name: str) -> bool:
+        return ocp.utils.is_checkpoint_finalized(self.folder / name)
+
+    def _record(self, step: int) -> dict[str, Any]:
+        path = self.folder / str(step) / "meta" / "metadata"
+        try:
+            record = read_record(path.read_bytes().decode(errors="replace"), step)
+        except FileNotFoundError:
+            if not path.parent.exists():
+                raise VanishedError(f"{self.folder} has no step {step}: {self._listed()}") from None
+            record = None
+        if record is None:
+            raise DigestError(f"step {step} is damaged: {path}. {self._step_before(step)}")
+        return record
+
+    def _read(self, step: int, wanted: dict[str, Any]) -> dict[str, jax.Array]:
+        like = {
+            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_sharding(leaf))
+            for name, leaf in wanted.items()
+        }
+        args = ocp.args.PyTreeRestore(
+            item=like,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(like),
+            partial_restore=True,
+        )
+        folder = self.folder / str(step)
+        try:
+            with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+                return reader.restore(folder, ocp.args.Composite(arrays=args)).arrays
+        except Exception as error:
+            # Gone while it was read? Then this raises the error that says so.
+            self._record(step)
+            raise DigestError(
+                f"step {step} is damaged, Orbax cannot read it: {_in_short(error)}. "
+                f"{self._step_before(step)}"
+            ) from error
+
+    def _step_before(self, step: int) -> str:
+        older = [other for other in self._listed() if other < step]
+        return f"The step before it is {older[-1]}." if older else "There is no older step."
+
+    def _newest(self) -> str:
+        return f"the newest good step is {max(self._listed(), default='none')}"
+
+    def _remove_leftovers(self) -> None:
+        for path in self.folder.iterdir():
+            unfinished = path.name.isdecimal() and not self._is_durable(path.name)
+            if unfinished or ocp.utils.TMP_DIR_SUFFIX in path.name or path.suffix == _DELETED:
+                path.rmtree(missing_ok=True)
+
+    def _check_free_space(self, step: int, arrays: dict[str, jax.Array]) -> None:
+        if storage.is_remote(self.folder):
+            return
+        needed = int(self._free_space_factor * sum(array.nbytes for array in arrays.values()))
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise CheckpointError(
+                f"save of step {step}: needs {needed:,} bytes, the disk of {self.folder} has "
+                f"{free:,} free. Nothing was written; {self._newest()}. Free some space, keep "
+                "fewer checkpoints, and start again: it resumes from there."
+            )
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if is_first_host():
+                # A write that is still on its way may be in the way; the next run removes it.
+                with contextlib.suppress(OSError):
+                    self._remove_leftovers()
+            full = "the disk is full: " if "No space left" in str(error) else ""
+            raise CheckpointError(
+                f"the save of step {self._saving} failed: {full}{_in_short(error)}. What it left "
+                f"was removed; {self._newest()}."
+            ) from error
+
+    def _refuse_reader(self, verb: str) -> None:
+        if self.read_only:
+            raise CheckpointError(f"{verb}: {self.folder} was opened read-only")
+
+
+def _sharding(leaf: Any) -> jax.sharding.Sharding:
+    return leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+
+
+def _in_short(error: BaseException) -> str:
+    text = f"{type(error).__name__}: {error}".strip().splitlines()[0].rstrip(".")
+    return text if len(text) <= 300 else f"{text[:140]} ... {text[-140:]}"

@@ -1,0 +1,132 @@
+"""What a person sees while the program works: stages, one line of training, remarks."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import rich.console
+import rich.progress
+
+
+class Stage:
+    """A piece of work under way; `update` tells how far it is."""
+
+    def __init__(self, progress: "Progress", name: str, total: int | None, unit: str):
+        self.name, self.total, self.unit = name, total, unit
+        self.done = 0
+        self._progress = progress
+        self._start = time.monotonic()
+        self._shown = self._start
+        self._bar = progress._open_bar(name, total)
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self._start
+
+    def update(
+        self, done: int, total: int | None = None, *, note: str = "", show: bool = False
+    ) -> None:
+        """`done` units of `total` are finished.
+
+        note: what else to show. show: write the plain line even if one was written just now.
+        """
+        self.done = done
+        self.total = self.total if total is None else total
+        now = time.monotonic()
+        if self._bar is not None:
+            self._progress._move_bar(self._bar, done, self.total, note)
+        elif show or now - self._shown >= self._progress.line_seconds:
+            self._shown = now
+            self._progress.say(f"{self.name}: {self._count()}, {note or f'{self.seconds:.0f} s'}")
+
+    def advance(self, more: int = 1) -> None:
+        """`more` further units are finished."""
+        self.update(self.done + more)
+
+    def _count(self) -> str:
+        of = f"{self.done:,}" if self.total is None else f"{self.done:,} of {self.total:,}"
+        return f"{of} {self.unit}".strip()
+
+
+class Progress:
+    """Writes to the terminal: moving bars on a tty, else plain lines at a bounded rate.
+
+    quiet: says nothing (hosts other than the first).
+    line_seconds: the least time between two plain lines of one piece of work.
+    """
+
+    def __init__(
+        self,
+        *,
+        console: rich.console.Console | None = None,
+        quiet: bool = False,
+        line_seconds: float = 10.0,
+    ):
+        self.console = console or rich.console.Console(
+            quiet=quiet, highlight=False, soft_wrap=True, file=sys.stdout
+        )
+        self.line_seconds = line_seconds
+        self._live: rich.progress.Progress | None = None
+        self._open = 0
+
+    def say(self, message: str) -> None:
+        """One remark, above any bar."""
+        self.console.print(message, markup=False)
+
+    @contextlib.contextmanager
+    def stage(self, name: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:
+        """Prints the start, the way and the seconds of a piece of work.
+
+        total: how many `unit`s there are, where known. Stages may be nested.
+        """
+        stage = Stage(self, name, total, unit)
+        if stage._bar is None:
+            self.say(f"{name} ...")
+        try:
+            yield stage
+        except BaseException:
+            self._close_bar(stage._bar)
+            self.say(f"{name}: stopped after {stage.seconds:.1f} s")
+            raise
+        self._close_bar(stage._bar)
+        count = f"{stage._count()}, " if stage.done else ""
+        self.say(f"{name}: {count}{stage.seconds:.1f} s")
+
+    def _open_bar(self, name: str, total: int | None) -> rich.progress.TaskID | None:
+        if not self.console.is_terminal or self.console.quiet:
+            return None
+        if self._live is None:
+            self._live = rich.progress.Progress(
+                rich.progress.TextColumn("{task.description}", markup=False),
+                rich.progress.BarColumn(bar_width=24),
+                rich.progress.MofNCompleteColumn(),
+                rich.progress.TextColumn("{task.fields[note]}", markup=False),
+                console=self.console,
+                transient=True,
+                refresh_per_second=4,
+            )
+            self._live.start()
+        self._open += 1
+        return self._live.add_task(name, total=total, note="")
+
+    def _move_bar(self, bar: rich.progress.TaskID, done: int, total: int | None, note: str) -> None:
+        assert self._live is not None
+        self._live.update(bar, completed=done, total=total, note=note)
+
+    def _close_bar(self, bar: rich.progress.TaskID | None) -> None:
+        if bar is None or self._live is None:
+            return
+        self._live.remove_task(bar)
+        self._open -= 1
+        if self._open == 0:
+            self._live.stop()
+            self._live = None
+
+
+def ends_in(seconds: float) -> str:
+    """ "3:20 (14:05)": how long, and when that is."""
+    left = timedelta(seconds=round(seconds))
+    return f"{left} ({datetime.now() + left:%H:%M})"
