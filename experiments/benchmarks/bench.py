@@ -1,0 +1,107 @@
+"""What the benchmarks share: a case measured against its limit, printed as a table, kept as JSON.
+
+A limit is something obvious that the same work cannot do without (reading the file, one bare
+product), measured in the same run, so that a ratio means the same on every machine.
+"""
+
+import json
+import os
+import platform
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import rich
+from rich.table import Table
+
+FOLDER = Path("runs/benchmarks")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One measured case: seconds of the whole case and of its limit, peak memory in bytes."""
+
+    case: str
+    seconds: float
+    limit_seconds: float
+    peak_bytes: int = 0
+    note: str = ""
+
+    @property
+    def ratio(self) -> float:
+        """How many times its limit the case takes."""
+        return self.seconds / self.limit_seconds
+
+
+def measure(work: Callable[[], Any], *, repeats: int = 3) -> tuple[float, int]:
+    """Run `work` `repeats` times: the best time in seconds, and the resident bytes it added.
+
+    The memory is the highest of the repeats' peaks above the resident size at their start,
+    sampled every 5 ms from /proc (0 where there is none): time and memory come from the same
+    calls, and a reader of /proc costs the timed thread next to nothing.
+    """
+    best, peak = float("inf"), 0
+    for _ in range(repeats):
+        with _PeakMemory() as memory:
+            began = time.perf_counter()
+            work()
+            best = min(best, time.perf_counter() - began)
+        peak = max(peak, memory.added_bytes)
+    return best, peak
+
+
+def report(name: str, rows: list[Row]) -> Path:
+    """Print the rows as a table and write them to runs/benchmarks/<name>.json; returns its path."""
+    table = Table("case", "seconds", "limit", "ratio", "peak MB", "note", title=name)
+    for row in rows:
+        numbers = (f"{row.seconds:.4f}", f"{row.limit_seconds:.4f}", f"{row.ratio:.2f}")
+        table.add_row(row.case, *numbers, f"{row.peak_bytes / 1e6:.1f}", row.note)
+    rich.print(table)
+    result = {
+        "benchmark": name,
+        "command": " ".join(sys.orig_argv),
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "versions": {package: metadata.version(package) for package in ("jax", "numpy")},
+        "rows": [asdict(row) | {"ratio": row.ratio} for row in rows],
+    }
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path = FOLDER / f"{name}.json"
+    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    return path
+
+
+class _PeakMemory:
+    """Resident memory added while the block runs, by a sampling thread."""
+
+    def __enter__(self) -> "_PeakMemory":
+        self._before = self._highest = _resident_bytes()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread.start()
+        return self
+
+    def _sample(self) -> None:
+        while not self._done.wait(0.005):
+            self._highest = max(self._highest, _resident_bytes())
+
+    def __exit__(self, *_: object) -> None:
+        self._highest = max(self._highest, _resident_bytes())
+        self._done.set()
+        self._thread.join()
+
+    @property
+    def added_bytes(self) -> int:
+        return self._highest - self._before
+
+
+def _resident_bytes() -> int:
+    try:
+        pages = Path("/proc/self/statm").read_text().split()[1]
+    except OSError:
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,187 @@
+"""The feed of triplets at paper scale: `python -m experiments.benchmarks.feed`.
+
+Batches of 7,200 triplets with their forbidden pairs, on synthetic graphs of a million videos and
+12.5 million edges: "even" has degrees near 25, "hubs" a heavy tail. A batch of row numbers is
+measured against 2 ms, an accelerator's step; a gather on the host against the copy of as many
+contiguous bytes of the same table in the same run. Every time is one batch's, the mean of a round
+of batches, best of a few rounds. About a minute, and 3 GB.
+"""
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from experiments.benchmarks.bench import Row, measure, report
+from vidembed.feeds.triplets import Placement, TripletFeed, Triplets
+from vidembed.graph.relation import RelationGraph
+from vidembed.records.table import FeatureTable
+
+VIDEOS, EDGES, TRIPLETS = 1_000_000, 12_500_000, 7_200
+BATCHES = 100
+STEP_SECONDS = 0.002
+
+
+def main(*, videos: int = VIDEOS, edges: int = EDGES, triplets: int = TRIPLETS) -> None:
+    """Measure all cases and report them; smaller numbers are for trying the benchmark itself."""
+    rng = np.random.default_rng(0)
+    table = synthetic_table(rng, videos)
+    even = synthetic_graph(rng, videos, edges, tail=0.0)
+    rows = [
+        *made_by_at(table, even, triplets),
+        scipy_masks(table, even, triplets),
+        *through_grain(table, even, triplets, "device", STEP_SECONDS),
+    ]
+    copy, gathers = host_gathers(table, triplets)
+    rows += gathers
+    rows += through_grain(table, even, triplets, "host", copy)
+    rows += data_loader(table, triplets, copy)
+    hubs = synthetic_graph(rng, videos, edges, tail=0.6)
+    rows += [row_of("at, hubs", open_feed(table, hubs, triplets).at, STEP_SECONDS)]
+    report("feed", rows)
+
+
+def synthetic_table(rng: np.random.Generator, videos: int) -> FeatureTable:
+    """Random uint8 features of YouTube-8M's widths, 1,152 bytes a video."""
+    return FeatureTable(
+        ids=np.char.mod("%08d", np.arange(videos)).astype("S8"),
+        features={
+            "visual": rng.integers(0, 256, (videos, 1024), np.uint8),
+            "audio": rng.integers(0, 256, (videos, 128), np.uint8),
+        },
+        label_offsets=np.zeros(videos + 1, np.int64),
+        label_values=np.zeros(0, np.int32),
+    )
+
+
+def synthetic_graph(
+    rng: np.random.Generator, videos: int, edges: int, *, tail: float
+) -> RelationGraph:
+    """Random edges whose ends are drawn in proportion to rank^-tail, ranks in random order."""
+    place = rng.permutation(videos)
+    ends = [(videos * rng.random(edges) ** (1 / (1 - tail))).astype(np.int64) for _ in range(2)]
+    source, target = place[ends[0]], place[ends[1]]
+    real = source != target
+    weight = rng.integers(1, 50, edges, np.int32)[real]
+    return RelationGraph.from_edges(source[real], target[real], weight, nodes=videos)
+
+
+def open_feed(
+    table: FeatureTable, graph: RelationGraph, triplets: int, **options: Any
+) -> TripletFeed:
+    return Triplets(batch_triplets=triplets, **options).open(
+        table=table, graph=graph, is_train=np.ones(len(table), bool), seed=0
+    )
+
+
+def row_of(case: str, work: Callable[[int], Any], limit_seconds: float, note: str = "") -> Row:
+    """Seconds of one call of `work`, which is given a different step each time."""
+    steps = itertools.count()
+    work(next(steps))  # the first call of a thread makes its scratch
+
+    def round_of_batches() -> None:
+        for step in itertools.islice(steps, BATCHES):
+            work(step)
+
+    seconds, peak = measure(round_of_batches)
+    return Row(
+        case=case,
+        seconds=seconds / BATCHES,
+        limit_seconds=limit_seconds,
+        peak_bytes=peak,
+        note=note,
+    )
+
+
+def made_by_at(table: FeatureTable, graph: RelationGraph, triplets: int) -> Iterator[Row]:
+    for sampling in ("uniform", "weight"):
+        feed = open_feed(table, graph, triplets, sampling=sampling)
+        note = f"K {feed.forbidden_width}; limit: a 2 ms step"
+        yield row_of(f"at, {sampling}", feed.at, STEP_SECONDS, note)
+
+
+def scipy_masks(table: FeatureTable, graph: RelationGraph, triplets: int) -> Row:
+    """The peer: the forbidden pairs alone, by indexing a sparse matrix with the batch's videos."""
+    feed, matrix = open_feed(table, graph, triplets), graph.matrix()
+    batches = [feed.at(step)["rows"] for step in range(BATCHES)]
+
+    def pairs(step: int) -> None:
+        rows = batches[step % BATCHES]
+        matrix[rows[2]][:, np.unique(rows)]
+
+    return row_of("peer: pairs alone by scipy.sparse", pairs, STEP_SECONDS)
+
+
+def through_grain(
+    table: FeatureTable, graph: RelationGraph, triplets: int, placement: Placement, limit: float
+) -> Iterator[Row]:
+    """A consumer that does nothing: the rate of the pipeline; and one busy elsewhere: its wait."""
+    feed = open_feed(table, graph, triplets, placement=placement)
+    batches = feed.batches(0, 10**9)
+    case = f"batches, {placement}, {feed.config.read_threads} threads"
+    yield row_of(case, lambda step: next(batches), limit, "the consumer takes them at once")
+    waits = []
+
+    def step_then_take(step: int) -> None:
+        time.sleep(4 * limit)
+        waits.append(next(batches)[2])
+
+    for step in range(BATCHES):
+        step_then_take(step)
+    batches.close()
+    waited = float(np.mean(waits[10:]))
+    note = f"wait for data beside steps of {4e3 * limit:.1f} ms"
+    yield Row(case=f"wait, {placement}", seconds=waited, limit_seconds=limit, note=note)
+
+
+def host_gathers(table: FeatureTable, triplets: int) -> tuple[float, list[Row]]:
+    """Seconds to copy a batch's bytes, and rows of gathering them into reused and fresh memory."""
+    rng = np.random.default_rng(1)
+    indices = rng.integers(0, len(table), (BATCHES, 3, triplets))
+    out = {name: np.empty((3, triplets, width), np.uint8) for name, width in table.widths.items()}
+    pieces = len(table) // (3 * triplets)
+
+    def copy(step: int) -> None:
+        begin = step % pieces * 3 * triplets
+        for name, stored in table.features.items():
+            flat = out[name].reshape(3 * triplets, -1)
+            np.copyto(flat, stored[begin : begin + 3 * triplets])
+
+    limit = row_of("copy", copy, 1.0).seconds
+    note = f"limit: copying the same {3 * triplets * sum(table.widths.values()) / 1e6:.0f} MB"
+    reused = row_of(
+        "host gather, reused buffers",
+        lambda step: table.rows(indices[step % BATCHES], out=out),
+        limit,
+        note,
+    )
+    fresh = row_of(
+        "host gather, fresh buffers", lambda step: table.rows(indices[step % BATCHES]), limit, note
+    )
+    return limit, [reused, fresh]
+
+
+def data_loader(table: FeatureTable, triplets: int, limit: float) -> Iterator[Row]:
+    """The peer, where torch is installed: a DataLoader whose items are whole gathered batches."""
+    try:
+        from torch.utils.data import DataLoader, Dataset
+    except ImportError:
+        return
+
+    class Gathered(Dataset):
+        def __len__(self) -> int:
+            return 10**9
+
+        def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+            rows = np.random.default_rng(step).integers(0, len(table), (3, triplets))
+            return table.rows(rows)
+
+    loader = iter(DataLoader(Gathered(), batch_size=None, shuffle=False, num_workers=2))
+    note = "2 worker processes; random rows, no forbidden pairs"
+    yield row_of("peer: DataLoader, host", lambda step: next(loader), limit, note)
+
+
+if __name__ == "__main__":
+    main()

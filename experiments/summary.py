@@ -1,0 +1,96 @@
+"""Per-query scores of several seeds become values with intervals, ratios and a table."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from experiments.systems import Scores
+from vidembed.metrics.intervals import Interval, bootstrap_mean_of, paired
+
+SYSTEMS = {
+    "trained": "trained (visual + audio)",
+    "trained_visual_only": "trained, visual only",
+    "visual": "raw visual",
+    "audio": "raw audio",
+    "concatenated": "raw visual + audio",
+    "untrained": "untrained network",
+    "popularity": "popularity",
+    "random": "random",
+}
+MAIN = "ndcg@10"
+
+
+def with_intervals(seeds: Sequence[Scores]) -> dict[str, Any]:
+    """direction → system → metric → {value, low, high}: means over seeds, 95 % over queries."""
+    first = seeds[0]
+    summary: dict[str, Any] = {}
+    for system, directions in first.items():
+        for direction, metrics in directions.items():
+            summary.setdefault(direction, {})[system] = {
+                metric: _entry(
+                    bootstrap_mean_of([seed[system][direction][metric] for seed in seeds], seed=0)
+                )
+                for metric in metrics
+            }
+    return summary
+
+
+def difference(seeds: Sequence[Scores], one: str, other: str) -> dict[str, Any]:
+    """direction → metric → {value, low, high} of one minus other, paired by query."""
+    return {
+        direction: {
+            metric: _entry(
+                paired(
+                    [(s[one][direction][metric], s[other][direction][metric]) for s in seeds],
+                    seed=0,
+                )
+            )
+            for metric in metrics
+        }
+        for direction, metrics in seeds[0][one].items()
+    }
+
+
+def ratios(seeds: Sequence[Scores], one: str, other: str) -> dict[str, Any]:
+    """direction → {mean, per_seed} of the ratio of mean NDCG@10."""
+    found = {}
+    for direction in seeds[0][one]:
+        each = [
+            float(s[one][direction][MAIN].mean() / s[other][direction][MAIN].mean()) for s in seeds
+        ]
+        found[direction] = {"mean": float(np.mean(each)), "per_seed": each}
+    return found
+
+
+def print_table(summary: dict[str, Any], *, simulated: bool, console: Console | None = None) -> None:
+    """The summary on the terminal: a row a system, NDCG@10 with its interval, MAP, recall@10."""
+    console = console or Console(highlight=False)
+    told = "SIMULATED sessions on real videos; " if simulated else ""
+    for direction, systems in summary.items():
+        query, _, candidates = direction.partition("_to_")
+        table = Table(
+            title=f"{query} queries, {candidates} candidates ({told}95 % intervals over queries)",
+            title_justify="left",
+        )
+        table.add_column("system")
+        for name in ("NDCG@10", "MAP", "recall@10"):
+            table.add_column(name, justify="right")
+        for system, label in SYSTEMS.items():
+            if system not in systems:
+                continue
+            if system == "popularity" and direction == "train_to_eval":
+                label += " (oracle: knows the future)"
+            metrics = systems[system]
+            table.add_row(label, *(_cell(metrics[m]) for m in (MAIN, "map", "recall@10")))
+        console.print(table)
+
+
+def _entry(interval: Interval) -> dict[str, float]:
+    return interval._asdict()
+
+
+def _cell(entry: dict[str, float]) -> str:
+    return f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"

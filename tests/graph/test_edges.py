@@ -1,0 +1,143 @@
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from vidembed.graph.edges import METADATA_KEY, EdgeError, read_edges
+from vidembed.records.table import FeatureTable
+
+
+@pytest.fixture(scope="module")
+def table():
+    """Videos a, b, c, d, e in rows 0 to 4."""
+    return FeatureTable(
+        ids=np.array([b"a", b"b", b"c", b"d", b"e"]),
+        features={"visual": np.zeros((5, 1), np.float32)},
+        label_offsets=np.zeros(6, np.int64),
+        label_values=np.zeros(0, np.int32),
+    )
+
+
+def write(path, **columns):
+    edges = pa.table(columns)
+    if path.suffix == ".csv":
+        pyarrow.csv.write_csv(edges, path)
+    else:
+        pq.write_table(edges, path)
+    return path
+
+
+@pytest.fixture(params=["edges.parquet", "edges.csv"])
+def path(request, tmp_path):
+    return tmp_path / request.param
+
+
+def test_ends_become_rows_sorted_and_each_pair_once(path, table):
+    write(
+        path,
+        source=["d", "b", "a", "a", "e"],
+        target=["c", "a", "b", "a", "a"],
+        weight=[3, 2, 5, 9, 1],
+        kept=[True, False, True, True, False],
+    )
+    edges = read_edges(path, table)
+    assert edges.source.tolist() == [0, 0, 2] and edges.target.tolist() == [1, 4, 3]
+    assert edges.weight.tolist() == [7, 1, 3], "a-b and b-a add up"
+    assert edges.kept.tolist() == [True, False, True], "kept once is kept"
+    assert (edges.source.dtype, edges.weight.dtype) == (np.int32, np.float32)
+    assert edges.report == {
+        "rows": 5,
+        "unknown_edges": 0,
+        "unknown_ids": 0,
+        "unknown": [],
+        "loops": 1,
+        "merged": 1,
+        "edges": 3,
+    }
+    assert len(edges) == 3 and not edges.simulated
+
+
+def test_without_the_column_everything_is_kept(path, table):
+    write(path, source=["a", "b"], target=["b", "c"], weight=[0.5, 2.0], other=[1, 2])
+    edges = read_edges(path, table)
+    assert edges.kept.tolist() == [True, True] and edges.weight.tolist() == [0.5, 2.0]
+
+
+def test_unknown_ids_are_dropped_below_the_threshold_and_refused_above(path, table):
+    write(
+        path,
+        source=["a"] * 98 + ["x", "a"],
+        target=["b"] * 98 + ["y", "x"],
+        weight=[1] * 100,
+    )
+    edges = read_edges(path, table, max_unknown_share=0.02)
+    assert (edges.report["unknown_edges"], edges.report["unknown"]) == (2, ["x", "y"])
+    assert edges.weight.tolist() == [98]
+    with pytest.raises(EdgeError, match=r"2 of 100 edges \(2.0%\) name 2 ids .*: x, y\."):
+        read_edges(path, table)
+
+
+def test_only_the_first_ten_unknown_ids_are_listed(path, table):
+    names = [f"u{i:02d}" for i in range(30)]
+    write(path, source=["a"] * 30, target=names, weight=[1] * 30)
+    with pytest.raises(EdgeError, match="30 ids") as error:
+        read_edges(path, table)
+    assert "u09" in str(error.value) and "u10" not in str(error.value)
+
+
+def test_numbers_as_ids_in_csv_stay_text(tmp_path, table):
+    path = tmp_path / "edges.csv"
+    path.write_text("source,target,weight\n007,a,1\na,b,1\n")
+    with pytest.raises(EdgeError, match="first: 007"):
+        read_edges(path, table)
+
+
+@pytest.mark.parametrize("weight", [-1.0, 0.0, float("nan"), float("inf")])
+def test_bad_weights_are_refused_by_row(path, table, weight):
+    write(path, source=["a", "b"], target=["b", "c"], weight=[1.0, weight])
+    with pytest.raises(EdgeError, match="1 of 2 weights .*row 1: b - c"):
+        read_edges(path, table)
+
+
+def test_missing_columns_say_expected_and_found(path, table):
+    write(path, source=["a"], destination=["b"], weight=[1])
+    with pytest.raises(EdgeError, match="target is missing; .*found source, destination, weight"):
+        read_edges(path, table)
+
+
+@pytest.mark.parametrize("column", ["source", "target", "weight"])
+def test_missing_cells_are_refused(path, table, column):
+    cells = {"source": ["a", "b"], "target": ["b", "c"], "weight": [1.0, 2.0]}
+    cells[column][1] = None
+    write(path, **cells)
+    with pytest.raises(EdgeError, match=f"1 of 2 edges have no {column}"):
+        read_edges(path, table)
+
+
+def test_empty_absent_and_unreadable_files(tmp_path, table):
+    write(tmp_path / "edges.parquet", source=pa.array([], pa.string()), target=[], weight=[])
+    with pytest.raises(EdgeError, match="holds no edges"):
+        read_edges(tmp_path / "edges.parquet", table)
+    with pytest.raises(EdgeError, match=r"no such edge file; .*edges\.parquet"):
+        read_edges(tmp_path / "edge.parquet", table)
+    (tmp_path / "text.parquet").write_text("source,target,weight")
+    with pytest.raises(EdgeError, match="cannot be read as edges"):
+        read_edges(tmp_path / "text.parquet", table)
+    write(tmp_path / "words.parquet", source=["a"], target=["b"], weight=["many"])
+    with pytest.raises(EdgeError, match="cannot be read as edges"):
+        read_edges(tmp_path / "words.parquet", table)
+    write(tmp_path / "loops.parquet", source=["a"], target=["a"], weight=[1])
+    with pytest.raises(EdgeError, match="none of its 1 edges"):
+        read_edges(tmp_path / "loops.parquet", table)
+
+
+def test_what_the_writer_said_comes_along(tmp_path, table):
+    edges = pa.table({"source": ["a"], "target": ["b"], "weight": [2]})
+    said = {"simulated": True, "parameters": {"min_weight": 2}}
+    edges = edges.replace_schema_metadata({METADATA_KEY: json.dumps(said)})
+    pq.write_table(edges, tmp_path / "edges.parquet")
+    read = read_edges(tmp_path / "edges.parquet", table)
+    assert read.simulated and read.metadata == said

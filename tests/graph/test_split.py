@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+import xxhash
+
+from vidembed.graph.relation import RelationGraph
+from vidembed.graph.split import LeakError, check_no_leak, train_rows
+
+IDS = np.array([f"v{i:05d}" for i in range(20000)]).astype("S")
+
+
+def test_split_is_the_hash_of_the_id():
+    expected = [xxhash.xxh3_64(i, seed=5).intdigest() / 2**64 < 0.7 for i in IDS[:500].tolist()]
+    assert train_rows(IDS[:500], seed=5).tolist() == expected
+    # A golden value: the split of a published number must not move with a version of anything.
+    assert "".join(map(str, train_rows(IDS[:24], seed=0).astype(int))) == GOLDEN
+
+
+GOLDEN = "111101010101101111110111"
+
+
+def test_adding_or_reordering_videos_moves_nobody():
+    whole = dict(zip(IDS.tolist(), train_rows(IDS, seed=1), strict=True))
+    rng = np.random.default_rng(0)
+    some = rng.permutation(IDS)[:1000].astype("S99")
+    assert [whole[i] for i in some.tolist()] == train_rows(some, seed=1).tolist()
+
+
+def test_shares_seeds_and_text():
+    train = train_rows(IDS, seed=1)
+    # Three standard deviations of 20,000 draws.
+    assert abs(train.mean() - 0.7) < 3 * np.sqrt(0.7 * 0.3 / len(IDS))
+    assert not (train_rows(IDS, seed=1, train_share=0.5) & ~train).any(), "a larger share only adds"
+    assert abs(np.mean(train == train_rows(IDS, seed=2)) - 0.58) < 0.02, "seeds are independent"
+    assert np.array_equal(train, train_rows(IDS.astype("U"), seed=1))
+    odd = np.array(["é", "日本"])
+    assert np.array_equal(train_rows(odd, seed=1), train_rows(np.char.encode(odd, "utf-8"), seed=1))
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 1.5])
+def test_a_share_that_leaves_a_side_empty_is_refused(share):
+    with pytest.raises(ValueError, match="train_share"):
+        train_rows(IDS, seed=0, train_share=share)
+
+
+def test_bad_ids_and_seeds_are_refused():
+    with pytest.raises(TypeError, match="int64"):
+        train_rows(np.arange(3), seed=0)
+    with pytest.raises(ValueError, match="negative"):
+        train_rows(IDS, seed=-1)
+
+
+def test_leaks_are_named():
+    graph = RelationGraph.from_edges([0, 1, 2, 3], [1, 2, 3, 4], [1, 1, 1, 1], nodes=5)
+    is_train = np.array([True, True, True, False, False])
+    with pytest.raises(LeakError) as by_row:
+        check_no_leak(graph, is_train)
+    assert "2 of 4 training edges" in str(by_row.value)
+    assert "2 (train) - 3 (evaluation); 3 (evaluation) - 4 (evaluation)" in str(by_row.value)
+    with pytest.raises(LeakError, match=r"v00002 \(train\) - v00003 \(evaluation\)"):
+        check_no_leak(graph, is_train, IDS[:5])
+    check_no_leak(graph.within(is_train), is_train)
+    with pytest.raises(ValueError, match=r"bool\[5\]"):
+        check_no_leak(graph, is_train[:4])
+
+
+def test_ten_leaks_are_named_and_all_are_counted():
+    rows = np.arange(1, 31)
+    graph = RelationGraph.from_edges(np.zeros(30, int), rows, np.ones(30), nodes=31)
+    with pytest.raises(LeakError) as error:
+        check_no_leak(graph, np.arange(31) == 0)
+    assert "30 of 30" in str(error.value) and str(error.value).count("0 (train) -") == 10

@@ -1,0 +1,112 @@
+"""What a checkpoint says of itself, as JSON, and the refusals that follow from it."""
+
+import json
+from typing import Any
+
+import jax
+import xxhash
+
+_FORMAT = 1
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written or read; the message names the step and the remedy."""
+
+
+class MismatchError(CheckpointError):
+    """What is stored is not what is wanted: other entries, shapes or dtypes."""
+
+
+class DigestError(CheckpointError):
+    """What is stored is damaged."""
+
+
+class VanishedError(CheckpointError):
+    """The step is not there (any more): a trainer may have deleted it."""
+
+
+def entries_of(tree: Any) -> dict[str, Any]:
+    """Path -> leaf of a pytree, such as "params/visual/0/kernel".
+
+    Raises ValueError if two leaves have one path, TypeError for leaves that are not jax arrays
+    (or ShapeDtypeStructs) and for PRNG keys.
+    """
+    entries: dict[str, Any] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if name in entries or not name:
+            raise ValueError(
+                f"an array needs a name of its own in the tree, got {name!r}: use a dict"
+            )
+        if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
+            raise TypeError(
+                f"{name} is a {type(leaf).__name__}; a checkpoint holds jax arrays. Put numbers "
+                "and text into `meta`, and other arrays through jnp.asarray."
+            )
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            raise TypeError(f"{name} is a PRNG key; keep its jax.random.key_data instead")
+        entries[name] = leaf
+    return entries
+
+
+def write_record(
+    step: int, meta: dict[str, Any], arrays: dict[str, jax.Array], digests: dict[str, str]
+) -> dict[str, Any]:
+    """The record of a step: its number, `meta`, each entry's shape, dtype and digest.
+
+    Raises TypeError or ValueError if `meta` is not JSON (NaN is not).
+    """
+    record = {
+        "format": _FORMAT,
+        "step": step,
+        "meta": meta,
+        "entries": {
+            name: {"shape": list(array.shape), "dtype": str(array.dtype), "digest": digests[name]}
+            for name, array in arrays.items()
+        },
+    }
+    # As it will be read: tuples are lists by then, and keys are text.
+    record = json.loads(json.dumps(record, allow_nan=False))
+    return {**record, "digest": _digest(record)}
+
+
+def read_record(text: str, step: int) -> dict[str, Any] | None:
+    """The record of a step from its text, or None if it is damaged or another step's.
+
+    Raises CheckpointError if another version of this package wrote it.
+    """
+    try:
+        record = json.loads(text)
+        if record.pop("digest") != _digest(record) or record["step"] != step:
+            return None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    if record["format"] != _FORMAT:
+        raise CheckpointError(
+            f"step {step} has format {record['format']}, this version of vidembed reads {_FORMAT}: "
+            "use the version that wrote it."
+        )
+    return record
+
+
+def refuse_differences(
+    place: str, wanted: dict[str, Any], stored: dict[str, dict[str, Any]]
+) -> None:
+    """Raises MismatchError, with a line for each difference, unless all entries are as wanted."""
+    lines = [f"{name}: wanted, not stored" for name in wanted if name not in stored]
+    lines += [f"{name}: stored, not wanted" for name in stored if name not in wanted]
+    for name in wanted.keys() & stored.keys():
+        have = f"{stored[name]['dtype']}{stored[name]['shape']}"
+        want = f"{wanted[name].dtype}{list(wanted[name].shape)}"
+        if have != want:
+            lines.append(f"{name}: stored {have}, wanted {want}")
+    if lines:
+        raise MismatchError(
+            f"{place} holds other arrays than wanted:\n  "
+            + "\n  ".join(sorted(lines))
+            + "\nRestore with the recipe that saved it; nothing is cast or left out silently."
+        )
+
+
+def _digest(record: dict[str, Any]) -> str:
+    return xxhash.xxh3_64_hexdigest(json.dumps(record, sort_keys=True).encode())

@@ -1,0 +1,97 @@
+"""The videos of a run: their features, who is in which partition, and what is related to what."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import xxhash
+
+from vidembed.graph.edges import read_edges
+from vidembed.graph.relation import RelationGraph
+from vidembed.graph.split import check_no_leak, train_rows
+from vidembed.records.table import FeatureTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """A feature table of N videos with the relations between them, split by video."""
+
+    table: FeatureTable
+    is_train: np.ndarray
+    """bool[N]: the partition of each video."""
+    relations: RelationGraph
+    """Every relation above the threshold, before the degree cap, whatever the partition."""
+    train_graph: RelationGraph
+    """Relations within the train partition, after the degree cap: what triplets come from."""
+    simulated: bool
+    """Whether the relations come from simulated sessions."""
+
+    @cached_property
+    def relevance(self) -> RelationGraph:
+        """Relations between the partitions, before the degree cap: what retrieval is scored on."""
+        return self.relations.between(self.is_train)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of features, relations and split: the same data gives the same, anywhere."""
+        digest = xxhash.xxh3_128()
+        for part in (
+            self.table.fingerprint,
+            self.relations.fingerprint,
+            self.train_graph.fingerprint,
+        ):
+            digest.update(part.encode())
+        digest.update(np.packbits(self.is_train))
+        return digest.hexdigest()
+
+    def report(self) -> dict[str, object]:
+        """Counts of videos and relations, for people to read."""
+        return {
+            "videos": len(self.table),
+            "train_videos": int(self.is_train.sum()),
+            "eval_videos": int((~self.is_train).sum()),
+            "simulated_sessions": self.simulated,
+            "relations": self.relations.report(),
+            "train_relations": self.train_graph.edges,
+            "relations_between_partitions": self.relevance.edges,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusPaths:
+    """Where the videos of a run are, and how they are split."""
+
+    table: str = ""
+    """A feature table, made by `python -m vidembed import`; local or gs://."""
+    edges: str = ""
+    """Co-watch edges, made by `python -m vidembed cowatch`, or source,target,weight."""
+    split_seed: int = 0
+    """Seed of the hash that puts a video into its partition."""
+    train_share: float = 0.7
+    """Share of the videos in the train partition (the paper: 7:3)."""
+    max_unknown_share: float = 0.01
+    """Edges may name unknown videos up to this share; they are dropped and counted."""
+
+    def open(self) -> Corpus:
+        """Reads, checks and splits; raises where a file is missing or a video would leak."""
+        for name, path in (("table", self.table), ("edges", self.edges)):
+            if not path:
+                raise ValueError(f"no {name} given: set --corpus.{name} PATH")
+        table = FeatureTable.open(self.table)
+        edges = read_edges(self.edges, table, max_unknown_share=self.max_unknown_share)
+        is_train = train_rows(table.ids, seed=self.split_seed, train_share=self.train_share)
+        nodes = len(table)
+        relations = RelationGraph.from_edges(edges.source, edges.target, edges.weight, nodes=nodes)
+        kept = edges.kept
+        capped = RelationGraph.from_edges(
+            edges.source[kept], edges.target[kept], edges.weight[kept], nodes=nodes
+        )
+        train_graph = capped.within(is_train)
+        check_no_leak(train_graph, is_train)
+        return Corpus(
+            table=table,
+            is_train=is_train,
+            relations=relations,
+            train_graph=train_graph,
+            simulated=edges.simulated,
+        )

@@ -1,0 +1,147 @@
+"""The evaluation job: measures checkpoints of a work directory, beside the trainer or after it.
+
+It shares nothing with the trainer but the work directory: it may run on another machine, on
+another mesh, later, or more than once. What is measured is skipped, so that it may be killed and
+started again.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from vidembed import mesh as meshes
+from vidembed.checkpoint import Checkpoints, CheckpointError, VanishedError
+from vidembed.corpus import Corpus
+from vidembed.embedding import embed_table
+from vidembed.progress import Progress
+from vidembed.recipe import Recipe
+from vidembed.step import State, state_shape
+from vidembed.stopping import StopFlag
+from vidembed.versions import versions
+from vidembed.workdir import Workdir
+
+POLL_SECONDS = 2.0
+
+
+class Evaluation:
+    """Measures the checkpoints of one run: restore, embed every video, score, write, pin the best."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        workdir: Workdir,
+        *,
+        corpus: Corpus | None = None,
+        mesh: jax.sharding.Mesh | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.recipe, self.workdir = recipe, workdir
+        self.progress = progress or Progress(quiet=jax.process_index() > 0)
+        self.mesh = mesh or meshes.make_mesh(recipe.mesh)
+        self.corpus = corpus or recipe.corpus.open()
+        stored = (workdir.read_recipe() or {}).get("fingerprints", {})
+        if stored.get("corpus", self.corpus.fingerprint) != self.corpus.fingerprint:
+            raise ValueError(
+                f"{workdir} was trained on data {stored['corpus']}, {recipe.corpus.table} with "
+                f"{recipe.corpus.edges} is {self.corpus.fingerprint}: give the data of the run by "
+                "--corpus.table and --corpus.edges"
+            )
+        self.checkpoints = Checkpoints(workdir.checkpoints, read_only=True)
+
+    def restore(self, step: int) -> State:
+        """The parameters (their average where one is kept) and state of a checkpoint."""
+        shape = state_shape(self.recipe, self.corpus.table.widths, self.mesh)
+        wanted = {name: shape[name] for name in self._entries(shape)}
+        left_out = tuple(shape.keys() - wanted.keys())
+        state = self.checkpoints.restore(step, wanted, leave_out=left_out)
+        return {"parameters": state.get("average", state.get("parameters")), "state": state["state"]}
+
+    def embed(self, state: State) -> Any:
+        """f32[N, D]: every video of the corpus."""
+        task = self.recipe.task
+        with jax.set_mesh(self.mesh):
+            return embed_table(
+                task.outputs["video"],
+                state["parameters"],
+                state["state"],
+                self.corpus.table,
+                task.model.modalities,
+                mesh=self.mesh,
+            )
+
+    def measure(self, step: int) -> dict[str, Any]:
+        """Measures a checkpoint and writes evaluation/{step}.json; what is there is not redone."""
+        file = self.workdir.evaluation_file(step)
+        known = self.workdir.read_json(file)
+        if known is not None:
+            return known
+        began = time.monotonic()
+        with self.progress.stage(f"evaluating step {step}"), jax.set_mesh(self.mesh):
+            embeddings = self.embed(self.restore(step))
+            scores = {
+                name: {"value": value, "low": low, "high": high}
+                for name, value, low, high in self.recipe.evaluator.run(
+                    embeddings, self.corpus, mesh=self.mesh
+                )
+            }
+        result = {
+            "step": step,
+            "scores": scores,
+            "simulated_sessions": self.corpus.simulated,
+            "seconds": time.monotonic() - began,
+            "recipe": self.recipe.to_json(),
+            "fingerprints": {"corpus": self.corpus.fingerprint},
+            "versions": versions(),
+        }
+        if jax.process_index() == 0:
+            self.workdir.write_json(file, result)
+            self._pin(step, scores)
+        return result
+
+    def step_named(self, name: str) -> int:
+        """The step that "latest", "best" or a number names."""
+        steps = self.checkpoints.steps()
+        if not steps:
+            raise CheckpointError(f"{self.workdir.checkpoints} holds no checkpoint: train first")
+        if name == "latest":
+            return steps[-1]
+        if name == "best":
+            best = list(self.workdir.best().values())
+            if not best:
+                raise CheckpointError(f"{self.workdir}: nothing is measured yet, so none is best")
+            return int(best[0]["step"])
+        if not name.isdecimal() or int(name) not in steps:
+            raise CheckpointError(f"step {name!r} is not there; choose latest, best or one of {steps}")
+        return int(name)
+
+    def follow(self, report: Callable[[dict[str, Any]], None]) -> None:
+        """Measures each checkpoint as it becomes durable, until the run is done."""
+        with StopFlag() as stop, self.workdir.attach_follower():
+            ended = lambda: stop.asked or self.workdir.done() is not None  # noqa: E731
+            for step in self.checkpoints.follow(ended, poll_seconds=POLL_SECONDS):
+                if stop.asked:
+                    return
+                try:
+                    report(self.measure(step))
+                except VanishedError:
+                    self.progress.say(f"step {step} was deleted before it could be measured")
+
+    def _entries(self, shape: State) -> tuple[str, ...]:
+        return ("average" if "average" in shape else "parameters", "state")
+
+    def _pin(self, step: int, scores: dict[str, dict[str, float]]) -> None:
+        """Checkpoints are compared by the first score that the evaluator yields."""
+        metric, score = next(iter(scores.items()))
+        best = self.workdir.best().get(metric)
+        if best is None or score["value"] > best["value"]:
+            self.workdir.pin(step, metric, score["value"])
+
+
+def recipe_of(workdir: Workdir) -> Recipe:
+    """The recipe that a work directory was started with."""
+    stored = workdir.read_recipe()
+    if stored is None:
+        raise ValueError(f"{workdir} holds no recipe.json: give the --workdir of a run")
+    return Recipe.from_json(stored["recipe"])

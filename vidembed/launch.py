@@ -1,0 +1,162 @@
+"""The command line of an experiment: `python -m experiments.NAME {train,evaluate,show} ...`.
+
+Exit codes: 0 done; 1 refused or failed, with one message; 2 a mistake in the command line;
+143 asked to stop (SIGTERM, Ctrl-C) and saved: the same command goes on from there.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import jax
+import tyro
+
+from vidembed.checkpoint import CheckpointError
+from vidembed.evaluate import Evaluation, recipe_of
+from vidembed.lease import LeaseHeldError, LeaseLostError
+from vidembed.progress import Progress
+from vidembed.recipe import Recipe
+from vidembed.show import show
+from vidembed.stopping import EXIT_STOPPED
+from vidembed.train import NonFiniteLoss, train
+from vidembed.workdir import Workdir
+
+FAULTS = (
+    ValueError,
+    OSError,
+    CheckpointError,
+    LeaseHeldError,
+    LeaseLostError,
+    NonFiniteLoss,
+)
+"""What a user can mend: shown as one message. Anything else is a bug, and keeps its traceback."""
+
+RecipeOptions = Annotated[Recipe, tyro.conf.arg(name="")]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train, or go on training: from the newest checkpoint of the work directory."""
+
+    workdir: str
+    """Folder of the run, local or gs://."""
+    steal: bool = False
+    """Take the work directory over from a run that still holds it."""
+    distributed: bool = False
+    """Join the other hosts first (`jax.distributed.initialize()`): one process a host."""
+    recipe: RecipeOptions = Recipe()
+
+    def run(self) -> int:
+        """Trains; 0 when all steps are done, 143 when asked to stop."""
+        if self.distributed:
+            jax.distributed.initialize()
+        workdir, recipe = Workdir(self.workdir), self.recipe
+        progress = Progress(quiet=jax.process_index() > 0)
+        with workdir.lease(steal=self.steal) as lease:
+            if lease.notice:
+                progress.say(lease.notice)
+            corpus = recipe.corpus.open()
+            evaluation = None
+
+            def evaluate(step: int) -> None:
+                nonlocal evaluation
+                evaluation = evaluation or Evaluation(
+                    recipe, workdir, corpus=corpus, progress=progress
+                )
+                _print_scores(progress, evaluation.measure(step))
+
+            last = train(
+                recipe, workdir, lease=lease, corpus=corpus, progress=progress, evaluate=evaluate
+            )
+        if last < recipe.steps:
+            progress.say(f"stopped and saved at step {last}; the same command goes on from there")
+            return EXIT_STOPPED
+        return 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Measure checkpoints of a work directory, as they come or afterwards."""
+
+    workdir: str
+    """Folder of the run, local or gs://."""
+    step: str = "latest"
+    """latest, best, or a number."""
+    follow: bool = False
+    """Measure every checkpoint as it appears, until the run is done."""
+    table: str | None = None
+    """The run's feature table, where this machine has it at another path."""
+    edges: str | None = None
+    """The run's edges, where this machine has them at another path."""
+    mesh_model: int = 1
+    """Devices along the model axis here; all others go to the data axis."""
+    distributed: bool = False
+    """Join the other hosts first (`jax.distributed.initialize()`): one process a host."""
+
+    def run(self) -> int:
+        """Measures; 0 when all that was asked for is measured."""
+        if self.distributed:
+            jax.distributed.initialize()
+        workdir = Workdir(self.workdir)
+        recipe = recipe_of(workdir)
+        corpus = dataclasses.replace(
+            recipe.corpus,
+            table=self.table or recipe.corpus.table,
+            edges=self.edges or recipe.corpus.edges,
+        )
+        mesh = dataclasses.replace(recipe.mesh, data=-1, model=self.mesh_model)
+        progress = Progress(quiet=jax.process_index() > 0)
+        evaluation = Evaluation(
+            dataclasses.replace(recipe, corpus=corpus, mesh=mesh), workdir, progress=progress
+        )
+        if self.follow:
+            evaluation.follow(lambda result: _print_scores(progress, result))
+        else:
+            _print_scores(progress, evaluation.measure(evaluation.step_named(self.step)))
+        return 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Show:
+    """Show the resolved recipe, its parameters, bytes and arithmetic; computes nothing."""
+
+    recipe: RecipeOptions = Recipe()
+
+    def run(self) -> int:
+        """Prints to the terminal."""
+        show(self.recipe)
+        return 0
+
+
+def main(recipe: Recipe, arguments: Sequence[str] | None = None, *, name: str = "experiment") -> int:
+    """Runs the verb that the command line names, with `recipe` as the default; an exit code."""
+    verbs = {
+        "train": Train(workdir=tyro.MISSING, recipe=recipe),
+        "evaluate": Evaluate(workdir=tyro.MISSING),
+        "show": Show(recipe=recipe),
+    }
+    kinds: Any = tuple(
+        Annotated[type(verb), tyro.conf.subcommand(name=word, default=verb)]
+        for word, verb in verbs.items()
+    )
+    chosen = tyro.cli(
+        Annotated[kinds[0] | kinds[1] | kinds[2], None],
+        args=arguments,
+        prog=f"python -m experiments.{name}",
+        config=(tyro.conf.CascadeSubcommandArgs,),
+    )
+    try:
+        return chosen.run()
+    except FAULTS as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+
+
+def _print_scores(progress: Progress, result: dict[str, Any]) -> None:
+    told = " (simulated sessions)" if result["simulated_sessions"] else ""
+    for name, score in result["scores"].items():
+        progress.say(
+            f"step {result['step']}  {name:28} {score['value']:.4f} "
+            f"[{score['low']:.4f}, {score['high']:.4f}]{told}"
+        )

@@ -1,0 +1,91 @@
+"""A recipe: everything that decides what a run computes, as one frozen tree of parts."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from vidembed.corpus import CorpusPaths
+from vidembed.evaluators.related_videos import RelatedVideos
+from vidembed.feeds.triplets import Triplets
+from vidembed.mesh import MeshShape
+from vidembed.optimiser import Optimiser
+from vidembed.tasks.metric_learning import MetricLearning
+from vidembed.typed_json import from_json, to_json
+
+TUNABLE = (
+    "steps",
+    "log_every",
+    "evaluate_every",
+    "profile_steps",
+    "mesh",
+    "checkpoints",
+    "evaluator",
+    "corpus.table",
+    "corpus.edges",
+    "feed.read_threads",
+    "feed.prefetch_batches",
+    "feed.placement",
+)
+"""What may change when a run goes on: how long, how often, where. All else decides the result."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retention:
+    """When checkpoints are written, and which are kept."""
+
+    every_steps: int = 1000
+    """A checkpoint each time this many updates have been applied, and one at the end."""
+    keep_last: int = 3
+    """How many of the newest are kept."""
+    keep_every: int = 0
+    """Also keep those whose step divides by this; 0 is none."""
+
+    def __post_init__(self) -> None:
+        if self.every_steps < 1 or self.keep_last < 1 or self.keep_every < 0:
+            raise ValueError(
+                f"every_steps {self.every_steps} and keep_last {self.keep_last} must be 1 or more, "
+                f"keep_every {self.keep_every} 0 or more"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What to learn from, what to learn, how, how long and where."""
+
+    corpus: CorpusPaths = CorpusPaths()
+    task: MetricLearning = MetricLearning()
+    feed: Triplets = Triplets()
+    optimiser: Optimiser = Optimiser()
+    evaluator: RelatedVideos = RelatedVideos()
+    checkpoints: Retention = Retention()
+    mesh: MeshShape = MeshShape()
+    steps: int = 200_000
+    """Updates to apply in all."""
+    seed: int = 0
+    """Seed of parameters, batches and dropout."""
+    log_every: int = 100
+    """Steps between lines of metrics.jsonl."""
+    evaluate_every: int = 0
+    """Steps between evaluations in this process, at checkpoints; 0 leaves it to the evaluation job."""
+    profile_steps: int = 0
+    """Trace this many steps, after ten to warm up, into WORKDIR/profile; 0 is none."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.log_every < 1 or self.evaluate_every < 0:
+            raise ValueError(
+                f"steps {self.steps} and log_every {self.log_every} must be 1 or more, "
+                f"evaluate_every {self.evaluate_every} 0 or more"
+            )
+        if self.evaluate_every % self.checkpoints.every_steps:
+            raise ValueError(
+                f"evaluate_every {self.evaluate_every} must be a multiple of "
+                f"checkpoints.every_steps {self.checkpoints.every_steps}: checkpoints are evaluated"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """The recipe as plain JSON values, class names included."""
+        return to_json(self)
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> "Recipe":
+        """The recipe that `to_json` wrote; raises RecipeError where it does not fit."""
+        return from_json(Recipe, data)

@@ -1,0 +1,123 @@
+"""One update, as a pure function that is compiled once, and the state it updates.
+
+The state of training is a dictionary: `step` i32[] (updates applied), `parameters`, `state` (what
+changes without a gradient), `optimiser`, and `average` (of the parameters) where that is kept.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import PartitionSpec
+
+from vidembed import mesh as meshes
+from vidembed.corpus import Corpus
+from vidembed.recipe import Recipe
+from vidembed.records.statistics import Statistics
+
+State = dict[str, Any]
+
+
+def new_state(recipe: Recipe, widths: Mapping[str, int], statistics: Statistics) -> State:
+    """The state before the first update; a pure function of its arguments (trace or run it)."""
+    key = jax.random.key(recipe.seed)
+    parameters, state = recipe.task.init(key, widths, statistics)
+    whole = {
+        "step": jnp.zeros((), jnp.int32),
+        "parameters": parameters,
+        "state": state,
+        "optimiser": recipe.optimiser.transformation().init(parameters),
+    }
+    if recipe.optimiser.average_decay is not None:
+        whole["average"] = jax.tree.map(jnp.copy, parameters)
+    return whole
+
+
+def state_shape(recipe: Recipe, widths: Mapping[str, int], mesh: jax.sharding.Mesh) -> State:
+    """Shapes, dtypes and shardings of the state, without computing it."""
+    nothing = {
+        m: {"mean": np.zeros(w, np.float32), "deviation": np.ones(w, np.float32)}
+        for m, w in widths.items()
+    }
+    shapes = jax.eval_shape(partial(new_state, recipe, widths, nothing))
+    axes = recipe.task.model_axes(shapes["parameters"])
+    specs = {name: meshes.model_spec(axis) for name, axis in axes.items()}
+    for name, axis in axes.items():
+        _refuse_uneven(name, shapes["parameters"][name].shape, axis, mesh)
+    everywhere = partial(jax.tree.map, lambda _: PartitionSpec())
+    layout = everywhere(shapes) | {"parameters": specs}
+    layout["optimiser"] = optax.tree.map_params(
+        recipe.optimiser.transformation(),
+        lambda _, spec: spec,
+        shapes["optimiser"],
+        specs,
+        transform_non_params=lambda _: PartitionSpec(),
+    )
+    if "average" in shapes:
+        layout["average"] = specs
+    return jax.tree.map(
+        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
+        shapes,
+        meshes.shardings(mesh, layout),
+    )
+
+
+def place_constants(recipe: Recipe, corpus: Corpus, mesh: jax.sharding.Mesh) -> dict[str, Any]:
+    """What every step reads: the feature table, where its placement is on the devices."""
+    if recipe.feed.placement == "host":
+        return {}
+    table = corpus.table
+    return {
+        "features": {
+            m: meshes.place_rows(mesh, table.features[m]) for m in recipe.task.model.modalities
+        },
+        "present": {
+            m: meshes.place_rows(mesh, table.present[m].astype(np.uint8))
+            for m in recipe.task.model.modalities
+            if m in table.present
+        },
+    }
+
+
+def compile_update(
+    recipe: Recipe, shape: State, mesh: jax.sharding.Mesh
+) -> Callable[..., tuple[State, dict[str, Any]]]:
+    """`update(state, constants, batch) → (state, measures)`; the old state is given up."""
+    rule = recipe.optimiser.transformation()
+    decay = recipe.optimiser.average_decay
+
+    def update(
+        whole: State, constants: Mapping[str, Any], batch: Mapping[str, Any]
+    ) -> tuple[State, dict[str, jax.Array]]:
+        step, parameters = whole["step"], whole["parameters"]
+        key = jax.random.fold_in(jax.random.key(recipe.seed), step + 1)
+        differentiate = jax.value_and_grad(recipe.task.loss_and_measures, has_aux=True)
+        (_, (state, measures)), gradient = differentiate(
+            parameters, whole["state"], constants, batch, key
+        )
+        direction, optimiser = rule.update(gradient, whole["optimiser"], parameters)
+        parameters = optax.apply_updates(parameters, direction)
+        new = {"step": step + 1, "parameters": parameters, "state": state, "optimiser": optimiser}
+        if decay is not None:
+            new["average"] = optax.incremental_update(parameters, whole["average"], 1 - decay)
+        measures["gradient_norm"] = optax.tree.norm(gradient)
+        measures["learning_rate"] = recipe.optimiser.rate(step)
+        return new, measures
+
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, shape)
+    return jax.jit(update, donate_argnums=0, out_shardings=(shardings, meshes.replicated(mesh)))
+
+
+def _refuse_uneven(
+    name: str, shape: tuple[int, ...], axis: int | None, mesh: jax.sharding.Mesh
+) -> None:
+    parts = mesh.shape[meshes.MODEL]
+    if axis is not None and shape[axis] % parts:
+        raise ValueError(
+            f"parameter {name} {shape} does not divide over mesh.model={parts} at axis {axis}; "
+            "choose layer widths that divide by it, or a smaller mesh.model"
+        )

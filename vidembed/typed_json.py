@@ -1,0 +1,103 @@
+"""Trees of frozen dataclasses as JSON and back, checked against their annotations.
+
+Where a field's type is a union of dataclasses, the value carries its class name. Nothing is
+guessed: an unknown field, a class outside the union or a value of another type is refused, with
+the place and the nearest name.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from typing import Any
+
+
+class RecipeError(ValueError):
+    """A configuration that does not fit its type; the message names the place."""
+
+
+def to_json(value: Any) -> Any:
+    """A dataclass tree (numbers, strings, tuples, None, dataclasses) as plain JSON values."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"class": type(value).__name__, **fields}
+    if isinstance(value, tuple):
+        return [to_json(item) for item in value]
+    return value
+
+
+def from_json(kind: Any, data: Any, place: str = "recipe") -> Any:
+    """The value of type `kind` that `to_json` wrote as `data`; raises RecipeError."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Annotated:
+        return from_json(arguments[0], data, place)
+    if origin in (typing.Union, types.UnionType):
+        return _from_union(arguments, data, place)
+    if dataclasses.is_dataclass(kind):
+        return _from_object(kind, data, place)
+    if origin is typing.Literal:
+        if data in arguments:
+            return data
+        raise RecipeError(f"{place}: {data!r} is none of {list(arguments)}{_near(data, arguments)}")
+    if origin is tuple:
+        if not isinstance(data, list):
+            raise RecipeError(f"{place}: expected a list, found {data!r}")
+        return tuple(
+            from_json(arguments[0], item, f"{place}[{i}]") for i, item in enumerate(data)
+        )
+    if kind is float and type(data) is int:
+        return float(data)
+    if kind is None:
+        kind = types.NoneType
+    if type(data) is not kind:
+        raise RecipeError(f"{place}: expected {kind.__name__}, found {data!r}")
+    return data
+
+
+def _from_union(choices: tuple[Any, ...], data: Any, place: str) -> Any:
+    if data is None and types.NoneType in choices:
+        return None
+    classes = {c.__name__: c for c in choices if dataclasses.is_dataclass(c)}
+    if classes and isinstance(data, dict):
+        name = data.get("class")
+        if name not in classes:
+            raise RecipeError(
+                f"{place}: class {name!r} is none of {sorted(classes)}{_near(name, classes)}"
+            )
+        return from_json(classes[name], data, place)
+    plain = [c for c in choices if c is not types.NoneType and c not in classes.values()]
+    for choice in plain:
+        try:
+            return from_json(choice, data, place)
+        except RecipeError:
+            continue
+    raise RecipeError(f"{place}: {data!r} fits none of {[c.__name__ for c in choices]}")
+
+
+def _from_object(kind: Any, data: Any, place: str) -> Any:
+    if not isinstance(data, dict):
+        raise RecipeError(f"{place}: expected the fields of {kind.__name__}, found {data!r}")
+    if data.get("class", kind.__name__) != kind.__name__:
+        raise RecipeError(f"{place}: expected class {kind.__name__}, found {data['class']!r}")
+    hints = typing.get_type_hints(kind, include_extras=True)
+    names = [field.name for field in dataclasses.fields(kind)]
+    values = {}
+    for name, value in data.items():
+        if name == "class":
+            continue
+        if name not in names:
+            raise RecipeError(
+                f"{place}: {kind.__name__} has no field {name!r}{_near(name, names)}"
+            )
+        values[name] = from_json(hints[name], value, f"{place}.{name}")
+    try:
+        return kind(**values)
+    except RecipeError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"{place}: {error}") from error
+
+
+def _near(name: Any, names: Any) -> str:
+    close = difflib.get_close_matches(str(name), [str(n) for n in names], 1, 0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
