@@ -25,19 +25,24 @@ from vidembed.evaluate import Evaluation, recipe_of
 from vidembed.feeds.simulated_sessions import PARAMETERS, permute_ids, simulate, write_sessions
 from vidembed.graph.cowatch import count_cowatches
 from vidembed.launch import FAULTS
-from vidembed.models.fusion import Layers, LateFusion, SingleModality
+from vidembed.models.fusion import Fusion, LateFusion, Layers, SingleModality
 from vidembed.progress import Progress
 from vidembed.recipe import Recipe, Retention
 from vidembed.records.importing import import_videos
 from vidembed.records.table import FeatureTable
+from vidembed.report.gallery import gallery
+from vidembed.report.page import write_report
+from vidembed.report.vocabulary import read_vocabulary
+from vidembed.run_report import evaluations_of, journal_of
 from vidembed.stopping import EXIT_STOPPED
 from vidembed.train import train
 from vidembed.versions import versions
 from vidembed.workdir import Workdir
 
 ROOT = Path(__file__).resolve().parents[1]
+VOCABULARY = ROOT / "data" / "youtube8m" / "vocabulary.csv"
 LAYERS = Layers(hidden=(1024,), size=256, input_dropout=0.5)
-MODELS = {
+MODELS: dict[str, Fusion] = {
     "trained": LateFusion(layers=LAYERS),
     "trained_visual_only": SingleModality(layers=LAYERS),
 }
@@ -79,7 +84,11 @@ class Quickstart:
             table = self._import(stages)
             seeds = [self._world(stages, table, seed, permuted=False) for seed in self.seeds]
             control = self._world(stages, table, self.seeds[0], permuted=True)
-            summary = self._summary(stages, [scores for scores, _ in seeds], control[0], seeds[0][1])
+            summary = self._summary(
+                stages, [scores for scores, _ in seeds], control[0], seeds[0][1]
+            )
+            with progress.stage("report"):
+                self._report(workdir, summary, seeds[0][1])
             workdir.write_json(workdir.path / "summary.json", summary)
             print_table(summary["related_videos"], simulated=True)
             self._say(progress, summary)
@@ -92,7 +101,9 @@ class Quickstart:
             return import_videos(self.records, path)
 
         report = stages.run("import", {"records": self.records}, work, outputs=[path])
-        stages.progress.say(f"  {report['rows']:,} videos, fingerprint {report['fingerprint'][:12]}")
+        stages.progress.say(
+            f"  {report['rows']:,} videos, fingerprint {report['fingerprint'][:12]}"
+        )
         return FeatureTable.open(path)
 
     def _world(
@@ -165,6 +176,7 @@ class Quickstart:
         def work() -> int:
             evaluation = None
             with workdir.lease() as lease:
+
                 def evaluate(step: int) -> None:
                     nonlocal evaluation
                     evaluation = evaluation or Evaluation(chosen, workdir, corpus=corpus)
@@ -185,9 +197,7 @@ class Quickstart:
         key = {"recipe": chosen.to_json(), "corpus": corpus.fingerprint}
         stages.run(name, key, work, outputs=[folder / "DONE"])
 
-    def _summary(
-        self, stages: Stages, seeds: list, control: Any, corpus: Corpus
-    ) -> dict[str, Any]:
+    def _summary(self, stages: Stages, seeds: list, control: Any, corpus: Corpus) -> dict[str, Any]:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         return {
             "simulated_sessions": True,
@@ -205,6 +215,24 @@ class Quickstart:
             "versions": versions(),
         }
 
+    def _report(self, workdir: Workdir, summary: dict[str, Any], corpus: Corpus) -> None:
+        runs = {
+            f"seed{seed}/{system}": Workdir(Path(self.workdir) / f"seed{seed}" / system)
+            for seed in self.seeds
+            for system in MODELS
+        }
+        first = Path(self.workdir) / f"seed{self.seeds[0]}" / "trained"
+        write_report(
+            workdir.report_file,
+            title="vidembed quickstart",
+            summary=summary,
+            journals={name: journal_of(run) for name, run in runs.items()},
+            evaluations={name: evaluations_of(run) for name, run in runs.items()},
+            corpora={f"seed{self.seeds[0]}": corpus.report()},
+            gallery=gallery(_embed(first, corpus, None), corpus, read_vocabulary(VOCABULARY)),
+            recipe=recipe.to_json(),
+        )
+
     def _say(self, progress: Progress, summary: dict[str, Any]) -> None:
         for direction, ratio in summary["ratio_to_visual"].items():
             each = ", ".join(f"{r:.2f}" for r in ratio["per_seed"])
@@ -219,6 +247,7 @@ class Quickstart:
             )
         total = sum(summary["seconds"].values())
         progress.say(f"{total:.0f} s, peak memory {summary['peak_memory_bytes'] / 1e9:.2f} GB")
+        progress.say(f"wrote {self.workdir}/summary.json and {self.workdir}/report.html")
 
 
 def _embed(folder: Path, corpus: Corpus, step: int | None) -> Any:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -65,32 +66,34 @@ def ratios(seeds: Sequence[Scores], one: str, other: str) -> dict[str, Any]:
     return found
 
 
-def print_table(summary: dict[str, Any], *, simulated: bool, console: Console | None = None) -> None:
-    """The summary on the terminal: a row a system, NDCG@10 with its interval, MAP, recall@10."""
+def print_table(
+    summary: dict[str, Any], *, simulated: bool, console: Console | None = None
+) -> None:
+    """The summary on the terminal, 80 columns wide: a row a system, NDCG@10 with its interval."""
     console = console or Console(highlight=False)
-    told = "SIMULATED sessions on real videos; " if simulated else ""
+    told = ", SIMULATED sessions" if simulated else ""
     for direction, systems in summary.items():
         query, _, candidates = direction.partition("_to_")
         table = Table(
-            title=f"{query} queries, {candidates} candidates ({told}95 % intervals over queries)",
+            title=f"{query} queries, {candidates} candidates{told}",
             title_justify="left",
+            box=SIMPLE_HEAD,
         )
         table.add_column("system")
-        for name in ("NDCG@10", "MAP", "recall@10"):
+        for name in ("NDCG@10", "95 % interval", "MAP", "recall@10"):
             table.add_column(name, justify="right")
         for system, label in SYSTEMS.items():
             if system not in systems:
                 continue
             if system == "popularity" and direction == "train_to_eval":
-                label += " (oracle: knows the future)"
-            metrics = systems[system]
-            table.add_row(label, *(_cell(metrics[m]) for m in (MAIN, "map", "recall@10")))
+                label = "popularity (an oracle)"
+            main, average, recall = (systems[system][m] for m in (MAIN, "map", "recall@10"))
+            interval = f"{main['low']:.3f} to {main['high']:.3f}"
+            values = (main["value"], average["value"], recall["value"])
+            ndcg, *others = (f"{value:.3f}" for value in values)
+            table.add_row(label, ndcg, interval, *others)
         console.print(table)
 
 
 def _entry(interval: Interval) -> dict[str, float]:
     return interval._asdict()
-
-
-def _cell(entry: dict[str, float]) -> str:
-    return f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"

@@ -8,7 +8,13 @@ os.environ["XLA_FLAGS"] = (
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+
+from vidembed.corpus import CorpusPaths
+from vidembed.records.table import FeatureTable
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -16,3 +22,38 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 @pytest.fixture(scope="session", autouse=True)
 def eight_devices():
     assert len(jax.devices()) == 8
+
+
+@pytest.fixture(scope="session")
+def corpus_paths(tmp_path_factory):
+    """300 videos of 20 groups; features show the group, edges join its members. Files on disk."""
+    rng = np.random.default_rng(0)
+    videos, groups = 300, 20
+    group = np.arange(videos) % groups
+    centres = rng.normal(size=(groups, 12))
+    noisy = np.clip((centres[group] + 0.5 * rng.normal(size=(videos, 12))) * 40 + 128, 0, 255)
+    table = FeatureTable(
+        ids=np.array([f"v{i:04d}" for i in range(videos)], "S5"),
+        features={
+            "visual": noisy[:, :8].astype(np.uint8),
+            "audio": noisy[:, 8:].astype(np.uint8),
+        },
+        label_offsets=np.arange(videos + 1, dtype=np.int64),
+        label_values=group.astype(np.int32),
+    )
+    folder = tmp_path_factory.mktemp("corpus")
+    table.write(folder / "table")
+    one, other = np.triu_indices(videos, 1)
+    related = (group[one] == group[other]) & (rng.random(len(one)) < 0.5)
+    edges = {
+        "source": table.ids[one[related]].astype(str),
+        "target": table.ids[other[related]].astype(str),
+        "weight": rng.integers(2, 9, related.sum()).astype(np.float64),
+    }
+    pq.write_table(pa.table(edges), folder / "edges.parquet")
+    return CorpusPaths(table=str(folder / "table"), edges=str(folder / "edges.parquet"))
+
+
+@pytest.fixture(scope="session")
+def corpus(corpus_paths):
+    return corpus_paths.open()

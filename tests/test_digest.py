@@ -1,3 +1,4 @@
+import contextlib
 import subprocess
 import sys
 
@@ -108,14 +109,24 @@ def test_nothing_of_the_array_travels_between_devices():
 
 
 def test_arrays_on_different_devices_are_taken_apart():
-    mesh = jax.make_mesh((8,), ("a",), axis_types=(AxisType.Auto,))
+    auto = (AxisType.Auto,)
+    mesh = jax.make_mesh((8,), ("a",), auto)
+    backwards = jax.sharding.Mesh(jax.devices()[::-1], ("a",), auto)
+    few = jax.make_mesh((2,), ("a",), auto, devices=jax.devices()[5:7])
     x = jnp.arange(8.0)
     arrays = {
-        "one": jax.device_put(x, jax.devices()[2]),
-        "all": jax.device_put(x, NamedSharding(mesh, PartitionSpec("a"))),
+        str(index): jax.device_put(x, sharding)
+        for index, sharding in enumerate(
+            [
+                SingleDeviceSharding(jax.devices()[2]),
+                *(NamedSharding(m, PartitionSpec("a")) for m in (mesh, backwards, few)),
+            ]
+        )
     }
-    found = digests(arrays)
-    assert found["one"] == found["all"]
+    alone = digests({"x": x})["x"]
+    for context in (contextlib.nullcontext(), jax.set_mesh(mesh), jax.set_mesh(few)):
+        with context:
+            assert digests(arrays) == dict.fromkeys(arrays, alone)
 
 
 def test_keys_are_refused_with_the_remedy():

@@ -1,7 +1,6 @@
 """Checkpoints: Orbax holds the arrays, this file holds the promise that they come back right."""
 
 import contextlib
-import logging
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -23,18 +22,14 @@ from vidembed.checkpoint_record import (
 )
 from vidembed.digest import digests
 from vidembed.hosts import is_first_host, meet, of_first_host, together
+from vidembed.orbax_noise import quieten
 from vidembed.retention import stale_steps
 
 _DELETED = ".deleted"
 _READ_ERRORS = (CheckpointError, VanishedError, DigestError)
 
 
-def _not_from_orbax(record: logging.LogRecord) -> bool:
-    return "/orbax/checkpoint/" not in record.pathname
-
-
-# Orbax logs each failure with its traceback; all of them reach the caller as exceptions here.
-logging.getLogger("absl").addFilter(_not_from_orbax)
+quieten()
 
 
 class Checkpoints:

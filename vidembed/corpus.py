@@ -41,7 +41,7 @@ class Corpus:
             self.train_graph.fingerprint,
         ):
             digest.update(part.encode())
-        digest.update(np.packbits(self.is_train))
+        digest.update(np.packbits(self.is_train).tobytes())
         return digest.hexdigest()
 
     def report(self) -> dict[str, object]:

@@ -12,13 +12,12 @@ from typing import Any
 import jax
 
 from vidembed import mesh as meshes
-from vidembed.checkpoint import Checkpoints, CheckpointError, VanishedError
+from vidembed.checkpoint import CheckpointError, Checkpoints, VanishedError
 from vidembed.corpus import Corpus
 from vidembed.embedding import embed_table
 from vidembed.progress import Progress
 from vidembed.recipe import Recipe
 from vidembed.step import State, state_shape
-from vidembed.stopping import StopFlag
 from vidembed.versions import versions
 from vidembed.workdir import Workdir
 
@@ -26,7 +25,7 @@ POLL_SECONDS = 2.0
 
 
 class Evaluation:
-    """Measures the checkpoints of one run: restore, embed every video, score, write, pin the best."""
+    """Measures checkpoints of a run: restore, embed every video, score, write, pin the best."""
 
     def __init__(
         self,
@@ -56,7 +55,10 @@ class Evaluation:
         wanted = {name: shape[name] for name in self._entries(shape)}
         left_out = tuple(shape.keys() - wanted.keys())
         state = self.checkpoints.restore(step, wanted, leave_out=left_out)
-        return {"parameters": state.get("average", state.get("parameters")), "state": state["state"]}
+        return {
+            "parameters": state.get("average", state.get("parameters")),
+            "state": state["state"],
+        }
 
     def embed(self, state: State) -> Any:
         """f32[N, D]: every video of the corpus."""
@@ -113,15 +115,19 @@ class Evaluation:
                 raise CheckpointError(f"{self.workdir}: nothing is measured yet, so none is best")
             return int(best[0]["step"])
         if not name.isdecimal() or int(name) not in steps:
-            raise CheckpointError(f"step {name!r} is not there; choose latest, best or one of {steps}")
+            raise CheckpointError(
+                f"step {name!r} is not there; choose latest, best or one of {steps}"
+            )
         return int(name)
 
-    def follow(self, report: Callable[[dict[str, Any]], None]) -> None:
-        """Measures each checkpoint as it becomes durable, until the run is done."""
-        with StopFlag() as stop, self.workdir.attach_follower():
-            ended = lambda: stop.asked or self.workdir.done() is not None  # noqa: E731
+    def follow(
+        self, report: Callable[[dict[str, Any]], None], stop: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Measures each checkpoint as it becomes durable, until the run is done or `stop()`."""
+        with self.workdir.attach_follower():
+            ended = lambda: stop() or self.workdir.done() is not None  # noqa: E731
             for step in self.checkpoints.follow(ended, poll_seconds=POLL_SECONDS):
-                if stop.asked:
+                if stop():
                     return
                 try:
                     report(self.measure(step))

@@ -3,9 +3,9 @@
 import contextlib
 import json
 import math
-import os
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ class Journal:
         self._board = tensorboardX.SummaryWriter(
             str(self._folder / "events"),
             purge_step=self._resumed_from + 1 if self._resumed_from else 0,
-            filename_suffix=f".{os.getpid()}",
+            filename_suffix=f".{uuid.uuid4().hex[:8]}",
             write_to_disk=True,
         )
         self._uploaded = time.monotonic()

@@ -1,10 +1,12 @@
-"""The command line of an experiment: `python -m experiments.NAME {train,evaluate,show} ...`.
+"""The command line of an experiment: `python -m experiments.NAME {train,evaluate,report,show} ...`.
 
 Exit codes: 0 done; 1 refused or failed, with one message; 2 a mistake in the command line;
 143 asked to stop (SIGTERM, Ctrl-C) and saved: the same command goes on from there.
 """
 
 import dataclasses
+import functools
+import operator
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -17,8 +19,10 @@ from vidembed.evaluate import Evaluation, recipe_of
 from vidembed.lease import LeaseHeldError, LeaseLostError
 from vidembed.progress import Progress
 from vidembed.recipe import Recipe
+from vidembed.report.vocabulary import read_vocabulary
+from vidembed.run_report import report_run
 from vidembed.show import show
-from vidembed.stopping import EXIT_STOPPED
+from vidembed.stopping import EXIT_STOPPED, StopFlag
 from vidembed.train import NonFiniteLoss, train
 from vidembed.workdir import Workdir
 
@@ -98,22 +102,38 @@ class Evaluate:
         """Measures; 0 when all that was asked for is measured."""
         if self.distributed:
             jax.distributed.initialize()
-        workdir = Workdir(self.workdir)
-        recipe = recipe_of(workdir)
-        corpus = dataclasses.replace(
-            recipe.corpus,
-            table=self.table or recipe.corpus.table,
-            edges=self.edges or recipe.corpus.edges,
-        )
-        mesh = dataclasses.replace(recipe.mesh, data=-1, model=self.mesh_model)
         progress = Progress(quiet=jax.process_index() > 0)
-        evaluation = Evaluation(
-            dataclasses.replace(recipe, corpus=corpus, mesh=mesh), workdir, progress=progress
+        evaluation = _evaluation(
+            self.workdir, self.table, self.edges, progress, model=self.mesh_model
         )
         if self.follow:
-            evaluation.follow(lambda result: _print_scores(progress, result))
-        else:
-            _print_scores(progress, evaluation.measure(evaluation.step_named(self.step)))
+            with StopFlag() as stop:
+                show = lambda result: _print_scores(progress, result)  # noqa: E731
+                evaluation.follow(show, lambda: stop.asked)
+                return EXIT_STOPPED if stop.asked else 0
+        _print_scores(progress, evaluation.measure(evaluation.step_named(self.step)))
+        return 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+    """Write WORKDIR/report.html: curves, scores, data, and what the embedding finds."""
+
+    workdir: str
+    """Folder of the run, local or gs://."""
+    vocabulary: str | None = None
+    """A CSV file with Index and Name (YouTube-8M's vocabulary.csv), to name the labels."""
+    table: str | None = None
+    """The run's feature table, where this machine has it at another path."""
+    edges: str | None = None
+    """The run's edges, where this machine has them at another path."""
+
+    def run(self) -> int:
+        """Writes the report and says where it is."""
+        progress = Progress()
+        names = read_vocabulary(self.vocabulary) if self.vocabulary else {}
+        evaluation = _evaluation(self.workdir, self.table, self.edges, progress)
+        progress.say(f"wrote {report_run(evaluation, names)}")
         return 0
 
 
@@ -129,28 +149,49 @@ class Show:
         return 0
 
 
-def main(recipe: Recipe, arguments: Sequence[str] | None = None, *, name: str = "experiment") -> int:
+def main(
+    recipe: Recipe, arguments: Sequence[str] | None = None, *, name: str = "experiment"
+) -> int:
     """Runs the verb that the command line names, with `recipe` as the default; an exit code."""
     verbs = {
         "train": Train(workdir=tyro.MISSING, recipe=recipe),
         "evaluate": Evaluate(workdir=tyro.MISSING),
+        "report": Report(workdir=tyro.MISSING),
         "show": Show(recipe=recipe),
     }
     kinds: Any = tuple(
         Annotated[type(verb), tyro.conf.subcommand(name=word, default=verb)]
         for word, verb in verbs.items()
     )
-    chosen = tyro.cli(
-        Annotated[kinds[0] | kinds[1] | kinds[2], None],
-        args=arguments,
-        prog=f"python -m experiments.{name}",
-        config=(tyro.conf.CascadeSubcommandArgs,),
-    )
+    try:
+        chosen: Any = tyro.cli(
+            functools.reduce(operator.or_, kinds),
+            args=arguments,
+            prog=f"python -m experiments.{name}",
+            config=(tyro.conf.CascadeSubcommandArgs,),
+        )
+    except ValueError as error:
+        print(f"{error}", file=sys.stderr)
+        return 2
     try:
         return chosen.run()
     except FAULTS as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
+
+
+def _evaluation(
+    path: str, table: str | None, edges: str | None, progress: Progress, *, model: int = 1
+) -> Evaluation:
+    """The evaluation of a run, with its data where this machine has them, on all devices here."""
+    workdir = Workdir(path)
+    recipe = recipe_of(workdir)
+    corpus = dataclasses.replace(
+        recipe.corpus, table=table or recipe.corpus.table, edges=edges or recipe.corpus.edges
+    )
+    mesh = dataclasses.replace(recipe.mesh, data=-1, model=model)
+    recipe = dataclasses.replace(recipe, corpus=corpus, mesh=mesh)
+    return Evaluation(recipe, workdir, progress=progress)
 
 
 def _print_scores(progress: Progress, result: dict[str, Any]) -> None:

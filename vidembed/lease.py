@@ -153,12 +153,12 @@ class Lease:
         age = time.time() - owner["beat"]
         if same_machine(owner) or age < self._stale_seconds or (watched and owner != watched):
             raise LeaseHeldError(
-                f"{self.path.parent} is in use by {_name(owner)}, heard of {age:.0f} s ago. Wait "
+                f"{self.path.parent} is in use by {_name(owner)}, heard of {_ago(age)}. Wait "
                 "for it, stop it, choose another --workdir, or take this one from it with --steal "
                 "(it will stop)."
             )
         # Clocks of two machines may differ: only an owner that is silent while watched is gone.
-        return f"took over from {_name(owner)}, silent for {age:.0f} s" if watched else None
+        return f"took over from {_name(owner)}, last heard of {_ago(age)}" if watched else None
 
     def _read(self) -> dict[str, Any] | None:
         try:
@@ -179,11 +179,13 @@ class Lease:
             yield
             return
         with open(self.path.with_name(f"{self.path.name}.lock"), "a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            # Some network disks have no locks; what remains is the moment between look and write.
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
 
-_UNKNOWN = {"token": "", "beat": 0.0, "host": "unknown (the lease is unreadable)", "pid": 0}
+_UNKNOWN = {"token": "", "beat": 0.0, "host": "an unknown host (unreadable lease)", "pid": 0}
 
 
 def same_machine(owner: dict[str, Any]) -> bool:
@@ -225,6 +227,10 @@ def _started(pid: int) -> str:
         return "" if fields[0] in "ZX" else fields[19]
     ps = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True)
     return ps.stdout.strip()
+
+
+def _ago(seconds: float) -> str:
+    return f"{seconds:.0f} s ago" if seconds < 1e9 else "never"
 
 
 def _name(owner: dict[str, Any]) -> str:

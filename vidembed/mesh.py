@@ -81,7 +81,7 @@ def place_rows(mesh: jax.sharding.Mesh, array: np.ndarray) -> jax.Array:
     """
     padded = -(-len(array) // mesh.size) * mesh.size
 
-    def part(index: tuple[slice, ...]) -> np.ndarray:
+    def part(index: Any) -> np.ndarray:
         start, stop, _ = index[0].indices(padded)
         rows = array[start:stop]
         short = (stop - start) - len(rows)
@@ -110,7 +110,7 @@ def place_batch(
 
 
 def gather_rows(table: jax.Array, rows: jax.Array) -> jax.Array:
-    """Rows of a table that is split over all devices: table [N, ...], rows i32[..., B] → [..., B, ...].
+    """Rows of a table that is split over all devices: [N, ...] at i32[..., B] → [..., B, ...].
 
     Every device takes the rows it owns and zeros for the others; a reduce-scatter in the stored
     dtype (exactly one term of each sum is not zero, so nothing overflows or rounds) leaves each

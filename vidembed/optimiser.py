@@ -61,7 +61,7 @@ class Optimiser:
     clip_norm: float | None = None
     """Largest global norm of the gradient."""
     weight_decay: float = 0.0
-    """Decoupled: the learning rate times this times each kernel is taken off (biases are spared)."""
+    """Decoupled: the rate times this times each kernel is taken off (biases are spared)."""
     average_decay: float | None = None
     """Keep an exponential moving average of the parameters with this decay, and evaluate it."""
 
@@ -69,7 +69,9 @@ class Optimiser:
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate {self.learning_rate} must be above zero")
         if not 0 <= self.decay < 1 or self.decay_steps < 1:
-            raise ValueError(f"decay {self.decay} (0 to 1) every {self.decay_steps} (1 or more) steps")
+            raise ValueError(
+                f"decay {self.decay} (0 to 1) every {self.decay_steps} (1 or more) steps"
+            )
         if self.average_decay is not None and not 0 < self.average_decay < 1:
             raise ValueError(f"average_decay {self.average_decay} is outside (0, 1)")
 

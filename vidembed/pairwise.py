@@ -1,4 +1,4 @@
-"""Distances, and the one blockwise reduction over pairs: mining, ranks, search and contrastive losses.
+"""Distances, and the one blockwise reduction over pairs: for mining, ranks, search and losses.
 
 A matrix of all pairs is never held whole: `over_blocks` makes the scores of some queries against
 the whole pool, hands them to a reduction, and keeps only what that returns.
@@ -188,7 +188,9 @@ def _maximum(scores: jax.Array) -> jax.Array:
         return jnp.where(b > a, b, jnp.where(a == a, a, b))
 
     low = jnp.float32(-jnp.inf)
-    return lax.reduce(lax.stop_gradient(scores), low, larger, (scores.ndim - 1,))
+    maxima = lax.reduce(lax.stop_gradient(scores), low, larger, (scores.ndim - 1,))
+    # Nothing but NaN: the compiler may drop the initial value, and does for a single column.
+    return jnp.where(jnp.isnan(maxima), low, maxima)
 
 
 def _comparable(scores: jax.Array) -> jax.Array:
@@ -212,7 +214,7 @@ def search(
     a row that has too few to return as in `largest`.
 
     Memory: the scores of `block` queries, block·N·4 bytes, twice where no number near 128 divides
-    N. By default as many queries as make 256 MB, the size from which the product runs at full speed.
+    N. By default as many queries as make 256 MB: with fewer the product runs slower.
     """
     if exclude is None:
         exclude = jnp.zeros((queries.shape[0], 0), jnp.int32)

@@ -1,7 +1,6 @@
 """What a person sees while the program works: stages, one line of training, remarks."""
 
 import contextlib
-import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -65,16 +64,14 @@ class Progress:
         quiet: bool = False,
         line_seconds: float = 10.0,
     ):
-        self.console = console or rich.console.Console(
-            quiet=quiet, highlight=False, soft_wrap=True, file=sys.stdout
-        )
+        self.console = console or rich.console.Console(quiet=quiet)
         self.line_seconds = line_seconds
         self._live: rich.progress.Progress | None = None
         self._open = 0
 
     def say(self, message: str) -> None:
         """One remark, above any bar."""
-        self.console.print(message, markup=False)
+        self.console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def stage(self, name: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:

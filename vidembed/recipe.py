@@ -65,7 +65,7 @@ class Recipe:
     log_every: int = 100
     """Steps between lines of metrics.jsonl."""
     evaluate_every: int = 0
-    """Steps between evaluations in this process, at checkpoints; 0 leaves it to the evaluation job."""
+    """Steps between evaluations in this process; 0 leaves them to the evaluation job."""
     profile_steps: int = 0
     """Trace this many steps, after ten to warm up, into WORKDIR/profile; 0 is none."""
 

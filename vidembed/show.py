@@ -16,7 +16,7 @@ YOUTUBE_8M_WIDTHS = {"visual": 1024, "audio": 128}
 
 
 def show(recipe: Recipe) -> None:
-    """Prints the recipe as JSON and a table of what it costs; reads no more than the table's sizes."""
+    """Prints the recipe as JSON and a table of what it costs."""
     console = Console(soft_wrap=True, highlight=False)
     console.print_json(json.dumps(recipe.to_json()))
     table = Table(box=None, show_header=False)

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import PartitionSpec
 
 from vidembed import mesh as meshes
 from vidembed.corpus import Corpus
@@ -48,14 +47,14 @@ def state_shape(recipe: Recipe, widths: Mapping[str, int], mesh: jax.sharding.Me
     specs = {name: meshes.model_spec(axis) for name, axis in axes.items()}
     for name, axis in axes.items():
         _refuse_uneven(name, shapes["parameters"][name].shape, axis, mesh)
-    everywhere = partial(jax.tree.map, lambda _: PartitionSpec())
+    everywhere = partial(jax.tree.map, lambda _: meshes.model_spec(None))
     layout = everywhere(shapes) | {"parameters": specs}
     layout["optimiser"] = optax.tree.map_params(
         recipe.optimiser.transformation(),
         lambda _, spec: spec,
         shapes["optimiser"],
         specs,
-        transform_non_params=lambda _: PartitionSpec(),
+        transform_non_params=lambda _: meshes.model_spec(None),
     )
     if "average" in shapes:
         layout["average"] = specs

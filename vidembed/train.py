@@ -19,6 +19,7 @@ from vidembed.checkpoint import Checkpoints
 from vidembed.corpus import Corpus
 from vidembed.journal import Journal, Meter
 from vidembed.lease import Lease
+from vidembed.profiling import Profile
 from vidembed.progress import Progress
 from vidembed.recipe import TUNABLE, Recipe
 from vidembed.records.statistics import train_statistics
@@ -27,7 +28,7 @@ from vidembed.stopping import StopFlag
 from vidembed.workdir import Workdir
 
 IN_FLIGHT_STEPS = 2
-"""Updates dispatched but not yet seen to be finite; a bound also keeps collectives from piling up."""
+"""Updates dispatched but not yet seen to be finite; also keeps collectives from piling up."""
 
 
 class NonFiniteLoss(RuntimeError):  # noqa: N818 - a state of the run, not of the program
@@ -42,6 +43,7 @@ def train(
     corpus: Corpus | None = None,
     progress: Progress | None = None,
     evaluate: Callable[[int], None] | None = None,
+    devices: list[Any] | None = None,
 ) -> int:
     """Trains until `recipe.steps` updates are applied or a stop is asked; returns the last step.
 
@@ -51,7 +53,7 @@ def train(
     the caller holds on the work directory.
     """
     progress = progress or Progress(quiet=jax.process_index() > 0)
-    mesh = meshes.make_mesh(recipe.mesh)
+    mesh = meshes.make_mesh(recipe.mesh, devices)
     if recipe.feed.batch_triplets % mesh.size:
         raise ValueError(_uneven(recipe.feed.batch_triplets, mesh.size))
     with progress.stage("reading the data"):
@@ -78,7 +80,7 @@ def train(
         update = compile_update(recipe, shape, mesh)
         in_flight: deque[tuple[int, dict[str, Any]]] = deque()
 
-        meter = Meter()
+        meter, profile = Meter(), Profile(workdir.path / "profile", steps=recipe.profile_steps)
 
         with Journal(workdir, recipe.steps, resumed_from=done, progress=progress) as journal:
 
@@ -96,6 +98,9 @@ def train(
                 settle(0)
                 lease.check()
                 checkpoints.save(step, state, {"recipe": recipe.to_json(), **fingerprints})
+                prune()
+
+            def prune() -> None:
                 checkpoints.prune(
                     keep_last=recipe.checkpoints.keep_last,
                     keep_every=recipe.checkpoints.keep_every or None,
@@ -103,14 +108,18 @@ def train(
                     measured=workdir.awaited_measurements(),
                 )
 
-            if checkpoints.latest() is None:
+            saved = checkpoints.latest()
+            if saved is None:
                 save(0)
+                saved = 0
             workdir.clear_done()
-            with journal.training(), closing(feed.batches(done, recipe.steps)) as batches:
+            batches = feed.batches(done, recipe.steps)
+            with journal.training(), closing(batches), closing(profile):
                 for step, batch, waited in batches:
                     if stop.reached(step):
                         break
                     meter.wait(waited)
+                    profile.before_step()
                     placed = meshes.place_batch(mesh, batch, feed.split_axes)
                     state, measures = update(state, constants, placed)
                     done = step + 1
@@ -120,12 +129,14 @@ def train(
                     checkpoints.check()
                     if done % recipe.checkpoints.every_steps == 0:
                         save(done)
+                        saved = done
                         if evaluate and recipe.evaluate_every and done % recipe.evaluate_every == 0:
                             checkpoints.wait()
                             evaluate(done)
-            if done != checkpoints.latest():
+            if done != saved:
                 save(done)
             checkpoints.wait()
+            prune()
             if done == recipe.steps and jax.process_index() == 0:
                 workdir.mark_done(done)
     return done

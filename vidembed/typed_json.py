@@ -42,15 +42,14 @@ def from_json(kind: Any, data: Any, place: str = "recipe") -> Any:
     if origin is tuple:
         if not isinstance(data, list):
             raise RecipeError(f"{place}: expected a list, found {data!r}")
-        return tuple(
-            from_json(arguments[0], item, f"{place}[{i}]") for i, item in enumerate(data)
-        )
+        return tuple(from_json(arguments[0], item, f"{place}[{i}]") for i, item in enumerate(data))
+    # From here on plain types; `type`, not `isinstance`: True is no number.
     if kind is float and type(data) is int:
         return float(data)
     if kind is None:
         kind = types.NoneType
     if type(data) is not kind:
-        raise RecipeError(f"{place}: expected {kind.__name__}, found {data!r}")
+        raise RecipeError(f"{place}: expected {_name(kind)}, found {data!r}")
     return data
 
 
@@ -71,7 +70,7 @@ def _from_union(choices: tuple[Any, ...], data: Any, place: str) -> Any:
             return from_json(choice, data, place)
         except RecipeError:
             continue
-    raise RecipeError(f"{place}: {data!r} fits none of {[c.__name__ for c in choices]}")
+    raise RecipeError(f"{place}: {data!r} fits none of {list(choices)}")
 
 
 def _from_object(kind: Any, data: Any, place: str) -> Any:
@@ -86,9 +85,7 @@ def _from_object(kind: Any, data: Any, place: str) -> Any:
         if name == "class":
             continue
         if name not in names:
-            raise RecipeError(
-                f"{place}: {kind.__name__} has no field {name!r}{_near(name, names)}"
-            )
+            raise RecipeError(f"{place}: {kind.__name__} has no field {name!r}{_near(name, names)}")
         values[name] = from_json(hints[name], value, f"{place}.{name}")
     try:
         return kind(**values)
@@ -96,6 +93,10 @@ def _from_object(kind: Any, data: Any, place: str) -> Any:
         raise
     except (TypeError, ValueError) as error:
         raise RecipeError(f"{place}: {error}") from error
+
+
+def _name(kind: Any) -> str:
+    return str(getattr(kind, "__name__", kind))
 
 
 def _near(name: Any, names: Any) -> str:

@@ -157,6 +157,9 @@ class Workdir:
     @contextlib.contextmanager
     def attach_follower(self) -> Iterator[None]:
         """While inside, the trainer deletes no checkpoint that is not measured yet."""
+        if not is_first_host():
+            yield
+            return
         me = this_process()
 
         def beat() -> None:
@@ -167,7 +170,9 @@ class Workdir:
             with Heartbeat(beat, _FOLLOWER_BEAT_SECONDS):
                 yield
         finally:
-            self._follower_file.unlink(missing_ok=True)
+            # A second job may have attached itself meanwhile.
+            if (self.read_json(self._follower_file) or me).items() >= me.items():
+                self._follower_file.unlink(missing_ok=True)
 
     def awaited_measurements(self) -> set[int] | None:
         """The measured steps while an evaluation job is attached (for `prune`), else None.

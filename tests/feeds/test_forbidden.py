@@ -1,9 +1,11 @@
 """The forbidden lists against a brute-force oracle in plain sets."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
-from vidembed.feeds.forbidden import SIEVE, WINDOW, ForbiddenPairs
+from vidembed.feeds.forbidden import SIEVE, WINDOW, ForbiddenPairs, sized_width
 from vidembed.graph.relation import RelationGraph
 
 
@@ -87,6 +89,51 @@ def test_videos_that_share_a_mark_are_not_taken_for_each_other():
     assert got.forbidden.tolist() == [[2, 1, 3, 3]]
     got = pairs.lists(np.array([[5 + SIEVE], [1], [0]], np.int32), 4)
     assert got.forbidden.tolist() == [[2, 1, 0, 3]]
+
+
+def test_a_smaller_batch_does_not_stumble_over_what_a_larger_one_left():
+    """Row 5 was at slot 8; now only its mark is in the batch, which has slots 0 to 2."""
+    graph = RelationGraph.from_edges(
+        np.array([0, 0]), np.array([5, 1]), np.ones(2), nodes=SIEVE + 10
+    )
+    pairs = ForbiddenPairs(graph)
+    pairs.lists(np.array([[1, 1, 1], [1, 1, 0], [0, 0, 5]], np.int32), 4)
+    got = pairs.lists(np.array([[5 + SIEVE], [1], [0]], np.int32), 4)
+    assert got.forbidden.tolist() == [[2, 1, 3, 3]]
+
+
+def test_no_mark_outlives_its_batch():
+    """Marks that stayed would change no list, only cost time: in the end every entry would pass."""
+    graph = random_graph(np.random.default_rng(0), 200, 800)
+    pairs = ForbiddenPairs(graph)
+    pairs.lists(random_rows(np.random.default_rng(1), graph, 50), 8)
+    assert not pairs._scratch.sieve.any()
+
+
+@dataclass
+class Sized:
+    """What `sized_width` asks of ForbiddenPairs, with batches that are their own answers."""
+
+    longest_possible: int
+
+    def widest(self, rows: int) -> int:
+        return rows
+
+
+@pytest.mark.parametrize(
+    ("batches", "possible", "width"),
+    [
+        ([3, 11, 2], 1000, 16),  # 16.5
+        ([12, 3], 1000, 24),  # 18
+        ([12, 3], 13, 16),
+        ([2], 2, 8),
+        ([100], 1000, 152),  # 150
+        ([200], 1000, 256),
+        ([900], 1000, 256),
+    ],
+)
+def test_the_width_is_half_as_much_again_as_the_longest_list(batches, possible, width):
+    assert sized_width(Sized(possible), batches) == width
 
 
 def test_a_batch_worked_by_hand():

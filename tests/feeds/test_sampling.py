@@ -7,6 +7,7 @@ from scipy import stats
 from vidembed.feeds.sampling import AliasTable, TripletSampler, below, raw_draws, unit
 from vidembed.graph.relation import RelationGraph
 
+C, D = np.float32(0.3), np.float32(0.0625)
 ALL_ONES = np.array([0, 2**64 - 1], np.uint64)
 
 
@@ -47,7 +48,10 @@ def probabilities(table: AliasTable) -> np.ndarray:
     [
         [3.0],
         [1.0, 1.0, 1.0],
-        [0.1] * 10,
+        [0.1, 0.1],  # equal, and each more than its fair share by rounding
+        [0.9, 0.9],  # equal, and each less
+        [C - D, C + D, C],  # all that was lacked is given before the last giver
+        [0.9 - 0.0625, 0.9 + 0.0625, 0.9],  # a column is light only by rounding: no giver is left
         [0, 0, 5.0, 0],
         [5.0, 0, 0, 0, 1e-9],
         [2.0, 1.0, 1.0, 1.0, 0.5, 0.5],

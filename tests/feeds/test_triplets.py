@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from vidembed.feeds import triplets
+from vidembed.feeds.forbidden import WIDEST_SIZED
 from vidembed.feeds.triplets import HELD_BATCHES, TripletFeed, Triplets
 from vidembed.graph.relation import RelationGraph
 from vidembed.graph.split import LeakError
@@ -210,6 +211,11 @@ def test_an_evaluation_video_is_never_drawn():
     assert len(drawn) == IS_TRAIN.sum()
 
 
+def test_a_graph_within_train_is_not_copied():
+    within = make_graph().within(IS_TRAIN)
+    assert open_feed(graph=within)._graph is within
+
+
 def test_a_leak_stops_the_feed(monkeypatch):
     monkeypatch.setattr(RelationGraph, "within", lambda graph, mask: graph)
     with pytest.raises(LeakError, match="evaluation split"):
@@ -242,8 +248,10 @@ def overwritten(feed: TripletFeed, held: int) -> int:
     for step, batch, _ in feed.batches(0, 24):
         taken.append((step, batch))
         ahead = min(24, step + 1 + feed.config.prefetch_batches)
-        while len(started) < ahead:
+        deadline = time.monotonic() + 20
+        while len(started) < ahead and time.monotonic() < deadline:
             time.sleep(0.001)
+        assert len(started) == ahead
         if len(taken) > held:
             oldest, batch = taken.pop(0)
             wanted = make(oldest, out=None)["features"]["visual"]
@@ -288,11 +296,13 @@ def test_closing_early_ends_the_threads():
     batches = open_feed().batches(0, 1000)
     next(batches)
     assert readers() > before
+    iterator = batches.gi_frame.f_locals["iterator"]  # kept, so that only close can end them
     batches.close()
     deadline = time.monotonic() + 10
     while readers() > before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert readers() == before
+    del iterator
 
 
 def test_a_fault_in_a_reading_thread_reaches_the_caller(monkeypatch):
@@ -312,7 +322,7 @@ def test_the_width_is_sized_from_the_data_and_logged(caplog):
     longest = max((feed.at(step)["forbidden"] < 3 * 64).sum(axis=1).max() for step in range(8))
     assert feed.forbidden_width == -(-int(longest * 1.5) // 8) * 8
     assert f"hold {feed.forbidden_width} videos an anchor" in caplog.text
-    assert f"first 8 batches has {longest}" in caplog.text
+    assert f"the longest of the first batches has {longest}," in caplog.text
     assert all(feed.at(step)["overflow"] == 0 for step in range(8))
 
 
@@ -326,14 +336,30 @@ def test_the_width_never_exceeds_what_the_graph_can_ask():
     assert open_feed(graph=star, is_train=np.ones(VIDEOS, bool)).forbidden_width == 16
 
 
+def test_hubs_do_not_widen_every_list_but_are_warned_of(caplog):
+    hub = RelationGraph.from_edges(np.zeros(399), np.arange(1, 400), np.ones(399), nodes=VIDEOS)
+    config = Triplets(batch_triplets=600)
+    feed = open_feed(config, graph=hub, is_train=np.ones(VIDEOS, bool))
+    assert feed.forbidden_width == WIDEST_SIZED
+    assert feed.at(0)["overflow"] > 0
+    assert "hold only 256 videos an anchor" in caplog.text
+    assert "a larger max_forbidden holds it" in caplog.text
+
+
 def test_the_fingerprint_covers_what_the_batches_depend_on():
     config = Triplets(batch_triplets=64)
+    # A train video without relations, so that the split alone changes and not the train graph.
+    alone = np.flatnonzero(IS_TRAIN)[0]
+    graph = make_graph().within(np.arange(VIDEOS) != alone)
     moved = IS_TRAIN.copy()
-    moved[np.flatnonzero(IS_TRAIN)[0]] = False
+    moved[alone] = False
+    assert (
+        open_feed(config, graph=graph).fingerprint
+        != open_feed(config, graph=graph, is_train=moved).fingerprint
+    )
     prints = [
         open_feed(config).fingerprint,
         open_feed(config, seed=8).fingerprint,
-        open_feed(config, is_train=moved).fingerprint,
         open_feed(config, graph=make_graph(edges=1499)).fingerprint,
         open_feed(config, table=make_table(audio_missing=True)).fingerprint,
         open_feed(dataclasses.replace(config, batch_triplets=128)).fingerprint,

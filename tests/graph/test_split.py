@@ -68,4 +68,5 @@ def test_ten_leaks_are_named_and_all_are_counted():
     graph = RelationGraph.from_edges(np.zeros(30, int), rows, np.ones(30), nodes=31)
     with pytest.raises(LeakError) as error:
         check_no_leak(graph, np.arange(31) == 0)
-    assert "30 of 30" in str(error.value) and str(error.value).count("0 (train) -") == 10
+    assert "30 of 30" in str(error.value)
+    assert str(error.value).count("0 (train) -") == 10

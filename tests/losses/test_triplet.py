@@ -58,7 +58,7 @@ def test_gradients_of_the_network_output_by_finite_differences(kind):
         distances = squared_distance(anchor, positive), squared_distance(anchor, negative)
         return kind(margin=2.0)(*distances).mean()
 
-    gradient = np.asarray(jax.grad(mean_loss)(raw))
+    gradient = np.asarray(jax.jit(jax.grad(mean_loss))(raw))
 
     def mean_loss_in_float64(raw):
         anchor, positive, negative = raw / np.linalg.norm(raw, axis=-1, keepdims=True)

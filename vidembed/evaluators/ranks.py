@@ -14,8 +14,8 @@ from jax import lax
 from vidembed import mesh as meshes
 from vidembed.pairwise import over_blocks
 
-# Scores of one block on one device, at most: 64 MB.
-SCORES_AT_ONCE = 1 << 24
+# Scores of one block on one device, at most: 128 MB.
+SCORES_AT_ONCE = 1 << 25
 # Entries of the padded i32[queries, most relevant] lists that are on the devices at a time.
 RELEVANT_AT_ONCE = 1 << 23
 
@@ -41,7 +41,7 @@ def relevant_ranks(
     the same. A relevant item's
     score comes out of the same product as those it is compared with, so that rounding cannot put
     an item before itself. Memory on a device: its part of the candidates, the queries, and
-    `block` rows of scores (as many as 64 MB hold, at most 256, if None).
+    `block` rows of scores (as many as 128 MB hold, at most 256, if None).
 
     Raises ValueError for vectors that are not finite, positions outside the candidates, and a
     relevant item that is excluded.
@@ -98,12 +98,13 @@ def _count_before(
     def on_one_device(
         queries: jax.Array, part: jax.Array, wanted: jax.Array, exclude: jax.Array
     ) -> jax.Array:
-        columns = meshes.device_number() * len(part) + jnp.arange(len(part), dtype=jnp.int32)
+        begin = meshes.device_number() * len(part)
+        columns = begin + jnp.arange(len(part), dtype=jnp.int32)[None, :]
 
         def count(scores: jax.Array, wanted: jax.Array, exclude: jax.Array) -> jax.Array:
             barred = (columns >= size) | (columns == exclude[:, None])
             scores = jnp.where(barred, -jnp.inf, scores)
-            local = wanted - columns[0]
+            local = wanted - begin
             mine = (local >= 0) & (local < len(part))
             own = jnp.take_along_axis(scores, jnp.clip(local, 0, len(part) - 1), axis=1)
             # One device has the score, the others add zero: the sum is that very score.

@@ -60,7 +60,7 @@ class RelatedVideos:
     similarity: Literal["cosine", "dot"] = "cosine"
     """What ranks the candidates; for embeddings of unit length both are the same."""
     block: int | None = None
-    """Queries scored at a time; None: as many as 64 MB of scores a device hold, at most 256."""
+    """Queries scored at a time; None: as many as 128 MB of scores a device hold, at most 256."""
     resamples: int = 1000
     """Bootstrap resamples behind each 95 % interval."""
     seed: int = 0

@@ -4,13 +4,22 @@ Without them rounding alone makes the positive its own negative for a third of t
 related videos are pushed apart. A dense mask of 7,200 anchors and 21,600 slots would be 155 MB.
 """
 
+import logging
 import threading
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
 from vidembed.graph.relation import RelationGraph
 
+logger = logging.getLogger(__name__)
+
+# The width of the lists is sized from this many batches, with this much to spare.
+SIZING_BATCHES, SIZING_SPARE = 8, 1.5
+# Never wider than this by itself: a hub's list may take in a tenth of the batch, and every anchor
+# pays for the longest (7,200 lists of 256 are 7 MB).
+WIDEST_SIZED = 256
 # Neighbours are fetched in windows of this many, one copy of 128 bytes each; it costs less to
 # fetch entries of the next row and drop them than to number each neighbour's place.
 WINDOW = 32
@@ -56,6 +65,7 @@ class ForbiddenPairs:
         if len(neighbours) < WINDOW:
             neighbours = np.pad(neighbours, (0, WINDOW - len(neighbours)))
         self._offsets = graph.offsets
+        self.longest_possible = 1 + int(graph.degrees().max(initial=0))
         self._last = len(neighbours) - WINDOW
         # Overlapping windows as opaque items, so that one is copied whole. To be indexed only:
         # anything that wants it contiguous (np.take) would copy the graph 32 times.
@@ -138,3 +148,27 @@ class ForbiddenPairs:
         start += nth * WINDOW
         # A window never reads past the array's end, but starts earlier and skips what it repeats.
         return anchor, start, np.minimum(start, self._last), high[anchor]
+
+
+def sized_width(pairs: ForbiddenPairs, batches: Iterable[np.ndarray]) -> int:
+    """K that these batches, rows i32[3, B] each, fill to two thirds; a multiple of 8.
+
+    No more than the graph can ever ask for, nor than WIDEST_SIZED. The log says what was found.
+    """
+    longest = max(pairs.widest(rows) for rows in batches)
+    most = min(int(longest * SIZING_SPARE), pairs.longest_possible, WIDEST_SIZED)
+    width = 8 * -(-most // 8)
+    if longest <= width:
+        logger.info(
+            "forbidden lists hold %d videos an anchor; the longest of the first batches has %d, "
+            "the graph admits %d",
+            *(width, longest, pairs.longest_possible),
+        )
+    else:
+        logger.warning(
+            "forbidden lists hold only %d videos an anchor; the longest of the first batches has "
+            "%d, for the graph has hubs. What does not fit is counted as overflow; a larger "
+            "max_forbidden holds it, at its cost in memory and mining",
+            *(width, longest),
+        )
+    return width

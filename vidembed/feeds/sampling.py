@@ -62,7 +62,7 @@ class AliasTable:
         keep = np.ones(n, np.float32)
         alias = np.arange(n, dtype=np.int32 if n < 2**31 else np.int64)
         light, heavy = np.flatnonzero(fair < 1), np.flatnonzero(fair >= 1)
-        if not len(light) or not len(heavy):  # all equal, but for rounding
+        if not len(heavy):  # all equal, and rounded below 1
             return AliasTable(keep=keep, alias=alias)
         lacked = np.concatenate([[0.0], np.cumsum(1 - fair[light])])
         given = np.cumsum(fair[heavy] - 1)

@@ -42,7 +42,7 @@ def simulate(
     """Watch sessions over videos ids S[N], made by the rules above.
 
     Video i bears `label_values[label_offsets[i]:label_offsets[i + 1]]`, of label_offsets i64[N+1]
-    and label_values i32[L]. Returns `session_id i64, timestamp (UTC, s),
+    and label_values i32[L]. Returns `session_id i64, timestamp (UTC, ms),
     video_id` of 2·N people × 3 sessions × 6 watches, session by session; the schema's metadata
     says that they are simulated, by which seed and parameters. Equal input and seed give equal
     sessions. Raises ValueError where fewer than three labels are borne by three videos.
@@ -164,7 +164,7 @@ def _text(ids: np.ndarray) -> pa.Array:
 
 def _table(session: np.ndarray, stamp: np.ndarray, video: pa.Array, mark: Mapping) -> pa.Table:
     schema = pa.schema(
-        {"session_id": pa.int64(), "timestamp": pa.timestamp("s", "UTC"), "video_id": pa.string()},
+        {"session_id": pa.int64(), "timestamp": pa.timestamp("ms", "UTC"), "video_id": pa.string()},
         metadata={METADATA_KEY: json.dumps(mark)},
     )
     return pa.table([session, pa.array(stamp).cast(schema.field("timestamp").type), video], schema)

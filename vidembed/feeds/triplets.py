@@ -1,6 +1,5 @@
 """The feed of triplets: batch k is a pure function of (seed, k), so resuming needs only k."""
 
-import logging
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
@@ -11,13 +10,11 @@ import grain
 import numpy as np
 import xxhash
 
-from vidembed.feeds.forbidden import ForbiddenPairs
+from vidembed.feeds.forbidden import SIZING_BATCHES, ForbiddenPairs, sized_width
 from vidembed.feeds.sampling import Sampling, TripletSampler
 from vidembed.graph.relation import RelationGraph
 from vidembed.graph.split import check_no_leak
 from vidembed.records.table import FeatureTable
-
-logger = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
 Placement = Literal["device", "host"]
@@ -26,8 +23,6 @@ Placement = Literal["device", "host"]
 SEQUENCE = 1
 # A batch from `batches` may be used until this many further ones have been taken.
 HELD_BATCHES = 4
-# The width of the forbidden lists is sized from this many batches, with this much to spare.
-SIZING_BATCHES, SIZING_SPARE = 8, 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +170,9 @@ class TripletFeed:
         self._pairs = ForbiddenPairs(graph)
         share = config.batch_triplets // process_count
         self._own = slice(process_index * share, (process_index + 1) * share)
-        self.forbidden_width = config.max_forbidden or self._sized_width()
+        self.forbidden_width = config.max_forbidden or sized_width(
+            self._pairs, (self._rows(step) for step in range(SIZING_BATCHES))
+        )
 
     def at(self, step: int) -> Batch:
         """Batch `step` of this host, in fresh memory; the same from any thread, in any order."""
@@ -254,18 +251,3 @@ class TripletFeed:
             name: np.empty((3, share, array.shape[1]), array.dtype)
             for name, array in self._table.features.items()
         }
-
-    def _sized_width(self) -> int:
-        """K that the first batches would fill to two thirds, but no more than the graph can ask."""
-        seen = max(self._pairs.widest(self._rows(step)) for step in range(SIZING_BATCHES))
-        most = 1 + int(self._graph.degrees().max())
-        width = 8 * -(-min(int(seen * SIZING_SPARE), most) // 8)
-        logger.info(
-            "forbidden lists hold %d videos an anchor: the longest of the first %d batches has "
-            "%d, the graph admits at most %d",
-            width,
-            SIZING_BATCHES,
-            seen,
-            most,
-        )
-        return width

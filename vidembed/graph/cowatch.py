@@ -129,11 +129,15 @@ def count_cowatches(
 def _explained(sessions: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
-    except duckdb.OutOfMemoryException as error:
-        raise MemoryError(
-            f"{sessions}: memory_limit and the free space of temp_directory do not suffice: {error}"
-        ) from error
-    except duckdb.Error as error:
+    except (duckdb.Error, OSError) as error:
+        # While results are read as Arrow batches, DuckDB's errors arrive as an OSError.
+        if "Out of Memory" in str(error):
+            raise MemoryError(
+                f"{sessions}: give a higher memory_limit, fewer threads, or a temp_directory with "
+                f"more room: {error}"
+            ) from error
+        if isinstance(error, OSError):
+            raise
         raise SessionError(f"{sessions}: cannot be counted: {error}") from error
 
 

@@ -71,6 +71,9 @@ def open_events(database: duckdb.DuckDBPyConnection, paths: list[Path]) -> None:
             f"{shown}: column {', '.join(missing)} is missing; expected {', '.join(COLUMNS)}, "
             f"found {', '.join(found)}"
         )
+    # First, because a column of an empty file has no type to speak of.
+    if not source.select("1").limit(1).fetchall():
+        raise SessionError(f"{shown}: holds no watches")
     if not found["timestamp"].upper().lstrip("U").startswith(SORTABLE):
         raise SessionError(
             f"{shown}: timestamp must be a number, a date or a time, found {found['timestamp']}"
@@ -86,8 +89,6 @@ def open_events(database: duckdb.DuckDBPyConnection, paths: list[Path]) -> None:
         from events
         """
     ).fetchall()
-    if not total:
-        raise SessionError(f"{shown}: holds no watches")
     for name, count in zip(COLUMNS, nulls, strict=True):
         if count:
             raise SessionError(

@@ -59,11 +59,9 @@ class SemiHardRandom:
         ) -> tuple[jax.Array, jax.Array]:
             scores = mask(scores, Forbidden(pairs, forbidden.candidates))
             eligible = scores < reference[:, None]
-            # −inf marks the forbidden, and is less than any reference.
-            low = (
-                reference - self.margin / 2 if self.inside_margin else jnp.full_like(reference, -2)
-            )
-            eligible &= scores > low[:, None]
+            # The forbidden, at −inf, are below any reference: the lower bound leaves them out.
+            low = self.margin / 2 if self.inside_margin else jnp.inf
+            eligible &= scores > reference[:, None] - low
             draw = lottery(seeds, row, columns)
             value, index = pairwise.best(jnp.where(eligible, draw, -jnp.inf))
             return index, value > -jnp.inf

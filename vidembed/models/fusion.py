@@ -7,6 +7,7 @@ tower's last layer has an activation is not established: `last_activation`, by d
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import jax
@@ -46,7 +47,7 @@ class Tower(nnx.Module):
         widths = (inputs, *shape.hidden, shape.size)
         self.layers = nnx.List(
             Dense(before, after, compute=shape.compute, rngs=rngs)
-            for before, after in zip(widths[:-1], widths[1:])
+            for before, after in pairwise(widths)
         )
         self.dropout = nnx.Dropout(shape.input_dropout)
         self.last_activation = shape.last_activation

@@ -111,9 +111,12 @@ class ArrayWriter:
             self._filled += step
             taken += step
             if self._filled == self.chunk_rows:
-                self._flush()
+                self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Start writing the rows of the current chunk; only the last may be less than full."""
+        if not self._filled:
+            return
         rows = self._chunk[: self._filled]
         self._digest.update(_bytes(rows))
         with self._explained():
@@ -125,10 +128,15 @@ class ArrayWriter:
             self._chunk = np.empty_like(self._chunk)
         self._written, self._filled = end, 0
 
+    def stop(self) -> None:
+        """Give up: afterwards nothing is being written any more."""
+        if self._pending is not None:
+            with contextlib.suppress(Exception):
+                self._pending.result()
+
     def finish(self) -> dict[str, Any]:
         """Write what is left, set the shape; returns {dtype, shape, xxh3}."""
-        if self._filled:
-            self._flush()
+        self.flush()
         with self._explained():
             if self._pending is not None:
                 self._pending.result()

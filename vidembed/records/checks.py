@@ -1,6 +1,7 @@
 """What is wrong with a set of videos: counted as they pass, with the first few named."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -53,23 +54,28 @@ class ModalityChecks:
 
     def add(self, rows: np.ndarray, present: np.ndarray, names: np.ndarray) -> np.ndarray:
         """Rows f32[n, F]; returns bool[n], the present rows that are unusable."""
-        low, high = rows.min(axis=1), rows.max(axis=1)
-        # NaN and infinity both reach the smallest or the largest value of their row.
-        finite = np.isfinite(low) & np.isfinite(high)
-        zero = (low == 0) & (high == 0)
         self.missing += int(len(present) - present.sum())
-        self.not_finite.add(_text(names[present & ~finite]))
-        self.all_zero.add(_text(names[present & zero]))
-        sound = present & finite
-        if sound.any():
-            self.low = min(self.low, float(low[sound].min()))
-            self.high = max(self.high, float(high[sound].max()))
-            self.values += int(sound.sum()) * rows.shape[1]
-            beyond = sound & ((low < CLIP_BELOW) | (high > CLIP_ABOVE))
-            if beyond.any():
-                far = rows[beyond]
-                self.clipped += int(((far < CLIP_BELOW) | (far > CLIP_ABOVE)).sum())
-        return present & (~finite | zero)
+        if not present.all():
+            rows, names = rows[present], names[present]
+        # Nearly always all is well, which takes three quick looks at the whole.
+        bad = np.zeros(len(rows), np.bool_)
+        suspects = np.flatnonzero(rows[:, 0] == 0)
+        bad[suspects] = zero = ~rows[suspects].any(axis=1)
+        self.all_zero.add(_text(names[suspects[zero]]))
+        low, high = rows.min(initial=np.inf), rows.max(initial=-np.inf)
+        if np.isnan(low) or low == -np.inf or high == np.inf:
+            finite = np.isfinite(rows).all(axis=1)
+            self.not_finite.add(_text(names[~finite]))
+            bad |= ~finite
+            rows = rows[finite]
+            low, high = rows.min(initial=np.inf), rows.max(initial=-np.inf)
+        self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
+        self.values += rows.size
+        if low < CLIP_BELOW or high > CLIP_ABOVE:
+            self.clipped += int(((rows < CLIP_BELOW) | (rows > CLIP_ABOVE)).sum())
+        unusable = np.zeros(len(present), np.bool_)
+        unusable[present] = bad
+        return unusable
 
 
 class Verdict(NamedTuple):
@@ -87,13 +93,21 @@ class Checks:
         self.modalities = {m.name: ModalityChecks(m.width) for m in format.modalities}
         self.duplicates, self.without_features = Finding(), Finding()
         self.without_labels = 0
-        self.labels: dict[int, int] = {}
+        # An array for the labels there usually are, whatever counts the others.
+        self._usual_labels = np.zeros(8192, np.int64)
+        self._rare_labels: Counter[int] = Counter()
         self._seen: dict[bytes, str] = {}
 
     @property
     def rows(self) -> int:
         """Videos seen."""
         return sum(self.records.values())
+
+    @property
+    def labels(self) -> dict[int, int]:
+        """Videos that bear each label."""
+        usual = np.flatnonzero(self._usual_labels)
+        return dict(zip(usual.tolist(), self._usual_labels[usual].tolist())) | self._rare_labels
 
     @property
     def distinct(self) -> int:
@@ -114,20 +128,25 @@ class Checks:
         return Verdict(first, invalid)
 
     def _first(self, shard: str, ids: np.ndarray) -> np.ndarray:
-        first = np.empty(len(ids), np.bool_)
-        known = len(self._seen)
-        for row, name in enumerate(ids.tolist()):
-            earlier = self._seen.setdefault(name, shard)
-            first[row] = len(self._seen) > known
-            known = len(self._seen)
-            if not first[row]:
+        names = ids.tolist()
+        chunk = dict.fromkeys(names, shard)
+        first = np.ones(len(names), np.bool_)
+        if len(chunk) == len(names) and self._seen.keys().isdisjoint(chunk):
+            self._seen.update(chunk)
+            return first
+        for row, name in enumerate(names):
+            earlier = self._seen.get(name)
+            self._seen.setdefault(name, shard)
+            if earlier is not None:
+                first[row] = False
                 self.duplicates.add([f"{name.decode(errors='replace')} in {earlier} and {shard}"])
         return first
 
     def _count_labels(self, videos: Videos) -> None:
-        values, counts = np.unique(videos.label_values, return_counts=True)
-        for value, count in zip(values.tolist(), counts.tolist()):
-            self.labels[value] = self.labels.get(value, 0) + count
+        values = videos.label_values
+        usual = values[values < len(self._usual_labels)]
+        self._usual_labels += np.bincount(usual, minlength=len(self._usual_labels))
+        self._rare_labels.update(values[values >= len(self._usual_labels)].tolist())
         self.without_labels += int((np.diff(videos.label_offsets) == 0).sum())
 
 

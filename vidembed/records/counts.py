@@ -7,6 +7,8 @@ from os import PathLike
 
 from etils import epath
 
+from vidembed.records.faults import RecordError
+
 FILE = "counts.json"
 
 
@@ -29,18 +31,19 @@ def read_counts(shards: Sequence[epath.Path], path: str | PathLike | None) -> di
 
 
 def check_counts(
-    found: Mapping[str, int], expected: Mapping[str, int], pattern: str | PathLike
+    found: Mapping[str, int | None], expected: Mapping[str, int], pattern: str | PathLike
 ) -> list[str]:
     """One sentence for each shard that holds another number of records, or that is not there.
 
-    `found` and `expected`: file name -> records. Lost is a shard that `pattern` asks for.
+    `found` and `expected`: file name -> records; found is None for a shard with unreadable ones,
+    which is not compared. Lost is a shard that `pattern` asks for.
     """
     if not expected:
         return []
     faults = [
         f"{name} holds {count} records, {expected[name]} were expected: it was cut or changed"
         for name, count in found.items()
-        if expected.get(name, count) != count
+        if count is not None and expected.get(name, count) != count
     ]
     faults += [f"{name} is not among the expected shards" for name in found.keys() - expected]
     asked = str(pattern).rstrip("/").rpartition("/")[2]
@@ -51,6 +54,17 @@ def check_counts(
         if name not in found and (whole_folder or fnmatch.fnmatch(name, asked))
     ]
     return sorted(faults)
+
+
+def compared(
+    files: Sequence[epath.Path], records: Mapping[str, int], unreadable: Sequence[RecordError]
+) -> dict[str, int | None]:
+    """Records found by shard name, for `check_counts`; None where some were unreadable."""
+    broken = {error.path for error in unreadable}
+    return {
+        name: None if str(file) in broken else records.get(name, 0)
+        for file, name in zip(files, shard_names(files))
+    }
 
 
 def shard_names(files: Sequence[epath.Path]) -> list[str]:

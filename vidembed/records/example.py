@@ -1,7 +1,8 @@
 """`tf.train.Example` and `SequenceExample` messages, read and written without TensorFlow.
 
-Parsed as protobuf has it: of a key that occurs twice the last value counts, a message that
-occurs twice is merged, unknown fields are passed over.
+Parsed as protobuf has it: a message that comes in parts is merged, unknown fields are passed over;
+but of two values for one key, or two kinds in one feature, protobuf would silently keep the last:
+they are refused.
 """
 
 from collections.abc import Mapping, Sequence
@@ -77,7 +78,7 @@ def encode_feature(values: Any) -> bytes:
     if len(values) and isinstance(values[0], bytes):
         return encode_bytes(1, b"".join(encode_bytes(1, value) for value in values))
     array = np.asarray(values)
-    if array.dtype.kind == "f" and array.size:
+    if array.dtype.kind == "f":
         return encode_bytes(2, encode_bytes(1, array.astype("<f4").tobytes()))
     packed = b"".join(encode_varint(value) for value in array.astype(np.int64).tolist())
     return encode_bytes(3, encode_bytes(1, packed))
@@ -108,20 +109,25 @@ def _map(data: bytes, messages: Spans) -> dict[str, Spans]:
                 elif number == 2 and wire == BYTES:
                     value.append((a, b))
             try:
-                entries[key.decode()] = value
+                name = key.decode()
             except UnicodeDecodeError:
                 raise MessageError(f"malformed message: key {key!r} is not UTF-8") from None
+            if name in entries:
+                raise MessageError(f"malformed message: key {name!r} occurs twice")
+            entries[name] = value
     return entries
 
 
 def _feature(data: bytes, messages: Spans) -> Feature:
-    """The Feature whose parts these spans are; of several kinds the last counts."""
-    kind, lists = 0, []
+    """The Feature whose parts these spans are."""
+    kind = 0
+    lists: Spans = []
     for start, stop in messages:
         for number, wire, a, b in fields(data, start, stop):
             if number in KINDS and wire == BYTES:
-                if number != kind:
-                    kind, lists = number, []
+                if kind not in (0, number):
+                    raise MessageError(f"malformed message: two kinds of feature at byte {a}")
+                kind = number
                 lists.append((a, b))
     if not kind:
         return NOTHING

@@ -52,12 +52,13 @@ class Faults:
             raise ValueError(f"on_error is {on_error!r}; it must be 'error' or 'skip'")
         if on_error == "error" and skips is not None:
             raise ValueError("skips are given, but on_error is 'error': nothing would be skipped")
-        self.path = path
-        self._skips = None if on_error == "error" else skips or Skips()
+        self.path, self.count = path, 0
+        self._skips = None if on_error == "error" else skips if skips is not None else Skips()
 
     def add(self, record: int, offset: int, fault: str) -> None:
         """Raise a RecordError, or under "skip" count it."""
         error = RecordError(self.path, record, offset, fault)
+        self.count += 1
         if self._skips is None:
             raise error
         self._skips.add(error)

@@ -1,6 +1,6 @@
 """What a data set calls its features and how wide they are; the checks every level shares."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -105,6 +105,14 @@ def read_id(features: Mapping[str, Feature], id_keys: tuple[str, ...]) -> bytes:
     return bytes(values[0])
 
 
+def check_names(given: Iterable[str], modalities: tuple[Modality, ...]) -> None:
+    """Raise MessageError for features of a modality that the format does not have."""
+    names = [modality.name for modality in modalities]
+    for name in given:
+        if name not in names:
+            raise MessageError(f"modality {name!r}: expected one of {names}")
+
+
 def check_id(video_id: bytes) -> None:
     """Raise MessageError for an id that a fixed-width array of ids would not give back."""
     if not video_id or b"\0" in video_id:
@@ -142,14 +150,14 @@ def read_vector(features: Mapping[str, Feature], modality: Modality) -> np.ndarr
     return np.asarray(feature.values)
 
 
-def refuse_missing(modality: Modality, features: Mapping[str, Feature]) -> MessageError:
+def refuse_missing(modality: Modality, features: Mapping[str, object]) -> MessageError:
     """The error for a record without a modality."""
     return MessageError(
-        f"modality {modality.name!r} is missing: expected the key {modality.key},"
+        f"modality {modality.name!r} is missing: expected values for the key {modality.key},"
         f" {found(features)}; missing='mask' accepts such videos"
     )
 
 
-def found(features: Mapping[str, Feature]) -> str:
+def found(features: Mapping[str, object]) -> str:
     """The keys that a record does have, for an error."""
     return "found " + (", ".join(sorted(features)) or "no key at all")

@@ -25,6 +25,7 @@ from vidembed.records.formats import (
     FrameLevel,
     Modality,
     check_id,
+    check_names,
     found,
     read_id,
     read_labels,
@@ -34,6 +35,9 @@ from vidembed.records.framing import read_blocks
 from vidembed.records.wire import MessageError, encode_bytes
 
 __all__ = ["FrameLevel", "Frames", "Segments", "encode_frames", "parse_frames", "read_frames"]
+
+_SEGMENT_KEYS = ("segment_start_times", "segment_end_times", "segment_labels", "segment_scores")
+_SEGMENT_KINDS = ("int64_list", "int64_list", "int64_list", "float_list")
 
 
 class Segments(NamedTuple):
@@ -91,27 +95,27 @@ def read_frames(
 def parse_frames(payload: bytes, format: FrameLevel = YOUTUBE_8M_FRAMES) -> Frames:
     """One record. Raises MessageError."""
     context, lists = parse_sequence_example(payload)
-    there = {
-        modality.name: _read_frames(payload, lists[modality.key], modality, format.max_frames)
-        for modality in format.modalities
-        if modality.key in lists
-    }
-    there = {name: frames for name, frames in there.items() if len(frames)}
+    video_id = read_id(context, format.id_keys)
+    labels = read_labels(context, format.labels_key)
+    there = {}
+    for modality in format.modalities:
+        frames = _read_frames(payload, lists.get(modality.key, []), modality, format.max_frames)
+        if len(frames):
+            there[modality.name] = frames
+        elif format.missing == "refuse":
+            raise refuse_missing(modality, lists)
     counts = {name: len(frames) for name, frames in there.items()}
     if len({*counts.values()}) > 1:
         raise MessageError(f"the modalities differ in their number of frames: {counts}")
     steps = max(counts.values(), default=0)
-    frames = {}
-    for modality in format.modalities:
-        if modality.name not in there and format.missing == "refuse":
-            raise refuse_missing(modality, lists)
-        absent = np.zeros((steps, modality.width), np.uint8)
-        frames[modality.name] = there.get(modality.name, absent)
     return Frames(
-        read_id(context, format.id_keys),
-        read_labels(context, format.labels_key),
-        frames,
-        {name: name in there for name in frames},
+        video_id,
+        labels,
+        {
+            m.name: there.get(m.name, np.zeros((steps, m.width), np.uint8))
+            for m in format.modalities
+        },
+        {m.name: m.name in there for m in format.modalities},
         _read_segments(context),
     )
 
@@ -130,13 +134,18 @@ def encode_frames(
     """
     encoded_id = id.encode() if isinstance(id, str) else id
     check_id(encoded_id)
+    check_names(frames, format.modalities)
+    for name, values in frames.items():
+        if values.dtype != np.uint8 or values.ndim != 2:
+            found_here = f"{values.dtype}{list(values.shape)}"
+            raise MessageError(f"modality {name!r}: expected uint8[T, F], found {found_here}")
     context: dict[str, Any] = {format.id_keys[0]: encoded_id}
     if format.labels_key is not None:
         context[format.labels_key] = np.asarray(labels, np.int64)
     if segments is not None:
         context |= zip(_SEGMENT_KEYS, segments)
     lists = {
-        modality.key: [frame.tobytes() for frame in np.asarray(frames[modality.name], np.uint8)]
+        modality.key: [frame.tobytes() for frame in frames[modality.name]]
         for modality in format.modalities
         if modality.name in frames
     }
@@ -156,21 +165,17 @@ def _read_frames(data: bytes, spans: Spans, modality: Modality, max_frames: int)
         # As every writer lays it out: each frame behind the same few bytes.
         steps = np.frombuffer(data, np.uint8, stop - start, start).reshape(count, len(step))
         if (steps[:, : len(head)] == head).all():
-            return np.ascontiguousarray(steps[:max_frames, len(head) :])
+            return steps[:max_frames, len(head) :].copy()
     frames = parse_steps(data, spans)
     for number, (kind, values) in enumerate(frames):
         if kind != "bytes_list" or len(values) != 1 or len(values[0]) != width:
-            sizes = [len(value) for value in values] if kind == "bytes_list" else ""
+            sizes = [f"{len(value)} bytes" for value in values] if kind == "bytes_list" else ""
             raise MessageError(
                 f"modality {modality.name!r} ({modality.key}): frame {number}: expected bytes_list"
                 f" of 1 with {width} bytes, found {frames[number]} {sizes}"
             )
-    joined = b"".join(values[0] for _, values in frames[:max_frames])
+    joined = bytearray().join(values[0] for _, values in frames[:max_frames])
     return np.frombuffer(joined, np.uint8).reshape(-1, width)
-
-
-_SEGMENT_KEYS = ("segment_start_times", "segment_end_times", "segment_labels", "segment_scores")
-_SEGMENT_KINDS = ("int64_list", "int64_list", "int64_list", "float_list")
 
 
 def _read_segments(context: Mapping[str, Feature]) -> Segments | None:

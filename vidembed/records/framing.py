@@ -25,10 +25,10 @@ SLACK_BYTES = 128
 # Room for 2,048 of YouTube-8M's video-level records.
 _BLOCK_BYTES = 10 << 20
 _GZIP_MAGIC = b"\x1f\x8b\x08"
-_GZIP_FAULTS = (OSError, EOFError, zlib.error)
+# Not every OSError: a disk or network that fails is no fault of the records.
+_GZIP_FAULTS = (gzip.BadGzipFile, EOFError, zlib.error)
 # Deflate packs at most 1,032 bytes into one.
 _GZIP_RATIO = 1032
-_KNOWN_HEADERS = 100_000
 
 crc32c = google_crc32c.value
 
@@ -98,7 +98,7 @@ def read_blocks(
 def _scan(
     read_into: Any, bound: int, faults: Faults, records: int, block_bytes: int
 ) -> Iterator[Block]:
-    buffer = np.empty(min(block_bytes, max(bound, HEADER.size)) + SLACK_BYTES, np.uint8)
+    buffer: Any = np.empty(min(block_bytes, max(bound, HEADER.size)) + SLACK_BYTES, np.uint8)
     position = filled = 0  # in the buffer: the next record, and the end of the bytes read
     base = number = 0  # in the file: the buffer's first byte, and the next record
     broken = ""  # why the gzip stream gave up, once it did
@@ -115,8 +115,6 @@ def _scan(
                 if not length_is_sound(*header):
                     fault = f"its length ({header[0]} bytes) does not agree with its crc"
                     break
-                if len(sound) > _KNOWN_HEADERS:
-                    sound.clear()
                 sound.add(header)
             start = position + HEADER.size
             stop = start + header[0]
@@ -134,7 +132,9 @@ def _scan(
         if starts:
             yield _checked(buffer, starts, stops, crcs, number, base, faults)
             number += len(starts)
-        if not fault and len(starts) < records:
+        if not fault:
+            if len(starts) == records:
+                continue
             base, filled = base + position, filled - position
             buffer = _room(buffer, position, filled, wanted)
             position = 0
@@ -142,15 +142,14 @@ def _scan(
             if not broken:
                 read, broken = _fill(read_into, buffer[filled:-SLACK_BYTES])
             filled += read
-            if not read:
-                if not (filled or broken or number == 0):
-                    return
-                fault = broken or f"the file ends after {filled} of this record's {wanted} bytes"
-                if not (filled or broken):
-                    fault = "the file holds no record"
-        if fault:
-            faults.add(number, base + position, fault)
-            return
+            if read:
+                continue
+            if number and not (filled or broken):
+                return
+            cut = f"the file ends after {filled} of this record's {wanted} bytes"
+            fault = broken or (cut if filled else "the file holds no record")
+        faults.add(number, base + position, fault)
+        return
 
 
 def _checked(

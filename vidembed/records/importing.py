@@ -1,6 +1,7 @@
 """TFRecord shards become a feature table: read ahead, checked, and written as they come."""
 
 import dataclasses
+import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ from rich.console import Console
 from vidembed.progress import Progress
 from vidembed.records.arrays import TableError
 from vidembed.records.checks import Checks, clipping, refusals
-from vidembed.records.counts import check_counts, read_counts, shard_names
+from vidembed.records.counts import check_counts, compared, read_counts, shard_names
 from vidembed.records.modality_options import YOUTUBE8M, video_level
 from vidembed.records.streaming import stream_videos
 from vidembed.records.table import DTYPES
@@ -66,8 +67,8 @@ def import_videos(
     names = shard_names(files)
     expected = read_counts(files, counts)
     options = {
-        "modalities": [dataclasses.asdict(modality) for modality in format.modalities],
-        "missing": format.missing,
+        # As JSON gives it back, for comparing with that of a finished import.
+        "format": json.loads(json.dumps(dataclasses.asdict(format))),
         "dtype": dtype,
         "duplicates": duplicates,
         "invalid": invalid,
@@ -93,12 +94,11 @@ def import_videos(
             keep, present = choose(videos, verdict, invalid)
             writer.append(as_stored(videos, keep, present, DTYPES[dtype]))
             kept.add(videos, keep, present)
-        cut = {error.path for error in skips.errors}
-        whole = {n: checks.records.get(n, 0) for f, n in zip(files, names) if str(f) not in cut}
+        found = compared(files, checks.records, skips.errors)
         faults = [
             *refusals(checks, duplicates=duplicates, invalid=invalid),
             *(clipping(checks, allowed_share=max_clipped_share) if dtype == "uint8" else []),
-            *check_counts(whole, expected, pattern),
+            *check_counts(found, expected, pattern),
         ]
         if faults or writer is None or not writer.rows:
             raise RefusedError(_message(pattern, faults or ["no usable records"]))
@@ -130,7 +130,7 @@ def _report(checks: Checks, skips: Skips, kept: Kept, rows: int, seconds: float)
         "not_finite": {name: m.not_finite.count for name, m in modalities},
         "all_zero": {name: m.all_zero.count for name, m in modalities},
         "missing": {name: int((~mask).sum()) for name, mask in kept.masks().items()},
-        "range": {name: [m.low, m.high] for name, m in modalities},
+        "range": {name: [m.low, m.high] if m.values else None for name, m in modalities},
         "clipped_share": {name: m.clipped_share for name, m in modalities},
         "without_labels": checks.without_labels,
         "distinct_labels": len(checks.labels),

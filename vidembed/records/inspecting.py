@@ -15,7 +15,7 @@ from vidembed.progress import Progress
 from vidembed.quantisation import dequantise
 from vidembed.records.arrays import TableError, read_array
 from vidembed.records.checks import Checks, refusals
-from vidembed.records.counts import check_counts, read_counts, shard_names
+from vidembed.records.counts import check_counts, compared, read_counts, shard_names
 from vidembed.records.faults import Skips
 from vidembed.records.formats import Modality, VideoLevel
 from vidembed.records.framing import HEADER, is_gzip
@@ -77,9 +77,11 @@ def _inspect_records(
                 progress(number, len(files), checks.rows)
     finally:
         stream.close()
+    if progress is not None:
+        progress(len(files), len(files), checks.rows)
     unreadable = sorted(skips.errors, key=lambda error: (error.path, error.record))
     broken = {error.path for error in unreadable}
-    found = {n: checks.records.get(n, 0) for f, n in zip(files, names) if str(f) not in broken}
+    found = compared(files, checks.records, unreadable)
     miscounted = check_counts(found, expected, pattern)
     faults = [
         *map(str, unreadable),
@@ -160,7 +162,7 @@ def _content(checks: Checks) -> dict[str, str]:
             continue
         facts[name] = (
             f"width {modality.width}, values {modality.low:.4g} to {modality.high:.4g}, "
-            f"{modality.clipped_share:.3%} beyond uint8's [-2, 2]; {modality.missing:,} missing, "
+            f"{modality.clipped_share:.2%} beyond uint8's [-2, 2]; {modality.missing:,} missing, "
             f"{modality.not_finite.count:,} with NaN or infinity, {modality.all_zero.count:,} zero"
         )
     facts["ids"] = f"{checks.distinct:,} distinct, {checks.duplicates.count:,} repeated"

@@ -132,8 +132,8 @@ def _walk(block: Block, headers: list[_Header]) -> tuple[np.ndarray, np.ndarray,
         step = np.zeros(n, np.int64)
         for i, header in enumerate(headers):
             value_bytes = header.value_lengths(window, words)
-            (hits,) = (walking & (value_bytes >= 0)).nonzero()
-            # Of a key that occurs twice the last value counts, as in protobuf.
+            # A key that occurs twice stops the walk: it is for the general parser to refuse.
+            (hits,) = (walking & (value_bytes >= 0) & (begin[i] < 0)).nonzero()
             begin[i, hits] = cursor[hits] + header.bytes
             length[i, hits] = value_bytes[hits]
             step[hits] = header.bytes + value_bytes[hits]

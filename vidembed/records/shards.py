@@ -38,8 +38,9 @@ def _nothing(path: epath.Path) -> list[epath.Path]:
     below = path.parts[len(root.parts) :]
     wanted = below[0] if below else "*.tfrecord*"
     near = difflib.get_close_matches(_GLOB.sub("", wanted), names, n=5, cutoff=0.4) or names[:5]
-    there = f"{len(names)} names, among them {', '.join(near)}" if names else "nothing"
+    there = f"but {', '.join(near)}" if names else "and nothing else"
+    there += f" and {len(names) - len(near)} more" if len(names) > len(near) else ""
     raise FileNotFoundError(
-        f"no TFRecord file matches {str(path)!r}: in {str(root)!r} there is no match for"
-        f" {wanted!r}, but {there}. Give a file, a folder that holds *.tfrecord* files or a glob."
+        f"no TFRecord file matches {str(path)!r}: in {str(root)!r} there is no {wanted!r}, {there}."
+        " Give a file, a folder that holds *.tfrecord* files, or a glob."
     )

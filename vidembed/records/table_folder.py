@@ -1,5 +1,6 @@
 """The folder of a table: arrays first, the manifest last, so that half a table is never read."""
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -36,9 +37,7 @@ class TableWriter:
             # From here on an interruption is recognised.
             self._folder.write(UNFINISHED, _encode({"source": source})).result()
             self._folder.write(MANIFEST, None).result()
-            for key in self._folder.list().result():
-                if key != UNFINISHED.encode():
-                    self._folder.write(key, None).result()
+            self._clear(keep=UNFINISHED)
             group = {"zarr_format": 3, "node_type": "group", "attributes": {}}
             for place in ("", "features/", "present/"):
                 self._folder.write(place + GROUP, _encode(group)).result()
@@ -66,11 +65,13 @@ class TableWriter:
         """Write the other arrays (name on disk -> array) and the manifest; returns the manifest."""
         if not self._features:
             raise TableError(f"{self.path}: no rows were written")
-        entries = {f"features/{name}": w.finish() for name, w in self._features.items()}
+        writers = {f"features/{name}": writer for name, writer in self._features.items()}
         for name, array in arrays.items():
-            writer = ArrayWriter(self.path, name, array.dtype, array.shape[1:])
-            writer.append(array)
-            entries[name] = writer.finish()
+            writers[name] = ArrayWriter(self.path, name, array.dtype, array.shape[1:])
+            writers[name].append(array)
+        for writer in writers.values():
+            writer.flush()  # all at once: each waits for its disk
+        entries = {name: writer.finish() for name, writer in writers.items()}
         manifest = {
             "kind": KIND,
             "version": VERSION,
@@ -85,10 +86,21 @@ class TableWriter:
         return manifest
 
     def abandon(self) -> None:
-        """Remove what was written: the folder holds no table afterwards."""
-        self._features = {}
+        """Remove what was written: the folder is empty afterwards."""
+        for writer in self._features.values():
+            writer.stop()
+        with explained(f"cannot clear {self.path}", "Remove it by hand."):
+            self._clear()
+
+    def _clear(self, keep: str = "") -> None:
         for key in self._folder.list().result():
-            self._folder.write(key, None).result()
+            if key != keep.encode():
+                self._folder.write(key, None).result()
+        place = location(self.path)
+        if place["driver"] == "file":
+            for below, _, _ in os.walk(place["path"], topdown=False):
+                with contextlib.suppress(OSError):  # not empty
+                    os.rmdir(below)
 
     def _source(self) -> Any:
         return json.loads(self._folder.read(UNFINISHED).result().value)["source"]

@@ -36,8 +36,8 @@ def write_records(
     path: str | PathLike[str], payloads: Iterable[bytes], *, compress: bool = False
 ) -> int:
     """Write one file, whole or not at all; returns how many records it holds."""
-    path = epath.Path(path)
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{PART_SUFFIX}")
+    final = epath.Path(path)
+    part = final.with_name(f"{final.name}.{uuid.uuid4().hex[:8]}{PART_SUFFIX}")
     count = 0
     try:
         with ExitStack() as stack:
@@ -47,7 +47,7 @@ def write_records(
             for payload in payloads:
                 file.write(frame(payload))
                 count += 1
-        part.replace(path)
+        part.replace(final)
     except BaseException:
         part.unlink(missing_ok=True)
         raise

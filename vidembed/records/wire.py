@@ -14,20 +14,18 @@ class MessageError(ValueError):
 
 def varint(data: bytes, position: int, stop: int) -> tuple[int, int]:
     """The unsigned integer at `position`, and where it ends; at most 64 bits in 10 bytes."""
-    value = shift = 0
-    while position < stop:
+    value = 0
+    for shift in range(0, 70, 7):
+        if position >= stop:
+            raise MessageError(f"malformed message: an integer runs past byte {stop}, its end")
         byte = data[position]
         position += 1
         value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            if value >> 64:
-                break
+        if byte < 0x80 and not value >> 64:
             return value, position
-        shift += 7
-        if shift == 70:
+        if byte < 0x80:
             break
-    fault = "runs past its message" if position >= stop and shift < 70 else "exceeds 64 bits"
-    raise MessageError(f"malformed message: the integer before byte {position} {fault}")
+    raise MessageError(f"malformed message: the integer before byte {position} exceeds 64 bits")
 
 
 def fields(data: bytes, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:

@@ -18,6 +18,7 @@ from vidembed.records.formats import (
     Modality,
     VideoLevel,
     check_id,
+    check_names,
     read_id,
     read_labels,
     read_vector,
@@ -83,14 +84,14 @@ def read_videos(
 def parse_video(payload: bytes, format: VideoLevel = YOUTUBE_8M) -> Video:
     """One record, of any layout that protobuf allows. Raises MessageError."""
     features = parse_example(payload)
+    video_id = read_id(features, format.id_keys)
+    labels = read_labels(features, format.labels_key)
     vectors = {}
     for modality in format.modalities:
         vectors[modality.name] = read_vector(features, modality)
         if vectors[modality.name] is None and format.missing == "refuse":
             raise refuse_missing(modality, features)
-    return Video(
-        read_id(features, format.id_keys), read_labels(features, format.labels_key), vectors
-    )
+    return Video(video_id, labels, vectors)
 
 
 def encode_video(
@@ -105,6 +106,7 @@ def encode_video(
     """
     encoded_id = id.encode() if isinstance(id, str) else id
     check_id(encoded_id)
+    check_names(features, format.modalities)
     values: dict[str, Any] = {format.id_keys[0]: encoded_id}
     if format.labels_key is not None:
         values[format.labels_key] = np.asarray(labels, np.int64)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from vidembed import mesh
-from vidembed.losses.triplet import TripletLoss, check, Hinge
+from vidembed.losses.triplet import Hinge, TripletLoss, check
 from vidembed.mining.forbidden import Forbidden
 from vidembed.mining.hardest import Hardest
 from vidembed.mining.none import NoMining
@@ -148,7 +148,7 @@ class MetricLearning:
         pairs: jax.Array,
         key: jax.Array,
     ) -> dict[str, jax.Array]:
-        """Sums over all triplets, from one device's part: embedded f32[3, b, D], pairs i32[b, K]."""
+        """Sums over all triplets; a device has its own embedded f32[3, b, D], pairs i32[b, K]."""
         groups = {"negatives": 1, "negatives+positives": 2, "all": 3}[self.pool]
         pool = mesh.gather(embedded[:groups], axis=1)
         pool = pool.reshape(-1, pool.shape[-1])

@@ -1,0 +1,124 @@
+"""Mining at paper scale: `python -m experiments.benchmarks.mining [--triplets 7200]`.
+
+7,200 anchors, the 21,600 embeddings of their batch as the pool, 256 dimensions, 48 forbidden
+members an anchor. The limit is the arithmetic of one product of all pairs, 80 GFLOP, at the rate
+of a 4096³ float32 product in the same rounds. Memory is what the compiled program allocates beside
+its arguments and results. Half a minute on two cores. What pytorch-metric-learning needs for the
+same is measured where it is installed (`pip install -e '.[bench]'`): its hardest negatives, without
+forbidden lists.
+"""
+
+import importlib.util
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from experiments.benchmarks.bench import Row, measure, report
+from experiments.benchmarks.rounds import against, in_rounds
+from vidembed.mining import Forbidden, Hardest, Miner, SemiHard, SemiHardRandom
+from vidembed.mining.forbidden import mask
+from vidembed.pairwise import normalise
+
+SQUARE = 4096
+MINERS: dict[str, Miner] = {
+    "SemiHard": SemiHard(),
+    "SemiHard, bfloat16": SemiHard(operands="bfloat16"),
+    "SemiHardRandom": SemiHardRandom(),
+    "Hardest": Hardest(),
+}
+
+
+def main(
+    *, triplets: int = 7200, dimensions: int = 256, forbidden: int = 48, rounds: int = 7
+) -> None:
+    """Measure all cases and report them; other sizes show how time and memory grow."""
+    arguments = batch(triplets, dimensions, forbidden)
+    key = jax.random.key(0)
+    programs: dict[str, Any] = {
+        name: jax.jit(partial(miner, key=key)).lower(*arguments).compile()
+        for name, miner in MINERS.items()
+    }
+    programs["semi-hard, all pairs at once"] = jax.jit(all_at_once).lower(*arguments).compile()
+    programs["bare product, written out"] = jax.jit(product).lower(*arguments).compile()
+    square = jax.random.normal(key, (SQUARE, SQUARE))
+    square_product = jax.jit(lambda x: x @ x)
+    works: dict[str, Callable[[], Any]] = {"limit": lambda: square_product(square)}
+    works |= {name: partial(program, *arguments) for name, program in programs.items()}
+    seconds = in_rounds(works, rounds=rounds)
+
+    arithmetic = triplets * 3 * triplets * dimensions / SQUARE**3
+    limits = [second * arithmetic for second in seconds["limit"]]
+    rows = []
+    for name, program in programs.items():
+        took, limit, note = against(seconds[name], limits)
+        peak = program.memory_analysis().temp_size_in_bytes
+        rows.append(Row(case=name, seconds=took, limit_seconds=limit, peak_bytes=peak, note=note))
+    if importlib.util.find_spec("pytorch_metric_learning"):
+        rows.append(peer(*arguments[:3], limit=float(np.median(limits))))
+    report("mining" if triplets == 7200 else f"mining-{triplets}", rows)
+
+
+def batch(
+    triplets: int, dimensions: int, forbidden: int
+) -> tuple[jax.Array, jax.Array, jax.Array, Forbidden]:
+    """Anchors, positives at a cosine of about 0.8 from them, all of the batch as the pool in the
+    order of its slots, and lists of itself, the positive and random others."""
+    random = np.random.default_rng(0)
+
+    def vectors() -> jax.Array:
+        return normalise(jnp.asarray(random.standard_normal((triplets, dimensions), np.float32)))
+
+    negative, anchor = vectors(), vectors()
+    positive = normalise(anchor + 0.75 * vectors())
+    numbers = np.arange(triplets)[:, None]
+    pairs = random.integers(0, 3 * triplets, (triplets, forbidden - 2))
+    pairs = np.concatenate([numbers + triplets, numbers + 2 * triplets, pairs], axis=1)
+    pool = jnp.concatenate([negative, positive, anchor])
+    lists = Forbidden(jnp.asarray(pairs, jnp.int32), jnp.ones(3 * triplets, bool))
+    return anchor, positive, pool, lists
+
+
+def all_at_once(
+    anchor: jax.Array, positive: jax.Array, pool: jax.Array, forbidden: Forbidden
+) -> tuple[jax.Array, jax.Array]:
+    """The obvious way to the same negatives: the whole matrix, masked, and its argmax."""
+    scores = mask(anchor @ pool.T, forbidden)
+    farther = scores < jnp.sum(anchor * positive, axis=1, keepdims=True)
+    scores = jnp.where(farther, scores, -jnp.inf)
+    return jnp.argmax(scores, axis=1), jnp.max(scores, axis=1) > -jnp.inf
+
+
+def product(
+    anchor: jax.Array, positive: jax.Array, pool: jax.Array, forbidden: Forbidden
+) -> jax.Array:
+    """Nothing but the similarities of all pairs: f32[B, N]."""
+    del positive, forbidden
+    return anchor @ pool.T
+
+
+def peer(anchor: jax.Array, positive: jax.Array, pool: jax.Array, *, limit: float) -> Row:
+    """pytorch-metric-learning's BatchHardMiner on the same vectors, one class a triplet."""
+    import torch
+    from pytorch_metric_learning.distances import LpDistance
+    from pytorch_metric_learning.miners import BatchHardMiner
+
+    del positive
+    torch.set_num_threads(jax.local_device_count() if jax.local_device_count() > 1 else 2)
+    count = len(anchor)
+    numbers = torch.arange(count)
+    # Negatives are classes of their own; positives and anchors bear the number of their triplet.
+    labels = torch.cat([numbers + count, numbers, numbers])
+    miner = BatchHardMiner(distance=LpDistance(power=2))
+    tensors = [torch.from_numpy(np.array(x)) for x in (anchor, pool)]
+    seconds, peak = measure(lambda: miner(tensors[0], numbers, tensors[1], labels), repeats=2)
+    name = "pytorch-metric-learning, hardest"
+    return Row(case=name, seconds=seconds, limit_seconds=limit, peak_bytes=peak, note="best of 2")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

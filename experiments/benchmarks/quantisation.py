@@ -1,0 +1,101 @@
+"""What fewer bytes a feature cost in retrieval: `python -m experiments.benchmarks.quantisation`.
+
+The same records imported as float32, bfloat16 and uint8; the raw features of each table retrieve
+related videos (SIMULATED sessions, three seeds, eval to train). Printed for each: bytes a video,
+NDCG@10, its paired difference to float32 with a 95 % interval over queries, and how many of the
+ten nearest videos are the same.
+
+Measured on data/youtube8m (2,950 videos, visual and audio side by side): uint8 -0.00017
+[-0.00042, +0.00003] of 0.1666, bfloat16 +0.00003 [-0.00015, +0.00022]. With 11,790 videos of the
+same split: uint8 -0.00009 [-0.00023, +0.00003] of 0.1196. Nothing to be seen.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from vidembed.corpus import Corpus, CorpusPaths
+from vidembed.evaluators.baselines import raw_features
+from vidembed.evaluators.related_videos import RelatedVideos
+from vidembed.feeds.simulated_sessions import simulate, write_sessions
+from vidembed.graph.cowatch import count_cowatches
+from vidembed.metrics.intervals import bootstrap_mean_of, paired
+from vidembed.records.importing import Dtype, import_videos
+from vidembed.records.table import FeatureTable
+
+DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "uint8")
+
+
+def compare(records: str, *, seeds: tuple[int, ...] = (0, 1, 2)) -> dict[str, dict[str, Any]]:
+    """Dtype -> {bytes, ndcg, difference, same_neighbours}; the intervals as (value, low, high)."""
+    with tempfile.TemporaryDirectory() as folder:
+        tables = {}
+        for dtype in DTYPES:
+            import_videos(records, f"{folder}/{dtype}", dtype=dtype)
+            tables[dtype] = FeatureTable.open(f"{folder}/{dtype}")
+        corpora = [_corpus(Path(folder), tables["float32"], seed) for seed in seeds]
+    modalities = tuple(tables["float32"].features)
+    vectors = {dtype: raw_features(table, modalities) for dtype, table in tables.items()}
+    scores = {dtype: [_ndcg(rows, corpus) for corpus in corpora] for dtype, rows in vectors.items()}
+    nearest = {dtype: _nearest(rows) for dtype, rows in vectors.items()}
+    results: dict[str, dict[str, Any]] = {}
+    for dtype in DTYPES:
+        ndcg = bootstrap_mean_of(scores[dtype], seed=0)
+        difference = paired(list(zip(scores[dtype], scores["float32"])), seed=0)
+        same = [len(np.intersect1d(*pair)) for pair in zip(nearest[dtype], nearest["float32"])]
+        results[dtype] = {
+            "bytes": sum(array[0].nbytes for array in tables[dtype].features.values()),
+            "ndcg": (ndcg.value, ndcg.low, ndcg.high),
+            "difference": (difference.value, difference.low, difference.high),
+            "same_neighbours": float(np.mean(same)) / 10,
+        }
+    return results
+
+
+def _corpus(folder: Path, table: FeatureTable, seed: int) -> Corpus:
+    sessions, edges = folder / f"sessions{seed}.parquet", folder / f"edges{seed}.parquet"
+    made = simulate(table.ids, table.label_offsets, table.label_values, seed=seed)
+    write_sessions(made, sessions)
+    count_cowatches(sessions, edges)
+    return CorpusPaths(table=f"{folder}/float32", edges=str(edges)).open()
+
+
+def _ndcg(vectors: np.ndarray, corpus: Corpus) -> np.ndarray:
+    return RelatedVideos().per_query(vectors, corpus, "eval_to_train").values["ndcg@10"]
+
+
+def _nearest(vectors: np.ndarray) -> np.ndarray:
+    """The ten nearest other videos by cosine, i64[N, 10]."""
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    similarity = unit @ unit.T
+    np.fill_diagonal(similarity, -np.inf)
+    return np.argpartition(-similarity, 10, axis=1)[:, :10]
+
+
+def main(records: str = "data/youtube8m", *, as_json: bool = False) -> None:
+    """Compare float32, bfloat16 and uint8 tables of the same records by retrieval.
+
+    Args:
+        records: TFRecord file, folder or glob.
+        as_json: print the numbers as JSON.
+    """
+    results = compare(records)
+    if as_json:
+        print(json.dumps(results, indent=1))
+        return
+    print("SIMULATED sessions, eval to train; 95 % intervals over queries")
+    columns = "{:<10} {:>6}  {:<24} {:<30} {}"
+    print(columns.format("stored as", "bytes", "NDCG@10", "minus float32", "same nearest 10"))
+    for dtype, row in results.items():
+        ndcg = "{:.4f} [{:.4f}, {:.4f}]".format(*row["ndcg"])
+        difference = "{:+.5f} [{:+.5f}, {:+.5f}]".format(*row["difference"])
+        same = f"{row['same_neighbours']:.2%}"
+        print(columns.format(dtype, row["bytes"], ndcg, difference, same))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

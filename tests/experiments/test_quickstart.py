@@ -1,0 +1,75 @@
+"""The quickstart with one seed and two steps: what it leaves, and that it runs again safely."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+SYSTEMS = {
+    "trained", "trained_visual_only", "visual", "audio", "concatenated", "untrained",
+    "popularity", "random",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def quickstart(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("quickstart")
+
+    def run(*more):
+        return subprocess.run(
+            [sys.executable, "-m", "experiments.quickstart", "--workdir", str(folder)]
+            + ["--seeds", "0", "--steps", "2", *more],
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    first = run()
+    assert first.returncode == 0, first.stderr
+    return folder, first, run
+
+
+def test_the_summary_has_what_was_promised(quickstart):
+    folder, done, _ = quickstart
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["simulated_sessions"] is True
+    for direction in ("eval_to_train", "train_to_eval"):
+        systems = summary["related_videos"][direction]
+        assert systems.keys() == SYSTEMS
+        for metrics in systems.values():
+            assert metrics.keys() == {"ndcg@10", "map", "recall@10"}
+            for entry in metrics.values():
+                assert 0 <= entry["low"] <= entry["value"] <= entry["high"] <= 1
+    # Raw features of these videos under these sessions: known from the simulator's design.
+    visual = summary["related_videos"]["eval_to_train"]["visual"]["ndcg@10"]["value"]
+    assert 0.15 < visual < 0.21
+    assert summary["peak_memory_bytes"] > 1e8
+    assert {"import", "seed0/trained", "seed0/evaluation"} <= summary["seconds"].keys()
+    assert "jax" in summary["versions"]
+    assert "SIMULATED" in done.stdout
+
+
+def test_the_report_says_that_sessions_are_simulated(quickstart):
+    folder, _, _ = quickstart
+    assert "simulated sessions" in (folder / "report.html").read_text().lower()
+
+
+def test_running_again_recognises_what_is_done(quickstart):
+    folder, _, run = quickstart
+    before = json.loads((folder / "summary.json").read_text())
+    again = run()
+    assert again.returncode == 0, again.stderr
+    assert "seed0/trained: done before" in again.stdout
+    assert "training" not in again.stdout.replace("training:", "")
+    after = json.loads((folder / "summary.json").read_text())
+    assert after["related_videos"] == before["related_videos"]
+
+
+def test_a_missing_output_is_made_again(quickstart):
+    folder, _, run = quickstart
+    (folder / "seed0" / "per_query.parquet").unlink()
+    again = run()
+    assert again.returncode == 0, again.stderr
+    assert "seed0/evaluation: done before" not in again.stdout
+    assert "seed0/trained: done before" in again.stdout

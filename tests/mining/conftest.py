@@ -1,0 +1,132 @@
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from vidembed.mining import Forbidden
+
+
+class Case(NamedTuple):
+    anchor: np.ndarray
+    positive: np.ndarray
+    pool: np.ndarray
+    pairs: np.ndarray
+    candidates: np.ndarray
+
+    @property
+    def forbidden(self):
+        return Forbidden(self.pairs, self.candidates)
+
+    @property
+    def arguments(self):
+        return self.anchor, self.positive, self.pool, self.forbidden
+
+
+def exact_unit_vectors(random, count):
+    """Unit vectors of 16 components whose products are multiples of 1/16: the same in any order of
+    summing, with equal ones and duplicates everywhere, so that ties can be demanded exactly."""
+    kinds = random.choice([1, 4, 16], count)  # so many components are not zero
+    vectors = np.zeros((count, 16), np.float32)
+    for row, kind in zip(vectors, kinds):
+        places = random.permutation(16)[:kind]
+        row[places] = random.choice([-1, 1], kind) / np.sqrt(kind)
+    return vectors
+
+
+def make_case(seed, *, anchors, pool, pairs, exact=True, candidate_share=0.8):
+    random = np.random.default_rng(seed)
+    if exact:
+        anchor, positive, others = (exact_unit_vectors(random, n) for n in (anchors, anchors, pool))
+    else:
+        anchor, positive, others = (
+            (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+            for x in (random.standard_normal((n, 16)) for n in (anchors, anchors, pool))
+        )
+    return Case(
+        anchor=anchor,
+        positive=positive,
+        pool=others,
+        # Numbers from `pool` on are padding, and some lists name a member twice.
+        pairs=random.integers(0, pool + pool // 4 + 1, (anchors, pairs)).astype(np.int32),
+        candidates=random.random(pool) < candidate_share,
+    )
+
+
+def eligible_by_loops(case, *, farther, within=np.inf):
+    """The triple loop: for each anchor [(d²(a, n), n), ...] of all it may take, in float64."""
+    result = []
+    pool = case.pool.astype(np.float64)
+    for anchor, positive, pairs in zip(case.anchor, case.positive, case.pairs.tolist()):
+        positive_distance = ((anchor.astype(np.float64) - positive) ** 2).sum()
+        members = []
+        for number, distance in enumerate(((anchor - pool) ** 2).sum(1).tolist()):
+            allowed = case.candidates[number] and number not in pairs
+            beyond = distance > positive_distance or not farther
+            if allowed and beyond and distance < positive_distance + within:
+                members.append((distance, number))
+        result.append(members)
+    return result
+
+
+@pytest.fixture(name="make_case")
+def _make_case():
+    return make_case
+
+
+@pytest.fixture(name="eligible_by_loops")
+def _eligible_by_loops():
+    return eligible_by_loops
+
+
+@pytest.fixture(
+    params=[(1, 1, 0), (4, 4, 1), (7, 33, 3), (13, 130, 0), (24, 257, 40)],
+    ids=lambda sizes: "x".join(map(str, sizes)),
+)
+def cases(request):
+    """Random cases of one size: anchors × pool × forbidden, and the hopeless ones among them."""
+    anchors, pool, pairs = request.param
+    sizes = {"anchors": anchors, "pool": pool, "pairs": pairs}
+    made = [make_case(seed, **sizes) for seed in range(12)]
+    made.append(make_case(12, **sizes, candidate_share=0))
+    duplicates = make_case(13, **sizes)
+    made.append(duplicates._replace(pool=np.repeat(duplicates.pool[:1], pool, axis=0)))
+    same = make_case(14, **sizes)
+    made.append(same._replace(positive=same.anchor))
+    return made
+
+
+@pytest.fixture
+def circle():
+    """Four anchors and four negatives on a circle, each positive 30 degrees from its anchor; the
+    angles between are, anchor by anchor,
+
+         0°:  20  50 100 160
+        90°:  70  40  10 110
+       180°: 160 130  80  20
+       270°: 110 140 170  70
+    """
+
+    def at(*degrees):
+        angles = np.radians(degrees)
+        return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+    return Case(
+        anchor=at(0, 90, 180, 270),
+        positive=at(30, 120, 150, 300),
+        pool=at(20, 50, 100, 200),
+        pairs=np.full((4, 1), 4, np.int32),
+        candidates=np.ones(4, bool),
+    )
+
+
+@pytest.fixture
+def almost_equal():
+    """An anchor and two negatives; the second is nearer, by less than bfloat16 can tell."""
+    sines = np.array([0.045, 0.032], np.float32)
+    return Case(
+        anchor=np.array([[1, 0]], np.float32),
+        positive=np.array([[1, 0]], np.float32),
+        pool=np.stack([np.sqrt(1 - sines**2), sines], axis=1),
+        pairs=np.zeros((1, 0), np.int32),
+        candidates=np.ones(2, bool),
+    )

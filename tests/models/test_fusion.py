@@ -1,0 +1,151 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vidembed.models.fusion import EarlyFusion, LateFusion, Layers, SingleModality
+from vidembed.models.parameters import apply, initialise, model_axes
+
+WIDTHS = {"visual": 6, "audio": 3}
+LAYERS = Layers(hidden=(7,), size=4)
+
+
+def features(rows=5):
+    rng = np.random.default_rng(0)
+    return {m: jnp.asarray(rng.normal(size=(rows, w)), jnp.float32) for m, w in WIDTHS.items()}
+
+
+def tower(parameters, number, x, last="none"):
+    """A tower in NumPy."""
+    layer = 0
+    while f"towers/{number}/layers/{layer}/kernel" in parameters:
+        name = f"towers/{number}/layers/{layer}"
+        x = x @ np.asarray(parameters[f"{name}/kernel"]) + np.asarray(parameters[f"{name}/bias"])
+        layer += 1
+        final = f"towers/{number}/layers/{layer}/kernel" not in parameters
+        if not final or last == "relu":
+            x = np.maximum(x, 0)
+    return x
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("hidden", [(), (7,), (7, 5)])
+@pytest.mark.parametrize("last", ["none", "relu"])
+def test_networks_equal_numpy(hidden, last):
+    layers = Layers(hidden=hidden, size=4, last_activation=last)
+    x = features()
+    for network in (
+        LateFusion(layers=layers),
+        EarlyFusion(layers=layers),
+        SingleModality(layers=layers),
+    ):
+        parameters = initialise(network, WIDTHS, jax.random.key(1))
+        # Biases of zero would hide a missing bias.
+        parameters = {n: v + 0.1 if n.endswith("bias") else v for n, v in parameters.items()}
+        got = apply(network, parameters, x)
+        if isinstance(network, LateFusion):
+            want = tower(parameters, 0, x["visual"], last) * tower(parameters, 1, x["audio"], last)
+        elif isinstance(network, EarlyFusion):
+            joined = np.concatenate([x["visual"], x["audio"]], axis=-1)
+            want = tower(parameters, 0, joined, last)
+        else:
+            want = tower(parameters, 0, x["visual"], last)
+        np.testing.assert_allclose(got, unit(want), rtol=2e-5, atol=1e-6)
+
+
+def test_the_papers_network_has_its_parameters():
+    parameters = jax.eval_shape(
+        lambda: initialise(LateFusion(), {"visual": 1500, "audio": 128}, jax.random.key(0))
+    )
+    # Two towers, each with 4000 hidden and 256 outputs, kernels and biases.
+    count = (1500 + 128) * 4000 + 2 * 4000 + 2 * (4000 * 256 + 256)
+    assert sum(leaf.size for leaf in parameters.values()) == count
+
+
+def test_dropout_only_with_a_key_and_scales_what_stays():
+    network = SingleModality(layers=Layers(hidden=(), size=4, input_dropout=0.5))
+    parameters = initialise(network, {"visual": 400}, jax.random.key(0))
+    x = {"visual": jnp.ones((1, 400))}
+    still = [apply(network, parameters, x) for _ in range(2)]
+    np.testing.assert_array_equal(*still)
+    one, other = (apply(network, parameters, x, jax.random.key(k)) for k in (1, 2))
+    assert not np.allclose(one, other)
+    assert not np.allclose(one, still[0])
+
+
+def test_towers_drop_different_inputs():
+    network = LateFusion(
+        layers=Layers(hidden=(), size=64, input_dropout=0.5), modalities=("a", "b")
+    )
+    parameters = initialise(network, {"a": 64, "b": 64}, jax.random.key(0))
+    eye, zero = jnp.eye(64), jnp.zeros(64)
+    for t in (0, 1):
+        parameters |= {f"towers/{t}/layers/0/kernel": eye, f"towers/{t}/layers/0/bias": zero}
+    x = {m: jnp.ones((1, 64)) for m in ("a", "b")}
+    kept = np.asarray(apply(network, parameters, x, jax.random.key(3)) > 0)
+    # Both kept: a quarter; with equal masks it would be a half.
+    assert 6 <= kept.sum() <= 26
+
+
+def test_bfloat16_is_close_and_its_gradient_too():
+    x = features(64)
+    exact = LateFusion(layers=Layers(hidden=(32,), size=16))
+    rounded = LateFusion(layers=Layers(hidden=(32,), size=16, compute="bfloat16"))
+    parameters = initialise(exact, WIDTHS, jax.random.key(0))
+    weight = jnp.asarray(np.random.default_rng(1).normal(size=(64, 16)), jnp.float32)
+
+    def score(parameters, network):
+        return jnp.sum(apply(network, parameters, x) * weight)
+
+    one, other = (jax.grad(score)(parameters, n) for n in (exact, rounded))
+    for name in one:
+        error = np.linalg.norm(one[name] - other[name]) / np.linalg.norm(one[name])
+        assert 0 < error < 0.03, name
+        assert other[name].dtype == jnp.float32
+
+
+def test_bfloat16_products_have_bfloat16_operands_forward_and_backward():
+    network = SingleModality(layers=Layers(hidden=(32,), size=16, compute="bfloat16"))
+    parameters = initialise(network, {"visual": 6}, jax.random.key(0))
+    x = {"visual": features()["visual"]}
+    text = str(jax.make_jaxpr(jax.grad(lambda p: apply(network, p, x).sum()))(parameters))
+    products = [line for line in text.splitlines() if "dot_general" in line]
+    assert len(products) >= 5
+    assert all("preferred_element_type=float32" in line for line in products)
+    assert "bf16" in text
+
+
+def test_zero_input_gives_no_nan():
+    network = LateFusion(layers=LAYERS)
+    parameters = initialise(network, WIDTHS, jax.random.key(0))
+    zero = {m: jnp.zeros((2, w)) for m, w in WIDTHS.items()}
+    gradient = jax.grad(lambda p: apply(network, p, zero).sum())(parameters)
+    assert all(np.isfinite(g).all() for g in gradient.values())
+
+
+def test_model_axes_pair_outputs_with_inputs():
+    network = EarlyFusion(layers=Layers(hidden=(8, 6), size=4))
+    axes = model_axes(initialise(network, WIDTHS, jax.random.key(0)))
+    assert axes == {
+        "towers/0/layers/0/kernel": 1,
+        "towers/0/layers/0/bias": 0,
+        "towers/0/layers/1/kernel": 0,
+        "towers/0/layers/1/bias": None,
+        "towers/0/layers/2/kernel": None,
+        "towers/0/layers/2/bias": None,
+    }
+
+
+def test_a_modality_that_the_data_lacks_is_refused():
+    with pytest.raises(ValueError, match=r"\['visual', 'audio'\].*\['visual'\].*no 'audio'"):
+        initialise(LateFusion(), {"visual": 6}, jax.random.key(0))
+
+
+def test_impossible_shapes_are_refused():
+    with pytest.raises(ValueError, match="1 or more"):
+        Layers(hidden=(0,))
+    with pytest.raises(ValueError, match="outside"):
+        Layers(input_dropout=1.0)

@@ -1,0 +1,204 @@
+"""An inspection names every fault, of records and of tables, and goes on after each."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from vidembed.records.inspecting import inspect, main
+from vidembed.records.table import FeatureTable
+from vidembed.records.tfrecord import read_records, write_records
+from vidembed.records.youtube8m import Modality, VideoLevel, encode_video
+
+FORMAT = VideoLevel(modalities=(Modality(name="visual", key="mean_rgb", width=4),))
+OPTIONS = {"modalities": ("visual:mean_rgb:4",)}
+
+
+def payload(name, visual=(0.5, -0.5, 1, 0), labels=(1,), width=4):
+    format = VideoLevel(modalities=(Modality(name="visual", key="mean_rgb", width=width),))
+    return encode_video(name, labels, {"visual": np.array(visual, np.float32)}, format)
+
+
+@pytest.fixture
+def good(tmp_path):
+    folder = tmp_path / "good"
+    folder.mkdir()
+    write_records(folder / "a.tfrecord", [payload("x"), payload("y", labels=(1, 7, 90_000))])
+    write_records(folder / "b.tfrecord.gz", [payload("z", labels=())], compress=True)
+    (folder / "counts.json").write_text(json.dumps({"a.tfrecord": 2, "b.tfrecord.gz": 1}))
+    (folder / "vocabulary.csv").write_text("Index,Name\n1,Game\n7,Car\n")
+    return folder
+
+
+@pytest.fixture
+def bad(good):
+    write_records(
+        good / "c.tfrecord",
+        [
+            payload("x"),
+            payload("n", (np.nan, 0, 0, 1)),
+            payload("o", (0, 0, 0, 0)),
+            payload("far", (3, 3, 3, 0)),
+            payload("wide", range(5), width=5),
+            b"\x0a\xffno message",
+        ],
+    )
+    write_records(good / "d.tfrecord", [payload("p"), payload("q"), payload("r")])
+    content = bytearray((good / "d.tfrecord").read_bytes())
+    content[30] ^= 4
+    (good / "d.tfrecord").write_bytes(content[:-7])
+    (good / "e.tfrecord").write_bytes(b"")
+    write_records(good / "a.tfrecord", list(read_records(good / "a.tfrecord"))[:1])
+    return good
+
+
+def test_facts_of_good_records(good):
+    found = inspect(good, FORMAT)
+    assert found.faults == []
+    assert found.labels == {1: 2, 7: 1, 90_000: 1}
+    assert found.facts == {
+        "shards": "2, 1 of them gzip, 0 with unreadable records",
+        "records": "3 readable, 1 to 2 a shard",
+        "checksums": "crc32c of every length and payload read; 0 faults",
+        "counts": "as in counts.json",
+        "visual": "width 4, values -0.5 to 1, 0.00% beyond uint8's [-2, 2]; 0 missing, "
+        "0 with NaN or infinity, 0 zero",
+        "ids": "3 distinct, 0 repeated",
+        "labels": "3 distinct, 1.33 a video, 1 videos without",
+    }
+
+
+def test_every_fault_is_named(bad):
+    found = inspect(bad, FORMAT)
+    expected = [
+        ("c.tfrecord: record 4 ", "of 4, found float_list of 5"),
+        ("c.tfrecord: record 5 ", ""),
+        ("d.tfrecord: record 0 ", "crc"),
+        ("d.tfrecord: record 2 ", "truncated"),
+        ("e.tfrecord: record 0 ", "no record"),
+        ("a.tfrecord holds 1 records, 2 were expected", ""),
+        ("c.tfrecord is not among the expected shards", ""),
+        ("d.tfrecord is not among the expected shards", ""),
+        ("e.tfrecord is not among the expected shards", ""),
+        ("ids that occur again: 1 (x in a.tfrecord and c.tfrecord)", ""),
+        ("visual with NaN or infinity: 1 (n)", ""),
+        ("visual all zero: 1 (o)", ""),
+    ]
+    assert len(found.faults) == len(expected)
+    for fault, (what, why) in zip(found.faults, expected):
+        assert what in fault
+        assert why in fault
+    assert found.facts["counts"] == "not as expected"
+    assert found.facts["shards"] == "5, 1 of them gzip, 3 with unreadable records"
+    # 3 of the 24 finite values are out of range: x, z, x again, o, far and q.
+    assert "values -0.5 to 3, 12.50% beyond" in found.facts["visual"]
+
+
+def test_only_unreadable_records(tmp_path):
+    (tmp_path / "x.tfrecord").write_bytes(b"")
+    found = inspect(tmp_path, FORMAT)
+    assert len(found.faults) == 1
+    assert found.facts["visual"] == "width 4, no values"
+    assert found.facts["counts"].startswith("not checked")
+
+
+def test_missing_modality_is_a_fault_only_where_refused(tmp_path):
+    bare = VideoLevel(modalities=FORMAT.modalities, missing="mask")
+    records = [encode_video("a", [1], {}, bare), payload("b")]
+    write_records(tmp_path / "x.tfrecord", records)
+    assert "'visual' is missing" in inspect(tmp_path, FORMAT).faults[0]
+    found = inspect(tmp_path, bare)
+    # A video that has nothing else is one even so.
+    assert found.faults[0].startswith("videos without any modality: 1 (a)")
+    assert "1 missing" in found.facts["visual"]
+
+
+def test_progress_is_told(good):
+    told = []
+    inspect(good, FORMAT, progress=lambda *counts: told.append(counts))
+    assert told == [(0, 2, 2), (1, 2, 3), (2, 2, 3)]
+
+
+def make_table(**fields):
+    standard = {
+        "ids": np.array([b"a", b"b", b"c"]),
+        "features": {"visual": np.arange(12, dtype=np.float32).reshape(3, 4) / 8},
+        "label_offsets": np.array([0, 2, 2, 3]),
+        "label_values": np.array([5, 6, 5], np.int32),
+    }
+    return FeatureTable(**{**standard, **fields})
+
+
+def test_facts_of_a_good_table(tmp_path):
+    make_table(present={"visual": np.array([True, False, True])}).write(tmp_path / "t")
+    found = inspect(tmp_path / "t")
+    assert found.labels == {5: 2, 6: 1}
+    assert found.facts["table"] == "3 rows, visual float32"
+    assert "0 to 1.375" in found.facts["visual"]
+    assert "1 missing" in found.facts["visual"]
+    assert found.facts["labels"] == "2 distinct, 1.00 a video, 1 videos without"
+    assert found.facts["fingerprint"] == FeatureTable.open(tmp_path / "t").fingerprint
+    # The row without features is no use, and is said to be so.
+    assert [fault[:40] for fault in found.faults] == ["videos without any modality: 1 (b); inva"]
+
+
+def test_faults_of_a_tables_content(tmp_path):
+    rows = np.ones((3, 4), np.float32)
+    rows[1, 2], rows[2] = np.inf, 0
+    table = make_table(features={"visual": rows}, ids=np.array([b"a", b"b", b"a"]))
+    table.write(tmp_path / "t")
+    faults = inspect(tmp_path / "t").faults
+    assert [fault.partition(";")[0].rpartition(" (")[0] for fault in faults] == [
+        "ids that occur again: 1",
+        "visual with NaN or infinity: 1",
+        "visual all zero: 1",
+    ]
+
+
+def test_all_damaged_arrays_of_a_table_are_named(tmp_path):
+    make_table().write(tmp_path / "t")
+    (tmp_path / "t/label_values/c/0").unlink()
+    chunk = tmp_path / "t/features/visual/c/0/0"
+    chunk.write_bytes(chunk.read_bytes()[:-1] + b"\0")
+    faults = inspect(tmp_path / "t").faults
+    assert len(faults) == 2
+    assert "features/visual" in faults[0]
+    assert "label_values" in faults[1]
+    (tmp_path / "t/manifest.json").write_text("{")
+    assert "manifest is damaged" in inspect(tmp_path / "t").faults[0]
+    os.rename(tmp_path / "t/manifest.json", tmp_path / "t/unfinished.json")
+    assert "interrupted" in inspect(tmp_path / "t").faults[0]
+
+
+def test_main_prints_names_and_returns_the_exit_code(good, capsys):
+    assert main(str(good), **OPTIONS) == 0
+    text = capsys.readouterr().out
+    assert "1 Game" in text
+    assert "7 Car" in text
+    assert "no faults" in text
+    assert max(map(len, text.splitlines())) > 80  # lines are not broken where nobody sees them
+    (good / "counts.json").write_text('{"a.tfrecord": 3, "b.tfrecord.gz": 2}')
+    assert main(str(good), max_faults=1, **OPTIONS) == 1
+    text = capsys.readouterr().out
+    assert "fault: a.tfrecord holds 2 records, 3 were expected" in text
+    assert "b.tfrecord.gz holds" not in text
+    assert "and 1 more" in text
+    assert "2 faults" in text
+
+
+def test_main_takes_vocabulary_and_options(good, tmp_path, capsys):
+    names = tmp_path / "names.csv"
+    names.write_text("Name,Index\nSpiel,1\n")
+    assert main(f"{good}/*.tfrecord", vocabulary=str(names), **OPTIONS) == 0
+    assert "1 Spiel" in capsys.readouterr().out
+    names.write_text("number,word\n")
+    with pytest.raises(ValueError, match="expected the columns Index and Name"):
+        main(str(good), vocabulary=str(names), **OPTIONS)
+    for wrong in ("visual:mean_rgb", "visual:mean_rgb:x", ":k:3"):
+        with pytest.raises(ValueError, match="NAME:KEY:WIDTH"):
+            main(str(good), modalities=(wrong,))
+    # Nothing in the records is called so.
+    assert main(str(good), modalities=("visual:rgb:4",)) == 1
+    assert main(str(good), labels_key="tags", **OPTIONS) == 1
+    assert main(str(good), labels_key="", **OPTIONS) == 0

@@ -1,0 +1,83 @@
+import pytest
+
+from vidembed.report import results
+
+
+def score(value, half=0.01):
+    return {"value": value, "low": value - half, "high": value + half}
+
+
+RELATED = {
+    "eval_to_train": {
+        "random": {"ndcg@10": score(0.01), "map": score(0.9)},
+        "visual": {"ndcg@10": score(0.2), "map": score(0.3)},
+        "my_own": {"ndcg@10": score(0.8), "map": score(0.8)},
+        "popularity": {"ndcg@10": score(0.9), "map": score(0.01)},
+        "trained": {"ndcg@10": score(0.3), "map": score(0.1)},
+    },
+    "train_to_eval": {"popularity": {"ndcg@10": score(0.5)}, "visual": {}},
+}
+
+
+def test_panels_are_in_order_and_mark_the_best_by_content():
+    first, second = results.panels(RELATED)
+    assert first["direction"] == "eval_to_train"
+    assert first["metrics"] == ["ndcg@10", "map"]
+    names = [row["name"] for row in first["rows"]]
+    assert names == ["trained", "raw visual", "popularity", "random", "my own"]
+    marked = [[cell["best"] for cell in row["cells"]] for row in first["rows"]]
+    assert marked == [[True, False], [False, True], [False] * 2, [False] * 2, [False] * 2]
+    assert first["rows"][1]["cells"][1]["interval"] == score(0.3)
+    assert "popularity (oracle)" not in first["chart"]
+    # One without scores is no system to draw.
+    assert [row["name"] for row in second["rows"]] == ["raw visual", "popularity (oracle)"]
+    assert "popularity (oracle)" in second["chart"]
+    assert "raw visual" not in second["chart"]
+    assert results.panels({"eval_to_train": {}}) == []
+
+
+def test_one_system_by_content_alone_beats_nobody():
+    systems = {"trained": {"map": score(0.4)}, "random": {"map": score(0.1)}}
+    (panel,) = results.panels({"eval_to_train": systems})
+    assert not any(cell["best"] for row in panel["rows"] for cell in row["cells"])
+    assert panel["chart"] is None
+
+
+def test_headlines():
+    summary = {
+        "ratio_to_visual": {
+            "eval_to_train": {"mean": 1.3499, "per_seed": [1.3, 1.4]},
+            "train_to_eval": {"mean": 1.15, "per_seed": []},
+        },
+        "targets": {"eval_to_train": 1.35, "train_to_eval": 1.15},
+        "seconds": {"a": 1.5, "b": 100.0, "c": None},
+        "peak_memory_bytes": 2_000_000_000,
+    }
+    found = {one["name"]: (one["value"], one["note"]) for one in results.headlines(summary)}
+    assert found == {
+        "raw visual NDCG@10, eval → train": (
+            "1.350 ×",
+            "each seed: 1.30, 1.40; aim 1.35: missed",
+        ),
+        "raw visual NDCG@10, train → eval": ("1.150 ×", "aim 1.15: reached"),
+        "all stages": ("101.5 s", "the sum of 2 stages"),
+        "peak memory": ("2.00 GB", ""),
+    }
+    del summary["targets"]
+    assert "aim" not in str(results.headlines(summary))
+    assert results.headlines({}) == []
+
+
+@pytest.mark.parametrize(
+    ("trained", "meets"), [(0.02, True), (0.029, True), (0.031, False), (-0.02, False)]
+)
+def test_control_says_whether_chance_is_met(trained, meets):
+    systems = {"trained": {"ndcg@10": score(trained)}, "random": {"ndcg@10": score(0.01)}}
+    (panel,) = results.control({"eval_to_train": systems})
+    assert ("look for a leak" in panel["verdict"]) == (not meets)
+    assert not any(cell["best"] for row in panel["rows"] for cell in row["cells"])
+
+
+def test_control_without_both_says_nothing():
+    (panel,) = results.control({"eval_to_train": {"random": {"ndcg@10": score(0.1)}}})
+    assert panel["verdict"] == ""

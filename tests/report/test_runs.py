@@ -1,0 +1,61 @@
+import numpy as np
+
+from vidembed.report import runs
+
+RUNS = ["seed0/trained", "seed12/trained", "seed0/visual_only", "seed0-permuted/trained", "run1"]
+
+
+def test_runs_that_differ_in_the_seed_share_a_colour():
+    assert list(runs.families(RUNS).values()) == [0, 0, 1, 2, 3]
+    assert [(e["name"], e["runs"], e["series"]) for e in runs.legend(RUNS)] == [
+        ("trained", 2, 1),
+        ("visual only", 1, 2),
+        ("permuted, trained", 1, 3),
+        ("run1", 1, 4),
+    ]
+    assert runs.family("seed3") == "seed3"
+    assert runs.legend([f"run{i}" for i in range(9)])[8]["series"] == 1
+
+
+def test_last_measures_by_hand():
+    lines = [
+        {"kind": "train", "step": 1, "loss": 9.0, "triplets_per_second": 1.0, "waiting_share": 0.9},
+        {"kind": "train", "step": 2, "loss": 8.0, "triplets_per_second": 200.0},
+        {"kind": "evaluation", "step": 9, "loss": 7.0},
+        {"kind": "train", "step": 3, "loss": 0.5, "triplets_per_second": 300.0},
+    ]
+    lines[1]["forbidden_overflow"] = 4
+    table = runs.last_measures({"a": lines, "b": [{"step": 7, "loss": None, "mined": 0.25}]})
+    assert table["runs"] == ["a", "b"]
+    assert {row["name"]: row["cells"] for row in table["rows"]} == {
+        "step": ["3", "7"],
+        "loss": ["0.5", "–"],
+        "mined": ["–", "0.25"],
+        "triplets per second": ["250", "–"],
+        "forbidden overflow": ["4", "–"],
+    }
+
+
+def test_curves_are_drawn_of_what_was_logged(inputs):
+    titles = [chart["title"] for chart in runs.training_curves(inputs["journals"])]
+    assert len(titles) == 10
+    lines = [{"kind": "train", "step": s, "loss": np.nan, "mined": 0.5} for s in (1, 2)]
+    charts = runs.training_curves({"a": lines, "b": []})
+    assert [chart["title"] for chart in charts] == ["Share of triplets whose negative was mined"]
+    assert runs.training_curves({}) == []
+
+
+def test_checkpoints_are_in_the_order_of_their_steps():
+    found = [
+        {"step": step, "scores": {"map": {"value": value, "low": value, "high": value}}}
+        for step, value in ((30, 0.3), (4, 0.1))
+    ]
+    (table,) = runs.checkpoint_tables({"a": found, "b": []})
+    assert [row["step"] for row in table["rows"]] == [4, 30]
+    assert [row["cells"][0]["value"] for row in table["rows"]] == [0.1, 0.3]
+    (chart,) = runs.checkpoint_charts({"a": found, "b": []})
+    assert "step" in chart["svg"]
+    # A single checkpoint a run has no curve: the runs are compared.
+    (chart,) = runs.checkpoint_charts({"a": found[:1], "b": []})
+    assert ">a</text>" in chart["svg"]
+    assert "step" not in chart["svg"]

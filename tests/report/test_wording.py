@@ -1,0 +1,62 @@
+import pytest
+
+from vidembed.report import wording
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (True, "yes"),
+        (False, "no"),
+        (1234567, "1,234,567"),
+        (12.0, "12"),
+        (1234.56, "1,235"),
+        (0.123456, "0.1235"),
+        (0.00001234, "1.234e-05"),
+        ([0, 1, 2], "0, 1, 2"),
+        ("text", "text"),
+        (None, "–"),
+        (float("nan"), "–"),
+        (float("inf"), "–"),
+    ],
+)
+def test_number(value, text):
+    assert wording.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"),
+        (119.94, "119.9 s"),
+        (128, "2 min 8 s"),
+        (7199.4, "119 min 59 s"),
+        (7200, "2 h 0 min"),
+        (90061, "25 h 1 min"),
+        (None, "–"),
+    ],
+)
+def test_duration(seconds, text):
+    assert wording.duration(seconds) == text
+
+
+def test_scores():
+    assert wording.score(0.26249) == "0.262"
+    assert wording.score(0) == "0.000"
+    assert wording.score(None) == wording.score(True) == "–"
+    assert wording.signed(0.00341) == "+0.0034"
+    assert wording.signed(-0.00341) == "-0.0034"
+    assert wording.signed(float("nan")) == "–"
+    assert wording.memory(1_934_000_000) == "1.93 GB"
+    assert wording.memory(None) == "–"
+
+
+def test_names():
+    assert wording.measured("eval_to_train/ndcg@10") == "NDCG@10, eval → train"
+    assert wording.measured("map") == "MAP"
+    assert wording.metric("recall@100") == "recall@100"
+    assert wording.system("visual") == "raw visual"
+    assert wording.system("my_own") == "my own"
+    assert wording.system("popularity", "train_to_eval") == "popularity (oracle)"
+    assert wording.system("popularity", "eval_to_train") == "popularity"
+    assert str(wording.breaks("a/<b>_c")) == "a/<wbr>&lt;b&gt;_<wbr>c"

@@ -1,0 +1,156 @@
+"""The evaluation job: beside the trainer, on another mesh, restarted, and never twice."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from vidembed.checkpoint import CheckpointError
+from vidembed.embedding import embed_table
+from vidembed.evaluate import Evaluation, recipe_of
+from vidembed.feeds.triplets import Triplets
+from vidembed.mesh import MeshShape, make_mesh
+from vidembed.models.fusion import LateFusion, Layers
+from vidembed.optimiser import Optimiser
+from vidembed.progress import Progress
+from vidembed.recipe import Recipe, Retention
+from vidembed.tasks.metric_learning import MetricLearning
+from vidembed.train import train
+from vidembed.workdir import Workdir
+
+QUIET = Progress(quiet=True)
+ONE = [jax.devices()[0]]
+
+
+def small_recipe(corpus_paths):
+    return Recipe(
+        corpus=corpus_paths,
+        task=MetricLearning(model=LateFusion(layers=Layers(hidden=(16,), size=8))),
+        feed=Triplets(batch_triplets=32, read_threads=0, prefetch_batches=0),
+        optimiser=Optimiser(learning_rate=1e-2),
+        checkpoints=Retention(every_steps=5, keep_last=10),
+        steps=10,
+    )
+
+
+def run(recipe, workdir, corpus):
+    with workdir.lease() as lease:
+        train(recipe, workdir, lease=lease, corpus=corpus, progress=QUIET, devices=ONE)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, corpus_paths, corpus):
+    workdir = Workdir(tmp_path_factory.mktemp("trained"))
+    run(small_recipe(corpus_paths), workdir, corpus)
+    return workdir
+
+
+def evaluation_of(workdir, corpus, devices=ONE):
+    mesh = make_mesh(MeshShape(), devices)
+    return Evaluation(recipe_of(workdir), workdir, corpus=corpus, mesh=mesh, progress=QUIET)
+
+
+def test_embeddings_are_the_same_in_blocks_and_on_any_mesh(trained, corpus):
+    one = evaluation_of(trained, corpus)
+    state = one.restore(10)
+    whole = one.embed(state)
+    assert whole.shape == (300, 8)
+    np.testing.assert_allclose(np.linalg.norm(whole, axis=1), 1, rtol=1e-5)
+    task = recipe_of(trained).task
+    with jax.set_mesh(one.mesh):
+        blocks = embed_table(
+            task.embed, *state.values(), corpus.table, task.model.modalities, mesh=one.mesh,
+            block_rows=64,
+        )  # fmt: skip
+    np.testing.assert_allclose(blocks, whole, atol=1e-6)
+    eight = evaluation_of(trained, corpus, jax.devices())
+    np.testing.assert_allclose(eight.embed(eight.restore(10)), whole, atol=1e-6)
+
+
+def test_a_result_names_what_made_it_and_the_best_is_pinned(trained, corpus):
+    evaluation = evaluation_of(trained, corpus)
+    results = {step: evaluation.measure(step) for step in (0, 10)}
+    stored = json.loads(trained.evaluation_file(10).read_text())
+    assert stored == json.loads(json.dumps(results[10]))
+    assert stored["fingerprints"]["corpus"] == corpus.fingerprint
+    assert stored["versions"]["jax"] == jax.__version__
+    assert stored["recipe"] == json.loads(json.dumps(recipe_of(trained).to_json()))
+    assert {"eval_to_train/ndcg@10", "train_to_eval/map"} <= stored["scores"].keys()
+    name = "eval_to_train/ndcg@10"
+    best = max(results, key=lambda step: results[step]["scores"][name]["value"])
+    assert trained.best()[name]["step"] == best
+    assert evaluation.step_named("best") == best
+    assert trained.pinned() == {best}
+
+
+def test_what_is_measured_is_not_measured_again(trained, corpus, monkeypatch):
+    evaluation_of(trained, corpus).measure(10)
+    again = evaluation_of(trained, corpus)
+    monkeypatch.setattr(again, "restore", lambda step: pytest.fail("measured again"))
+    again.measure(10)
+
+
+def test_steps_have_names(trained, corpus):
+    evaluation = evaluation_of(trained, corpus)
+    assert evaluation.step_named("latest") == 10
+    assert evaluation.step_named("5") == 5
+    for wrong in ("7", "lates"):
+        with pytest.raises(CheckpointError, match=r"choose latest, best or one of \[0, 5, 10\]"):
+            evaluation.step_named(wrong)
+
+
+def test_other_data_is_refused(trained, corpus):
+    other = replace(corpus, is_train=~corpus.is_train)
+    with pytest.raises(ValueError, match="was trained on data"):
+        evaluation_of(trained, other)
+
+
+def test_an_empty_workdir_is_refused(tmp_path, corpus_paths, corpus):
+    with pytest.raises(ValueError, match=r"no recipe.json"):
+        recipe_of(Workdir(tmp_path))
+    evaluation = Evaluation(small_recipe(corpus_paths), Workdir(tmp_path), corpus=corpus)
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        evaluation.step_named("latest")
+
+
+def test_follower_measures_every_checkpoint_until_done(tmp_path, corpus_paths, corpus):
+    """The trainer keeps one checkpoint only, and yet none is deleted before it is measured."""
+    workdir = Workdir(tmp_path)
+    recipe = replace(
+        small_recipe(corpus_paths), checkpoints=Retention(every_steps=2, keep_last=1), steps=8
+    )
+    workdir.create()
+    measured = []
+
+    def follow():
+        while workdir.read_recipe() is None:
+            time.sleep(0.05)
+        evaluation_of(workdir, corpus).follow(lambda result: measured.append(result["step"]))
+
+    with workdir.attach_follower():
+        job = threading.Thread(target=follow)
+        job.start()
+        run(recipe, workdir, corpus)
+        job.join(90)
+    assert not job.is_alive()
+    assert sorted(measured) == [0, 2, 4, 6, 8]
+    assert workdir.measured_steps() == {0, 2, 4, 6, 8}
+
+
+def test_the_job_runs_in_another_process_and_resumes(trained, corpus):
+    command = [sys.executable, "-m", "experiments.cdml", "evaluate"]
+    done = subprocess.run(
+        [*command, "--workdir", str(trained), "--follow"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert trained.measured_steps() == {0, 5, 10}
+    assert "eval_to_train/ndcg@10" in done.stdout

@@ -1,0 +1,108 @@
+"""`python -m vidembed` as people run it: a real process, its exit code, what it prints."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vidembed.__main__ import VERBS, main
+from vidembed.records import inspecting
+from vidembed.records.table import FeatureTable
+
+SAMPLE = Path(__file__).parent.parent / "data/youtube8m"
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "vidembed", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+
+
+def test_help_lists_the_verbs_and_imports_none():
+    program = (
+        "import sys; from vidembed.__main__ import main; code = main(['--help'])\n"
+        "assert code == 0\n"
+        "assert not {'numpy', 'jax', 'grain', 'tyro', 'duckdb'} & sys.modules.keys()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    for verb in VERBS:
+        assert verb in done.stdout.decode()
+
+
+@pytest.mark.parametrize("verb", list(VERBS))
+def test_each_verb_explains_itself(verb, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([verb, "--help"])
+    assert caught.value.code == 0
+    assert f"python -m vidembed {verb}" in capsys.readouterr().out
+
+
+def test_wrong_commands(capsys):
+    assert run("inspekt", "x").returncode == 2
+    assert main(["inspekt", "x"]) == 2
+    assert "Did you mean 'inspect'?" in capsys.readouterr().err
+    assert main([]) == 2
+    with pytest.raises(SystemExit) as caught:
+        main(["import", str(SAMPLE), "table", "--dtipe", "uint8"])
+    assert caught.value.code == 2
+    assert "--dtype" in capsys.readouterr().err
+
+
+def test_inspect_import_inspect(tmp_path):
+    shard = SAMPLE / "validate0009.tfrecord"
+    done = run("inspect", shard)
+    assert done.returncode == 0, done.stderr
+    assert "no faults" in done.stdout
+    assert "Game" in done.stdout
+    done = run("import", shard, tmp_path / "t", "--dtype", "bfloat16")
+    assert done.returncode == 0, done.stderr
+    assert "266 rows from 266 records in 1 shards" in done.stdout
+    assert FeatureTable.open(tmp_path / "t").features["audio"].dtype.name == "bfloat16"
+    again = run("import", shard, tmp_path / "t", "--dtype", "bfloat16")
+    assert again.returncode == 0
+    assert "imported before" in again.stdout
+    chunk = tmp_path / "t/features/audio/c/0/0"
+    content = bytearray(chunk.read_bytes())
+    content[100] ^= 1
+    chunk.write_bytes(content)
+    done = run("inspect", tmp_path / "t")
+    assert done.returncode == 1
+    assert "features/audio" in done.stdout
+    assert "1 faults" in done.stdout
+
+
+def test_errors_are_one_line_and_no_traceback(tmp_path):
+    content = (SAMPLE / "validate0009.tfrecord").read_bytes()
+    (tmp_path / "cut.tfrecord").write_bytes(content[:-5])
+    cut = run("import", tmp_path / "cut.tfrecord", tmp_path / "t")
+    assert cut.returncode == 1
+    assert cut.stderr.startswith("error: ")
+    assert "cut.tfrecord: record 265 at byte" in cut.stderr
+    assert len(cut.stderr.splitlines()) == 1
+    nothing = run("inspect", tmp_path / "cut.tfrecords")
+    assert nothing.returncode == 1
+    assert "cut.tfrecord" in nothing.stderr
+    assert "Traceback" not in nothing.stderr
+
+
+def test_traceback_on_request(tmp_path, monkeypatch):
+    monkeypatch.setenv("VIDEMBED_TRACEBACK", "1")
+    with pytest.raises(FileNotFoundError):
+        main(["inspect", str(tmp_path / "cut.tfrecords")])
+
+
+def test_interruption_is_quiet(monkeypatch, capsys):
+
+    def interrupted(path: str) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(inspecting, "main", interrupted)
+    assert main(["inspect", "x"]) == 130
+    assert "interrupted" in capsys.readouterr().err

@@ -1,0 +1,78 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vidembed import mesh as meshes
+from vidembed.mesh import MeshShape, make_mesh
+
+SHAPES = [(1, 1), (8, 1), (4, 2), (1, 8)]
+
+
+def mesh_of(shape):
+    devices = jax.devices()[: shape[0] * shape[1]]
+    return make_mesh(MeshShape(data=shape[0], model=shape[1]), devices)
+
+
+def test_data_takes_what_model_leaves():
+    assert dict(make_mesh(MeshShape(model=2)).shape) == {"data": 4, "model": 2}
+
+
+def test_shapes_that_do_not_cover_the_devices_are_refused():
+    with pytest.raises(ValueError, match=r"data=3 × model=2 does not cover 8 devices"):
+        make_mesh(MeshShape(data=3, model=2))
+    with pytest.raises(ValueError, match="1 or more"):
+        MeshShape(model=0)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, jnp.bfloat16])
+def test_gathered_rows_equal_indexing(shape, dtype):
+    rng = np.random.default_rng(0)
+    table = rng.integers(0, 256, (37, 5)).astype(dtype)
+    rows = rng.integers(0, 37, (3, 16)).astype(np.int32)
+    rows[0, :2] = [0, 36]
+    mesh = mesh_of(shape)
+    with jax.set_mesh(mesh):
+        placed = meshes.place_rows(mesh, table)
+        gathered = jax.jit(meshes.gather_rows)(placed, rows)
+    assert placed.shape == (-(-37 // mesh.size) * mesh.size, 5)
+    assert gathered.dtype == dtype
+    np.testing.assert_array_equal(np.asarray(gathered), table[rows])
+
+
+def test_the_table_never_travels():
+    """A device's temporaries are those of the batch, not of the table."""
+    mesh = mesh_of((8, 1))
+    table = np.zeros((80_000, 64), np.uint8)
+    rows = np.zeros((3, 64), np.int32)
+    with jax.set_mesh(mesh):
+        placed = meshes.place_rows(mesh, table)
+        memory = jax.jit(meshes.gather_rows).lower(placed, rows).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < table.nbytes / 20
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gather_and_total_join_parts_in_batch_order(shape):
+    x = np.arange(16, dtype=np.float32).reshape(8, 2)
+    mesh = mesh_of(shape)
+
+    def body(part):
+        whole = meshes.gather(part, axis=0)
+        start = meshes.device_number() * len(part)
+        mine = jax.lax.dynamic_slice_in_dim(whole, start, len(part))
+        return {"sum": meshes.total(part.sum()), "wrong": meshes.total(jnp.abs(mine - part).sum())}
+
+    with jax.set_mesh(mesh):
+        result = jax.jit(meshes.on_all_devices(body, (0,)))(x)
+    assert result["sum"] == x.sum()
+    assert result["wrong"] == 0
+
+
+def test_batches_are_split_over_data_and_copied_over_model():
+    mesh = mesh_of((4, 2))
+    batch = {"rows": np.arange(24).reshape(3, 8), "first": np.ones((3, 8), bool)}
+    placed = meshes.place_batch(mesh, batch, {"rows": 1, "first": None})
+    assert placed["rows"].sharding.shard_shape((3, 8)) == (3, 2)
+    assert placed["first"].sharding.shard_shape((3, 8)) == (3, 8)
+    np.testing.assert_array_equal(placed["rows"], batch["rows"])

@@ -1,0 +1,36 @@
+import pytest
+
+from vidembed.retention import stale_steps
+
+TABLE = [
+    # steps, rules, what may go
+    ([], {"keep_last": 1}, []),
+    ([5], {"keep_last": 1}, []),
+    ([10, 20, 30], {"keep_last": 1}, [10, 20]),
+    ([30, 10, 20], {"keep_last": 2}, [10]),
+    ([10, 20, 30], {"keep_last": 9}, []),
+    ([10, 20, 30, 40], {"keep_last": 1, "keep_every": 20}, [10, 30]),
+    ([0, 10, 20, 30], {"keep_last": 1, "keep_every": 20}, [10]),
+    ([10, 20, 30, 40], {"keep_last": 1, "pinned": {20}}, [10, 30]),
+    ([10, 20, 30, 40], {"keep_last": 1, "measured": None}, [10, 20, 30]),
+    ([10, 20, 30, 40], {"keep_last": 1, "measured": set()}, []),
+    ([10, 20, 30, 40], {"keep_last": 1, "measured": {10, 30, 40}}, [10, 30]),
+    ([10, 20, 30, 40], {"keep_last": 1, "measured": {10, 20, 30}, "pinned": {10}}, [20, 30]),
+    (
+        [10, 20, 30, 40, 50],
+        {"keep_last": 1, "keep_every": 20, "measured": {10, 20, 30}, "pinned": [30]},
+        [10],
+    ),
+]
+
+
+@pytest.mark.parametrize(("steps", "rules", "stale"), TABLE)
+def test_table(steps, rules, stale):
+    assert stale_steps(steps, **rules) == stale
+
+
+def test_rules_that_would_lose_the_run_are_refused():
+    with pytest.raises(ValueError, match="keep_last is 0: at least 1"):
+        stale_steps([1, 2], keep_last=0)
+    with pytest.raises(ValueError, match="keep_every is 0 steps: at least 1, or None"):
+        stale_steps([1, 2], keep_last=1, keep_every=0)

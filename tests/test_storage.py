@@ -1,0 +1,50 @@
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from vidembed.storage import is_remote, read_json, write_json, write_text
+
+
+def test_round_trip_and_nothing_else_left(tmp_path):
+    file = tmp_path / "new" / "a.json"
+    assert read_json(file) is None
+    write_json(file, {"é": [1, 2.5, None]})
+    write_json(file, {"é": [2]})
+    assert read_json(file) == {"é": [2]}
+    assert [path.name for path in file.parent.iterdir()] == ["a.json"]
+
+
+def test_what_fails_leaves_the_old_file(tmp_path):
+    file = tmp_path / "a.json"
+    write_json(file, {"good": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(file, {"bad": float("nan")})
+    with pytest.raises(UnicodeEncodeError):
+        write_text(file, "half \ud800")
+    assert read_json(file) == {"good": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_killed_writer_leaves_a_whole_file(tmp_path):
+    file = tmp_path / "a.json"
+    code = (
+        "import sys; from vidembed.storage import write_json\n"
+        "for i in range(10**9): write_json(sys.argv[1], [i] * 200_000)"
+    )
+    writer = subprocess.Popen([sys.executable, "-c", code, str(file)])
+    while not file.exists():
+        time.sleep(0.01)
+    for _ in range(20):
+        assert len(set(json.loads(file.read_text()))) == 1
+    writer.kill()
+    writer.wait()
+    assert len(json.loads(file.read_text())) == 200_000
+
+
+def test_remote_paths():
+    assert is_remote("gs://bucket/run")
+    assert not is_remote("/data/run")
+    assert not is_remote("runs/a")

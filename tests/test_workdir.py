@@ -1,0 +1,184 @@
+import json
+import time
+
+import pytest
+
+from vidembed.lease import LeaseHeldError
+from vidembed.workdir import FOLLOWER_STALE_SECONDS, RecipeChangedError, Workdir
+
+RECIPE = {
+    "task": {"miner": {"class": "SemiHard", "margin": 0.3}, "widths": (4000, 256)},
+    "steps": 100,
+}
+DATA = {"table": "aa11", "graph": "bb22"}
+
+
+def _changed(**changes):
+    recipe = json.loads(json.dumps(RECIPE))
+    for path, value in changes.items():
+        *above, last = path.split("__")
+        place = recipe
+        for name in above:
+            place = place[name]
+        place[last] = value
+    return recipe
+
+
+def test_layout(tmp_path):
+    workdir = Workdir(tmp_path / "run")
+    workdir.create()
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "checkpoints",
+        "evaluation",
+    ]
+    assert workdir.recipe_file.name == "recipe.json"
+    assert workdir.metrics_file.name == "metrics.jsonl"
+    assert workdir.done_file.name == "DONE"
+    assert workdir.report_file.name == "report.html"
+    assert str(workdir) == str(tmp_path / "run")
+
+
+def test_one_run_at_a_time(tmp_path):
+    workdir = Workdir(tmp_path / "run")
+    with workdir.lease() as lease:
+        lease.check()
+        assert workdir.lease_file.exists()
+        with (
+            pytest.raises(LeaseHeldError, match=r"in use by process \d+"),
+            Workdir(workdir.path).lease(),
+        ):
+            pytest.fail("two runs")
+        assert workdir.lease_file.exists()
+    assert not workdir.lease_file.exists()
+
+
+def test_the_first_run_stores_and_the_same_again_is_welcome(tmp_path):
+    workdir = Workdir(tmp_path)
+    assert workdir.read_recipe() is None
+    assert workdir.claim_recipe(RECIPE, DATA) == []
+    assert workdir.claim_recipe(RECIPE, DATA) == []
+    assert workdir.claim_recipe(json.loads(json.dumps(RECIPE)), DATA) == []
+    stored = workdir.read_recipe()
+    assert stored["recipe"] == json.loads(json.dumps(RECIPE))
+    assert stored["fingerprints"] == DATA
+    assert stored["history"] == []
+
+
+FROZEN = [
+    (_changed(task__miner__margin=0.2), DATA, ["task.miner.margin: 0.3 -> 0.2"]),
+    (_changed(task__widths=[4000, 128]), DATA, ["task.widths.1: 256 -> 128"]),
+    (_changed(task__widths=[256]), DATA, ["task.widths: [4000, 256] -> [256]"]),
+    (
+        _changed(task__miner={"class": "Hardest"}),
+        DATA,
+        ['task.miner.class: "SemiHard" -> "Hardest"', "task.miner.margin: 0.3 -> (absent)"],
+    ),
+    (_changed(task__new=None), DATA, ["task.new: (absent) -> null"]),
+    (_changed(stepsize=1, steps=100), DATA, ["stepsize: (absent) -> 1"]),
+    (RECIPE, {**DATA, "graph": "cc33"}, ['data, graph: "bb22" -> "cc33"']),
+    (RECIPE, {"table": "aa11"}, ['data, graph: "bb22" -> (absent)']),
+    (_changed(task__miner__margin=True), DATA, ["task.miner.margin: 0.3 -> true"]),
+]
+
+
+@pytest.mark.parametrize(("recipe", "data", "lines"), FROZEN)
+def test_frozen_fields_refuse_with_a_diff(tmp_path, recipe, data, lines):
+    workdir = Workdir(tmp_path)
+    workdir.claim_recipe(RECIPE, DATA)
+    before = workdir.recipe_file.read_text()
+    with pytest.raises(RecipeChangedError) as refusal:
+        workdir.claim_recipe(recipe, data, tunable={"steps", "log"})
+    words = str(refusal.value).splitlines()
+    assert [line.strip() for line in words[1:-1]] == lines
+    assert str(tmp_path) in words[0]
+    assert "another --workdir" in words[-1]
+    assert workdir.recipe_file.read_text() == before
+
+
+def test_true_is_not_one(tmp_path):
+    workdir = Workdir(tmp_path)
+    workdir.claim_recipe({"a": 1, "b": 2.0}, {})
+    assert workdir.claim_recipe({"a": 1.0, "b": 2}, {}) == []
+    with pytest.raises(RecipeChangedError, match="a: 1 -> true"):
+        workdir.claim_recipe({"a": True, "b": 2}, {})
+
+
+def test_tunable_fields_change_and_are_recorded(tmp_path):
+    workdir = Workdir(tmp_path)
+    workdir.claim_recipe(RECIPE, DATA)
+    tunable = {"steps", "task.miner"}
+    changed = _changed(steps=300, task__miner__margin=0.1)
+    assert workdir.claim_recipe(changed, DATA, tunable=tunable) == [
+        "task.miner.margin: 0.3 -> 0.1",
+        "steps: 100 -> 300",
+    ]
+    assert workdir.claim_recipe(changed, DATA, tunable=tunable) == []
+    again = _changed(steps=400, task__miner__margin=0.1)
+    workdir.claim_recipe(again, DATA, tunable=tunable)
+    stored = workdir.read_recipe()
+    assert stored["recipe"] == again
+    assert [entry["changes"] for entry in stored["history"]] == [
+        ["task.miner.margin: 0.3 -> 0.1", "steps: 100 -> 300"],
+        ["steps: 300 -> 400"],
+    ]
+
+
+def test_best_checkpoints_are_pinned(tmp_path):
+    workdir = Workdir(tmp_path)
+    assert workdir.pinned() == set()
+    workdir.pin(100, "ndcg@10", 0.2)
+    workdir.pin(50, "map", 0.1)
+    workdir.pin(200, "ndcg@10", 0.3)
+    assert workdir.best()["ndcg@10"] == {"step": 200, "value": 0.3}
+    assert workdir.pinned() == {50, 200}
+
+
+def test_done(tmp_path):
+    workdir = Workdir(tmp_path)
+    assert workdir.done() is None
+    workdir.mark_done(0)
+    assert workdir.done() == 0
+    workdir.clear_done()
+    workdir.clear_done()
+    assert workdir.done() is None
+
+
+def test_measured_steps_matter_while_a_follower_is_attached(tmp_path):
+    workdir = Workdir(tmp_path)
+    assert workdir.measured_steps() == set()
+    assert workdir.awaited_measurements() is None
+    with workdir.attach_follower():
+        assert workdir.awaited_measurements() == set()
+        workdir.write_json(workdir.evaluation_file(10), {})
+        workdir.write_json(workdir.evaluation_file(20), {})
+        workdir.pin(20, "map", 0.1)
+        assert workdir.awaited_measurements() == {10, 20}
+    assert workdir.measured_steps() == {10, 20}
+    assert workdir.awaited_measurements() is None
+
+
+def test_a_killed_follower_is_awaited_for_a_while(tmp_path):
+    workdir = Workdir(tmp_path)
+    with workdir.attach_follower():
+        record = workdir.read_json(workdir.evaluation / "follower.json")
+    for silent, awaited in (
+        (FOLLOWER_STALE_SECONDS - 60, set()),
+        (FOLLOWER_STALE_SECONDS + 1, None),
+    ):
+        record["beat"] = time.time() - silent
+        workdir.write_json(workdir.evaluation / "follower.json", record)
+        assert workdir.awaited_measurements() == awaited
+
+
+def test_a_follower_beats_and_leaves_anothers_record(tmp_path, monkeypatch):
+    monkeypatch.setattr("vidembed.workdir._FOLLOWER_BEAT_SECONDS", 0.02)
+    workdir = Workdir(tmp_path)
+    file = workdir.evaluation / "follower.json"
+    with workdir.attach_follower():
+        first = workdir.read_json(file)
+        time.sleep(0.2)
+        assert workdir.read_json(file)["beat"] > first["beat"]
+        monkeypatch.setattr("vidembed.storage.write_json", lambda *_: None)
+        time.sleep(0.1)
+        file.write_text(json.dumps({**first, "pid": 1}))
+    assert workdir.read_json(file)["pid"] == 1

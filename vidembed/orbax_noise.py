@@ -1,0 +1,29 @@
+"""Keeps off the terminal what Orbax says there; all its failures reach the caller as exceptions."""
+
+import functools
+import logging
+import sys
+from typing import Any
+
+_PLACE = "/orbax/checkpoint/"
+
+
+@functools.cache
+def quieten() -> None:
+    """Silences Orbax's log records and the reports on reads that it abandons.
+
+    Other users of absl's log, and all other failures that Python cannot raise, are heard as before.
+    """
+    logging.getLogger("absl").addFilter(lambda record: _PLACE not in record.pathname)
+    tell = sys.unraisablehook
+
+    def hook(trouble: Any) -> None:
+        # One array that cannot be read abandons the others under way: Python finds coroutines
+        # that were never awaited, and TensorStore answers to a loop that is closed.
+        code = getattr(trouble.object, "cr_code", None)
+        abandoned = code is not None and _PLACE in code.co_filename
+        answer = trouble.object is None and str(trouble.exc_value) == "Event loop is closed"
+        if not abandoned and not answer:
+            tell(trouble)
+
+    sys.unraisablehook = hook

@@ -1,0 +1,130 @@
+"""Where the records of a shard lie: an index beside it that makes a TFRecord file random-access.
+
+The index file is `<shard>.offsets`: magic, size and digest of the shard, count, i64 starts and
+stops, and a digest of all that; little-endian. It is a cache: built by reading (and checking) the
+shard once, rebuilt when the shard has changed, and done without where the folder is read-only.
+"""
+
+import contextlib
+import logging
+import struct
+import uuid
+from os import PathLike
+from typing import NamedTuple
+
+import numpy as np
+import xxhash
+from etils import epath
+
+from vidembed.records.faults import Faults, OnError, RecordError, Skips
+from vidembed.records.framing import FOOTER, HEADER, is_gzip, read_blocks
+from vidembed.records.ranges import read_range
+from vidembed.records.shards import OFFSETS_SUFFIX, PART_SUFFIX
+
+_MAGIC = b"vidOffs1"
+_HEAD = struct.Struct("<8sQ16sQ")
+_DIGEST_BYTES = 16
+_END_BYTES = 1 << 16
+
+_log = logging.getLogger(__name__)
+
+
+class Offsets(NamedTuple):
+    """The records of one shard, n of them: bytes [starts[i], stops[i]) hold the i-th with its
+    framing, and it is record numbers[i] of the file (skipped ones counted); all i64[n]."""
+
+    starts: np.ndarray
+    stops: np.ndarray
+    numbers: np.ndarray
+
+
+def read_offsets(
+    path: str | PathLike[str],
+    *,
+    folder: str | PathLike[str] | None = None,
+    on_error: OnError = "error",
+    skips: Skips | None = None,
+) -> Offsets:
+    """The index of a shard: read where there is a valid one, else built and, if possible, kept.
+
+    folder: where indexes are kept, instead of beside the shard. Whether an index is valid shows
+    by its own digest, the shard's size, and a digest of the shard's first and last 64 KiB; what
+    could still differ, its records' crcs catch when they are read.
+    Raises RecordError as `read_records` does, and for a gzip file, which has no random access.
+    """
+    shard = epath.Path(path)
+    sidecar = sidecar_path(shard, folder)
+    size = shard.stat().length
+    identity = _identity(shard, size)
+    kept = _load(sidecar, size, identity)
+    if kept is not None:
+        return kept
+    offsets, faultless = _build(shard, on_error, skips)
+    if faultless:  # else the faults are to be reported each time
+        _keep(sidecar, size, identity, offsets)
+    return offsets
+
+
+def sidecar_path(path: epath.Path, folder: str | PathLike[str] | None = None) -> epath.Path:
+    """Where the index of a shard is kept; in a folder of its own the name bears the whole path."""
+    if folder is None:
+        return path.with_name(path.name + OFFSETS_SUFFIX)
+    whole = xxhash.xxh3_64_hexdigest(str(path).encode())
+    return epath.Path(folder) / f"{path.name}.{whole}{OFFSETS_SUFFIX}"
+
+
+def _identity(path: epath.Path, size: int) -> bytes:
+    """A digest of the shard's ends; reading all of it would take as long as building the index."""
+    digest = xxhash.xxh3_128(read_range(path, 0, min(size, _END_BYTES)))
+    digest.update(read_range(path, max(0, size - _END_BYTES), size))
+    return digest.digest()
+
+
+def _build(path: epath.Path, on_error: OnError, skips: Skips | None) -> tuple[Offsets, bool]:
+    with path.open("rb") as file:
+        if is_gzip(file.read(HEADER.size)):
+            fault = "a gzip file has no random access; decompress it, or read it as a stream"
+            raise RecordError(path, 0, 0, fault)
+    faults = Faults(path, on_error, skips)
+    starts, sizes, numbers = [], [], []
+    for block in read_blocks(path, faults):
+        starts.append(block.offsets)
+        sizes.append(block.stops - block.starts + HEADER.size + FOOTER.size)
+        numbers.append(block.numbers)
+    none = np.empty(0, np.int64)
+    begin = np.concatenate([none, *starts])
+    offsets = Offsets(
+        begin, begin + np.concatenate([none, *sizes]), np.concatenate([none, *numbers])
+    )
+    return offsets, faults.count == 0
+
+
+def _load(sidecar: epath.Path, size: int, identity: bytes) -> Offsets | None:
+    try:
+        data = sidecar.read_bytes()
+    except FileNotFoundError:
+        return None
+    body = data[:-_DIGEST_BYTES]
+    if len(body) < _HEAD.size or xxhash.xxh3_128_digest(body) != data[-_DIGEST_BYTES:]:
+        _log.warning("%s is damaged: the index is built anew", sidecar)
+        return None
+    magic, shard_size, shard_identity, count = _HEAD.unpack_from(body)
+    if (magic, shard_size, shard_identity) != (_MAGIC, size, identity):
+        _log.warning("%s is of another shard than is there now: it is built anew", sidecar)
+        return None
+    starts, stops = np.frombuffer(body, "<i8", offset=_HEAD.size).reshape(2, count)
+    return Offsets(starts, stops, np.arange(count))
+
+
+def _keep(sidecar: epath.Path, size: int, identity: bytes, offsets: Offsets) -> None:
+    body = _HEAD.pack(_MAGIC, size, identity, len(offsets.starts))
+    body += offsets.starts.astype("<i8").tobytes() + offsets.stops.astype("<i8").tobytes()
+    part = sidecar.with_name(f"{sidecar.name}.{uuid.uuid4().hex[:8]}{PART_SUFFIX}")
+    try:
+        sidecar.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(body + xxhash.xxh3_128_digest(body))
+        part.replace(sidecar)
+    except Exception as error:  # every kind of storage has its own for "read-only"
+        with contextlib.suppress(Exception):
+            part.unlink(missing_ok=True)
+        _log.info("%s cannot be kept (%s): the index stays in memory", sidecar, error)

@@ -1,0 +1,186 @@
+"""Charts as SVG that stands inside an HTML page and takes its colours from there.
+
+Drawn by matplotlib without pyplot, so that nothing global is touched; the same numbers give the
+same bytes. Colours are roles: the page's CSS says what `--ink` or `--series-1` is, in light and in
+dark. Text stays text, in the page's font.
+"""
+
+import io
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+SERIES = 8
+"""Colours for series; the ninth series has the first one's again."""
+# Colours that stand for a role while matplotlib draws, and what they become in the page.
+_INK, _MUTED, _GRID = "#0f0e01", "#0f0e02", "#0f0e03"
+_SERIES = [f"#0f0d{i:02x}" for i in range(1, SERIES + 1)]
+_ROLES = {_INK: "--ink", _MUTED: "--muted", _GRID: "--line"} | {
+    colour: f"--series-{i}" for i, colour in enumerate(_SERIES, 1)
+}
+_STYLE = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "text.color": _INK,
+    "axes.labelcolor": _MUTED,
+    "axes.edgecolor": _GRID,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": _GRID,
+    "ytick.color": _GRID,
+    "xtick.labelcolor": _MUTED,
+    "ytick.labelcolor": _MUTED,
+    "lines.linewidth": 1.4,
+    "axes.formatter.useoffset": False,
+    "path.simplify": False,
+}
+_WIDTH, _HEIGHT = 4.2, 2.4  # inches; the page scales it
+_MOST_POINTS = 400  # of a line: more cannot be seen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of a chart: y f[T] over x f[T], NaN where there is a gap.
+
+    low, high: f[T] or None, an interval around it; series: number of its colour, from 0.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
+    series: int = 0
+    dashed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dot:
+    """One row of a dot chart: a value with its interval; `series` None is drawn in grey."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    series: int | None = None
+
+
+def lines(title: str, curves: Sequence[Line], *, share: bool = False) -> str:
+    """Curves over the step, as SVG; `share` fixes the axis at 0 to 1.
+
+    Of a line of more than 400 points every k-th is drawn, and the last.
+    """
+
+    def draw(axes: Axes) -> None:
+        for line in curves:
+            colour = _SERIES[line.series % SERIES]
+            some = _thinned(len(line.x))
+            marker = "o" if len(some) <= 12 else ""
+            style = "--" if line.dashed else "-"
+            axes.plot(line.x[some], line.y[some], style, color=colour, marker=marker, ms=3.5)
+            if line.low is not None and line.high is not None:
+                low, high = line.low[some], line.high[some]
+                axes.fill_between(line.x[some], low, high, color=colour, alpha=0.15, lw=0)
+        axes.set_xlabel("step")
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        if share:
+            axes.set_ylim(-0.03, 1.03)
+
+    return _svg(title, draw, _HEIGHT)
+
+
+def dots(title: str, rows: Sequence[Dot]) -> str:
+    """Values with their intervals, one row each, the first on top, as SVG; the axis begins at 0."""
+
+    def draw(axes: Axes) -> None:
+        for place, row in enumerate(rows):
+            colour = _MUTED if row.series is None else _SERIES[row.series % SERIES]
+            axes.plot([row.low, row.high], [place, place], color=colour, lw=2.2, alpha=0.6)
+            axes.plot(row.value, place, "o", color=colour, ms=5.5, clip_on=False)
+        axes.set_yticks(range(len(rows)), [row.name for row in rows])
+        axes.tick_params(axis="y", length=0, labelcolor=_INK)
+        axes.set_ylim(max(len(rows), 1) - 0.5, -0.5)
+        axes.grid(axis="y", visible=False)
+        axes.spines["left"].set_visible(False)
+        axes.set_xlim(left=min([0.0, *(row.low for row in rows)]))
+
+    return _svg(title, draw, 0.55 + 0.27 * len(rows))
+
+
+def bars(title: str, counts: Mapping[str, int], *, below: str) -> str:
+    """Counts by name, each with its number on top, as SVG; `below` names the horizontal axis."""
+
+    def draw(axes: Axes) -> None:
+        places = range(len(counts))
+        drawn = axes.bar(places, list(counts.values()), color=_SERIES[0], width=0.75)
+        axes.bar_label(drawn, [f"{count:,}" for count in counts.values()], size=8, padding=1)
+        axes.set_xticks(places, list(counts))
+        axes.tick_params(axis="x", length=0)
+        axes.set_xlabel(below)
+        axes.yaxis.set_visible(False)
+        axes.grid(visible=False)
+        axes.spines["left"].set_visible(False)
+        axes.margins(y=0.12)
+
+    return _svg(title, draw, _HEIGHT)
+
+
+def _thinned(points: int) -> np.ndarray:
+    """Numbers of the points that are drawn, i64[at most 401]."""
+    every = max(1, -(-points // _MOST_POINTS))
+    some = np.arange(0, points, every)
+    return some if not points or some[-1] == points - 1 else np.append(some, points - 1)
+
+
+def _svg(title: str, draw: Callable[[Axes], None], height: float) -> str:
+    # The salt makes the ids of clip paths and markers, which one page's charts must not share.
+    with matplotlib.style.context(["default", {**_STYLE, "svg.hashsalt": title}]):
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        draw(figure.subplots())
+        file = io.StringIO()
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(file, format="svg", transparent=True, metadata=nothing)
+    return _inline(file.getvalue(), title)
+
+
+def _inline(document: str, title: str) -> str:
+    """A matplotlib document as an element of HTML.
+
+    Without name spaces and the style sheet, which would hold for the whole page; without ids that
+    nothing refers to, which would come twice; with the page's colours and font.
+    """
+    root = ET.fromstring(document)
+    referred = set(re.findall(r'(?:href="|url\()#([\w-]+)', document))
+    for parent in root.iter():
+        for child in list(parent):
+            if child.tag.endswith("}style"):
+                parent.remove(child)
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        for key, value in list(element.attrib.items()):
+            del element.attrib[key]
+            if key == "style":
+                value = re.sub(r"font-family:[^;]*;?\s*", "", value)
+                value = re.sub("#[0-9a-f]{6}", lambda found: _themed(found[0]), value)
+            if key != "id" or value in referred:
+                element.set(key.rpartition("}")[2], value)
+    root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": title}
+    return ET.tostring(root, encoding="unicode")
+
+
+def _themed(colour: str) -> str:
+    return f"var({_ROLES[colour]})" if colour in _ROLES else "var(--ink)"

@@ -1,0 +1,119 @@
+"""The report of a run or of several: one HTML file that needs nothing beside it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from etils import epath
+
+from vidembed import storage
+from vidembed.report import corpora as data
+from vidembed.report import results, runs, wording
+
+_WORDINGS = (
+    wording.score,
+    wording.signed,
+    wording.number,
+    wording.breaks,
+    wording.metric,
+    wording.direction,
+    wording.measured,
+)
+
+
+def write_report(
+    path: epath.PathLike,
+    *,
+    title: str,
+    summary: Mapping[str, Any] | None,
+    journals: Mapping[str, Sequence[Mapping[str, Any]]],
+    evaluations: Mapping[str, Sequence[Mapping[str, Any]]],
+    corpora: Mapping[str, Mapping[str, Any]],
+    gallery: Sequence[Mapping[str, Any]],
+    recipe: Mapping[str, Any] | None,
+) -> None:
+    """Write report.html: results, curves, checkpoints, data, neighbours, costs, recipe.
+
+    summary      of several systems, as the quickstart's summary.json; None for a single run
+    journals     run → lines of its metrics.jsonl
+    evaluations  run → its evaluation files: `step`, `scores` {metric: {value, low, high}}
+    corpora      name → `Corpus.report()`
+    gallery      as `vidembed.report.gallery.gallery` makes it
+    recipe       `Recipe.to_json()`
+
+    What is empty or missing leaves out its section. Where any of them says `simulated_sessions`,
+    the page says so on top and at each table and chart. The page asks nothing of any network, and
+    the same arguments give the same bytes. The file is replaced whole.
+    """
+    summary = summary or {}
+    said = [summary, *corpora.values(), *(one for found in evaluations.values() for one in found)]
+    page = _environment().get_template("report.html")
+    text = page.render(
+        title=title,
+        simulated=any(part.get("simulated_sessions") for part in said),
+        seeds=summary.get("seeds"),
+        headlines=results.headlines(summary) or _last_scores(evaluations),
+        panels=results.panels(summary.get("related_videos") or {}),
+        audio=summary.get("audio_contribution") or {},
+        control=results.control(summary.get("permuted_control") or {}),
+        curves=runs.training_curves(journals),
+        curves_legend=runs.legend([name for name, lines in journals.items() if lines]),
+        last=runs.last_measures(journals),
+        checkpoints=runs.checkpoint_charts(evaluations),
+        checkpoints_legend=runs.legend([name for name, found in evaluations.items() if found]),
+        checkpoint_tables=runs.checkpoint_tables(evaluations),
+        corpora=list(corpora),
+        counts=data.counts(corpora),
+        degrees=data.degrees(corpora),
+        stages=_stages(summary.get("seconds") or {}),
+        gallery=gallery,
+        details={
+            "Versions": summary.get("versions"),
+            "Recipe": recipe,
+            "Summary, as in summary.json": summary,
+        },
+    )
+    # Character references keep the page right whatever encoding a machine or server takes it for.
+    storage.write_text(path, text.encode("ascii", "xmlcharrefreplace").decode())
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {f.__name__: f for f in _WORDINGS}
+    environment.filters["json_text"] = lambda value: json.dumps(value, indent=2, default=str)
+    return environment
+
+
+def _last_scores(evaluations: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, str]]:
+    """Headlines of a single run: the scores of its last checkpoint."""
+    found = [one for all_of_run in evaluations.values() for one in all_of_run]
+    if len([run for run in evaluations.values() if run]) != 1:
+        return []
+    last = max(found, key=lambda one: one["step"])
+    return [
+        {
+            "value": wording.score(interval.get("value")),
+            "name": wording.measured(metric),
+            "note": f"{wording.score(interval.get('low'))}–{wording.score(interval.get('high'))} "
+            f"at step {wording.number(last['step'])}",
+        }
+        for metric, interval in last["scores"].items()
+    ]
+
+
+def _stages(seconds: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of the table of stages: `name`, `seconds` as text, `percent` of the longest."""
+    known = {stage: value for stage, value in seconds.items() if wording.is_number(value)}
+    longest = max(known.values(), default=0) or 1
+    return [
+        {"name": stage, "seconds": f"{value:.1f}", "percent": f"{100 * value / longest:.1f}"}
+        for stage, value in known.items()
+    ]

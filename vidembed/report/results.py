@@ -1,0 +1,127 @@
+"""What a summary says, in the order and words of the page: systems, ratios, controls."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from markupsafe import Markup
+
+from vidembed.report import charts, wording
+from vidembed.report.wording import is_number
+
+MAIN = "ndcg@10"
+CONTENT_BASED = (
+    "trained",
+    "trained_visual_only",
+    "visual",
+    "audio",
+    "concatenated",
+    "untrained",
+)
+"""Systems that rank by what a video is: popularity and chance are no rivals, but bounds."""
+
+
+def panels(related_videos: Mapping[str, Any], *, best: bool = True) -> list[dict[str, Any]]:
+    """One for each direction: a chart of NDCG@10, a table with a row a system, columns by metric.
+
+    `best` marks the highest content-based system of each metric.
+    """
+    return [
+        {
+            "direction": direction,
+            "chart": _dots(direction, systems),
+            "metrics": _metrics(systems),
+            "rows": _rows(direction, systems, best=best),
+        }
+        for direction, systems in related_videos.items()
+        if systems
+    ]
+
+
+def headlines(summary: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The few numbers that stand on top: `value`, what it is (`name`), `note`."""
+    found = []
+    targets = summary.get("targets") or {}
+    for direction, ratio in (summary.get("ratio_to_visual") or {}).items():
+        each = [f"{one:.2f}" for one in ratio.get("per_seed") or () if is_number(one)]
+        notes = [f"each seed: {', '.join(each)}"] if each else []
+        mean, aim = ratio.get("mean"), targets.get(direction)
+        if is_number(aim) and is_number(mean):
+            notes.append(f"aim {aim:.2f}: {'reached' if mean >= aim else 'missed'}")
+        value = f"{wording.score(mean)} ×" if is_number(mean) else wording.ABSENT
+        name = f"raw visual NDCG@10, {wording.direction(direction)}"
+        found.append({"value": value, "name": name, "note": "; ".join(notes)})
+    seconds = [s for s in (summary.get("seconds") or {}).values() if is_number(s)]
+    if seconds:
+        note = f"the sum of {len(seconds)} stages"
+        found.append({"value": wording.duration(sum(seconds)), "name": "all stages", "note": note})
+    if is_number(summary.get("peak_memory_bytes")):
+        memory = wording.memory(summary["peak_memory_bytes"])
+        found.append({"value": memory, "name": "peak memory", "note": ""})
+    return found
+
+
+def control(permuted: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The panels of the control, each with whether the trained interval meets chance's."""
+    found = []
+    for panel in panels(permuted, best=False):
+        systems = permuted[panel["direction"]]
+        trained = (systems.get("trained") or {}).get(MAIN)
+        chance = (systems.get("random") or {}).get(MAIN)
+        verdict = ""
+        if trained and chance and all(map(is_number, (*trained.values(), *chance.values()))):
+            meets = trained["low"] <= chance["high"] and chance["low"] <= trained["high"]
+            verdict = (
+                "The trained system's NDCG@10 interval meets that of random: chance, as it must be."
+                if meets
+                else "The trained system's NDCG@10 interval does not meet that of random: look "
+                "for a leak before trusting anything above."
+            )
+        found.append({**panel, "verdict": verdict})
+    return found
+
+
+def _in_order(systems: Mapping[str, Any]) -> list[str]:
+    known = [name for name in wording.SYSTEMS if name in systems]
+    return known + [name for name in systems if name not in known]
+
+
+def _metrics(systems: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys(name for metrics in systems.values() for name in metrics))
+
+
+def _rows(direction: str, systems: Mapping[str, Any], *, best: bool) -> list[dict[str, Any]]:
+    metrics = _metrics(systems)
+    marked = {metric: _best(systems, metric) if best else None for metric in metrics}
+    return [
+        {
+            "name": wording.system(name, direction),
+            "cells": [
+                {"interval": systems[name].get(metric) or {}, "best": marked[metric] == name}
+                for metric in metrics
+            ],
+        }
+        for name in _in_order(systems)
+    ]
+
+
+def _best(systems: Mapping[str, Any], metric: str) -> str | None:
+    values: dict[str, float] = {}
+    for name in CONTENT_BASED:
+        value = (systems.get(name) or {}).get(metric, {}).get("value")
+        if is_number(value):
+            values[name] = value
+    return max(values, key=values.__getitem__) if values else None
+
+
+def _dots(direction: str, systems: Mapping[str, Any]) -> Markup | None:
+    dots = [
+        charts.Dot(
+            name=wording.system(name, direction),
+            series=0 if name.startswith("trained") else None,
+            **{end: systems[name][MAIN][end] for end in ("value", "low", "high")},
+        )
+        for name in _in_order(systems)
+        if all(is_number((systems[name].get(MAIN) or {}).get(e)) for e in ("value", "low", "high"))
+    ]
+    title = f"NDCG@10 of each system, {wording.direction(direction)}"
+    return Markup(charts.dots(title, dots)) if dots else None

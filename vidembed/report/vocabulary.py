@@ -1,0 +1,33 @@
+"""Names of the label numbers, for people to read."""
+
+import csv
+import io
+
+from etils import epath
+
+COLUMNS = ("Index", "KnowledgeGraphId", "Name")
+
+
+def read_vocabulary(path: epath.PathLike) -> dict[int, str]:
+    """Label number → name, from YouTube-8M's vocabulary.csv (Index, ..., Name, ...).
+
+    A label without a name goes by its Knowledge Graph id. Raises
+    ValueError for another kind of file, and for a number that is none or comes twice, with the
+    line where it stands.
+    """
+    text = epath.Path(path).read_bytes().decode("utf-8-sig")
+    lines = csv.DictReader(io.StringIO(text, newline=""))
+    missing = [name for name in COLUMNS if name not in (lines.fieldnames or ())]
+    if missing:
+        raise ValueError(
+            f"{path} has the columns {', '.join(lines.fieldnames or ['none'])}; a vocabulary needs "
+            f"{', '.join(missing)}, too: give YouTube-8M's vocabulary.csv"
+        )
+    names: dict[int, str] = {}
+    for line in lines:
+        index = line["Index"] or ""
+        if not index.isdecimal() or int(index) in names:
+            fault = "comes twice" if index.isdecimal() else "is not a number"
+            raise ValueError(f"{path}, line {lines.line_num}: the label number {index!r} {fault}")
+        names[int(index)] = line["Name"] or line["KnowledgeGraphId"] or f"label {index}"
+    return names

@@ -1,0 +1,104 @@
+"""How the report writes numbers and names."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup, escape
+
+ABSENT = "–"
+SYSTEMS: Mapping[str, str] = {
+    "trained": "trained",
+    "trained_visual_only": "trained, visual only",
+    "visual": "raw visual",
+    "audio": "raw audio",
+    "concatenated": "raw visual + audio",
+    "untrained": "untrained network",
+    "popularity": "popularity",
+    "random": "random",
+}
+"""In the order in which they are shown."""
+
+
+def is_number(value: Any) -> bool:
+    """A finite number: neither a flag, nor absent, nor NaN."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def score(value: Any) -> str:
+    """A metric between 0 and 1 (or a distance), to three places."""
+    return f"{value:.3f}" if is_number(value) else ABSENT
+
+
+def signed(value: Any) -> str:
+    """A difference of metrics, to four places, always with its sign."""
+    return f"{value:+.4f}" if is_number(value) else ABSENT
+
+
+def number(value: Any) -> str:
+    """Any value: counts with separators, other numbers to four digits."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Sequence):
+        return ", ".join(number(part) for part in value)
+    if not is_number(value):
+        return ABSENT
+    if isinstance(value, int) or (value == int(value) and abs(value) < 1e15):
+        return f"{int(value):,}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def duration(seconds: Any) -> str:
+    """Seconds; from two minutes on as minutes, from two hours on as hours."""
+    if not is_number(seconds):
+        return ABSENT
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 7200:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def memory(size: Any) -> str:
+    """Bytes as GB (10^9)."""
+    return f"{size / 1e9:.2f} GB" if is_number(size) else ABSENT
+
+
+def breaks(name: str) -> Markup:
+    """The name of a run or file with places where a narrow column may break it."""
+    return Markup(re.sub("([/_-])", r"\1<wbr>", str(escape(name))))
+
+
+def words(name: str) -> str:
+    """A key as words: `train_videos` → `train videos`."""
+    return name.replace("_", " ")
+
+
+def metric(name: str) -> str:
+    """`ndcg@10` → `NDCG@10`, `map` → `MAP`."""
+    kind, at, depth = name.partition("@")
+    return {"ndcg": "NDCG", "map": "MAP"}.get(kind, words(kind)) + at + depth
+
+
+def direction(name: str) -> str:
+    """`eval_to_train` → `eval → train`."""
+    return words(name.replace("_to_", " → "))
+
+
+def measured(name: str) -> str:
+    """`eval_to_train/ndcg@10` → `NDCG@10, eval → train`."""
+    first, slash, last = name.rpartition("/")
+    return f"{metric(last)}, {direction(first)}" if slash else metric(last)
+
+
+def system(name: str, towards: str = "") -> str:
+    """What a system is called; popularity knows the future when known videos look for new ones."""
+    if name == "popularity" and towards == "train_to_eval":
+        return "popularity (oracle)"
+    return SYSTEMS.get(name, words(name))
