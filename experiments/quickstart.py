@@ -221,6 +221,8 @@ class Quickstart:
             for seed in self.seeds
             for system in MODELS
         }
+        control = f"seed{self.seeds[0]}-permuted/trained"
+        runs[control] = Workdir(Path(self.workdir) / control)
         first = Path(self.workdir) / f"seed{self.seeds[0]}" / "trained"
         write_report(
             workdir.report_file,

@@ -48,7 +48,7 @@ def test_orbax_is_silent_and_others_are_not(tmp_path):
         [sys.executable, "-c", _DAMAGED, str(tmp_path)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    lines = done.stderr.splitlines()
+    lines = done.stderr.splitlines() or [""]
     assert lines[0].endswith("heard too"), done.stderr
     assert lines[-1] == "ValueError: heard"
     assert "orbax" not in done.stderr

@@ -15,6 +15,7 @@ import jax
 import tyro
 
 from vidembed.checkpoint import CheckpointError
+from vidembed.cluster import Cluster
 from vidembed.evaluate import Evaluation, recipe_of
 from vidembed.lease import LeaseHeldError, LeaseLostError
 from vidembed.progress import Progress
@@ -47,14 +48,12 @@ class Train:
     """Folder of the run, local or gs://."""
     steal: bool = False
     """Take the work directory over from a run that still holds it."""
-    distributed: bool = False
-    """Join the other hosts first (`jax.distributed.initialize()`): one process a host."""
+    cluster: Cluster = Cluster()
     recipe: RecipeOptions = Recipe()
 
     def run(self) -> int:
         """Trains; 0 when all steps are done, 143 when asked to stop."""
-        if self.distributed:
-            jax.distributed.initialize()
+        self.cluster.connect()
         workdir, recipe = Workdir(self.workdir), self.recipe
         progress = Progress(quiet=jax.process_index() > 0)
         with workdir.lease(steal=self.steal) as lease:
@@ -95,13 +94,11 @@ class Evaluate:
     """The run's edges, where this machine has them at another path."""
     mesh_model: int = 1
     """Devices along the model axis here; all others go to the data axis."""
-    distributed: bool = False
-    """Join the other hosts first (`jax.distributed.initialize()`): one process a host."""
+    cluster: Cluster = Cluster()
 
     def run(self) -> int:
         """Measures; 0 when all that was asked for is measured."""
-        if self.distributed:
-            jax.distributed.initialize()
+        self.cluster.connect()
         progress = Progress(quiet=jax.process_index() > 0)
         evaluation = _evaluation(
             self.workdir, self.table, self.edges, progress, model=self.mesh_model

@@ -3,6 +3,7 @@
 import functools
 import logging
 import sys
+import warnings
 from typing import Any
 
 _PLACE = "/orbax/checkpoint/"
@@ -15,6 +16,12 @@ def quieten() -> None:
     Other users of absl's log, and all other failures that Python cannot raise, are heard as before.
     """
     logging.getLogger("absl").addFilter(lambda record: _PLACE not in record.pathname)
+    logging.getLogger("asyncio").addFilter(
+        lambda record: not any(word in record.getMessage() for word in (_PLACE, "tensorstore"))
+    )
+    # The warning names neither file nor module, so that it is silenced for all; vidembed has no
+    # coroutines of its own, and its tests, where warnings are errors, still see others'.
+    warnings.filterwarnings("ignore", r"coroutine '.*' was never awaited", RuntimeWarning)
     tell = sys.unraisablehook
 
     def hook(trouble: Any) -> None:

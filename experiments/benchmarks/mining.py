@@ -9,6 +9,7 @@ forbidden lists.
 """
 
 import importlib.util
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -108,7 +109,7 @@ def peer(anchor: jax.Array, positive: jax.Array, pool: jax.Array, *, limit: floa
     from pytorch_metric_learning.miners import BatchHardMiner
 
     del positive
-    torch.set_num_threads(jax.local_device_count() if jax.local_device_count() > 1 else 2)
+    torch.set_num_threads(os.cpu_count() or 1)
     count = len(anchor)
     numbers = torch.arange(count)
     # Negatives are classes of their own; positives and anchors bear the number of their triplet.

@@ -96,6 +96,14 @@ def test_watches_follow_popularity():
     assert scipy.stats.chisquare(counts, counts.sum() * popularity / popularity.sum()).pvalue > 1e-3
 
 
+def test_the_highest_draw_stays_within_its_label():
+    # 0.1 + 0.7 rounds, so the highest share below 1 comes to lie on the end of its stretch.
+    weights, starts = np.full(12, 0.1), np.arange(0, 13, 3)
+    share = np.full((4, 2), [0.0, np.nextafter(1, 0)])
+    places = simulated_sessions._places(weights, starts, np.arange(4)[:, None], share)
+    assert places.tolist() == [[0, 2], [3, 5], [6, 8], [9, 11]]
+
+
 def test_strays_are_one_in_twenty_and_drawn_by_popularity():
     # Labels 0 to 2 are borne by videos 0 to 2 only; the rest is watched by straying alone.
     videos, seed = 400, 3

@@ -75,9 +75,7 @@ def trec(scores, relevant, measures):
 def test_order_of_the_ranks_within_a_query_means_nothing(case):
     _, _, ranks, offsets = case
     rng = np.random.default_rng(1)
-    shuffled = np.concatenate(
-        [rng.permutation(ranks[a:b]) for a, b in itertools.pairwise(offsets)]
-    )
+    shuffled = np.concatenate([rng.permutation(ranks[a:b]) for a, b in itertools.pairwise(offsets)])
     assert not np.array_equal(ranks, shuffled)
     for metric in (average_precision, lambda r, o: ndcg(r, o, 5), lambda r, o: recall(r, o, 5)):
         assert metric(ranks, offsets) == pytest.approx(metric(shuffled, offsets))

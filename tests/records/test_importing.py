@@ -126,17 +126,16 @@ def test_order_does_not_depend_on_the_workers(tmp_path):
     assert orders[0] == orders[1] == orders[2]
 
 
-def test_stream_state_restores_the_place(records):
-    files = shards(records)
-    whole = [v.ids.tolist() for _, v in stream_videos(files, FORMAT, chunk_records=2)]
-    assert len(whole) == 4 + 2 + 3
-    first = stream_videos(files, FORMAT, chunk_records=2)
-    taken = [next(first)[1].ids.tolist() for _ in range(3)]
-    state = first.get_state()
-    first.close()
-    second = stream_videos(files, FORMAT, chunk_records=2)
-    second.set_state(state)
-    assert taken + [v.ids.tolist() for _, v in second] == whole
+def test_position_in_a_shard_is_restored(records):
+    def read():
+        return read_videos(records / "shard00.tfrecord", FORMAT, chunk_records=2)
+
+    whole = [videos.ids.tolist() for videos in streaming._Chunks(read)]
+    assert len(whole) == 4
+    first, second = iter(streaming._Chunks(read)), iter(streaming._Chunks(read))
+    taken = [next(first).ids.tolist() for _ in range(3)]
+    second.set_state(first.get_state())
+    assert taken + [videos.ids.tolist() for videos in second] == whole
 
 
 def test_only_a_few_chunks_are_in_memory(tmp_path, records, monkeypatch):

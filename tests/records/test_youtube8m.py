@@ -236,6 +236,30 @@ def test_labels_may_be_none_few_many_or_large(tmp_path):
     assert matched_rows(tmp_path / "a", SMALL) == [0, 1, 2, 3]
 
 
+def test_labels_cut_in_mid_number_spoil_no_neighbours_labels(tmp_path):
+    rest = {key: value for key, value in FIELDS.items() if key != "labels"}
+    cut = entry("labels", encode_bytes(3, encode_bytes(1, b"\x05\x85")))
+    inner = b"".join(entry(key, encode_feature(value)) for key, value in rest.items())
+    good, bad = encode_example(FIELDS), encode_bytes(1, inner + cut)
+    write_records(tmp_path / "a", [good, bad, good])
+    videos = rows(read_videos(tmp_path / "a", SMALL, on_error="skip"))
+    assert [row[1] for row in videos] == [[7, 300], [7, 300]]
+    with pytest.raises(
+        RecordError, match=r"record 1 at byte .*: malformed message: an integer runs past"
+    ):
+        list(read_videos(tmp_path / "a", SMALL))
+
+
+@pytest.mark.parametrize("width", [1, 25, 30, 4000, 5000])
+def test_vectors_of_any_width_take_the_fast_path(tmp_path, width):
+    format = VideoLevel(modalities=(Modality(name="a", key="ka", width=width),))
+    vector = np.arange(width, dtype=np.float32)
+    write_records(tmp_path / "a", [encode_video("abc", [7], {"a": vector}, format)] * 2)
+    assert matched_rows(tmp_path / "a", format) == [0, 1]
+    [videos] = read_videos(tmp_path / "a", format)
+    np.testing.assert_array_equal(videos.features["a"], [vector] * 2)
+
+
 def test_fast_and_slow_records_come_in_the_files_order(tmp_path):
     rng, payloads = random.Random(0), []
     for i in range(60):

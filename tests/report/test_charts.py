@@ -43,7 +43,7 @@ def test_takes_every_colour_from_the_page(chart):
 
 def test_same_input_gives_the_same_bytes_whatever_the_settings(chart):
     first = chart("title")
-    with matplotlib.rc_context({"lines.linewidth": 9, "font.size": 30, "svg.hashsalt": None}):
+    with matplotlib.rc_context({"xtick.major.size": 20, "font.size": 30, "svg.hashsalt": None}):
         assert chart("title") == first
 
 
@@ -92,6 +92,11 @@ def test_dots_and_intervals_stand_at_their_values():
         assert bar[:, 0] == pytest.approx(x[0] + scale * (np.array([row.low, row.high]) - 0.1))
     # Highlighted rows have a series' colour, the others are grey.
     assert ["--series-1" in use.get("style") for use in dots] == [True, False, False]
+
+
+def test_dots_are_seen_from_zero():
+    texts = [text.text for text in ET.fromstring(charts.dots("t", [DOT])).iter("text")]
+    assert texts[0] == "0.0"
 
 
 def _bottom(root):

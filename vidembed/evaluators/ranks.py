@@ -55,7 +55,6 @@ def relevant_ranks(
     counts = np.diff(offsets)
     # Queries with many relevant items together: a block then counts no longer than its longest.
     order = np.argsort(-counts, kind="stable")
-    order = order[counts[order] > 0]
     mesh = mesh or meshes.make_mesh(meshes.MeshShape())
     width = int(counts.max())
     local = -(-len(candidates) // mesh.size)

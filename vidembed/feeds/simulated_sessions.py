@@ -57,15 +57,9 @@ def simulate(
     popularity = rng.pareto(1.5, videos) + 0.1
     interests = _interests(rng, weights, PARAMETERS["people_per_video"] * videos)
 
-    # A draw by popularity within a label is a uniform draw on its stretch of the running sum.
-    ends = np.concatenate([[0.0], np.cumsum(popularity[bearers])])
-    low, high = ends[starts[:-1]], ends[starts[1:]]
     label = interests.reshape(-1, 1)
     shape = (len(label), PARAMETERS["watches_per_session"])
-    point = low[label] + rng.random(shape) * (high - low)[label]
-    place = np.searchsorted(ends, point, side="right") - 1
-    # Rounding may carry a point onto the end of its stretch, which is the next label's first video.
-    watched = bearers[np.clip(place, starts[label], starts[label + 1] - 1)]
+    watched = bearers[_places(popularity[bearers], starts, label, rng.random(shape))]
 
     stray = rng.random(shape) < PARAMETERS["stray_probability"]
     total = np.cumsum(popularity)
@@ -156,6 +150,21 @@ def _interests(rng: np.random.Generator, weights: np.ndarray, people: int) -> np
             chosen[again, turn] = draw
             again = again[taken]
     return chosen
+
+
+def _places(
+    weights: np.ndarray, starts: np.ndarray, label: np.ndarray, share: np.ndarray
+) -> np.ndarray:
+    """Places drawn by weights f64[.] within each label's stretch, from uniform shares in [0, 1).
+
+    A draw within a label is a uniform draw on its stretch of the running sum of all weights.
+    """
+    ends = np.concatenate([[0.0], np.cumsum(weights)])
+    low, high = ends[starts[:-1]], ends[starts[1:]]
+    point = low[label] + share * (high - low)[label]
+    place = np.searchsorted(ends, point, side="right") - 1
+    # Rounding may carry a point onto the end of its stretch, which is the next label's first video.
+    return np.minimum(place, starts[label + 1] - 1)
 
 
 def _text(ids: np.ndarray) -> pa.Array:

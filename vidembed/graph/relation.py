@@ -74,7 +74,6 @@ class RelationGraph:
             ),
             shape=(nodes, nodes),
         ).tocsr()
-        both.sum_duplicates()
         return RelationGraph(
             offsets=both.indptr.astype(np.int64),
             neighbours=both.indices.astype(np.int32),

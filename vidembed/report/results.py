@@ -110,7 +110,7 @@ def _best(systems: Mapping[str, Any], metric: str) -> str | None:
         value = (systems.get(name) or {}).get(metric, {}).get("value")
         if is_number(value):
             values[name] = value
-    return max(values, key=values.__getitem__) if values else None
+    return max(values, key=values.__getitem__) if len(values) > 1 else None
 
 
 def _dots(direction: str, systems: Mapping[str, Any]) -> Markup | None:

@@ -1,0 +1,34 @@
+"""Joining the other hosts of a run: one process a host, the same command on each."""
+
+from dataclasses import dataclass
+
+import jax
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """Which processes make up the run; by default this one alone."""
+
+    join: bool = False
+    """Join the others as the cluster tells (Cloud TPU pods, Slurm, GKE)."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, where no cluster tells; the same on every host."""
+    count: int | None = None
+    """How many processes there are."""
+    number: int | None = None
+    """The number of this process, from 0."""
+
+    def __post_init__(self) -> None:
+        given = [self.coordinator is not None, self.count is not None, self.number is not None]
+        if any(given) and not all(given):
+            raise ValueError(
+                f"coordinator {self.coordinator}, count {self.count}, number {self.number}: give "
+                "all three or none; coordinator and count are the same on every host"
+            )
+
+    def connect(self) -> None:
+        """Waits for the others; from then on `jax.devices()` are those of all hosts."""
+        if self.coordinator is not None:
+            jax.distributed.initialize(self.coordinator, self.count, self.number)
+        elif self.join:
+            jax.distributed.initialize()
