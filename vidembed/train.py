@@ -59,9 +59,7 @@ def train(
     with progress.stage("reading the data"):
         corpus = corpus or recipe.corpus.open()
         feed = recipe.feed.open(
-            table=corpus.table,
-            graph=corpus.train_graph,
-            is_train=corpus.is_train,
+            corpus,
             seed=recipe.seed,
             process_index=jax.process_index(),
             process_count=jax.process_count(),

@@ -56,7 +56,7 @@ def from_json(kind: Any, data: Any, place: str = "recipe") -> Any:
 def _from_union(choices: tuple[Any, ...], data: Any, place: str) -> Any:
     if data is None and types.NoneType in choices:
         return None
-    classes = {c.__name__: c for c in choices if dataclasses.is_dataclass(c)}
+    classes = {_name(c): c for c in choices if dataclasses.is_dataclass(c)}
     if classes and isinstance(data, dict):
         name = data.get("class")
         if name not in classes:

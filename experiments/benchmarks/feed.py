@@ -12,6 +12,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -74,9 +75,8 @@ def open_feed(
     table: FeatureTable, graph: RelationGraph, triplets: int, **options: Any
 ) -> TripletFeed:
     """The feed over all videos of a graph."""
-    return Triplets(batch_triplets=triplets, **options).open(
-        table=table, graph=graph, is_train=np.ones(len(table), bool), seed=0
-    )
+    videos = SimpleNamespace(table=table, train_graph=graph, is_train=np.ones(len(table), bool))
+    return Triplets(batch_triplets=triplets, **options).open(videos, seed=0)
 
 
 def row_of(case: str, work: Callable[[int], Any], limit_seconds: float, note: str = "") -> Row:

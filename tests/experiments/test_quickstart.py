@@ -16,10 +16,11 @@ SYSTEMS = {
 def quickstart(tmp_path_factory):
     folder = tmp_path_factory.mktemp("quickstart")
 
+    command = [sys.executable, "-m", "experiments.quickstart"]
+
     def run(*more):
         return subprocess.run(
-            [sys.executable, "-m", "experiments.quickstart", "--workdir", str(folder)]
-            + ["--seeds", "0", "--steps", "2", *more],
+            [*command, "--workdir", str(folder), "--seeds", "0", "--steps", "2", *more],
             capture_output=True,
             text=True,
             timeout=300,

@@ -12,7 +12,7 @@ def scores(value, queries=50, shift=0.0):
     rng = np.random.default_rng(queries)
     base = np.clip(rng.random(queries), 0.05, 0.9)
     return {
-        direction: {m: base * value + shift for m in ("ndcg@10", "map", "recall@10")}
+        direction: dict.fromkeys(("ndcg@10", "map", "recall@10"), base * value + shift)
         for direction in ("eval_to_train", "train_to_eval")
     }
 

@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import ml_dtypes
 import numpy as np
@@ -47,7 +48,10 @@ IS_TRAIN = np.random.default_rng(3).random(VIDEOS) < 0.7
 
 def open_feed(config: Triplets | None = None, **changes) -> TripletFeed:
     options = {"table": make_table(), "graph": make_graph(), "is_train": IS_TRAIN, "seed": 7}
-    return (config or Triplets(batch_triplets=64)).open(**options | changes)
+    options |= changes
+    names = {"table": "table", "graph": "train_graph", "is_train": "is_train"}
+    corpus = SimpleNamespace(**{names[name]: options.pop(name) for name in names})
+    return (config or Triplets(batch_triplets=64)).open(corpus, **options)
 
 
 def assert_same(got: dict, wanted: dict) -> None:

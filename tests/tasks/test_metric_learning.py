@@ -28,9 +28,7 @@ TASK = MetricLearning(model=LateFusion(layers=LAYERS))
 @pytest.fixture(scope="module")
 def feed(corpus):
     config = Triplets(batch_triplets=B)
-    return config.open(
-        table=corpus.table, graph=corpus.train_graph, is_train=corpus.is_train, seed=3
-    )
+    return config.open(corpus, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -143,9 +141,7 @@ def test_devices_agree(task, shape, corpus, feed, start):
 
 def test_host_placement_equals_device_placement(corpus, start):
     batches = [
-        Triplets(batch_triplets=B, placement=placement)
-        .open(table=corpus.table, graph=corpus.train_graph, is_train=corpus.is_train, seed=3)
-        .at(2)
+        Triplets(batch_triplets=B, placement=placement).open(corpus, seed=3).at(2)
         for placement in ("device", "host")
     ]
     results = [on_mesh(TASK, corpus, b, *start, (4, 2)) for b in batches]

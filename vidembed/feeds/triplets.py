@@ -4,7 +4,7 @@ import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import grain
 import numpy as np
@@ -23,6 +23,17 @@ Placement = Literal["device", "host"]
 SEQUENCE = 1
 # A batch from `batches` may be used until this many further ones have been taken.
 HELD_BATCHES = 4
+
+
+class RelatedTrainVideos(Protocol):
+    """What triplets are drawn from: a Corpus is one."""
+
+    @property
+    def table(self) -> FeatureTable: ...
+    @property
+    def train_graph(self) -> RelationGraph: ...
+    @property
+    def is_train(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,19 +75,18 @@ class Triplets:
 
     def open(
         self,
+        corpus: RelatedTrainVideos,
         *,
-        table: FeatureTable,
-        graph: RelationGraph,
-        is_train: np.ndarray,
         seed: int,
         process_index: int = 0,
         process_count: int = 1,
     ) -> "TripletFeed":
-        """The feed over the edges of `graph` that lie within the train rows is_train bool[N].
+        """The feed over the edges of the train graph, which must lie within the train rows.
 
         Every host makes the same global batch and keeps its own slice of the B axis. Raises
         ValueError where there is nothing to draw from or the hosts cannot share the batch evenly.
         """
+        table, graph, is_train = corpus.table, corpus.train_graph, corpus.is_train
         if not len(table) == graph.nodes == len(is_train):
             raise ValueError(
                 f"table, graph and split must speak of the same rows, found {len(table)} videos, "
