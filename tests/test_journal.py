@@ -98,11 +98,12 @@ def test_resuming_cuts_what_the_checkpoint_has_not_seen(tmp_path, quiet):
 
 def test_starting_over_begins_an_empty_file(tmp_path, quiet):
     workdir = Workdir(tmp_path)
-    for _ in range(2):
+    for value in (0.5, 0.75):
         with Journal(workdir, 50, progress=quiet) as journal:
-            journal.log(0, {"map": 0.5}, kind="evaluation")
-            journal.log(10, {"loss": 1.0})
+            journal.log(0, {"map": value}, kind="evaluation")
+            journal.log(10, {"loss": value})
     assert _steps(workdir) == [("evaluation", 0), ("train", 10)]
+    assert [_lines(workdir)[0]["map"], _lines(workdir)[1]["loss"]] == [0.75, 0.75]
 
 
 def test_killed_while_writing(tmp_path, quiet):

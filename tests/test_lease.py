@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -223,6 +224,32 @@ def test_of_many_that_take_a_dead_lease_at_once_one_gets_it(tmp_path):
         others = [stack.enter_context(_holder(file)) for _ in range(5)]
         words = [other.stdout.readline().split()[0] for other in others]
     assert sorted(words) == ["holds", *["refused"] * 4]
+
+
+def test_looking_and_taking_are_one(tmp_path, monkeypatch):
+    """However long the writing takes, nobody looks in between."""
+    file = tmp_path / "lease.json"
+
+    def slowly(path, text):
+        time.sleep(0.1)
+        write_text(path, text)
+
+    monkeypatch.setattr("vidembed.storage.write_text", slowly)
+    outcomes = []
+
+    def take():
+        try:
+            _lease(file).take()
+            outcomes.append("holds")
+        except LeaseHeldError:
+            outcomes.append("refused")
+
+    threads = [threading.Thread(target=take) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["holds", "refused", "refused", "refused"]
 
 
 def test_beating_survives_a_full_disk(tmp_path, monkeypatch):

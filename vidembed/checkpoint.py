@@ -239,7 +239,7 @@ class Checkpoints:
             new = [step for step in self.steps() if step not in seen]
             seen.update(new)
             yield from new
-            if last_look and not new:
+            if last_look:
                 return
             if not new:
                 sleep(poll_seconds)
