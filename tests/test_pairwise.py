@@ -229,8 +229,16 @@ def test_largest_takes_its_border_ties_in_order():
     scores = np.zeros((1, 8 * 12), np.float32)
     scores[0, np.arange(10) * 8 + 3] = 1
     scores[0, 90] = 2
+    scores[0, 91] = 1  # in the tile of the largest, yet after the ten
     _, indices = jax.jit(partial(pairwise.largest, k=3, tile=8))(scores)
     np.testing.assert_array_equal(indices, [[90, 3, 11]])
+
+
+def test_largest_takes_zeros_of_both_signs_for_equal_across_tiles():
+    scores = np.full((1, 24), -1, np.float32)
+    scores[0, 3], scores[0, 11] = -0.0, 0.0
+    _, indices = pairwise.largest(scores, 1, tile=8)
+    np.testing.assert_array_equal(indices, [[3]])
 
 
 @pytest.mark.parametrize("k", [0, 6])
@@ -245,6 +253,13 @@ def test_the_value_of_best_and_largest_carries_a_gradient():
     np.testing.assert_array_equal(gradient, scores == scores.max(1, keepdims=True))
     gradient = jax.jit(jax.grad(lambda s: pairwise.largest(s, 2, tile=8)[0].sum()))(scores)
     np.testing.assert_array_equal(gradient, scores >= np.sort(scores)[:, -2:-1])
+
+
+def test_the_maxima_of_tiles_are_not_differentiated():
+    # They only say where to look; the derivative of such a reduction is a tree of all its steps.
+    scores = jnp.ones((3, 300))
+    text = str(jax.make_jaxpr(lambda s: jax.jvp(pairwise.best, (s,), (s,)))(scores))
+    assert text.count(" reduce[") == 1
 
 
 @pytest.mark.parametrize("block", [None, 3])

@@ -136,8 +136,7 @@ def best(scores: jax.Array, *, tile: int = 128) -> tuple[jax.Array, jax.Array]:
     window = jnp.where(jnp.isnan(window), -jnp.inf, window)
     place = jnp.argmax(window, axis=1).astype(jnp.int32)
     value = jnp.take_along_axis(window, place[:, None], axis=1)[:, 0]
-    # Nothing found: the reach back would make the index depend on the tile.
-    return value, jnp.where(value > -jnp.inf, start + place, 0)
+    return value, start + place
 
 
 def largest(scores: jax.Array, k: int, *, tile: int = 128) -> tuple[jax.Array, jax.Array]:
