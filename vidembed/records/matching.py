@@ -73,7 +73,8 @@ class _Header:
         slots = window[hits][:, self._slots]
         value = slots - self._least  # modulo 256
         agree = (value == value[:, :1]).all(1) & (slots <= _ONE_BYTE).all(1)
-        lengths[hits] = np.where(agree & (slots >= self._least).all(1), value[:, 0], -1)
+        fits = agree & (slots >= self._least).all(1)
+        lengths[hits] = np.where(fits, value[:, 0].astype(np.int64), -1)
         return lengths
 
 
