@@ -12,12 +12,13 @@ from typing import Any
 import jax
 
 from vidembed import mesh as meshes
-from vidembed.checkpoint import CheckpointError, Checkpoints, VanishedError
+from vidembed.checkpoint import CheckpointError, Checkpoints, DigestError, VanishedError
 from vidembed.corpus import Corpus
 from vidembed.embedding import embed_table
 from vidembed.progress import Progress
 from vidembed.recipe import Recipe
 from vidembed.step import State, state_shape
+from vidembed.stopping import StopFlag
 from vidembed.versions import versions
 from vidembed.workdir import Workdir
 
@@ -121,18 +122,30 @@ class Evaluation:
         return int(name)
 
     def follow(
-        self, report: Callable[[dict[str, Any]], None], stop: Callable[[], bool] = lambda: False
-    ) -> None:
-        """Measures each checkpoint as it becomes durable, until the run is done or `stop()`."""
+        self, report: Callable[[dict[str, Any]], None], stop: StopFlag | None = None
+    ) -> list[int]:
+        """Measures each checkpoint as it becomes durable, until the run is done or a stop asked.
+
+        Returns the steps that were damaged and could not be measured.
+        """
+        stop, damaged = stop or StopFlag(), []
+
+        def ended() -> bool:
+            return stop.asked or self.workdir.done() is not None
+
         with self.workdir.attach_follower():
-            ended = lambda: stop() or self.workdir.done() is not None  # noqa: E731
-            for step in self.checkpoints.follow(ended, poll_seconds=POLL_SECONDS):
-                if stop():
-                    return
+            steps = self.checkpoints.follow(ended, poll_seconds=POLL_SECONDS, sleep=stop.sleep)
+            for step in steps:
+                if stop.asked:
+                    break
                 try:
                     report(self.measure(step))
                 except VanishedError:
                     self.progress.say(f"step {step} was deleted before it could be measured")
+                except DigestError as error:
+                    self.progress.say(f"WARNING: {error}")
+                    damaged.append(step)
+        return damaged
 
     def _entries(self, shape: State) -> tuple[str, ...]:
         return ("average" if "average" in shape else "parameters", "state")

@@ -105,9 +105,8 @@ class Evaluate:
         )
         if self.follow:
             with StopFlag() as stop:
-                show = lambda result: _print_scores(progress, result)  # noqa: E731
-                evaluation.follow(show, lambda: stop.asked)
-                return EXIT_STOPPED if stop.asked else 0
+                damaged = evaluation.follow(lambda result: _print_scores(progress, result), stop)
+            return EXIT_STOPPED if stop.asked else int(bool(damaged))
         _print_scores(progress, evaluation.measure(evaluation.step_named(self.step)))
         return 0
 

@@ -94,7 +94,7 @@ def train(
 
             def save(step: int) -> None:
                 settle(0)
-                lease.check()
+                lease.check(now=True)
                 checkpoints.save(step, state, {"recipe": recipe.to_json(), **fingerprints})
                 prune()
 

@@ -85,6 +85,8 @@ def oracle(task, corpus, batch, parameters, state):
             fitting = []
         else:
             fitting = [(d, j) for d, j in distances if d > to_positive]
+            if task.miner.inside_margin:
+                fitting = [(d, j) for d, j in fitting if d < to_positive + task.miner.margin]
         if fitting:
             to_negative = min(fitting)[0]
             found_count += 1
@@ -106,7 +108,7 @@ CASES = [
     replace(TASK, pool="negatives+positives", loss=Log(margin=0.0)),
     replace(TASK, miner=Hardest(), loss=Exponential(margin=0.2)),
     replace(TASK, miner=NoMining(), loss=Hinge(margin=0.5)),
-    replace(TASK, miner=NoMining(), unfound="drop"),
+    replace(TASK, miner=SemiHard(inside_margin=True, margin=0.02), unfound="drop"),
 ]
 
 
@@ -202,6 +204,11 @@ def test_hinge_without_margin_and_semi_hard_is_refused():
     with pytest.raises(ValueError, match="margin"):
         MetricLearning(miner=SemiHard(), loss=Hinge(margin=0.0))
     MetricLearning(miner=SemiHard(), loss=Log(margin=0.0))
+
+
+def test_mining_nothing_and_dropping_all_is_refused():
+    with pytest.raises(ValueError, match="nothing would be learnt"):
+        MetricLearning(miner=NoMining(), unfound="drop")
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,11 @@ class MetricLearning:
 
     def __post_init__(self) -> None:
         check(self.miner, self.loss)
+        if isinstance(self.miner, NoMining) and self.unfound == "drop":
+            raise ValueError(
+                "NoMining finds no negative and unfound='drop' drops all triplets without one: "
+                "nothing would be learnt. Use unfound='keep' to train on the sampled negatives"
+            )
 
     @property
     def outputs(self) -> dict[str, Callable[..., jax.Array]]:
