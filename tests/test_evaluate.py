@@ -154,3 +154,14 @@ def test_the_job_runs_in_another_process_and_resumes(trained, corpus):
     assert done.returncode == 0, done.stderr
     assert trained.measured_steps() == {0, 5, 10}
     assert "eval_to_train/ndcg@10" in done.stdout
+
+
+def test_a_damaged_checkpoint_is_said_and_the_others_are_measured(tmp_path, corpus_paths, corpus):
+    workdir = Workdir(tmp_path)
+    run(small_recipe(corpus_paths), workdir, corpus)
+    record = workdir.checkpoints / "5" / "meta" / "metadata"
+    record.write_text(record.read_text().replace('"step": 5', '"step": 6'))
+    seen = []
+    damaged = evaluation_of(workdir, corpus).follow(lambda result: seen.append(result["step"]))
+    assert damaged == [5]
+    assert seen == [0, 10]
