@@ -1,7 +1,9 @@
 """The videos of a run: their features, who is in which partition, and what is related to what."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import xxhash
@@ -25,6 +27,8 @@ class Corpus:
     """Relations within the train partition, after the degree cap: what triplets come from."""
     simulated: bool
     """Whether the relations come from simulated sessions."""
+    edges_report: Mapping[str, Any] = field(default_factory=dict)
+    """What reading the edges found: rows, unknown ids, loops, repeats."""
 
     @cached_property
     def relevance(self) -> RelationGraph:
@@ -54,6 +58,7 @@ class Corpus:
             "relations": self.relations.report(),
             "train_relations": self.train_graph.edges,
             "relations_between_partitions": self.relevance.edges,
+            "edge_file": dict(self.edges_report),
         }
 
 
@@ -94,4 +99,5 @@ class CorpusPaths:
             relations=relations,
             train_graph=train_graph,
             simulated=edges.simulated,
+            edges_report=edges.report,
         )

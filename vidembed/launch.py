@@ -20,7 +20,7 @@ from vidembed.evaluate import Evaluation, recipe_of
 from vidembed.lease import LeaseHeldError, LeaseLostError
 from vidembed.progress import Progress
 from vidembed.recipe import Recipe
-from vidembed.report.vocabulary import read_vocabulary
+from vidembed.records.vocabulary import read_vocabulary
 from vidembed.run_report import report_run
 from vidembed.show import show
 from vidembed.stopping import EXIT_STOPPED, StopFlag

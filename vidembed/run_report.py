@@ -11,10 +11,11 @@ from vidembed.workdir import Workdir
 
 
 def journal_of(workdir: Workdir) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; none before the run wrote any."""
+    """The lines of metrics.jsonl; none before the run wrote any. A torn last line is left out."""
     if not workdir.metrics_file.exists():
         return []
-    return [json.loads(line) for line in workdir.metrics_file.read_text().splitlines()]
+    lines = workdir.metrics_file.read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def evaluations_of(workdir: Workdir) -> list[dict[str, Any]]:

@@ -64,6 +64,10 @@ def train(
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
+    unknown = corpus.edges_report.get("unknown_edges")
+    if unknown:
+        shown = ", ".join(corpus.edges_report["unknown"])
+        progress.say(f"WARNING: {unknown} edges name videos that are not in the table: {shown}")
     fingerprints = {"corpus": corpus.fingerprint, "feed": feed.fingerprint}
     workdir.claim_recipe(recipe.to_json(), fingerprints, tunable=TUNABLE)
 
@@ -74,6 +78,11 @@ def train(
     ):
         shape = state_shape(recipe, corpus.table.widths, mesh)
         done, state = _start(recipe, corpus, checkpoints, shape, progress)
+        if done > recipe.steps:
+            raise ValueError(
+                f"{workdir} has applied {done} updates already, steps is {recipe.steps}: give "
+                f"--steps {done} or more, or another --workdir"
+            )
         constants = place_constants(recipe, corpus, mesh)
         update = compile_update(recipe, shape, mesh)
         in_flight: deque[tuple[int, dict[str, Any]]] = deque()

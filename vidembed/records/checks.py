@@ -150,23 +150,22 @@ class Checks:
         self.without_labels += int((np.diff(videos.label_offsets) == 0).sum())
 
 
+def findings(checks: Checks) -> dict[str, Finding]:
+    """Everything of which an import keeps count by name: what -> how often, and where first."""
+    found = {DUPLICATES: checks.duplicates, "videos without any modality": checks.without_features}
+    for name, modality in checks.modalities.items():
+        found[f"{name} with NaN or infinity"] = modality.not_finite
+        found[f"{name} all zero"] = modality.all_zero
+    return found
+
+
 def refusals(checks: Checks, *, duplicates: str, invalid: str) -> list[str]:
     """What an import with these options refuses, a sentence each, with the remedy."""
     faults = []
-    if checks.duplicates.count and duplicates == "error":
-        faults.append(
-            f"ids that occur again: {checks.duplicates}; duplicates=first keeps the first"
-        )
-    if invalid != "refuse":
-        return faults
-    remedy = "invalid=drop leaves these videos out, invalid=mask the modality"
-    if checks.without_features.count:
-        faults.append(f"videos without any modality: {checks.without_features}; {remedy}")
-    for name, modality in checks.modalities.items():
-        if modality.not_finite.count:
-            faults.append(f"{name} with NaN or infinity: {modality.not_finite}; {remedy}")
-        if modality.all_zero.count:
-            faults.append(f"{name} all zero: {modality.all_zero}; {remedy}")
+    for what, finding in findings(checks).items():
+        option, remedy = REMEDIES[what == DUPLICATES]
+        if finding.count and (duplicates if what == DUPLICATES else invalid) == option:
+            faults.append(f"{what}: {finding}; {remedy}")
     return faults
 
 
@@ -175,7 +174,7 @@ def clipping(checks: Checks, *, allowed_share: float) -> list[str]:
     return [
         f"{name}: {modality.clipped_share:.2%} of the values lie outside [-2, 2] (they reach from "
         f"{modality.low:.3g} to {modality.high:.3g}) and uint8 would clip them; allowed are "
-        f"{allowed_share:.2%}: store bfloat16 or float32"
+        f"{allowed_share:.2%}: store bfloat16 or float32 (--dtype bfloat16)"
         for name, modality in checks.modalities.items()
         if modality.clipped_share > allowed_share
     ]

@@ -8,6 +8,7 @@ from os import PathLike
 from etils import epath
 
 from vidembed.records.faults import RecordError
+from vidembed.records.remote import installed_for
 
 FILE = "counts.json"
 
@@ -22,7 +23,8 @@ def read_counts(shards: Sequence[epath.Path], path: str | PathLike | None) -> di
     if path is None and not source.exists():
         return {}
     try:
-        counts = json.loads(source.read_text())
+        with installed_for(source):
+            counts = json.loads(source.read_text())
     except (OSError, ValueError) as error:
         raise ValueError(f"{source}: cannot read the expected record counts: {error}") from error
     if not isinstance(counts, dict) or not all(type(n) is int for n in counts.values()):

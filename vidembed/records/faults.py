@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 OnError = Literal["error", "skip"]
 
+_GO_ON = "on_error='skip' (--on-error skip) goes on without what is lost"
+
 _log = logging.getLogger(__name__)
 
 
@@ -40,7 +42,7 @@ class Skips:
         _log.warning("skipped: %s", error)
         if len(self.errors) > self.limit:
             fault = f"{error.fault}; {self.limit} faults were skipped before this one and that is"
-            fault += " the limit: mend the data, or raise Skips.limit"
+            fault += " the limit: mend the data, or in Python raise Skips.limit"
             raise RecordError(error.path, error.record, error.offset, fault) from error
 
 
@@ -57,8 +59,7 @@ class Faults:
 
     def add(self, record: int, offset: int, fault: str) -> None:
         """Raise a RecordError, or under "skip" count it."""
-        error = RecordError(self.path, record, offset, fault)
         self.count += 1
         if self._skips is None:
-            raise error
-        self._skips.add(error)
+            raise RecordError(self.path, record, offset, f"{fault}; {_GO_ON}")
+        self._skips.add(RecordError(self.path, record, offset, fault))

@@ -126,7 +126,7 @@ def read_labels(features: Mapping[str, Feature], key: str | None) -> np.ndarray:
     if key not in features:
         raise MessageError(
             f"no labels: expected the key {key}, {found(features)}; where records bear no labels,"
-            " set labels_key to None"
+            " set labels_key to None (--labels-key '')"
         )
     kind, values = features[key]
     if kind not in ("int64_list", ""):
@@ -154,7 +154,7 @@ def refuse_missing(modality: Modality, features: Mapping[str, object]) -> Messag
     """The error for a record without a modality."""
     return MessageError(
         f"modality {modality.name!r} is missing: expected values for the key {modality.key},"
-        f" {found(features)}; missing='mask' accepts such videos"
+        f" {found(features)}; missing='mask' (--missing mask) accepts such videos"
     )
 
 

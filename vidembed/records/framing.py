@@ -25,6 +25,7 @@ SLACK_BYTES = 128
 # Room for 2,048 of YouTube-8M's video-level records.
 _BLOCK_BYTES = 10 << 20
 _GZIP_MAGIC = b"\x1f\x8b\x08"
+_REMEDY = "fetch the shard again"
 # Not every OSError: a disk or network that fails is no fault of the records.
 _GZIP_FAULTS = (gzip.BadGzipFile, EOFError, zlib.error)
 # Deflate packs at most 1,032 bytes into one.
@@ -148,7 +149,7 @@ def _scan(
                 return
             cut = f"the file ends after {filled} of this record's {wanted} bytes"
             fault = broken or (cut if filled else "the file holds no record")
-        faults.add(number, base + position, fault)
+        faults.add(number, base + position, f"{fault}; {_REMEDY}")
         return
 
 
@@ -168,8 +169,9 @@ def _checked(
     anywhere = np.ndarray((len(buffer) - 3,), "<u4", buffer, strides=(1,))
     good = mask(np.array(crcs, np.uint32)) == anywhere[end]
     if not good.all():
+        fault = f"its payload does not agree with its crc; {_REMEDY}"
         for i in np.flatnonzero(~good).tolist():
-            faults.add(int(numbers[i]), int(offsets[i]), "its payload does not agree with its crc")
+            faults.add(int(numbers[i]), int(offsets[i]), fault)
         begin, end, numbers, offsets = begin[good], end[good], numbers[good], offsets[good]
     return Block(buffer, begin, end, numbers, offsets)
 

@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import tyro
-from etils import epath
 from rich.console import Console
 
 from vidembed.progress import Progress
 from vidembed.records.arrays import TableError
 from vidembed.records.checks import Checks, clipping, refusals
 from vidembed.records.counts import check_counts, compared, read_counts, shard_names
+from vidembed.records.identity import identities
+from vidembed.records.import_report import import_report, lines
 from vidembed.records.modality_options import YOUTUBE8M, video_level
 from vidembed.records.streaming import stream_videos
 from vidembed.records.table import DTYPES
@@ -53,6 +54,7 @@ def import_videos(
 
     duplicates: an id that comes again is an error, or the first is kept.
     invalid: rows of NaN, infinity or zeros only: refused, dropped, or the modality is masked.
+        The report's `findings` count them and the duplicates, and name the first ten of each kind.
     max_clipped_share: with uint8, the largest share of a modality's values beyond what a byte
         holds, [-2, 2].
     counts: a JSON file {"shard": records}; by default counts.json beside the shards, if there.
@@ -75,8 +77,7 @@ def import_videos(
         "on_error": on_error,
         "max_clipped_share": max_clipped_share,
     }
-    identities = [_identity(f, n) for f, n in zip(files, names)]
-    source: dict[str, Any] = {"options": options, "shards": identities}
+    source: dict[str, Any] = {"options": options, "shards": identities(files, names)}
     if not force and table_state(path) == "finished":
         return _finished(path, source, expected, pattern)
 
@@ -104,7 +105,7 @@ def import_videos(
             raise RefusedError(_message(pattern, faults or ["no usable records"]))
         if progress is not None:
             progress(len(files), len(files), checks.rows)
-        report = _report(checks, skips, kept, writer.rows, time.monotonic() - began)
+        report = import_report(checks, skips, kept, writer.rows, time.monotonic() - began)
         for entry in source["shards"]:
             entry["records"] = checks.records.get(entry["name"], 0)
         manifest = writer.finish(kept.arrays(), source={**source, "report": report})
@@ -116,26 +117,6 @@ def import_videos(
     finally:
         stream.close()
     return {**report, "fingerprint": manifest["fingerprint"], "already_there": False}
-
-
-def _report(checks: Checks, skips: Skips, kept: Kept, rows: int, seconds: float) -> dict[str, Any]:
-    modalities = checks.modalities.items()
-    return {
-        "rows": rows,
-        "records": checks.rows,
-        "shards": len(checks.records),
-        "skipped": len(skips.errors),
-        "skipped_first": [str(error) for error in skips.errors[:10]],
-        "duplicates": checks.duplicates.count,
-        "not_finite": {name: m.not_finite.count for name, m in modalities},
-        "all_zero": {name: m.all_zero.count for name, m in modalities},
-        "missing": {name: int((~mask).sum()) for name, mask in kept.masks().items()},
-        "range": {name: [m.low, m.high] if m.values else None for name, m in modalities},
-        "clipped_share": {name: m.clipped_share for name, m in modalities},
-        "without_labels": checks.without_labels,
-        "distinct_labels": len(checks.labels),
-        "seconds": round(seconds, 3),
-    }
 
 
 def _finished(
@@ -156,21 +137,16 @@ def _finished(
         if source["options"][key] != there.get("options", {}).get(key)
     ]
     if stored != source["shards"]:
-        differing.append("the shards (their names, sizes or times of change) are others")
+        differing.append("the shards (their names, sizes or contents) are others")
     if differing:
         raise TableError(
             f"{os.fspath(path)} was imported otherwise: {'; '.join(differing)}. Choose another "
-            "path, or replace the table with force"
+            "path, or replace the table with force (--force)"
         )
     found = {entry["name"]: entry["records"] for entry in there["shards"]}
     if there["report"]["skipped"] == 0 and (faults := check_counts(found, expected, pattern)):
         raise RefusedError(_message(pattern, faults))
     return {**there["report"], "fingerprint": manifest["fingerprint"], "already_there": True}
-
-
-def _identity(file: epath.Path, name: str) -> dict[str, Any]:
-    stat = file.stat()
-    return {"name": name, "bytes": stat.length, "modified": stat.mtime}
 
 
 def _message(pattern: str | os.PathLike, faults: Sequence[str]) -> str:
@@ -232,15 +208,6 @@ def main(
                 done, total, note=f"{videos:,} records"
             ),
         )
-    what = f"{table}: {report['rows']:,} rows from {report['records']:,} records in "
-    what += f"{report['shards']:,} shards"
-    if report["already_there"]:
-        what += ", imported before"
-    for name in ("duplicates", "skipped"):
-        if report[name]:
-            what += f", {report[name]:,} {name} left out"
-    for name, count in report["missing"].items():
-        what += f", {count:,} without {name}"
-    Console(highlight=False, soft_wrap=True).print(
-        f"{what} (fingerprint {report['fingerprint']})", markup=False
-    )
+    console = Console(highlight=False, soft_wrap=True)
+    for line in lines(table, report):
+        console.print(line, markup=False)

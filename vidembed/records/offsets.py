@@ -18,13 +18,12 @@ from etils import epath
 
 from vidembed.records.faults import Faults, OnError, RecordError, Skips
 from vidembed.records.framing import FOOTER, HEADER, is_gzip, read_blocks
-from vidembed.records.ranges import read_range
+from vidembed.records.identity import ends_digest
 from vidembed.records.shards import OFFSETS_SUFFIX, PART_SUFFIX
 
 _MAGIC = b"vidOffs1"
 _HEAD = struct.Struct("<8sQ16sQ")
 _DIGEST_BYTES = 16
-_END_BYTES = 1 << 16
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +54,7 @@ def read_offsets(
     shard = epath.Path(path)
     sidecar = sidecar_path(shard, folder)
     size = shard.stat().length
-    identity = _identity(shard, size)
+    identity = ends_digest(shard, size)
     kept = _load(sidecar, size, identity)
     if kept is not None:
         return kept
@@ -71,13 +70,6 @@ def sidecar_path(path: epath.Path, folder: str | PathLike[str] | None = None) ->
         return path.with_name(path.name + OFFSETS_SUFFIX)
     whole = xxhash.xxh3_64_hexdigest(str(path).encode())
     return epath.Path(folder) / f"{path.name}.{whole}{OFFSETS_SUFFIX}"
-
-
-def _identity(path: epath.Path, size: int) -> bytes:
-    """A digest of the shard's ends; reading all of it would take as long as building the index."""
-    digest = xxhash.xxh3_128(read_range(path, 0, min(size, _END_BYTES)))
-    digest.update(read_range(path, max(0, size - _END_BYTES), size))
-    return digest.digest()
 
 
 def _build(path: epath.Path, on_error: OnError, skips: Skips | None) -> tuple[Offsets, bool]:

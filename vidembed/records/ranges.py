@@ -3,6 +3,8 @@
 import fsspec
 from etils import epath
 
+from vidembed.records.remote import installed_for
+
 
 def is_remote(path: object) -> bool:
     """Whether a path means storage behind requests (gs://, s3://, ...)."""
@@ -10,10 +12,11 @@ def is_remote(path: object) -> bool:
 
 
 def read_range(path: epath.Path, start: int, stop: int) -> bytes:
-    """The bytes [start, stop) of a file; fewer where it ends before."""
+    """The bytes [start, stop) of a file; fewer where it ends before. Raises RemoteError."""
     if is_remote(path):
         # An opened remote file asks for its size first, and then reads megabytes ahead.
-        system, name = fsspec.url_to_fs(str(path))
+        with installed_for(path):
+            system, name = fsspec.url_to_fs(str(path))
         return bytes(system.cat_file(name, start, stop))
     with open(path, "rb", buffering=0) as file:
         file.seek(start)

@@ -6,6 +6,8 @@ from os import PathLike
 
 from etils import epath
 
+from vidembed.records.remote import installed_for
+
 # Our own files beside shards: offset indexes, and shards still being written.
 OFFSETS_SUFFIX, PART_SUFFIX = ".offsets", ".part"
 _GLOB = re.compile(r"[*?\[]")
@@ -14,8 +16,14 @@ _GLOB = re.compile(r"[*?\[]")
 def shards(pattern: str | PathLike[str]) -> list[epath.Path]:
     """The TFRecord files of a glob, of a folder (`*.tfrecord*` in it), or one file; sorted.
 
-    Raises FileNotFoundError, with what is nearest on disk, where nothing matches.
+    Raises FileNotFoundError, with what is nearest on disk, where nothing matches, and RemoteError
+    where a package for the bucket is missing.
     """
+    with installed_for(pattern):
+        return _matching(pattern)
+
+
+def _matching(pattern: str | PathLike[str]) -> list[epath.Path]:
     path = epath.Path(pattern)
     if _GLOB.search(str(pattern)):
         parts = path.parts

@@ -101,7 +101,7 @@ class RunSource:
             payload = framed[HEADER.size : -FOOTER.size]
             if not _is_sound(framed, payload):
                 fault = "it does not agree with its crcs: the shard was damaged or replaced after"
-                fault += " this source was opened"
+                fault += " this source was opened; fetch it again, or open the source anew"
                 raise RecordError(self._paths[shard], number, start, fault)
             payloads.append(payload)
         return payloads

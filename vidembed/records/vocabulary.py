@@ -5,17 +5,20 @@ import io
 
 from etils import epath
 
-COLUMNS = ("Index", "KnowledgeGraphId", "Name")
+from vidembed.records.remote import installed_for
+
+COLUMNS = ("Index", "Name")
 
 
 def read_vocabulary(path: epath.PathLike) -> dict[int, str]:
-    """Label number → name, from YouTube-8M's vocabulary.csv (Index, ..., Name, ...).
+    """Label number → name, from YouTube-8M's vocabulary.csv or another with Index and Name.
 
-    A label without a name goes by its Knowledge Graph id. Raises
+    A label without a name goes by its KnowledgeGraphId, where there is such a column. Raises
     ValueError for another kind of file, and for a number that is none or comes twice, with the
     line where it stands.
     """
-    text = epath.Path(path).read_bytes().decode("utf-8-sig")
+    with installed_for(path):
+        text = epath.Path(path).read_bytes().decode("utf-8-sig")
     lines = csv.DictReader(io.StringIO(text, newline=""))
     missing = [name for name in COLUMNS if name not in (lines.fieldnames or ())]
     if missing:
@@ -29,5 +32,5 @@ def read_vocabulary(path: epath.PathLike) -> dict[int, str]:
         if not index.isdecimal() or int(index) in names:
             fault = "comes twice" if index.isdecimal() else "is not a number"
             raise ValueError(f"{path}, line {lines.line_num}: the label number {index!r} {fault}")
-        names[int(index)] = line["Name"] or line["KnowledgeGraphId"] or f"label {index}"
+        names[int(index)] = line["Name"] or line.get("KnowledgeGraphId") or f"label {index}"
     return names

@@ -1,0 +1,149 @@
+"""One seed's world: its people and sessions, graph, split, trainings, and scores query by query."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.stages import Stages
+from experiments.systems import (
+    Scores,
+    embeddings_of_features,
+    read_scores,
+    score_systems,
+    write_scores,
+)
+from vidembed.corpus import Corpus, CorpusPaths
+from vidembed.evaluate import Evaluation
+from vidembed.feeds.simulated_sessions import PARAMETERS, permute_ids, simulate, write_sessions
+from vidembed.graph.cowatch import count_cowatches
+from vidembed.models.fusion import Fusion
+from vidembed.recipe import Recipe
+from vidembed.records.table import FeatureTable
+from vidembed.train import train
+from vidembed.workdir import Workdir
+
+
+class StoppedError(RuntimeError):
+    """Asked to stop; what is done is kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """Simulated sessions on a table, made, trained on and measured in `folder`, stage by stage.
+
+    `permuted` exchanges the video ids of the sessions at random: the control, in which content
+    has nothing to do with what is watched together.
+    """
+
+    stages: Stages
+    table_path: Path
+    folder: Path
+    recipe: Recipe
+    models: Mapping[str, Fusion]
+    """System → network; all else of the recipe is the same for all."""
+    seed: int
+    permuted: bool = False
+
+    @property
+    def name(self) -> str:
+        """seed0, seed0-permuted."""
+        return f"seed{self.seed}" + ("-permuted" if self.permuted else "")
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The videos with the relations of this seed's sessions; makes them where missing."""
+        return self._paths().open()
+
+    def recipe_of(self, system: str) -> Recipe:
+        """The whole recipe of one training."""
+        return replace(
+            self.recipe,
+            corpus=self._paths_there(),
+            task=replace(self.recipe.task, model=self.models[system]),
+            seed=self.seed,
+        )
+
+    def run(self, system: str) -> Workdir:
+        """The work directory of one training."""
+        return Workdir(self.folder / self.name / system)
+
+    def scores(self) -> Scores:
+        """Trains what is not trained yet and measures every system."""
+        corpus = self.corpus
+        for system in self.models:
+            self._train(system)
+        file = self.folder / self.name / "per_query.parquet"
+
+        def measure(_: object) -> None:
+            embeddings = {system: self.embed(system) for system in self.models}
+            # The state before the first update is a checkpoint like any other.
+            embeddings["untrained"] = self.embed(next(iter(self.models)), step=0)
+            embeddings |= embeddings_of_features(corpus)
+            measured = score_systems(embeddings, corpus, self.recipe.evaluator, seed=self.seed)
+            write_scores(measured, file)
+
+        recipes = {system: self.recipe_of(system).to_json() for system in self.models}
+        key = {"corpus": corpus.fingerprint, "recipes": recipes}
+        self.stages.run(f"{self.name}/evaluation", key, measure, outputs=[file])
+        return read_scores(file)
+
+    def embed(self, system: str, *, step: int | None = None) -> np.ndarray:
+        """f32[N, D]: all videos, at the last step or another."""
+        evaluation = Evaluation(self.recipe_of(system), self.run(system), corpus=self.corpus)
+        return evaluation.embed(evaluation.restore(self.recipe.steps if step is None else step))
+
+    def _paths_there(self) -> CorpusPaths:
+        edges = self.folder / self.name / "edges.parquet"
+        return CorpusPaths(table=str(self.table_path), edges=str(edges), split_seed=self.seed)
+
+    def _paths(self) -> CorpusPaths:
+        table = FeatureTable.open(self.table_path)
+        sessions = self.folder / self.name / "sessions.parquet"
+        paths = self._paths_there()
+        key = {
+            "table": table.fingerprint,
+            "seed": self.seed,
+            "permuted": self.permuted,
+            "parameters": dict(PARAMETERS),
+        }
+
+        def make(_: object) -> int:
+            made = simulate(table.ids, table.label_offsets, table.label_values, seed=self.seed)
+            write_sessions(permute_ids(made, seed=self.seed) if self.permuted else made, sessions)
+            return len(made)
+
+        def count(_: object) -> dict[str, Any]:
+            return count_cowatches(sessions, paths.edges)
+
+        watches = self.stages.run(f"{self.name}/sessions", key, make, outputs=[sessions])
+        found = self.stages.run(f"{self.name}/graph", key, count, outputs=[Path(paths.edges)])
+        self.stages.progress.say(f"  {watches:,} SIMULATED watches, {found['edges']:,} edges")
+        return paths
+
+    def _train(self, system: str) -> None:
+        recipe, workdir, corpus = self.recipe_of(system), self.run(system), self.corpus
+
+        def work(_: object) -> int:
+            with workdir.lease() as lease:
+                evaluation = Evaluation(
+                    recipe, workdir, corpus=corpus, progress=self.stages.progress
+                )
+                last = train(
+                    recipe,
+                    workdir,
+                    lease=lease,
+                    corpus=corpus,
+                    progress=self.stages.progress,
+                    evaluate=evaluation.measure,
+                )
+            if last < recipe.steps:
+                raise StoppedError(f"{self.name}/{system} stopped at step {last}")
+            return last
+
+        key = {"recipe": recipe.to_json(), "corpus": corpus.fingerprint}
+        done = Path(workdir.path) / "DONE"
+        self.stages.run(f"{self.name}/{system}", key, work, outputs=[done])

@@ -1,0 +1,22 @@
+"""What reading from a bucket needs: a package of its own, and an error that says which."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class RemoteError(ValueError):
+    """A bucket that cannot be read because a package for it is not installed."""
+
+
+@contextmanager
+def installed_for(path: object) -> Iterator[None]:
+    """Raise RemoteError, with the command that helps, where the package for `path` is missing."""
+    try:
+        yield
+    except ImportError as error:
+        if "://" not in str(path):
+            raise
+        raise RemoteError(
+            f"{path}: {error}; for gs:// that is pip install -e '.[gcs]', or copy the files to a "
+            "local disk"
+        ) from error
