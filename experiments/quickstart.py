@@ -22,7 +22,7 @@ from experiments.stages import Stages
 from experiments.summary import difference, print_table, ratios, with_intervals
 from experiments.systems import Scores
 from experiments.world import StoppedError, World
-from vidembed.launch import FAULTS
+from vidembed.launch import guarded
 from vidembed.models.fusion import Fusion, LateFusion, Layers, SingleModality
 from vidembed.progress import Progress, Stage
 from vidembed.recipe import Retention
@@ -33,7 +33,7 @@ from vidembed.records.vocabulary import read_vocabulary
 from vidembed.report.gallery import gallery
 from vidembed.report.page import write_report
 from vidembed.run_report import evaluations_of, journal_of
-from vidembed.stopping import EXIT_STOPPED
+from vidembed.stopping import EXIT_STOPPED, StopFlag
 from vidembed.versions import versions
 from vidembed.workdir import Workdir
 
@@ -78,16 +78,17 @@ class Quickstart:
         """All stages; returns the summary that is also written to summary.json."""
         workdir, progress = Workdir(self.workdir), Progress()
         stages = Stages(workdir, progress)
-        with workdir.lease():
+        with StopFlag() as stop, workdir.lease():
             table = self._import(stages)
-            worlds = [self._world(stages, table, seed) for seed in self.seeds]
+            worlds = [self._world(stages, stop, table, seed) for seed in self.seeds]
             controls = [replace(world, permuted=True) for world in worlds]
             controls = [replace(c, models={"trained": MODELS["trained"]}) for c in controls]
             scores = [world.scores() for world in worlds]
             permuted = [control.scores() for control in controls]
             summary = self._summary(stages, worlds, scores, permuted)
-            with progress.stage("report"):
+            with progress.stage("report") as stage:
                 self._report(workdir, summary, worlds, controls)
+            stages.seconds["report"] = stage.seconds
             workdir.write_json(workdir.path / "summary.json", summary)
             print_table(summary["related_videos"], simulated=True)
             self._say(progress, summary)
@@ -107,12 +108,15 @@ class Quickstart:
         stages.progress.say(f"  {found['rows']:,} videos")
         return path
 
-    def _world(self, stages: Stages, table: Path, seed: int) -> World:
+    def _world(self, stages: Stages, stop: StopFlag, table: Path, seed: int) -> World:
+        # Step 0, the untrained network, is kept whatever the number of steps.
+        checkpoints = replace(recipe.checkpoints, keep_every=self.steps)
         return World(
             stages=stages,
+            stop=stop,
             table_path=table,
             folder=Path(self.workdir),
-            recipe=replace(recipe, steps=self.steps),
+            recipe=replace(recipe, steps=self.steps, checkpoints=checkpoints),
             models=MODELS,
             seed=seed,
         )
@@ -198,15 +202,16 @@ def main() -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    try:
-        chosen.run()
-    except StoppedError as stopped:
-        print(f"{stopped}; the same command goes on from there", file=sys.stderr)
-        return EXIT_STOPPED
-    except FAULTS as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+    def run() -> int:
+        try:
+            chosen.run()
+        except StoppedError as stopped:
+            print(f"{stopped}; the same command goes on from there", file=sys.stderr)
+            return EXIT_STOPPED
+        return 0
+
+    return guarded(run)
 
 
 if __name__ == "__main__":

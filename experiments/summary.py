@@ -10,17 +10,8 @@ from rich.table import Table
 
 from experiments.systems import Scores
 from vidembed.metrics.intervals import Interval, bootstrap_mean_of, paired
+from vidembed.report import wording
 
-SYSTEMS = {
-    "trained": "trained (visual + audio)",
-    "trained_visual_only": "trained, visual only",
-    "visual": "raw visual",
-    "audio": "raw audio",
-    "concatenated": "raw visual + audio",
-    "untrained": "untrained network",
-    "popularity": "popularity",
-    "random": "random",
-}
 MAIN = "ndcg@10"
 
 
@@ -82,11 +73,10 @@ def print_table(
         table.add_column("system")
         for name in ("NDCG@10", "95 % interval", "MAP", "recall@10"):
             table.add_column(name, justify="right")
-        for system, label in SYSTEMS.items():
+        for system in wording.SYSTEMS:
             if system not in systems:
                 continue
-            if system == "popularity" and direction == "train_to_eval":
-                label = "popularity (an oracle)"
+            label = wording.system(system, direction)
             main, average, recall = (systems[system][m] for m in (MAIN, "map", "recall@10"))
             interval = f"{main['low']:.3f} to {main['high']:.3f}"
             values = (main["value"], average["value"], recall["value"])

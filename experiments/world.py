@@ -17,12 +17,13 @@ from experiments.systems import (
     write_scores,
 )
 from vidembed.corpus import Corpus, CorpusPaths
-from vidembed.evaluate import Evaluation
+from vidembed.evaluate import Evaluation, values_of
 from vidembed.feeds.simulated_sessions import PARAMETERS, permute_ids, simulate, write_sessions
 from vidembed.graph.cowatch import count_cowatches
 from vidembed.models.fusion import Fusion
 from vidembed.recipe import Recipe
 from vidembed.records.table import FeatureTable
+from vidembed.stopping import StopFlag
 from vidembed.train import train
 from vidembed.workdir import Workdir
 
@@ -40,6 +41,7 @@ class World:
     """
 
     stages: Stages
+    stop: StopFlag
     table_path: Path
     folder: Path
     recipe: Recipe
@@ -76,6 +78,8 @@ class World:
         corpus = self.corpus
         for system in self.models:
             self._train(system)
+            if self.stop.asked:
+                raise StoppedError(f"stopped after {self.name}/{system}")
         file = self.folder / self.name / "per_query.parquet"
 
         def measure(_: object) -> None:
@@ -136,9 +140,10 @@ class World:
                     recipe,
                     workdir,
                     lease=lease,
+                    stop=self.stop,
                     corpus=corpus,
                     progress=self.stages.progress,
-                    evaluate=evaluation.measure,
+                    evaluate=lambda step: values_of(evaluation.measure(step)),
                 )
             if last < recipe.steps:
                 raise StoppedError(f"{self.name}/{system} stopped at step {last}")

@@ -24,6 +24,13 @@ def eight_devices():
     assert len(jax.devices()) == 8
 
 
+@pytest.fixture(autouse=True)
+def no_mesh_is_left_behind():
+    yield
+    left = jax.sharding.get_abstract_mesh()
+    assert left.empty, f"the test left {left} set"
+
+
 @pytest.fixture(scope="session")
 def corpus_paths(tmp_path_factory):
     """300 videos of 20 groups; features show the group, edges join its members. Files on disk."""

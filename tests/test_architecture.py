@@ -85,5 +85,5 @@ def test_nothing_imports_tensorflow_or_pickle():
 
 def test_files_are_of_one_idea():
     sizes = {p: len(p.read_text().splitlines()) for p in sources()}
-    too_long = {str(p): n for p, n in sizes.items() if n > 350}
+    too_long = {str(p): n for p, n in sizes.items() if n > 300}
     assert not too_long

@@ -20,6 +20,8 @@ from vidembed.models.fusion import LateFusion, Layers
 from vidembed.optimiser import Optimiser
 from vidembed.progress import Progress
 from vidembed.recipe import Recipe, Retention
+from vidembed.step import state_shape
+from vidembed.stopping import StopFlag
 from vidembed.tasks.metric_learning import MetricLearning
 from vidembed.train import train
 from vidembed.workdir import Workdir
@@ -40,8 +42,8 @@ def small_recipe(corpus_paths):
 
 
 def run(recipe, workdir, corpus):
-    with workdir.lease() as lease:
-        train(recipe, workdir, lease=lease, corpus=corpus, progress=QUIET, devices=ONE)
+    with StopFlag() as stop, workdir.lease() as lease:
+        train(recipe, workdir, lease=lease, stop=stop, corpus=corpus, progress=QUIET, devices=ONE)
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +67,13 @@ def test_embeddings_are_the_same_in_blocks_and_on_any_mesh(trained, corpus):
     task = recipe_of(trained).task
     with jax.set_mesh(one.mesh):
         blocks = embed_table(
-            task.embed, *state.values(), corpus.table, task.model.modalities, mesh=one.mesh,
+            jax.jit(task.embed),
+            *state.values(),
+            corpus.table,
+            task.model.modalities,
+            mesh=one.mesh,
             block_rows=64,
-        )  # fmt: skip
+        )
     np.testing.assert_allclose(blocks, whole, atol=1e-6)
     eight = evaluation_of(trained, corpus, jax.devices())
     np.testing.assert_allclose(eight.embed(eight.restore(10)), whole, atol=1e-6)
@@ -109,6 +115,52 @@ def test_other_data_is_refused(trained, corpus):
     other = replace(corpus, is_train=~corpus.is_train)
     with pytest.raises(ValueError, match="was trained on data"):
         evaluation_of(trained, other)
+
+
+def test_a_restart_pins_what_was_measured_but_not_pinned(trained, corpus):
+    evaluation = evaluation_of(trained, corpus)
+    results = [evaluation.measure(step) for step in (0, 5, 10)]
+    name = "eval_to_train/ndcg@10"
+    best = max(results, key=lambda result: result["scores"][name]["value"])["step"]
+    trained.evaluation.joinpath("best.json").unlink()
+    again = evaluation_of(trained, corpus)
+    for step in (0, 5, 10):
+        again.measure(step)
+    assert trained.best()[name]["step"] == best
+
+
+def test_the_average_is_what_is_evaluated(corpus_paths, corpus, tmp_path):
+    recipe = small_recipe(corpus_paths)
+    recipe = replace(recipe, optimiser=replace(recipe.optimiser, average_decay=0.5))
+    workdir = Workdir(tmp_path)
+    run(recipe, workdir, corpus)
+    evaluation = evaluation_of(workdir, corpus)
+    shape = state_shape(recipe, corpus.table.widths, evaluation.mesh)
+    stored = evaluation.checkpoints.restore(10, shape)
+    restored = evaluation.restore(10)["parameters"]
+    name = "towers/0/layers/0/kernel"
+    np.testing.assert_array_equal(restored[name], stored["average"][name])
+    assert not np.allclose(stored["average"][name], stored["parameters"][name], atol=1e-4)
+
+
+def test_missing_modalities_reach_the_network(trained, corpus):
+    """A video without audio is embedded by its picture alone, whatever stands in its row."""
+    evaluation = evaluation_of(trained, corpus)
+    state = evaluation.restore(10)
+    there = np.arange(300) % 3 != 0
+    embedded = []
+    for noise in (0, 255):
+        audio = corpus.table.features["audio"].copy()
+        audio[~there] = noise
+        features = corpus.table.features | {"audio": audio}
+        table = replace(corpus.table, features=features, present={"audio": there}, manifest={})
+        evaluation.corpus = replace(corpus, table=table)
+        embedded.append(evaluation.embed(state))
+    np.testing.assert_array_equal(*embedded)
+    evaluation.corpus = corpus
+    whole = evaluation.embed(state)
+    np.testing.assert_allclose(embedded[0][there], whole[there], atol=1e-6)
+    assert not np.allclose(embedded[0][~there], whole[~there], atol=1e-3)
 
 
 def test_an_empty_workdir_is_refused(tmp_path, corpus_paths, corpus):

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from vidembed.__main__ import VERBS, main
@@ -90,6 +92,26 @@ def test_errors_are_one_line_and_no_traceback(tmp_path):
     assert nothing.returncode == 1
     assert "cut.tfrecord" in nothing.stderr
     assert "Traceback" not in nothing.stderr
+
+
+def test_too_little_memory_and_missing_packages_are_errors_in_words(tmp_path, monkeypatch, capsys):
+    watches = {"session_id": range(50_000), "timestamp": range(50_000)}
+    videos = [f"v{n}" for n in range(50_000)]
+    pq.write_table(pa.table({**watches, "video_id": videos}), tmp_path / "s.parquet")
+    cowatch = ["cowatch", str(tmp_path / "s.parquet"), str(tmp_path / "e.parquet")]
+    assert main([*cowatch, "--memory-limit", "1MB"]) == 1
+    [told] = capsys.readouterr().err.splitlines()
+    assert "--memory-limit" in told
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    for command in (["import", "gs://b/x", str(tmp_path / "t")], ["inspect", "gs://b/x"]):
+        assert main(command) == 1
+        assert "pip install -e '.[gcs]'" in capsys.readouterr().err
+
+
+def test_no_edges_are_a_failure(tmp_path, capsys):
+    (tmp_path / "s.csv").write_text("session_id,timestamp,video_id\n1,0,a\n1,1,b\n")
+    assert main(["cowatch", str(tmp_path / "s.csv"), str(tmp_path / "e.parquet")]) == 1
+    assert "holds no edges" in capsys.readouterr().out
 
 
 def test_traceback_on_request(tmp_path, monkeypatch):

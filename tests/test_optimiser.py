@@ -72,8 +72,19 @@ def test_weight_decay_shrinks_kernels_and_spares_biases():
         ({"decay": 1.0}, "decay"),
         ({"decay_steps": 0}, "decay"),
         ({"average_decay": 1.0}, "average_decay"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"clip_norm": -1.0}, "clip_norm"),
+        ({"weight_decay": -0.1}, "weight_decay"),
+        ({"warmup_steps": -1}, "warmup_steps"),
     ],
 )
 def test_values_out_of_range_are_refused(options, words):
     with pytest.raises(ValueError, match=words):
         Optimiser(**options)
+
+
+def test_rules_refuse_values_out_of_range():
+    with pytest.raises(ValueError, match=r"b1 1\.5"):
+        Adam(b1=1.5)
+    with pytest.raises(ValueError, match="momentum"):
+        Sgd(momentum=1.0)

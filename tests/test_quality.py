@@ -14,6 +14,7 @@ from vidembed.models.fusion import LateFusion, Layers
 from vidembed.optimiser import Optimiser
 from vidembed.progress import Progress
 from vidembed.recipe import Recipe, Retention
+from vidembed.stopping import StopFlag
 from vidembed.tasks.metric_learning import MetricLearning
 from vidembed.train import train
 from vidembed.workdir import Workdir
@@ -32,8 +33,8 @@ def ndcg(corpus_paths, corpus, path, step=150):
         steps=150,
     )
     workdir = Workdir(path)
-    with workdir.lease() as lease:
-        train(recipe, workdir, lease=lease, corpus=corpus, progress=QUIET, devices=ONE)
+    with StopFlag() as stop, workdir.lease() as lease:
+        train(recipe, workdir, lease=lease, stop=stop, corpus=corpus, progress=QUIET, devices=ONE)
     mesh = make_mesh(MeshShape(), ONE)
     evaluation = Evaluation(recipe, workdir, corpus=corpus, mesh=mesh, progress=QUIET)
     embeddings = evaluation.embed(evaluation.restore(step))

@@ -11,15 +11,19 @@ import numpy as np
 import pytest
 
 from vidembed.checkpoint import Checkpoints
-from vidembed.feeds.triplets import Triplets
+from vidembed.feeds.triplets import TripletFeed, Triplets
+from vidembed.graph.split import LeakError
 from vidembed.losses.triplet import Exponential
-from vidembed.mesh import MeshShape, make_mesh
+from vidembed.mesh import MeshShape, make_mesh, place_batch
 from vidembed.mining.none import NoMining
 from vidembed.models.fusion import LateFusion, Layers
 from vidembed.optimiser import Optimiser, Sgd
 from vidembed.progress import Progress
+from vidembed.quantisation import dequantise
 from vidembed.recipe import Recipe, Retention
-from vidembed.step import state_shape
+from vidembed.records.statistics import train_statistics
+from vidembed.step import compile_update, new_state, place_constants, state_shape
+from vidembed.stopping import StopFlag
 from vidembed.tasks.metric_learning import MetricLearning
 from vidembed.train import NonFiniteLoss, train
 from vidembed.workdir import RecipeChangedError, Workdir
@@ -44,11 +48,12 @@ def recipe(corpus_paths):
 
 def run(recipe, path, corpus, devices=ONE, evaluate=None):
     workdir = Workdir(path)
-    with workdir.lease() as lease:
+    with StopFlag() as stop, workdir.lease() as lease:
         return train(
             recipe,
             workdir,
             lease=lease,
+            stop=stop,
             corpus=corpus,
             progress=QUIET,
             devices=devices,
@@ -125,10 +130,155 @@ def test_other_device_count_goes_on(recipe, corpus, tmp_path):
     np.testing.assert_allclose(list(one.values()), list(many.values()), rtol=2e-3)
 
 
-def test_retention_keeps_first_asked_and_pinned(recipe, corpus, tmp_path):
+def test_retention_keeps_newest_asked_and_pinned(recipe, corpus, tmp_path):
     short = replace(recipe, checkpoints=Retention(every_steps=1, keep_last=2, keep_every=4))
+    workdir = Workdir(tmp_path)
+    workdir.create()
+    workdir.pin(1, "score", 0.5)
     run(short, tmp_path, corpus)
-    assert Checkpoints(Workdir(tmp_path).checkpoints, read_only=True).steps() == [0, 4, 6, 7]
+    assert steps_of(tmp_path) == [0, 1, 4, 6, 7]
+
+
+def steps_of(path):
+    return Checkpoints(Workdir(path).checkpoints, read_only=True).steps()
+
+
+def test_a_damaged_newest_checkpoint_is_set_aside_and_the_run_goes_on(recipe, corpus, tmp_path):
+    run(recipe, tmp_path / "whole", corpus)
+    run(replace(recipe, steps=6), tmp_path / "hurt", corpus)
+    folder = tmp_path / "hurt" / "checkpoints" / "6" / "arrays" / "d"
+    for file in folder.iterdir():
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+    assert run(recipe, tmp_path / "hurt", corpus) == 7
+    assert (tmp_path / "hurt" / "checkpoints" / "6.damaged").exists()
+    assert steps_of(tmp_path / "hurt") == [0, 3, 6, 7]
+    assert losses(tmp_path / "hurt") == losses(tmp_path / "whole")
+
+
+def test_fewer_steps_than_done_are_refused_and_the_end_stays_marked(recipe, corpus, tmp_path):
+    run(recipe, tmp_path, corpus)
+    with pytest.raises(ValueError, match="has applied 7 updates already, steps is 3"):
+        run(replace(recipe, steps=3), tmp_path, corpus)
+    assert Workdir(tmp_path).done() == 7
+
+
+def test_the_end_is_unmarked_while_training_goes_on(recipe, corpus, tmp_path):
+    run(replace(recipe, steps=3), tmp_path, corpus)
+    seen = []
+
+    def evaluate(step):
+        seen.append(Workdir(tmp_path).done())
+        return {}
+
+    run(replace(recipe, evaluate_every=6), tmp_path, corpus, evaluate=evaluate)
+    assert seen == [None]
+    assert Workdir(tmp_path).done() == 7
+
+
+def test_a_checkpoint_that_was_not_measured_before_a_kill_is_measured_on_resume(
+    recipe, corpus, tmp_path
+):
+    asked = replace(recipe, evaluate_every=3)
+    seen = []
+
+    def dies(step):
+        raise KeyboardInterrupt
+
+    def evaluate(step):
+        seen.append(step)
+        return {"score": float(step)}
+
+    with pytest.raises(KeyboardInterrupt):
+        run(asked, tmp_path, corpus, evaluate=dies)
+    run(asked, tmp_path, corpus, evaluate=evaluate)
+    assert seen == [3, 6]
+    lines = Workdir(tmp_path).metrics_file.read_text().splitlines()
+    logged = [json.loads(line) for line in lines]
+    assert [(r["step"], r["score"]) for r in logged if r["kind"] == "evaluation"] == [
+        (3, 3),
+        (6, 6),
+    ]
+
+
+def test_parameters_that_are_not_finite_are_never_saved(recipe, corpus, tmp_path):
+    """The loss of the step that breaks them is still finite."""
+    breaking = replace(
+        recipe,
+        optimiser=Optimiser(rule=Sgd(momentum=0.0), learning_rate=3.4e38),
+        checkpoints=Retention(every_steps=1, keep_last=9),
+    )
+    with pytest.raises(NonFiniteLoss, match="step 1"):
+        run(breaking, tmp_path, corpus)
+    assert steps_of(tmp_path) == [0]
+
+
+def test_every_step_drops_other_inputs(recipe, corpus, tmp_path):
+    """With a learning rate of nothing, steps over the same batch differ by dropout alone."""
+    still = replace(
+        recipe,
+        task=replace(recipe.task, miner=NoMining()),
+        optimiser=Optimiser(rule=Sgd(momentum=0.0), learning_rate=1e-30),
+    )
+    mesh = make_mesh(MeshShape(), ONE)
+    shape = state_shape(still, corpus.table.widths, mesh)
+    update = compile_update(still, shape, mesh)
+    feed = still.feed.open(corpus, seed=0)
+    statistics = train_statistics(corpus.table, corpus.is_train)
+    with jax.set_mesh(mesh):
+        state = new_state(still, corpus.table.widths, statistics)
+        constants = place_constants(still, corpus, mesh)
+        batch = place_batch(mesh, feed.at(0), feed.split_axes)
+        values = []
+        for _ in range(3):
+            state, measures = update(state, constants, batch)
+            values.append(float(measures["loss"]))
+    assert len(set(values)) == 3
+
+
+def test_inputs_are_standardised_by_the_train_split_alone(recipe, corpus, tmp_path):
+    run(replace(recipe, steps=1), tmp_path, corpus)
+    state = stored(recipe, tmp_path, corpus, 1)["state"]["inputs"]["visual"]
+    rows = dequantise(corpus.table.features["visual"][corpus.is_train])
+    np.testing.assert_allclose(state["mean"], rows.mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(1 / state["scale"], rows.std(0), rtol=1e-4)
+    everyone = dequantise(corpus.table.features["visual"])
+    assert not np.allclose(state["mean"], everyone.mean(0), atol=1e-4)
+
+
+def test_a_batch_with_eval_videos_fails_the_run(recipe, corpus, tmp_path, monkeypatch):
+    honest = TripletFeed.at
+
+    def leaking(self, step):
+        batch = honest(self, step)
+        rows = batch["rows"].copy()
+        rows[0, 0] = np.flatnonzero(~corpus.is_train)[0]
+        return batch | {"rows": rows}
+
+    monkeypatch.setattr(TripletFeed, "at", leaking)
+    with pytest.raises(LeakError, match="1 videos of the eval partition are in a training batch"):
+        run(recipe, tmp_path, corpus)
+
+
+def test_unknown_edges_and_changed_options_are_said(recipe, corpus, tmp_path, capsys):
+    run(replace(recipe, steps=1), tmp_path, corpus)
+    report = {"unknown_edges": 3, "unknown_ids": 2, "unknown": ["zz", "yy"]}
+    workdir = Workdir(tmp_path)
+    with StopFlag() as stop, workdir.lease() as lease:
+        train(
+            replace(recipe, steps=2),
+            workdir,
+            lease=lease,
+            stop=stop,
+            corpus=replace(corpus, edges_report=report),
+            devices=ONE,
+        )
+    said = capsys.readouterr().out
+    assert (
+        "3 edges name one of 2 videos that are not in the table, and are left out: zz, yy" in said
+    )
+    assert "steps: 1 -> 2" in said
 
 
 def test_evaluate_is_called_at_durable_checkpoints(recipe, corpus, tmp_path):
@@ -137,6 +287,7 @@ def test_evaluate_is_called_at_durable_checkpoints(recipe, corpus, tmp_path):
 
     def evaluate(step):
         seen.append((step, Checkpoints(Workdir(tmp_path).checkpoints, read_only=True).latest()))
+        return {"score": float(step)}
 
     run(asked, tmp_path, corpus, evaluate=evaluate)
     assert seen == [(3, 3), (6, 6)]
@@ -149,7 +300,7 @@ def test_non_finite_loss_names_step_and_videos_and_keeps_the_last_good(recipe, c
         optimiser=Optimiser(rule=Sgd(momentum=0.0), learning_rate=1e38),
         steps=20,
     )
-    with pytest.raises(NonFiniteLoss, match=r"loss of step \d+ is not finite; .* videos v\d{4}"):
+    with pytest.raises(NonFiniteLoss, match=r"loss of step \d+.* is not finite; .* videos v\d{4}"):
         run(burning, tmp_path, corpus)
     steps = Checkpoints(Workdir(tmp_path).checkpoints, read_only=True).steps()
     good = stored(burning, tmp_path, corpus, steps[-1])

@@ -16,7 +16,7 @@ from vidembed.checkpoint_record import (
     DigestError,
     VanishedError,
     entries_of,
-    read_record,
+    in_short,
     refuse_differences,
     write_record,
 )
@@ -24,8 +24,8 @@ from vidembed.digest import digests
 from vidembed.hosts import is_first_host, meet, of_first_host, together
 from vidembed.orbax_noise import quieten
 from vidembed.retention import stale_steps
+from vidembed.step_folder import StepFolder
 
-_DELETED = ".deleted"
 _READ_ERRORS = (CheckpointError, VanishedError, DigestError)
 
 
@@ -50,10 +50,8 @@ class Checkpoints:
     def __init__(
         self, folder: epath.PathLike, *, read_only: bool = False, free_space_factor: float = 1.1
     ):
-        self.folder = epath.Path(folder)
-        if not storage.is_remote(folder):
-            # Orbax refuses relative paths.
-            self.folder = self.folder.absolute()
+        self._disk = StepFolder(folder, ocp.utils.is_checkpoint_finalized)
+        self.folder = self._disk.path
         self.read_only = read_only
         self._free_space_factor = free_space_factor
         self._saving: int | None = None
@@ -61,7 +59,7 @@ class Checkpoints:
             self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
             if is_first_host():
                 self.folder.mkdir(parents=True, exist_ok=True)
-                self._remove_leftovers()
+                self._disk.remove_leftovers(ocp.utils.TMP_DIR_SUFFIX)
             meet("vidembed checkpoints opened")
 
     def __enter__(self) -> "Checkpoints":
@@ -121,7 +119,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The durable steps, ascending, as the disk shows them (to the first host) now."""
-        return of_first_host(self._listed())
+        return of_first_host(self._disk.steps())
 
     def latest(self) -> int | None:
         """The newest durable step, or None."""
@@ -129,7 +127,7 @@ class Checkpoints:
 
     def meta(self, step: int) -> dict[str, Any]:
         """What `save` was given as `meta`. Raises DigestError or VanishedError."""
-        return self._record(step)["meta"]
+        return self._disk.record(step)["meta"]
 
     def restore(self, step: int, like: Any, *, leave_out: Collection[str] = ()) -> Any:
         """The tree of a step, in the structure and on the devices of `like`.
@@ -142,7 +140,7 @@ class Checkpoints:
         those stored; DigestError if any bit differs from what was saved; VanishedError if the
         step is not there.
         """
-        record = together(lambda: self._record(step), *_READ_ERRORS)
+        record = together(lambda: self._disk.record(step), *_READ_ERRORS)
         wanted = entries_of(like)
         stored = {
             name: entry
@@ -158,7 +156,7 @@ class Checkpoints:
             named = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if bad[5:] else "")
             raise DigestError(
                 f"step {step} is damaged: the bits of {named} are not those that were saved. "
-                f"{self._step_before(step)}"
+                f"{self._disk.step_before(step)}"
             )
         return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in wanted])
 
@@ -184,21 +182,21 @@ class Checkpoints:
             raise troubles[0]
         return None
 
+    def set_aside(self, step: int) -> None:
+        """Renames a damaged step to {step}.damaged, so that the run can save it anew."""
+        self._refuse_reader("set aside")
+        if is_first_host():
+            self._disk.set_aside(step)
+        meet("vidembed checkpoint set aside")
+
     def delete(self, step: int) -> None:
-        """Removes a step. Killed half-way it leaves nothing that looks like a checkpoint."""
+        """Removes a step; killed half-way it leaves nothing that looks like a checkpoint."""
         self._refuse_reader("delete")
         steps = self.steps()
         if step not in steps:
             raise VanishedError(f"delete of step {step}: {self.folder} holds {steps}")
-        if not is_first_host():
-            return
-        folder = self.folder / str(step)
-        if storage.is_remote(folder):
-            # Object storage cannot rename at once; without this file the step is none.
-            (folder / "commit_success.txt").unlink()
-        else:
-            folder = folder.rename(self.folder / f"{step}{_DELETED}")
-        folder.rmtree()
+        if is_first_host():
+            self._disk.remove(step)
 
     def prune(
         self,
@@ -244,28 +242,6 @@ class Checkpoints:
             if not new:
                 sleep(poll_seconds)
 
-    def _listed(self) -> list[int]:
-        try:
-            names = [path.name for path in self.folder.iterdir()]
-        except FileNotFoundError:
-            return []
-        return sorted(int(name) for name in names if name.isdecimal() and self._is_durable(name))
-
-    def _is_durable(self, name: str) -> bool:
-        return ocp.utils.is_checkpoint_finalized(self.folder / name)
-
-    def _record(self, step: int) -> dict[str, Any]:
-        path = self.folder / str(step) / "meta" / "metadata"
-        try:
-            record = read_record(path.read_bytes().decode(errors="replace"), step)
-        except FileNotFoundError:
-            if not path.parent.exists():
-                raise VanishedError(f"{self.folder} has no step {step}: {self._listed()}") from None
-            record = None
-        if record is None:
-            raise DigestError(f"step {step} is damaged: {path}. {self._step_before(step)}")
-        return record
-
     def _read(self, step: int, wanted: dict[str, Any]) -> dict[str, jax.Array]:
         like = {
             name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_sharding(leaf))
@@ -282,24 +258,11 @@ class Checkpoints:
                 return reader.restore(folder, ocp.args.Composite(arrays=args)).arrays
         except Exception as error:
             # Gone while it was read? Then this raises the error that says so.
-            self._record(step)
+            self._disk.record(step)
             raise DigestError(
-                f"step {step} is damaged, Orbax cannot read it: {_in_short(error)}. "
-                f"{self._step_before(step)}"
+                f"step {step} is damaged, Orbax cannot read it: {in_short(error)}. "
+                f"{self._disk.step_before(step)}"
             ) from error
-
-    def _step_before(self, step: int) -> str:
-        older = [other for other in self._listed() if other < step]
-        return f"The step before it is {older[-1]}." if older else "There is no older step."
-
-    def _newest(self) -> str:
-        return f"the newest good step is {max(self._listed(), default='none')}"
-
-    def _remove_leftovers(self) -> None:
-        for path in self.folder.iterdir():
-            unfinished = path.name.isdecimal() and not self._is_durable(path.name)
-            if unfinished or ocp.utils.TMP_DIR_SUFFIX in path.name or path.suffix == _DELETED:
-                path.rmtree(missing_ok=True)
 
     def _check_free_space(self, step: int, arrays: dict[str, jax.Array]) -> None:
         if storage.is_remote(self.folder):
@@ -309,7 +272,7 @@ class Checkpoints:
         if free < needed:
             raise CheckpointError(
                 f"save of step {step}: needs {needed:,} bytes, the disk of {self.folder} has "
-                f"{free:,} free. Nothing was written; {self._newest()}. Free some space, keep "
+                f"{free:,} free. Nothing was written; {self._disk.newest()}. Free some space, keep "
                 "fewer checkpoints, and start again: it resumes from there."
             )
 
@@ -321,11 +284,11 @@ class Checkpoints:
             if is_first_host():
                 # A write that is still on its way may be in the way; the next run removes it.
                 with contextlib.suppress(OSError):
-                    self._remove_leftovers()
+                    self._disk.remove_leftovers(ocp.utils.TMP_DIR_SUFFIX)
             full = "the disk is full: " if "No space left" in str(error) else ""
             raise CheckpointError(
-                f"the save of step {self._saving} failed: {full}{_in_short(error)}. What it left "
-                f"was removed; {self._newest()}."
+                f"the save of step {self._saving} failed: {full}{in_short(error)}. What it left "
+                f"was removed; {self._disk.newest()}."
             ) from error
 
     def _refuse_reader(self, verb: str) -> None:
@@ -335,8 +298,3 @@ class Checkpoints:
 
 def _sharding(leaf: Any) -> jax.sharding.Sharding:
     return leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-
-
-def _in_short(error: BaseException) -> str:
-    text = f"{type(error).__name__}: {error}".strip().splitlines()[0].rstrip(".")
-    return text if len(text) <= 300 else f"{text[:140]} ... {text[-140:]}"

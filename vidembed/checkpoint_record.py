@@ -110,3 +110,9 @@ def refuse_differences(
 
 def _digest(record: dict[str, Any]) -> str:
     return xxhash.xxh3_64_hexdigest(json.dumps(record, sort_keys=True).encode())
+
+
+def in_short(error: BaseException) -> str:
+    """The first line of an error, its middle left out where it is long."""
+    text = f"{type(error).__name__}: {error}".strip().splitlines()[0].rstrip(".")
+    return text if len(text) <= 300 else f"{text[:140]} ... {text[-140:]}"

@@ -17,6 +17,8 @@ class Cluster:
     """How many processes there are."""
     number: int | None = None
     """The number of this process, from 0."""
+    timeout_seconds: int = 100
+    """A host that is silent for so long is lost, and every other one ends with an error."""
 
     def __post_init__(self) -> None:
         given = [self.coordinator is not None, self.count is not None, self.number is not None]
@@ -29,6 +31,15 @@ class Cluster:
     def connect(self) -> None:
         """Waits for the others; from then on `jax.devices()` are those of all hosts."""
         if self.coordinator is not None:
-            jax.distributed.initialize(self.coordinator, self.count, self.number)
+            jax.distributed.initialize(
+                self.coordinator,
+                self.count,
+                self.number,
+                initialization_timeout=self.timeout_seconds,
+                heartbeat_timeout_seconds=self.timeout_seconds,
+            )
         elif self.join:
-            jax.distributed.initialize()
+            jax.distributed.initialize(
+                initialization_timeout=self.timeout_seconds,
+                heartbeat_timeout_seconds=self.timeout_seconds,
+            )

@@ -77,6 +77,12 @@ class CorpusPaths:
     max_unknown_share: float = 0.01
     """Edges may name unknown videos up to this share; they are dropped and counted."""
 
+    def __post_init__(self) -> None:
+        if not 0 < self.train_share < 1:
+            raise ValueError(f"train_share {self.train_share} must lie between 0 and 1")
+        if not 0 <= self.max_unknown_share <= 1:
+            raise ValueError(f"max_unknown_share {self.max_unknown_share} must lie in [0, 1]")
+
     def open(self) -> Corpus:
         """Reads, checks and splits; raises where a file is missing or a video would leak."""
         for name, path in (("table", self.table), ("edges", self.edges)):

@@ -25,10 +25,11 @@ def embed_table(
 ) -> np.ndarray:
     """f32[N, D]: `output(parameters, state, features, present)` of every row, on every host.
 
+    `output` is compiled by the caller, who may then embed one checkpoint after another.
+
     Rows travel in their stored dtype. The last block is padded with its own last row, so that one
     compiled function serves all; padding is cut off.
     """
-    run = jax.jit(output)
     block_rows = -(-min(block_rows, len(table)) // mesh.size) * mesh.size
     blocks = []
     for start in range(0, len(table), block_rows):
@@ -38,7 +39,7 @@ def embed_table(
         present = {m: table.present[m][part] for m in modalities if m in table.present}
         batch = {"features": features, "present": present}
         placed = meshes.place_batch(mesh, batch, {"features": 0, "present": 0})
-        embedded = run(parameters, state, placed["features"], placed["present"])
+        embedded = output(parameters, state, placed["features"], placed["present"])
         blocks.append(_on_every_host(embedded))
     return np.concatenate(blocks)[: len(table)]
 

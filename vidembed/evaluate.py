@@ -7,6 +7,7 @@ started again.
 
 import time
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from vidembed import mesh as meshes
 from vidembed.checkpoint import CheckpointError, Checkpoints, DigestError, VanishedError
 from vidembed.corpus import Corpus
 from vidembed.embedding import embed_table
+from vidembed.hosts import is_first_host, of_first_host
 from vidembed.progress import Progress
 from vidembed.recipe import Recipe
 from vidembed.step import State, state_shape
@@ -49,6 +51,7 @@ class Evaluation:
                 "(evaluate --table, --edges)"
             )
         self.checkpoints = Checkpoints(workdir.checkpoints, read_only=True)
+        self._video = jax.jit(recipe.task.outputs["video"])
 
     def restore(self, step: int) -> State:
         """The parameters (their average where one is kept) and state of a checkpoint."""
@@ -63,14 +66,13 @@ class Evaluation:
 
     def embed(self, state: State) -> Any:
         """f32[N, D]: every video of the corpus."""
-        task = self.recipe.task
         with jax.set_mesh(self.mesh):
             return embed_table(
-                task.outputs["video"],
+                self._video,
                 state["parameters"],
                 state["state"],
                 self.corpus.table,
-                task.model.modalities,
+                self.recipe.task.model.modalities,
                 mesh=self.mesh,
             )
 
@@ -78,7 +80,10 @@ class Evaluation:
         """Measures a checkpoint and writes evaluation/{step}.json; what is there is not redone."""
         file = self.workdir.evaluation_file(step)
         known = self.workdir.read_json(file)
-        if known is not None:
+        # Another evaluation job may be writing: all hosts go by what the first one read.
+        if of_first_host([int(known is not None)])[0]:
+            known = known or self.workdir.read_json(file)
+            self._pin(step, known["scores"])
             return known
         began = time.monotonic()
         with self.progress.stage(f"evaluating step {step}"), jax.set_mesh(self.mesh):
@@ -98,9 +103,10 @@ class Evaluation:
             "fingerprints": {"corpus": self.corpus.fingerprint},
             "versions": versions(),
         }
-        if jax.process_index() == 0:
-            self.workdir.write_json(file, result)
+        if is_first_host():
+            # Pinned before it counts as measured: from then on the trainer may delete it.
             self._pin(step, scores)
+            self.workdir.write_json(file, result)
         return result
 
     def step_named(self, name: str) -> int:
@@ -128,15 +134,19 @@ class Evaluation:
 
         Returns the steps that were damaged and could not be measured.
         """
-        stop, damaged = stop or StopFlag(), []
+        stop, damaged, polls = stop or StopFlag(), [], count()
+
+        def asked() -> bool:
+            # With several hosts each must ask, and all are told the same.
+            return stop.reached(next(polls))
 
         def ended() -> bool:
-            return stop.asked or self.workdir.done() is not None
+            return asked() or self.workdir.done() is not None
 
         with self.workdir.attach_follower():
             steps = self.checkpoints.follow(ended, poll_seconds=POLL_SECONDS, sleep=stop.sleep)
             for step in steps:
-                if stop.asked:
+                if asked():
                     break
                 try:
                     report(self.measure(step))
@@ -152,10 +162,17 @@ class Evaluation:
 
     def _pin(self, step: int, scores: dict[str, dict[str, float]]) -> None:
         """Checkpoints are compared by the first score that the evaluator yields."""
+        if not is_first_host():
+            return
         metric, score = next(iter(scores.items()))
         best = self.workdir.best().get(metric)
         if best is None or score["value"] > best["value"]:
             self.workdir.pin(step, metric, score["value"])
+
+
+def values_of(result: dict[str, Any]) -> dict[str, float]:
+    """The bare values of a result, for the journal."""
+    return {name: score["value"] for name, score in result["scores"].items()}
 
 
 def recipe_of(workdir: Workdir) -> Recipe:

@@ -7,8 +7,10 @@ Exit codes: 0 done; 1 refused or failed, with one message; 2 a mistake in the co
 import dataclasses
 import functools
 import operator
+import os
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import jax
@@ -16,7 +18,7 @@ import tyro
 
 from vidembed.checkpoint import CheckpointError
 from vidembed.cluster import Cluster
-from vidembed.evaluate import Evaluation, recipe_of
+from vidembed.evaluate import Evaluation, recipe_of, values_of
 from vidembed.lease import LeaseHeldError, LeaseLostError
 from vidembed.progress import Progress
 from vidembed.recipe import Recipe
@@ -56,21 +58,29 @@ class Train:
         self.cluster.connect()
         workdir, recipe = Workdir(self.workdir), self.recipe
         progress = Progress(quiet=jax.process_index() > 0)
-        with workdir.lease(steal=self.steal) as lease:
+        with StopFlag() as stop, workdir.lease(steal=self.steal) as lease:
             if lease.notice:
                 progress.say(lease.notice)
             corpus = recipe.corpus.open()
             evaluation = None
 
-            def evaluate(step: int) -> None:
+            def evaluate(step: int) -> dict[str, float]:
                 nonlocal evaluation
                 evaluation = evaluation or Evaluation(
                     recipe, workdir, corpus=corpus, progress=progress
                 )
-                _print_scores(progress, evaluation.measure(step))
+                result = evaluation.measure(step)
+                _print_scores(progress, result)
+                return values_of(result)
 
             last = train(
-                recipe, workdir, lease=lease, corpus=corpus, progress=progress, evaluate=evaluate
+                recipe,
+                workdir,
+                lease=lease,
+                stop=stop,
+                corpus=corpus,
+                progress=progress,
+                evaluate=evaluate,
             )
         if last < recipe.steps:
             progress.say(f"stopped and saved at step {last}; the same command goes on from there")
@@ -137,17 +147,17 @@ class Report:
 class Show:
     """Show the resolved recipe, its parameters, bytes and arithmetic; computes nothing."""
 
+    workdir: str | None = None
+    """Show the recipe of this run instead."""
     recipe: RecipeOptions = Recipe()
 
     def run(self) -> int:
         """Prints to the terminal."""
-        show(self.recipe)
+        show(recipe_of(Workdir(self.workdir)) if self.workdir else self.recipe)
         return 0
 
 
-def main(
-    recipe: Recipe, arguments: Sequence[str] | None = None, *, name: str = "experiment"
-) -> int:
+def main(recipe: Recipe, arguments: Sequence[str] | None = None, *, name: str) -> int:
     """Runs the verb that the command line names, with `recipe` as the default; an exit code."""
     verbs = {
         "train": Train(workdir=tyro.MISSING, recipe=recipe),
@@ -169,10 +179,24 @@ def main(
     except ValueError as error:
         print(f"{error}", file=sys.stderr)
         return 2
+    return guarded(chosen.run)
+
+
+def guarded(run: Callable[[], int]) -> int:
+    """What `run()` returns, or 1 after showing a fault that the user can mend as one message.
+
+    VIDEMBED_TRACEBACK=1 shows where it came from. With several hosts a fault ends this process at
+    once: the others wait in a collective, and learn of it when this one falls silent.
+    """
     try:
-        return chosen.run()
+        return run()
     except FAULTS as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        if os.environ.get("VIDEMBED_TRACEBACK"):
+            traceback.print_exc()
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        if jax.process_count() > 1:
+            sys.stdout.flush()
+            os._exit(1)
         return 1
 
 

@@ -48,8 +48,9 @@ class Heartbeat:
 
     def _run(self) -> None:
         while not self._stop.wait(self._seconds):
-            # A full disk or a stuttering network must not end the beating for good.
-            with contextlib.suppress(OSError):
+            # Whatever goes wrong once, a full disk or a client of object storage that raises its
+            # own errors, must not end the beating for good.
+            with contextlib.suppress(Exception):
                 self._beat()
 
 

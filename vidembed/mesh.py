@@ -41,6 +41,11 @@ def make_mesh(shape: MeshShape, devices: list[Any] | None = None) -> jax.shardin
             f"mesh data={shape.data} × model={shape.model} does not cover {len(devices)} devices; "
             f"choose sizes whose product is {len(devices)}"
         )
+    if jax.process_count() > 1 and jax.local_device_count() % shape.model:
+        raise ValueError(
+            f"mesh model={shape.model} does not divide the {jax.local_device_count()} devices of a "
+            "host: the model axis lies within hosts; choose a divisor"
+        )
     grid = np.array(devices).reshape(data, shape.model)
     return jax.sharding.Mesh(grid, ALL, axis_types=(AxisType.Auto,) * 2)
 

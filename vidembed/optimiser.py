@@ -14,6 +14,12 @@ class Adam:
     b2: float = 0.999
     eps: float = 1e-8
 
+    def __post_init__(self) -> None:
+        if not (0 <= self.b1 < 1 and 0 <= self.b2 < 1 and self.eps > 0):
+            raise ValueError(
+                f"b1 {self.b1} and b2 {self.b2} must lie in [0, 1), eps {self.eps} above zero"
+            )
+
     def rule(self) -> optax.GradientTransformation:
         """Gradients to directions."""
         return optax.scale_by_adam(self.b1, self.b2, self.eps)
@@ -25,6 +31,10 @@ class Sgd:
 
     momentum: float = 0.9
     nesterov: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum {self.momentum} must lie in [0, 1)")
 
     def rule(self) -> optax.GradientTransformation:
         """Gradients to directions."""
@@ -66,8 +76,16 @@ class Optimiser:
     """Keep an exponential moving average of the parameters with this decay, and evaluate it."""
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0:
+        # Written so that NaN, which compares with nothing, is refused, too.
+        if not 0 < self.learning_rate < float("inf"):
             raise ValueError(f"learning_rate {self.learning_rate} must be above zero")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(f"clip_norm {self.clip_norm} must be above zero, or None")
+        if not self.weight_decay >= 0 or self.warmup_steps < 0:
+            raise ValueError(
+                f"weight_decay {self.weight_decay} and warmup_steps {self.warmup_steps} must be "
+                "zero or more"
+            )
         if not 0 <= self.decay < 1 or self.decay_steps < 1:
             raise ValueError(
                 f"decay {self.decay} (0 to 1) every {self.decay_steps} (1 or more) steps"

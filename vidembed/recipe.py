@@ -75,6 +75,11 @@ class Recipe:
                 f"steps {self.steps} and log_every {self.log_every} must be 1 or more, "
                 f"evaluate_every {self.evaluate_every} 0 or more"
             )
+        if not 0 <= self.seed < 2**32 or self.profile_steps < 0:
+            raise ValueError(
+                f"seed {self.seed} must lie in [0, 2^32), profile_steps {self.profile_steps} be 0 "
+                "or more"
+            )
         if self.evaluate_every % self.checkpoints.every_steps:
             raise ValueError(
                 f"evaluate_every {self.evaluate_every} must be a multiple of "

@@ -11,6 +11,7 @@ from vidembed import mesh as meshes
 from vidembed.recipe import Recipe
 from vidembed.records.table import FeatureTable
 from vidembed.step import State, state_shape
+from vidembed.tasks.metric_learning import GROUPS
 
 YOUTUBE_8M_WIDTHS = {"visual": 1024, "audio": 128}
 
@@ -40,7 +41,7 @@ def costs(recipe: Recipe) -> dict[str, str]:
     products = 2 * 3 * triplets * kernel_entries(shape)
     first = 2 * 3 * triplets * first_kernel_entries(shape)
     size = recipe.task.model.layers.size
-    pool = {"negatives": 1, "negatives+positives": 2, "all": 3}[recipe.task.pool] * triplets
+    pool = GROUPS[recipe.task.pool] * triplets
     mining = 2 * triplets * pool * size
     lines = {
         "corpus": source,

@@ -66,20 +66,10 @@ def state_shape(recipe: Recipe, widths: Mapping[str, int], mesh: jax.sharding.Me
 
 
 def place_constants(recipe: Recipe, corpus: Corpus, mesh: jax.sharding.Mesh) -> dict[str, Any]:
-    """What every step reads: the feature table, where its placement is on the devices."""
+    """What every step reads besides the batch: the rows that the task wants on the devices."""
     if recipe.feed.placement == "host":
         return {}
-    table = corpus.table
-    return {
-        "features": {
-            m: meshes.place_rows(mesh, table.features[m]) for m in recipe.task.model.modalities
-        },
-        "present": {
-            m: meshes.place_rows(mesh, table.present[m].astype(np.uint8))
-            for m in recipe.task.model.modalities
-            if m in table.present
-        },
-    }
+    return jax.tree.map(partial(meshes.place_rows, mesh), recipe.task.resident(corpus.table))
 
 
 def compile_update(
@@ -104,6 +94,7 @@ def compile_update(
         if decay is not None:
             new["average"] = optax.incremental_update(parameters, whole["average"], 1 - decay)
         measures["gradient_norm"] = optax.tree.norm(gradient)
+        measures["parameter_norm"] = optax.tree.norm(parameters)
         measures["learning_rate"] = recipe.optimiser.rate(step)
         return new, measures
 

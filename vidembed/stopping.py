@@ -29,6 +29,7 @@ class StopFlag:
         self._asked = threading.Event()
         self._interrupted = False
         self._handlers: dict[int, Any] = {}
+        self._distributed = False
 
     def __enter__(self) -> "StopFlag":
         self._interrupted = False

@@ -6,7 +6,7 @@ data, and a run that goes on sees exactly the batches it would have seen.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 from vidembed import mesh as meshes
 from vidembed.checkpoint import Checkpoints
 from vidembed.corpus import Corpus
+from vidembed.graph.split import LeakError
 from vidembed.journal import Journal, Meter
 from vidembed.lease import Lease
 from vidembed.profiling import Profile
@@ -29,10 +30,12 @@ from vidembed.workdir import Workdir
 
 IN_FLIGHT_STEPS = 2
 """Updates dispatched but not yet seen to be finite; also keeps collectives from piling up."""
+FINITE = ("loss", "parameter_norm")
+"""Measures that must be finite: the loss before the update, the parameters after it."""
 
 
 class NonFiniteLoss(RuntimeError):  # noqa: N818 - a state of the run, not of the program
-    """The loss became NaN or infinite; names the step and the batch."""
+    """Loss or parameters became NaN or infinite; names the step and the batch."""
 
 
 def train(
@@ -40,17 +43,18 @@ def train(
     workdir: Workdir,
     *,
     lease: Lease,
+    stop: StopFlag,
     corpus: Corpus | None = None,
     progress: Progress | None = None,
-    evaluate: Callable[[int], None] | None = None,
+    evaluate: Callable[[int], Mapping[str, float]] | None = None,
     devices: list[Any] | None = None,
 ) -> int:
-    """Trains until `recipe.steps` updates are applied or a stop is asked; returns the last step.
+    """Trains until `recipe.steps` updates are applied or `stop` is asked; returns the last step.
 
-    Goes on from the newest whole checkpoint of the work directory. `evaluate(step)` is called
-    after a durable checkpoint every `recipe.evaluate_every` steps. Raises where the work directory
-    belongs to another run, recipe or data, and NonFiniteLoss. `lease` is the one that
-    the caller holds on the work directory.
+    Goes on from the newest whole checkpoint of the work directory, on which the caller holds
+    `lease`. `evaluate(step)` measures a durable checkpoint every `recipe.evaluate_every` steps;
+    the scores it returns go to the journal. Raises where the work directory belongs to another
+    run, recipe or data, and NonFiniteLoss.
     """
     progress = progress or Progress(quiet=jax.process_index() > 0)
     mesh = meshes.make_mesh(recipe.mesh, devices)
@@ -64,18 +68,14 @@ def train(
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
-    unknown = corpus.edges_report.get("unknown_edges")
-    if unknown:
-        shown = ", ".join(corpus.edges_report["unknown"])
-        progress.say(f"WARNING: {unknown} edges name videos that are not in the table: {shown}")
+    if corpus.edges_report.get("unknown_edges"):
+        progress.say(_unknown(corpus.edges_report))
+    _refuse_leak(corpus, feed.at(0)["rows"])
     fingerprints = {"corpus": corpus.fingerprint, "feed": feed.fingerprint}
-    workdir.claim_recipe(recipe.to_json(), fingerprints, tunable=TUNABLE)
+    for change in workdir.claim_recipe(recipe.to_json(), fingerprints, tunable=TUNABLE):
+        progress.say(f"changed since the run was started: {change}")
 
-    with (
-        jax.set_mesh(mesh),
-        StopFlag() as stop,
-        Checkpoints(workdir.checkpoints) as checkpoints,
-    ):
+    with jax.set_mesh(mesh), Checkpoints(workdir.checkpoints) as checkpoints:
         shape = state_shape(recipe, corpus.table.widths, mesh)
         done, state = _start(recipe, corpus, checkpoints, shape, progress)
         if done > recipe.steps:
@@ -86,7 +86,6 @@ def train(
         constants = place_constants(recipe, corpus, mesh)
         update = compile_update(recipe, shape, mesh)
         in_flight: deque[tuple[int, dict[str, Any]]] = deque()
-
         meter, profile = Meter(), Profile(workdir.path / "profile", steps=recipe.profile_steps)
 
         with Journal(workdir, recipe.steps, resumed_from=done, progress=progress) as journal:
@@ -95,31 +94,39 @@ def train(
                 """Waits until at most so many updates are in flight, and looks at the others."""
                 while len(in_flight) > most:
                     step, measures = in_flight.popleft()
-                    if not np.isfinite(jax.device_get(measures["loss"])):
+                    if not np.isfinite(jax.device_get([measures[name] for name in FINITE])).all():
                         raise NonFiniteLoss(_non_finite(step, feed.ids_at(step - 1)))
                     meter.count(recipe.feed.batch_triplets)
                     if step % recipe.log_every == 0 or step == recipe.steps:
                         journal.log(step, jax.device_get(measures) | meter.read())
 
-            def save(step: int) -> None:
-                settle(0)
-                lease.check(now=True)
-                checkpoints.save(step, state, {"recipe": recipe.to_json(), **fingerprints})
-                prune()
-
             def prune() -> None:
+                # What is measured is read first: an evaluation pins before it says "measured".
+                measured = workdir.awaited_measurements()
                 checkpoints.prune(
                     keep_last=recipe.checkpoints.keep_last,
                     keep_every=recipe.checkpoints.keep_every or None,
                     pinned=workdir.pinned(),
-                    measured=workdir.awaited_measurements(),
+                    measured=measured,
                 )
 
+            def save(step: int) -> int:
+                settle(0)
+                lease.check(now=True)
+                checkpoints.save(step, state, {"recipe": recipe.to_json(), **fingerprints})
+                prune()
+                return step
+
+            def measure(step: int) -> None:
+                if evaluate and recipe.evaluate_every and step and not step % recipe.evaluate_every:
+                    checkpoints.wait()
+                    journal.log(step, evaluate(step), kind="evaluation")
+
             saved = checkpoints.latest()
-            if saved is None:
-                save(0)
-                saved = 0
-            workdir.clear_done()
+            saved = save(0) if saved is None else saved
+            measure(done)  # the run may have been killed between saving and measuring
+            if done < recipe.steps:
+                workdir.clear_done()
             batches = feed.batches(done, recipe.steps)
             with journal.training(), closing(batches), closing(profile):
                 for step, batch, waited in batches:
@@ -135,11 +142,8 @@ def train(
                     lease.check()
                     checkpoints.check()
                     if done % recipe.checkpoints.every_steps == 0:
-                        save(done)
-                        saved = done
-                        if evaluate and recipe.evaluate_every and done % recipe.evaluate_every == 0:
-                            checkpoints.wait()
-                            evaluate(done)
+                        saved = save(done)
+                        measure(done)
             if done != saved:
                 save(done)
             checkpoints.wait()
@@ -162,12 +166,33 @@ def _start(
         step, state, troubles = found
         for trouble in troubles:
             progress.say(f"WARNING: {trouble}")
+        for newer in [other for other in checkpoints.steps() if other > step]:
+            checkpoints.set_aside(newer)
         progress.say(f"going on from step {step}")
         return step, state
     shardings = jax.tree.map(lambda leaf: leaf.sharding, shape)
     make = partial(new_state, recipe, corpus.table.widths)
     statistics = train_statistics(corpus.table, corpus.is_train)
     return 0, jax.jit(make, out_shardings=shardings)(statistics)
+
+
+def _refuse_leak(corpus: Corpus, rows: np.ndarray) -> None:
+    """Looks at what is really drawn, whatever was meant to be drawn."""
+    leaked = np.unique(rows[~corpus.is_train[rows]])
+    if len(leaked):
+        shown = ", ".join(i.decode(errors="replace") for i in corpus.table.ids[leaked[:10]])
+        raise LeakError(
+            f"{len(leaked)} videos of the eval partition are in a training batch: {shown}. Nothing "
+            "measured after that could be believed; this is a fault of the feed or the split"
+        )
+
+
+def _unknown(report: Mapping[str, Any]) -> str:
+    shown = ", ".join(report["unknown"])
+    return (
+        f"WARNING: {report['unknown_edges']} edges name one of {report['unknown_ids']} videos that "
+        f"are not in the table, and are left out: {shown}"
+    )
 
 
 def _uneven(triplets: int, devices: int) -> str:
@@ -181,7 +206,8 @@ def _uneven(triplets: int, devices: int) -> str:
 def _non_finite(step: int, ids: np.ndarray) -> str:
     shown = ", ".join(i.decode(errors="replace") for i in ids.reshape(-1)[:9])
     return (
-        f"the loss of step {step} is not finite; its batch has videos {shown} ... "
-        f"({ids.size} in all, `feed.ids_at({step - 1})`). The last checkpoint is good. Look for "
-        "extreme features with `python -m vidembed inspect`, or lower the learning rate"
+        f"the loss of step {step}, or what it made of the parameters, is not finite; its batch "
+        f"has videos {shown} ... ({ids.size} in all, `feed.ids_at({step - 1})`). The last "
+        "checkpoint is good. Look for extreme features with `python -m vidembed inspect`, or lower "
+        "the learning rate"
     )

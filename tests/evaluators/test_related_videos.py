@@ -63,7 +63,7 @@ def test_names_values_and_intervals(corpus):
     ]
     values = evaluator.per_query(embeddings, corpus, "train_to_eval").values["map"]
     assert found[4][1:] == bootstrap(values, seed=7, resamples=200)
-    assert evaluator.main == found[0][0]
+    assert found[0][0] == f"eval_to_train/ndcg@{evaluator.ks[0]}"
 
 
 def test_embeddings_that_know_the_answer_score_one_and_of_opposite_sign_little():

@@ -4,7 +4,11 @@ import json
 import subprocess
 import sys
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
+
+from experiments.systems import read_scores
 
 SYSTEMS = {
     "trained", "trained_visual_only", "visual", "audio", "concatenated", "untrained",
@@ -51,6 +55,47 @@ def test_the_summary_has_what_was_promised(quickstart):
     assert "SIMULATED" in done.stdout
 
 
+def test_the_summary_compares_what_it_says(quickstart):
+    folder, _, _ = quickstart
+    summary = json.loads((folder / "summary.json").read_text())
+    scores = read_scores(folder / "seed0" / "per_query.parquet")
+    for direction, systems in summary["related_videos"].items():
+        for system in SYSTEMS:
+            mean = scores[system][direction]["ndcg@10"].mean()
+            assert systems[system]["ndcg@10"]["value"] == pytest.approx(mean)
+        audio = summary["audio_contribution"][direction]["map"]["value"]
+        both, one = (scores[s][direction]["map"].mean() for s in ("trained", "trained_visual_only"))
+        assert audio == pytest.approx(both - one)
+        above = summary["permuted_difference"][direction]["ndcg@10"]["value"]
+        control = read_scores(folder / "seed0-permuted" / "per_query.parquet")
+        trained, random = (control[s][direction]["ndcg@10"].mean() for s in ("trained", "random"))
+        assert above == pytest.approx(trained - random)
+    for direction in ("eval_to_train", "train_to_eval"):
+        assert not np.array_equal(
+            scores["untrained"][direction]["map"], scores["trained"][direction]["map"]
+        )
+
+
+def test_the_control_is_permuted_and_falls_to_chance(quickstart):
+    folder, _, _ = quickstart
+    XX        pq.read_schema(folder / "seed0" / "sessions.parquet").metadata[b"vidembed"]
+    ).get("permuted")
+    summary = json.loads((folder / "summary.json").read_text())
+    for systems in summary["permuted_control"].values():
+        assert systems["visual"]["ndcg@10"]["value"] < 0.02
+        assert systems["popularity"]["ndcg@10"]["value"] > 0.03
+
+
+def test_the_summary_names_what_made_it(quickstart):
+    folder, _, _ = quickstart
+    text = (folder / "summary.json").read_text()
+    summary = json.loads(text)
+    assert summary["recipes"]["trained"]["steps"] == 2
+    assert summary["recipes"]["trained_visual_only"]["task"]["model"]["class"] == "SingleModality"
+    assert {"table", "seed0"} <= summary["fingerprints"].keys()
+    assert "report" in summary["seconds"]
+
+
 def test_the_report_says_that_sessions_are_simulated(quickstart):
     folder, _, _ = quickstart
     assert "simulated sessions" in (folder / "report.html").read_text().lower()
@@ -64,6 +109,8 @@ def test_running_again_recognises_what_is_done(quickstart):
     assert "seed0/trained: done before" in again.stdout
     assert "training" not in again.stdout.replace("training:", "")
     after = json.loads((folder / "summary.json").read_text())
+    # Of the stages, not of the process that recognised them.
+    assert after["peak_memory_bytes"] >= before["peak_memory_bytes"]
     assert after["related_videos"] == before["related_videos"]
 
 

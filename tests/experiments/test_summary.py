@@ -45,7 +45,7 @@ def test_the_table_fits_80_columns_and_names_oracle_and_simulation():
     text = out.getvalue()
     assert max(map(len, text.splitlines())) <= 80
     assert text.count("SIMULATED sessions") == 2
-    assert text.count("popularity (an oracle)") == 1
+    assert text.count("popularity (oracle)") == 1
 
 
 def test_scores_round_trip(tmp_path):

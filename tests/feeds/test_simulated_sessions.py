@@ -191,3 +191,14 @@ def test_the_command_writes_what_simulate_makes(tmp_path, capsys):
         str(tmp_path / "table"), str(tmp_path / "p.parquet"), seed=5, permute=True
     )
     assert pq.read_table(tmp_path / "p.parquet").equals(permute_ids(made, seed=5))
+
+
+def test_a_bucket_is_refused_before_anything_is_made(tmp_path, monkeypatch, made):
+    monkeypatch.chdir(tmp_path)
+    for write in (
+        lambda path: write_sessions(made[0], path),
+        lambda path: simulated_sessions.main("no table", path),
+    ):
+        with pytest.raises(ValueError, match=r"gs://b/s\.parquet: is not on a local disk.*copy"):
+            write("gs://b/s.parquet")
+    assert not list(tmp_path.iterdir())

@@ -216,7 +216,7 @@ def test_more_than_memory_holds_goes_to_disk(tmp_path, monkeypatch):
     assert report["pairs"] > 350_000
     assert pq.read_table(roomy) == pq.read_table(tight)
 
-    with pytest.raises(MemoryError, match="higher memory_limit"):
+    with pytest.raises(SessionError, match="higher memory_limit"):
         count_cowatches(tmp_path / "s.parquet", tight, memory_limit="2MB", **options)
     count = cowatch._count
 
@@ -226,7 +226,7 @@ def test_more_than_memory_holds_goes_to_disk(tmp_path, monkeypatch):
 
     # The same limit without a disk to go to: so the disk was needed, and used.
     monkeypatch.setattr(cowatch, "_count", count_without_disk)
-    with pytest.raises(MemoryError, match="higher memory_limit"):
+    with pytest.raises(SessionError, match="higher memory_limit"):
         count_cowatches(tmp_path / "s.parquet", tight, memory_limit="65MB", **options)
     assert pq.read_table(roomy) == pq.read_table(tight)
     assert not list(spill.iterdir()), "what was spilled is removed"
@@ -293,7 +293,40 @@ def test_a_failure_leaves_the_older_edges(tmp_path, monkeypatch):
 def test_the_command_prints_what_it_did(tmp_path, capsys):
     rows = [(i, t, v) for i in range(3) for t, v in enumerate("ab")]
     sessions = write(tmp_path / "s.parquet", rows)
-    cowatch.main(str(sessions), str(tmp_path / "e.parquet"), min_weight=3)
+    assert cowatch.main(str(sessions), str(tmp_path / "e.parquet"), min_weight=3) == 0
     said = capsys.readouterr().out
     assert "6 watches of 2 videos in 3 sessions" in said
     assert "1 of them at least 3 times" in said
+    assert "warning" not in said
+
+
+def test_the_command_fails_where_no_pair_is_an_edge(tmp_path, capsys):
+    sessions = write(tmp_path / "s.parquet", [(1, 0, "a"), (1, 1, "b")])
+    assert cowatch.main(str(sessions), str(tmp_path / "e.parquet")) == 1
+    said = capsys.readouterr().out
+    assert "holds no edges" in said
+    assert "no pair was watched at least 2 times (min_weight): lower --min-weight" in said
+    assert read(tmp_path / "e.parquet") == {}, "written even so, with what was counted"
+    write(tmp_path / "s.parquet", [(1, 0, "a"), (2, 1, "b")])
+    assert cowatch.main(str(sessions), str(tmp_path / "e.parquet"), min_weight=1) == 1
+    said = capsys.readouterr().out
+    assert "no session holds two different videos" in said
+    assert "--min-weight" not in said
+
+
+def test_buckets_are_refused_before_anything_is_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SessionError, match=r"gs://b/s\.parquet: is not on a local disk.*copy"):
+        count_cowatches("gs://b/s.parquet", "e.parquet")
+    write(tmp_path / "s.parquet", [(1, 0, "a"), (1, 1, "b")])
+    with pytest.raises(ValueError, match=r"gs://b/e\.parquet: is not on a local disk.*copy"):
+        count_cowatches("s.parquet", "gs://b/e.parquet")
+    assert [path.name for path in tmp_path.iterdir()] == ["s.parquet"]
+
+
+@pytest.mark.parametrize("mark", [b"not JSON", b"[1]"])
+def test_sessions_with_a_mark_of_somebody_else_are_named(tmp_path, mark):
+    sessions = write(tmp_path / "s.parquet", [(1, 0, "a"), (1, 1, "b")])
+    pq.write_table(pq.read_table(sessions).replace_schema_metadata({METADATA_KEY: mark}), sessions)
+    with pytest.raises(SessionError, match=r"s\.parquet: its metadata 'vidembed' is not JSON"):
+        count_cowatches(sessions, tmp_path / "e.parquet")

@@ -1,10 +1,16 @@
+import datetime
+import errno
+import gzip
 import json
+import sys
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from etils import epath
 
 from vidembed.graph.edges import METADATA_KEY, EdgeError, read_edges
 from vidembed.records.table import FeatureTable
@@ -149,3 +155,49 @@ def test_what_the_writer_said_comes_along(tmp_path, table):
     read = read_edges(tmp_path / "edges.parquet", table)
     assert read.simulated
     assert read.metadata == said
+
+
+@pytest.mark.parametrize("mark", [b"not JSON", b"[1]"])
+def test_a_mark_of_somebody_else_is_refused_by_name(tmp_path, table, mark):
+    edges = pa.table({"source": ["a"], "target": ["b"], "weight": [2]})
+    pq.write_table(edges.replace_schema_metadata({METADATA_KEY: mark}), tmp_path / "e.parquet")
+    with pytest.raises(EdgeError, match=r"e\.parquet: its metadata 'vidembed' is not JSON"):
+        read_edges(tmp_path / "e.parquet", table)
+
+
+@pytest.mark.parametrize("weight", [datetime.datetime(2026, 1, 1), [1.0], {"a": 1}])
+def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path, table, weight):
+    write(tmp_path / "e.parquet", source=["a"], target=["b"], weight=[weight])
+    with pytest.raises(EdgeError, match=r"e\.parquet: cannot be read as edges"):
+        read_edges(tmp_path / "e.parquet", table)
+
+
+def test_a_folder_is_refused(tmp_path, table):
+    with pytest.raises(EdgeError, match="is a folder; give the one Parquet or CSV file"):
+        read_edges(tmp_path, table)
+
+
+def test_compressed_csv(tmp_path, table):
+    packed = gzip.compress(b"source,target,weight\na,b,2\n")
+    path = tmp_path / "edges.csv.gz"
+    path.write_bytes(packed)
+    assert read_edges(path, table).weight.tolist() == [2]
+    for damaged in (packed[:-12], b"source,target,weight"):
+        path.write_bytes(damaged)
+        with pytest.raises(EdgeError, match=r"edges\.csv\.gz: cannot be read as edges"):
+            read_edges(path, table)
+
+
+def test_a_disk_that_fails_is_no_fault_of_the_file(path, table, monkeypatch):
+    write(path, source=["a"], target=["b"], weight=[1])
+    failing = OSError(errno.EIO, "Input/output error")
+    monkeypatch.setattr(type(epath.Path(path)), "open", Mock(side_effect=failing))
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        read_edges(path, table)
+    assert caught.value is failing
+
+
+def test_the_package_for_buckets_is_named(table, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)  # as where it is not installed
+    with pytest.raises(EdgeError, match=r"^gs://b/e\.csv: .*gcsfs.*pip install -e '\.\[gcs\]'"):
+        read_edges("gs://b/e.csv", table)

@@ -115,7 +115,8 @@ FAULTS = {
     "dtype": (record(rgb=[[1.0, 2.0]] * 3), r"\(rgb\): frame 0: .*, found float_list of 2"),
     "missing": (
         encode_sequence_example(CONTEXT, {"rgb": RGB}),
-        "modality 'audio' is missing: expected values for the key audio, found rgb; missing='mask'",
+        "modality 'audio' is missing: expected values for the key audio, found rgb;"
+        r" missing='mask' \(--missing mask\)",
     ),
     "no frames": (record(rgb=[]), "modality 'visual' is missing"),
     "lengths differ": (record(audio=AUDIO[:2]), r"differ in .* {'visual': 3, 'audio': 2}"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from vidembed.quantisation import OFFSET, STEP, dequantise, quantise
 from vidembed.records import arrays, streaming
-from vidembed.records.importing import RefusedError, import_videos
+from vidembed.records.importing import RefusedError, import_videos, main
 from vidembed.records.streaming import stream_videos
 from vidembed.records.table import FeatureTable, TableError
 from vidembed.records.table_folder import read_manifest, table_state
@@ -159,7 +160,7 @@ def test_duplicates(tmp_path):
     with pytest.raises(RefusedError, match=r"13 \(x0 in shard00.tfrecord and shard01") as caught:
         import_videos(folder, tmp_path / "t", format=FORMAT)
     assert "x9 in shard00.tfrecord and shard01.tfrecord and 3 more" in str(caught.value)
-    assert "duplicates=first" in str(caught.value)
+    assert "--duplicates first" in str(caught.value)
     assert table_state(tmp_path / "t") == "empty"
     report = import_videos(
         folder, tmp_path / "t", format=FORMAT, duplicates="first", dtype="float32"
@@ -167,6 +168,8 @@ def test_duplicates(tmp_path):
     table = FeatureTable.open(tmp_path / "t")
     assert table.ids.tolist() == [f"x{n}".encode() for n in range(13)] + [b"y"]
     assert (report["rows"], report["records"], report["duplicates"]) == (14, 27, 13)
+    named = [f"x{n} in shard00.tfrecord and shard01.tfrecord" for n in range(10)]
+    assert report["findings"] == {"ids that occur again": {"count": 13, "named": named}}
     for name, wanted in (("x5", video("x5")), ("y", video("y"))):
         row = table.find([name])
         np.testing.assert_allclose(
@@ -199,6 +202,8 @@ def test_invalid_rows_are_refused(tmp_path, faulty):
     assert "audio with NaN or infinity: 2 (inf, deaf)" in message
     assert "visual all zero: 1 (deaf)" in message
     assert "audio all zero: 1 (zero)" in message
+    assert "--invalid drop" in message
+    assert "--invalid mask" in message
 
 
 def test_invalid_rows_are_dropped(tmp_path, faulty):
@@ -208,6 +213,33 @@ def test_invalid_rows_are_dropped(tmp_path, faulty):
     assert table.present == {}
     assert report["not_finite"] == {"visual": 2, "audio": 2}
     assert report["all_zero"] == {"visual": 1, "audio": 1}
+    assert report["findings"] == {
+        "visual with NaN or infinity": {"count": 2, "named": ["nan", "minus"]},
+        "visual all zero": {"count": 1, "named": ["deaf"]},
+        "audio with NaN or infinity": {"count": 2, "named": ["inf", "deaf"]},
+        "audio all zero": {"count": 1, "named": ["zero"]},
+    }
+
+
+OPTIONS = {"modalities": ("visual:mean_rgb:8", "audio:mean_audio:2"), "missing": "mask"}
+
+
+def test_the_command_names_what_it_left_out_or_masked(tmp_path, faulty, capsys):
+    write_records(
+        faulty / "shard09.tfrecord",
+        [encode_video(name, [1], video("ok0")[2], MASKED) for name in ["ok0", "ok1"]]
+        + [encode_video("none", [1], {}, MASKED)],
+    )
+    for invalid, done in (("drop", "left out"), ("mask", "masked")):
+        for _ in range(2):  # the second time from the manifest
+            main(
+                str(faulty), str(tmp_path / invalid), **OPTIONS, duplicates="first", invalid=invalid
+            )
+            told = capsys.readouterr().out
+            assert f"\n  visual with NaN or infinity, {done}: 2 (nan, minus)\n" in told
+            assert f"\n  audio all zero, {done}: 1 (zero)\n" in told
+            assert "\n  ids that occur again, the first kept: 2 (ok0 in shard00" in told
+            assert "\n  videos without any modality, left out: 1 (none)\n" in told
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
@@ -286,7 +318,7 @@ def test_clipping(tmp_path):
         tmp_path / "r",
         [video(f"v{n}") for n in range(8)] + [video("far", visual=far), video("e", visual=edge)],
     )
-    with pytest.raises(RefusedError, match=r"visual: 2.50% .* from -2.1 to 3\) .*bfloat16"):
+    with pytest.raises(RefusedError, match=r"visual: 2.50% .* from -2.1 to 3\) .*--dtype bfloat16"):
         import_videos(folder, tmp_path / "t", format=FORMAT)
     report = import_videos(folder, tmp_path / "t", format=FORMAT, max_clipped_share=0.03)
     assert report["clipped_share"] == {"visual": 0.025, "audio": 0.0}
@@ -372,7 +404,7 @@ def test_running_again(tmp_path, records):
     assert again == {**first, "already_there": True}
     assert not first["already_there"]
     assert (tmp_path / "t/manifest.json").read_bytes() == manifest
-    with pytest.raises(TableError, match=r"dtype is 'float32', was 'uint8'.*force"):
+    with pytest.raises(TableError, match=r"dtype is 'float32', was 'uint8'.*--force"):
         import_videos(records, tmp_path / "t", format=FORMAT, dtype="float32")
     write(records, [video("new")])
     with pytest.raises(TableError, match=r"the shards .* are others"):
@@ -381,6 +413,23 @@ def test_running_again(tmp_path, records):
     report = import_videos(records, tmp_path / "t", format=FORMAT, force=True)
     assert report["rows"] == 9
     assert len(FeatureTable.open(tmp_path / "t")) == 9
+
+
+def test_a_copy_is_the_same_shard_and_other_content_is_not(tmp_path, records):
+    first = import_videos(records, tmp_path / "t", format=FORMAT)
+    copy = tmp_path / "copy"
+    shutil.copytree(records, copy, copy_function=shutil.copyfile)
+    for shard in copy.iterdir():
+        os.utime(shard, (1, 1))
+    assert import_videos(copy, tmp_path / "t", format=FORMAT) == {**first, "already_there": True}
+    # Other content of the same size, with the time of the old.
+    old = (records / "shard02.tfrecord").stat()
+    payloads = [*read_records(copy / "shard02.tfrecord")]
+    write_records(copy / "shard02.tfrecord", [*payloads[1:], payloads[0]])
+    os.utime(copy / "shard02.tfrecord", ns=(old.st_atime_ns, old.st_mtime_ns))
+    assert (copy / "shard02.tfrecord").stat().st_size == old.st_size
+    with pytest.raises(TableError, match=r"the shards .* or contents\) are others"):
+        import_videos(copy, tmp_path / "t", format=FORMAT)
 
 
 def test_a_table_made_otherwise_is_not_taken_for_an_import(tmp_path, records):

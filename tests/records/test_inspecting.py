@@ -140,7 +140,7 @@ def test_facts_of_a_good_table(tmp_path):
     assert found.facts["labels"] == "2 distinct, 1.00 a video, 1 videos without"
     assert found.facts["fingerprint"] == FeatureTable.open(tmp_path / "t").fingerprint
     # The row without features is no use, and is said to be so.
-    assert [fault[:40] for fault in found.faults] == ["videos without any modality: 1 (b); inva"]
+    assert [fault[:40] for fault in found.faults] == ["videos without any modality: 1 (b); impo"]
 
 
 def test_faults_of_a_tables_content(tmp_path):
@@ -187,13 +187,19 @@ def test_main_prints_names_and_returns_the_exit_code(good, capsys):
     assert "2 faults" in text
 
 
+def test_the_vocabulary_beside_the_shards_is_read_as_a_report_reads_it(good, capsys):
+    (good / "vocabulary.csv").write_text("\ufeffIndex,KnowledgeGraphId,Name\n1,/m/x,\n")
+    assert main(str(good), **OPTIONS) == 0
+    assert "1 /m/x" in capsys.readouterr().out
+
+
 def test_main_takes_vocabulary_and_options(good, tmp_path, capsys):
     names = tmp_path / "names.csv"
     names.write_text("Name,Index\nSpiel,1\n")
     assert main(f"{good}/*.tfrecord", vocabulary=str(names), **OPTIONS) == 0
     assert "1 Spiel" in capsys.readouterr().out
     names.write_text("number,word\n")
-    with pytest.raises(ValueError, match="expected the columns Index and Name"):
+    with pytest.raises(ValueError, match="has the columns number, word; a vocabulary needs Index"):
         main(str(good), vocabulary=str(names), **OPTIONS)
     for wrong in ("visual:mean_rgb", "visual:mean_rgb:x", ":k:3"):
         with pytest.raises(ValueError, match="NAME:KEY:WIDTH"):

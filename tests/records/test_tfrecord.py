@@ -16,6 +16,7 @@ from vidembed.records.faults import Faults
 from vidembed.records.framing import frame, mask, read_blocks
 from vidembed.records.tfrecord import RecordError, Skips, read_records, shards, write_records
 
+GO_ON = "on_error='skip' (--on-error skip) goes on without what is lost"
 DATA = "data/youtube8m"
 PAYLOADS = [b"first", b"", b"the third of them", bytes(range(200))]
 
@@ -158,7 +159,7 @@ def test_whatever_happens_to_a_file_no_wrong_record_comes_out(tmp_path_factory, 
         first = skips.errors[0]
         with pytest.raises(RecordError, match=rf"^{path}: record \d+ at byte \d+: ") as caught:
             list(read_records(path))
-        assert str(caught.value) == str(first)
+        assert str(caught.value) == f"{first}; {GO_ON}"
     else:
         assert list(read_records(path)) == skipped == payloads[: len(skipped)]
 
@@ -228,6 +229,21 @@ def test_an_empty_file_is_a_fault(tmp_path, content):
     with pytest.raises(RecordError, match="record 0 at byte 0: the file holds no record"):
         list(read_records(path))
     assert list(read_records(path, on_error="skip")) == []
+
+
+def test_faults_of_the_framing_say_what_to_do(tmp_path):
+    data = bytearray(frame(b"aaaa") + frame(b"bbbb"))
+    for flipped, cut in [(13, 40), (0, 40), (None, 39), (None, 0)]:
+        content = bytearray(data)
+        if flipped is not None:
+            content[flipped] ^= 1
+        path = write(tmp_path / "a", bytes(content[:cut]))
+        with pytest.raises(RecordError) as caught:
+            list(read_records(path))
+        assert str(caught.value).endswith(f"; fetch the shard again; {GO_ON}")
+        skips = Skips()
+        list(read_records(path, on_error="skip", skips=skips))
+        assert str(skips.errors[0]).endswith("; fetch the shard again")
 
 
 def test_skips_are_counted_over_files_and_capped(tmp_path, caplog):

@@ -161,7 +161,7 @@ FAULTS = {
     "zero in the id": ({"id": b"a\0"}, r"id b'a\\x00': expected .* none of them zero"),
     "no labels": (
         {"labels": None},
-        "no labels: expected the key labels, found id, ka, kb; .* None",
+        "no labels: expected the key labels, found id, ka, kb; .* None \\(--labels-key ''\\)",
     ),
     "labels as floats": ({"labels": [1.0]}, "labels 'labels': expected int64_list, found float"),
     "negative label": ({"labels": [-1]}, r"expected classes from 0 to 2\^31-1, found \[-1\]"),
@@ -172,7 +172,7 @@ FAULTS = {
     "bytes": ({"ka": b"123"}, r"'a' \(ka\): expected float_list of 3, found bytes_list of 1"),
     "missing": (
         {"kb": None},
-        "modality 'b' is missing: .* kb, found id, ka, labels; missing='mask'",
+        "modality 'b' is missing: .* kb, found id, ka, labels; missing='mask' .--missing mask\\)",
     ),
     "no value": ({"kb": np.empty(0)}, "modality 'b' is missing: expected values for the key kb"),
 }

@@ -2,7 +2,7 @@
 
 import itertools
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -47,11 +47,8 @@ def on_mesh(task, corpus, batch, parameters, state, shape=(1, 1)):
     devices = jax.devices()[: shape[0] * shape[1]]
     mesh = meshes.make_mesh(meshes.MeshShape(data=shape[0], model=shape[1]), devices)
     with jax.set_mesh(mesh):
-        features = corpus.table.features
-        constants = {
-            "features": {m: meshes.place_rows(mesh, v) for m, v in features.items()},
-            "present": {},
-        }
+        resident = {} if "features" in batch else task.resident(corpus.table)
+        constants = jax.tree.map(partial(meshes.place_rows, mesh), resident)
         placed = meshes.place_batch(mesh, batch, TripletFeed.split_axes)
         everything = jax.device_put((parameters, state), meshes.replicated(mesh))
         key = jax.device_put(jax.random.key(5), meshes.replicated(mesh))
@@ -175,7 +172,7 @@ def test_gradient_by_finite_differences(corpus, feed, start):
         assert slope == pytest.approx(np.sum(gradient[name] * direction), rel=2e-2, abs=1e-4)
 
 
-def test_missing_modality_counts_as_the_mean(corpus, start):
+def test_a_missing_modality_is_left_out_of_the_product(corpus, start):
     parameters, state = start
     rows = np.arange(4)
     features = {m: jnp.asarray(v[rows]) for m, v in corpus.table.features.items()}
@@ -183,10 +180,39 @@ def test_missing_modality_counts_as_the_mean(corpus, start):
     embedded = TASK.embed(parameters, state, features, present)
     whole = TASK.embed(parameters, state, features, {})
     np.testing.assert_allclose(embedded[::2], whole[::2], rtol=1e-6)
-    means = np.broadcast_to(np.asarray(state["inputs"]["audio"]["mean"]), (4, 4))
-    at_mean = TASK.embed(parameters, state, features | {"audio": jnp.asarray(means)}, {})
-    np.testing.assert_allclose(embedded[1::2], at_mean[1::2], rtol=1e-5, atol=1e-6)
+    alone = MetricLearning(model=SingleModality(layers=LAYERS))
+    visual = {name: v for name, v in parameters.items() if name.startswith("towers/0")}
+    expected = alone.embed(visual, state, features, {})
+    np.testing.assert_allclose(embedded[1::2], expected[1::2], rtol=1e-5, atol=1e-6)
     assert not np.allclose(embedded[1::2], whole[1::2], atol=1e-3)
+
+
+def test_early_fusion_takes_the_mean_for_a_missing_modality(corpus):
+    task = MetricLearning(model=EarlyFusion(layers=LAYERS))
+    statistics = train_statistics(corpus.table, corpus.is_train)
+    parameters, state = task.init(jax.random.key(1), corpus.table.widths, statistics)
+    features = {m: jnp.asarray(v[:4]) for m, v in corpus.table.features.items()}
+    embedded = task.embed(parameters, state, features, {"audio": jnp.zeros(4, bool)})
+    mean = np.broadcast_to(np.asarray(state["inputs"]["audio"]["mean"]), (4, 4))
+    at_mean = task.embed(parameters, state, features | {"audio": jnp.asarray(mean)}, {})
+    np.testing.assert_allclose(embedded, at_mean, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("placement", ["device", "host"])
+def test_missing_rows_reach_the_loss_in_both_placements(corpus, start, placement):
+    """What stands in the row of a missing modality must not matter."""
+    there = np.arange(300) % 2 == 0
+    losses = []
+    for noise in (0, 255):
+        audio = corpus.table.features["audio"].copy()
+        audio[~there] = noise
+        features = corpus.table.features | {"audio": audio}
+        table = replace(corpus.table, features=features, present={"audio": there}, manifest={})
+        gappy = replace(corpus, table=table)
+        feed = Triplets(batch_triplets=B, placement=placement).open(gappy, seed=3)
+        losses.append(on_mesh(TASK, gappy, feed.at(0), *start, (4, 2))[0])
+    assert losses[0] == losses[1]
+    assert np.isfinite(losses[0])
 
 
 def test_measures_of_a_worked_case(corpus, feed, start):

@@ -74,15 +74,12 @@ class RelatedVideos:
         if self.resamples < 40:
             raise ValueError(f"{self.resamples} resamples cannot show an interval: take 1,000")
 
-    @property
-    def main(self) -> str:
-        """The metric that names the best checkpoint: new videos finding known ones."""
-        return f"eval_to_train/ndcg@{self.ks[0]}"
-
     def run(
         self, embeddings: np.ndarray, corpus: Corpus, *, mesh: jax.sharding.Mesh | None = None
     ) -> Iterator[tuple[str, float, float, float]]:
         """(name, value, low, high) such as `eval_to_train/ndcg@10`, both directions.
+
+        The first, new videos finding known ones, is the one that checkpoints are compared by.
 
         embeddings: f32[N, D], a row for each of the table's; low and high: 95 % over queries.
         """

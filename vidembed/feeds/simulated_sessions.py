@@ -10,7 +10,6 @@ with probability 0.05 by any video, by popularity. The features play no part in 
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from vidembed.graph.edges import METADATA_KEY
-from vidembed.graph.whole_file import whole_file
+from vidembed.graph.whole_file import local_path, whole_file
 from vidembed.records.table import FeatureTable
 
 PARAMETERS: Mapping[str, Any] = {
@@ -93,8 +92,11 @@ def permute_ids(sessions: pa.Table, *, seed: int) -> pa.Table:
 
 
 def write_sessions(sessions: pa.Table, path: str | os.PathLike[str]) -> None:
-    """Write sessions as Parquet, marks included; the file appears whole or not at all."""
-    with whole_file(Path(path)) as unfinished:
+    """Write sessions as Parquet, marks included; the file appears whole or not at all.
+
+    Raises ValueError for a path that is not on a local disk.
+    """
+    with whole_file(local_path(path)) as unfinished:
         pq.write_table(sessions, unfinished)
 
 
@@ -107,6 +109,7 @@ def main(table: str, sessions: str, *, seed: int = 0, permute: bool = False) -> 
         seed: of the people, their interests and the popularity of the videos.
         permute: exchange the video ids at random: the control in which content says nothing.
     """
+    local_path(sessions)  # before anything is read
     videos = FeatureTable.open(table)
     made = simulate(videos.ids, videos.label_offsets, videos.label_values, seed=seed)
     made = permute_ids(made, seed=seed) if permute else made

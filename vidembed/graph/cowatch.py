@@ -20,7 +20,7 @@ from rich.console import Console
 
 from vidembed.graph.edges import METADATA_KEY
 from vidembed.graph.sessions import SessionError, digest, marks, open_events, session_files
-from vidembed.graph.whole_file import whole_file
+from vidembed.graph.whole_file import local_path, whole_file
 
 SCHEMA = pa.schema(
     [
@@ -92,14 +92,16 @@ def count_cowatches(
     answer depends neither on the order of the rows nor on the number of files. The same video twice
     in a row is no edge. What does not fit `memory_limit` goes to `temp_directory` (a folder beside
     `edges` if None, removed afterwards). The file appears whole or not at all, and carries
-    parameters, source digest, counts and the `simulated` mark of its sessions as schema metadata.
+    parameters, source digest, counts and the `simulated` mark of its sessions as schema metadata;
+    where no pair is strong enough it has no rows. Raises SessionError for sessions that cannot be
+    read or counted, and ValueError for an `edges` that is not on a local disk.
     """
     if min_weight < 1 or max_degree < 1:
         raise ValueError(
             f"min_weight and max_degree must be at least 1, found {min_weight} and {max_degree}"
         )
     began = time.perf_counter()
-    paths, edges = session_files(sessions), Path(edges)
+    edges, paths = local_path(edges), session_files(sessions)
     edges.parent.mkdir(parents=True, exist_ok=True)
     with (
         _explained(sessions),
@@ -132,9 +134,11 @@ def _explained(sessions: str | os.PathLike[str]) -> Iterator[None]:
     except (duckdb.Error, OSError) as error:
         # While results are read as Arrow batches, DuckDB's errors arrive as an OSError.
         if "Out of Memory" in str(error):
-            raise MemoryError(
-                f"{sessions}: give a higher memory_limit, fewer threads, or a temp_directory with "
-                f"more room: {error}"
+            # The lines after the first give advice in DuckDB's terms.
+            reason = str(error).partition("\n")[0]
+            raise SessionError(
+                f"{sessions}: give a higher memory_limit (--memory-limit), fewer threads "
+                f"(--threads), or a temp_directory with more room: {reason}"
             ) from error
         if isinstance(error, OSError):
             raise
@@ -149,8 +153,8 @@ def main(
     max_degree: int = 50,
     memory_limit: str = "2GB",
     threads: int | None = None,
-) -> None:
-    """Watch sessions to co-watch edges.
+) -> int:
+    """Watch sessions to co-watch edges; the exit code is 1 where there are none.
 
     Args:
         sessions: Parquet or CSV file, folder or glob with session_id, timestamp, video_id.
@@ -168,8 +172,9 @@ def main(
         memory_limit=memory_limit,
         threads=threads,
     )
+    console = Console(highlight=False, soft_wrap=True)
     told = "SIMULATED sessions" if report["simulated"] else "sessions"
-    Console(highlight=False, soft_wrap=True).print(
+    console.print(
         f"{report['events']:,} watches of {report['videos']:,} videos in {report['sessions']:,} "
         f"{told} ({report['repeats']:,} repeats of the same video left out)\n"
         f"{report['pairs']:,} pairs watched one after the other, {report['edges']:,} of them at "
@@ -177,6 +182,17 @@ def main(
         f"of either end\n{edges} written in {report['seconds']:.1f} s",
         markup=False,
     )
+    if report["edges"]:
+        return 0
+    why = f"no pair was watched at least {min_weight} times (min_weight): lower --min-weight, or "
+    console.print(
+        f"warning: {edges} holds no edges, and nothing can be trained on it; "
+        + (why if report["pairs"] else "no session holds two different videos: ")
+        + "bring more sessions",
+        style="bold red",
+        markup=False,
+    )
+    return 1
 
 
 def _count(

@@ -16,6 +16,8 @@ from etils import epath
 METADATA_KEY = b"vidembed"
 REQUIRED = ("source", "target", "weight")
 LISTED = 10
+COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
+_ARROW_FAULTS = (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError)
 
 
 class EdgeError(ValueError):
@@ -57,11 +59,12 @@ class Edges:
 def read_edges(path: epath.PathLike, table: Lookup, *, max_unknown_share: float = 0.01) -> Edges:
     """Read `source, target, weight[, kept]` (Parquet, or CSV with a header) as rows of `table`.
 
-    Edges that name an id outside the table are dropped and reported while they are at most
-    `max_unknown_share` of all edges. Self loops are dropped. An edge given more than once, either
-    way round, becomes one: weights add up, and it is kept where any of them is. Raises EdgeError
-    for missing columns, an empty file, missing ids, more unknown ids than allowed, and weights
-    that are not finite and positive.
+    A CSV file may be compressed (.csv.gz, .csv.bz2, .csv.zst). Edges that name an id outside the
+    table are dropped and reported while they are at most `max_unknown_share` of all edges. Self
+    loops are dropped. An edge given more than once, either way round, becomes one: weights add up,
+    and it is kept where any of them is. Raises EdgeError for what is no such file, missing columns,
+    an empty file, missing ids, more unknown ids than allowed, and weights that are not finite and
+    positive.
     """
     edges, metadata = _load(epath.Path(path))
     weight = edges["weight"].to_numpy().astype(np.float64)
@@ -102,14 +105,20 @@ def read_edges(path: epath.PathLike, table: Lookup, *, max_unknown_share: float 
 
 
 def _load(path: epath.Path) -> tuple[pa.Table, dict[str, Any]]:
-    if not path.exists():
+    with _reading(path):
+        there, is_folder = path.exists(), path.is_dir()
+    if is_folder:
+        raise EdgeError(f"{path}: is a folder; give the one Parquet or CSV file with the edges")
+    if not there:
         beside = sorted(other.name for other in path.parent.glob("*"))[:LISTED]
         raise EdgeError(f"{path}: no such edge file; {path.parent} holds {beside or 'nothing'}")
     with _reading(path), path.open("rb") as file:
-        if path.suffix == ".csv":
+        packed = COMPRESSIONS.get(path.suffix)
+        if (path.with_suffix("") if packed else path).suffix == ".csv":
             text = {"source": pa.string(), "target": pa.string()}
             options = pyarrow.csv.ConvertOptions(column_types=text)
-            table = pyarrow.csv.read_csv(file, convert_options=options)
+            plain = pa.input_stream(file, compression=packed)
+            table = pyarrow.csv.read_csv(plain, convert_options=options)
         else:
             table = pyarrow.parquet.read_table(file)
     missing = [name for name in REQUIRED if name not in table.column_names]
@@ -123,7 +132,7 @@ def _load(path: epath.Path) -> tuple[pa.Table, dict[str, Any]]:
     wanted = {"source": pa.string(), "target": pa.string(), "weight": pa.float64()}
     if "kept" in table.column_names:
         wanted["kept"] = pa.bool_()
-    metadata = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    metadata = read_mark(path, table.schema.metadata)
     with _reading(path):
         table = table.select(list(wanted)).cast(pa.schema(wanted)).combine_chunks()
     for name in wanted:
@@ -137,11 +146,36 @@ def _load(path: epath.Path) -> tuple[pa.Table, dict[str, Any]]:
     return table, metadata
 
 
+def read_mark(path: epath.PathLike, metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
+    """What the writer of a Parquet file said of it in its schema; empty for other people's files.
+
+    Raises EdgeError where something else stands under our key.
+    """
+    text = (metadata or {}).get(METADATA_KEY, b"{}")
+    try:
+        mark = json.loads(text)
+    except ValueError:
+        mark = None
+    if not isinstance(mark, dict):
+        raise EdgeError(
+            f"{path}: its metadata {METADATA_KEY.decode()!r} is not JSON as vidembed writes it, "
+            f"found {text[:60]!r}: write the file anew without that key"
+        )
+    return mark
+
+
 @contextmanager
 def _reading(path: epath.Path) -> Iterator[None]:
     try:
         yield
-    except pa.ArrowInvalid as error:
+    except ImportError as error:
+        raise EdgeError(
+            f"{path}: {error}; for gs:// that is pip install -e '.[gcs]', or copy the file to a "
+            "local disk"
+        ) from error
+    except (*_ARROW_FAULTS, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk or the network, and no fault of the file
         raise EdgeError(
             f"{path}: cannot be read as edges (Parquet, or CSV with a header, of text, text, "
             f"number[, true or false]): {error}"

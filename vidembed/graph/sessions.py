@@ -1,6 +1,5 @@
 """Session files (session_id, timestamp, video_id): found, checked, opened in DuckDB."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import duckdb
 import pyarrow.parquet as pq
 import xxhash
 
-from vidembed.graph.edges import METADATA_KEY
+from vidembed.graph.edges import EdgeError, read_mark
 
 COLUMNS = ("session_id", "timestamp", "video_id")
 SORTABLE = ("TINY", "SMALL", "INT", "BIG", "HUGE", "DECIMAL", "FLOAT", "DOUBLE", "DATE", "TIME")
@@ -21,6 +20,11 @@ class SessionError(ValueError):
 
 def session_files(sessions: str | os.PathLike[str]) -> list[Path]:
     """The files that a path, folder or glob names, sorted, of one kind; SessionError if none."""
+    if "://" in os.fspath(sessions):
+        raise SessionError(
+            f"{sessions}: is not on a local disk, and DuckDB counts on local files only: copy the "
+            "sessions here first, or mount the bucket"
+        )
     path = Path(sessions)
     if path.is_dir():
         paths = sorted([*path.glob("*.parquet"), *path.glob("*.csv")])
@@ -32,7 +36,7 @@ def session_files(sessions: str | os.PathLike[str]) -> list[Path]:
         beside = sorted(other.name for other in path.parent.glob("*"))[:10]
         raise SessionError(
             f"{sessions}: no session file (Parquet or CSV) there; {path.parent} holds "
-            f"{beside or 'nothing'}. Remote files must be copied or mounted first"
+            f"{beside or 'nothing'}"
         )
     if len({_is_csv(one) for one in paths}) > 1:
         raise SessionError(f"{sessions}: holds both CSV and Parquet; name one kind, as *.parquet")
@@ -101,8 +105,10 @@ def marks(paths: list[Path]) -> dict[str, Any]:
     """What the writers of the sessions said of them; one simulated file marks them all."""
     if _is_csv(paths[0]):
         return {"simulated": False}
-    stored = [(pq.read_schema(path).metadata or {}).get(METADATA_KEY, b"{}") for path in paths]
-    said: list[dict[str, Any]] = [json.loads(text) for text in stored]
+    try:
+        said = [read_mark(path, pq.read_schema(path).metadata) for path in paths]
+    except EdgeError as error:
+        raise SessionError(str(error)) from error
     simulated = [mark for mark in said if mark.get("simulated", False)]
     return {"simulated": True, "simulation": simulated[0]} if simulated else {"simulated": False}
 

@@ -6,6 +6,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def local_path(path: str | os.PathLike[str]) -> Path:
+    """The path, where it is on a local disk; ValueError for gs:// and its like.
+
+    Path would make a folder `gs:` of it.
+    """
+    if "://" in os.fspath(path):
+        raise ValueError(
+            f"{path}: is not on a local disk, and this file can be written only there: give a "
+            "local path, and copy the file afterwards"
+        )
+    return Path(path)
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A place beside `path` to write to, which becomes `path` when the block ends well.

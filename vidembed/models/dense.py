@@ -51,5 +51,9 @@ class Dense(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel, bias = self.kernel[...], self.bias[...]
-        product = product_bfloat16(x, kernel) if self.compute == "bfloat16" else x @ kernel
+        if self.compute == "bfloat16":
+            product = product_bfloat16(x, kernel)
+        else:
+            # Asked for, since TPUs and GPUs round the operands of a plain product.
+            product = jnp.matmul(x, kernel, precision=jax.lax.Precision.HIGHEST)
         return product + jnp.broadcast_to(bias, product.shape)

@@ -73,13 +73,27 @@ class Fused(nnx.Module):
         self.groups = groups
         self.towers = nnx.List(Tower(sum(widths[m] for m in g), layers, rngs) for g in groups)
 
-    def __call__(self, features: Mapping[str, jax.Array], key: jax.Array | None) -> jax.Array:
+    def __call__(
+        self,
+        features: Mapping[str, jax.Array],
+        key: jax.Array | None,
+        present: Mapping[str, jax.Array],
+    ) -> jax.Array:
         product = jnp.ones((), jnp.float32)
         for number, (group, tower) in enumerate(zip(self.groups, self.towers)):
             joined = jnp.concatenate([features[m] for m in group], axis=-1)
             output = tower(joined, None if key is None else jax.random.fold_in(key, number))
+            if len(self.groups) > 1 and group[0] in present:
+                # A tower without its modality has no say: one is what a product does not feel.
+                there = present[group[0]][..., None]
+                output = jnp.where(there, output, jnp.ones_like(output))
             product = output if number == 0 else product * output
         return normalise(product)
+
+
+def _check_modalities(names: tuple[str, ...]) -> None:
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"modalities must be one or more different names, found {list(names)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +102,9 @@ class LateFusion:
 
     layers: Layers = Layers()
     modalities: tuple[str, ...] = ("visual", "audio")
+
+    def __post_init__(self) -> None:
+        _check_modalities(self.modalities)
 
     def module(self, widths: Mapping[str, int], rngs: nnx.Rngs) -> Fused:
         """The network for modalities of these widths."""
@@ -100,6 +117,9 @@ class EarlyFusion:
 
     layers: Layers = Layers()
     modalities: tuple[str, ...] = ("visual", "audio")
+
+    def __post_init__(self) -> None:
+        _check_modalities(self.modalities)
 
     def module(self, widths: Mapping[str, int], rngs: nnx.Rngs) -> Fused:
         """The network for modalities of these widths."""

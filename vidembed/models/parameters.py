@@ -21,7 +21,7 @@ class Network(Protocol):
         """The modalities it reads."""
 
     def module(self, widths: Mapping[str, int], rngs: nnx.Rngs) -> Any:
-        """The Flax module; called as module(features, key)."""
+        """The Flax module; called as module(features, key, present)."""
 
 
 def initialise(network: Network, widths: Mapping[str, int], key: jax.Array) -> Parameters:
@@ -41,8 +41,13 @@ def apply(
     parameters: Parameters,
     features: Mapping[str, jax.Array],
     key: jax.Array | None = None,
+    *,
+    present: Mapping[str, jax.Array] | None = None,
 ) -> jax.Array:
-    """Runs the network on f32[..., F] features; `key` turns dropout on."""
+    """Runs the network on f32[..., F] features; `key` turns dropout on.
+
+    `present`: bool[...] for the modalities that some rows lack.
+    """
     widths = {m: features[m].shape[-1] for m in network.modalities}
     skeleton = nnx.eval_shape(lambda: network.module(widths, nnx.Rngs(0)))
     graph, state = nnx.split(skeleton)
@@ -50,7 +55,7 @@ def apply(
         (path, leaf.replace(parameters["/".join(map(str, path))]))
         for path, leaf in nnx.to_flat_state(state)
     ]
-    return nnx.merge(graph, nnx.from_flat_state(filled))(features, key)
+    return nnx.merge(graph, nnx.from_flat_state(filled))(features, key, present or {})
 
 
 def model_axes(parameters: Mapping[str, Any]) -> dict[str, int | None]:

@@ -11,6 +11,12 @@ from vidembed.quantisation import HIGH, LOW, OFFSET, STEP
 from vidembed.records.youtube8m import VideoLevel, Videos
 
 NAMED = 10
+DUPLICATES, FEATURELESS = "ids that occur again", "videos without any modality"
+KEEP_FIRST = "importing with duplicates='first' (--duplicates first) keeps the first"
+LEAVE_OUT = (
+    "importing with invalid='drop' (--invalid drop) leaves these videos out, with 'mask' "
+    "(--invalid mask) the modality"
+)
 # What quantisation changes by more than half a step: it holds 256 levels around their middles.
 CLIP_BELOW, CLIP_ABOVE = OFFSET - STEP / 2, OFFSET + (HIGH - LOW) + STEP / 2
 
@@ -152,7 +158,7 @@ class Checks:
 
 def findings(checks: Checks) -> dict[str, Finding]:
     """Everything of which an import keeps count by name: what -> how often, and where first."""
-    found = {DUPLICATES: checks.duplicates, "videos without any modality": checks.without_features}
+    found = {DUPLICATES: checks.duplicates, FEATURELESS: checks.without_features}
     for name, modality in checks.modalities.items():
         found[f"{name} with NaN or infinity"] = modality.not_finite
         found[f"{name} all zero"] = modality.all_zero
@@ -163,9 +169,13 @@ def refusals(checks: Checks, *, duplicates: str, invalid: str) -> list[str]:
     """What an import with these options refuses, a sentence each, with the remedy."""
     faults = []
     for what, finding in findings(checks).items():
-        option, remedy = REMEDIES[what == DUPLICATES]
-        if finding.count and (duplicates if what == DUPLICATES else invalid) == option:
-            faults.append(f"{what}: {finding}; {remedy}")
+        if not finding.count:
+            continue
+        if what == DUPLICATES:
+            if duplicates == "error":
+                faults.append(f"{what}: {finding}; {KEEP_FIRST}")
+        elif invalid == "refuse":
+            faults.append(f"{what}: {finding}; {LEAVE_OUT}")
     return faults
 
 

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vidembed.records.checks import Checks, Finding, findings
+from vidembed.records.checks import DUPLICATES, FEATURELESS, Checks, Finding, findings
 from vidembed.records.faults import Skips
 from vidembed.records.table_rows import Kept
 
@@ -37,7 +37,7 @@ def import_report(
     }
 
 
-def lines(table: str, report: Mapping[str, Any]) -> Iterator[str]:
+def lines(table: str, report: Mapping[str, Any], *, invalid: str) -> Iterator[str]:
     """What `import` prints: the counts, then the ids of what was left out or masked."""
     what = f"{table}: {report['rows']:,} rows from {report['records']:,} records in "
     what += f"{report['shards']:,} shards"
@@ -49,5 +49,7 @@ def lines(table: str, report: Mapping[str, Any]) -> Iterator[str]:
     for name, count in report["missing"].items():
         what += f", {count:,} without {name}"
     yield f"{what} (fingerprint {report['fingerprint']})"
-    for name, found in report["findings"].items():
-        yield f"  {name}: {Finding(**found)}"
+    for what, found in report["findings"].items():
+        masked = invalid == "mask" and what != FEATURELESS
+        done = "the first kept" if what == DUPLICATES else "masked" if masked else "left out"
+        yield f"  {what}, {done}: {Finding(**found)}"

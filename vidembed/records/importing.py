@@ -209,5 +209,5 @@ def main(
             ),
         )
     console = Console(highlight=False, soft_wrap=True)
-    for line in lines(table, report):
+    for line in lines(table, report, invalid=invalid):
         console.print(line, markup=False)

@@ -1,6 +1,5 @@
 """A look at records, or at a feature table, before anything is trained on them: every fault."""
 
-import csv
 import dataclasses
 import logging
 import os
@@ -20,10 +19,12 @@ from vidembed.records.faults import Skips
 from vidembed.records.formats import Modality, VideoLevel
 from vidembed.records.framing import HEADER, is_gzip
 from vidembed.records.modality_options import YOUTUBE8M, video_level
+from vidembed.records.remote import installed_for
+from vidembed.records.shards import is_glob, shards
 from vidembed.records.streaming import stream_videos
 from vidembed.records.table import FeatureTable
-from vidembed.records.table_folder import read_manifest, table_state
-from vidembed.records.tfrecord import shards
+from vidembed.records.table_folder import MANIFEST, UNFINISHED, read_manifest
+from vidembed.records.vocabulary import read_vocabulary
 from vidembed.records.youtube8m import Videos
 
 TOP_LABELS = 10
@@ -52,10 +53,16 @@ def inspect(
     Reads everything, and goes on after a fault: each one is in the result. `format` and `counts`
     are for records only. Raises FileNotFoundError where there is nothing to inspect.
     """
-    is_glob = any(character in os.fspath(path) for character in "*?[")
-    if not is_glob and table_state(path) in ("finished", "unfinished"):
+    if not is_glob(path) and _holds_table(path):
         return _inspect_table(path)
     return _inspect_records(path, format, counts, workers, progress)
+
+
+def _holds_table(path: str | os.PathLike) -> bool:
+    # Two files are asked for; the table's own storage would list all that lies below, and without
+    # credentials try again for minutes.
+    with installed_for(path):
+        return any((epath.Path(path) / file).exists() for file in (MANIFEST, UNFINISHED))
 
 
 def _inspect_records(
@@ -224,7 +231,7 @@ def main(
     console = Console(highlight=False, soft_wrap=True)
     for name, fact in found.facts.items():
         console.print(f"{name:<12} {fact}", markup=False)
-    words = _vocabulary(path, vocabulary)
+    words = _names(path, vocabulary)
     commonest = sorted(found.labels.items(), key=lambda item: (-item[1], item[0]))[:TOP_LABELS]
     for label, videos in commonest:
         bar = "█" * max(1, round(30 * videos / commonest[0][1]))
@@ -241,16 +248,10 @@ def main(
     return 0
 
 
-def _vocabulary(path: str, vocabulary: str | None) -> dict[int, str]:
+def _names(path: str, vocabulary: str | None) -> dict[int, str]:
+    if vocabulary is not None:
+        return read_vocabulary(vocabulary)
     beside = epath.Path(path)
-    beside = beside if not any(c in path for c in "*?[") and beside.is_dir() else beside.parent
-    file = epath.Path(vocabulary) if vocabulary is not None else beside / "vocabulary.csv"
-    if vocabulary is None and not file.exists():
-        return {}
-    with file.open() as lines:
-        rows = csv.DictReader(lines)
-        if not {"Index", "Name"} <= set(rows.fieldnames or ()):
-            raise ValueError(
-                f"{file}: expected the columns Index and Name, found {rows.fieldnames}"
-            )
-        return {int(row["Index"]): row["Name"] for row in rows}
+    beside = beside if not is_glob(path) and beside.is_dir() else beside.parent
+    file = beside / "vocabulary.csv"
+    return read_vocabulary(file) if file.exists() else {}

@@ -13,6 +13,11 @@ OFFSETS_SUFFIX, PART_SUFFIX = ".offsets", ".part"
 _GLOB = re.compile(r"[*?\[]")
 
 
+def is_glob(pattern: str | PathLike[str]) -> bool:
+    """Whether a pattern is to be matched, not a name."""
+    return _GLOB.search(str(pattern)) is not None
+
+
 def shards(pattern: str | PathLike[str]) -> list[epath.Path]:
     """The TFRecord files of a glob, of a folder (`*.tfrecord*` in it), or one file; sorted.
 
@@ -25,7 +30,7 @@ def shards(pattern: str | PathLike[str]) -> list[epath.Path]:
 
 def _matching(pattern: str | PathLike[str]) -> list[epath.Path]:
     path = epath.Path(pattern)
-    if _GLOB.search(str(pattern)):
+    if is_glob(pattern):
         parts = path.parts
         first = next(i for i, part in enumerate(parts) if _GLOB.search(part))
         root, glob = epath.Path(*parts[:first]), "/".join(parts[first:])

@@ -8,11 +8,12 @@ number of devices.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vidembed import mesh
 from vidembed.losses.triplet import Hinge, TripletLoss, check
@@ -28,6 +29,17 @@ from vidembed.quantisation import dequantise
 
 NEGATIVES, POSITIVES, ANCHORS = 0, 1, 2
 Arrays = Mapping[str, Any]
+GROUPS = {"negatives": 1, "negatives+positives": 2, "all": 3}
+"""How many of the groups of slots a pool is made of."""
+
+
+class Rows(Protocol):
+    """Features with a row a video: a FeatureTable is one."""
+
+    @property
+    def features(self) -> Mapping[str, np.ndarray]: ...
+    @property
+    def present(self) -> Mapping[str, np.ndarray]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +93,12 @@ class MetricLearning:
         """The axis of each parameter that is split over the mesh's model axis."""
         return model_axes(parameters)
 
+    def resident(self, table: Rows) -> dict[str, Any]:
+        """The rows that a step gathers from the devices: features as stored, and who has them."""
+        modalities = self.model.modalities
+        present = {m: table.present[m].astype(np.uint8) for m in modalities if m in table.present}
+        return {"features": {m: table.features[m] for m in modalities}, "present": present}
+
     def embed(
         self,
         parameters: Parameters,
@@ -91,8 +109,8 @@ class MetricLearning:
     ) -> jax.Array:
         """Stored features u8|bf16|f32[..., F] a modality to unit vectors f32[..., D].
 
-        `present`: bool[...] for modalities that some videos lack; where False, the modality counts
-        as the train split's mean.
+        `present`: bool[...] for modalities that some videos lack. Late fusion leaves the tower of
+        a missing modality out of the product; early fusion takes the train split's mean for it.
         """
         inputs = {}
         for modality in self.model.modalities:
@@ -101,7 +119,7 @@ class MetricLearning:
             if modality in present:
                 values = jnp.where(present[modality][..., None], values, jnp.zeros_like(values))
             inputs[modality] = values
-        return apply(self.model, parameters, inputs, key)
+        return apply(self.model, parameters, inputs, key, present=present)
 
     def loss_and_measures(
         self,
@@ -154,7 +172,7 @@ class MetricLearning:
         key: jax.Array,
     ) -> dict[str, jax.Array]:
         """Sums over all triplets; a device has its own embedded f32[3, b, D], pairs i32[b, K]."""
-        groups = {"negatives": 1, "negatives+positives": 2, "all": 3}[self.pool]
+        groups = GROUPS[self.pool]
         pool = mesh.gather(embedded[:groups], axis=1)
         pool = pool.reshape(-1, pool.shape[-1])
         forbidden = Forbidden(pairs=pairs, candidates=first[:groups].reshape(-1))
