@@ -78,8 +78,11 @@ def test_the_summary_compares_what_it_says(quickstart):
 
 def test_the_control_is_permuted_and_falls_to_chance(quickstart):
     folder, _, _ = quickstart
-    XX        pq.read_schema(folder / "seed0" / "sessions.parquet").metadata[b"vidembed"]
-    ).get("permuted")
+    marks = []
+    for world in ("seed0", "seed0-permuted"):
+        metadata = pq.read_schema(folder / world / "sessions.parquet").metadata
+        marks.append(bool(json.loads(metadata[b"vidembed"]).get("permuted")))
+    assert marks == [False, True]
     summary = json.loads((folder / "summary.json").read_text())
     for systems in summary["permuted_control"].values():
         assert systems["visual"]["ndcg@10"]["value"] < 0.02
