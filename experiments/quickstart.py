@@ -137,7 +137,10 @@ class Quickstart:
             "targets": TARGETS,
             "audio_contribution": difference(scores, "trained", "trained_visual_only"),
             "permuted_control": with_intervals(permuted),
-            "permuted_difference": difference(permuted, "trained", "random"),
+            "permuted_difference": {
+                system: difference(permuted, system, "random")
+                for system in ("trained", "trained_centred")
+            },
             "data": {"records": self.records, **{w.name: w.corpus.report() for w in worlds}},
             "recipes": {system: first.recipe_of(system).to_json() for system in MODELS},
             "fingerprints": {
@@ -181,11 +184,13 @@ class Quickstart:
                 f"{direction}: trained is {ratio['mean']:.2f} × raw visual at NDCG@10 "
                 f"(seeds: {each}; target {TARGETS[direction]:.2f})"
             )
-        for title, name in (
-            ("audio adds", "audio_contribution"),
-            ("permuted ids, trained above random by", "permuted_difference"),
+        permuted = summary["permuted_difference"]
+        for title, differences in (
+            ("audio adds", summary["audio_contribution"]),
+            ("permuted ids, trained above random by", permuted["trained"]),
+            ("the same without popularity", permuted["trained_centred"]),
         ):
-            for direction, metrics in summary[name].items():
+            for direction, metrics in differences.items():
                 d = metrics["ndcg@10"]
                 progress.say(
                     f"{direction}: {title} {d['value']:+.4f} [{d['low']:+.4f}, {d['high']:+.4f}]"

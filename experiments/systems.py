@@ -1,6 +1,7 @@
 """What is compared at related-video retrieval, query by query: trained, raw and trivial systems."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,13 @@ import pyarrow.parquet as pq
 
 from vidembed.corpus import Corpus
 from vidembed.evaluators.baselines import chance, popularity, raw_features
-from vidembed.evaluators.related_videos import DIRECTIONS, PerQuery, RelatedVideos
+from vidembed.evaluators.related_videos import (
+    DIRECTIONS,
+    Direction,
+    PerQuery,
+    RelatedVideos,
+    queries,
+)
 
 Scores = dict[str, dict[str, dict[str, np.ndarray]]]
 """system → direction → metric → f64[Q], the same queries for all systems of a direction."""
@@ -28,19 +35,38 @@ def score_systems(
     evaluator: RelatedVideos,
     *,
     seed: int,
+    centre: Sequence[str] = (),
 ) -> Scores:
-    """Every system of `embeddings` (f32[N, D]), with popularity and chance beside them."""
+    """Every system of `embeddings` (f32[N, D]), with popularity and chance beside them.
+
+    Those named by `centre` are measured once more as {name}_centred: without what a candidate has
+    for every query, its mean similarity to all of them. That is how an embedding holds popularity.
+    """
     scores: Scores = {}
     for direction in DIRECTIONS:
         measured: dict[str, PerQuery] = {
             name: evaluator.per_query(vectors, corpus, direction)
             for name, vectors in embeddings.items()
         }
+        for name in centre:
+            vectors = _without_the_mean_query(embeddings[name], corpus, direction)
+            dot = replace(evaluator, similarity="dot")
+            measured[f"{name}_centred"] = dot.per_query(vectors, corpus, direction)
         measured["popularity"] = popularity(evaluator, corpus, direction)
         measured["random"] = chance(evaluator, corpus, direction, seed=seed)
         for system, result in measured.items():
             scores.setdefault(system, {})[direction] = dict(result.values)
     return scores
+
+
+def _without_the_mean_query(
+    vectors: np.ndarray, corpus: Corpus, direction: Direction
+) -> np.ndarray:
+    """f32[N, D] with the queries' mean taken off the queries: scores lose the candidates' means."""
+    asking = queries(corpus, direction).rows
+    centred = np.array(vectors)
+    centred[asking] -= vectors[asking].mean(axis=0)
+    return centred
 
 
 def write_scores(scores: Scores, path: Path) -> None:

@@ -81,17 +81,24 @@ class World:
             if self.stop.asked:
                 raise StoppedError(f"stopped after {self.name}/{system}")
         file = self.folder / self.name / "per_query.parquet"
+        centre = ("trained",) if self.permuted else ()
 
         def measure(_: object) -> None:
             embeddings = {system: self.embed(system) for system in self.models}
             # The state before the first update is a checkpoint like any other.
             embeddings["untrained"] = self.embed(next(iter(self.models)), step=0)
             embeddings |= embeddings_of_features(corpus)
-            measured = score_systems(embeddings, corpus, self.recipe.evaluator, seed=self.seed)
+            measured = score_systems(
+                embeddings,
+                corpus,
+                self.recipe.evaluator,
+                seed=self.seed,
+                centre=centre,
+            )
             write_scores(measured, file)
 
         recipes = {system: self.recipe_of(system).to_json() for system in self.models}
-        key = {"corpus": corpus.fingerprint, "recipes": recipes}
+        key = {"corpus": corpus.fingerprint, "recipes": recipes, "centre": list(centre)}
         self.stages.run(f"{self.name}/evaluation", key, measure, outputs=[file])
         return read_scores(file)
 

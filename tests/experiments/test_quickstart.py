@@ -66,7 +66,7 @@ def test_the_summary_compares_what_it_says(quickstart):
         audio = summary["audio_contribution"][direction]["map"]["value"]
         both, one = (scores[s][direction]["map"].mean() for s in ("trained", "trained_visual_only"))
         assert audio == pytest.approx(both - one)
-        above = summary["permuted_difference"][direction]["ndcg@10"]["value"]
+        above = summary["permuted_difference"]["trained"][direction]["ndcg@10"]["value"]
         control = read_scores(folder / "seed0-permuted" / "per_query.parquet")
         trained, random = (control[s][direction]["ndcg@10"].mean() for s in ("trained", "random"))
         assert above == pytest.approx(trained - random)

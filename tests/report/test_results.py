@@ -69,15 +69,19 @@ def test_headlines():
 
 
 @pytest.mark.parametrize(
-    ("trained", "meets"), [(0.02, True), (0.029, True), (0.031, False), (-0.02, False)]
+    ("low", "high", "finding"),
+    [(-0.01, 0.02, "chance"), (0.001, 0.02, "not chance"), (-0.02, -0.001, "not chance")],
 )
-def test_control_says_whether_chance_is_met(trained, meets):
-    systems = {"trained": {"ndcg@10": score(trained)}, "random": {"ndcg@10": score(0.01)}}
-    (panel,) = results.control({"eval_to_train": systems})
-    assert ("look for a leak" in panel["verdict"]) == (not meets)
-    assert not any(cell["best"] for row in panel["rows"] for cell in row["cells"])
+def test_control_says_whether_it_is_chance(low, high, finding):
+    systems = {"trained": {"ndcg@10": score(0.1)}, "random": {"ndcg@10": score(0.1)}}
+    above = {"value": 0.005, "low": low, "high": high}
+    differences = {"trained_centred": {"eval_to_train": {"ndcg@10": above}}}
+    (panel,) = results.control({"eval_to_train": systems}, differences)
+    (verdict,) = panel["verdicts"]
+    assert verdict["finding"] == finding
+    assert verdict["system"] == "trained, without popularity"
 
 
-def test_control_without_both_says_nothing():
-    (panel,) = results.control({"eval_to_train": {"random": {"ndcg@10": score(0.1)}}})
-    assert panel["verdict"] == ""
+def test_control_without_differences_says_nothing():
+    (panel,) = results.control({"eval_to_train": {"random": {"ndcg@10": score(0.1)}}}, {})
+    assert panel["verdicts"] == []

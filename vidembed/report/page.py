@@ -57,7 +57,9 @@ def write_report(
         headlines=results.headlines(summary) or _last_scores(evaluations),
         panels=results.panels(summary.get("related_videos") or {}),
         audio=summary.get("audio_contribution") or {},
-        control=results.control(summary.get("permuted_control") or {}),
+        control=results.control(
+            summary.get("permuted_control") or {}, summary.get("permuted_difference") or {}
+        ),
         curves=runs.training_curves(journals),
         curves_legend=runs.legend([name for name, lines in journals.items() if lines]),
         last=runs.last_measures(journals),

@@ -60,23 +60,26 @@ def headlines(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     return found
 
 
-def control(permuted: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The panels of the control, each with whether the trained interval meets chance's."""
+def control(permuted: Mapping[str, Any], differences: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The panels of the control, each with how far the trained systems are above chance.
+
+    differences: system → direction → metric → {value, low, high} of the system minus random.
+    """
     found = []
     for panel in panels(permuted, best=False):
-        systems = permuted[panel["direction"]]
-        trained = (systems.get("trained") or {}).get(MAIN)
-        chance = (systems.get("random") or {}).get(MAIN)
-        verdict = ""
-        if trained and chance and all(map(is_number, (*trained.values(), *chance.values()))):
-            meets = trained["low"] <= chance["high"] and chance["low"] <= trained["high"]
-            verdict = (
-                "The trained system's NDCG@10 interval meets that of random: chance, as it must be."
-                if meets
-                else "The trained system's NDCG@10 interval does not meet that of random: look "
-                "for a leak before trusting anything above."
-            )
-        found.append({**panel, "verdict": verdict})
+        verdicts = []
+        for system, directions in differences.items():
+            above = (directions.get(panel["direction"]) or {}).get(MAIN)
+            if above and all(map(is_number, above.values())):
+                chance = above["low"] <= 0 <= above["high"]
+                verdicts.append(
+                    {
+                        "system": wording.system(system),
+                        "above": above,
+                        "finding": "chance" if chance else "not chance",
+                    }
+                )
+        found.append({**panel, "verdicts": verdicts})
     return found
 
 
