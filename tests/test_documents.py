@@ -11,7 +11,8 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "BUILD_NOTES.md", ROOT / "experiments" /
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
 def test_nothing_is_left_to_fill_in(path):
-    assert not re.findall(r"\b[A-Z]+_[A-Z]+_?[A-Z]*\b", re.sub(r"`[^`]*`", "", path.read_text()))
+    text = re.sub(r"`[^`]*`|BUILD_NOTES", "", path.read_text())
+    assert not re.findall(r"\b[A-Z]+_[A-Z]+\b|TODO|TBD", text)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
