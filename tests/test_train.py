@@ -336,6 +336,32 @@ def losses_or_none(path):
         return None
 
 
+def test_a_refused_run_leaves_the_recipe_as_it_is(recipe, corpus, tmp_path):
+    wanting = replace(
+        recipe, task=replace(recipe.task, model=LateFusion(modalities=("visual", "text")))
+    )
+    with pytest.raises(ValueError, match=r"the data has \['audio', 'visual'\]: no 'text'"):
+        run(wanting, tmp_path, corpus)
+    assert Workdir(tmp_path).read_recipe() is None
+    run(replace(recipe, steps=3), tmp_path, corpus)
+    with pytest.raises(ValueError, match="has applied 3 updates"):
+        run(replace(recipe, steps=2), tmp_path, corpus)
+    assert Workdir(tmp_path).read_recipe()["recipe"]["steps"] == 3
+
+
+def test_the_first_and_the_last_step_are_logged(recipe, corpus, tmp_path):
+    run(replace(recipe, log_every=4), tmp_path, corpus)
+    assert list(losses(tmp_path)) == [1, 4, 7]
+
+
+def test_a_trace_is_written_where_asked(recipe, corpus, tmp_path, capsys):
+    run(replace(recipe, steps=13, profile_steps=2), tmp_path, corpus)
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+    assert "trace of 2 steps" in capsys.readouterr().out
+    run(replace(recipe, steps=5, profile_steps=2), tmp_path / "short", corpus)
+    assert "no trace: it starts after 10 steps, 5 were made" in capsys.readouterr().out
+
+
 def test_changed_recipe_or_data_is_refused(recipe, corpus, tmp_path):
     run(replace(recipe, steps=3), tmp_path, corpus)
     with pytest.raises(RecipeChangedError, match=r"(?s)seed: 0 -> 5"):

@@ -27,10 +27,23 @@ class Cluster:
                 f"coordinator {self.coordinator}, count {self.count}, number {self.number}: give "
                 "all three or none; coordinator and count are the same on every host"
             )
+        if self.coordinator is not None:
+            host, _, port = self.coordinator.rpartition(":")
+            if not host or not port.isdecimal():
+                raise ValueError(f"coordinator {self.coordinator!r} must be HOST:PORT")
+            if not 0 <= (self.number or 0) < (self.count or 0):
+                raise ValueError(f"number {self.number} must lie in [0, count {self.count})")
+        if self.timeout_seconds < 1:
+            raise ValueError(f"timeout_seconds {self.timeout_seconds} must be 1 or more")
 
     def connect(self) -> None:
         """Waits for the others; from then on `jax.devices()` are those of all hosts."""
         if self.coordinator is not None:
+            print(
+                f"process {self.number} waits up to {self.timeout_seconds} s for all "
+                f"{self.count} processes at {self.coordinator} ...",
+                flush=True,
+            )
             jax.distributed.initialize(
                 self.coordinator,
                 self.count,

@@ -47,8 +47,8 @@ class Evaluation:
         if stored.get("corpus", self.corpus.fingerprint) != self.corpus.fingerprint:
             raise ValueError(
                 f"{workdir} was trained on data {stored['corpus']}, {recipe.corpus.table} with "
-                f"{recipe.corpus.edges} is {self.corpus.fingerprint}: name the data of the run "
-                "(evaluate --table, --edges)"
+                f"{recipe.corpus.edges} is {self.corpus.fingerprint}: name the data of the run by "
+                "--table and --edges"
             )
         self.checkpoints = Checkpoints(workdir.checkpoints, read_only=True)
         self._video = jax.jit(recipe.task.outputs["video"])

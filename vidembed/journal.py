@@ -154,6 +154,11 @@ class Journal:
             finally:
                 self._training = None
 
+    def reached(self, step: int) -> None:
+        """So far the training has come, logged or not."""
+        if self._training is not None:
+            self._training.done = step
+
     def _show(self, step: int, values: dict[str, Any]) -> None:
         if self._training is None:
             return

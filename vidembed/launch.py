@@ -32,6 +32,8 @@ from vidembed.workdir import Workdir
 FAULTS = (
     ValueError,
     OSError,
+    # What gs:// and s3:// need is an extra, and says so when it is missing.
+    ImportError,
     CheckpointError,
     LeaseHeldError,
     LeaseLostError,
@@ -177,7 +179,7 @@ def main(recipe: Recipe, arguments: Sequence[str] | None = None, *, name: str) -
             config=(tyro.conf.CascadeSubcommandArgs,),
         )
     except ValueError as error:
-        print(f"{error}", file=sys.stderr)
+        print(error, file=sys.stderr)
         return 2
     return guarded(chosen.run)
 

@@ -22,6 +22,10 @@ class Profile:
         self._seen += 1
 
     def close(self) -> None:
-        """Ends a trace that is still open."""
+        """Ends a trace that is still open; says where it is, or why there is none."""
+        if self._steps and self._seen <= WARM_UP_STEPS:
+            print(f"no trace: it starts after {WARM_UP_STEPS} steps, {self._seen} were made")
+        elif self._steps:
+            print(f"trace of {self._steps} steps in {self._folder}")
         if self._steps and WARM_UP_STEPS < self._seen <= WARM_UP_STEPS + self._steps:
             jax.profiler.stop_trace()

@@ -15,6 +15,7 @@ import optax
 
 from vidembed import mesh as meshes
 from vidembed.corpus import Corpus
+from vidembed.models.parameters import check_modalities
 from vidembed.recipe import Recipe
 from vidembed.records.statistics import Statistics
 
@@ -38,6 +39,7 @@ def new_state(recipe: Recipe, widths: Mapping[str, int], statistics: Statistics)
 
 def state_shape(recipe: Recipe, widths: Mapping[str, int], mesh: jax.sharding.Mesh) -> State:
     """Shapes, dtypes and shardings of the state, without computing it."""
+    check_modalities(recipe.task.model, widths)
     nothing = {
         m: {"mean": np.zeros(w, np.float32), "deviation": np.ones(w, np.float32)}
         for m, w in widths.items()

@@ -71,18 +71,18 @@ def train(
     if corpus.edges_report.get("unknown_edges"):
         progress.say(_unknown(corpus.edges_report))
     _refuse_leak(corpus, feed.at(0)["rows"])
+    progress.say(_counts(corpus))
     fingerprints = {"corpus": corpus.fingerprint, "feed": feed.fingerprint}
-    for change in workdir.claim_recipe(recipe.to_json(), fingerprints, tunable=TUNABLE):
-        progress.say(f"changed since the run was started: {change}")
 
     with jax.set_mesh(mesh), Checkpoints(workdir.checkpoints) as checkpoints:
+        # All that can be refused is refused before the recipe is written down.
         shape = state_shape(recipe, corpus.table.widths, mesh)
+        _refuse_fewer_steps(workdir, checkpoints.latest() or 0, recipe.steps)
+        for change in workdir.claim_recipe(recipe.to_json(), fingerprints, tunable=TUNABLE):
+            progress.say(f"changed since the run was started: {change}")
         done, state = _start(recipe, corpus, checkpoints, shape, progress)
-        if done > recipe.steps:
-            raise ValueError(
-                f"{workdir} has applied {done} updates already, steps is {recipe.steps}: give "
-                f"--steps {done} or more, or another --workdir"
-            )
+        if done == recipe.steps:
+            progress.say(f"nothing to do: all {done} steps are done; raise --steps to go on")
         constants = place_constants(recipe, corpus, mesh)
         update = compile_update(recipe, shape, mesh)
         in_flight: deque[tuple[int, dict[str, Any]]] = deque()
@@ -97,7 +97,7 @@ def train(
                     if not np.isfinite(jax.device_get([measures[name] for name in FINITE])).all():
                         raise NonFiniteLoss(_non_finite(step, feed.ids_at(step - 1)))
                     meter.count(recipe.feed.batch_triplets)
-                    if step % recipe.log_every == 0 or step == recipe.steps:
+                    if step % recipe.log_every == 0 or step in (1, recipe.steps):
                         journal.log(step, jax.device_get(measures) | meter.read())
 
             def prune() -> None:
@@ -144,6 +144,8 @@ def train(
                     if done % recipe.checkpoints.every_steps == 0:
                         saved = save(done)
                         measure(done)
+                settle(0)
+                journal.reached(done)
             if done != saved:
                 save(done)
             checkpoints.wait()
@@ -174,6 +176,23 @@ def _start(
     make = partial(new_state, recipe, corpus.table.widths)
     statistics = train_statistics(corpus.table, corpus.is_train)
     return 0, jax.jit(make, out_shardings=shardings)(statistics)
+
+
+def _refuse_fewer_steps(workdir: Workdir, done: int, wanted: int) -> None:
+    if done > wanted:
+        raise ValueError(
+            f"{workdir} has applied {done} updates already, steps is {wanted}: give --steps {done} "
+            "or more, or another --workdir"
+        )
+
+
+def _counts(corpus: Corpus) -> str:
+    told = " (SIMULATED sessions)" if corpus.simulated else ""
+    return (
+        f"{len(corpus.table):,} videos, {int(corpus.is_train.sum()):,} of them to train on; "
+        f"{corpus.train_graph.edges:,} relations to train on, {corpus.relevance.edges:,} to be "
+        f"measured by{told}"
+    )
 
 
 def _refuse_leak(corpus: Corpus, rows: np.ndarray) -> None:

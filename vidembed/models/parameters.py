@@ -24,14 +24,20 @@ class Network(Protocol):
         """The Flax module; called as module(features, key, present)."""
 
 
-def initialise(network: Network, widths: Mapping[str, int], key: jax.Array) -> Parameters:
-    """Parameters drawn from `key`, for modalities of these widths."""
+def check_modalities(network: Network, widths: Mapping[str, int]) -> None:
+    """Raises ValueError where the data lacks a modality that the network reads."""
     missing = [m for m in network.modalities if m not in widths]
     if missing:
         raise ValueError(
             f"the model reads {list(network.modalities)}, the data has {sorted(widths)}: "
-            f"no {missing[0]!r}; name the data's modalities in the model"
+            f"no {missing[0]!r}. Name the data's modalities: --task.model.modalities ..., or "
+            "task.model:single-modality --task.model.modality NAME for one"
         )
+
+
+def initialise(network: Network, widths: Mapping[str, int], key: jax.Array) -> Parameters:
+    """Parameters drawn from `key`, for modalities of these widths."""
+    check_modalities(network, widths)
     _, state = nnx.split(network.module(widths, nnx.Rngs(params=key)))
     return {"/".join(map(str, path)): leaf[...] for path, leaf in nnx.to_flat_state(state)}
 
