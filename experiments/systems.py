@@ -1,7 +1,6 @@
 """What is compared at related-video retrieval, query by query: trained, raw and trivial systems."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vidembed.corpus import Corpus
-from vidembed.evaluators.baselines import chance, popularity, raw_features
+from vidembed.evaluators.baselines import chance, exchanged, popularity, raw_features
 from vidembed.evaluators.related_videos import (
     DIRECTIONS,
-    Direction,
     PerQuery,
     RelatedVideos,
-    queries,
 )
 
 Scores = dict[str, dict[str, dict[str, np.ndarray]]]
@@ -35,12 +32,12 @@ def score_systems(
     evaluator: RelatedVideos,
     *,
     seed: int,
-    centre: Sequence[str] = (),
+    exchange: Sequence[str] = (),
 ) -> Scores:
     """Every system of `embeddings` (f32[N, D]), with popularity and chance beside them.
 
-    Those named by `centre` are measured once more as {name}_centred: without what a candidate has
-    for every query, its mean similarity to all of them. That is how an embedding holds popularity.
+    Those named by `exchange` are measured once more as {name}_exchanged: each query asking with
+    another's vector, which leaves what they know of the candidates alone.
     """
     scores: Scores = {}
     for direction in DIRECTIONS:
@@ -48,25 +45,15 @@ def score_systems(
             name: evaluator.per_query(vectors, corpus, direction)
             for name, vectors in embeddings.items()
         }
-        for name in centre:
-            vectors = _without_the_mean_query(embeddings[name], corpus, direction)
-            dot = replace(evaluator, similarity="dot")
-            measured[f"{name}_centred"] = dot.per_query(vectors, corpus, direction)
+        for name in exchange:
+            measured[f"{name}_exchanged"] = exchanged(
+                evaluator, embeddings[name], corpus, direction, seed=seed
+            )
         measured["popularity"] = popularity(evaluator, corpus, direction)
         measured["random"] = chance(evaluator, corpus, direction, seed=seed)
         for system, result in measured.items():
             scores.setdefault(system, {})[direction] = dict(result.values)
     return scores
-
-
-def _without_the_mean_query(
-    vectors: np.ndarray, corpus: Corpus, direction: Direction
-) -> np.ndarray:
-    """f32[N, D] with the queries' mean taken off the queries: scores lose the candidates' means."""
-    asking = queries(corpus, direction).rows
-    centred = np.array(vectors)
-    centred[asking] -= vectors[asking].mean(axis=0)
-    return centred
 
 
 def write_scores(scores: Scores, path: Path) -> None:

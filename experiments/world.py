@@ -81,7 +81,7 @@ class World:
             if self.stop.asked:
                 raise StoppedError(f"stopped after {self.name}/{system}")
         file = self.folder / self.name / "per_query.parquet"
-        centre = ("trained",) if self.permuted else ()
+        exchange = ("trained",) if self.permuted else ()
 
         def measure(_: object) -> None:
             embeddings = {system: self.embed(system) for system in self.models}
@@ -93,12 +93,12 @@ class World:
                 corpus,
                 self.recipe.evaluator,
                 seed=self.seed,
-                centre=centre,
+                exchange=exchange,
             )
             write_scores(measured, file)
 
         recipes = {system: self.recipe_of(system).to_json() for system in self.models}
-        key = {"corpus": corpus.fingerprint, "recipes": recipes, "centre": list(centre)}
+        key = {"corpus": corpus.fingerprint, "recipes": recipes, "exchange": list(exchange)}
         self.stages.run(f"{self.name}/evaluation", key, measure, outputs=[file])
         return read_scores(file)
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vidembed.evaluators.baselines import chance, popularity, raw_features
+from vidembed.evaluators.baselines import chance, exchanged, popularity, raw_features
 from vidembed.evaluators.related_videos import DIRECTIONS, RelatedVideos, queries
 from vidembed.metrics import ranking
 from vidembed.quantisation import dequantise
@@ -44,3 +44,34 @@ def test_chance_is_as_good_as_chance(corpus):
         again = chance(evaluator, corpus, direction, seed=0)
         assert np.array_equal(again.values["map"], runs[0].values["map"])
         assert not np.array_equal(again.values["map"], runs[1].values["map"])
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_exchanged_queries_keep_popularity_and_lose_content(corpus, direction):
+    """One list for all queries scores the same whoever asks; content is lost."""
+    dot = RelatedVideos(similarity="dot")
+    asking = queries(corpus, direction).rows
+    one_list = corpus.relations.strengths().astype(np.float32)[:, None]
+    one_list[asking] = 1
+    listed = dot.per_query(one_list, corpus, direction).values["map"]
+    again = exchanged(dot, one_list, corpus, direction, seed=0).values["map"]
+    assert again == pytest.approx(listed)
+    content = np.eye(len(corpus.table), dtype=np.float32)
+    content[~np.isin(np.arange(len(content)), asking)] = 0
+    content += corpus.relevance.matrix().toarray() > 0
+    assert dot.per_query(content, corpus, direction).values["map"].mean() > 0.9
+    assert exchanged(dot, content, corpus, direction, seed=0).values["map"].mean() < 0.5
+
+
+def test_exchanged_is_the_mean_of_its_exchanges(corpus):
+    content, direction = raw_features(corpus.table, ("visual",)), "eval_to_train"
+    asking = queries(corpus, direction).rows
+    rng = np.random.default_rng(5)
+    slow = []
+    for _ in range(3):
+        vectors = content.copy()
+        for row, other in zip(asking, rng.permutation(asking)):
+            vectors[row] = content[other]
+        slow.append(RelatedVideos().per_query(vectors, corpus, direction).values["ndcg@10"])
+    found = exchanged(RelatedVideos(), content, corpus, direction, seed=5, times=3)
+    assert found.values["ndcg@10"] == pytest.approx(np.mean(slow, axis=0))

@@ -70,18 +70,28 @@ def test_headlines():
 
 @pytest.mark.parametrize(
     ("low", "high", "finding"),
-    [(-0.01, 0.02, "chance"), (0.001, 0.02, "not chance"), (-0.02, -0.001, "not chance")],
+    [
+        (-0.01, 0.02, "no difference seen"),
+        (0.001, 0.02, "they differ"),
+        (-0.02, -0.001, "they differ"),
+    ],
 )
-def test_control_says_whether_it_is_chance(low, high, finding):
+def test_control_says_whether_systems_differ(low, high, finding):
     systems = {"trained": {"ndcg@10": score(0.1)}, "random": {"ndcg@10": score(0.1)}}
     above = {"value": 0.005, "low": low, "high": high}
-    differences = {"trained_centred": {"eval_to_train": {"ndcg@10": above}}}
+    differences = [
+        {
+            "one": "trained",
+            "other": "trained_exchanged",
+            "difference": {"eval_to_train": {"ndcg@10": above}},
+        }
+    ]
     (panel,) = results.control({"eval_to_train": systems}, differences)
     (verdict,) = panel["verdicts"]
     assert verdict["finding"] == finding
-    assert verdict["system"] == "trained, without popularity"
+    assert (verdict["one"], verdict["other"]) == ("trained", "trained, queries exchanged")
 
 
 def test_control_without_differences_says_nothing():
-    (panel,) = results.control({"eval_to_train": {"random": {"ndcg@10": score(0.1)}}}, {})
+    (panel,) = results.control({"eval_to_train": {"random": {"ndcg@10": score(0.1)}}}, [])
     assert panel["verdicts"] == []

@@ -40,6 +40,33 @@ def popularity(evaluator: RelatedVideos, corpus: Corpus, direction: Direction) -
     return evaluator.of_ranks(rank[asked.relevant], asked)
 
 
+def exchanged(
+    evaluator: RelatedVideos,
+    embeddings: np.ndarray,
+    corpus: Corpus,
+    direction: Direction,
+    *,
+    seed: int,
+    times: int = 8,
+) -> PerQuery:
+    """What an embedding f32[N, D] scores when each query asks with another query's vector.
+
+    This is chance for what an embedding knows of a query: all it knows of the candidates alone,
+    such as how much each is watched, stays. Where content and relations have nothing to do with
+    each other, queries are exchangeable, and an embedding scores no more than this. Means over
+    `times` random exchanges, query by query, by a seed.
+    """
+    asked = queries(corpus, direction)
+    rng = np.random.default_rng(seed)
+    sums: dict[str, np.ndarray] = {}
+    for _ in range(times):
+        others = np.array(embeddings)
+        others[asked.rows] = embeddings[rng.permutation(asked.rows)]
+        for name, values in evaluator.per_query(others, corpus, direction).values.items():
+            sums[name] = sums.get(name, 0) + values / times
+    return PerQuery(rows=asked.rows, values=sums, left_out=asked.left_out)
+
+
 def chance(
     evaluator: RelatedVideos, corpus: Corpus, direction: Direction, *, seed: int
 ) -> PerQuery:

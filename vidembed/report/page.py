@@ -58,7 +58,7 @@ def write_report(
         panels=results.panels(summary.get("related_videos") or {}),
         audio=summary.get("audio_contribution") or {},
         control=results.control(
-            summary.get("permuted_control") or {}, summary.get("permuted_difference") or {}
+            summary.get("permuted_control") or {}, summary.get("permuted_difference") or []
         ),
         curves=runs.training_curves(journals),
         curves_legend=runs.legend([name for name, lines in journals.items() if lines]),

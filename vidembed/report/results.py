@@ -1,6 +1,6 @@
 """What a summary says, in the order and words of the page: systems, ratios, controls."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -60,23 +60,26 @@ def headlines(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     return found
 
 
-def control(permuted: Mapping[str, Any], differences: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The panels of the control, each with how far the trained systems are above chance.
+def control(
+    permuted: Mapping[str, Any], differences: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The panels of the control, each with differences of systems and whether they are seen.
 
-    differences: system → direction → metric → {value, low, high} of the system minus random.
+    differences: {one, other, difference: direction → metric → {value, low, high}}, one minus other.
     """
     found = []
     for panel in panels(permuted, best=False):
         verdicts = []
-        for system, directions in differences.items():
-            above = (directions.get(panel["direction"]) or {}).get(MAIN)
-            if above and all(map(is_number, above.values())):
-                chance = above["low"] <= 0 <= above["high"]
+        for pair in differences:
+            found_here = (pair["difference"].get(panel["direction"]) or {}).get(MAIN)
+            if found_here and all(map(is_number, found_here.values())):
+                none = found_here["low"] <= 0 <= found_here["high"]
                 verdicts.append(
                     {
-                        "system": wording.system(system),
-                        "above": above,
-                        "finding": "chance" if chance else "not chance",
+                        "one": wording.system(pair["one"]),
+                        "other": wording.system(pair["other"]),
+                        "difference": found_here,
+                        "finding": "no difference seen" if none else "they differ",
                     }
                 )
         found.append({**panel, "verdicts": verdicts})

@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 ABSENT = "–"
 SYSTEMS: Mapping[str, str] = {
     "trained": "trained",
-    "trained_centred": "trained, without popularity",
+    "trained_exchanged": "trained, queries exchanged",
     "trained_visual_only": "trained, visual only",
     "visual": "raw visual",
     "audio": "raw audio",
