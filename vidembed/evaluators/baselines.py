@@ -1,5 +1,8 @@
 """What an embedding has to beat: raw features, popularity and chance."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
 from vidembed.corpus import Corpus
@@ -56,25 +59,34 @@ def exchanged(
     each other, queries are exchangeable, and an embedding scores no more than this. Means over
     `times` random exchanges, query by query, by a seed.
     """
-    asked = queries(corpus, direction)
+    asking = queries(corpus, direction).rows
     rng = np.random.default_rng(seed)
-    sums: dict[str, np.ndarray] = {}
-    for _ in range(times):
+
+    def once() -> PerQuery:
         others = np.array(embeddings)
-        others[asked.rows] = embeddings[rng.permutation(asked.rows)]
-        for name, values in evaluator.per_query(others, corpus, direction).values.items():
-            sums[name] = sums.get(name, 0) + values / times
-    return PerQuery(rows=asked.rows, values=sums, left_out=asked.left_out)
+        others[asking] = embeddings[rng.permutation(asking)]
+        return evaluator.per_query(others, corpus, direction)
+
+    return _mean([once() for _ in range(times)])
 
 
 def chance(
-    evaluator: RelatedVideos, corpus: Corpus, direction: Direction, *, seed: int
+    evaluator: RelatedVideos, corpus: Corpus, direction: Direction, *, seed: int, times: int = 8
 ) -> PerQuery:
-    """Every query gets its own random order of the candidates, by a seed."""
+    """Every query gets its own random order of the candidates: means over `times`, by a seed."""
     asked = queries(corpus, direction)
     rng = np.random.default_rng(seed)
-    ranks = [
-        rng.choice(len(asked.candidates), count, replace=False) + 1
-        for count in np.diff(asked.offsets)
-    ]
-    return evaluator.of_ranks(np.concatenate(ranks), asked)
+
+    def once() -> PerQuery:
+        ranks = [
+            rng.choice(len(asked.candidates), count, replace=False) + 1
+            for count in np.diff(asked.offsets)
+        ]
+        return evaluator.of_ranks(np.concatenate(ranks), asked)
+
+    return _mean([once() for _ in range(times)])
+
+
+def _mean(drawn: Sequence[PerQuery]) -> PerQuery:
+    names = drawn[0].values
+    return replace(drawn[0], values={n: np.mean([d.values[n] for d in drawn], 0) for n in names})
