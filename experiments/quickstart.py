@@ -21,7 +21,7 @@ from experiments import cdml
 from experiments.stages import Stages
 from experiments.summary import difference, print_table, ratios, with_intervals
 from experiments.systems import Scores
-from experiments.world import StoppedError, World
+from experiments.world import World
 from vidembed.launch import guarded
 from vidembed.models.fusion import Fusion, LateFusion, Layers, SingleModality
 from vidembed.progress import Progress, Stage
@@ -34,7 +34,7 @@ from vidembed.report import wording
 from vidembed.report.gallery import gallery
 from vidembed.report.page import write_report
 from vidembed.run_report import evaluations_of, journal_of
-from vidembed.stopping import EXIT_STOPPED, StopFlag
+from vidembed.stopping import StopFlag
 from vidembed.versions import versions
 from vidembed.workdir import Workdir
 
@@ -216,11 +216,7 @@ def main() -> int:
         return 2
 
     def run() -> int:
-        try:
-            chosen.run()
-        except StoppedError as stopped:
-            print(f"{stopped}; the same command goes on from there", file=sys.stderr)
-            return EXIT_STOPPED
+        chosen.run()
         return 0
 
     return guarded(run)

@@ -23,13 +23,9 @@ from vidembed.graph.cowatch import count_cowatches
 from vidembed.models.fusion import Fusion
 from vidembed.recipe import Recipe
 from vidembed.records.table import FeatureTable
-from vidembed.stopping import StopFlag
+from vidembed.stopping import StopFlag, StoppedError
 from vidembed.train import train
 from vidembed.workdir import Workdir
-
-
-class StoppedError(RuntimeError):
-    """Asked to stop; what is done is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +58,12 @@ class World:
 
     def recipe_of(self, system: str) -> Recipe:
         """The whole recipe of one training."""
-        return replace(
-            self.recipe,
-            corpus=self._paths_there(),
-            task=replace(self.recipe.task, model=self.models[system]),
-            seed=self.seed,
-        )
+        task = replace(self.recipe.task, model=self.models[system])
+        return self.placed(replace(self.recipe, task=task))
+
+    def placed(self, recipe: Recipe) -> Recipe:
+        """`recipe` on the videos and relations of this world, with its seed."""
+        return replace(recipe, corpus=self._paths_there(), seed=self.seed)
 
     def run(self, system: str) -> Workdir:
         """The work directory of one training."""

@@ -20,13 +20,16 @@ from vidembed.models.fusion import LateFusion, Layers
 from vidembed.optimiser import Optimiser
 from vidembed.progress import Progress
 from vidembed.recipe import Recipe, Retention
+from vidembed.run_report import evaluations_of, other_evaluators
 from vidembed.step import state_shape
 from vidembed.stopping import StopFlag
 from vidembed.tasks.metric_learning import MetricLearning
 from vidembed.train import train
-from vidembed.workdir import Workdir
+from vidembed.typed_json import to_json
+from vidembed.workdir import RecipeChangedError, Workdir
 
 QUIET = Progress(quiet=True)
+NDCG = "eval_to_train/ndcg@10"
 ONE = [jax.devices()[0]]
 
 
@@ -53,9 +56,15 @@ def trained(tmp_path_factory, corpus_paths, corpus):
     return workdir
 
 
-def evaluation_of(workdir, corpus, devices=ONE):
+def evaluation_of(workdir, corpus, devices=ONE, **evaluator):
     mesh = make_mesh(MeshShape(), devices)
-    return Evaluation(recipe_of(workdir), workdir, corpus=corpus, mesh=mesh, progress=QUIET)
+    recipe = recipe_of(workdir)
+    recipe = replace(recipe, evaluator=replace(recipe.evaluator, **evaluator))
+    return Evaluation(recipe, workdir, corpus=corpus, mesh=mesh, progress=QUIET)
+
+
+def measured(workdir):
+    return workdir.measurements(to_json(recipe_of(workdir).evaluator))
 
 
 def test_embeddings_are_the_same_in_blocks_and_on_any_mesh(trained, corpus):
@@ -82,7 +91,7 @@ def test_embeddings_are_the_same_in_blocks_and_on_any_mesh(trained, corpus):
 def test_a_result_names_what_made_it_and_the_best_is_pinned(trained, corpus):
     evaluation = evaluation_of(trained, corpus)
     results = {step: evaluation.measure(step) for step in (0, 10)}
-    stored = json.loads(trained.evaluation_file(10).read_text())
+    stored = json.loads(measured(trained).file(10).read_text())
     assert stored == json.loads(json.dumps(results[10]))
     assert stored["fingerprints"]["corpus"] == corpus.fingerprint
     assert stored["versions"]["jax"] == jax.__version__
@@ -90,7 +99,11 @@ def test_a_result_names_what_made_it_and_the_best_is_pinned(trained, corpus):
     assert {"eval_to_train/ndcg@10", "train_to_eval/map"} <= stored["scores"].keys()
     name = "eval_to_train/ndcg@10"
     best = max(results, key=lambda step: results[step]["scores"][name]["value"])
-    assert trained.best()[name]["step"] == best
+    assert measured(trained).best() == {
+        "step": best,
+        "metric": name,
+        "value": results[best]["scores"][name]["value"],
+    }
     assert evaluation.step_named("best") == best
     assert trained.pinned() == {best}
 
@@ -100,6 +113,63 @@ def test_what_is_measured_is_not_measured_again(trained, corpus, monkeypatch):
     again = evaluation_of(trained, corpus)
     monkeypatch.setattr(again, "restore", lambda step: pytest.fail("measured again"))
     again.measure(10)
+
+
+def test_another_evaluator_measures_for_itself(trained, corpus, monkeypatch):
+    usual = evaluation_of(trained, corpus)
+    results = {step: usual.measure(step) for step in (0, 10)}
+    other = evaluation_of(trained, corpus, ks=(3, 20))
+    with pytest.raises(CheckpointError, match="this evaluator has measured nothing yet"):
+        other.step_named("best")
+    worse = other.measure(min(results, key=lambda s: results[s]["scores"][NDCG]["value"]))
+    assert {"eval_to_train/ndcg@3", "eval_to_train/ndcg@20"} <= worse["scores"].keys()
+    assert NDCG not in worse["scores"]
+    # Each finds its own best, of what it has measured, and both are pinned.
+    assert usual.step_named("best") == measured(trained).best()["step"] != worse["step"]
+    assert other.step_named("best") == worse["step"]
+    assert other.measurements.best()["metric"] == "eval_to_train/ndcg@3"
+    assert trained.pinned() == {usual.step_named("best"), worse["step"]}
+    # Both results are there, and neither is measured again.
+    assert measured(trained).read(worse["step"])["scores"].keys() >= {NDCG}
+    again = evaluation_of(trained, corpus, ks=(3, 20))
+    monkeypatch.setattr(again, "restore", lambda step: pytest.fail("measured again"))
+    assert again.measure(worse["step"]) == json.loads(json.dumps(worse))
+
+
+def test_reports_read_one_evaluator_and_name_the_others(trained, corpus):
+    usual, other = evaluation_of(trained, corpus), evaluation_of(trained, corpus, ks=(4,))
+    for evaluation, step in ((usual, 0), (usual, 10), (other, 5)):
+        evaluation.measure(step)
+    assert {0, 10} <= {result["step"] for result in evaluations_of(trained)}
+    assert all(NDCG in result["scores"] for result in evaluations_of(trained))
+    [only] = evaluations_of(trained, other.recipe.evaluator)
+    assert only["step"] == 5
+    assert "eval_to_train/ndcg@4" in only["scores"]
+    [line] = [line for line in other_evaluators(usual) if "ks [4]" in line]
+    assert line.startswith("not in the report: 1 steps")
+    assert str(other.measurements.folder) in line
+    assert not any("ks [4]" in line for line in other_evaluators(other))
+    assert any("ks [10]" in line for line in other_evaluators(other))
+
+
+def test_a_recipe_that_was_not_trained_is_refused(trained, corpus):
+    recipe = recipe_of(trained)
+    with pytest.raises(RecipeChangedError, match="seed: 0 -> 9"):
+        Evaluation(replace(recipe, seed=9), trained, corpus=corpus, progress=QUIET)
+
+
+def test_queries_are_counted(trained, corpus):
+    asked = evaluation_of(trained, corpus).measure(10)["queries"]
+    related = corpus.relations.matrix().toarray() > 0
+    for direction, side in (
+        ("eval_to_train", ~corpus.is_train),
+        ("train_to_eval", corpus.is_train),
+    ):
+        having = related[side][:, ~side].any(axis=1)
+        assert asked[direction] == {
+            "queries": int(having.sum()),
+            "left_out": int((~having).sum()),
+        }
 
 
 def test_steps_have_names(trained, corpus):
@@ -122,11 +192,11 @@ def test_a_restart_pins_what_was_measured_but_not_pinned(trained, corpus):
     results = [evaluation.measure(step) for step in (0, 5, 10)]
     name = "eval_to_train/ndcg@10"
     best = max(results, key=lambda result: result["scores"][name]["value"])["step"]
-    trained.evaluation.joinpath("best.json").unlink()
+    measured(trained).folder.joinpath("best.json").unlink()
     again = evaluation_of(trained, corpus)
     for step in (0, 5, 10):
         again.measure(step)
-    assert trained.best()[name]["step"] == best
+    assert measured(trained).best()["step"] == best
 
 
 def test_the_average_is_what_is_evaluated(corpus_paths, corpus, tmp_path):
@@ -178,21 +248,21 @@ def test_follower_measures_every_checkpoint_until_done(tmp_path, corpus_paths, c
         small_recipe(corpus_paths), checkpoints=Retention(every_steps=2, keep_last=1), steps=8
     )
     workdir.create()
-    measured = []
+    seen = []
 
     def follow():
         while workdir.read_recipe() is None:
             time.sleep(0.05)
-        evaluation_of(workdir, corpus).follow(lambda result: measured.append(result["step"]))
+        evaluation_of(workdir, corpus).follow(lambda result: seen.append(result["step"]))
 
-    with workdir.attach_follower():
+    with workdir.measurements(to_json(recipe.evaluator)).attach_follower():
         job = threading.Thread(target=follow)
         job.start()
         run(recipe, workdir, corpus)
         job.join(90)
     assert not job.is_alive()
-    assert sorted(measured) == [0, 2, 4, 6, 8]
-    assert workdir.measured_steps() == {0, 2, 4, 6, 8}
+    assert sorted(seen) == [0, 2, 4, 6, 8]
+    assert measured(workdir).steps() == {0, 2, 4, 6, 8}
 
 
 def test_the_job_runs_in_another_process_and_resumes(trained, corpus):
@@ -204,7 +274,7 @@ def test_the_job_runs_in_another_process_and_resumes(trained, corpus):
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert trained.measured_steps() == {0, 5, 10}
+    assert measured(trained).steps() == {0, 5, 10}
     assert "eval_to_train/ndcg@10" in done.stdout
 
 
@@ -217,3 +287,34 @@ def test_a_damaged_checkpoint_is_said_and_the_others_are_measured(tmp_path, corp
     damaged = evaluation_of(workdir, corpus).follow(lambda result: seen.append(result["step"]))
     assert damaged == [5]
     assert seen == [0, 10]
+
+
+def test_a_follower_says_once_that_it_waits(tmp_path, corpus_paths, corpus, capsys):
+    workdir = Workdir(tmp_path)
+    run(small_recipe(corpus_paths), workdir, corpus)
+    workdir.clear_done()  # as while training goes on
+    job = evaluation_of(workdir, corpus)
+    job.progress = Progress()
+    naps = []
+
+    def nap(seconds):
+        naps.append(seconds)
+        if len(naps) == 3:
+            workdir.mark_done(10)
+
+    stop = StopFlag()
+    stop.sleep = nap
+    seen = []
+    job.follow(lambda result: seen.append(result["step"]), stop)
+    assert seen == [0, 5, 10]
+    assert len(naps) == 3
+    assert capsys.readouterr().out.count(f"waiting for checkpoints of {workdir}") == 1
+
+
+def test_a_run_that_is_done_without_checkpoints_is_no_success(tmp_path, corpus_paths, corpus):
+    workdir = Workdir(tmp_path)
+    workdir.claim_recipe(small_recipe(corpus_paths).to_json(), {})
+    workdir.create()
+    workdir.mark_done(10)
+    with pytest.raises(CheckpointError, match="holds no checkpoint: train first"):
+        evaluation_of(workdir, corpus).follow(pytest.fail)

@@ -197,6 +197,19 @@ def test_another_machine_is_given_up_only_when_silent(tmp_path):
         assert re.fullmatch(r"took over from process \d+ on far, .* 90 s ago", lease.notice)
 
 
+def test_a_heartbeat_outlives_any_error():
+    """Clients of object storage raise errors of their own, which are no OSError."""
+    beats = threading.Semaphore(0)
+
+    def beat():
+        beats.release()
+        raise ValueError("no such bucket")
+
+    with Heartbeat(beat, 0.01):
+        for _ in range(3):
+            assert beats.acquire(timeout=30)
+
+
 def test_a_beat_that_moves_is_alive_whatever_its_clock_says(tmp_path):
     file = tmp_path / "lease.json"
     owner = _stored(file, machine="another", beat=time.time() - 4000)

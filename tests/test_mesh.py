@@ -1,3 +1,8 @@
+import os
+import socket
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,3 +81,44 @@ def test_batches_are_split_over_data_and_copied_over_model():
     assert placed["rows"].sharding.shard_shape((3, 8)) == (3, 2)
     assert placed["first"].sharding.shard_shape((3, 8)) == (3, 8)
     np.testing.assert_array_equal(placed["rows"], batch["rows"])
+
+
+_HOST = """
+import sys, jax
+jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+from vidembed.mesh import MeshShape, make_mesh
+assert dict(make_mesh(MeshShape(model=2)).shape) == {"data": 2, "model": 2}
+try:
+    make_mesh(MeshShape(model=4))
+except ValueError as error:
+    print(error)
+"""
+
+
+@pytest.mark.long
+def test_a_model_axis_across_hosts_is_refused():
+    """Two processes with two devices each: four along the model axis would span both."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    hosts = [
+        subprocess.Popen(
+            [sys.executable, "-c", _HOST, address, str(index)],
+            env=os.environ | flags,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    try:
+        told = [host.communicate(timeout=120) for host in hosts]
+    finally:
+        for host in hosts:
+            host.kill()
+    for out, error in told:
+        assert out == (
+            "mesh model=4 does not divide the 2 devices of a host: the model axis lies within "
+            "hosts; choose a divisor\n"
+        ), error

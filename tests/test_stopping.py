@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from vidembed.stopping import EXIT_STOPPED, StopFlag
+from vidembed.stopping import EXIT_STOPPED, StopFlag, StoppedError
 
 
 def _send(number):
@@ -20,14 +20,14 @@ def test_a_signal_is_a_flag_until_the_end(number):
     before = signal.getsignal(number)
     with StopFlag() as stop:
         assert not stop.asked
-        assert not stop.reached(1)
+        assert not stop.reached()
         _send(number)
         assert stop.asked
-        assert stop.reached(2)
-        assert stop.reached(3)
+        assert stop.reached()
+        assert stop.reached()
     assert signal.getsignal(number) is before
     with stop:
-        assert not stop.reached(4)
+        assert not stop.reached()
 
 
 def test_more_sigterms_change_nothing():
@@ -61,6 +61,68 @@ def test_waits_end_when_asked():
         timer.join()
 
 
+def _raising(stop, work):
+    with stop.raising():
+        return work()
+
+
+def test_where_nothing_is_saved_it_raises_at_once():
+    def asked():
+        _send(signal.SIGTERM)
+        pytest.fail("went on")
+
+    with StopFlag() as stop:
+        assert _raising(stop, lambda: 7) == 7
+        with pytest.raises(StoppedError, match="stopped as asked"):
+            _raising(stop, asked)
+        with pytest.raises(StoppedError):
+            _raising(stop, lambda: pytest.fail("began, though asked to stop"))
+
+
+def test_outside_of_it_the_signal_is_a_flag():
+    with StopFlag() as stop:
+        _raising(stop, lambda: _raising(stop, lambda: None))
+        _send(signal.SIGTERM)
+        assert stop.reached()
+
+
+def test_a_second_signal_does_not_interrupt_the_unwinding():
+    unwound = []
+
+    def asked():
+        try:
+            _send(signal.SIGTERM)
+        finally:
+            _send(signal.SIGTERM)
+            unwound.append(True)
+
+    with StopFlag() as stop, pytest.raises(StoppedError):
+        _raising(stop, asked)
+    assert unwound
+
+
+class _Noisy:
+    def __del__(self):
+        _send(signal.SIGTERM)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_what_python_swallows_is_raised_at_the_end():
+    went_on = []
+
+    def swallowed():
+        _Noisy()  # an exception in a destructor goes no further
+        went_on.append(True)
+
+    with StopFlag() as stop, pytest.raises(StoppedError):
+        _raising(stop, swallowed)
+    assert went_on
+
+
+def test_nobody_takes_it_for_a_fault():
+    assert not issubclass(StoppedError, Exception)
+
+
 def test_a_process_that_is_asked_saves_and_says_so():
     code = """
 import sys, time
@@ -68,7 +130,7 @@ from vidembed.stopping import EXIT_STOPPED, StopFlag
 with StopFlag() as stop:
     print("runs", flush=True)
     for step in range(10**6):
-        if stop.reached(step):
+        if stop.reached():
             print("saved", flush=True)
             sys.exit(EXIT_STOPPED)
         time.sleep(0.01)
@@ -87,7 +149,7 @@ from vidembed.stopping import StopFlag
 with StopFlag() as stop:
     print("runs", flush=True)
     for step in range(10**6):
-        if stop.reached(step):
+        if stop.reached():
             print("stops", step, flush=True)
             break
         time.sleep(0.01 * (1 + int(sys.argv[2])))
@@ -128,4 +190,57 @@ def test_two_hosts_stop_at_the_same_step(number):
     assert first == ["runs\n", "runs\n"], told
     assert told[0][0].startswith("stops "), told
     assert told[0][0] == told[1][0], told
+    assert [host.returncode for host in hosts] == [0, 0], told
+
+
+_READER = """
+import sys, time, jax
+from pathlib import Path
+jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+from vidembed.hosts import meet
+from vidembed.stopping import StopFlag, StoppedError
+with StopFlag() as stop:
+    try:
+        with stop.raising():
+            print("reads", flush=True)
+            while not Path(sys.argv[3]).exists():
+                time.sleep(0.05)
+            meet("both have read")
+            print("read", flush=True)
+        for step in range(500, 600):
+            if stop.reached():
+                print("stops at", step, flush=True)
+                break
+            time.sleep(0.05)
+    except StoppedError:
+        print("stops after reading", flush=True)
+"""
+
+
+@pytest.mark.long
+def test_two_hosts_that_are_asked_while_they_read_stop_before_they_train(tmp_path):
+    """Whatever step they would have gone on from."""
+    address, gate = _free_address(), tmp_path / "gate"
+    hosts = [
+        subprocess.Popen(
+            [sys.executable, "-c", _READER, address, str(index), str(gate)],
+            env=os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    try:
+        first = [host.stdout.readline() for host in hosts]
+        hosts[1].send_signal(signal.SIGTERM)
+        time.sleep(2)  # in which the hosts agree; later they stop at a later poll
+        gate.touch()
+    finally:
+        watchdog = threading.Timer(60, lambda: [host.kill() for host in hosts])
+        watchdog.start()
+        told = [host.communicate() for host in hosts]
+        watchdog.cancel()
+    assert first == ["reads\n", "reads\n"], told
+    assert all(out.endswith("read\nstops after reading\n") for out, _ in told), told
     assert [host.returncode for host in hosts] == [0, 0], told

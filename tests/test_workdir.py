@@ -4,7 +4,8 @@ import time
 import pytest
 
 from vidembed.lease import LeaseHeldError
-from vidembed.workdir import FOLLOWER_STALE_SECONDS, RecipeChangedError, Workdir
+from vidembed.measurements import FOLLOWER_STALE_SECONDS
+from vidembed.workdir import RecipeChangedError, Workdir
 
 RECIPE = {
     "task": {"miner": {"class": "SemiHard", "margin": 0.3}, "widths": (4000, 256)},
@@ -103,6 +104,19 @@ def test_true_is_not_one(tmp_path):
         workdir.claim_recipe({"a": True, "b": 2}, {})
 
 
+def test_a_recipe_is_compared_without_being_claimed(tmp_path):
+    workdir = Workdir(tmp_path)
+    assert workdir.recipe_changes(RECIPE) == []
+    assert workdir.read_recipe() is None
+    workdir.claim_recipe(RECIPE, DATA)
+    before = workdir.recipe_file.read_text()
+    longer = _changed(steps=300)
+    assert workdir.recipe_changes(longer, tunable={"steps"}) == ["steps: 100 -> 300"]
+    with pytest.raises(RecipeChangedError, match="steps: 100 -> 300"):
+        workdir.recipe_changes(longer)
+    assert workdir.recipe_file.read_text() == before
+
+
 def test_tunable_fields_change_and_are_recorded(tmp_path):
     workdir = Workdir(tmp_path)
     workdir.claim_recipe(RECIPE, DATA)
@@ -123,14 +137,44 @@ def test_tunable_fields_change_and_are_recorded(tmp_path):
     ]
 
 
-def test_best_checkpoints_are_pinned(tmp_path):
+def _measured(workdir, evaluator, steps):
+    measurements = workdir.measurements(evaluator)
+    for step in steps:
+        measurements.write(step, {"step": step})
+    return measurements
+
+
+ONE = {"class": "RelatedVideos", "ks": [10], "seed": 0}
+OTHER = {"class": "RelatedVideos", "ks": [10, 100], "seed": 0}
+
+
+def test_the_best_of_each_evaluator_is_pinned(tmp_path):
     workdir = Workdir(tmp_path)
     assert workdir.pinned() == set()
-    workdir.pin(100, "ndcg@10", 0.2)
-    workdir.pin(50, "map", 0.1)
-    workdir.pin(200, "ndcg@10", 0.3)
-    assert workdir.best()["ndcg@10"] == {"step": 200, "value": 0.3}
+    one, other = workdir.measurements(ONE), workdir.measurements(OTHER)
+    assert one.best() is None
+    one.pin(100, "ndcg@10", 0.2)
+    other.pin(50, "ndcg@10", 0.9)
+    one.pin(200, "ndcg@10", 0.3)
+    assert one.best() == {"step": 200, "metric": "ndcg@10", "value": 0.3}
+    assert other.best()["step"] == 50
     assert workdir.pinned() == {50, 200}
+
+
+def test_each_evaluator_has_a_folder_of_its_own(tmp_path):
+    workdir = Workdir(tmp_path)
+    assert workdir.all_measurements() == []
+    one, other = _measured(workdir, ONE, [5]), _measured(workdir, OTHER, [5, 10])
+    assert one.folder != other.folder
+    # Tuples and lists, and the order of the fields, make no difference.
+    again = workdir.measurements({"seed": 0, "ks": (10,), "class": "RelatedVideos"})
+    assert again.folder == one.folder
+    assert one.folder.name.startswith("RelatedVideos-")
+    (tmp_path / "evaluation" / "10.json").write_text("{}")  # no evaluator's
+    found = {m.folder.name: m.steps() for m in workdir.all_measurements()}
+    assert found == {one.folder.name: {5}, other.folder.name: {5, 10}}
+    assert other.read(10) == {"step": 10}
+    assert one.read(10) is None
 
 
 def test_done(tmp_path):
@@ -145,36 +189,50 @@ def test_done(tmp_path):
 
 def test_measured_steps_matter_while_a_follower_is_attached(tmp_path):
     workdir = Workdir(tmp_path)
-    assert workdir.measured_steps() == set()
+    measurements = workdir.measurements(ONE)
+    assert measurements.steps() == set()
     assert workdir.awaited_measurements() is None
-    with workdir.attach_follower():
+    with measurements.attach_follower():
         assert workdir.awaited_measurements() == set()
-        workdir.write_json(workdir.evaluation_file(10), {})
-        workdir.write_json(workdir.evaluation_file(20), {})
-        workdir.pin(20, "map", 0.1)
+        _measured(workdir, ONE, [10, 20])
+        measurements.pin(20, "map", 0.1)
         assert workdir.awaited_measurements() == {10, 20}
-    assert workdir.measured_steps() == {10, 20}
+    assert measurements.steps() == {10, 20}
     assert workdir.awaited_measurements() is None
+
+
+def test_every_attached_evaluator_is_awaited(tmp_path):
+    workdir = Workdir(tmp_path)
+    one, other = _measured(workdir, ONE, [10, 20]), _measured(workdir, OTHER, [20, 30])
+    with one.attach_follower():
+        # What another evaluator measured does not count as measured by this one.
+        assert workdir.awaited_measurements() == {10, 20}
+        with other.attach_follower():
+            assert workdir.awaited_measurements() == {20}
+        assert workdir.awaited_measurements() == {10, 20}
 
 
 def test_a_killed_follower_is_awaited_for_a_while(tmp_path):
     workdir = Workdir(tmp_path)
-    with workdir.attach_follower():
-        record = workdir.read_json(workdir.evaluation / "follower.json")
+    measurements = workdir.measurements(ONE)
+    file = measurements.folder / "follower.json"
+    with measurements.attach_follower():
+        record = workdir.read_json(file)
     for silent, awaited in (
         (FOLLOWER_STALE_SECONDS - 60, set()),
         (FOLLOWER_STALE_SECONDS + 1, None),
     ):
         record["beat"] = time.time() - silent
-        workdir.write_json(workdir.evaluation / "follower.json", record)
+        workdir.write_json(file, record)
         assert workdir.awaited_measurements() == awaited
 
 
 def test_a_follower_beats_and_leaves_anothers_record(tmp_path, monkeypatch):
-    monkeypatch.setattr("vidembed.workdir._FOLLOWER_BEAT_SECONDS", 0.02)
+    monkeypatch.setattr("vidembed.measurements._FOLLOWER_BEAT_SECONDS", 0.02)
     workdir = Workdir(tmp_path)
-    file = workdir.evaluation / "follower.json"
-    with workdir.attach_follower():
+    measurements = workdir.measurements(ONE)
+    file = measurements.folder / "follower.json"
+    with measurements.attach_follower():
         first = workdir.read_json(file)
         time.sleep(0.2)
         assert workdir.read_json(file)["beat"] > first["beat"]

@@ -7,7 +7,6 @@ started again.
 
 import time
 from collections.abc import Callable
-from itertools import count
 from typing import Any
 
 import jax
@@ -18,9 +17,10 @@ from vidembed.corpus import Corpus
 from vidembed.embedding import embed_table
 from vidembed.hosts import is_first_host, of_first_host
 from vidembed.progress import Progress
-from vidembed.recipe import Recipe
+from vidembed.recipe import TUNABLE, Recipe
 from vidembed.step import State, state_shape
 from vidembed.stopping import StopFlag
+from vidembed.typed_json import to_json
 from vidembed.versions import versions
 from vidembed.workdir import Workdir
 
@@ -40,6 +40,8 @@ class Evaluation:
         progress: Progress | None = None,
     ) -> None:
         self.recipe, self.workdir = recipe, workdir
+        workdir.recipe_changes(recipe.to_json(), tunable=TUNABLE)
+        self.measurements = workdir.measurements(to_json(recipe.evaluator))
         self.progress = progress or Progress(quiet=jax.process_index() > 0)
         self.mesh = mesh or meshes.make_mesh(recipe.mesh)
         self.corpus = corpus or recipe.corpus.open()
@@ -48,7 +50,7 @@ class Evaluation:
             raise ValueError(
                 f"{workdir} was trained on data {stored['corpus']}, {recipe.corpus.table} with "
                 f"{recipe.corpus.edges} is {self.corpus.fingerprint}: name the data of the run by "
-                "--table and --edges"
+                "--corpus.table and --corpus.edges"
             )
         self.checkpoints = Checkpoints(workdir.checkpoints, read_only=True)
         self._video = jax.jit(recipe.task.outputs["video"])
@@ -77,12 +79,12 @@ class Evaluation:
             )
 
     def measure(self, step: int) -> dict[str, Any]:
-        """Measures a checkpoint and writes evaluation/{step}.json; what is there is not redone."""
-        file = self.workdir.evaluation_file(step)
-        known = self.workdir.read_json(file)
+        """Measures a checkpoint and stores the result; what this evaluator did is not redone."""
+        known = self.measurements.read(step)
         # Another evaluation job may be writing: all hosts go by what the first one read.
         if of_first_host([int(known is not None)])[0]:
-            known = known or self.workdir.read_json(file)
+            known = known or self.measurements.read(step)
+            assert known is not None
             self._pin(step, known["scores"])
             return known
         began = time.monotonic()
@@ -97,6 +99,7 @@ class Evaluation:
         result = {
             "step": step,
             "scores": scores,
+            "queries": self.recipe.evaluator.counts(self.corpus),
             "simulated_sessions": self.corpus.simulated,
             "seconds": time.monotonic() - began,
             "recipe": self.recipe.to_json(),
@@ -106,7 +109,7 @@ class Evaluation:
         if is_first_host():
             # Pinned before it counts as measured: from then on the trainer may delete it.
             self._pin(step, scores)
-            self.workdir.write_json(file, result)
+            self.measurements.write(step, result)
         return result
 
     def step_named(self, name: str) -> int:
@@ -117,10 +120,12 @@ class Evaluation:
         if name == "latest":
             return steps[-1]
         if name == "best":
-            best = list(self.workdir.best().values())
-            if not best:
-                raise CheckpointError(f"{self.workdir}: nothing is measured yet, so none is best")
-            return int(best[0]["step"])
+            best = self.measurements.best()
+            if best is None:
+                raise CheckpointError(
+                    f"{self.workdir}: this evaluator has measured nothing yet, so none is best"
+                )
+            return int(best["step"])
         if not name.isdecimal() or int(name) not in steps:
             raise CheckpointError(
                 f"step {name!r} is not there; choose latest, best or one of {steps}"
@@ -132,21 +137,26 @@ class Evaluation:
     ) -> list[int]:
         """Measures each checkpoint as it becomes durable, until the run is done or a stop asked.
 
-        Returns the steps that were damaged and could not be measured.
+        Returns the steps that were damaged and could not be measured; CheckpointError if the run
+        is done and there was none at all.
         """
-        stop, damaged, polls = stop or StopFlag(), [], count()
+        stop, damaged, seen = stop or StopFlag(), list[int](), set[int]()
+        waits = False
 
-        def asked() -> bool:
-            # With several hosts each must ask, and all are told the same.
-            return stop.reached(next(polls))
+        def wait(seconds: float) -> None:
+            nonlocal waits
+            if not waits:
+                waits = True
+                self.progress.say(f"waiting for checkpoints of {self.workdir}, until it is DONE")
+            stop.sleep(seconds)
 
         def ended() -> bool:
-            return asked() or self.workdir.done() is not None
+            return stop.reached() or self.workdir.done() is not None
 
-        with self.workdir.attach_follower():
-            steps = self.checkpoints.follow(ended, poll_seconds=POLL_SECONDS, sleep=stop.sleep)
-            for step in steps:
-                if asked():
+        with self.measurements.attach_follower():
+            for step in self.checkpoints.follow(ended, poll_seconds=POLL_SECONDS, sleep=wait):
+                seen.add(step)
+                if stop.reached():
                     break
                 try:
                     report(self.measure(step))
@@ -155,6 +165,8 @@ class Evaluation:
                 except DigestError as error:
                     self.progress.say(f"WARNING: {error}")
                     damaged.append(step)
+        if not seen and not stop.asked:
+            raise CheckpointError(f"{self.workdir.checkpoints} holds no checkpoint: train first")
         return damaged
 
     def _entries(self, shape: State) -> tuple[str, ...]:
@@ -165,9 +177,9 @@ class Evaluation:
         if not is_first_host():
             return
         metric, score = next(iter(scores.items()))
-        best = self.workdir.best().get(metric)
+        best = self.measurements.best()
         if best is None or score["value"] > best["value"]:
-            self.workdir.pin(step, metric, score["value"])
+            self.measurements.pin(step, metric, score["value"])
 
 
 def values_of(result: dict[str, Any]) -> dict[str, float]:

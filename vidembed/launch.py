@@ -1,14 +1,13 @@
 """The command line of an experiment: `python -m experiments.NAME {train,evaluate,report,show} ...`.
 
 Exit codes: 0 done; 1 refused or failed, with one message; 2 a mistake in the command line;
-143 asked to stop (SIGTERM, Ctrl-C) and saved: the same command goes on from there.
+143 asked to stop (SIGTERM, Ctrl-C), and saved what there was: the same command goes on from there.
 """
 
 import dataclasses
-import functools
-import operator
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -16,23 +15,28 @@ from typing import Annotated, Any
 import jax
 import tyro
 
+from vidembed import command_line
 from vidembed.checkpoint import CheckpointError
 from vidembed.cluster import Cluster
 from vidembed.evaluate import Evaluation, recipe_of, values_of
+from vidembed.hosts import agree, is_first_host, lost_host
 from vidembed.lease import LeaseHeldError, LeaseLostError
+from vidembed.mesh import MeshShape
 from vidembed.progress import Progress
 from vidembed.recipe import Recipe
 from vidembed.records.vocabulary import read_vocabulary
-from vidembed.run_report import report_run
+from vidembed.run_report import other_evaluators, report_run
+from vidembed.scale import Scale
 from vidembed.show import show
-from vidembed.stopping import EXIT_STOPPED, StopFlag
+from vidembed.stopping import EXIT_STOPPED, StopFlag, StoppedError
 from vidembed.train import NonFiniteLoss, train
+from vidembed.versions import versions
 from vidembed.workdir import Workdir
 
 FAULTS = (
     ValueError,
     OSError,
-    # What gs:// and s3:// need is an extra, and says so when it is missing.
+    # What gs:// and s3:// need is an extra, and may be missing.
     ImportError,
     CheckpointError,
     LeaseHeldError,
@@ -42,6 +46,10 @@ FAULTS = (
 """What a user can mend: shown as one message. Anything else is a bug, and keeps its traceback."""
 
 RecipeOptions = Annotated[Recipe, tyro.conf.arg(name="")]
+ScaleOptions = Annotated[Scale, tyro.conf.arg(name="")]
+ClusterOptions = Annotated[Cluster, tyro.conf.arg(name="")]
+LAST_WORDS_SECONDS = 2.0
+"""The first process carries what binds the others: at a fault it lets them speak before it ends."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,18 +60,21 @@ class Train:
     """Folder of the run, local or gs://."""
     steal: bool = False
     """Take the work directory over from a run that still holds it."""
-    cluster: Cluster = Cluster()
+    cluster: ClusterOptions = Cluster()
     recipe: RecipeOptions = Recipe()
 
     def run(self) -> int:
         """Trains; 0 when all steps are done, 143 when asked to stop."""
         self.cluster.connect()
         workdir, recipe = Workdir(self.workdir), self.recipe
+        _agree(self.workdir, recipe=_without_paths(recipe))
         progress = Progress(quiet=jax.process_index() > 0)
         with StopFlag() as stop, workdir.lease(steal=self.steal) as lease:
             if lease.notice:
                 progress.say(lease.notice)
-            corpus = recipe.corpus.open()
+            with progress.stage("reading the data"), stop.raising():
+                corpus = recipe.corpus.open()
+            agree({"data, by fingerprint": corpus.fingerprint})
             evaluation = None
 
             def evaluate(step: int) -> dict[str, float]:
@@ -71,7 +82,9 @@ class Train:
                 evaluation = evaluation or Evaluation(
                     recipe, workdir, corpus=corpus, progress=progress
                 )
-                result = evaluation.measure(step)
+                # The checkpoint is saved: what is broken off is measured when the run goes on.
+                with stop.raising():
+                    result = evaluation.measure(step)
                 _print_scores(progress, result)
                 return values_of(result)
 
@@ -92,7 +105,11 @@ class Train:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Measure checkpoints of a work directory, as they come or afterwards."""
+    """Measure checkpoints of a work directory, as they come or afterwards.
+
+    The options of the recipe are those of the run. What may be given otherwise is the evaluator
+    (its results are kept beside those of others), where the data are, and the mesh.
+    """
 
     workdir: str
     """Folder of the run, local or gs://."""
@@ -100,26 +117,21 @@ class Evaluate:
     """latest, best, or a number."""
     follow: bool = False
     """Measure every checkpoint as it appears, until the run is done."""
-    table: str | None = None
-    """The run's feature table, where this machine has it at another path."""
-    edges: str | None = None
-    """The run's edges, where this machine has them at another path."""
-    mesh_model: int = 1
-    """Devices along the model axis here; all others go to the data axis."""
-    cluster: Cluster = Cluster()
+    cluster: ClusterOptions = Cluster()
+    recipe: RecipeOptions = Recipe()
 
     def run(self) -> int:
         """Measures; 0 when all that was asked for is measured."""
         self.cluster.connect()
+        recipe = _without_paths(self.recipe)
+        _agree(self.workdir, step=self.step, follow=self.follow, recipe=recipe)
         progress = Progress(quiet=jax.process_index() > 0)
-        evaluation = _evaluation(
-            self.workdir, self.table, self.edges, progress, model=self.mesh_model
-        )
-        if self.follow:
-            with StopFlag() as stop:
+        with StopFlag() as stop, stop.raising():
+            evaluation = _evaluation(self.workdir, self.recipe, progress)
+            if self.follow:
                 damaged = evaluation.follow(lambda result: _print_scores(progress, result), stop)
-            return EXIT_STOPPED if stop.asked else int(bool(damaged))
-        _print_scores(progress, evaluation.measure(evaluation.step_named(self.step)))
+                return int(bool(damaged))
+            _print_scores(progress, evaluation.measure(evaluation.step_named(self.step)))
         return 0
 
 
@@ -131,17 +143,16 @@ class Report:
     """Folder of the run, local or gs://."""
     vocabulary: str | None = None
     """A CSV file with Index and Name (YouTube-8M's vocabulary.csv), to name the labels."""
-    table: str | None = None
-    """The run's feature table, where this machine has it at another path."""
-    edges: str | None = None
-    """The run's edges, where this machine has them at another path."""
+    recipe: RecipeOptions = Recipe()
 
     def run(self) -> int:
         """Writes the report and says where it is."""
         progress = Progress()
         names = read_vocabulary(self.vocabulary) if self.vocabulary else {}
-        evaluation = _evaluation(self.workdir, self.table, self.edges, progress)
+        evaluation = _evaluation(self.workdir, self.recipe, progress)
         progress.say(f"wrote {report_run(evaluation, names)}")
+        for line in other_evaluators(evaluation):
+            progress.say(line)
         return 0
 
 
@@ -150,38 +161,35 @@ class Show:
     """Show the resolved recipe, its parameters, bytes and arithmetic; computes nothing."""
 
     workdir: str | None = None
-    """Show the recipe of this run instead."""
+    """Begin with the recipe of this run."""
+    scale: ScaleOptions = Scale()
     recipe: RecipeOptions = Recipe()
 
     def run(self) -> int:
         """Prints to the terminal."""
-        show(recipe_of(Workdir(self.workdir)) if self.workdir else self.recipe)
+        if self.workdir:
+            recipe_of(Workdir(self.workdir))
+        show(self.recipe, self.scale)
         return 0
 
 
 def main(recipe: Recipe, arguments: Sequence[str] | None = None, *, name: str) -> int:
     """Runs the verb that the command line names, with `recipe` as the default; an exit code."""
-    verbs = {
-        "train": Train(workdir=tyro.MISSING, recipe=recipe),
-        "evaluate": Evaluate(workdir=tyro.MISSING),
-        "report": Report(workdir=tyro.MISSING),
-        "show": Show(recipe=recipe),
-    }
-    kinds: Any = tuple(
-        Annotated[type(verb), tyro.conf.subcommand(name=word, default=verb)]
-        for word, verb in verbs.items()
-    )
-    try:
-        chosen: Any = tyro.cli(
-            functools.reduce(operator.or_, kinds),
-            args=arguments,
-            prog=f"python -m experiments.{name}",
-            config=(tyro.conf.CascadeSubcommandArgs,),
-        )
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return guarded(chosen.run)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+
+    def run() -> int:
+        own = _recipe_of_run(given) or recipe
+        verbs = {
+            "train": Train(workdir=tyro.MISSING, recipe=recipe),
+            "evaluate": Evaluate(workdir=tyro.MISSING, recipe=own),
+            "report": Report(workdir=tyro.MISSING, recipe=own),
+            "show": Show(recipe=own),
+        }
+        chosen = command_line.parse(verbs, given, prog=f"python -m experiments.{name}")
+        code: int = chosen.run()
+        return code
+
+    return guarded(run)
 
 
 def guarded(run: Callable[[], int]) -> int:
@@ -192,32 +200,70 @@ def guarded(run: Callable[[], int]) -> int:
     """
     try:
         return run()
-    except FAULTS as error:
-        if os.environ.get("VIDEMBED_TRACEBACK"):
+    except StoppedError as stopped:
+        print(f"{stopped}; the same command goes on from there", file=sys.stderr, flush=True)
+        return EXIT_STOPPED
+    except Exception as error:
+        lost, several = lost_host(error), jax.process_count() > 1
+        known = lost is not None or isinstance(error, FAULTS)
+        if not known and not several:
+            raise
+        if not known or os.environ.get("VIDEMBED_TRACEBACK"):
             traceback.print_exc()
-        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        if jax.process_count() > 1:
+        if known:
+            words = f"LostHostError: {lost}" if lost else f"{type(error).__name__}: {error}"
+            if isinstance(error, ImportError):
+                words += "; what gs:// and s3:// need is an extra: pip install -e '.[gcs]' or [s3]"
+            print(words, file=sys.stderr, flush=True)
+        if several:
             sys.stdout.flush()
+            time.sleep(LAST_WORDS_SECONDS if is_first_host() else 0)
             os._exit(1)
         return 1
 
 
-def _evaluation(
-    path: str, table: str | None, edges: str | None, progress: Progress, *, model: int = 1
-) -> Evaluation:
-    """The evaluation of a run, with its data where this machine has them, on all devices here."""
+def _agree(workdir: str, **options: Any) -> None:
+    """Refuses hosts that were started with other options or libraries than the rest."""
+    libraries = {name: v for name, v in versions().items() if name not in ("python", "platform")}
+    agree({"workdir": workdir, **options, "versions": libraries})
+
+
+def _without_paths(recipe: Recipe) -> dict[str, Any]:
+    """The recipe but for where its data lie, which may differ from host to host."""
+    told = recipe.to_json()
+    corpus = {name: v for name, v in told["corpus"].items() if name not in ("table", "edges")}
+    return {**told, "corpus": corpus}
+
+
+def _recipe_of_run(arguments: Sequence[str]) -> Recipe | None:
+    """The recipe of the run that is named: what the options are by default, but for `train`.
+
+    A run is measured on all devices here: an evaluation has another machine than the training.
+    """
+    verb, workdir = arguments[:1], command_line.option_of(arguments, "--workdir")
+    if verb not in (["evaluate"], ["report"], ["show"]) or not workdir:
+        return None
+    if Workdir(workdir).read_recipe() is None:
+        return None
+    recipe = recipe_of(Workdir(workdir))
+    return recipe if verb == ["show"] else dataclasses.replace(recipe, mesh=MeshShape())
+
+
+def _evaluation(path: str, recipe: Recipe, progress: Progress) -> Evaluation:
+    """The evaluation of a run by `recipe`; raises where there is no run."""
     workdir = Workdir(path)
-    recipe = recipe_of(workdir)
-    corpus = dataclasses.replace(
-        recipe.corpus, table=table or recipe.corpus.table, edges=edges or recipe.corpus.edges
-    )
-    mesh = dataclasses.replace(recipe.mesh, data=-1, model=model)
-    recipe = dataclasses.replace(recipe, corpus=corpus, mesh=mesh)
-    return Evaluation(recipe, workdir, progress=progress)
+    recipe_of(workdir)
+    with progress.stage("reading the data"):
+        return Evaluation(recipe, workdir, progress=progress)
 
 
 def _print_scores(progress: Progress, result: dict[str, Any]) -> None:
     told = " (simulated sessions)" if result["simulated_sessions"] else ""
+    for direction, asked in result["queries"].items():
+        progress.say(
+            f"step {result['step']}  {direction}: {asked['queries']:,} queries; "
+            f"{asked['left_out']:,} videos without anything relevant are left out"
+        )
     for name, score in result["scores"].items():
         progress.say(
             f"step {result['step']}  {name:28} {score['value']:.4f} "

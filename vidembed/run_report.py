@@ -4,9 +4,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from vidembed.evaluate import Evaluation
+from vidembed.evaluate import Evaluation, recipe_of
+from vidembed.evaluators.related_videos import RelatedVideos
 from vidembed.report.gallery import gallery
 from vidembed.report.page import write_report
+from vidembed.typed_json import to_json
 from vidembed.workdir import Workdir
 
 
@@ -18,24 +20,50 @@ def journal_of(workdir: Workdir) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def evaluations_of(workdir: Workdir) -> list[dict[str, Any]]:
-    """What was measured of the run's checkpoints, by step."""
-    steps = sorted(workdir.measured_steps())
-    return [workdir.read_json(workdir.evaluation_file(step)) for step in steps]
+def evaluations_of(
+    workdir: Workdir, evaluator: RelatedVideos | None = None
+) -> list[dict[str, Any]]:
+    """What an evaluator (that of the run's recipe) measured of the run's checkpoints, by step."""
+    evaluator = evaluator or recipe_of(workdir).evaluator
+    measurements = workdir.measurements(to_json(evaluator))
+    found = [measurements.read(step) for step in sorted(measurements.steps())]
+    return [result for result in found if result is not None]
+
+
+def other_evaluators(evaluation: Evaluation) -> list[str]:
+    """A line for each other evaluator that measured this run: its steps, and how it differs."""
+    lines = []
+    for other in evaluation.workdir.all_measurements():
+        steps = sorted(other.steps())
+        result = other.read(steps[-1]) if steps else None
+        if result is None or other.folder == evaluation.measurements.folder:
+            continue
+        theirs, ours = result["recipe"]["evaluator"], to_json(evaluation.recipe.evaluator)
+        different = [f"{name} {value}" for name, value in theirs.items() if ours.get(name) != value]
+        lines.append(
+            f"not in the report: {len(steps)} steps measured by another evaluator "
+            f"({', '.join(different)}), in {other.folder}"
+        )
+    return lines
 
 
 def report_run(evaluation: Evaluation, label_names: Mapping[int, str]) -> str:
-    """Writes WORKDIR/report.html for one run, at its latest checkpoint; returns the path."""
+    """Writes WORKDIR/report.html for one run, at its latest checkpoint; returns the path.
+
+    Its scores are those of the evaluation's evaluator, and it says which others there are.
+    """
     workdir, corpus = evaluation.workdir, evaluation.corpus
     embeddings = evaluation.embed(evaluation.restore(evaluation.step_named("latest")))
+    measured = evaluations_of(workdir, evaluation.recipe.evaluator)
     write_report(
         workdir.report_file,
         title=f"vidembed: {workdir.path.name}",
         summary=None,
         journals={workdir.path.name: journal_of(workdir)},
-        evaluations={workdir.path.name: evaluations_of(workdir)},
+        evaluations={workdir.path.name: measured},
         corpora={workdir.path.name: corpus.report()},
         gallery=gallery(embeddings, corpus, label_names),
         recipe=evaluation.recipe.to_json(),
+        remarks=other_evaluators(evaluation),
     )
     return str(workdir.report_file)

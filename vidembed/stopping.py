@@ -1,8 +1,11 @@
-"""Stopping in order: a signal asks, the loop answers at a step it can resume from."""
+"""Stopping in order: a signal asks, and is answered where the work can be taken up again."""
 
+import contextlib
+import itertools
 import os
 import signal
-import threading
+import time
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -12,28 +15,48 @@ from jax.experimental import multihost_utils
 # What a process ends with after it was asked to stop and has saved: 128 + SIGTERM, as shells and
 # schedulers expect of a process that SIGTERM ended. The run is resumed by the same command.
 EXIT_STOPPED = 143
+_TICK_SECONDS = 0.1
+
+# JAX tells the hosts apart by how far each has counted, for the life of the process. It is a count
+# of its own, not the step: a run that goes on at step 500 would otherwise never come past the
+# step 1 that was agreed upon while it was still reading its data.
+_polls = itertools.count(1)
+
+
+class StoppedError(BaseException):
+    """Asked to stop, where there was nothing (more) to save.
+
+    Like KeyboardInterrupt it may come at any line, and is no `Exception`: whoever explains or
+    forgives the faults of what it interrupts must not take it for one.
+    """
+
+    def __init__(self, message: str = "stopped as asked, with nothing to save") -> None:
+        super().__init__(message)
 
 
 class StopFlag:
     """Turns SIGTERM, and the first SIGINT (Ctrl-C), into a flag to be polled.
 
-    with StopFlag() as stop: ... `if stop.reached(step): save and leave`. A second SIGINT raises
-    KeyboardInterrupt at once. The handlers of before are put back at the end.
+    with StopFlag() as stop: ... `if stop.reached(): save and leave`, and where there is nothing to
+    save `with stop.raising(): ...`. A second SIGINT raises KeyboardInterrupt at once. The handlers
+    of before are put back at the end.
 
     After `jax.distributed.initialize` JAX itself listens for SIGTERM, on every host, and names a
-    step that all hosts reach; then this class leaves SIGTERM alone, asks JAX in `reached`, and
+    poll that all hosts reach; then this class leaves SIGTERM alone, asks JAX in `reached`, and
     passes SIGINT on as SIGTERM. Such a process has to poll: SIGTERM alone does not end it.
     """
 
     def __init__(self) -> None:
-        self._asked = threading.Event()
+        # No threading.Event: a handler that waits for the lock it has interrupted waits for ever.
+        self._asked = False
         self._interrupted = False
+        self._raising = False
         self._handlers: dict[int, Any] = {}
         self._distributed = False
 
     def __enter__(self) -> "StopFlag":
         self._interrupted = False
-        self._asked.clear()
+        self._asked = False
         self._distributed = jax.distributed.is_initialized()
         signals = [signal.SIGINT] if self._distributed else [signal.SIGINT, signal.SIGTERM]
         for number in signals:
@@ -45,23 +68,44 @@ class StopFlag:
             signal.signal(number, handler)
         self._handlers.clear()
 
-    def reached(self, step: int) -> bool:
-        """Whether to stop now, at `step` updates applied; the same answer on every host.
+    def reached(self) -> bool:
+        """Whether to stop now; the same answer on every host.
 
-        With several hosts each must ask at every step.
+        With several hosts each must ask equally often, in the same places.
         """
-        if self._distributed and multihost_utils.reached_preemption_sync_point(step):
-            self._asked.set()
-        return self._asked.is_set()
+        if self._distributed and multihost_utils.reached_preemption_sync_point(next(_polls)):
+            self._asked = True
+        return self._asked
+
+    @contextlib.contextmanager
+    def raising(self) -> Iterator[None]:
+        """Inside, being asked to stop raises StoppedError: for work that is simply done again.
+
+        It comes at once, whatever line of Python is running. With several hosts, which must stop
+        in the same place, it comes at the end of the block.
+        """
+        before, self._raising = self._raising, True
+        try:
+            if self.asked:
+                raise StoppedError
+            yield
+        finally:
+            self._raising = before
+        # Also where Python swallowed it, as it does in destructors and callbacks.
+        if self.reached():
+            raise StoppedError
 
     @property
     def asked(self) -> bool:
         """Whether this process was asked to stop: for waits that no other host takes part in."""
-        return self._asked.is_set()
+        return self._asked
 
     def sleep(self, seconds: float) -> bool:
         """Waits, at most until asked to stop, and returns whether it was."""
-        return self._asked.wait(seconds)
+        end = time.monotonic() + seconds
+        while not self._asked and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, _TICK_SECONDS))
+        return self._asked
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if number == signal.SIGINT:
@@ -70,5 +114,8 @@ class StopFlag:
             self._interrupted = True
         if self._distributed:
             os.kill(os.getpid(), signal.SIGTERM)
-        else:
-            self._asked.set()
+            return
+        first, self._asked = not self._asked, True
+        # Once: what it unwinds, a lease given back, must not be interrupted in turn.
+        if self._raising and first:
+            raise StoppedError

@@ -54,13 +54,14 @@ def train(
     Goes on from the newest whole checkpoint of the work directory, on which the caller holds
     `lease`. `evaluate(step)` measures a durable checkpoint every `recipe.evaluate_every` steps;
     the scores it returns go to the journal. Raises where the work directory belongs to another
-    run, recipe or data, and NonFiniteLoss.
+    run, recipe or data, and NonFiniteLoss; StoppedError when asked to stop before there is anything
+    to save.
     """
     progress = progress or Progress(quiet=jax.process_index() > 0)
     mesh = meshes.make_mesh(recipe.mesh, devices)
     if recipe.feed.batch_triplets % mesh.size:
         raise ValueError(_uneven(recipe.feed.batch_triplets, mesh.size))
-    with progress.stage("reading the data"):
+    with progress.stage("preparing the batches"), stop.raising():
         corpus = corpus or recipe.corpus.open()
         feed = recipe.feed.open(
             corpus,
@@ -80,10 +81,11 @@ def train(
         _refuse_fewer_steps(workdir, checkpoints.latest() or 0, recipe.steps)
         for change in workdir.claim_recipe(recipe.to_json(), fingerprints, tunable=TUNABLE):
             progress.say(f"changed since the run was started: {change}")
-        done, state = _start(recipe, corpus, checkpoints, shape, progress)
+        with stop.raising():
+            done, state = _start(recipe, corpus, checkpoints, shape, progress)
+            constants = place_constants(recipe, corpus, mesh)
         if done == recipe.steps:
             progress.say(f"nothing to do: all {done} steps are done; raise --steps to go on")
-        constants = place_constants(recipe, corpus, mesh)
         update = compile_update(recipe, shape, mesh)
         in_flight: deque[tuple[int, dict[str, Any]]] = deque()
         meter, profile = Meter(), Profile(workdir.path / "profile", steps=recipe.profile_steps)
@@ -130,7 +132,7 @@ def train(
             batches = feed.batches(done, recipe.steps)
             with journal.training(), closing(batches), closing(profile):
                 for step, batch, waited in batches:
-                    if stop.reached(step):
+                    if stop.reached():
                         break
                     meter.wait(waited)
                     profile.before_step()

@@ -3,18 +3,15 @@
 import contextlib
 import json
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from etils import epath
 
 from vidembed import storage
 from vidembed.hosts import is_first_host, together
-from vidembed.lease import Heartbeat, Lease, LeaseHeldError, this_process
-
-# An evaluation job that is silent for so long is gone, and the trainer waits for it no more.
-FOLLOWER_STALE_SECONDS = 900.0
-_FOLLOWER_BEAT_SECONDS = 20.0
+from vidembed.lease import Lease, LeaseHeldError
+from vidembed.measurements import Measurements, evaluator_name
 
 
 class RecipeChangedError(ValueError):
@@ -27,8 +24,7 @@ class Workdir:
     recipe.json       what the run was started with, and what was changed since
     metrics.jsonl     one line a logged step; events/ the same for TensorBoard
     checkpoints/      one folder a step
-    evaluation/       {step}.json a measured checkpoint, best.json the pinned ones,
-                      follower.json while an evaluation job is attached
+    evaluation/       one folder an evaluator: see `Measurements`
     lease.json        the process that trains here, while it does
     DONE              the last step, once its checkpoint is durable
     report.html, report files of later jobs
@@ -44,8 +40,6 @@ class Workdir:
         self.lease_file = self.path / "lease.json"
         self.done_file = self.path / "DONE"
         self.report_file = self.path / "report.html"
-        self._best_file = self.evaluation / "best.json"
-        self._follower_file = self.evaluation / "follower.json"
 
     def __str__(self) -> str:
         return str(self.path)
@@ -68,9 +62,16 @@ class Workdir:
                 if is_first_host():
                     self.create()
                     stack.enter_context(lease.held(steal=steal))
+                    self._remove_unfinished()
 
             together(enter, LeaseHeldError)
             yield lease
+
+    def _remove_unfinished(self) -> None:
+        """What killed runs left; in this folder only the holder of the lease writes."""
+        storage.remove_unfinished(self.path)
+        for measurements in self.all_measurements():
+            storage.remove_unfinished(measurements.folder, older_than_seconds=60.0)
 
     def claim_recipe(
         self,
@@ -86,32 +87,47 @@ class Workdir:
         Returns a line for each tunable field that changed, "steps: 100 -> 200"; they are recorded
         in recipe.json. Raises RecipeChangedError, listing every other difference.
         """
-        # As JSON gives it back: tuples are lists, keys are text.
-        recipe = json.loads(json.dumps(recipe))
-        stored = self.read_json(self.recipe_file)
+        stored = self.read_recipe()
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         if stored is None:
             if is_first_host():
                 new = {"started": now, "recipe": recipe, "fingerprints": fingerprints}
                 self.write_json(self.recipe_file, {**new, "history": []})
             return []
-        changes = _differences(stored["recipe"], recipe)
-        frozen = [path for path in changes if not _under(path, tunable)]
-        data = _differences(stored["fingerprints"], fingerprints)
-        if frozen or data:
-            lines = [f"{path}: {changes[path]}" for path in frozen]
-            lines += [f"data, {name}: {change}" for name, change in data.items()]
-            raise RecipeChangedError(
-                f"{self.path} was started with another recipe (stored -> wanted):\n  "
-                + "\n  ".join(lines)
-                + "\nA run resumes only with the model, data and seed that it was started with. "
-                "Use these again, or start a new run in another --workdir."
-            )
-        lines = [f"{path}: {change}" for path, change in changes.items()]
+        lines = self.recipe_changes(recipe, fingerprints, tunable=tunable)
         if lines and is_first_host():
             history = [*stored["history"], {"time": now, "changes": lines}]
             self.write_json(self.recipe_file, {**stored, "recipe": recipe, "history": history})
         return lines
+
+    def recipe_changes(
+        self,
+        recipe: dict[str, Any],
+        fingerprints: dict[str, str] | None = None,
+        *,
+        tunable: Collection[str] = (),
+    ) -> list[str]:
+        """As `claim_recipe`, but nothing is written; without `fingerprints` they are not looked at.
+
+        Before the run was started nothing has changed.
+        """
+        stored = self.read_recipe()
+        if stored is None:
+            return []
+        # As JSON gives it back: tuples are lists, keys are text.
+        changes = _differences(stored["recipe"], json.loads(json.dumps(recipe)))
+        known = stored["fingerprints"]
+        data = _differences(known, known if fingerprints is None else fingerprints)
+        lines = [f"{path}: {changes[path]}" for path in changes if not _under(path, tunable)]
+        lines += [f"data, {name}: {change}" for name, change in data.items()]
+        if lines:
+            raise RecipeChangedError(
+                f"{self.path} was started with another recipe (stored -> wanted):\n  "
+                + "\n  ".join(lines)
+                + "\nA run goes on, and is measured, only with the model, data and seed that it "
+                "was started with. Use these again, or start a new run in another --workdir."
+            )
+        return [f"{path}: {change}" for path, change in changes.items()]
 
     def read_recipe(self) -> dict[str, Any] | None:
         """recipe.json ("recipe", "fingerprints", "history"), or None before the run started."""
@@ -130,60 +146,29 @@ class Workdir:
         record = self.read_json(self.done_file)
         return None if record is None else record["step"]
 
-    def evaluation_file(self, step: int) -> epath.Path:
-        """Where the measures of a checkpoint are."""
-        return self.evaluation / f"{step}.json"
+    def measurements(self, evaluator: Mapping[str, Any]) -> Measurements:
+        """What an evaluator, given by its JSON form, measured of this run."""
+        return Measurements(self.evaluation / evaluator_name(evaluator))
 
-    def measured_steps(self) -> set[int]:
-        """The checkpoints that an evaluation job has measured."""
+    def all_measurements(self) -> list[Measurements]:
+        """Those of each evaluator that measured anything here."""
         if not self.evaluation.exists():
-            return set()
-        names = (path.name.removesuffix(".json") for path in self.evaluation.iterdir())
-        return {int(name) for name in names if name.isdecimal()}
-
-    def pin(self, step: int, metric: str, value: float) -> None:
-        """Names the best checkpoint by a metric; the trainer never deletes it while it is."""
-        best = self.best() | {metric: {"step": step, "value": value}}
-        self.write_json(self._best_file, best)
-
-    def best(self) -> dict[str, dict[str, Any]]:
-        """Metric -> {"step", "value"} of the checkpoint that is best by it."""
-        return self.read_json(self._best_file) or {}
+            return []
+        folders = sorted(path for path in self.evaluation.iterdir() if path.is_dir())
+        return [Measurements(folder) for folder in folders]
 
     def pinned(self) -> set[int]:
-        """The steps that are best by some metric."""
-        return {record["step"] for record in self.best().values()}
-
-    @contextlib.contextmanager
-    def attach_follower(self) -> Iterator[None]:
-        """While inside, the trainer deletes no checkpoint that is not measured yet."""
-        if not is_first_host():
-            yield
-            return
-        me = this_process()
-
-        def beat() -> None:
-            self.write_json(self._follower_file, {**me, "beat": time.time()})
-
-        beat()
-        try:
-            with Heartbeat(beat, _FOLLOWER_BEAT_SECONDS):
-                yield
-        finally:
-            # A second job may have attached itself meanwhile.
-            if (self.read_json(self._follower_file) or me).items() >= me.items():
-                self._follower_file.unlink(missing_ok=True)
+        """The steps that an evaluator found best."""
+        found = (measurements.best() for measurements in self.all_measurements())
+        return {best["step"] for best in found if best is not None}
 
     def awaited_measurements(self) -> set[int] | None:
-        """The measured steps while an evaluation job is attached (for `prune`), else None.
+        """The steps that all attached evaluation jobs have measured; None when none is attached.
 
-        A job that was killed counts as attached until it has been silent for
-        FOLLOWER_STALE_SECONDS, so that it may be started again.
+        For `Checkpoints.prune`: what is not among them has to wait.
         """
-        follower = self.read_json(self._follower_file)
-        if follower is None or time.time() - follower["beat"] > FOLLOWER_STALE_SECONDS:
-            return None
-        return self.measured_steps()
+        followed = [m.steps() for m in self.all_measurements() if m.followed()]
+        return set.intersection(*followed) if followed else None
 
     def write_json(self, path: epath.PathLike, value: Any) -> None:
         """Writes a file that readers see whole or not at all; NaN is refused, as JSON does."""

@@ -89,6 +89,11 @@ class RelatedVideos:
                 interval = bootstrap(values, seed=self.seed, resamples=self.resamples)
                 yield f"{direction}/{name}", interval.value, interval.low, interval.high
 
+    def counts(self, corpus: Corpus) -> dict[str, dict[str, int]]:
+        """Direction → `queries` asked, and videos `left_out` since nothing is relevant to them."""
+        asked = {direction: queries(corpus, direction) for direction in DIRECTIONS}
+        return {d: {"queries": len(q.rows), "left_out": q.left_out} for d, q in asked.items()}
+
     def per_query(
         self,
         embeddings: np.ndarray,

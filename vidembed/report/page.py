@@ -11,6 +11,7 @@ from etils import epath
 from vidembed import storage
 from vidembed.report import corpora as data
 from vidembed.report import results, runs, wording
+from vidembed.report import sweep as sweeps
 
 _WORDINGS = (
     wording.score,
@@ -33,6 +34,8 @@ def write_report(
     corpora: Mapping[str, Mapping[str, Any]],
     gallery: Sequence[Mapping[str, Any]],
     recipe: Mapping[str, Any] | None,
+    sweep: Mapping[str, Any] | None = None,
+    remarks: Sequence[str] = (),
 ) -> None:
     """Write report.html: results, curves, checkpoints, data, neighbours, costs, recipe.
 
@@ -42,6 +45,8 @@ def write_report(
     corpora      name → `Corpus.report()`
     gallery      as `vidembed.report.gallery.gallery` makes it
     recipe       `Recipe.to_json()`
+    sweep        what `gather` of a sweep found
+    remarks      what to know of the measured checkpoints, such as what is not shown
 
     What is empty or missing leaves out its section. Where any of them says `simulated_sessions`,
     the page says so on top and at each table and chart. The page asks nothing of any network, and
@@ -60,12 +65,14 @@ def write_report(
         control=results.control(
             summary.get("permuted_control") or {}, summary.get("permuted_difference") or []
         ),
+        sweep=sweeps.section(sweep) if sweep else None,
         curves=runs.training_curves(journals),
         curves_legend=runs.legend([name for name, lines in journals.items() if lines]),
         last=runs.last_measures(journals),
         checkpoints=runs.checkpoint_charts(evaluations),
         checkpoints_legend=runs.legend([name for name, found in evaluations.items() if found]),
         checkpoint_tables=runs.checkpoint_tables(evaluations),
+        remarks=remarks,
         corpora=list(corpora),
         counts=data.counts(corpora),
         degrees=data.degrees(corpora),
@@ -75,6 +82,7 @@ def write_report(
             "Versions": summary.get("versions"),
             "Recipe": recipe,
             "Summary, as in summary.json": summary,
+            "Sweep": sweep,
         },
     )
     # Character references keep the page right whatever encoding a machine or server takes it for.

@@ -1,0 +1,95 @@
+"""What one evaluator measured of a run's checkpoints; jobs read it while others write."""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import xxhash
+from etils import epath
+
+from vidembed import storage
+from vidembed.hosts import is_first_host
+from vidembed.lease import Heartbeat, this_process
+
+# An evaluation job that is silent for so long is gone, and the trainer waits for it no more.
+FOLLOWER_STALE_SECONDS = 900.0
+_FOLLOWER_BEAT_SECONDS = 20.0
+
+
+def evaluator_name(evaluator: Mapping[str, Any]) -> str:
+    """The folder of an evaluator (its JSON form): its class, and a digest of all its options."""
+    text = json.dumps(evaluator, sort_keys=True)
+    return f"{evaluator['class']}-{xxhash.xxh32_hexdigest(text.encode())}"
+
+
+class Measurements:
+    """The folder of one evaluator, WORKDIR/evaluation/EVALUATOR; another one has another folder.
+
+    {step}.json     what was measured of a checkpoint
+    best.json       the checkpoint that is best by the metric that this evaluator yields first
+    follower.json   while an evaluation job with this evaluator is attached
+    """
+
+    def __init__(self, folder: epath.PathLike) -> None:
+        self.folder = epath.Path(folder)
+        self._best_file = self.folder / "best.json"
+        self._follower_file = self.folder / "follower.json"
+
+    def file(self, step: int) -> epath.Path:
+        """Where the measures of a checkpoint are."""
+        return self.folder / f"{step}.json"
+
+    def read(self, step: int) -> dict[str, Any] | None:
+        """What was measured of a checkpoint, or None if it was not."""
+        return storage.read_json(self.file(step))
+
+    def write(self, step: int, result: Mapping[str, Any]) -> None:
+        """Stores what was measured; from then on the checkpoint counts as measured."""
+        storage.write_json(self.file(step), result)
+
+    def steps(self) -> set[int]:
+        """The checkpoints that are measured."""
+        try:
+            names = [path.name.removesuffix(".json") for path in self.folder.iterdir()]
+        except FileNotFoundError:
+            return set()
+        return {int(name) for name in names if name.isdecimal()}
+
+    def pin(self, step: int, metric: str, value: float) -> None:
+        """Names the best checkpoint; the trainer never deletes it while it is."""
+        storage.write_json(self._best_file, {"step": step, "metric": metric, "value": value})
+
+    def best(self) -> dict[str, Any] | None:
+        """{"step", "metric", "value"} of the best checkpoint, or None before any is measured."""
+        return storage.read_json(self._best_file)
+
+    @contextlib.contextmanager
+    def attach_follower(self) -> Iterator[None]:
+        """While inside, the trainer deletes no checkpoint that is not measured here yet."""
+        if not is_first_host():
+            yield
+            return
+        me = this_process()
+
+        def beat() -> None:
+            storage.write_json(self._follower_file, {**me, "beat": time.time()})
+
+        beat()
+        try:
+            with Heartbeat(beat, _FOLLOWER_BEAT_SECONDS):
+                yield
+        finally:
+            # A second job may have attached itself meanwhile.
+            if (storage.read_json(self._follower_file) or me).items() >= me.items():
+                self._follower_file.unlink(missing_ok=True)
+
+    def followed(self) -> bool:
+        """Whether an evaluation job is attached.
+
+        One that was killed counts as attached until it has been silent for
+        FOLLOWER_STALE_SECONDS, so that it may be started again.
+        """
+        follower = storage.read_json(self._follower_file)
+        return follower is not None and time.time() - follower["beat"] <= FOLLOWER_STALE_SECONDS
