@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from vidembed.checkpoint import Checkpoints
-from vidembed.hosts import is_first_host, meet, of_first_host, together
+from vidembed.hosts import agree, is_first_host, lost_host, meet, of_first_host, together
 
 _HOST = """
 import sys
@@ -22,7 +22,7 @@ from pathlib import Path
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from vidembed.checkpoint import Checkpoints
 from vidembed.checkpoint_record import CheckpointError, DigestError, MismatchError, VanishedError
-from vidembed.hosts import meet, of_first_host, together
+from vidembed.hosts import HostsDifferError, agree, lost_host, meet, of_first_host, together
 from vidembed.journal import Journal
 from vidembed.lease import LeaseHeldError
 from vidembed.workdir import Workdir
@@ -53,6 +53,20 @@ for on in (0, 1):
     for error in (ValueError, KeyError):
         words = fails(on, error)
         assert ("mine" in words) == (me == on) and (me == on or "another host" in words), words
+
+agree({"a": {"b": [1, "é" * 300]}, "c": None})
+for mine, words in (
+    ({"a": {"b": me, "c": 1}}, ["  a.b: 0 on process 0; 1 on process 1\\n"]),
+    ({"x" * (me + 1): True}, ["  x: true on process 0; (absent) on process 1\\n", "  xx: (abs"]),
+    ({"a": {} if me else {"b": 1}}, ["  a: (absent) on process 0; {} on process 1", "  a.b: 1 on"]),
+):
+    try:
+        agree(mine)
+        raise SystemExit(f"{mine} is taken to be equal")
+    except HostsDifferError as error:
+        assert all(each in str(error) for each in words), error
+assert "process" in lost_host(ValueError("UNKNOWN: Gloo AllGather failed: closed by peer"))
+assert lost_host(ValueError("steps 0 must be 1 or more")) is None
 
 mesh = jax.make_mesh((2, 2), ("data", "model"), (AxisType.Auto,) * 2)
 make = jax.jit(
@@ -144,6 +158,8 @@ def test_one_process_agrees_with_itself():
     assert is_first_host()
     meet("here")
     assert of_first_host([3, 1]) == [3, 1]
+    agree({"seed": 1})
+    assert lost_host(ValueError("UNKNOWN: Gloo AllGather failed")) is None
     assert together(lambda: "done") == "done"
 
     def work():

@@ -1,58 +1,136 @@
-"""Joining the other hosts of a run: one process a host, the same command on each."""
+"""Joining the other hosts of a run: the same command on each, one process a host (or a GPU)."""
 
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import jax
+
+# JAX ends the process with a log of its own when it has waited too long. We give up before it
+# does, for a message that says who was awaited, and where.
+_JAX_WAITS_LONGER_SECONDS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
     """Which processes make up the run; by default this one alone."""
 
-    join: bool = False
-    """Join the others as the cluster tells (Cloud TPU pods, Slurm, GKE)."""
+    distributed: bool = False
+    """Join the processes that the cluster tells of: Cloud TPU pods, Slurm, Open MPI, GKE."""
     coordinator: str | None = None
     """HOST:PORT of process 0, where no cluster tells; the same on every host."""
-    count: int | None = None
-    """How many processes there are."""
-    number: int | None = None
-    """The number of this process, from 0."""
-    timeout_seconds: int = 100
-    """A host that is silent for so long is lost, and every other one ends with an error."""
+    processes: int | None = None
+    """How many processes there are; goes with --coordinator."""
+    process: int | None = None
+    """The number of this process, from 0; goes with --coordinator."""
+    host_timeout_seconds: int = 100
+    """A host that does not come, or is silent, for so long is lost: the others end."""
 
     def __post_init__(self) -> None:
-        given = [self.coordinator is not None, self.count is not None, self.number is not None]
-        if any(given) and not all(given):
+        given = {
+            "--coordinator": self.coordinator,
+            "--processes": self.processes,
+            "--process": self.process,
+        }
+        missing = [name for name, value in given.items() if value is None]
+        if 0 < len(missing) < len(given):
+            found = [f"{name} {value}" for name, value in given.items() if value is not None]
             raise ValueError(
-                f"coordinator {self.coordinator}, count {self.count}, number {self.number}: give "
-                "all three or none; coordinator and count are the same on every host"
+                f"{' '.join(found)} is given without {' and '.join(missing)}: give all three, the "
+                "first two the same on every host (or --distributed alone, where a cluster tells)"
             )
         if self.coordinator is not None:
-            host, _, port = self.coordinator.rpartition(":")
-            if not host or not port.isdecimal():
-                raise ValueError(f"coordinator {self.coordinator!r} must be HOST:PORT")
-            if not 0 <= (self.number or 0) < (self.count or 0):
-                raise ValueError(f"number {self.number} must lie in [0, count {self.count})")
-        if self.timeout_seconds < 1:
-            raise ValueError(f"timeout_seconds {self.timeout_seconds} must be 1 or more")
+            _check_address(self.coordinator)
+        if self.processes is not None and self.processes < 1:
+            raise ValueError(f"--processes {self.processes} must be 1 or more")
+        if self.process is not None and not 0 <= self.process < (self.processes or 0):
+            raise ValueError(
+                f"--process {self.process} must lie in [0, {self.processes}): processes are "
+                f"numbered from 0, and --processes is {self.processes}"
+            )
+        if self.host_timeout_seconds < 1:
+            raise ValueError(
+                f"--host-timeout-seconds {self.host_timeout_seconds} must be 1 or more"
+            )
 
     def connect(self) -> None:
-        """Waits for the others; from then on `jax.devices()` are those of all hosts."""
-        if self.coordinator is not None:
-            print(
-                f"process {self.number} waits up to {self.timeout_seconds} s for all "
-                f"{self.count} processes at {self.coordinator} ...",
-                flush=True,
-            )
-            jax.distributed.initialize(
-                self.coordinator,
-                self.count,
-                self.number,
-                initialization_timeout=self.timeout_seconds,
-                heartbeat_timeout_seconds=self.timeout_seconds,
-            )
-        elif self.join:
-            jax.distributed.initialize(
-                initialization_timeout=self.timeout_seconds,
-                heartbeat_timeout_seconds=self.timeout_seconds,
-            )
+        """Waits for the others; from then on `jax.devices()` are those of all hosts.
+
+        Ends the process with a message (exit code 1) when one does not come in time. Raises
+        ValueError where --distributed finds no cluster.
+        """
+        if self.coordinator is None and not self.distributed:
+            return
+        where = f" at {self.coordinator}" if self.coordinator else ", as the cluster tells,"
+        awaited = f"process {self.process} of {self.processes}" if self.coordinator else "process"
+        print(
+            f"{awaited} waits up to {self.host_timeout_seconds} s for the others{where} ...",
+            flush=True,
+        )
+        with _gives_up_after(self.host_timeout_seconds, self._nobody_came), _interruptible():
+            try:
+                jax.distributed.initialize(
+                    self.coordinator,
+                    self.processes,
+                    self.process,
+                    cluster_detection_method="deactivate" if self.coordinator else None,
+                    initialization_timeout=self.host_timeout_seconds + _JAX_WAITS_LONGER_SECONDS,
+                    heartbeat_timeout_seconds=self.host_timeout_seconds,
+                )
+            except ValueError as error:
+                raise ValueError(
+                    f"--distributed found no cluster here (TPU pod, Slurm, Open MPI, GKE): {error} "
+                    "Name it by --coordinator HOST:PORT --processes N --process I"
+                ) from error
+
+    def _nobody_came(self) -> str:
+        told = (
+            f"all {self.processes} processes at {self.coordinator} (this is process {self.process})"
+            if self.coordinator
+            else "all processes that the cluster tells of"
+        )
+        return (
+            f"waited {self.host_timeout_seconds} s for {told}, and not all came. Look whether each "
+            "was started, with a number of its own, and reaches the address of process 0; where "
+            "hosts start slowly, raise --host-timeout-seconds. Nothing was read or written"
+        )
+
+
+def _check_address(coordinator: str) -> None:
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise ValueError(
+            f"--coordinator {coordinator} must be HOST:PORT, with a port from 1 to 65535 that is "
+            "free on the host of process 0"
+        )
+
+
+@contextlib.contextmanager
+def _gives_up_after(seconds: float, words: Callable[[], str]) -> Iterator[None]:
+    """Ends the process unless the block is done in time: JAX's own wait cannot be broken off."""
+
+    def give_up() -> None:
+        print(f"LostHostError: {words()}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends the process at once: Python's handler would only run after JAX's wait."""
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

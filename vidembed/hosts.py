@@ -3,14 +3,19 @@
 Each function is called by every process, in the same order; with one process it costs nothing.
 """
 
-from collections.abc import Callable
-from typing import TypeVar
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 T = TypeVar("T")
+
+
+class HostsDifferError(ValueError):
+    """The hosts of one run were started with different options or different data."""
 
 
 def is_first_host() -> bool:
@@ -53,3 +58,72 @@ def together(work: Callable[[], T], *errors: type[Exception]) -> T:
     if error is not None:
         raise error
     return result[0]
+
+
+def agree(mine: Mapping[str, Any]) -> None:
+    """Raises HostsDifferError, on every host, unless all hosts give equal values.
+
+    mine: JSON values, nested as they like. The message names each field that differs, with its
+    values and the processes that have them.
+    """
+    if jax.process_count() == 1:
+        return
+    text = np.frombuffer(json.dumps(mine, sort_keys=True).encode(), np.uint8)
+    lengths = multihost_utils.process_allgather(np.int32(len(text)))
+    padded = np.zeros(lengths.max(), np.uint8)
+    padded[: len(text)] = text
+    texts = multihost_utils.process_allgather(padded)
+    told = [_flat(json.loads(row[:n].tobytes())) for row, n in zip(texts, lengths)]
+    lines = []
+    for field in sorted(set().union(*told)):
+        have: dict[str, list[int]] = {}
+        for process, values in enumerate(told):
+            have.setdefault(values.get(field, "(absent)"), []).append(process)
+        if len(have) > 1:
+            shown = "; ".join(f"{value} on {_named(who)}" for value, who in have.items())
+            lines.append(f"  {field}: {shown}")
+    if lines:
+        raise HostsDifferError(
+            "the hosts of this run were not started alike:\n"
+            + "\n".join(lines)
+            + "\nNothing was changed. Give every host the same command and the same data."
+        )
+
+
+def lost_host(error: Exception) -> str | None:
+    """The message for a fault of the runtime in a run of several processes; else None.
+
+    It most often means that another process has ended; its own output says why.
+    """
+    # On CPU it is a ValueError of Gloo or a JaxRuntimeError, by the collective that met it.
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__) is not None:
+        causes.append(cause)
+    runtime = [
+        cause
+        for cause in causes
+        if isinstance(cause, jax.errors.JaxRuntimeError) or "Gloo" in str(cause)
+    ]
+    if jax.process_count() == 1 or not runtime:
+        return None
+    return (
+        f"process {jax.process_index()} of {jax.process_count()} cannot go on: "
+        f"{str(error)[:300]}\nMost often this means that another process was lost; its own output "
+        "says why. All end now. Start the same command again on every host: it goes on from the "
+        "last checkpoint"
+    )
+
+
+def _flat(value: Any, path: str = "") -> dict[str, str]:
+    """Dotted path → JSON text of each leaf."""
+    if not isinstance(value, dict) or not value:
+        return {path: json.dumps(value)}
+    found: dict[str, str] = {}
+    for name, below in value.items():
+        found |= _flat(below, f"{path}.{name}" if path else name)
+    return found
+
+
+def _named(processes: list[int]) -> str:
+    numbers = ", ".join(map(str, processes[:5])) + (" ..." if processes[5:] else "")
+    return f"process {numbers}" if len(processes) == 1 else f"processes {numbers}"
