@@ -208,7 +208,8 @@ def test_a_full_disk_keeps_the_last_good_step(tmp_path):
         checkpoints.save(2, _noise(2, 1_000_000), {})
         with pytest.raises(CheckpointError, match="save of step 2 failed: the disk is full: ") as e:
             checkpoints.wait()
-        assert "What it left was removed; the newest good step is 1." in str(e.value)
+        assert f"What it left in {tmp_path} was removed; the newest good step is 1." in str(e.value)
+        assert "Free some space, keep fewer checkpoints, and start again" in str(e.value)
         assert _names(tmp_path) == ["1"]
         _assert_is_step(checkpoints.restore(1, _like()), 1)
         checkpoints.save(2, _noise(2, 1000), {})

@@ -1,11 +1,12 @@
 import json
+import os
 import subprocess
 import sys
 import time
 
 import pytest
 
-from vidembed.storage import is_remote, read_json, write_json, write_text
+from vidembed.storage import is_remote, read_json, remove_unfinished, write_json, write_text
 
 
 def test_round_trip_and_nothing_else_left(tmp_path):
@@ -42,6 +43,20 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path):
     writer.kill()
     writer.wait()
     assert len(json.loads(file.read_text())) == 200_000
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path):
+    new, old = tmp_path / ".a.json.1.22", tmp_path / ".b.json.1.22"
+    kept = [tmp_path / name for name in ("a.json", ".hidden", f".c.json.{os.getpid()}.1", "1.22")]
+    for file in [new, old, *kept]:
+        file.write_text("{}")
+    os.utime(old, (time.time() - 90,) * 2)
+    remove_unfinished(tmp_path, older_than_seconds=60)
+    assert new.exists()
+    assert not old.exists()
+    remove_unfinished(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
+    remove_unfinished(tmp_path / "none")
 
 
 def test_remote_paths():

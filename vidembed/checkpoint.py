@@ -27,7 +27,7 @@ from vidembed.retention import stale_steps
 from vidembed.step_folder import StepFolder
 
 _READ_ERRORS = (CheckpointError, VanishedError, DigestError)
-
+_FREE_SPACE = " Free some space, keep fewer checkpoints, and start again: it resumes from there."
 
 quieten()
 
@@ -272,8 +272,7 @@ class Checkpoints:
         if free < needed:
             raise CheckpointError(
                 f"save of step {step}: needs {needed:,} bytes, the disk of {self.folder} has "
-                f"{free:,} free. Nothing was written; {self._disk.newest()}. Free some space, keep "
-                "fewer checkpoints, and start again: it resumes from there."
+                f"{free:,} free. Nothing was written; {self._disk.newest()}.{_FREE_SPACE}"
             )
 
     @contextlib.contextmanager
@@ -285,10 +284,11 @@ class Checkpoints:
                 # A write that is still on its way may be in the way; the next run removes it.
                 with contextlib.suppress(OSError):
                     self._disk.remove_leftovers(ocp.utils.TMP_DIR_SUFFIX)
-            full = "the disk is full: " if "No space left" in str(error) else ""
+            full = "No space left" in str(error)
+            why = f"{'the disk is full: ' if full else ''}{in_short(error)}"
             raise CheckpointError(
-                f"the save of step {self._saving} failed: {full}{in_short(error)}. What it left "
-                f"was removed; {self._disk.newest()}."
+                f"the save of step {self._saving} failed: {why}. What it left in {self.folder} was "
+                f"removed; {self._disk.newest()}.{_FREE_SPACE if full else ''}"
             ) from error
 
     def _refuse_reader(self, verb: str) -> None:

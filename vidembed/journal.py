@@ -5,21 +5,21 @@ import json
 import math
 import tempfile
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import tensorboardX
 
 from vidembed import storage
+from vidembed.events import Events
 from vidembed.hosts import is_first_host
 from vidembed.progress import Progress, Stage, ends_in
 from vidembed.workdir import Workdir
 
 _UPLOAD_SECONDS = 30.0
+"""Between two looks of others at TensorBoard's events, and at all files in remote storage."""
 
 
 class Meter:
@@ -61,7 +61,8 @@ class Journal:
     metrics.jsonl holds one JSON object a line: kind ("train", "evaluation" ...), step, time
     (seconds since 1970) and the measures; NaN and infinities as null. A local file is flushed
     at each line. Remote storage cannot append: there the files are written whole, at most every
-    30 seconds and at the end.
+    30 seconds and at the end. What cannot be written, on a disk that is full, raises OSError with
+    the file's name; leaving the block hides no other exception that ended it.
     """
 
     def __init__(
@@ -92,25 +93,24 @@ class Journal:
             self._folder = Path(self.workdir.path)
             self._folder.mkdir(parents=True, exist_ok=True)
         kept = self._kept_lines()
-        storage.write_text(self._folder / "metrics.jsonl", "".join(kept))
-        self._file = self._stack.enter_context(
-            open(self._folder / "metrics.jsonl", "a", encoding="utf-8")
-        )
-        self._board = tensorboardX.SummaryWriter(
-            str(self._folder / "events"),
-            purge_step=self._resumed_from + 1 if self._resumed_from else 0,
-            filename_suffix=f".{uuid.uuid4().hex[:8]}",
-            write_to_disk=True,
-        )
-        self._uploaded = time.monotonic()
+        with self._writing():
+            storage.write_text(self._folder / "metrics.jsonl", "".join(kept))
+            self._file = self._stack.enter_context(
+                open(self._folder / "metrics.jsonl", "a", encoding="utf-8")
+            )
+            purge_step = self._resumed_from + 1 if self._resumed_from else 0
+            events = Events(self._folder / "events", purge_step=purge_step)
+            self._events = self._stack.enter_context(contextlib.closing(events))
+        self._flushed = time.monotonic()
         return self
 
     def __exit__(self, kind: type | None, *_: object) -> None:
         if not self._first_host:
             return
-        self._board.close()
-        self._upload(force=True)
-        self._stack.close()
+        # Whatever ended the block is what the caller has to see.
+        hidden = contextlib.suppress(OSError) if kind else contextlib.nullcontext()
+        with hidden, self._writing(), self._stack:
+            self._flush(force=True)
 
     def log(self, step: int, measures: Mapping[str, Any], *, kind: str = "train") -> None:
         """Writes the measures (scalars, on host or device) after `step` updates.
@@ -124,12 +124,13 @@ class Journal:
         self._logged.add((kind, step))
         values = {name: _plain(value) for name, value in jax.device_get(dict(measures)).items()}
         line = {"kind": kind, "step": step, "time": round(time.time(), 3), **values}
-        self._file.write(json.dumps(line, allow_nan=False) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            if isinstance(value, int | float):
-                self._board.add_scalar(f"{kind}/{name}", value, step)
-        self._upload()
+        with self._writing():
+            self._file.write(json.dumps(line, allow_nan=False) + "\n")
+            self._file.flush()
+            for name, value in values.items():
+                if isinstance(value, int | float):
+                    self._events.add(f"{kind}/{name}", value, step)
+            self._flush()
         if kind == "train":
             self._show(step, values)
 
@@ -198,14 +199,29 @@ class Journal:
                 self._logged.add((kind, step))
         return kept
 
-    def _upload(self, *, force: bool = False) -> None:
-        if not self._remote or not (force or time.monotonic() - self._uploaded > _UPLOAD_SECONDS):
+    def _flush(self, *, force: bool = False) -> None:
+        """Lets others see what was written, now and then."""
+        if not force and time.monotonic() - self._flushed <= _UPLOAD_SECONDS:
             return
-        self._uploaded = time.monotonic()
+        self._flushed = time.monotonic()
+        self._events.flush()
+        if not self._remote:
+            return
         self.workdir.metrics_file.write_text((self._folder / "metrics.jsonl").read_text())
         self.workdir.events.mkdir(parents=True, exist_ok=True)
         for file in (self._folder / "events").iterdir():
             (self.workdir.events / file.name).write_bytes(file.read_bytes())
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """The system's words for a full disk name no file, and nothing to do."""
+        try:
+            yield
+        except OSError as error:
+            place = error.filename or self.workdir.metrics_file
+            why = f"{error.strerror or error}: the journal cannot be written; mend that (free "
+            why += "space?) and start again, it resumes from the newest checkpoint"
+            raise OSError(error.errno or 0, why, str(place)) from error
 
 
 def _plain(value: Any) -> Any:

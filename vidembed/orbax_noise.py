@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 _PLACE = "/orbax/checkpoint/"
+_MARKS = (_PLACE, "tensorstore", ".orbax-checkpoint-tmp")
 
 
 @functools.cache
@@ -16,9 +17,7 @@ def quieten() -> None:
     Other users of absl's log, and all other failures that Python cannot raise, are heard as before.
     """
     logging.getLogger("absl").addFilter(lambda record: _PLACE not in record.pathname)
-    logging.getLogger("asyncio").addFilter(
-        lambda record: not any(word in record.getMessage() for word in (_PLACE, "tensorstore"))
-    )
+    logging.getLogger("asyncio").addFilter(lambda record: not _of_orbax(record))
     # The warning names neither file nor module, so that it is silenced for all; vidembed has no
     # coroutines of its own, and its tests, where warnings are errors, still see others'.
     warnings.filterwarnings("ignore", r"coroutine '.*' was never awaited", RuntimeWarning)
@@ -34,3 +33,12 @@ def quieten() -> None:
             tell(trouble)
 
     sys.unraisablehook = hook
+
+
+def _of_orbax(record: logging.LogRecord) -> bool:
+    """Whether a report is of Orbax's doing, by its words or by the traceback that it brings.
+
+    Where a disk is full each array fails, and Orbax awaits the first alone.
+    """
+    words = logging.Formatter().format(record)
+    return any(mark in words for mark in _MARKS)

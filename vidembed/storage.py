@@ -1,11 +1,17 @@
 """Small files that readers see whole or not at all, on a local disk or remote (gs://)."""
 
+import contextlib
 import json
 import os
+import re
 import threading
+import time
 from typing import Any
 
 from etils import epath
+
+# What `write_text` calls a file that is not whole yet: by process and thread.
+_UNFINISHED = re.compile(r"\..+\.(?P<pid>\d+)\.\d+")
 
 
 def is_remote(path: epath.PathLike) -> bool:
@@ -23,8 +29,27 @@ def write_text(path: epath.PathLike, text: str) -> None:
     try:
         new.write_text(text)
         new.replace(path)
+    except OSError as error:
+        # That of a full disk names no file.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         new.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: epath.PathLike, *, older_than_seconds: float = 0.0) -> None:
+    """Removes what writers of this folder left when they were killed; remote storage has none.
+
+    Others may be writing here just now: theirs are younger than a minute, for a write takes
+    milliseconds. This process's own are left alone.
+    """
+    if is_remote(folder) or not os.path.isdir(folder):
+        return
+    for entry in list(os.scandir(folder)):
+        unfinished = _UNFINISHED.fullmatch(entry.name)
+        if unfinished and unfinished["pid"] != str(os.getpid()):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - entry.stat().st_mtime >= older_than_seconds:
+                    os.unlink(entry.path)
 
 
 def write_json(path: epath.PathLike, value: Any) -> None:
@@ -41,3 +66,8 @@ def read_json(path: epath.PathLike) -> Any:
         return json.loads(epath.Path(path).read_text())
     except FileNotFoundError:
         return None
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged, it is no JSON ({error}): restore it from a copy; without one "
+            "remove it, and what it held is made again"
+        ) from error

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
+from vidembed.graph.edge_digest import DIGEST_KEY, EdgeDigest
 from vidembed.graph.edges import METADATA_KEY
 from vidembed.graph.sessions import SessionError, digest, marks, open_events, session_files
 from vidembed.graph.whole_file import local_path, whole_file
@@ -229,7 +230,11 @@ def _one(database: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
 
 
 def _write(database: duckdb.DuckDBPyConnection, edges: Path, report: Mapping[str, Any]) -> None:
-    schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps(report)})
+    mark = json.dumps(report).encode()
+    schema, digest = SCHEMA.with_metadata({METADATA_KEY: mark}), EdgeDigest(mark)
     with whole_file(edges) as unfinished, pq.ParquetWriter(unfinished, schema) as writer:
         for batch in database.sql(EDGES).to_arrow_reader():
-            writer.write_batch(batch.cast(schema))
+            rows = batch.cast(schema)
+            digest.update(rows)
+            writer.write_batch(rows)
+        writer.add_key_value_metadata({DIGEST_KEY: digest.hexdigest()})

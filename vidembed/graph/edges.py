@@ -1,5 +1,6 @@
 """Edges from a file, checked and turned from ids into table rows."""
 
+import io
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,11 +14,14 @@ import pyarrow.csv
 import pyarrow.parquet
 from etils import epath
 
+from vidembed.graph.edge_digest import DIGEST_KEY, EdgeDigest
+
 METADATA_KEY = b"vidembed"
 REQUIRED = ("source", "target", "weight")
 LISTED = 10
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
-_ARROW_FAULTS = (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError)
+# Text that is none shows where Arrow hands it to Python: in names of columns.
+_ARROW_FAULTS = (pa.ArrowException, UnicodeDecodeError)
 
 
 class EdgeError(ValueError):
@@ -120,21 +124,29 @@ def _load(path: epath.Path) -> tuple[pa.Table, dict[str, Any]]:
             plain = pa.input_stream(file, compression=packed)
             table = pyarrow.csv.read_csv(plain, convert_options=options)
         else:
-            table = pyarrow.parquet.read_table(file)
-    missing = [name for name in REQUIRED if name not in table.column_names]
+            table = _read_parquet(file)
+        found = table.column_names
+    missing = [name for name in REQUIRED if name not in found]
     if missing:
         raise EdgeError(
             f"{path}: column {', '.join(missing)} is missing; expected source, target, weight "
-            f"[, kept], found {', '.join(table.column_names)}"
+            f"[, kept], found {', '.join(found)}"
         )
     if not len(table):
         raise EdgeError(f"{path}: holds no edges; was the threshold of the co-watches too high?")
     wanted = {"source": pa.string(), "target": pa.string(), "weight": pa.float64()}
-    if "kept" in table.column_names:
+    if "kept" in found:
         wanted["kept"] = pa.bool_()
     metadata = read_mark(path, table.schema.metadata)
     with _reading(path):
+        stored = table.schema.metadata or {}
         table = table.select(list(wanted)).cast(pa.schema(wanted)).combine_chunks()
+        table.validate(full=True)  # text that is no UTF-8, among others
+    if DIGEST_KEY in stored and stored[DIGEST_KEY] != _digest(stored, table):
+        raise EdgeError(
+            f"{path}: is damaged: its rows, or what it says of them, are not what was written. "
+            "Make it again with `python -m vidembed cowatch`, or restore it from a copy"
+        )
     for name in wanted:
         # An empty cell of a CSV file arrives as "", not as null.
         empty = pc.equal(table[name], "") if pa.types.is_string(wanted[name]) else None
@@ -144,6 +156,25 @@ def _load(path: epath.Path) -> tuple[pa.Table, dict[str, Any]]:
                 f"{path}: {missing_cells} of {len(table)} edges have no {name}; mend or drop them"
             )
     return table, metadata
+
+
+def _read_parquet(file: Any) -> pa.Table:
+    """The table, with its digest (b"" where a fault of the footer hides it) in the metadata."""
+    parquet = pyarrow.parquet.ParquetFile(file)
+    table, said = parquet.read(), parquet.metadata.metadata or {}
+    file.seek(-8, io.SEEK_END)
+    file.seek(-8 - int.from_bytes(file.read(4), "little"), io.SEEK_END)
+    if DIGEST_KEY in file.read():
+        digest = {DIGEST_KEY: said.get(DIGEST_KEY, b"")}
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), **digest})
+    return table
+
+
+def _digest(stored: Mapping[bytes, bytes], table: pa.Table) -> bytes:
+    digest = EdgeDigest(stored.get(METADATA_KEY, b""))
+    for batch in table.to_batches():
+        digest.update(batch)
+    return digest.hexdigest()
 
 
 def read_mark(path: epath.PathLike, metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:

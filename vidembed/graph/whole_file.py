@@ -30,5 +30,11 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield unfinished
         os.replace(unfinished, path)
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        # That of a full disk names no file.
+        why = f"{error.strerror}; nothing of it was kept, free some space and run it again"
+        raise OSError(error.errno, why, str(path)) from error
     finally:
         unfinished.unlink(missing_ok=True)

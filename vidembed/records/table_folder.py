@@ -25,6 +25,7 @@ class TableWriter:
         self.path = os.fspath(path)
         self.rows = 0
         self._features: dict[str, ArrayWriter] = {}
+        self._writers: dict[str, ArrayWriter] = {}
         self._folder = folder(path)
         state = table_state(path)
         if state == "finished" and not replace:
@@ -33,8 +34,19 @@ class TableWriter:
             )
         if state == "other":
             raise TableError(f"{self.path} holds other files: choose an empty folder for the table")
-        with explained(f"cannot write the feature table {self.path}", "Check the rights on it."):
-            # From here on an interruption is recognised.
+        try:
+            self._claim(source)
+        except TableError:
+            if state != "finished":
+                with contextlib.suppress(Exception):
+                    self._clear()
+            raise
+
+    def _claim(self, source: Mapping[str, Any]) -> None:
+        """From here on an interruption is recognised."""
+        with explained(
+            f"cannot write the feature table {self.path}", "Check the rights and the free space."
+        ):
             self._folder.write(UNFINISHED, _encode({"source": source})).result()
             self._folder.write(MANIFEST, None).result()
             self._clear(keep=UNFINISHED)
@@ -44,11 +56,8 @@ class TableWriter:
 
     def append(self, features: Mapping[str, np.ndarray]) -> None:
         """Rows of every modality, name -> [n, F], all of the dtype in which they are stored."""
-        if not self._features:
-            self._features = {
-                name: ArrayWriter(self.path, f"features/{name}", rows.dtype, rows.shape[1:])
-                for name, rows in sorted(features.items())
-            }
+        for name, rows in sorted(features.items()) if not self._features else ():
+            self._features[name] = self._writer(f"features/{name}", rows)
         lengths = {name: len(rows) for name, rows in features.items()}
         if features.keys() != self._features.keys() or len(set(lengths.values())) != 1:
             raise TableError(
@@ -65,13 +74,11 @@ class TableWriter:
         """Write the other arrays (name on disk -> array) and the manifest; returns the manifest."""
         if not self._features:
             raise TableError(f"{self.path}: no rows were written")
-        writers = {f"features/{name}": writer for name, writer in self._features.items()}
         for name, array in arrays.items():
-            writers[name] = ArrayWriter(self.path, name, array.dtype, array.shape[1:])
-            writers[name].append(array)
-        for writer in writers.values():
+            self._writer(name, array).append(array)
+        for writer in self._writers.values():
             writer.flush()  # all at once: each waits for its disk
-        entries = {name: writer.finish() for name, writer in writers.items()}
+        entries = {name: writer.finish() for name, writer in self._writers.items()}
         manifest = {
             "kind": KIND,
             "version": VERSION,
@@ -87,10 +94,15 @@ class TableWriter:
 
     def abandon(self) -> None:
         """Remove what was written: the folder is empty afterwards."""
-        for writer in self._features.values():
+        for writer in self._writers.values():
             writer.stop()
         with explained(f"cannot clear {self.path}", "Remove it by hand."):
             self._clear()
+
+    def _writer(self, name: str, like: np.ndarray) -> ArrayWriter:
+        """The writer of one more array; all are stopped before the folder is cleared."""
+        writer = ArrayWriter(self.path, name, like.dtype, like.shape[1:])
+        return self._writers.setdefault(name, writer)
 
     def _clear(self, keep: str = "") -> None:
         for key in self._folder.list().result():
