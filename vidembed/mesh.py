@@ -35,19 +35,29 @@ class MeshShape:
 def make_mesh(shape: MeshShape, devices: list[Any] | None = None) -> jax.sharding.Mesh:
     """A `data` × `model` mesh over all devices (or those given), in their order."""
     devices = jax.devices() if devices is None else devices
-    data = len(devices) // shape.model if shape.data == -1 else shape.data
-    if data * shape.model != len(devices):
-        raise ValueError(
-            f"mesh data={shape.data} × model={shape.model} does not cover {len(devices)} devices; "
-            f"choose sizes whose product is {len(devices)}"
-        )
+    sizes = _sizes(shape, len(devices))
     if jax.process_count() > 1 and jax.local_device_count() % shape.model:
         raise ValueError(
             f"mesh model={shape.model} does not divide the {jax.local_device_count()} devices of a "
             "host: the model axis lies within hosts; choose a divisor"
         )
-    grid = np.array(devices).reshape(data, shape.model)
+    grid = np.array(devices).reshape(sizes)
     return jax.sharding.Mesh(grid, ALL, axis_types=(AxisType.Auto,) * 2)
+
+
+def imagined_mesh(shape: MeshShape, devices: int) -> jax.sharding.AbstractMesh:
+    """The mesh that so many devices would make: for shapes and shardings, not for arrays."""
+    return jax.sharding.AbstractMesh(_sizes(shape, devices), ALL, axis_types=(AxisType.Auto,) * 2)
+
+
+def _sizes(shape: MeshShape, devices: int) -> tuple[int, int]:
+    data = devices // shape.model if shape.data == -1 else shape.data
+    if data * shape.model != devices:
+        raise ValueError(
+            f"mesh data={shape.data} × model={shape.model} does not cover {devices} devices; "
+            f"choose sizes whose product is {devices}"
+        )
+    return data, shape.model
 
 
 def batch_spec(axis: int | None) -> PartitionSpec:

@@ -73,6 +73,29 @@ class Triplets:
                 "ahead is idle"
             )
 
+    def shapes(
+        self, features: Mapping[str, np.ndarray], *, forbidden: int
+    ) -> tuple[Batch, Mapping[str, int | None]]:
+        """A whole batch as arrays without content or memory, and the axes that are split.
+
+        For arithmetic before there is data. `features`: modality → array [N, F]; `forbidden`: K.
+        """
+        triplets = self.batch_triplets
+        shapes: dict[str, tuple[tuple[int, ...], type]] = {
+            "rows": ((3, triplets), np.int32),
+            "first": ((3, triplets), np.bool_),
+            "negative_slot": ((triplets,), np.int32),
+            "forbidden": ((triplets, forbidden), np.int32),
+            "overflow": ((), np.int32),
+        }
+        batch: Batch = {n: np.broadcast_to(d(0), shape) for n, (shape, d) in shapes.items()}
+        if self.placement == "host":
+            batch["features"] = {
+                name: np.broadcast_to(rows.dtype.type(0), (3, triplets, rows.shape[1]))
+                for name, rows in features.items()
+            }
+        return batch, TripletFeed.split_axes
+
     def open(
         self,
         corpus: RelatedTrainVideos,
