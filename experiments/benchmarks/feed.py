@@ -8,6 +8,7 @@ contiguous bytes of the same table in the same run. Every time is one batch's, t
 of batches, best of a few rounds. About a minute, and 3 GB.
 """
 
+import importlib.util
 import itertools
 import time
 from collections import deque
@@ -40,7 +41,10 @@ def main(*, videos: int = VIDEOS, edges: int = EDGES, triplets: int = TRIPLETS) 
     copy, gathers = host_gathers(table, triplets)
     rows += gathers
     rows += through_grain(table, even, triplets, "host", copy)
-    rows += data_loader(table, triplets, copy)
+    if importlib.util.find_spec("torch"):
+        from experiments.benchmarks.feed_peer import data_loader_rows
+
+        rows += data_loader_rows(table, even, triplets, copy_seconds=copy)
     hubs = synthetic_graph(rng, videos, edges, tail=0.5)
     rows += made_by_at(table, hubs, triplets, "hubs")
     report("feed", rows)
@@ -192,26 +196,6 @@ def host_gathers(table: FeatureTable, triplets: int) -> tuple[float, list[Row]]:
         note,
     )
     return limit, [ringed, ordered, reused, fresh]
-
-
-def data_loader(table: FeatureTable, triplets: int, limit: float) -> Iterator[Row]:
-    """The peer, where torch is installed: a DataLoader whose items are whole gathered batches."""
-    try:
-        from torch.utils.data import DataLoader, Dataset
-    except ImportError:
-        return
-
-    class Gathered(Dataset):
-        def __len__(self) -> int:
-            return 10**9
-
-        def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-            rows = np.random.default_rng(step).integers(0, len(table), (3, triplets))
-            return table.rows(rows)
-
-    loader = iter(DataLoader(Gathered(), batch_size=None, shuffle=False, num_workers=2))
-    note = "2 worker processes; random rows, no forbidden pairs"
-    yield row_of("peer: DataLoader, host", lambda step: next(loader), limit, note)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 7,200 anchors, the 21,600 embeddings of their batch as the pool, 256 dimensions, 48 forbidden
 members an anchor. The limit is the arithmetic of one product of all pairs, 80 GFLOP, at the rate
 of a 4096³ float32 product in the same rounds. Memory is what the compiled program allocates beside
-its arguments and results. Half a minute on two cores. What pytorch-metric-learning needs for the
-same is measured where it is installed (`pip install -e '.[bench]'`): its hardest negatives, without
-forbidden lists.
+its arguments and results. The batches of 14,400 to 57,600 triplets run once: they show that memory
+grows with the batch, and not with its square. Two minutes on two cores. What
+pytorch-metric-learning needs is measured where it is installed (`pip install -e '.[bench]'`),
+without forbidden lists: its hardest negatives, and its semi-hard ones of 14,400 embeddings, which
+take 14 GB (`--no-semi-hard-peer` leaves them out).
 """
 
 import importlib.util
@@ -19,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from experiments.benchmarks import mining_peer
 from experiments.benchmarks.bench import Row, measure, report
 from experiments.benchmarks.rounds import against, in_rounds
 from vidembed.mining import Forbidden, Hardest, Miner, SemiHard, SemiHardRandom
@@ -35,7 +38,13 @@ MINERS: dict[str, Miner] = {
 
 
 def main(
-    *, triplets: int = 7200, dimensions: int = 256, forbidden: int = 48, rounds: int = 7
+    *,
+    triplets: int = 7200,
+    dimensions: int = 256,
+    forbidden: int = 48,
+    rounds: int = 7,
+    larger: tuple[int, ...] = (14_400, 28_800, 57_600),
+    semi_hard_peer: bool = True,
 ) -> None:
     """Measure all cases and report them; other sizes show how time and memory grow."""
     arguments = batch(triplets, dimensions, forbidden)
@@ -52,16 +61,43 @@ def main(
     works |= {name: partial(program, *arguments) for name, program in programs.items()}
     seconds = in_rounds(works, rounds=rounds)
 
-    arithmetic = triplets * 3 * triplets * dimensions / SQUARE**3
-    limits = [second * arithmetic for second in seconds["limit"]]
+    limits = [second * arithmetic(triplets, dimensions) for second in seconds["limit"]]
     rows = []
     for name, program in programs.items():
         took, limit, note = against(seconds[name], limits)
         peak = program.memory_analysis().temp_size_in_bytes
         rows.append(Row(case=name, seconds=took, limit_seconds=limit, peak_bytes=peak, note=note))
+    for count in larger:
+        peak, took = once(count, dimensions, forbidden)
+        limit = float(np.median(seconds["limit"])) * arithmetic(count, dimensions)
+        name = f"SemiHard, {count:,} triplets"
+        rows.append(
+            Row(case=name, seconds=took, limit_seconds=limit, peak_bytes=peak, note="one run")
+        )
     if importlib.util.find_spec("pytorch_metric_learning"):
-        rows.append(peer(*arguments[:3], limit=float(np.median(limits))))
+        limit = float(np.median(limits))
+        rows.append(peer(*arguments[:3], limit=limit))
+        if semi_hard_peer:
+            took, peak = mining_peer.semi_hard(triplets, dimensions)
+            name, note = "pytorch-metric-learning, semi-hard", f"{2 * triplets:,} embeddings, once"
+            rows.append(
+                Row(case=name, seconds=took, limit_seconds=limit, peak_bytes=peak, note=note)
+            )
     report("mining" if triplets == 7200 else f"mining-{triplets}", rows)
+
+
+def arithmetic(triplets: int, dimensions: int) -> float:
+    """The products of all pairs, in products of 4096³."""
+    return triplets * 3 * triplets * dimensions / SQUARE**3
+
+
+def once(triplets: int, dimensions: int, forbidden: int) -> tuple[int, float]:
+    """Bytes that SemiHard's program allocates at another size, and the seconds of one run."""
+    arguments = batch(triplets, dimensions, forbidden)
+    miner = jax.jit(partial(SemiHard(), key=jax.random.key(0)))
+    program: Any = miner.lower(*arguments).compile()
+    seconds, _ = measure(lambda: jax.block_until_ready(program(*arguments)), repeats=1)
+    return program.memory_analysis().temp_size_in_bytes, seconds
 
 
 def batch(

@@ -1,8 +1,12 @@
 import json
 
+import pytest
+
 from experiments.benchmarks import feed
 
 
+# Where torch is installed its workers are forked, which JAX warns of.
+@pytest.mark.filterwarnings("ignore:.*os.fork")
 def test_it_measures_every_case_against_the_copy(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     feed.main(videos=5000, edges=50_000, triplets=256)

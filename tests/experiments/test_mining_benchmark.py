@@ -1,21 +1,26 @@
 """The mining benchmark runs, and compares like with like (experiments.benchmarks.mining)."""
 
 import json
+from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments.benchmarks import bench, mining
-from vidembed.mining import SemiHard
+from vidembed.mining import Forbidden, SemiHard
+
+Shape = jax.ShapeDtypeStruct
 
 
 def test_reports_every_miner(tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "FOLDER", tmp_path)
     monkeypatch.setattr(mining, "SQUARE", 128)
-    mining.main(triplets=24, dimensions=16, forbidden=4, rounds=2)
+    mining.main(triplets=24, dimensions=16, forbidden=4, rounds=2, larger=(48,))
     rows = json.loads((tmp_path / "mining-24.json").read_text())["rows"]
-    assert {*mining.MINERS, "semi-hard, all pairs at once"} <= {row["case"] for row in rows}
+    cases = {*mining.MINERS, "semi-hard, all pairs at once", "SemiHard, 48 triplets"}
+    assert cases <= {row["case"] for row in rows}
     assert all(row["seconds"] > 0 and row["limit_seconds"] > 0 for row in rows)
 
 
@@ -33,3 +38,18 @@ def test_every_anchor_is_forbidden_itself_and_its_positive():
     np.testing.assert_array_equal(pool[forbidden.pairs[:, 0]], positive)
     np.testing.assert_array_equal(pool[forbidden.pairs[:, 1]], anchor)
     assert float(np.mean(np.sum(anchor * positive, axis=1))) == pytest.approx(0.8, abs=0.1)
+
+
+def test_memory_is_linear_in_the_batch():
+    """What the compiled program allocates; the pairs themselves grow sixteenfold."""
+
+    def allocated(triplets):
+        forbidden = Forbidden(Shape((triplets, 48), jnp.int32), Shape((3 * triplets,), bool))
+        vectors = [Shape((count, 256), jnp.float32) for count in (triplets, triplets, 3 * triplets)]
+        miner = jax.jit(partial(SemiHard(), key=jax.random.key(0)))
+        program = miner.lower(*vectors, forbidden).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    small, large = allocated(7200), allocated(28_800)
+    assert small < 130e6
+    assert large < 5 * small

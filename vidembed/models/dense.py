@@ -15,16 +15,16 @@ def _narrow(x: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def product_bfloat16(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """x f32[..., F] times kernel f32[F, D]: operands rounded to bfloat16, sums in float32.
+    """x bf16[..., F] times kernel f32[F, D] rounded to bfloat16: f32[..., D], sums in float32.
 
     The gradient's products are done the same way. JAX's own rule would multiply a float32
-    cotangent, which runs at the rate of float32.
+    cotangent, which runs at the rate of float32. The gradient of the kernel stays float32.
     """
-    return jnp.matmul(_narrow(x), _narrow(kernel), preferred_element_type=jnp.float32)
+    return jnp.matmul(x, _narrow(kernel), preferred_element_type=jnp.float32)
 
 
 def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return product_bfloat16(x, kernel), (_narrow(x), _narrow(kernel))
+    return product_bfloat16(x, kernel), (x, _narrow(kernel))
 
 
 def _backward(
@@ -33,8 +33,13 @@ def _backward(
     x, kernel = saved
     gradient = _narrow(gradient)
     along_x = jnp.matmul(gradient, kernel.T, preferred_element_type=jnp.float32)
-    rows, columns = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
-    return along_x, jnp.matmul(rows.T, columns, preferred_element_type=jnp.float32)
+    # Summed over the rows as they lie: a reshape to two axes would join a whole axis with one that
+    # is split over devices, for which every device would be sent all activations.
+    rows = tuple(range(x.ndim - 1))
+    along_kernel = jax.lax.dot_general(
+        x, gradient, ((rows, rows), ((), ())), preferred_element_type=jnp.float32
+    )
+    return _narrow(along_x), along_kernel
 
 
 product_bfloat16.defvjp(_forward, _backward)
@@ -52,7 +57,7 @@ class Dense(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel, bias = self.kernel[...], self.bias[...]
         if self.compute == "bfloat16":
-            product = product_bfloat16(x, kernel)
+            product = product_bfloat16(_narrow(x), kernel)
         else:
             # Asked for, since TPUs and GPUs round the operands of a plain product.
             product = jnp.matmul(x, kernel, precision=jax.lax.Precision.HIGHEST)

@@ -1,0 +1,161 @@
+"""One update at paper scale: `python -m experiments.benchmarks.step [--triplets 7200]`.
+
+7,200 triplets: 21,600 rows of 1,024 + 128 uint8 features through late fusion 4000-256, semi-hard
+mining over all of them with 48 forbidden members an anchor, gradient, Adam, norms. The limit is
+the arithmetic of its products (forward, kernels' gradient, gradient of the hidden layer; inputs
+have none), 664 GFLOP, and of mining, 80 GFLOP, at the rate of a 4096³ float32 product in the same
+rounds; also for bfloat16, whose ratio can be below 1. Memory is what the compiled program allocates
+beside its arguments and results; for PyTorch, which takes the same step where it is installed
+(`pip install -e '.[bench]'`), what the process grows by. Three minutes on two cores.
+"""
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+import tyro
+
+from experiments.benchmarks.bench import Row, measure, report
+from experiments.benchmarks.rounds import against, in_rounds
+from vidembed import mesh as meshes
+from vidembed.feeds.triplets import Placement, Triplets
+from vidembed.mining import SemiHard
+from vidembed.models.fusion import LateFusion, Layers
+from vidembed.recipe import Recipe
+from vidembed.records.statistics import Statistics
+from vidembed.step import compile_update, new_state, state_shape
+from vidembed.tasks.metric_learning import MetricLearning
+
+SQUARE = 4096
+WIDTHS = {"visual": 1024, "audio": 128}
+VIDEOS = 50_000
+FORBIDDEN = 48
+
+
+def main(
+    *,
+    triplets: int = 7200,
+    hidden: int = 4000,
+    size: int = 256,
+    input_dropout: float = 0.0,
+    rounds: int = 5,
+    only: str = "",
+) -> None:
+    """Measure the cases whose names contain `only`, by default all, and report them."""
+    plain = Layers(hidden=(hidden,), size=size, input_dropout=input_dropout)
+    narrow = replace(plain, compute="bfloat16")
+    cases: dict[str, tuple[MetricLearning, Placement]] = {
+        "float32": (_task(plain), "device"),
+        "float32, features from the host": (_task(plain), "host"),
+        "bfloat16 layers, float32 mining": (_task(narrow), "device"),
+        "bfloat16 layers and mining": (_task(narrow, SemiHard(operands="bfloat16")), "device"),
+    }
+    videos = max(VIDEOS, 3 * triplets)
+    features, drawn = synthetic_features(videos), draw(triplets, videos)
+    square = jax.random.normal(jax.random.key(0), (SQUARE, SQUARE))
+    square_product = jax.jit(lambda x: x @ x)
+    works: dict[str, Callable[[], Any]] = {"limit": lambda: square_product(square)}
+    memory = {}
+    for name, (task, placement) in cases.items():
+        if only not in name:
+            continue
+        recipe = Recipe(task=task, feed=Triplets(batch_triplets=triplets, placement=placement))
+        works[name], memory[name] = updates(recipe, features, drawn)
+    if importlib.util.find_spec("torch"):
+        from experiments.benchmarks import step_peer
+
+        for compute in ("float32", "bfloat16"):
+            name = f"peer: PyTorch, {compute}"
+            if only not in name:
+                continue
+            works[name] = step_peer.updates(Recipe(), plain, features, drawn, compute=compute)
+            _, memory[name] = measure(works[name], repeats=2)
+    seconds = in_rounds(works, rounds=rounds)
+
+    arithmetic = operations(triplets, hidden, size) / (2 * SQUARE**3)
+    limits = [second * arithmetic for second in seconds["limit"]]
+    rows = []
+    for name, peak in memory.items():
+        took, limit, note = against(seconds[name], limits)
+        rows.append(Row(case=name, seconds=took, limit_seconds=limit, peak_bytes=peak, note=note))
+    report("step" if triplets == 7200 else f"step-{triplets}", rows)
+
+
+def operations(triplets: int, hidden: int, size: int) -> int:
+    """Multiplications and additions of a step that nothing can leave out."""
+    first = 2 * 3 * triplets * sum(WIDTHS.values()) * hidden
+    second = 2 * 3 * triplets * len(WIDTHS) * hidden * size
+    mining = 2 * triplets * 3 * triplets * size
+    return 2 * first + 3 * second + mining
+
+
+def synthetic_features(videos: int) -> dict[str, np.ndarray]:
+    """Random uint8 features of YouTube-8M's widths."""
+    random = np.random.default_rng(0)
+    return {name: random.integers(0, 256, (videos, w), np.uint8) for name, w in WIDTHS.items()}
+
+
+def draw(triplets: int, videos: int) -> dict[str, np.ndarray]:
+    """A batch of different videos: every anchor's list holds itself, its positive and others."""
+    random = np.random.default_rng(1)
+    numbers = np.arange(triplets, dtype=np.int32)
+    others = random.integers(0, 3 * triplets, (triplets, FORBIDDEN - 2), np.int32)
+    own = np.stack([numbers + triplets, numbers + 2 * triplets], axis=1)
+    return {
+        "rows": random.permutation(videos)[: 3 * triplets].astype(np.int32).reshape(3, triplets),
+        "first": np.ones((3, triplets), bool),
+        "negative_slot": numbers,
+        "forbidden": np.concatenate([own, others], axis=1),
+        "overflow": np.zeros((), np.int32),
+    }
+
+
+def updates(
+    recipe: Recipe, features: dict[str, np.ndarray], drawn: dict[str, np.ndarray]
+) -> tuple[Callable[[], Any], int]:
+    """A function that takes one more step of a run, and the bytes its program allocates."""
+    mesh = meshes.make_mesh(recipe.mesh, jax.devices()[:1])
+    batch: dict[str, Any] = dict(drawn)
+    axes: dict[str, int | None] = {"rows": None, "first": 1, "negative_slot": 0, "forbidden": 0}
+    axes |= {"overflow": None, "features": 1}
+    constants: Any = {}
+    if recipe.feed.placement == "host":
+        batch["features"] = {name: table[drawn["rows"]] for name, table in features.items()}
+    with jax.set_mesh(mesh):
+        if recipe.feed.placement == "device":
+            placed = jax.tree.map(lambda table: meshes.place_rows(mesh, table), features)
+            constants = {"features": placed, "present": {}}
+        shape = state_shape(recipe, WIDTHS, mesh)
+        state = jax.jit(
+            lambda: new_state(recipe, WIDTHS, no_statistics()),
+            out_shardings=jax.tree.map(lambda leaf: leaf.sharding, shape),
+        )()
+        placed_batch = meshes.place_batch(mesh, batch, axes)
+        program: Any = compile_update(recipe, shape, mesh)
+        program = program.lower(state, constants, placed_batch).compile()
+
+    def step() -> Any:
+        nonlocal state
+        state, measures = program(state, constants, meshes.place_batch(mesh, batch, axes))
+        return measures
+
+    return step, program.memory_analysis().temp_size_in_bytes
+
+
+def no_statistics() -> Statistics:
+    """Means of zero and deviations of one: the work of standardising without its effect."""
+    return {
+        name: {"mean": np.zeros(width, np.float32), "deviation": np.ones(width, np.float32)}
+        for name, width in WIDTHS.items()
+    }
+
+
+def _task(layers: Layers, miner: SemiHard | None = None) -> MetricLearning:
+    return MetricLearning(model=LateFusion(layers=layers), miner=miner or SemiHard())
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
