@@ -18,16 +18,15 @@ from typing import Any
 import tyro
 
 from experiments import cdml
+from experiments.imported import imported
 from experiments.stages import Stages
 from experiments.summary import difference, print_table, ratios, with_intervals
 from experiments.systems import Scores
 from experiments.world import World
 from vidembed.launch import guarded
 from vidembed.models.fusion import Fusion, LateFusion, Layers, SingleModality
-from vidembed.progress import Progress, Stage
+from vidembed.progress import Progress
 from vidembed.recipe import Retention
-from vidembed.records.importing import import_videos
-from vidembed.records.shards import shards
 from vidembed.records.table import FeatureTable
 from vidembed.records.vocabulary import read_vocabulary
 from vidembed.report import wording
@@ -87,7 +86,7 @@ class Quickstart:
         workdir, progress = Workdir(self.workdir), Progress()
         stages = Stages(workdir, progress)
         with StopFlag() as stop, workdir.lease():
-            table = self._import(stages)
+            table = imported(stages, self.records, Path(self.workdir) / "table")
             worlds = [self._world(stages, stop, table, seed) for seed in self.seeds]
             controls = [replace(world, permuted=True) for world in worlds]
             controls = [replace(c, models={"trained": MODELS["trained"]}) for c in controls]
@@ -101,20 +100,6 @@ class Quickstart:
             print_table(summary["related_videos"], simulated=True)
             self._say(progress, summary)
         return summary
-
-    def _import(self, stages: Stages) -> Path:
-        path = Path(self.workdir) / "table"
-        files = [[file.name, file.stat().length] for file in shards(self.records)]
-
-        def work(stage: Stage) -> dict[str, Any]:
-            def tell(done: int, of: int, records: int) -> None:
-                stage.update(done, of)
-
-            return import_videos(self.records, path, progress=tell)
-
-        found = stages.run("import", {"shards": files}, work, outputs=[path])
-        stages.progress.say(f"  {found['rows']:,} videos")
-        return path
 
     def _world(self, stages: Stages, stop: StopFlag, table: Path, seed: int) -> World:
         # Step 0, the untrained network, is kept whatever the number of steps.

@@ -10,12 +10,13 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 SERIES = 8
 """Colours for series; the ninth series has the first one's again."""
@@ -78,8 +79,17 @@ class Dot:
     series: int | None = None
 
 
-def lines(title: str, curves: Sequence[Line], *, share: bool = False) -> str:
+def lines(
+    title: str,
+    curves: Sequence[Line],
+    *,
+    share: bool = False,
+    below: str = "step",
+    doubling: bool = False,
+) -> str:
     """Curves over the step, as SVG; `share` fixes the axis at 0 to 1.
+
+    `below` names another horizontal axis; `doubling` makes it logarithmic, with a tick a point.
 
     Of a line of more than 400 points every k-th is drawn, and the last.
     """
@@ -94,8 +104,14 @@ def lines(title: str, curves: Sequence[Line], *, share: bool = False) -> str:
             if line.low is not None and line.high is not None:
                 low, high = line.low[some], line.high[some]
                 axes.fill_between(line.x[some], low, high, color=colour, alpha=0.15, lw=0)
-        axes.set_xlabel("step")
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.set_xlabel(below)
+        if doubling:
+            places = sorted({float(x) for line in curves for x in line.x})
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_locator(FixedLocator(places))
+            axes.xaxis.set_minor_locator(NullLocator())
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         if share:
             axes.set_ylim(-0.03, 1.03)
@@ -184,3 +200,12 @@ def _inline(document: str, title: str) -> str:
 
 def _themed(colour: str) -> str:
     return f"var({_ROLES[colour]})" if colour in _ROLES else "var(--ink)"
+
+
+def standalone(chart: str) -> str:
+    """A chart as a file of its own: SVG in the light colours of the page."""
+    css = (Path(__file__).parent / "report.css").read_text()
+    light = css[: css.index("}") + 1]
+    opening = '<svg xmlns="http://www.w3.org/2000/svg"'
+    style = f"<style>{light} svg {{ background: var(--page); font-family: sans-serif; }}</style>"
+    return str(chart).replace("<svg", opening, 1).replace(">", f">{style}", 1) + "\n"

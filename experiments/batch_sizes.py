@@ -1,0 +1,43 @@
+"""Batches of 256 to 7,200 triplets, with as many triplets seen by each as by the reference.
+
+    python -m experiments.batch_sizes run --workdir W --records FOLDER --steps 900
+    python -m experiments.batch_sizes gather --workdir W
+
+Mining looks for negatives within the batch, so a larger one has harder negatives; for the same
+triplets it also makes fewer updates, at the same learning rate. The reduced size leaves 7,200
+triplets about seven updates, which is no training: for this sweep take more --steps.
+"""
+
+import sys
+from dataclasses import replace
+
+from experiments.sweep import REFERENCE, Sweep
+from experiments.sweep_command import main
+from vidembed.recipe import Recipe
+
+BATCHES = (256, 512, 1024, 2048, 4096, 7200)
+
+
+def points(base: Recipe) -> dict[str, Recipe]:
+    """The reference, and batches of other sizes for about as many triplets in all."""
+    seen = base.steps * base.feed.batch_triplets
+    found = {REFERENCE: base}
+    for triplets in BATCHES:
+        if triplets != base.feed.batch_triplets:
+            feed = replace(base.feed, batch_triplets=triplets)
+            steps = max(1, round(seen / triplets))
+            found[f"batch-{triplets}"] = replace(base, feed=feed, steps=steps)
+    return dict(sorted(found.items(), key=lambda point: point[1].feed.batch_triplets))
+
+
+sweep = Sweep(
+    name="batch_sizes",
+    title="Triplets in a batch, equal numbers seen",
+    claim="Smaller batches than 7,200 triplets are worse, larger ones no better.",
+    points=points,
+    axis=lambda recipe: recipe.feed.batch_triplets,
+    axis_name="triplets in a batch",
+)
+
+if __name__ == "__main__":
+    sys.exit(main(sweep))

@@ -1,0 +1,36 @@
+"""float32 against bfloat16: in the layers, in the miner, in both. Is retrieval the same?
+
+python -m experiments.compute run --workdir W --records FOLDER
+python -m experiments.compute gather --workdir W
+"""
+
+import sys
+from dataclasses import replace
+
+from experiments.sweep import REFERENCE, Sweep
+from experiments.sweep_command import main
+from vidembed.mining import SemiHard
+from vidembed.recipe import Recipe
+
+
+def points(base: Recipe) -> dict[str, Recipe]:
+    """The reference in float32, and with operands of products rounded to bfloat16."""
+    model, miner = base.task.model, SemiHard(operands="bfloat16")
+    narrow = replace(model, layers=replace(model.layers, compute="bfloat16"))
+    return {
+        REFERENCE: base,
+        "bfloat16-layers": replace(base, task=replace(base.task, model=narrow)),
+        "bfloat16-mining": replace(base, task=replace(base.task, miner=miner)),
+        "bfloat16-both": replace(base, task=replace(base.task, model=narrow, miner=miner)),
+    }
+
+
+sweep = Sweep(
+    name="compute",
+    title="float32 against bfloat16",
+    claim="Not in the paper. To be shown: no difference in retrieval.",
+    points=points,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(sweep))

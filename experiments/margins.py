@@ -1,0 +1,47 @@
+"""The paper's grid of margins, learning rates and decays (section 4.1.1).
+
+    python -m experiments.margins run --workdir W --records FOLDER
+    python -m experiments.margins gather --workdir W
+
+A decay first acts after 100,000 steps: a run that ends before is the same with all of them, so
+they are part of the grid for longer runs only. The paper does not say which values it chose.
+"""
+
+import sys
+from dataclasses import replace
+from itertools import product
+
+from experiments.sweep import REFERENCE, Sweep
+from experiments.sweep_command import main
+from vidembed.losses.triplet import Hinge
+from vidembed.recipe import Recipe
+
+MARGINS = (0.1, 0.3, 0.5)
+RATES = (0.001, 0.005, 0.01, 0.03, 0.05, 0.07, 0.1)
+DECAYS = tuple(product((0.002, 0.004, 0.006), (100_000, 150_000)))
+
+
+def points(base: Recipe) -> dict[str, Recipe]:
+    """The grid; the reference is one of its points."""
+    decays = [decay for decay in DECAYS if base.steps > decay[1]]
+    unchanged = (base.optimiser.decay, base.optimiser.decay_steps)
+    found = {}
+    for margin, rate, (decay, every) in product(MARGINS, RATES, decays or [unchanged]):
+        optimiser = replace(base.optimiser, learning_rate=rate, decay=decay, decay_steps=every)
+        task = replace(base.task, loss=Hinge(margin=margin))
+        recipe = replace(base, optimiser=optimiser, task=task)
+        name = f"margin-{margin}-rate-{rate}"
+        name += f"-decay-{decay}-every-{every}" if decays else ""
+        found[REFERENCE if recipe == base else name] = recipe
+    return found
+
+
+sweep = Sweep(
+    name="margins",
+    title="Margins, learning rates and decays",
+    claim="The paper searches this grid and names no winner.",
+    points=points,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(sweep))

@@ -1,0 +1,40 @@
+"""The miners at equal steps: which negative each triplet learns from.
+
+    python -m experiments.miners run --workdir W --records FOLDER
+    python -m experiments.miners gather --workdir W
+
+The reference mines semi-hard negatives without a limit.
+"""
+
+import sys
+from dataclasses import replace
+
+from experiments.sweep import REFERENCE, Sweep
+from experiments.sweep_command import main
+from vidembed.mining import Hardest, Miner, NoMining, SemiHard, SemiHardRandom
+from vidembed.recipe import Recipe
+
+
+def points(base: Recipe) -> dict[str, Recipe]:
+    """The reference, and the same with every other miner."""
+    # The limit of the semi-hard ones is the margin of the loss, as FaceNet has it.
+    margin = base.task.loss.margin
+    miners: dict[str, Miner] = {
+        "miner-inside-margin": SemiHard(margin=margin, inside_margin=True),
+        "miner-semi-hard-random": SemiHardRandom(margin=margin),
+        "miner-hardest": Hardest(),
+        "miner-none": NoMining(),
+    }
+    others = {n: replace(base, task=replace(base.task, miner=m)) for n, m in miners.items()}
+    return {REFERENCE: base} | others
+
+
+sweep = Sweep(
+    name="miners",
+    title="Miners",
+    claim="The paper trains on mined semi-hard negatives and gives no numbers for others.",
+    points=points,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(sweep))

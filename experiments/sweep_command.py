@@ -1,0 +1,135 @@
+"""The command line of a sweep: `python -m experiments.NAME {run,gather} --workdir W`.
+
+Exit codes: 0 done; 1 refused, or some points failed (the others are done; the same command tries
+the failed ones again); 2 a mistake in the command line; 143 asked to stop (SIGTERM, Ctrl-C) and
+saved: the same command goes on from there.
+"""
+
+import dataclasses
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from experiments import cdml
+from experiments.stages import Stages
+from experiments.sweep import REDUCED_STEPS, REDUCED_TRIPLETS, Sweep
+from experiments.sweep_gather import gathered, journals
+from experiments.sweep_jobs import jobs, share
+from experiments.sweep_run import Runner
+from experiments.sweep_table import print_sweep, write_sweep
+from vidembed.launch import guarded
+from vidembed.progress import Progress
+from vidembed.recipe import Recipe
+from vidembed.stopping import StopFlag
+from vidembed.workdir import Workdir
+
+SAMPLE = Path(__file__).resolve().parents[1] / "data" / "youtube8m"
+SIZES = {
+    "reduced": (REDUCED_STEPS, REDUCED_TRIPLETS),
+    "paper": (cdml.recipe.steps, cdml.recipe.feed.batch_triplets),
+}
+"""Steps and triplets a batch. The paper names its 7,200 triplets, and no number of steps."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """Train and evaluate every point with every seed; what is done is skipped."""
+
+    sweep: tyro.conf.Suppress[Sweep]
+    workdir: str
+    """Folder of the sweeps; those that share it share data, controls and points."""
+    records: str = os.path.relpath(SAMPLE)
+    """Video-level TFRecords: a folder, a file or a pattern."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Each seed makes its own people, sessions, split and trainings."""
+    shard: str = "1/1"
+    """i/n: do part i of n and leave the others to other processes or machines."""
+    scale: Literal["reduced", "paper"] = "reduced"
+    """reduced: 100 steps of 512 triplets; paper: 200,000 steps of 7,200."""
+    steps: int | None = None
+    """Updates of each training, instead of the scale's."""
+    triplets: int | None = None
+    """Triplets in a batch, instead of the scale's."""
+
+    def __post_init__(self) -> None:
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must be one or more different numbers, found {self.seeds}")
+        number, of = self._shard()
+        if not 1 <= number <= of:
+            raise ValueError(f"shard {self.shard!r} must be i/n with i from 1 to n, such as 2/4")
+        self.base()  # refuses sizes that no recipe has
+
+    def base(self) -> Recipe:
+        """The recipe that is varied."""
+        steps, triplets = SIZES[self.scale]
+        return self.sweep.base(
+            steps if self.steps is None else self.steps,
+            triplets if self.triplets is None else self.triplets,
+        )
+
+    def run(self) -> int:
+        """Runs this shard; 1 where points failed. Raises StoppedError when asked to stop."""
+        base = self.base()
+        todo = share(jobs(self.sweep, base, self.seeds), *self._shard())
+        with StopFlag() as stop:
+            stages = Stages(Workdir(self.workdir), Progress())
+            failed = Runner(stages, stop, base=base, records=self.records).run(todo)
+        if failed:
+            print(
+                f"{len(failed)} of {len(todo)} failed: {', '.join(failed)}. Each says why in its "
+                f"folder of {self.workdir}, in attempts.json; the same command tries them again",
+                file=sys.stderr,
+            )
+        return 1 if failed else 0
+
+    def _shard(self) -> tuple[int, int]:
+        found = re.fullmatch(r"(\d+)/(\d+)", self.shard)
+        return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Gather:
+    """Print one table of all points, the paper's numbers beside ours; write it into WORKDIR."""
+
+    sweep: tyro.conf.Suppress[Sweep]
+    workdir: str
+    """Folder of the sweeps."""
+    seeds: tuple[int, ...] | None = None
+    """Seeds to take together; those that are there, unless said."""
+
+    def run(self) -> int:
+        """Prints and writes NAME.csv, .md, .json and .html; 0 even where points are missing."""
+        folder = Path(self.workdir)
+        result = gathered(self.sweep, folder, self.seeds)
+        print_sweep(result)
+        for file in write_sweep(result, folder, journals(self.sweep, folder, result)):
+            print(f"wrote {file}")
+        return 0
+
+
+def main(sweep: Sweep, arguments: Sequence[str] | None = None) -> int:
+    """Runs the verb that the command line names; an exit code."""
+    verbs = {
+        "run": Run(sweep=sweep, workdir=tyro.MISSING),
+        "gather": Gather(sweep=sweep, workdir=tyro.MISSING),
+    }
+    kinds: Any = [
+        Annotated[type(verb), tyro.conf.subcommand(name=word, default=verb)]
+        for word, verb in verbs.items()
+    ]
+    try:
+        chosen: Any = tyro.cli(
+            kinds[0] | kinds[1],
+            args=arguments,
+            prog=f"python -m experiments.{sweep.name}",
+            description=f"{sweep.title}. {sweep.claim}",
+        )
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return guarded(chosen.run)

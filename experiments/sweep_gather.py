@@ -1,0 +1,225 @@
+"""What a sweep found so far: means over seeds, paired differences, controls, and what is missing.
+
+Everything comes from the files of the points; nothing is trained or embedded again.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.paper import REPORTED, Percent
+from experiments.summary import difference, with_intervals
+from experiments.sweep import Comparison, Sweep
+from experiments.sweep_jobs import CONTROLS, Job, attempts_file, jobs, per_query_file, result_file
+from experiments.systems import Scores, read_scores
+from vidembed.evaluators.related_videos import DIRECTIONS
+from vidembed.recipe import Recipe
+from vidembed.run_report import journal_of
+from vidembed.versions import versions
+from vidembed.workdir import Workdir
+
+METRICS = ("ndcg@10", "map")
+PERMUTED = (
+    Comparison("trained", "trained_exchanged", "should be zero"),
+    Comparison("trained_exchanged", "random", "popularity learnt"),
+)
+PERMUTED_NAMES = {"trained": "permuted, trained", "trained_exchanged": "queries exchanged"}
+"""Above its own embedding with the queries exchanged a network must not be where ids are permuted;
+that above random is what it knows of the candidates alone: which are watched much."""
+CONTROL_SYSTEMS = ("visual", "audio", "concatenated", "untrained", "popularity", "random")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Found:
+    """One job's folder: its result with the scores, or why there is none."""
+
+    job: Job
+    workdir: Workdir
+    result: Mapping[str, Any] | None
+    scores: Scores
+    missing: str
+    train_seconds: float
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the data that it was made with."""
+        return self.result["fingerprints"]["corpus"] if self.result else None
+
+
+def gathered(sweep: Sweep, folder: Path, seeds: Sequence[int] | None = None) -> dict[str, Any]:
+    """All that `gather` shows, as JSON values; raises ValueError where no sweep was begun."""
+    stored = Workdir(folder).read_recipe()
+    if stored is None:
+        raise ValueError(
+            f"{folder} holds no sweep: begin with "
+            f"`python -m experiments.{sweep.name} run --workdir {folder}`"
+        )
+    base = Recipe.from_json(stored["recipe"])
+    seeds = tuple(seeds or _seeds_in(folder))
+    found = [_look(folder, job) for job in jobs(sweep, base, seeds)]
+    _refuse_other_data(found)
+    points = {
+        name: [one for one in found if one.job.name == name and not one.job.permuted]
+        for name in sweep.points(base)
+    }
+    controls = [one for one in found if one.job.name == CONTROLS and one.result]
+    permuted = [one for one in found if one.job.permuted and one.result]
+    return {
+        "sweep": sweep.name,
+        "title": sweep.title,
+        "claim": sweep.claim,
+        "simulated_sessions": any(one.result["simulated_sessions"] for one in found if one.result),
+        "seeds": list(seeds),
+        "axis_name": sweep.axis_name,
+        "points": {name: _point(sweep, name, runs) for name, runs in points.items() if runs},
+        "comparisons": [_comparison(one, points) for one in sweep.compared(base)],
+        "permuted": [_permuted(pair, permuted) for pair in PERMUTED],
+        "controls": _controls(controls),
+        "missing": [f"{one.job}: {one.missing}" for one in found if one.missing],
+        "recipe": stored["recipe"],
+        "fingerprints": stored["fingerprints"]
+        | {one.job.world: one.fingerprint for one in found if one.result},
+        "data": {one.job.world: one.result["data"] for one in found if one.result},
+        "versions": versions(),
+    }
+
+
+def journals(sweep: Sweep, folder: Path, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Run → the lines of its journal, for the points that have one."""
+    base = Recipe.from_json(result["recipe"])
+    runs = [job for job in jobs(sweep, base, result["seeds"]) if job.name != CONTROLS]
+    found = {str(job): journal_of(Workdir(folder / str(job))) for job in runs}
+    return {name: lines for name, lines in found.items() if lines}
+
+
+def _seeds_in(folder: Path) -> list[int]:
+    names = (path.name.removeprefix("seed") for path in folder.glob("seed*"))
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def _look(folder: Path, job: Job) -> Found:
+    workdir = Workdir(folder / str(job))
+    result = workdir.read_json(result_file(workdir))
+    attempts = workdir.read_json(attempts_file(workdir)) or []
+    missing = ""
+    if result is None or not per_query_file(workdir).exists():
+        last = attempts[-1] if attempts else {"end": "not run"}
+        missing = last["end"] + (f", {last['message']}" if "message" in last else "")
+        missing = "under way" if workdir.lease_file.exists() else missing
+        result = None
+    elif not _same(Recipe.from_json(result["recipe"]), job):
+        missing, result = "another recipe of the same name", None
+    return Found(
+        job=job,
+        workdir=workdir,
+        result=result,
+        scores=_shown(read_scores(per_query_file(workdir))) if result else {},
+        missing=missing,
+        train_seconds=sum(attempt.get("train_seconds", 0.0) for attempt in attempts),
+    )
+
+
+def _same(made: Recipe, job: Job) -> bool:
+    """Whether a result is of this job's recipe, wherever the data lay."""
+    return made == dataclasses.replace(job.recipe, corpus=made.corpus, seed=job.seed)
+
+
+def _shown(scores: Scores) -> Scores:
+    return {
+        system: {d: {m: values[m] for m in METRICS} for d, values in directions.items()}
+        for system, directions in scores.items()
+    }
+
+
+def _refuse_other_data(found: Iterable[Found]) -> None:
+    """Points are compared query by query: all of a seed must have been asked the same."""
+    first: dict[str, Found] = {}
+    for one in found:
+        if one.result:
+            other = first.setdefault(one.job.world, one)
+            if other.fingerprint != one.fingerprint:
+                raise ValueError(
+                    f"{one.workdir} was made on data {one.fingerprint}, {other.workdir} on "
+                    f"{other.fingerprint}: they cannot be compared. Were folders copied together "
+                    "that were made from different records?"
+                )
+
+
+def _point(sweep: Sweep, name: str, runs: Sequence[Found]) -> dict[str, Any]:
+    done = [one for one in runs if one.result]
+    recipe = runs[0].job.recipe
+    point: dict[str, Any] = {
+        "seeds": [one.job.seed for one in done],
+        "recipe": recipe.to_json(),
+        "paper_percent": REPORTED.get(name),
+    }
+    if sweep.axis:
+        point["at"] = sweep.axis(recipe)
+    if done:
+        summary = with_intervals([one.scores for one in done])
+        point |= {
+            "parameters": done[0].result["parameters"] if done[0].result else None,
+            "train_seconds": sum(one.train_seconds for one in done) / len(done),
+            "scores": {d: summary[d]["trained"] for d in DIRECTIONS},
+        }
+    return point
+
+
+def _controls(found: Sequence[Found]) -> dict[str, Any]:
+    if not found:
+        return {}
+    summary = with_intervals([one.scores for one in found])
+    seeds = [one.job.seed for one in found]
+    return {
+        system: {"seeds": seeds, "scores": {d: summary[d][system] for d in DIRECTIONS}}
+        for system in CONTROL_SYSTEMS
+        if system in summary[DIRECTIONS[0]]
+    }
+
+
+def _comparison(asked: Comparison, points: Mapping[str, Sequence[Found]]) -> dict[str, Any]:
+    """One point minus another, over the seeds that have both, paired by query."""
+    sides = [{o.job.seed: o.scores for o in points[n] if o.result} for n in asked[:2]]
+    seeds = sorted(sides[0].keys() & sides[1].keys())
+    both = [
+        {asked.one: sides[0][seed]["trained"], asked.other: sides[1][seed]["trained"]}
+        for seed in seeds
+    ]
+    found = _difference(asked, seeds, both)
+    paper = _paper_difference(REPORTED.get(asked.one), REPORTED.get(asked.other))
+    return found | {"paper_percent": paper}
+
+
+def _permuted(asked: Comparison, found: Sequence[Found]) -> dict[str, Any]:
+    """Where ids are permuted: one system minus another on the reference's own videos."""
+    both = [one for one in found if {asked.one, asked.other} <= one.scores.keys()]
+    seeds, scores = [one.job.seed for one in both], [one.scores for one in both]
+    one, other = (PERMUTED_NAMES.get(system, system) for system in asked[:2])
+    return _difference(asked, seeds, scores) | {"one": one, "other": other}
+
+
+def _difference(
+    asked: Comparison, seeds: Sequence[int], scores: Sequence[Scores]
+) -> dict[str, Any]:
+    """The mean over seeds with its interval, and each seed's: an interval over queries knows
+    nothing of how trainings differ."""
+    one, other, asks = asked
+    return {
+        "one": one,
+        "other": other,
+        "asks": asks,
+        "seeds": list(seeds),
+        "differences": difference(scores, one, other) if scores else {},
+        "per_seed": {
+            d: {m: [float((s[one][d][m] - s[other][d][m]).mean()) for s in scores] for m in METRICS}
+            for d in DIRECTIONS
+        },
+        "paper_percent": None,
+    }
+
+
+def _paper_difference(one: Percent | None, other: Percent | None) -> dict[str, Any] | None:
+    if one is None or other is None:
+        return None
+    return {d: {m: round(one[d][m] - other[d][m], 2) for m in METRICS} for d in DIRECTIONS}

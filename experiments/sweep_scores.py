@@ -1,0 +1,58 @@
+"""What a sweep measures, query by query: a trained point, and the controls of a seed."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.systems import Scores, embeddings_of_features, score_systems
+from vidembed.evaluate import Evaluation
+from vidembed.evaluators.related_videos import DIRECTIONS
+from vidembed.records.statistics import train_statistics
+from vidembed.step import new_state, state_shape
+
+
+def trained_of(evaluation: Evaluation, *, permuted: bool) -> Scores:
+    """The last checkpoint; where ids are permuted, with what is chance there beside it."""
+    recipe, corpus = evaluation.recipe, evaluation.corpus
+    embedded = evaluation.embed(evaluation.restore(recipe.steps))
+    if permuted:
+        return score_systems(
+            {"trained": embedded},
+            corpus,
+            recipe.evaluator,
+            seed=recipe.seed,
+            exchange=("trained",),
+        )
+    measured = {d: recipe.evaluator.per_query(embedded, corpus, d) for d in DIRECTIONS}
+    return {"trained": {d: dict(found.values) for d, found in measured.items()}}
+
+
+def controls_of(evaluation: Evaluation) -> Scores:
+    """What needs no training: raw features, an untrained network, popularity, chance."""
+    recipe, corpus = evaluation.recipe, evaluation.corpus
+    embeddings = {"untrained": _untrained(evaluation), **embeddings_of_features(corpus)}
+    return score_systems(embeddings, corpus, recipe.evaluator, seed=recipe.seed)
+
+
+def parameters_of(evaluation: Evaluation) -> int:
+    """How many numbers are learnt."""
+    return sum(leaf.size for leaf in _shape(evaluation)["parameters"].values())
+
+
+def _untrained(evaluation: Evaluation) -> np.ndarray:
+    """f32[N, D] of the state before the first update, which is a function of recipe and data."""
+    recipe, corpus = evaluation.recipe, evaluation.corpus
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, _shape(evaluation))
+    make = partial(new_state, recipe, corpus.table.widths)
+    with jax.set_mesh(evaluation.mesh):
+        statistics = train_statistics(corpus.table, corpus.is_train)
+        state = jax.jit(make, out_shardings=shardings)(statistics)
+    return evaluation.embed(state)
+
+
+def _shape(evaluation: Evaluation) -> Mapping[str, Any]:
+    widths = evaluation.corpus.table.widths
+    return state_shape(evaluation.recipe, widths, evaluation.mesh)

@@ -1,0 +1,86 @@
+"""The sweeps themselves: their points, their shards, and the paper's numbers beside them."""
+
+import pytest
+
+from experiments import architectures, batch_sizes, compute, margins, miners, modalities, sizes
+from experiments.paper import REPORTED, TABLE_1
+from experiments.sweep import REFERENCE, base_recipe
+from experiments.sweep_jobs import jobs, share
+
+SWEEPS = [
+    module.sweep
+    for module in (modalities, architectures, sizes, batch_sizes, miners, compute, margins)
+]
+# As in the notes on the paper: name, NDCG T2E/E2T, MAP T2E/E2T.
+PRINTED = """
+visual-4000-256 7.22/10.38 2.27/2.68
+early-2560-256 8.48/12.04 2.70/3.20
+early-4000-256 9.51/13.13 3.01/3.49
+late-4000-256 9.91/13.46 3.13/3.58
+early-4000-512-256 9.29/12.64 2.90/3.33
+early-4000-1024-256 9.46/12.80 2.95/3.38
+late-4000-1024-256 9.82/13.05 3.07/3.44
+"""
+
+
+def test_the_papers_numbers_are_those_it_prints():
+    lines = PRINTED.split("\n")[1:-1]
+    for name, ndcg, average in map(str.split, lines):
+        for metric, text in (("ndcg@10", ndcg), ("map", average)):
+            printed = tuple(map(float, text.split("/")))
+            percent = REPORTED[name]
+            found = (percent["train_to_eval"][metric], percent["eval_to_train"][metric])
+            assert found == printed, name
+    assert len(REPORTED) == len(lines)
+    assert TABLE_1["early-2560-256"] == REPORTED["early-2560-256"]
+
+
+@pytest.mark.parametrize("sweep", SWEEPS, ids=lambda sweep: sweep.name)
+def test_a_name_means_one_recipe_in_all_sweeps(sweep):
+    base = base_recipe()
+    mine = sweep.points(base)
+    assert mine[REFERENCE] == base
+    for other in SWEEPS:
+        for name, recipe in other.points(base).items():
+            assert mine.get(name, recipe) == recipe, f"{name} of {other.name}"
+    recipes = list(mine.values())
+    assert all(one not in recipes[:place] for place, one in enumerate(recipes))
+    for one, other, _ in sweep.compared(base):
+        assert {one, other} <= mine.keys()
+
+
+@pytest.mark.parametrize("sweep", SWEEPS, ids=lambda sweep: sweep.name)
+def test_shards_are_disjoint_and_are_all(sweep):
+    whole = jobs(sweep, base_recipe(), (0, 1, 2))
+    folders = [str(job) for job in whole]
+    assert len(set(folders)) == len(folders)
+    for of in (1, 2, 3, 7, 1000):
+        parts = [str(job) for number in range(1, of + 1) for job in share(whole, number, of)]
+        assert sorted(parts) == sorted(folders)
+
+
+def test_the_points_are_what_they_say():
+    base = base_recipe()
+    found = {s.name: s.points(base) for s in SWEEPS}
+    assert [r.task.model.layers.size for r in found["sizes"].values()] == [
+        16, 32, 64, 128, 256, 512, 1024,
+    ]  # fmt: skip
+    seen = {r.steps * r.feed.batch_triplets for r in found["batch_sizes"].values()}
+    whole = base.steps * base.feed.batch_triplets
+    assert all(abs(n / whole - 1) < 0.05 for n in seen)
+    deep = found["architectures"]["early-4000-512-256"].task.model
+    assert (type(deep).__name__, deep.layers.hidden, deep.layers.size) == (
+        "EarlyFusion", (4000, 512), 256,
+    )  # fmt: skip
+
+
+def test_decays_are_in_the_grid_where_they_act():
+    short = margins.sweep.points(base_recipe(steps=100))
+    assert len(short) == 3 * 7
+    long = margins.sweep.points(base_recipe(steps=200_000))
+    assert len(long) == 3 * 7 * 3 * 2
+    rates = {
+        tuple(float(recipe.optimiser.rate(step)) for step in (0, 99_999, 100_000, 199_999))
+        for recipe in long.values()
+    }
+    assert len(rates) == 7 * 3 * 2

@@ -1,0 +1,299 @@
+"""Sweeps that are run: what they leave, what they skip, what a fault or a stop does to them."""
+
+import csv
+import json
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from experiments.sweep import REFERENCE
+from experiments.sweep_command import main
+from experiments.systems import read_scores, write_scores
+from vidembed.evaluate import Evaluation
+from vidembed.recipe import Recipe, Retention
+from vidembed.stopping import StopFlag
+from vidembed.train import train
+from vidembed.workdir import Workdir
+
+SCRIPT = Path(__file__).with_name("tiny_sweep.py")
+TINY = runpy.run_path(str(SCRIPT))
+RECORDS = str(Path(__file__).resolve().parents[2] / "data" / "youtube8m" / "validate0000.tfrecord")
+JOBS = [f"seed0/{REFERENCE}", "seed0/early", "seed0/controls", f"seed0-permuted/{REFERENCE}"]
+
+
+def options(folder, *more):
+    size = ["--steps", "3", "--triplets", "16", "--records", RECORDS, "--seeds", "0"]
+    return ["run", "--workdir", str(folder), *size, *more]
+
+
+def refused(sweep, folder, *more):
+    """A run that comes to nothing, in this process."""
+    return main(TINY[sweep], options(folder, *more))
+
+
+def start(sweep, folder, *more):
+    """A run in a process of its own, with one device."""
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), sweep, *options(folder, *more)],
+        env=os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.getcwd()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(sweep, folder, *more):
+    process = start(sweep, folder, *more)
+    out, errors = process.communicate(timeout=300)
+    return process.returncode, out, errors
+
+
+def gather(sweep, folder):
+    assert main(TINY[sweep], ["gather", "--workdir", str(folder)]) == 0
+    return json.loads((folder / f"{TINY[sweep].name}.json").read_text())
+
+
+def attempts(folder, job):
+    return json.loads((folder / job / "attempts.json").read_text())
+
+
+def states(folder, found):
+    """When each job's files were last written."""
+    files = ("metrics.jsonl", "per_query.parquet", "result.json", "attempts.json")
+    paths = [folder / job / name for job in found for name in files]
+    return {str(path): path.stat().st_mtime_ns for path in paths if path.exists()}
+
+
+def per_query(folder, job, direction, metric):
+    """Slow and obvious: the column as it lies in the file."""
+    for row in pq.read_table(folder / job / "per_query.parquet").to_pylist():
+        if (row["system"], row["direction"], row["metric"]) == ("trained", direction, metric):
+            return np.array(row["values"])
+    raise KeyError(job)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweep")
+    code, _, errors = run("sweep", folder)
+    assert code == 0, errors
+    second_seed(folder)
+    return folder
+
+
+def second_seed(folder):
+    """Files as of another seed, with other scores, without the time of another training."""
+    for job in JOBS:
+        copy = folder / job.replace("seed0", "seed1")
+        shutil.copytree(folder / job, copy)
+        result = json.loads((copy / "result.json").read_text())
+        result["recipe"]["seed"] = result["recipe"]["corpus"]["split_seed"] = 1
+        (copy / "result.json").write_text(json.dumps(result))
+        scores = read_scores(copy / "per_query.parquet")
+        for directions in scores.values():
+            for metrics in directions.values():
+                metrics.update({name: values[::-1] * 0.9 for name, values in metrics.items()})
+        write_scores(scores, copy / "per_query.parquet")
+
+
+def test_every_point_is_a_run_of_its_own(swept):
+    for name in (REFERENCE, "early"):
+        point = swept / "seed0" / name
+        assert json.loads((point / "DONE").read_text()) == {"step": 3}
+        assert json.loads((point / "recipe.json").read_text())["recipe"]["seed"] == 0
+        saved = [p.name for p in (point / "checkpoints").iterdir() if p.name.isdecimal()]
+        assert saved == ["3"]
+        [measured] = (point / "evaluation").glob("*/3.json")
+        assert "eval_to_train/ndcg@10" in measured.read_text()
+        assert [one["end"] for one in attempts(swept, f"seed0/{name}")] == ["done"]
+
+
+def test_gather_gives_what_the_files_say(swept, capsys):
+    result = gather("sweep", swept)
+    tables = capsys.readouterr().out.partition("The paper: ")[0]
+    assert tables.count("SIMULATED SESSIONS") == 2
+    assert max(map(len, tables.splitlines())) <= 80
+    assert "…" not in tables
+    assert result["missing"] == []
+    for direction in ("eval_to_train", "train_to_eval"):
+        for metric in ("ndcg@10", "map"):
+            both = {}
+            for name in (REFERENCE, "early"):
+                each = [
+                    per_query(swept, f"seed{seed}/{name}", direction, metric) for seed in (0, 1)
+                ]
+                score = result["points"][name]["scores"][direction][metric]
+                assert score["value"] == pytest.approx(np.mean([v.mean() for v in each]))
+                both[name] = each
+            found = result["comparisons"][0]["differences"][direction][metric]
+            pairs = list(zip(both["early"], both[REFERENCE]))
+            assert found["value"] == pytest.approx(np.mean([(a - b).mean() for a, b in pairs]))
+            low, high = slow_interval(pairs)
+            width = high - low
+            assert found["low"] == pytest.approx(low, abs=width / 8)
+            assert found["high"] == pytest.approx(high, abs=width / 8)
+
+
+def slow_interval(pairs, draws=2000):
+    rng = np.random.default_rng(1)
+    means = []
+    for _ in range(draws):
+        per_seed = []
+        for one, other in pairs:
+            chosen = rng.integers(0, len(one), len(one))
+            per_seed.append(np.mean(one[chosen]) - np.mean(other[chosen]))
+        means.append(np.mean(per_seed))
+    return np.percentile(means, [2.5, 97.5])
+
+
+def test_the_table_is_written_in_every_form(swept):
+    gather("sweep", swept)
+    rows = list(csv.DictReader((swept / "tiny.csv").read_text().splitlines()))
+    assert [row["point"] for row in rows[:2]] == [REFERENCE, "early"]
+    assert rows[0]["eval_to_train/ndcg@10/paper_percent"] == "13.46"
+    assert rows[0]["simulated_sessions"] == "True"
+    # Late: towers of 1024 and 128 to 8 to 4, with biases.
+    assert int(rows[0]["parameters"]) == (1024 + 128) * 8 + 2 * (8 + 8 * 4 + 4)
+    controls = {row["point"] for row in rows if row["kind"] == "control"}
+    assert controls == {"visual", "audio", "concatenated", "untrained", "popularity", "random"}
+    for suffix in ("md", "html"):
+        text = (swept / f"tiny.{suffix}").read_text()
+        assert "simulated sessions" in text.lower()
+        assert "13.46" in text
+    page = (swept / "tiny.html").read_text()
+    assert "&lt;b&gt;early&lt;/b&gt;" in page
+    assert "<b>early" not in page
+    assert "http" not in page.replace("http-equiv", "")
+    result = json.loads((swept / "tiny.json").read_text())
+    assert [one["seeds"] for one in result["permuted"]] == [[0, 1], [0, 1]]
+    due_zero = result["permuted"][0]["differences"]["eval_to_train"]["ndcg@10"]
+    assert due_zero["low"] <= 0 <= due_zero["high"]
+    assert {"table", "seed0", "seed1", "seed1-permuted"} <= result["fingerprints"].keys()
+    assert "jax" in result["versions"]
+
+
+def test_the_untrained_network_is_that_of_step_zero(swept):
+    """The first checkpoint of a training that keeps it, measured as any other."""
+    stored = json.loads((swept / "seed0" / REFERENCE / "recipe.json").read_text())["recipe"]
+    recipe = replace(Recipe.from_json(stored), checkpoints=Retention(every_steps=1, keep_last=9))
+    workdir = Workdir(swept / "kept")
+    with StopFlag() as stop, workdir.lease() as lease:
+        train(recipe, workdir, lease=lease, stop=stop)
+    scores = Evaluation(recipe, workdir).measure(0)["scores"]
+    control = gather("sweep", swept)["controls"]["untrained"]
+    assert control["seeds"] == [0, 1]
+    rows = pq.read_table(swept / "seed0" / "controls" / "per_query.parquet").to_pylist()
+    for row in rows:
+        if row["system"] == "untrained":
+            expected = scores[f"{row['direction']}/{row['metric']}"]["value"]
+            assert np.mean(row["values"]) == pytest.approx(expected)
+
+
+def test_what_is_done_is_skipped(swept, capsys):
+    before = states(swept, JOBS)
+    assert main(TINY["sweep"], options(swept)) == 0
+    assert capsys.readouterr().out.count("done before\n") == 4
+    assert states(swept, JOBS) == before
+
+
+def test_a_sweep_of_one_number_is_drawn(swept):
+    gather("sized", swept)
+    for direction in ("eval_to_train", "train_to_eval"):
+        svg = (swept / f"sized-{direction}.svg").read_text()
+        assert svg.startswith('<svg xmlns="http://www.w3.org/2000/svg"')
+        # A tick for each of the two sizes, and the axis' name.
+        assert all(f">{text}</text>" in svg for text in ("4", "6", "size"))
+
+
+def test_a_failed_point_is_recorded_and_stops_no_other(swept):
+    shared = states(swept, JOBS)
+    code, _, errors = run("failing", swept)
+    assert code == 1
+    assert "1 of 5 failed: seed0/broken" in errors
+    # Its points that other sweeps have done are not done again.
+    assert states(swept, JOBS) == shared
+    assert [one["end"] for one in attempts(swept, "seed0/audio")] == ["done"]
+    first = attempts(swept, "seed0/broken")
+    assert first[0]["end"] == "failed"
+    assert "not finite" in first[0]["message"]
+    assert first[0]["seconds"] > 0
+    missing = gather("failing", swept)["missing"]
+    assert any(line.startswith("seed0/broken: failed, NonFiniteLoss") for line in missing)
+    assert any(line == "seed1/audio: not run" for line in missing)
+    assert run("failing", swept, "--shard", "1/5")[0] == 1
+    assert len(attempts(swept, "seed0/broken")) == 2
+
+
+def test_another_recipe_under_the_same_name_is_refused(swept, capsys):
+    before = (swept / "seed0" / "early" / "result.json").read_bytes()
+    assert refused("changed", swept) == 1
+    assert "task.model.layers.size: 6 -> 5" in capsys.readouterr().out
+    assert (swept / "seed0" / "early" / "result.json").read_bytes() == before
+    lines = gather("changed", swept)["missing"]
+    assert "seed0/early: another recipe of the same name" in lines
+    assert gather("sweep", swept)["missing"] == []
+
+
+def test_another_size_or_other_records_are_refused(swept, capsys):
+    assert refused("sweep", swept, "--steps", "4") == 1
+    assert "steps: 3 -> 4" in capsys.readouterr().err
+    other = RECORDS.replace("validate0000", "validate0001")
+    assert refused("sweep", swept, "--records", other) == 1
+    assert "imported otherwise" in capsys.readouterr().err
+
+
+def test_mistakes_in_the_command_line_are_refused(tmp_path, capsys):
+    for wrong in (["--shard", "0/2"], ["--shard", "3/2"], ["--seeds", "1", "1"], ["--stpes", "3"]):
+        with pytest.raises(SystemExit) as stopped:
+            refused("sweep", tmp_path, *wrong)
+        assert stopped.value.code == 2
+    assert main(TINY["sweep"], ["gather", "--workdir", str(tmp_path)]) == 1
+    assert "holds no sweep" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.long
+def test_two_processes_share_the_work(tmp_path):
+    both = [start("sweep", tmp_path, "--shard", f"{number}/2") for number in (1, 2)]
+    out = [process.communicate(timeout=200) for process in both]
+    assert [process.returncode for process in both] == [0, 0], out
+    told = "".join(text for text, _ in out)
+    # What both need is made by one of them, while the other waits.
+    assert told.count("import ...\n") == 1
+    assert told.count("seed0/graph ...\n") == 1
+    assert [len(attempts(tmp_path, job)) for job in JOBS] == [1, 1, 1, 1]
+    assert gather("sweep", tmp_path)["missing"] == []
+
+
+@pytest.mark.long
+def test_a_stopped_sweep_goes_on(tmp_path):
+    stopped = start("sweep", tmp_path, "--steps", "2000")
+    journal = tmp_path / "seed0" / REFERENCE / "metrics.jsonl"
+    waited = time.monotonic() + 120
+    while not (journal.exists() and journal.read_text().count("\n") > 3):
+        assert stopped.poll() is None, stopped.communicate()
+        assert time.monotonic() < waited
+        time.sleep(0.05)
+    stopped.send_signal(signal.SIGTERM)
+    _, errors = stopped.communicate(timeout=100)
+    assert stopped.returncode == 143, errors
+    assert "goes on from there" in errors
+    assert [one["end"] for one in attempts(tmp_path, f"seed0/{REFERENCE}")] == ["stopped"]
+    again = start("sweep", tmp_path, "--steps", "2000")
+    saved = [p.name for p in (journal.parent / "checkpoints").iterdir() if p.name.isdecimal()]
+    while not (line := again.stdout.readline()).startswith("going on from step"):
+        assert line, again.communicate()
+    assert line == f"going on from step {saved[0]}\n"
+    again.send_signal(signal.SIGTERM)
+    again.communicate(timeout=100)
+    assert again.returncode == 143

@@ -1,0 +1,51 @@
+"""A sweep of networks that train in a second; run as a program by tests of sweeps."""
+
+import sys
+from dataclasses import replace
+
+from experiments.sweep import REFERENCE, Comparison, Sweep, base_recipe, network
+from experiments.sweep_command import main
+from vidembed.recipe import Retention
+
+
+def base(steps, triplets):
+    usual = base_recipe(steps, triplets)
+    task = replace(usual.task, model=network("late", 8, 4))
+    return replace(
+        usual, task=task, checkpoints=Retention(every_steps=100, keep_last=1), log_every=1
+    )
+
+
+def points(recipe, *, size=6):
+    model = network("early", 8, size)
+    return {REFERENCE: recipe, "early": replace(recipe, task=replace(recipe.task, model=model))}
+
+
+def broken(recipe):
+    # So large a step leaves nothing finite.
+    optimiser = replace(recipe.optimiser, learning_rate=1e38)
+    rest = {"broken": replace(recipe, optimiser=optimiser), "audio": audio(recipe)}
+    return {**rest, REFERENCE: recipe}
+
+
+def audio(recipe):
+    model = replace(network("visual", 8, 4), modality="audio")
+    return replace(recipe, task=replace(recipe.task, model=model))
+
+
+sweep = Sweep(
+    name="tiny",
+    title="Tiny",
+    claim="<b>early</b> is 6 & late is 4.",
+    points=points,
+    base=base,
+    comparisons=(Comparison("early", REFERENCE, "which?"),),
+)
+changed = replace(sweep, points=lambda recipe: points(recipe, size=5))
+failing = replace(sweep, name="failing", points=broken, comparisons=())
+sized = replace(
+    sweep, name="sized", axis=lambda recipe: recipe.task.model.layers.size, axis_name="size"
+)
+
+if __name__ == "__main__":
+    sys.exit(main(globals()[sys.argv[1]], sys.argv[2:]))
