@@ -8,6 +8,9 @@ from vidembed.progress import Stage
 from vidembed.records.importing import import_videos
 from vidembed.records.shards import shards
 
+SAMPLE = Path(__file__).resolve().parents[1] / "data" / "youtube8m"
+"""Real YouTube-8M records, ten shards of 295 videos."""
+
 
 def imported(stages: Stages, records: str, path: Path) -> Path:
     """The table at `path`, made from video-level records where it is missing."""

@@ -18,11 +18,12 @@ from typing import Any
 import tyro
 
 from experiments import cdml
-from experiments.imported import imported
+from experiments.comparisons import PERMUTED
+from experiments.imported import SAMPLE, imported
 from experiments.stages import Stages
 from experiments.summary import difference, print_table, ratios, with_intervals
 from experiments.systems import Scores
-from experiments.world import World
+from experiments.world import World, refuse_seeds
 from vidembed.launch import guarded
 from vidembed.models.fusion import Fusion, LateFusion, Layers, SingleModality
 from vidembed.progress import Progress
@@ -37,8 +38,6 @@ from vidembed.stopping import StopFlag
 from vidembed.versions import versions
 from vidembed.workdir import Workdir
 
-ROOT = Path(__file__).resolve().parents[1]
-SAMPLE = ROOT / "data" / "youtube8m"
 LAYERS = Layers(hidden=(1024,), size=256, input_dropout=0.5)
 MODELS: dict[str, Fusion] = {
     "trained": LateFusion(layers=LAYERS),
@@ -55,13 +54,6 @@ recipe = replace(
 )
 TARGETS = {"eval_to_train": 1.35, "train_to_eval": 1.15}
 """Trained over raw visual NDCG@10 that this size is meant to reach."""
-CONTROL = (
-    ("visual", "random"),
-    ("trained", "trained_exchanged"),
-    ("trained_exchanged", "random"),
-)
-"""What is compared where ids are permuted. The first two differences are to be zero. The last is
-what the network has learnt of the candidates alone: how much each train video is watched."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,8 +70,7 @@ class Quickstart:
     """Updates of each training."""
 
     def __post_init__(self) -> None:
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds must be one or more different numbers, found {self.seeds}")
+        refuse_seeds(self.seeds)
 
     def run(self) -> dict[str, Any]:
         """All stages; returns the summary that is also written to summary.json."""
@@ -132,7 +123,7 @@ class Quickstart:
             "permuted_control": with_intervals(permuted),
             "permuted_difference": [
                 {"one": one, "other": other, "difference": difference(permuted, one, other)}
-                for one, other in CONTROL
+                for one, other, *_ in PERMUTED
             ],
             "data": {"records": self.records, **{w.name: w.corpus.report() for w in worlds}},
             "recipes": {system: first.recipe_of(system).to_json() for system in MODELS},

@@ -3,7 +3,7 @@
     python -m experiments.sizes run --workdir W --records FOLDER
     python -m experiments.sizes gather --workdir W
 
-`gather` also draws the figure: in the report, and as sizes.svg.
+`gather` also draws the figure: in the report, and as sizes-DIRECTION.svg, one for each direction.
 """
 
 import sys

@@ -9,9 +9,9 @@ controls, and every point of the same name, which is trained once.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from experiments import cdml
+from experiments.comparisons import Comparison
 from vidembed.models.fusion import EarlyFusion, Fusion, LateFusion, Layers, SingleModality
 from vidembed.recipe import Recipe, Retention
 
@@ -50,14 +50,6 @@ def networks(base: Recipe, *names: str) -> dict[str, Recipe]:
         model = network(kind, *map(int, widths))
         found[name] = replace(base, task=replace(base.task, model=model))
     return found
-
-
-class Comparison(NamedTuple):
-    """One point minus another, and what that is to show."""
-
-    one: str
-    other: str
-    asks: str
 
 
 @dataclass(frozen=True, kw_only=True)

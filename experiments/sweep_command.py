@@ -11,29 +11,31 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 import tyro
 
 from experiments import cdml
+from experiments.imported import SAMPLE
 from experiments.stages import Stages
 from experiments.sweep import REDUCED_STEPS, REDUCED_TRIPLETS, Sweep
 from experiments.sweep_gather import gathered, journals
 from experiments.sweep_jobs import jobs, share
 from experiments.sweep_run import Runner
 from experiments.sweep_table import print_sweep, write_sweep
+from experiments.world import refuse_seeds
+from vidembed import command_line
 from vidembed.launch import guarded
 from vidembed.progress import Progress
 from vidembed.recipe import Recipe
 from vidembed.stopping import StopFlag
 from vidembed.workdir import Workdir
 
-SAMPLE = Path(__file__).resolve().parents[1] / "data" / "youtube8m"
 SIZES = {
     "reduced": (REDUCED_STEPS, REDUCED_TRIPLETS),
-    "paper": (cdml.recipe.steps, cdml.recipe.feed.batch_triplets),
+    "full": (cdml.recipe.steps, cdml.recipe.feed.batch_triplets),
 }
-"""Steps and triplets a batch. The paper names its 7,200 triplets, and no number of steps."""
+"""Steps and triplets a batch."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,16 +51,16 @@ class Run:
     """Each seed makes its own people, sessions, split and trainings."""
     shard: str = "1/1"
     """i/n: do part i of n and leave the others to other processes or machines."""
-    scale: Literal["reduced", "paper"] = "reduced"
-    """reduced: 100 steps of 512 triplets; paper: 200,000 steps of 7,200."""
-    steps: int | None = None
-    """Updates of each training, instead of the scale's."""
-    triplets: int | None = None
-    """Triplets in a batch, instead of the scale's."""
+    scale: Literal["reduced", "full"] = "reduced"
+    """reduced: 100 steps of 512 triplets; full: 200,000 of the paper's 7,200 triplets (it names no
+    number of steps)."""
+    steps: int = 0
+    """Updates of each training; 0: as many as the scale has."""
+    triplets: int = 0
+    """Triplets in a batch; 0: as many as the scale has."""
 
     def __post_init__(self) -> None:
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds must be one or more different numbers, found {self.seeds}")
+        refuse_seeds(self.seeds)
         number, of = self._shard()
         if not 1 <= number <= of:
             raise ValueError(f"shard {self.shard!r} must be i/n with i from 1 to n, such as 2/4")
@@ -67,10 +69,7 @@ class Run:
     def base(self) -> Recipe:
         """The recipe that is varied."""
         steps, triplets = SIZES[self.scale]
-        return self.sweep.base(
-            steps if self.steps is None else self.steps,
-            triplets if self.triplets is None else self.triplets,
-        )
+        return self.sweep.base(self.steps or steps, self.triplets or triplets)
 
     def run(self) -> int:
         """Runs this shard; 1 where points failed. Raises StoppedError when asked to stop."""
@@ -81,8 +80,9 @@ class Run:
             failed = Runner(stages, stop, base=base, records=self.records).run(todo)
         if failed:
             print(
-                f"{len(failed)} of {len(todo)} failed: {', '.join(failed)}. Each says why in its "
-                f"folder of {self.workdir}, in attempts.json; the same command tries them again",
+                f"{len(failed)} of {len(todo)} failed: {', '.join(failed)}. Why is said above, and "
+                f"in attempts.json of each folder that was begun in {self.workdir}; the same "
+                "command tries them again",
                 file=sys.stderr,
             )
         return 1 if failed else 0
@@ -99,8 +99,12 @@ class Gather:
     sweep: tyro.conf.Suppress[Sweep]
     workdir: str
     """Folder of the sweeps."""
-    seeds: tuple[int, ...] | None = None
+    seeds: tuple[int, ...] = ()
     """Seeds to take together; those that are there, unless said."""
+
+    def __post_init__(self) -> None:
+        if self.seeds:
+            refuse_seeds(self.seeds)
 
     def run(self) -> int:
         """Prints and writes NAME.csv, .md, .json and .html; 0 even where points are missing."""
@@ -118,18 +122,11 @@ def main(sweep: Sweep, arguments: Sequence[str] | None = None) -> int:
         "run": Run(sweep=sweep, workdir=tyro.MISSING),
         "gather": Gather(sweep=sweep, workdir=tyro.MISSING),
     }
-    kinds: Any = [
-        Annotated[type(verb), tyro.conf.subcommand(name=word, default=verb)]
-        for word, verb in verbs.items()
-    ]
-    try:
-        chosen: Any = tyro.cli(
-            kinds[0] | kinds[1],
-            args=arguments,
-            prog=f"python -m experiments.{sweep.name}",
-            description=f"{sweep.title}. {sweep.claim}",
-        )
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
+    given = sys.argv[1:] if arguments is None else arguments
+    chosen = command_line.parse(
+        verbs,
+        given,
+        prog=f"python -m experiments.{sweep.name}",
+        description=f"{sweep.title}. {sweep.claim}",
+    )
     return guarded(chosen.run)

@@ -8,25 +8,29 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.paper import REPORTED, Percent
+from experiments.comparisons import PERMUTED, Comparison
+from experiments.paper import TABLE_2
 from experiments.summary import difference, with_intervals
-from experiments.sweep import Comparison, Sweep
-from experiments.sweep_jobs import CONTROLS, Job, attempts_file, jobs, per_query_file, result_file
+from experiments.sweep import Sweep
+from experiments.sweep_jobs import (
+    CONTROLS,
+    Job,
+    attempts_file,
+    is_done,
+    jobs,
+    per_query_file,
+    result_file,
+)
 from experiments.systems import Scores, read_scores
 from vidembed.evaluators.related_videos import DIRECTIONS
+from vidembed.lease import Lease
 from vidembed.recipe import Recipe
+from vidembed.report import wording
+from vidembed.report.sweep import METRICS
 from vidembed.run_report import journal_of
 from vidembed.versions import versions
 from vidembed.workdir import Workdir
 
-METRICS = ("ndcg@10", "map")
-PERMUTED = (
-    Comparison("trained", "trained_exchanged", "should be zero"),
-    Comparison("trained_exchanged", "random", "popularity learnt"),
-)
-PERMUTED_NAMES = {"trained": "permuted, trained", "trained_exchanged": "queries exchanged"}
-"""Above its own embedding with the queries exchanged a network must not be where ids are permuted;
-that above random is what it knows of the candidates alone: which are watched much."""
 CONTROL_SYSTEMS = ("visual", "audio", "concatenated", "untrained", "popularity", "random")
 
 
@@ -63,8 +67,12 @@ def gathered(sweep: Sweep, folder: Path, seeds: Sequence[int] | None = None) -> 
         name: [one for one in found if one.job.name == name and not one.job.permuted]
         for name in sweep.points(base)
     }
-    controls = [one for one in found if one.job.name == CONTROLS and one.result]
-    permuted = [one for one in found if one.job.permuted and one.result]
+    scored = [one for one in found if one.result]
+    controls = [one for one in scored if one.job.name == CONTROLS and not one.job.permuted]
+    permuted: dict[int, Scores] = {}
+    for one in scored:
+        if one.job.permuted:
+            permuted.setdefault(one.job.seed, {}).update(one.scores)
     return {
         "sweep": sweep.name,
         "title": sweep.title,
@@ -78,8 +86,7 @@ def gathered(sweep: Sweep, folder: Path, seeds: Sequence[int] | None = None) -> 
         "controls": _controls(controls),
         "missing": [f"{one.job}: {one.missing}" for one in found if one.missing],
         "recipe": stored["recipe"],
-        "fingerprints": stored["fingerprints"]
-        | {one.job.world: one.fingerprint for one in found if one.result},
+        "fingerprints": stored["fingerprints"] | {one.job.world: one.fingerprint for one in scored},
         "data": {one.job.world: one.result["data"] for one in found if one.result},
         "versions": versions(),
     }
@@ -100,14 +107,13 @@ def _seeds_in(folder: Path) -> list[int]:
 
 def _look(folder: Path, job: Job) -> Found:
     workdir = Workdir(folder / str(job))
-    result = workdir.read_json(result_file(workdir))
+    result = workdir.read_json(result_file(workdir)) if is_done(workdir) else None
     attempts = workdir.read_json(attempts_file(workdir)) or []
     missing = ""
-    if result is None or not per_query_file(workdir).exists():
+    if result is None:
         last = attempts[-1] if attempts else {"end": "not run"}
         missing = last["end"] + (f", {last['message']}" if "message" in last else "")
-        missing = "under way" if workdir.lease_file.exists() else missing
-        result = None
+        missing = "under way" if Lease(workdir.lease_file).is_held() else missing
     elif not _same(Recipe.from_json(result["recipe"]), job):
         missing, result = "another recipe of the same name", None
     return Found(
@@ -152,7 +158,7 @@ def _point(sweep: Sweep, name: str, runs: Sequence[Found]) -> dict[str, Any]:
     point: dict[str, Any] = {
         "seeds": [one.job.seed for one in done],
         "recipe": recipe.to_json(),
-        "paper_percent": REPORTED.get(name),
+        "paper_percent": TABLE_2.get(name),
     }
     if sweep.axis:
         point["at"] = sweep.axis(recipe)
@@ -186,17 +192,15 @@ def _comparison(asked: Comparison, points: Mapping[str, Sequence[Found]]) -> dic
         {asked.one: sides[0][seed]["trained"], asked.other: sides[1][seed]["trained"]}
         for seed in seeds
     ]
-    found = _difference(asked, seeds, both)
-    paper = _paper_difference(REPORTED.get(asked.one), REPORTED.get(asked.other))
-    return found | {"paper_percent": paper}
+    return _difference(asked, seeds, both)
 
 
-def _permuted(asked: Comparison, found: Sequence[Found]) -> dict[str, Any]:
-    """Where ids are permuted: one system minus another on the reference's own videos."""
-    both = [one for one in found if {asked.one, asked.other} <= one.scores.keys()]
-    seeds, scores = [one.job.seed for one in both], [one.scores for one in both]
-    one, other = (PERMUTED_NAMES.get(system, system) for system in asked[:2])
-    return _difference(asked, seeds, scores) | {"one": one, "other": other}
+def _permuted(asked: Comparison, found: Mapping[int, Scores]) -> dict[str, Any]:
+    """One system minus another where ids are permuted, over the seeds that have both."""
+    both = {seed: scores for seed, scores in found.items() if set(asked[:2]) <= scores.keys()}
+    one, other = map(wording.system, asked[:2])
+    names = {"one": f"permuted, {one}", "other": other}
+    return _difference(asked, list(both), list(both.values())) | names
 
 
 def _difference(
@@ -204,7 +208,7 @@ def _difference(
 ) -> dict[str, Any]:
     """The mean over seeds with its interval, and each seed's: an interval over queries knows
     nothing of how trainings differ."""
-    one, other, asks = asked
+    one, other, asks, paper = asked
     return {
         "one": one,
         "other": other,
@@ -215,11 +219,5 @@ def _difference(
             d: {m: [float((s[one][d][m] - s[other][d][m]).mean()) for s in scores] for m in METRICS}
             for d in DIRECTIONS
         },
-        "paper_percent": None,
+        "paper_percent": paper,
     }
-
-
-def _paper_difference(one: Percent | None, other: Percent | None) -> dict[str, Any] | None:
-    if one is None or other is None:
-        return None
-    return {d: {m: round(one[d][m] - other[d][m], 2) for m in METRICS} for d in DIRECTIONS}

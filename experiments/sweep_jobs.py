@@ -6,7 +6,7 @@ W/seedS/POINT/                a run as any other, and beside it
     per_query.parquet, result.json   its scores query by query; what made it
     attempts.json                    each attempt: seconds, how it ended, why it failed
 W/seedS/controls/             raw features, an untrained network, popularity, chance
-W/seedS-permuted/             the reference point with video ids exchanged
+W/seedS-permuted/             the reference point and the controls with video ids exchanged
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,8 @@ def jobs(sweep: Sweep, base: Recipe, seeds: Sequence[int]) -> list[Job]:
     for seed in seeds:
         found += [Job(name=name, recipe=recipe, seed=seed) for name, recipe in points.items()]
         found.append(Job(name=REFERENCE, recipe=base, seed=seed, permuted=True))
-        found.append(Job(name=CONTROLS, recipe=base, seed=seed))
+        for permuted in (False, True):
+            found.append(Job(name=CONTROLS, recipe=base, seed=seed, permuted=permuted))
     return found
 
 
@@ -62,6 +63,11 @@ def result_file(workdir: Workdir) -> Path:
 def per_query_file(workdir: Workdir) -> Path:
     """The scores of a job, query by query."""
     return Path(workdir.path) / "per_query.parquet"
+
+
+def is_done(workdir: Workdir) -> bool:
+    """Whether a job's scores are there, and what made them."""
+    return result_file(workdir).exists() and per_query_file(workdir).exists()
 
 
 def attempts_file(workdir: Workdir) -> Path:

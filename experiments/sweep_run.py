@@ -17,7 +17,14 @@ import jax
 
 from experiments.imported import imported
 from experiments.stages import Stages
-from experiments.sweep_jobs import CONTROLS, Job, attempts_file, per_query_file, result_file
+from experiments.sweep_jobs import (
+    CONTROLS,
+    Job,
+    attempts_file,
+    is_done,
+    per_query_file,
+    result_file,
+)
 from experiments.sweep_scores import controls_of, parameters_of, trained_of
 from experiments.systems import write_scores
 from experiments.world import World
@@ -72,14 +79,16 @@ class Runner:
 
     def _run(self, job: Job) -> None:
         workdir = Workdir(self.folder / job.world / job.name)
-        with workdir.lease() as lease, _attempt(workdir) as attempt:
+        with contextlib.ExitStack() as held:
+            lease = held.enter_context(workdir.lease())
+            done = is_done(workdir)
+            attempt = {} if done else held.enter_context(_attempt(workdir))
             # Inside, so that what prevents one world fails its own jobs alone.
             world = self._world(job)
             recipe = world.placed(job.recipe)
             self._claim(workdir, recipe, world)
-            if workdir.read_json(result_file(workdir)) and per_query_file(workdir).exists():
+            if done:
                 self.progress.say(f"{job}: done before")
-                attempt.clear()
                 return
             evaluation = Evaluation(recipe, workdir, corpus=world.corpus, progress=self.progress)
             if job.name != CONTROLS:
@@ -96,10 +105,15 @@ class Runner:
             workdir.write_json(result_file(workdir), _result(evaluation))
 
     def _claim(self, workdir: Workdir, recipe: Recipe, world: World) -> None:
-        """Refuses a folder that holds another recipe or other data.
+        """Refuses a folder that holds another recipe or other data, and a recipe on other data.
 
         train() would let a run go on for more steps, or with other measures: a point may not.
         """
+        if recipe.corpus != world.placed(self.base).corpus:
+            raise ValueError(
+                f"{workdir} would be on another corpus than the base recipe ({recipe.corpus}): a "
+                "sweep compares query by query, so its points must share the split"
+            )
         known = (workdir.read_recipe() or {}).get("fingerprints", {})
         data = {**known, "corpus": world.corpus.fingerprint}
         if known or workdir.path.name == CONTROLS:
@@ -157,13 +171,17 @@ class Runner:
 
 @contextlib.contextmanager
 def _attempt(workdir: Workdir) -> Iterator[dict[str, Any]]:
-    """Writes down how long the work inside took and how it ended, unless it clears the entry."""
+    """Writes down how long the work inside took and how it ended: killed, until it says otherwise.
+
+    The entry is there from the start, for nothing runs after SIGKILL.
+    """
     began = time.monotonic()
+    before = workdir.read_json(attempts_file(workdir)) or []
     entry: dict[str, Any] = {"time": time.strftime("%Y-%m-%d %H:%M:%S"), "end": "killed"}
+    workdir.write_json(attempts_file(workdir), [*before, entry])
     try:
         yield entry
-        if entry:
-            entry["end"] = "done"
+        entry["end"] = "done"
     except StoppedError:
         entry["end"] = "stopped"
         raise
@@ -171,10 +189,8 @@ def _attempt(workdir: Workdir) -> Iterator[dict[str, Any]]:
         entry |= {"end": "failed", "message": _message(error), "traceback": traceback.format_exc()}
         raise
     finally:
-        if entry:
-            entry["seconds"] = round(time.monotonic() - began, 3)
-            attempts = workdir.read_json(attempts_file(workdir)) or []
-            workdir.write_json(attempts_file(workdir), [*attempts, entry])
+        entry["seconds"] = round(time.monotonic() - began, 3)
+        workdir.write_json(attempts_file(workdir), [*before, entry])
 
 
 @contextlib.contextmanager

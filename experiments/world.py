@@ -1,8 +1,8 @@
 """One seed's world: its people and sessions, graph, split, trainings, and scores query by query."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,15 @@ from vidembed.records.table import FeatureTable
 from vidembed.stopping import StopFlag, StoppedError
 from vidembed.train import train
 from vidembed.workdir import Workdir
+
+
+def refuse_seeds(seeds: Sequence[int]) -> None:
+    """Raises ValueError unless `seeds` are different numbers of which each can make a world."""
+    valid = all(0 <= seed < 2**32 for seed in seeds)
+    if not seeds or not valid or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f"seeds must be one or more different numbers in [0, 2^32), found {tuple(seeds)}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +72,10 @@ class World:
 
     def placed(self, recipe: Recipe) -> Recipe:
         """`recipe` on the videos and relations of this world, with its seed."""
-        return replace(recipe, corpus=self._paths_there(), seed=self.seed)
+        edges = str(self.folder / self.name / "edges.parquet")
+        table = str(self.table_path)
+        corpus = replace(recipe.corpus, table=table, edges=edges, split_seed=self.seed)
+        return replace(recipe, corpus=corpus, seed=self.seed)
 
     def run(self, system: str) -> Workdir:
         """The work directory of one training."""
@@ -71,7 +83,8 @@ class World:
 
     def scores(self) -> Scores:
         """Trains what is not trained yet and measures every system."""
-        corpus = self.corpus
+        with self.stop.raising():
+            corpus = self.corpus
         for system in self.models:
             self._train(system)
             if self.stop.asked:
@@ -95,7 +108,8 @@ class World:
 
         recipes = {system: self.recipe_of(system).to_json() for system in self.models}
         key = {"corpus": corpus.fingerprint, "recipes": recipes, "exchange": list(exchange)}
-        self.stages.run(f"{self.name}/evaluation", key, measure, outputs=[file])
+        with self.stop.raising():
+            self.stages.run(f"{self.name}/evaluation", key, measure, outputs=[file])
         return read_scores(file)
 
     def embed(self, system: str, *, step: int | None = None) -> np.ndarray:
@@ -103,14 +117,10 @@ class World:
         evaluation = Evaluation(self.recipe_of(system), self.run(system), corpus=self.corpus)
         return evaluation.embed(evaluation.restore(self.recipe.steps if step is None else step))
 
-    def _paths_there(self) -> CorpusPaths:
-        edges = self.folder / self.name / "edges.parquet"
-        return CorpusPaths(table=str(self.table_path), edges=str(edges), split_seed=self.seed)
-
     def _paths(self) -> CorpusPaths:
         table = FeatureTable.open(self.table_path)
         sessions = self.folder / self.name / "sessions.parquet"
-        paths = self._paths_there()
+        paths = self.placed(self.recipe).corpus
         key = {
             "table": table.fingerprint,
             "seed": self.seed,
@@ -134,11 +144,17 @@ class World:
     def _train(self, system: str) -> None:
         recipe, workdir, corpus = self.recipe_of(system), self.run(system), self.corpus
 
+        def evaluate(step: int) -> dict[str, float]:
+            # The checkpoint is saved: what is broken off is measured when the run goes on.
+            with self.stop.raising():
+                return values_of(evaluation().measure(step))
+
+        @cache
+        def evaluation() -> Evaluation:
+            return Evaluation(recipe, workdir, corpus=corpus, progress=self.stages.progress)
+
         def work(_: object) -> int:
             with workdir.lease() as lease:
-                evaluation = Evaluation(
-                    recipe, workdir, corpus=corpus, progress=self.stages.progress
-                )
                 last = train(
                     recipe,
                     workdir,
@@ -146,7 +162,7 @@ class World:
                     stop=self.stop,
                     corpus=corpus,
                     progress=self.stages.progress,
-                    evaluate=lambda step: values_of(evaluation.measure(step)),
+                    evaluate=evaluate,
                 )
             if last < recipe.steps:
                 raise StoppedError(f"{self.name}/{system} stopped at step {last}")

@@ -12,7 +12,9 @@ from typing import Annotated, Any
 import tyro
 
 
-def parse(verbs: Mapping[str, Any], arguments: Sequence[str], *, prog: str) -> Any:
+def parse(
+    verbs: Mapping[str, Any], arguments: Sequence[str], *, prog: str, description: str = ""
+) -> Any:
     """The verb that the arguments name, with their options set.
 
     verbs: word → a dataclass instance with the defaults of that verb. Ends the process (SystemExit)
@@ -30,6 +32,7 @@ def parse(verbs: Mapping[str, Any], arguments: Sequence[str], *, prog: str) -> A
                 functools.reduce(operator.or_, kinds),
                 args=list(arguments),
                 prog=prog,
+                description=description,
                 config=(tyro.conf.CascadeSubcommandArgs,),
             )
     except ValueError as error:
@@ -47,12 +50,16 @@ def parse(verbs: Mapping[str, Any], arguments: Sequence[str], *, prog: str) -> A
 
 
 def option_of(arguments: Sequence[str], option: str) -> str | None:
-    """The value that the arguments give an option, before they are parsed; None if they do not."""
+    """The value that the arguments give an option, before they are parsed; None if they do not.
+
+    The last one, as tyro takes it.
+    """
+    found = None
     for word, following in zip(arguments, [*arguments[1:], None]):
         name, equals, value = word.partition("=")
         if name == option:
-            return value if equals else following
-    return None
+            found = value if equals else following
+    return found
 
 
 def _as_typed(place: str, words: str, arguments: Sequence[str]) -> str:

@@ -111,6 +111,13 @@ class Lease:
                 "and writes nothing more; what it saved before stays."
             )
 
+    def is_held(self) -> bool:
+        """Whether an owner lives, as far as one look tells; nothing is taken or waited for."""
+        owner = self._read()
+        if owner is None or not process_lives(owner):
+            return False
+        return same_machine(owner) or time.time() - owner["beat"] < self._stale_seconds
+
     def beat(self) -> None:
         """Shows that this process lives, and sees whether the lease is still its own."""
         with self._locked():

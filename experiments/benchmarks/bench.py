@@ -4,13 +4,14 @@ A limit is something obvious that the same work cannot do without (reading the f
 product), measured in the same run, so that a ratio means the same on every machine.
 """
 
+import contextlib
 import json
 import os
 import platform
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +21,8 @@ import rich
 from rich.table import Table
 
 FOLDER = Path("runs/benchmarks")
+PACKAGES = ("jax", "numpy", "torch", "pytorch-metric-learning", "faiss-cpu", "tensorflow")
+"""Ours and the peers', of which those that are installed are written down."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +69,19 @@ def report(name: str, rows: list[Row]) -> Path:
         "benchmark": name,
         "command": " ".join(sys.orig_argv),
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-        "versions": {package: metadata.version(package) for package in ("jax", "numpy")},
+        "versions": dict(_versions()),
         "rows": [asdict(row) | {"ratio": row.ratio} for row in rows],
     }
     FOLDER.mkdir(parents=True, exist_ok=True)
     path = FOLDER / f"{name}.json"
     path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     return path
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            yield package, metadata.version(package)
 
 
 class _PeakMemory:

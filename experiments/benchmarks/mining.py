@@ -2,17 +2,17 @@
 
 7,200 anchors, the 21,600 embeddings of their batch as the pool, 256 dimensions, 48 forbidden
 members an anchor. The limit is the arithmetic of one product of all pairs, 80 GFLOP, at the rate
-of a 4096³ float32 product in the same rounds. Memory is what the compiled program allocates beside
-its arguments and results. The batches of 14,400 to 57,600 triplets run once: they show that memory
-grows with the batch, and not with its square. Two minutes on two cores. What
-pytorch-metric-learning needs is measured where it is installed (`pip install -e '.[bench]'`),
-without forbidden lists: its hardest negatives, and its semi-hard ones of 14,400 embeddings, which
-take 14 GB (`--no-semi-hard-peer` leaves them out).
+of a 4096³ float32 product in the same rounds; the notes have the share of a bfloat16 one's rate.
+Memory is what the compiled program allocates beside its arguments and results. The batches of
+14,400 to 57,600 triplets run once: they show that memory grows with the batch, and not with its
+square. Two minutes on two cores. What pytorch-metric-learning needs is measured where it is
+installed (`pip install -e '.[bench]'`), without forbidden lists: its hardest negatives, and its
+semi-hard ones of 14,400 embeddings (their own pool: 106 GFLOP), which take 14 GB
+(`--no-semi-hard-peer` leaves them out).
 """
 
 import importlib.util
 import os
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ import tyro
 
 from experiments.benchmarks import mining_peer
 from experiments.benchmarks.bench import Row, measure, report
-from experiments.benchmarks.rounds import against, in_rounds
+from experiments.benchmarks.rounds import FULL, against, in_rounds, square_products
 from vidembed.mining import Forbidden, Hardest, Miner, SemiHard, SemiHardRandom
 from vidembed.mining.forbidden import mask
 from vidembed.pairwise import normalise
@@ -55,40 +55,42 @@ def main(
     }
     programs["semi-hard, all pairs at once"] = jax.jit(all_at_once).lower(*arguments).compile()
     programs["bare product, written out"] = jax.jit(product).lower(*arguments).compile()
-    square = jax.random.normal(key, (SQUARE, SQUARE))
-    square_product = jax.jit(lambda x: x @ x)
-    works: dict[str, Callable[[], Any]] = {"limit": lambda: square_product(square)}
+    works = square_products(SQUARE)
     works |= {name: partial(program, *arguments) for name, program in programs.items()}
     seconds = in_rounds(works, rounds=rounds)
 
-    limits = [second * arithmetic(triplets, dimensions) for second in seconds["limit"]]
+    product_seconds = float(np.median(seconds[FULL]))
+    pairs = triplets * 3 * triplets
     rows = []
     for name, program in programs.items():
-        took, limit, note = against(seconds[name], limits)
+        took, limit, note = against(seconds[name], seconds, arithmetic(pairs, dimensions))
         peak = program.memory_analysis().temp_size_in_bytes
         rows.append(Row(case=name, seconds=took, limit_seconds=limit, peak_bytes=peak, note=note))
     for count in larger:
         peak, took = once(count, dimensions, forbidden)
-        limit = float(np.median(seconds["limit"])) * arithmetic(count, dimensions)
+        limit = product_seconds * arithmetic(count * 3 * count, dimensions)
         name = f"SemiHard, {count:,} triplets"
         rows.append(
             Row(case=name, seconds=took, limit_seconds=limit, peak_bytes=peak, note="one run")
         )
     if importlib.util.find_spec("pytorch_metric_learning"):
-        limit = float(np.median(limits))
+        limit = product_seconds * arithmetic(pairs, dimensions)
         rows.append(peer(*arguments[:3], limit=limit))
         if semi_hard_peer:
             took, peak = mining_peer.semi_hard(triplets, dimensions)
-            name, note = "pytorch-metric-learning, semi-hard", f"{2 * triplets:,} embeddings, once"
+            # Its batch is its own pool: other pairs than ours, and more of them.
+            limit = product_seconds * arithmetic((2 * triplets) ** 2, dimensions)
+            name = "peer: pytorch-metric-learning, semi-hard"
+            note = f"{2 * triplets:,} embeddings, once"
             rows.append(
                 Row(case=name, seconds=took, limit_seconds=limit, peak_bytes=peak, note=note)
             )
     report("mining" if triplets == 7200 else f"mining-{triplets}", rows)
 
 
-def arithmetic(triplets: int, dimensions: int) -> float:
-    """The products of all pairs, in products of 4096³."""
-    return triplets * 3 * triplets * dimensions / SQUARE**3
+def arithmetic(pairs: int, dimensions: int) -> float:
+    """The products of `pairs` pairs, in products of 4096³."""
+    return pairs * dimensions / SQUARE**3
 
 
 def once(triplets: int, dimensions: int, forbidden: int) -> tuple[int, float]:
@@ -153,7 +155,7 @@ def peer(anchor: jax.Array, positive: jax.Array, pool: jax.Array, *, limit: floa
     miner = BatchHardMiner(distance=LpDistance(power=2))
     tensors = [torch.from_numpy(np.array(x)) for x in (anchor, pool)]
     seconds, peak = measure(lambda: miner(tensors[0], numbers, tensors[1], labels), repeats=2)
-    name = "pytorch-metric-learning, hardest"
+    name = "peer: pytorch-metric-learning, hardest"
     return Row(case=name, seconds=seconds, limit_seconds=limit, peak_bytes=peak, note="best of 2")
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import tyro
 
 from experiments.benchmarks.bench import Row, measure, report
-from experiments.benchmarks.rounds import against, in_rounds
+from experiments.benchmarks.rounds import against, in_rounds, square_products
 from vidembed.evaluators.ranks import relevant_ranks
 from vidembed.pairwise import search
 
@@ -42,13 +42,12 @@ def main(
     wanted = pool[random.choice(candidates, queries, replace=False)]
     wanted = wanted + 0.05 * random.standard_normal(wanted.shape, np.float32)
     relevant = random.integers(0, candidates, queries * 10)
-    square = jax.random.normal(jax.random.key(0), (SQUARE, SQUARE))
-    square_product = jax.jit(lambda x: x @ x)
     arguments = jnp.asarray(wanted), jnp.asarray(pool)
     program: Any = jax.jit(partial(search, k=k)).lower(*arguments).compile()
     offsets = np.arange(queries + 1) * 10
+    products = square_products(SQUARE)
     works: dict[str, Callable[[], Any]] = {
-        "limit": lambda: square_product(square),
+        **products,
         "search": partial(program, *arguments),
         "ranks of 10 relevant": partial(relevant_ranks, wanted, pool, offsets, relevant),
     }
@@ -56,10 +55,10 @@ def main(
         works["faiss, flat index"] = faiss_search(pool, wanted, k)
     seconds = in_rounds(works, rounds=rounds)
 
-    limits = [second * queries * candidates * dimensions / SQUARE**3 for second in seconds["limit"]]
+    arithmetic = queries * candidates * dimensions / SQUARE**3
     rows = []
-    for name in list(works)[1:]:
-        took, limit, note = against(seconds[name], limits)
+    for name in list(works)[len(products) :]:
+        took, limit, note = against(seconds[name], seconds, arithmetic)
         if name == "search":
             peak = program.memory_analysis().temp_size_in_bytes
         else:

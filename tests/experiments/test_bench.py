@@ -1,6 +1,8 @@
 import json
+from importlib import metadata
 from threading import Event
 
+import jax
 import numpy as np
 import pytest
 
@@ -16,7 +18,9 @@ def test_a_report_is_printed_and_kept(tmp_path, monkeypatch, capsys):
     assert path == tmp_path / "benchmarks" / "name.json"
     result = json.loads(path.read_text())
     assert result["benchmark"] == "name"
-    assert result["versions"].keys() == {"jax", "numpy"}
+    installed = {d.metadata["Name"].lower() for d in metadata.distributions()}
+    assert result["versions"].keys() == installed & set(bench.PACKAGES)
+    assert result["versions"]["jax"] == jax.__version__
     [row] = result["rows"]
     assert row == {
         "case": "some case",

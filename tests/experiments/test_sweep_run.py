@@ -28,7 +28,8 @@ from vidembed.workdir import Workdir
 SCRIPT = Path(__file__).with_name("tiny_sweep.py")
 TINY = runpy.run_path(str(SCRIPT))
 RECORDS = str(Path(__file__).resolve().parents[2] / "data" / "youtube8m" / "validate0000.tfrecord")
-JOBS = [f"seed0/{REFERENCE}", "seed0/early", "seed0/controls", f"seed0-permuted/{REFERENCE}"]
+POINTS = [f"seed0/{REFERENCE}", "seed0/early", f"seed0-permuted/{REFERENCE}"]
+JOBS = [*POINTS, "seed0/controls", "seed0-permuted/controls"]
 
 
 def options(folder, *more):
@@ -42,10 +43,11 @@ def refused(sweep, folder, *more):
 
 
 def start(sweep, folder, *more):
-    """A run in a process of its own, with one device."""
+    """A run in a process of its own, with one device; most of its time would go into compiling."""
+    flags = "--xla_backend_optimization_level=0"
     return subprocess.Popen(
         [sys.executable, str(SCRIPT), sweep, *options(folder, *more)],
-        env=os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.getcwd()},
+        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.getcwd()},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -170,18 +172,22 @@ def test_the_table_is_written_in_every_form(swept):
         text = (swept / f"tiny.{suffix}").read_text()
         assert "simulated sessions" in text.lower()
         assert "13.46" in text
+    # Twice the same comparison, of which the paper made one.
+    assert (swept / "tiny.md").read_text().count("paper -0.33") == 1
     page = (swept / "tiny.html").read_text()
     assert "&lt;b&gt;early&lt;/b&gt;" in page
     assert "<b>early" not in page
     assert "http" not in page.replace("http-equiv", "")
     result = json.loads((swept / "tiny.json").read_text())
-    assert [one["seeds"] for one in result["permuted"]] == [[0, 1], [0, 1]]
-    due_zero = result["permuted"][0]["differences"]["eval_to_train"]["ndcg@10"]
-    assert due_zero["low"] <= 0 <= due_zero["high"]
+    assert [one["seeds"] for one in result["permuted"]] == [[0, 1]] * 5
+    for one in result["permuted"][:4]:
+        assert one["asks"] == "not above zero"
+        assert one["differences"]["eval_to_train"]["ndcg@10"]["low"] <= 0, one["one"]
     assert {"table", "seed0", "seed1", "seed1-permuted"} <= result["fingerprints"].keys()
     assert "jax" in result["versions"]
 
 
+@pytest.mark.long
 def test_the_untrained_network_is_that_of_step_zero(swept):
     """The first checkpoint of a training that keeps it, measured as any other."""
     stored = json.loads((swept / "seed0" / REFERENCE / "recipe.json").read_text())["recipe"]
@@ -202,7 +208,7 @@ def test_the_untrained_network_is_that_of_step_zero(swept):
 def test_what_is_done_is_skipped(swept, capsys):
     before = states(swept, JOBS)
     assert main(TINY["sweep"], options(swept)) == 0
-    assert capsys.readouterr().out.count("done before\n") == 4
+    assert capsys.readouterr().out.count("done before\n") == 5
     assert states(swept, JOBS) == before
 
 
@@ -215,11 +221,37 @@ def test_a_sweep_of_one_number_is_drawn(swept):
         assert all(f">{text}</text>" in svg for text in ("4", "6", "size"))
 
 
+def test_seeds_that_lack_a_point_are_named(swept, tmp_path, capsys):
+    """Also one that was measured before the controls of permuted ids were."""
+    shutil.copytree(swept, tmp_path / "part")
+    for job in ("seed0/early", "seed1-permuted/controls"):
+        shutil.rmtree(tmp_path / "part" / job)
+    result = gather("sweep", tmp_path / "part")
+    assert result["missing"] == ["seed0/early: not run", "seed1-permuted/controls: not run"]
+    assert [one["seeds"] for one in result["permuted"]] == [[0], [0], [0], [0, 1], [0, 1]]
+    printed = capsys.readouterr().out
+    assert "Means over seeds 0, 1, where a row names no others" in printed
+    # A point, two comparisons with it, and three of raw features.
+    assert (printed.count("ONLY seed 1"), printed.count("ONLY seed 0")) == (3, 3)
+    assert "ONLY seed 1" in (tmp_path / "part" / "tiny.md").read_text()
+    rows = csv.DictReader((tmp_path / "part" / "tiny.csv").read_text().splitlines())
+    assert [row["seeds"] for row in rows][:2] == ["0 1", "1"]
+
+
+def test_a_point_on_another_split_is_refused(swept, capsys):
+    """It would be asked other queries than the rest."""
+    assert refused("halved", swept) == 1
+    out = capsys.readouterr().out
+    assert "seed0/half FAILED" in out
+    assert "points must share the split" in out
+
+
+@pytest.mark.long
 def test_a_failed_point_is_recorded_and_stops_no_other(swept):
     shared = states(swept, JOBS)
     code, _, errors = run("failing", swept)
     assert code == 1
-    assert "1 of 5 failed: seed0/broken" in errors
+    assert "1 of 6 failed: seed0/broken" in errors
     # Its points that other sweeps have done are not done again.
     assert states(swept, JOBS) == shared
     assert [one["end"] for one in attempts(swept, "seed0/audio")] == ["done"]
@@ -230,7 +262,7 @@ def test_a_failed_point_is_recorded_and_stops_no_other(swept):
     missing = gather("failing", swept)["missing"]
     assert any(line.startswith("seed0/broken: failed, NonFiniteLoss") for line in missing)
     assert any(line == "seed1/audio: not run" for line in missing)
-    assert run("failing", swept, "--shard", "1/5")[0] == 1
+    assert run("failing", swept, "--shard", "1/6")[0] == 1
     assert len(attempts(swept, "seed0/broken")) == 2
 
 
@@ -253,10 +285,19 @@ def test_another_size_or_other_records_are_refused(swept, capsys):
 
 
 def test_mistakes_in_the_command_line_are_refused(tmp_path, capsys):
-    for wrong in (["--shard", "0/2"], ["--shard", "3/2"], ["--seeds", "1", "1"], ["--stpes", "3"]):
+    wrongs = {
+        ("--shard", "0/2"): "--shard: shard '0/2' must be i/n",
+        ("--shard", "3/2"): "--shard: shard '3/2' must be i/n",
+        ("--seeds", "1", "1"): "--seeds: seeds must be one or more different",
+        ("--seeds=-1",): "--seeds: seeds must be one or more different numbers in [0, 2^32)",
+        ("--steps=-1",): "--steps: steps -1",
+        ("--stpes", "3"): "--stpes",
+    }
+    for wrong, said in wrongs.items():
         with pytest.raises(SystemExit) as stopped:
             refused("sweep", tmp_path, *wrong)
         assert stopped.value.code == 2
+        assert said in capsys.readouterr().err
     assert main(TINY["sweep"], ["gather", "--workdir", str(tmp_path)]) == 1
     assert "holds no sweep" in capsys.readouterr().err
     assert not any(tmp_path.iterdir())
@@ -271,29 +312,48 @@ def test_two_processes_share_the_work(tmp_path):
     # What both need is made by one of them, while the other waits.
     assert told.count("import ...\n") == 1
     assert told.count("seed0/graph ...\n") == 1
-    assert [len(attempts(tmp_path, job)) for job in JOBS] == [1, 1, 1, 1]
+    assert [len(attempts(tmp_path, job)) for job in JOBS] == [1] * 5
     assert gather("sweep", tmp_path)["missing"] == []
+
+
+def wait_for(process, path, lines):
+    """Until `path` has so many lines, which `process` writes."""
+    waited = time.monotonic() + 120
+    while not (path.exists() and path.read_text().count("\n") >= lines):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < waited
+        time.sleep(0.05)
 
 
 @pytest.mark.long
 def test_a_stopped_sweep_goes_on(tmp_path):
-    stopped = start("sweep", tmp_path, "--steps", "2000")
-    journal = tmp_path / "seed0" / REFERENCE / "metrics.jsonl"
-    waited = time.monotonic() + 120
-    while not (journal.exists() and journal.read_text().count("\n") > 3):
-        assert stopped.poll() is None, stopped.communicate()
-        assert time.monotonic() < waited
-        time.sleep(0.05)
+    stopped = start("sweep", tmp_path, "--steps", "200000")
+    point = tmp_path / "seed0" / REFERENCE
+    journal = point / "metrics.jsonl"
+    wait_for(stopped, journal, 4)
     stopped.send_signal(signal.SIGTERM)
     _, errors = stopped.communicate(timeout=100)
     assert stopped.returncode == 143, errors
     assert "goes on from there" in errors
     assert [one["end"] for one in attempts(tmp_path, f"seed0/{REFERENCE}")] == ["stopped"]
-    again = start("sweep", tmp_path, "--steps", "2000")
-    saved = [p.name for p in (journal.parent / "checkpoints").iterdir() if p.name.isdecimal()]
-    while not (line := again.stdout.readline()).startswith("going on from step"):
-        assert line, again.communicate()
-    assert line == f"going on from step {saved[0]}\n"
+    saved = [p.name for p in (point / "checkpoints").iterdir() if p.name.isdecimal()]
+    again = start("sweep", tmp_path, "--steps", "200000")
+    wait_for(again, journal, journal.read_text().count("\n") + 1)
     again.send_signal(signal.SIGTERM)
-    again.communicate(timeout=100)
+    out, _ = again.communicate(timeout=100)
     assert again.returncode == 143
+    assert f"going on from step {saved[0]}\n" in out
+
+
+@pytest.mark.long
+def test_a_killed_point_says_so(tmp_path):
+    job = f"seed0/{REFERENCE}"
+    killed = start("sweep", tmp_path, "--steps", "200000")
+    wait_for(killed, tmp_path / job / "metrics.jsonl", 4)
+    assert f"{job}: under way" in gather("sweep", tmp_path)["missing"]
+    killed.kill()
+    killed.communicate(timeout=100)
+    # What it held is there still, and bears the name of a process that is not.
+    assert (tmp_path / job / "lease.json").exists()
+    assert [one["end"] for one in attempts(tmp_path, job)] == ["killed"]
+    assert f"{job}: killed" in gather("sweep", tmp_path)["missing"]

@@ -3,9 +3,13 @@
 import sys
 from dataclasses import replace
 
-from experiments.sweep import REFERENCE, Comparison, Sweep, base_recipe, network
+from experiments.comparisons import Comparison
+from experiments.paper import TABLE_2, minus
+from experiments.sweep import REFERENCE, Sweep, base_recipe, network
 from experiments.sweep_command import main
 from vidembed.recipe import Retention
+
+PAPER = minus(TABLE_2["early-4000-256"], TABLE_2[REFERENCE])
 
 
 def base(steps, triplets):
@@ -28,6 +32,11 @@ def broken(recipe):
     return {**rest, REFERENCE: recipe}
 
 
+def otherwise_split(recipe):
+    corpus = replace(recipe.corpus, train_share=0.5)
+    return {REFERENCE: recipe, "half": replace(recipe, corpus=corpus)}
+
+
 def audio(recipe):
     model = replace(network("visual", 8, 4), modality="audio")
     return replace(recipe, task=replace(recipe.task, model=model))
@@ -39,10 +48,14 @@ sweep = Sweep(
     claim="<b>early</b> is 6 & late is 4.",
     points=points,
     base=base,
-    comparisons=(Comparison("early", REFERENCE, "which?"),),
+    comparisons=(
+        Comparison("early", REFERENCE, "which?"),
+        Comparison("early", REFERENCE, "and in the paper?", PAPER),
+    ),
 )
 changed = replace(sweep, points=lambda recipe: points(recipe, size=5))
 failing = replace(sweep, name="failing", points=broken, comparisons=())
+halved = replace(sweep, points=otherwise_split, comparisons=())
 sized = replace(
     sweep, name="sized", axis=lambda recipe: recipe.task.model.layers.size, axis_name="size"
 )

@@ -59,7 +59,7 @@ def _row(name: str, point: Mapping[str, Any], cells: list[tuple[str, str]]) -> d
         "name": name,
         "parameters": point.get("parameters"),
         "seconds": point.get("train_seconds"),
-        "seeds": len(point["seeds"]),
+        "seeds": ", ".join(map(str, point["seeds"])),
         "cells": [
             {
                 "interval": scores.get(direction, {}).get(metric) or {},
@@ -75,7 +75,7 @@ def _difference(one: Mapping[str, Any], cells: list[tuple[str, str]]) -> dict[st
     return {
         "name": f"{one['one']} − {one['other']}",
         "asks": one["asks"],
-        "seeds": len(one["seeds"]),
+        "seeds": ", ".join(map(str, one["seeds"])),
         "cells": [
             {
                 "interval": found.get(direction, {}).get(metric) or {},
