@@ -1,5 +1,6 @@
 import os
 import signal
+import socket
 import time
 
 import pytest
@@ -52,6 +53,30 @@ def test_where_no_cluster_tells_distributed_says_so(corpus_paths, tmp_path):
     assert job.end(60) == 1, job.output
     assert "ValueError: --distributed found no cluster here" in job.output
     assert "--coordinator HOST:PORT --processes N --process I" in job.output
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.long
+def test_a_cluster_that_is_not_understood_is_no_missing_one(corpus_paths, tmp_path):
+    options = [*data(corpus_paths), *SMALL, "--distributed"]
+    slurm = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "two"}
+    slurm |= {"SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+    job = Job("train", tmp_path / "run", options, environment=slurm)
+    assert job.end(60) == 1, job.output
+    assert "ValueError: --distributed cannot read what the cluster tells here" in job.output
+    assert "'two'" in job.output
+
+
+def test_a_port_that_is_taken_is_refused(corpus_paths, tmp_path, capsys):
+    with socket.socket() as taken:
+        taken.bind(("localhost", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        options = ["train", "--workdir", str(tmp_path / "run"), *data(corpus_paths)]
+        assert main(Recipe(), [*options, *cluster(2, 0, port, timeout=5)], name="cdml") == 1
+    words = capsys.readouterr().err
+    assert f"cannot listen on port {port} of {socket.gethostname()}" in words
+    assert f"--coordinator localhost:{port} asks: Address already in use. Name another" in words
     assert not (tmp_path / "run").exists()
 
 

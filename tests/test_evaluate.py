@@ -25,7 +25,6 @@ from vidembed.step import state_shape
 from vidembed.stopping import StopFlag
 from vidembed.tasks.metric_learning import MetricLearning
 from vidembed.train import train
-from vidembed.typed_json import to_json
 from vidembed.workdir import RecipeChangedError, Workdir
 
 QUIET = Progress(quiet=True)
@@ -64,7 +63,7 @@ def evaluation_of(workdir, corpus, devices=ONE, **evaluator):
 
 
 def measured(workdir):
-    return workdir.measurements(to_json(recipe_of(workdir).evaluator))
+    return workdir.measurements(recipe_of(workdir).evaluator.identity())
 
 
 def test_embeddings_are_the_same_in_blocks_and_on_any_mesh(trained, corpus):
@@ -152,10 +151,23 @@ def test_reports_read_one_evaluator_and_name_the_others(trained, corpus):
     assert any("ks [10]" in line for line in other_evaluators(other))
 
 
-def test_a_recipe_that_was_not_trained_is_refused(trained, corpus):
+@pytest.mark.parametrize("change", [{"seed": 9}, {"steps": 3}, {"log_every": 7}])
+def test_a_recipe_that_was_not_trained_is_refused(change, trained, corpus):
+    """What may change when a run goes on is not for its evaluation to change."""
     recipe = recipe_of(trained)
-    with pytest.raises(RecipeChangedError, match="seed: 0 -> 9"):
-        Evaluation(replace(recipe, seed=9), trained, corpus=corpus, progress=QUIET)
+    [(name, value)] = change.items()
+    words = f"{name}: {getattr(recipe, name)} -> {value}"
+    with pytest.raises(RecipeChangedError, match=words):
+        Evaluation(replace(recipe, **change), trained, corpus=corpus, progress=QUIET)
+
+
+def test_the_queries_of_a_block_make_no_other_evaluator(trained, corpus, monkeypatch):
+    usual = evaluation_of(trained, corpus)
+    result = json.loads(json.dumps(usual.measure(10)))
+    other = evaluation_of(trained, corpus, block=7)
+    assert other.recipe.evaluator != usual.recipe.evaluator
+    monkeypatch.setattr(other, "restore", lambda step: pytest.fail("measured again"))
+    assert other.measure(10) == result
 
 
 def test_queries_are_counted(trained, corpus):
@@ -255,7 +267,7 @@ def test_follower_measures_every_checkpoint_until_done(tmp_path, corpus_paths, c
             time.sleep(0.05)
         evaluation_of(workdir, corpus).follow(lambda result: seen.append(result["step"]))
 
-    with workdir.measurements(to_json(recipe.evaluator)).attach_follower():
+    with workdir.measurements(recipe.evaluator.identity()).attach_follower():
         job = threading.Thread(target=follow)
         job.start()
         run(recipe, workdir, corpus)

@@ -67,6 +67,15 @@ for mine, words in (
         assert all(each in str(error) for each in words), error
 assert "process" in lost_host(ValueError("UNKNOWN: Gloo AllGather failed: closed by peer"))
 assert lost_host(ValueError("steps 0 must be 1 or more")) is None
+for words, lost in (
+    ("UNAVAILABLE: connection reset by peer", True),
+    ("INTERNAL: NCCL operation failed", True),
+    ("INVALID_ARGUMENT: Gloo AllReduce failed", True),
+    ("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 99 bytes", False),
+    ("INVALID_ARGUMENT: Argument does not match host shape", False),
+    ("UNIMPLEMENTED: not on this platform", False),
+):
+    assert (lost_host(jax.errors.JaxRuntimeError(words)) is not None) == lost, words
 
 mesh = jax.make_mesh((2, 2), ("data", "model"), (AxisType.Auto,) * 2)
 make = jax.jit(

@@ -205,3 +205,12 @@ def test_meter(monkeypatch):
     now[0] += 2
     meter.wait(99)
     assert meter.read("videos") == {"videos_per_second": 0.0, "waiting_share": 1.0}
+
+
+def test_where_events_cannot_be_written_nothing_is_left_open(tmp_path, quiet):
+    workdir = Workdir(tmp_path)
+    workdir.events.write_text("a file where the folder belongs")
+    journal = Journal(workdir, 1, progress=quiet)
+    with pytest.raises(OSError, match="events"):
+        journal.__enter__()
+    assert journal._file.closed

@@ -140,7 +140,9 @@ def claimed(corpus_paths, tmp_path):
     return workdir
 
 
-@pytest.mark.parametrize("given", [["--workdir", "{}"], ["--workdir={}"]])
+@pytest.mark.parametrize(
+    "given", [["--workdir", "{}"], ["--workdir={}"], ["--workdir", "w", "--workdir={}"]]
+)
 def test_the_options_of_an_evaluation_are_those_of_the_run(claimed, given, capsys):
     named = [word.format(claimed) for word in given]
     for verb in ("evaluate", "report"):

@@ -1,4 +1,5 @@
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -80,6 +81,34 @@ def test_what_is_slowest_changes_with_the_number_of_chips():
     few, many = estimate(8e6, 8), estimate(8e6, 256, chip="h100")
     assert any("float32 (products, mining)" in line for line in few.limits())
     assert any("the network is slowest" in line for line in many.limits())
+
+
+def test_only_options_that_are_still_float32_are_named():
+    task = PAPER.task
+    layers = replace(task.model.layers, compute="bfloat16")
+    half = replace(PAPER, task=replace(task, model=replace(task.model, layers=layers)))
+    both, one = (estimate(8e6, 8, recipe, chip="h200").limits() for recipe in (PAPER, half))
+    assert any("compute and --task.miner.operands bfloat16" in line for line in both)
+    assert any(line.endswith("(mining); --task.miner.operands bfloat16") for line in one)
+
+
+@pytest.mark.parametrize(
+    ("triplets", "words"),
+    [
+        (64, "update the largest part of what it moves; more triplets"),
+        (200_000, "; fewer triplets"),
+    ],
+)
+def test_slow_device_memory_is_said(triplets, words):
+    layers = replace(PAPER.task.model.layers, compute="bfloat16")
+    model = replace(PAPER.task.model, layers=layers)
+    miner = replace(PAPER.task.miner, operands="bfloat16")
+    task = replace(PAPER.task, model=model, miner=miner)
+    recipe = replace(PAPER, task=task, feed=Triplets(batch_triplets=triplets))
+    found = estimate(1e6, 1, recipe, chip="h200", utilisation=1.0)
+    assert max(found.seconds, key=found.seconds.get) == "device memory"
+    [line] = [line for line in found.limits() if "device memory is slowest" in line]
+    assert words in line
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,14 @@ def test_the_table_of_the_recipe_is_counted(corpus_paths, corpus):
     assert costs(hosted)["batch: features"] == "2.3 kB"
 
 
+def test_a_refusal_comes_alone(capsys):
+    with pytest.raises(ValueError, match="3"):
+        show(Recipe(feed=Triplets(batch_triplets=7168)), Scale(chips=(3,)))
+    with pytest.raises(ValueError, match="nowhere"):
+        show(Recipe(corpus=CorpusPaths(table="nowhere")))
+    assert capsys.readouterr().out == ""
+
+
 def test_a_missing_table_is_named(tmp_path):
     with pytest.raises(ValueError, match="nowhere"):
         costs(Recipe(corpus=CorpusPaths(table=str(tmp_path / "nowhere"))))

@@ -221,20 +221,28 @@ with StopFlag() as stop:
 def test_two_hosts_that_are_asked_while_they_read_stop_before_they_train(tmp_path):
     """Whatever step they would have gone on from."""
     address, gate = _free_address(), tmp_path / "gate"
+    logs = [tmp_path / f"log{index}" for index in range(2)]
+    written = [log.open("w") for log in logs]
     hosts = [
         subprocess.Popen(
             [sys.executable, "-c", _READER, address, str(index), str(gate)],
-            env=os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
+            env=os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "0"},
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=log,
             text=True,
         )
-        for index in range(2)
+        for index, log in enumerate(written)
     ]
+    for log in written:
+        log.close()
     try:
         first = [host.stdout.readline() for host in hosts]
         hosts[1].send_signal(signal.SIGTERM)
-        time.sleep(2)  # in which the hosts agree; later they stop at a later poll
+        # JAX's own log says when the hosts have agreed; later they would stop at a later poll.
+        deadline = time.monotonic() + 60
+        while not all("Preemption sync counter is set" in log.read_text() for log in logs):
+            assert time.monotonic() < deadline, [log.read_text() for log in logs]
+            time.sleep(0.05)
         gate.touch()
     finally:
         watchdog = threading.Timer(60, lambda: [host.kill() for host in hosts])
@@ -244,3 +252,47 @@ def test_two_hosts_that_are_asked_while_they_read_stop_before_they_train(tmp_pat
     assert first == ["reads\n", "reads\n"], told
     assert all(out.endswith("read\nstops after reading\n") for out, _ in told), told
     assert [host.returncode for host in hosts] == [0, 0], told
+
+
+_INTERRUPTED = """
+import os, signal, sys, time, jax
+jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+from vidembed.launch import guarded
+from vidembed.stopping import StopFlag
+
+def run():
+    with StopFlag():
+        print("runs", flush=True)
+        if jax.process_index() == 1:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        time.sleep(600)
+
+sys.exit(guarded(run))
+"""
+
+
+@pytest.mark.long
+def test_a_second_interrupt_ends_a_host_at_once():
+    """And not when the others come to an end, which wait for it."""
+    address = _free_address()
+    hosts = [
+        subprocess.Popen(
+            [sys.executable, "-c", _INTERRUPTED, address, str(index)],
+            env=os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    try:
+        _, said = hosts[1].communicate(timeout=60)
+        still = hosts[0].poll()
+    finally:
+        for host in hosts:
+            host.kill()
+        hosts[0].communicate()
+    assert hosts[1].returncode == 130, said
+    assert said.endswith("interrupted\n")
+    assert still is None

@@ -26,7 +26,6 @@ from vidembed.step import compile_update, new_state, place_constants, state_shap
 from vidembed.stopping import StopFlag
 from vidembed.tasks.metric_learning import MetricLearning
 from vidembed.train import NonFiniteLoss, train
-from vidembed.typed_json import to_json
 from vidembed.workdir import RecipeChangedError, Workdir
 
 LAYERS = Layers(hidden=(16,), size=8, input_dropout=0.2)
@@ -135,7 +134,7 @@ def test_retention_keeps_newest_asked_and_pinned(recipe, corpus, tmp_path):
     short = replace(recipe, checkpoints=Retention(every_steps=1, keep_last=2, keep_every=4))
     workdir = Workdir(tmp_path)
     workdir.create()
-    workdir.measurements(to_json(recipe.evaluator)).pin(1, "score", 0.5)
+    workdir.measurements(recipe.evaluator.identity()).pin(1, "score", 0.5)
     run(short, tmp_path, corpus)
     assert steps_of(tmp_path) == [0, 1, 4, 6, 7]
 

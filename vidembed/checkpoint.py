@@ -25,6 +25,7 @@ from vidembed.hosts import is_first_host, meet, of_first_host, together
 from vidembed.orbax_noise import quieten
 from vidembed.retention import stale_steps
 from vidembed.step_folder import StepFolder
+from vidembed.stopping import unbroken
 
 _READ_ERRORS = (CheckpointError, VanishedError, DigestError)
 _FREE_SPACE = " Free some space, keep fewer checkpoints, and start again: it resumes from there."
@@ -192,9 +193,8 @@ class Checkpoints:
     def delete(self, step: int) -> None:
         """Removes a step; killed half-way it leaves nothing that looks like a checkpoint."""
         self._refuse_reader("delete")
-        steps = self.steps()
-        if step not in steps:
-            raise VanishedError(f"delete of step {step}: {self.folder} holds {steps}")
+        if step not in self.steps():
+            raise VanishedError(f"delete of step {step}: {self.folder} holds {self.steps()}")
         if is_first_host():
             self._disk.remove(step)
 
@@ -243,19 +243,18 @@ class Checkpoints:
                 sleep(poll_seconds)
 
     def _read(self, step: int, wanted: dict[str, Any]) -> dict[str, jax.Array]:
-        like = {
-            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_sharding(leaf))
-            for name, leaf in wanted.items()
-        }
-        args = ocp.args.PyTreeRestore(
-            item=like,
-            restore_args=ocp.checkpoint_utils.construct_restore_args(like),
-            partial_restore=True,
-        )
-        folder = self.folder / str(step)
+        like = {name: _placed(leaf) for name, leaf in wanted.items()}
+        how = ocp.checkpoint_utils.construct_restore_args(like)
+        args = ocp.args.PyTreeRestore(item=like, restore_args=how, partial_restore=True)
+
+        def read() -> dict[str, jax.Array]:
+            with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as orbax:
+                return orbax.restore(
+                    self.folder / str(step), ocp.args.Composite(arrays=args)
+                ).arrays
+
         try:
-            with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-                return reader.restore(folder, ocp.args.Composite(arrays=args)).arrays
+            return unbroken(read)
         except Exception as error:
             # Gone while it was read? Then this raises the error that says so.
             self._disk.record(step)
@@ -296,5 +295,6 @@ class Checkpoints:
             raise CheckpointError(f"{verb}: {self.folder} was opened read-only")
 
 
-def _sharding(leaf: Any) -> jax.sharding.Sharding:
-    return leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+def _placed(leaf: Any) -> jax.ShapeDtypeStruct:
+    sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

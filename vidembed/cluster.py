@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -61,10 +62,13 @@ class Cluster:
         """Waits for the others; from then on `jax.devices()` are those of all hosts.
 
         Ends the process with a message (exit code 1) when one does not come in time. Raises
-        ValueError where --distributed finds no cluster.
+        ValueError where --distributed finds no cluster, OSError where process 0 finds its port
+        taken.
         """
         if self.coordinator is None and not self.distributed:
             return
+        if self.coordinator is not None and self.process == 0:
+            _refuse_taken_port(self.coordinator)
         where = f" at {self.coordinator}" if self.coordinator else ", as the cluster tells,"
         awaited = f"process {self.process} of {self.processes}" if self.coordinator else "process"
         print(
@@ -82,8 +86,13 @@ class Cluster:
                     heartbeat_timeout_seconds=self.host_timeout_seconds,
                 )
             except ValueError as error:
+                if self.coordinator:
+                    raise
+                # JAX says so of a value that no cluster told it.
+                missing = str(error).endswith("be defined.")
+                what = "found no cluster" if missing else "cannot read what the cluster tells"
                 raise ValueError(
-                    f"--distributed found no cluster here (TPU pod, Slurm, Open MPI, GKE): {error} "
+                    f"--distributed {what} here (TPU pod, Slurm, Open MPI, GKE): {error} "
                     "Name it by --coordinator HOST:PORT --processes N --process I"
                 ) from error
 
@@ -107,6 +116,26 @@ def _check_address(coordinator: str) -> None:
             f"--coordinator {coordinator} must be HOST:PORT, with a port from 1 to 65535 that is "
             "free on the host of process 0"
         )
+
+
+def _refuse_taken_port(coordinator: str) -> None:
+    """JAX's own service ends the process by a segmentation fault where it cannot listen."""
+    port = int(coordinator.rpartition(":")[2])
+    # As JAX listens: on all addresses, of both kinds where the system has them.
+    both = socket.has_dualstack_ipv6()
+    with socket.socket(socket.AF_INET6 if both else socket.AF_INET) as listener:
+        if both:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        # Connections of a run that has just ended are no hindrance.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("", port))
+        except OSError as error:
+            raise OSError(
+                f"process 0 cannot listen on port {port} of {socket.gethostname()}, as "
+                f"--coordinator {coordinator} asks: {error.strerror}. Name another port, to all "
+                "processes, or end what uses this one (an earlier run?)"
+            ) from error
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ another mesh, later, or more than once. What is measured is skipped, so that it 
 started again.
 """
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,10 +18,9 @@ from vidembed.corpus import Corpus
 from vidembed.embedding import embed_table
 from vidembed.hosts import is_first_host, of_first_host
 from vidembed.progress import Progress
-from vidembed.recipe import TUNABLE, Recipe
+from vidembed.recipe import MEASURING, Recipe
 from vidembed.step import State, state_shape
 from vidembed.stopping import StopFlag
-from vidembed.typed_json import to_json
 from vidembed.versions import versions
 from vidembed.workdir import Workdir
 
@@ -40,8 +40,8 @@ class Evaluation:
         progress: Progress | None = None,
     ) -> None:
         self.recipe, self.workdir = recipe, workdir
-        workdir.recipe_changes(recipe.to_json(), tunable=TUNABLE)
-        self.measurements = workdir.measurements(to_json(recipe.evaluator))
+        workdir.recipe_changes(recipe.to_json(), tunable=MEASURING)
+        self.measurements = workdir.measurements(recipe.evaluator.identity())
         self.progress = progress or Progress(quiet=jax.process_index() > 0)
         self.mesh = mesh or meshes.make_mesh(recipe.mesh)
         self.corpus = corpus or recipe.corpus.open()
@@ -80,11 +80,10 @@ class Evaluation:
 
     def measure(self, step: int) -> dict[str, Any]:
         """Measures a checkpoint and stores the result; what this evaluator did is not redone."""
-        known = self.measurements.read(step)
         # Another evaluation job may be writing: all hosts go by what the first one read.
-        if of_first_host([int(known is not None)])[0]:
-            known = known or self.measurements.read(step)
-            assert known is not None
+        read = json.dumps(self.measurements.read(step)).encode()
+        known: dict[str, Any] | None = json.loads(bytes(of_first_host(list(read))))
+        if known is not None:
             self._pin(step, known["scores"])
             return known
         began = time.monotonic()
@@ -163,6 +162,8 @@ class Evaluation:
                 except VanishedError:
                     self.progress.say(f"step {step} was deleted before it could be measured")
                 except DigestError as error:
+                    if stop.reached():
+                        break
                     self.progress.say(f"WARNING: {error}")
                     damaged.append(step)
         if not seen and not stop.asked:

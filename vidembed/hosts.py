@@ -12,6 +12,17 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 T = TypeVar("T")
+_OWN_FAULTS = (
+    "RESOURCE_EXHAUSTED",
+    "INVALID_ARGUMENT",
+    "OUT_OF_RANGE",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "UNAUTHENTICATED",
+    "UNIMPLEMENTED",
+)
+"""Codes of the runtime that speak of this process (its memory, its program), not of others."""
 
 
 class HostsDifferError(ValueError):
@@ -93,7 +104,8 @@ def agree(mine: Mapping[str, Any]) -> None:
 def lost_host(error: Exception) -> str | None:
     """The message for a fault of the runtime in a run of several processes; else None.
 
-    It most often means that another process has ended; its own output says why.
+    It most often means that another process has ended; its own output says why. Faults that are
+    this process's own by their code, such as memory that is used up, are not among them.
     """
     # On CPU it is a ValueError of Gloo or a JaxRuntimeError, by the collective that met it.
     causes: list[BaseException] = [error]
@@ -102,7 +114,10 @@ def lost_host(error: Exception) -> str | None:
     runtime = [
         cause
         for cause in causes
-        if isinstance(cause, jax.errors.JaxRuntimeError) or "Gloo" in str(cause)
+        if "Gloo" in str(cause)
+        or (
+            isinstance(cause, jax.errors.JaxRuntimeError) and not str(cause).startswith(_OWN_FAULTS)
+        )
     ]
     if jax.process_count() == 1 or not runtime:
         return None

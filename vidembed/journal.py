@@ -87,20 +87,21 @@ class Journal:
         if not self._first_host:
             return self
         self._remote = storage.is_remote(self.workdir.path)
-        if self._remote:
-            self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
-        else:
-            self._folder = Path(self.workdir.path)
-            self._folder.mkdir(parents=True, exist_ok=True)
         kept = self._kept_lines()
-        with self._writing():
+        with self._writing(), contextlib.ExitStack() as opened:
+            if self._remote:
+                self._folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
+            else:
+                self._folder = Path(self.workdir.path)
+                self._folder.mkdir(parents=True, exist_ok=True)
             storage.write_text(self._folder / "metrics.jsonl", "".join(kept))
-            self._file = self._stack.enter_context(
+            self._file = opened.enter_context(
                 open(self._folder / "metrics.jsonl", "a", encoding="utf-8")
             )
             purge_step = self._resumed_from + 1 if self._resumed_from else 0
             events = Events(self._folder / "events", purge_step=purge_step)
-            self._events = self._stack.enter_context(contextlib.closing(events))
+            self._events = opened.enter_context(contextlib.closing(events))
+            self._stack = opened.pop_all()
         self._flushed = time.monotonic()
         return self
 

@@ -48,6 +48,7 @@ FAULTS = (
 RecipeOptions = Annotated[Recipe, tyro.conf.arg(name="")]
 ScaleOptions = Annotated[Scale, tyro.conf.arg(name="")]
 ClusterOptions = Annotated[Cluster, tyro.conf.arg(name="")]
+EXIT_INTERRUPTED = 130
 LAST_WORDS_SECONDS = 2.0
 """The first process carries what binds the others: at a fault it lets them speak before it ends."""
 
@@ -203,6 +204,13 @@ def guarded(run: Callable[[], int]) -> int:
     except StoppedError as stopped:
         print(f"{stopped}; the same command goes on from there", file=sys.stderr, flush=True)
         return EXIT_STOPPED
+    except KeyboardInterrupt:
+        if not jax.distributed.is_initialized():
+            raise
+        # The second Ctrl-C. Python's own end would wait for the other hosts.
+        print("interrupted", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(EXIT_INTERRUPTED)
     except Exception as error:
         lost, several = lost_host(error), jax.process_count() > 1
         known = lost is not None or isinstance(error, FAULTS)

@@ -18,10 +18,10 @@ FOLLOWER_STALE_SECONDS = 900.0
 _FOLLOWER_BEAT_SECONDS = 20.0
 
 
-def evaluator_name(evaluator: Mapping[str, Any]) -> str:
-    """The folder of an evaluator (its JSON form): its class, and a digest of all its options."""
-    text = json.dumps(evaluator, sort_keys=True)
-    return f"{evaluator['class']}-{xxhash.xxh32_hexdigest(text.encode())}"
+def evaluator_name(identity: Mapping[str, Any]) -> str:
+    """The folder of an evaluator: its class, and a digest of all that its `identity` tells."""
+    text = json.dumps(identity, sort_keys=True)
+    return f"{identity['class']}-{xxhash.xxh32_hexdigest(text.encode())}"
 
 
 class Measurements:
@@ -76,8 +76,8 @@ class Measurements:
         def beat() -> None:
             storage.write_json(self._follower_file, {**me, "beat": time.time()})
 
-        beat()
         try:
+            beat()
             with Heartbeat(beat, _FOLLOWER_BEAT_SECONDS):
                 yield
         finally:

@@ -26,6 +26,8 @@ TUNABLE = (
     "feed.placement",
 )
 """What may change when a run goes on: how long, how often, where. All else decides the result."""
+MEASURING = ("evaluator", "corpus.table", "corpus.edges", "mesh")
+"""What may differ when a run is measured: by what, and where. All else is the run's own."""
 
 
 @dataclass(frozen=True, kw_only=True)

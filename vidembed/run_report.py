@@ -25,7 +25,7 @@ def evaluations_of(
 ) -> list[dict[str, Any]]:
     """What an evaluator (that of the run's recipe) measured of the run's checkpoints, by step."""
     evaluator = evaluator or recipe_of(workdir).evaluator
-    measurements = workdir.measurements(to_json(evaluator))
+    measurements = workdir.measurements(evaluator.identity())
     found = [measurements.read(step) for step in sorted(measurements.steps())]
     return [result for result in found if result is not None]
 

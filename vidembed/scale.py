@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from vidembed import mesh as meshes
 from vidembed.chips import CHIPS, ChipName
 from vidembed.recipe import Recipe
-from vidembed.step_cost import Rows, memory, messages, step_shapes, traffic
+from vidembed.step_cost import UPDATE, Rows, memory, messages, step_shapes, traffic
 from vidembed.tasks.arithmetic import Arithmetic, Message
 
 BUILDING_BYTES = 65
@@ -57,8 +57,10 @@ class Estimate:
     """The largest of what is in memory at different times."""
     messages: Mapping[str, Message]
     products: Mapping[str, float]
-    full_precision: tuple[str, ...]
-    """Products whose operands are float32."""
+    full_precision: Mapping[str, str]
+    """Products whose operands are float32, and the option of each that makes them bfloat16."""
+    traffic: Mapping[str, float]
+    """Between a chip and its memory."""
     seconds: Mapping[str, float]
     host: Mapping[str, float]
 
@@ -77,9 +79,12 @@ class Estimate:
             passing=max(arithmetic.passing, key=lambda name: arithmetic.passing[name]),
             messages=sent,
             products={name: p.flop / chips for name, p in arithmetic.products.items()},
-            full_precision=tuple(
-                name for name, p in arithmetic.products.items() if p.operands == "float32"
-            ),
+            full_precision={
+                name: f"--task.{p.operands_field.replace('_', '-')}"
+                for name, p in arithmetic.products.items()
+                if p.operands == "float32"
+            },
+            traffic=moved,
             seconds=seconds(arithmetic, moved, sent, chips, scale),
             host=host_memory(
                 rows,
@@ -116,7 +121,17 @@ class Estimate:
         elif slowest == "products" and self.full_precision:
             found.append(
                 f"products are slowest, and float32 ({', '.join(self.full_precision)}); "
-                "--task.model.layers.compute and --task.miner.operands bfloat16"
+                f"{' and '.join(self.full_precision.values())} bfloat16"
+            )
+        elif slowest == "device memory":
+            most = max(self.traffic, key=lambda name: self.traffic[name])
+            found.append(
+                f"device memory is slowest, {most} the largest part of what it moves; "
+                + (
+                    "more triplets a chip (--feed.batch-triplets) or fewer chips"
+                    if most == UPDATE
+                    else "fewer triplets, or chips with faster memory"
+                )
             )
         return found
 

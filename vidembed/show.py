@@ -27,12 +27,15 @@ ESTIMATE = (
 def show(recipe: Recipe, scale: Scale = Scale()) -> None:  # noqa: B008 - a frozen value
     """Prints the recipe as JSON and a table of what it costs, here or on `scale.chips`."""
     console = Console(width=WIDTH, highlight=False)
-    console.print_json(json.dumps(recipe.to_json()))
+    # What is refused is refused before anything is shown.
     if not scale.chips:
-        console.print(_table(costs(recipe, scale).items()))
+        lines = costs(recipe, scale)
+        console.print_json(json.dumps(recipe.to_json()))
+        console.print(_table(lines.items()))
         return
     rows, source = _rows(recipe, scale)
     estimates = [Estimate.of(recipe, rows, scale, chips) for chips in scale.chips]
+    console.print_json(json.dumps(recipe.to_json()))
     console.print(f"corpus: {source}\n{ESTIMATE.format(utilisation=scale.utilisation)}")
     console.print(_table(_lines(estimates, scale)))
     for estimate in estimates:

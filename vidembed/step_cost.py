@@ -16,6 +16,9 @@ from vidembed.recipe import Recipe
 from vidembed.step import State, state_shape
 from vidembed.tasks.arithmetic import Arithmetic, Message
 
+UPDATE = "parameters and update"
+"""What each step moves however small its batch is."""
+
 
 class Rows(NamedTuple):
     """The arrays of a feature table as shapes: what a task's `resident` looks at."""
@@ -134,7 +137,7 @@ def traffic(shapes: StepShapes, arithmetic: Arithmetic) -> dict[str, float]:
     """Bytes between one device and its memory: the task's, and the update's."""
     parameters = device_bytes(shapes.state["parameters"])
     update = 2.0 * device_bytes(shapes.state) + 2.0 * parameters + 3.0 * parameters
-    return dict(arithmetic.traffic) | {"parameters and update": update}
+    return dict(arithmetic.traffic) | {UPDATE: update}
 
 
 def _shard(leaf: Any) -> int:

@@ -7,6 +7,7 @@ from etils import epath
 
 from vidembed import storage
 from vidembed.checkpoint_record import DigestError, VanishedError, read_record
+from vidembed.stopping import unbroken
 
 _DELETED = ".deleted"
 _DAMAGED = ".damaged"
@@ -30,7 +31,8 @@ class StepFolder:
             paths = list(self.path.iterdir())
         except FileNotFoundError:
             return []
-        return sorted(int(p.name) for p in paths if p.name.isdecimal() and self._is_durable(p))
+        durable = (int(p.name) for p in paths if p.name.isdecimal() and self._is_durable(p))
+        return unbroken(lambda: sorted(durable))
 
     def record(self, step: int) -> dict[str, Any]:
         """The JSON part of a step, verified; DigestError or VanishedError."""

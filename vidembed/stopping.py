@@ -4,10 +4,11 @@ import contextlib
 import itertools
 import os
 import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from jax.experimental import multihost_utils
@@ -16,6 +17,9 @@ from jax.experimental import multihost_utils
 # schedulers expect of a process that SIGTERM ended. The run is resumed by the same command.
 EXIT_STOPPED = 143
 _TICK_SECONDS = 0.1
+_GRACE_SECONDS = 5.0
+
+T = TypeVar("T")
 
 # JAX tells the hosts apart by how far each has counted, for the life of the process. It is a count
 # of its own, not the step: a run that goes on at step 500 would otherwise never come past the
@@ -119,3 +123,39 @@ class StopFlag:
         # Once: what it unwinds, a lease given back, must not be interrupted in turn.
         if self._raising and first:
             raise StoppedError
+
+
+def unbroken(work: Callable[[], T]) -> T:
+    """What `work()` returns or raises; a signal handler that raises breaks off the wait for it.
+
+    For libraries that run an event loop: an exception out of a signal handler comes back from
+    there as a fault of the loop's own. `work` runs in another thread, where no handler runs and
+    where the mesh and the transfer guard that the caller has set do not hold.
+    """
+    outcome: list[T] = []
+    faults: list[BaseException] = []
+    # No Event and no join: they have locks inside that an exception may leave behind.
+    running = threading.Lock()
+    running.acquire()
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as fault:
+            faults.append(fault)
+        finally:
+            running.release()
+
+    try:
+        threading.Thread(target=run, name="unbroken", daemon=True).start()
+        running.acquire()
+    except BaseException:
+        # A thread that is at work when Python ends can take it down: most are done by then. A
+        # read that hangs must not keep the process.
+        end = time.monotonic() + _GRACE_SECONDS
+        while not (outcome or faults) and time.monotonic() < end:
+            time.sleep(0.01)
+        raise
+    if faults:
+        raise faults[0]
+    return outcome[0]

@@ -82,7 +82,7 @@ def train(
         for change in workdir.claim_recipe(recipe.to_json(), fingerprints, tunable=TUNABLE):
             progress.say(f"changed since the run was started: {change}")
         with stop.raising():
-            done, state = _start(recipe, corpus, checkpoints, shape, progress)
+            done, state = _start(recipe, corpus, checkpoints, shape, progress, stop)
             constants = place_constants(recipe, corpus, mesh)
         if done == recipe.steps:
             progress.say(f"nothing to do: all {done} steps are done; raise --steps to go on")
@@ -163,9 +163,12 @@ def _start(
     checkpoints: Checkpoints,
     shape: State,
     progress: Progress,
+    stop: StopFlag,
 ) -> tuple[int, State]:
     """The state to go on from: the newest whole checkpoint, or a new one."""
-    found = checkpoints.restore_newest(shape)
+    # A block of its own: where a stop was asked meanwhile, nothing is called damaged after it.
+    with stop.raising():
+        found = checkpoints.restore_newest(shape)
     if found is not None:
         step, state, troubles = found
         for trouble in troubles:

@@ -124,8 +124,8 @@ class Workdir:
             raise RecipeChangedError(
                 f"{self.path} was started with another recipe (stored -> wanted):\n  "
                 + "\n  ".join(lines)
-                + "\nA run goes on, and is measured, only with the model, data and seed that it "
-                "was started with. Use these again, or start a new run in another --workdir."
+                + "\nA run goes on with the model, data and seed that it was started with, and is "
+                "measured as it is. Use what is stored, or start a new run in another --workdir."
             )
         return [f"{path}: {change}" for path, change in changes.items()]
 
@@ -146,9 +146,9 @@ class Workdir:
         record = self.read_json(self.done_file)
         return None if record is None else record["step"]
 
-    def measurements(self, evaluator: Mapping[str, Any]) -> Measurements:
-        """What an evaluator, given by its JSON form, measured of this run."""
-        return Measurements(self.evaluation / evaluator_name(evaluator))
+    def measurements(self, identity: Mapping[str, Any]) -> Measurements:
+        """What an evaluator, given by its `identity`, measured of this run."""
+        return Measurements(self.evaluation / evaluator_name(identity))
 
     def all_measurements(self) -> list[Measurements]:
         """Those of each evaluator that measured anything here."""

@@ -1,8 +1,8 @@
 """Cold-start related-video retrieval, in both directions (CDML, section 4.1)."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
@@ -73,6 +73,11 @@ class RelatedVideos:
             raise ValueError(f"block is a number of queries, 1 or more, found {self.block}")
         if self.resamples < 40:
             raise ValueError(f"{self.resamples} resamples cannot show an interval: take 1,000")
+
+    def identity(self) -> dict[str, Any]:
+        """Class and options that decide what is measured: all but `block`, which is of memory."""
+        options = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "block"}
+        return {"class": type(self).__name__, **options}
 
     def run(
         self, embeddings: np.ndarray, corpus: Corpus, *, mesh: jax.sharding.Mesh | None = None

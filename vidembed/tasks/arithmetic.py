@@ -20,6 +20,8 @@ class Product:
     flop: float
     operands: Literal["float32", "bfloat16"]
     note: str
+    operands_field: str = ""
+    """The task's field that sets the operands."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -161,7 +161,10 @@ class MetricLearning:
         flop, kept, backward = layers(parameters, slots // devices, compute)
         products = {
             "products": Product(
-                flop=flop * devices, operands=compute, note="no gradient of the inputs"
+                flop=flop * devices,
+                operands=compute,
+                note="no gradient of the inputs",
+                operands_field="model.layers.compute",
             )
         }
         pooled = GROUPS[self.pool] * triplets
@@ -179,6 +182,7 @@ class MetricLearning:
                 flop=2.0 * triplets * pooled * size,
                 operands=self.miner.operands,
                 note=f"{triplets:,} × {pooled:,} × {size}",
+                operands_field="miner.operands",
             )
             block = min(self.miner.block, triplets // devices)
             passing["pool"] += 2 * block * pooled * 4
