@@ -143,7 +143,8 @@ def test_the_command_says_it_once(disk, corpus_paths):
     assert done.returncode == 1
     [told] = done.stderr.splitlines()
     assert re.search(FULL, told)
-    assert "start again: it resumes from there" in told or not disk.mounted
+    # Whether checkpoint or journal meets it first is chance; both say what to do.
+    assert "start again" in told
 
 
 def test_a_journal_raises_and_never_waits(disk):
