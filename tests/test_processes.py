@@ -28,9 +28,9 @@ PLAIN = [
 
 @pytest.fixture(scope="module")
 def train(corpus_paths):
-    def train(workdir, *, processes, steps, devices_each=1, placement="device"):
+    def train(workdir, *, processes, steps, devices_each=1, placement="device", parts=()):
         """Runs to `steps`; the journal."""
-        options = [*data(corpus_paths), *PLAIN, *SMALL, "--feed.placement", placement]
+        options = [*data(corpus_paths), *PLAIN, *parts, *SMALL, "--feed.placement", placement]
         jobs = start(
             "train",
             workdir,
@@ -100,6 +100,22 @@ def test_a_step_equals_that_of_one_process(
     workdir = tmp_path / "run"
     train(workdir, processes=processes, devices_each=devices_each, steps=1, placement=placement)
     assert_same_step(alone, workdir, corpus, 1)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ("task.miner:hardest", "task.loss:log"),
+        ("task.miner:semi-hard-random", "task.loss:exponential"),
+        ("task.miner:no-mining", "task.loss:hinge"),
+        ("task.miner:semi-hard", "task.loss:log"),
+    ],
+)
+def test_a_step_with_any_miner_and_loss_equals_that_of_one_process(parts, train, corpus, tmp_path):
+    for processes in (1, 2):
+        train(tmp_path / str(processes), processes=processes, steps=1, parts=parts)
+    assert_same_step(tmp_path / "1", tmp_path / "2", corpus, 1)
 
 
 @pytest.mark.long

@@ -123,6 +123,24 @@ DROPOUT = replace(TASK, model=LateFusion(layers=replace(LAYERS, input_dropout=0.
 RANDOM = replace(TASK, miner=SemiHardRandom(margin=0.5))
 
 
+MINERS = [
+    SemiHard(),
+    SemiHard(inside_margin=True, margin=0.05),
+    SemiHardRandom(margin=0.5),
+    Hardest(),
+    NoMining(),
+]
+LOSSES = [Hinge(margin=0.1), Log(margin=0.0), Exponential(margin=0.2)]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("shape", [(2, 1), (8, 1)])
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
+@pytest.mark.parametrize("miner", MINERS, ids=repr)
+def test_devices_agree_for_every_miner_and_loss(miner, loss, shape, corpus, feed, start):
+    test_devices_agree(replace(TASK, miner=miner, loss=loss), shape, corpus, feed, start)
+
+
 @pytest.mark.parametrize(
     ("task", "shape"),
     [(DROPOUT, (2, 1)), (DROPOUT, (8, 1)), (RANDOM, (4, 2)), *((t, (4, 2)) for t in CASES)],
