@@ -23,7 +23,7 @@ from vidembed.records.table import FeatureTable
 from vidembed.workdir import Workdir
 
 SAMPLE = Path(__file__).resolve().parents[1] / "data/youtube8m"
-FULL = r"No space left on device|File too large|disk of .* has [\d,]+ free"
+FULL = r"No space left on device|the disk is full|File too large|disk of .* has [\d,]+ free"
 STEPS = 11
 
 
