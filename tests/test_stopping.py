@@ -1,6 +1,5 @@
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -8,6 +7,7 @@ import time
 
 import pytest
 
+from tests.jobs import free_port
 from vidembed.stopping import EXIT_STOPPED, StopFlag, StoppedError
 
 
@@ -156,20 +156,12 @@ with StopFlag() as stop:
 """
 
 
-def _free_address():
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        return f"localhost:{free.getsockname()[1]}"
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_two_hosts_stop_at_the_same_step(number):
-    """Only one is asked; the slower one sets the step."""
-    address = _free_address()
-    hosts = [
+def _two_hosts(program):
+    """Its processes, and an address that each is given with its number."""
+    address = f"localhost:{free_port()}"
+    return [
         subprocess.Popen(
-            [sys.executable, "-c", _HOST, address, str(index)],
+            [sys.executable, "-c", program, address, str(index)],
             env=os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -177,6 +169,13 @@ def test_two_hosts_stop_at_the_same_step(number):
         )
         for index in range(2)
     ]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_two_hosts_stop_at_the_same_step(number):
+    """Only one is asked; the slower one sets the step."""
+    hosts = _two_hosts(_HOST)
     try:
         first = [host.stdout.readline() for host in hosts]
         time.sleep(0.3)
@@ -220,7 +219,7 @@ with StopFlag() as stop:
 @pytest.mark.long
 def test_two_hosts_that_are_asked_while_they_read_stop_before_they_train(tmp_path):
     """Whatever step they would have gone on from."""
-    address, gate = _free_address(), tmp_path / "gate"
+    address, gate = f"localhost:{free_port()}", tmp_path / "gate"
     logs = [tmp_path / f"log{index}" for index in range(2)]
     written = [log.open("w") for log in logs]
     hosts = [
@@ -275,17 +274,7 @@ sys.exit(guarded(run))
 @pytest.mark.long
 def test_a_second_interrupt_ends_a_host_at_once():
     """And not when the others come to an end, which wait for it."""
-    address = _free_address()
-    hosts = [
-        subprocess.Popen(
-            [sys.executable, "-c", _INTERRUPTED, address, str(index)],
-            env=os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index in range(2)
-    ]
+    hosts = _two_hosts(_INTERRUPTED)
     try:
         _, said = hosts[1].communicate(timeout=60)
         still = hosts[0].poll()

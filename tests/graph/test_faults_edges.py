@@ -5,9 +5,10 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fuzzing import many
 from vidembed.graph.cowatch import count_cowatches
 from vidembed.graph.edges import EdgeError, read_edges
 from vidembed.graph.sessions import SessionError
@@ -24,16 +25,6 @@ class Table:
     def find(self, ids):
         rows = {id: row for row, id in enumerate(IDS)}
         return np.array([rows.get(id, -1) for id in ids.tolist()], np.int64)
-
-
-def quick(examples):
-    return settings(
-        max_examples=examples,
-        derandomize=True,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
 
 
 @pytest.fixture
@@ -113,7 +104,7 @@ def by_hand(rows):
     return edges if edges and unknown <= 0.2 * len(rows) else None
 
 
-@quick(80)
+@many(80)
 @given(st.lists(st.tuples(NAMES, NAMES, st.one_of(GOOD, GOOD, GOOD, WEIGHTS)), max_size=9))
 def test_edges_as_text(tmp_path_factory, rows):
     path = tmp_path_factory.getbasetemp() / "edges.csv"
@@ -135,7 +126,7 @@ SESSIONS = b"session_id,timestamp,video_id\n" + b"".join(
 )
 
 
-@quick(20)
+@many(20)
 @given(
     st.lists(st.tuples(st.integers(0, len(SESSIONS) - 1), st.binary(max_size=3)), max_size=3),
     st.integers(0, 3),

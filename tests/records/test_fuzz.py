@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from etils import epath
 from google.protobuf.message import DecodeError
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tensorflow_datasets.proto import tf_example_pb2 as pb
 
+from tests.fuzzing import many
 from vidembed.records.example import encode_feature
 from vidembed.records.faults import Faults, RecordError, Skips
 from vidembed.records.formats import YOUTUBE_8M
@@ -34,16 +35,6 @@ FRAMES = FrameLevel(
     max_frames=3,
 )
 HANG_SECONDS = 60  # an example takes milliseconds
-
-
-def many(examples):
-    return settings(
-        max_examples=examples,
-        derandomize=True,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
 
 
 @contextlib.contextmanager
