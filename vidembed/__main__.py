@@ -1,4 +1,4 @@
-"""`python -m vidembed VERB ...`: from records and sessions to a table and its relations."""
+"""`python -m vidembed VERB ...`: from records and sessions to a table, relations and clusters."""
 
 import difflib
 import importlib
@@ -13,6 +13,7 @@ VERBS = {
     "import": ("vidembed.records.importing", "TFRecords to a feature table"),
     "simulate": ("vidembed.feeds.simulated_sessions", "labels of a table to simulated sessions"),
     "cowatch": ("vidembed.graph.cowatch", "watch sessions to co-watch edges"),
+    "cluster": ("vidembed.clustering", "co-watch edges to a hierarchy of clusters"),
 }
 
 

@@ -109,14 +109,14 @@ def read_edges(path: epath.PathLike, table: Lookup, *, max_unknown_share: float 
 
 
 def _load(path: epath.Path) -> tuple[pa.Table, dict[str, Any]]:
-    with _reading(path):
+    with reading(path):
         there, is_folder = path.exists(), path.is_dir()
     if is_folder:
         raise EdgeError(f"{path}: is a folder; give the one Parquet or CSV file with the edges")
     if not there:
         beside = sorted(other.name for other in path.parent.glob("*"))[:LISTED]
         raise EdgeError(f"{path}: no such edge file; {path.parent} holds {beside or 'nothing'}")
-    with _reading(path), path.open("rb") as file:
+    with reading(path), path.open("rb") as file:
         packed = COMPRESSIONS.get(path.suffix)
         if (path.with_suffix("") if packed else path).suffix == ".csv":
             text = {"source": pa.string(), "target": pa.string()}
@@ -138,7 +138,7 @@ def _load(path: epath.Path) -> tuple[pa.Table, dict[str, Any]]:
     if "kept" in found:
         wanted["kept"] = pa.bool_()
     metadata = read_mark(path, table.schema.metadata)
-    with _reading(path):
+    with reading(path):
         stored = table.schema.metadata or {}
         table = table.select(list(wanted)).cast(pa.schema(wanted)).combine_chunks()
         table.validate(full=True)  # text that is no UTF-8, among others
@@ -196,21 +196,23 @@ def read_mark(path: epath.PathLike, metadata: Mapping[bytes, bytes] | None) -> d
 
 
 @contextmanager
-def _reading(path: epath.Path) -> Iterator[None]:
+def reading(
+    path: epath.Path,
+    what: str = "edges (Parquet, or CSV with a header, of text, text, number[, true or false])",
+    refused: type[ValueError] = EdgeError,
+) -> Iterator[None]:
+    """Turns faults of a file, but not of the disk or the network, into `refused` with its name."""
     try:
         yield
     except ImportError as error:
-        raise EdgeError(
+        raise refused(
             f"{path}: {error}; for gs:// that is pip install -e '.[gcs]', or copy the file to a "
             "local disk"
         ) from error
     except (*_ARROW_FAULTS, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of the disk or the network, and no fault of the file
-        raise EdgeError(
-            f"{path}: cannot be read as edges (Parquet, or CSV with a header, of text, text, "
-            f"number[, true or false]): {error}"
-        ) from error
+        raise refused(f"{path}: cannot be read as {what}: {error}") from error
 
 
 def _rows(
