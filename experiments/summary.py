@@ -11,8 +11,7 @@ from rich.table import Table
 from experiments.systems import Scores
 from vidembed.metrics.intervals import Interval, bootstrap_mean_of, paired
 from vidembed.report import wording
-
-MAIN = "ndcg@10"
+from vidembed.report.headline import headline
 
 
 def with_intervals(seeds: Sequence[Scores]) -> dict[str, Any]:
@@ -47,41 +46,45 @@ def difference(seeds: Sequence[Scores], one: str, other: str) -> dict[str, Any]:
 
 
 def ratios(seeds: Sequence[Scores], one: str, other: str) -> dict[str, Any]:
-    """direction → {mean, per_seed} of the ratio of mean NDCG@10."""
-    found = {}
-    for direction in seeds[0][one]:
+    """direction → {metric, mean, per_seed} of the ratio of its mean NDCG."""
+    found: dict[str, Any] = {}
+    for direction, metrics in seeds[0][one].items():
+        main = headline(direction, metrics)
         each = [
-            float(s[one][direction][MAIN].mean() / s[other][direction][MAIN].mean()) for s in seeds
+            float(s[one][direction][main].mean() / s[other][direction][main].mean()) for s in seeds
         ]
-        found[direction] = {"mean": float(np.mean(each)), "per_seed": each}
+        found[direction] = {"metric": main, "mean": float(np.mean(each)), "per_seed": each}
     return found
 
 
 def print_table(
     summary: dict[str, Any], *, simulated: bool, console: Console | None = None
 ) -> None:
-    """The summary on the terminal, 80 columns wide: a row a system, NDCG@10 with its interval."""
+    """The summary on the terminal, 80 columns wide: a row a system, NDCG with its interval."""
     console = console or Console(highlight=False)
     told = ", SIMULATED sessions" if simulated else ""
     for direction, systems in summary.items():
         query, _, candidates = direction.partition("_to_")
+        candidates = f"other {candidates}" if query == candidates else candidates
+        main = headline(direction, next(iter(systems.values())))
+        chosen = (main, "map", main.replace("ndcg", "recall"))
         table = Table(
             title=f"{query} queries, {candidates} candidates{told}",
             title_justify="left",
             box=SIMPLE_HEAD,
         )
         table.add_column("system")
-        for name in ("NDCG@10", "95 % interval", "MAP", "recall@10"):
+        ndcg, *others = map(wording.metric, chosen)
+        for name in (ndcg, "95 % interval", *others):
             table.add_column(name, justify="right")
         for system in wording.SYSTEMS:
             if system not in systems:
                 continue
             label = wording.system(system, direction)
-            main, average, recall = (systems[system][m] for m in (MAIN, "map", "recall@10"))
-            interval = f"{main['low']:.3f} to {main['high']:.3f}"
-            values = (main["value"], average["value"], recall["value"])
-            ndcg, *others = (f"{value:.3f}" for value in values)
-            table.add_row(label, ndcg, interval, *others)
+            found = systems[system]
+            interval = f"{found[main]['low']:.3f} to {found[main]['high']:.3f}"
+            first, *rest = (f"{found[name]['value']:.3f}" for name in chosen)
+            table.add_row(label, first, interval, *rest)
         console.print(table)
 
 

@@ -22,15 +22,16 @@ from experiments.sweep_jobs import (
     result_file,
 )
 from experiments.systems import Scores, read_scores
-from vidembed.evaluators.related_videos import DIRECTIONS
 from vidembed.lease import Lease
 from vidembed.recipe import Recipe
 from vidembed.report import wording
-from vidembed.report.sweep import METRICS
+from vidembed.report.headline import shown
 from vidembed.run_report import journal_of
 from vidembed.versions import versions
 from vidembed.workdir import Workdir
 
+Columns = Mapping[str, Sequence[str]]
+"""direction → the metrics that are shown of it."""
 CONTROL_SYSTEMS = ("visual", "audio", "concatenated", "untrained", "popularity", "random")
 
 
@@ -61,7 +62,8 @@ def gathered(sweep: Sweep, folder: Path, seeds: Sequence[int] | None = None) -> 
         )
     base = Recipe.from_json(stored["recipe"])
     seeds = tuple(seeds or _seeds_in(folder))
-    found = [_look(folder, job) for job in jobs(sweep, base, seeds)]
+    columns: Columns = {d: shown(d, base.evaluator.metrics) for d in base.evaluator.directions}
+    found = [_look(folder, job, columns) for job in jobs(sweep, base, seeds)]
     _refuse_other_data(found)
     points = {
         name: [one for one in found if one.job.name == name and not one.job.permuted]
@@ -72,7 +74,9 @@ def gathered(sweep: Sweep, folder: Path, seeds: Sequence[int] | None = None) -> 
     permuted: dict[int, Scores] = {}
     for one in scored:
         if one.job.permuted:
-            permuted.setdefault(one.job.seed, {}).update(one.scores)
+            named = one.job.name if one.job.name in sweep.permuted else ""
+            scores = {f"{named} {system}".strip(): of for system, of in one.scores.items()}
+            permuted.setdefault(one.job.seed, {}).update(scores)
     return {
         "sweep": sweep.name,
         "title": sweep.title,
@@ -80,9 +84,10 @@ def gathered(sweep: Sweep, folder: Path, seeds: Sequence[int] | None = None) -> 
         "simulated_sessions": any(one.result["simulated_sessions"] for one in found if one.result),
         "seeds": list(seeds),
         "axis_name": sweep.axis_name,
+        "columns": columns,
         "points": {name: _point(sweep, name, runs) for name, runs in points.items() if runs},
-        "comparisons": [_comparison(one, points) for one in sweep.compared(base)],
-        "permuted": [_permuted(pair, permuted) for pair in PERMUTED],
+        "comparisons": [_comparison(one, points, columns) for one in sweep.compared(base)],
+        "permuted": [_permuted(pair, permuted, columns) for pair in _pairs(sweep)],
         "controls": _controls(controls),
         "missing": [f"{one.job}: {one.missing}" for one in found if one.missing],
         "recipe": stored["recipe"],
@@ -105,7 +110,7 @@ def _seeds_in(folder: Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdecimal())
 
 
-def _look(folder: Path, job: Job) -> Found:
+def _look(folder: Path, job: Job, columns: Columns) -> Found:
     workdir = Workdir(folder / str(job))
     result = workdir.read_json(result_file(workdir)) if is_done(workdir) else None
     attempts = workdir.read_json(attempts_file(workdir)) or []
@@ -120,7 +125,7 @@ def _look(folder: Path, job: Job) -> Found:
         job=job,
         workdir=workdir,
         result=result,
-        scores=_shown(read_scores(per_query_file(workdir))) if result else {},
+        scores=_only(read_scores(per_query_file(workdir)), columns) if result else {},
         missing=missing,
         train_seconds=sum(attempt.get("train_seconds", 0.0) for attempt in attempts),
     )
@@ -131,9 +136,9 @@ def _same(made: Recipe, job: Job) -> bool:
     return made == dataclasses.replace(job.recipe, corpus=made.corpus, seed=job.seed)
 
 
-def _shown(scores: Scores) -> Scores:
+def _only(scores: Scores, columns: Columns) -> Scores:
     return {
-        system: {d: {m: values[m] for m in METRICS} for d, values in directions.items()}
+        system: {d: {m: directions[d][m] for m in metrics} for d, metrics in columns.items()}
         for system, directions in scores.items()
     }
 
@@ -167,7 +172,7 @@ def _point(sweep: Sweep, name: str, runs: Sequence[Found]) -> dict[str, Any]:
         point |= {
             "parameters": done[0].result["parameters"] if done[0].result else None,
             "train_seconds": sum(one.train_seconds for one in done) / len(done),
-            "scores": {d: summary[d]["trained"] for d in DIRECTIONS},
+            "scores": {d: systems["trained"] for d, systems in summary.items()},
         }
     return point
 
@@ -178,13 +183,15 @@ def _controls(found: Sequence[Found]) -> dict[str, Any]:
     summary = with_intervals([one.scores for one in found])
     seeds = [one.job.seed for one in found]
     return {
-        system: {"seeds": seeds, "scores": {d: summary[d][system] for d in DIRECTIONS}}
+        system: {"seeds": seeds, "scores": {d: known[system] for d, known in summary.items()}}
         for system in CONTROL_SYSTEMS
-        if system in summary[DIRECTIONS[0]]
+        if system in found[0].scores
     }
 
 
-def _comparison(asked: Comparison, points: Mapping[str, Sequence[Found]]) -> dict[str, Any]:
+def _comparison(
+    asked: Comparison, points: Mapping[str, Sequence[Found]], columns: Columns
+) -> dict[str, Any]:
     """One point minus another, over the seeds that have both, paired by query."""
     sides = [{o.job.seed: o.scores for o in points[n] if o.result} for n in asked[:2]]
     seeds = sorted(sides[0].keys() & sides[1].keys())
@@ -192,19 +199,29 @@ def _comparison(asked: Comparison, points: Mapping[str, Sequence[Found]]) -> dic
         {asked.one: sides[0][seed]["trained"], asked.other: sides[1][seed]["trained"]}
         for seed in seeds
     ]
-    return _difference(asked, seeds, both)
+    return _difference(asked, seeds, both, columns)
 
 
-def _permuted(asked: Comparison, found: Mapping[int, Scores]) -> dict[str, Any]:
+def _pairs(sweep: Sweep) -> list[Comparison]:
+    """What is compared where ids are permuted: the reference, then each further point alike."""
+    more = []
+    for name in sweep.permuted:
+        exchanged = f"{name} trained_exchanged"
+        more.append(Comparison(f"{name} trained", exchanged, "not above zero"))
+        more.append(Comparison(exchanged, "random", "popularity learnt"))
+    return [*PERMUTED, *more]
+
+
+def _permuted(asked: Comparison, found: Mapping[int, Scores], columns: Columns) -> dict[str, Any]:
     """One system minus another where ids are permuted, over the seeds that have both."""
     both = {seed: scores for seed, scores in found.items() if set(asked[:2]) <= scores.keys()}
     one, other = map(wording.system, asked[:2])
     names = {"one": f"permuted, {one}", "other": other}
-    return _difference(asked, list(both), list(both.values())) | names
+    return _difference(asked, list(both), list(both.values()), columns) | names
 
 
 def _difference(
-    asked: Comparison, seeds: Sequence[int], scores: Sequence[Scores]
+    asked: Comparison, seeds: Sequence[int], scores: Sequence[Scores], columns: Columns
 ) -> dict[str, Any]:
     """The mean over seeds with its interval, and each seed's: an interval over queries knows
     nothing of how trainings differ."""
@@ -216,8 +233,8 @@ def _difference(
         "seeds": list(seeds),
         "differences": difference(scores, one, other) if scores else {},
         "per_seed": {
-            d: {m: [float((s[one][d][m] - s[other][d][m]).mean()) for s in scores] for m in METRICS}
-            for d in DIRECTIONS
+            d: {m: [float((s[one][d][m] - s[other][d][m]).mean()) for s in scores] for m in metrics}
+            for d, metrics in columns.items()
         },
         "paper_percent": paper,
     }

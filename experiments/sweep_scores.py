@@ -9,9 +9,8 @@ import numpy as np
 
 from experiments.systems import Scores, embeddings_of_features, score_systems
 from vidembed.evaluate import Evaluation
-from vidembed.evaluators.related_videos import DIRECTIONS
 from vidembed.records.statistics import train_statistics
-from vidembed.step import new_state, state_shape
+from vidembed.step import new_state, spec_of, state_shape
 
 
 def trained_of(evaluation: Evaluation, *, permuted: bool) -> Scores:
@@ -26,7 +25,8 @@ def trained_of(evaluation: Evaluation, *, permuted: bool) -> Scores:
             seed=recipe.seed,
             exchange=("trained",),
         )
-    measured = {d: recipe.evaluator.per_query(embedded, corpus, d) for d in DIRECTIONS}
+    evaluator = recipe.evaluator
+    measured = {d: evaluator.per_query(embedded, corpus, d) for d in evaluator.directions}
     return {"trained": {d: dict(found.values) for d, found in measured.items()}}
 
 
@@ -46,7 +46,7 @@ def _untrained(evaluation: Evaluation) -> np.ndarray:
     """f32[N, D] of the state before the first update, which is a function of recipe and data."""
     recipe, corpus = evaluation.recipe, evaluation.corpus
     shardings = jax.tree.map(lambda leaf: leaf.sharding, _shape(evaluation))
-    make = partial(new_state, recipe, corpus.table.widths)
+    make = partial(new_state, recipe, spec_of(recipe, corpus))
     with jax.set_mesh(evaluation.mesh):
         statistics = train_statistics(corpus.table, corpus.is_train)
         state = jax.jit(make, out_shardings=shardings)(statistics)
@@ -54,5 +54,5 @@ def _untrained(evaluation: Evaluation) -> np.ndarray:
 
 
 def _shape(evaluation: Evaluation) -> Mapping[str, Any]:
-    widths = evaluation.corpus.table.widths
-    return state_shape(evaluation.recipe, widths, evaluation.mesh)
+    spec = spec_of(evaluation.recipe, evaluation.corpus)
+    return state_shape(evaluation.recipe, spec, evaluation.mesh)

@@ -11,16 +11,16 @@ from rich.console import Console
 from rich.table import Table
 
 from vidembed import storage
-from vidembed.evaluators.related_videos import DIRECTIONS
 from vidembed.report import charts, wording
 from vidembed.report.page import write_report
-from vidembed.report.sweep import METRICS, plots
+from vidembed.report.sweep import cells, has_paper, plots
 
-CELLS = [(direction, metric) for direction in DIRECTIONS for metric in METRICS]
 Row = list[list[str]]
 """Cells, each of one or more lines."""
 NAME_WIDTH = 22
 """Characters of a name in the table of differences, so that it is 80 wide."""
+COLUMNS = 4
+"""Scores that stand beside a name on the terminal; what is more stands in a table below."""
 PAPER = "The paper's numbers are percent, on other data: compare orders and ratios, not levels."
 
 
@@ -28,13 +28,15 @@ def print_sweep(result: Mapping[str, Any], console: Console | None = None) -> No
     """The table, the comparisons and what is missing, about 80 columns wide."""
     console = console or Console(highlight=False)
     for title, header, rows in _tables(result):
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-        for place, name in enumerate(header):
-            side: Literal["left", "right"] = "right" if place else "left"
-            table.add_column("\n".join(name), justify=side, no_wrap=True)
-        for row in rows:
-            table.add_row(*("\n".join(cell) for cell in row))
-        console.print(table, "")
+        for start in range(1, len(header), COLUMNS):
+            table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+            some = slice(start, start + COLUMNS)
+            for place, name in enumerate([header[0], *header[some]]):
+                side: Literal["left", "right"] = "right" if place else "left"
+                table.add_column("\n".join(name), justify=side, no_wrap=True)
+            for row in rows:
+                table.add_row(*("\n".join(cell) for cell in [row[0], *row[some]]))
+            console.print(table, "")
     for line in _remarks(result):
         console.print(line, markup=False, soft_wrap=True)
 
@@ -81,7 +83,7 @@ def as_csv(result: Mapping[str, Any]) -> str:
     """One row a point and a control, numbers unrounded; empty where there is none yet."""
     text = io.StringIO()
     names = ["point", "kind", "seeds", "parameters", "train_seconds", "simulated_sessions"]
-    for direction, metric in CELLS:
+    for direction, metric in cells(result):
         of = f"{direction}/{metric}"
         names += [of, f"{of}/low", f"{of}/high", f"{of}/paper_percent"]
     writer = csv.DictWriter(text, names)
@@ -96,13 +98,13 @@ def as_csv(result: Mapping[str, Any]) -> str:
                 "train_seconds": point.get("train_seconds"),
                 "simulated_sessions": result["simulated_sessions"],
             }
-            for direction, metric in CELLS:
+            paper = point.get("paper_percent") or {}
+            for direction, metric in cells(result):
                 of = f"{direction}/{metric}"
                 score = point.get("scores", {}).get(direction, {}).get(metric, {})
                 row |= {of: score.get("value")}
                 row |= {f"{of}/{end}": score.get(end) for end in ("low", "high")}
-                paper = point.get("paper_percent")
-                row[f"{of}/paper_percent"] = paper[direction][metric] if paper else None
+                row[f"{of}/paper_percent"] = paper.get(direction, {}).get(metric)
             writer.writerow(row)
     return text.getvalue()
 
@@ -110,35 +112,43 @@ def as_csv(result: Mapping[str, Any]) -> str:
 def _tables(result: Mapping[str, Any]) -> Iterator[tuple[str, Row, list[Row]]]:
     """Title, header and rows of cells, which are lines of text."""
     told = " (SIMULATED SESSIONS)" if result["simulated_sessions"] else ""
-    scored = [[wording.direction(d), wording.metric(m)] for d, m in CELLS]
+    where = cells(result)
+    scored = [[wording.direction(d), wording.metric(m)] for d, m in where]
     seeds = result["seeds"]
-    rows = [_point_row(name, point, seeds) for name, point in result["points"].items()]
-    rows += [_point_row(wording.system(n), point, seeds) for n, point in result["controls"].items()]
+    named = [*result["points"].items()]
+    named += [(wording.system(name), control) for name, control in result["controls"].items()]
+    rows = [_point_row(name, point, seeds, where) for name, point in named]
     yield f"{result['title']}{told}", [["point"], *scored], rows
     compared = (*result["comparisons"], *result["permuted"])
-    rows = [_difference_row(one, seeds) for one in compared]
+    rows = [_difference_row(one, seeds, where) for one in compared]
     yield f"Paired differences{told}", [["one - other"], *scored], rows
 
 
-def _point_row(name: str, point: Mapping[str, Any], seeds: Sequence[int]) -> Row:
+def _point_row(
+    name: str, point: Mapping[str, Any], seeds: Sequence[int], where: Sequence[tuple[str, str]]
+) -> Row:
     cost = []
     if point.get("parameters") is not None:
         cost = [f"{point['parameters'] / 1e6:.1f} M, {point['train_seconds']:.0f} s"]
     row = [[name, *cost, _taken(point["seeds"], seeds)]]
-    for direction, metric in CELLS:
+    paper = point.get("paper_percent") or {}
+    for direction, metric in where:
         score = point.get("scores", {}).get(direction, {}).get(metric)
         lines = [wording.ABSENT]
         if score:
             lines = [f"{score['value']:.3f}", f"{score['low']:.3f}–{score['high']:.3f}"]
-        paper = point.get("paper_percent")
-        row.append(lines + ([f"paper {paper[direction][metric]:.2f}"] if paper else []))
+        theirs = paper.get(direction, {}).get(metric)
+        row.append(lines + ([] if theirs is None else [f"paper {theirs:.2f}"]))
     return row
 
 
-def _difference_row(one: Mapping[str, Any], seeds: Sequence[int]) -> Row:
+def _difference_row(
+    one: Mapping[str, Any], seeds: Sequence[int], where: Sequence[tuple[str, str]]
+) -> Row:
     said = (one["one"], f"- {one['other']}", one["asks"], _taken(one["seeds"], seeds))
     row = [[line for words in said for line in textwrap.wrap(words, NAME_WIDTH)]]
-    for direction, metric in CELLS:
+    paper = one["paper_percent"] or {}
+    for direction, metric in where:
         score = one["differences"].get(direction, {}).get(metric)
         lines = [wording.ABSENT]
         if score:
@@ -146,20 +156,28 @@ def _difference_row(one: Mapping[str, Any], seeds: Sequence[int]) -> Row:
             each = one["per_seed"][direction][metric]
             above = f"+ in {sum(value > 0 for value in each)} of {len(each)}"
             lines = [ends[0], f"{ends[1]} to", ends[2], above]
-        paper = one["paper_percent"]
-        row.append(lines + ([f"paper {paper[direction][metric]:+.2f}"] if paper else []))
+        theirs = paper.get(direction, {}).get(metric)
+        row.append(lines + ([] if theirs is None else [f"paper {theirs:+.2f}"]))
     return row
 
 
 def _remarks(result: Mapping[str, Any]) -> list[str]:
     seeds = ", ".join(map(str, result["seeds"]))
-    said = [f"The paper: {result['claim']}", PAPER]
+    said = [f"The paper: {result['claim']}"]
+    if has_paper(result):
+        said.append(PAPER)
     said.append(
         f"Means over seeds {seeds}, where a row names no others; 95 % bootstrap intervals over "
         "queries."
     )
     said.append("+ in 2 of 3: seeds, each a training of its own, with a difference above zero.")
-    said.append("Popularity, train → eval, is an oracle: it counts sessions of the future.")
+    found = [wording.direction(d) for d in wording.oracles(result["columns"])]
+    if found:
+        said.append(
+            f"Popularity, {' and '.join(found)}, is an oracle: it counts sessions of the future."
+        )
+    if "eval_to_eval" in result["columns"]:
+        said.append(f"{wording.direction('eval_to_eval')}: {wording.ASKED['eval_to_eval']}")
     said += [f"MISSING {line}" for line in result["missing"]]
     return said
 

@@ -9,11 +9,7 @@ import pyarrow.parquet as pq
 
 from vidembed.corpus import Corpus
 from vidembed.evaluators.baselines import chance, exchanged, popularity, raw_features
-from vidembed.evaluators.related_videos import (
-    DIRECTIONS,
-    PerQuery,
-    RelatedVideos,
-)
+from vidembed.evaluators.related_videos import PerQuery, RelatedVideos
 
 Scores = dict[str, dict[str, dict[str, np.ndarray]]]
 """system → direction → metric → f64[Q], the same queries for all systems of a direction."""
@@ -40,7 +36,7 @@ def score_systems(
     another's vector, which leaves what they know of the candidates alone.
     """
     scores: Scores = {}
-    for direction in DIRECTIONS:
+    for direction in evaluator.directions:
         measured: dict[str, PerQuery] = {
             name: evaluator.per_query(vectors, corpus, direction)
             for name, vectors in embeddings.items()

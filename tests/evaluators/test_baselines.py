@@ -25,9 +25,12 @@ def test_popularity_is_one_list_by_weighted_degree(corpus, direction):
     asked = queries(corpus, direction)
     graph = corpus.train_graph if direction == "eval_to_train" else corpus.relations
     strength = graph.matrix().sum(axis=1)
-    # Equal popularity ranks by row.
+    # Equal popularity ranks by row; who looks is not in the list.
     listed = sorted(asked.candidates.tolist(), key=lambda row: (-strength[row], row))
-    ranks = [listed.index(asked.candidates[place]) + 1 for place in asked.relevant]
+    ranks = []
+    for row, places in zip(asked.rows, np.split(asked.relevant, asked.offsets[1:-1])):
+        others = [one for one in listed if one != row]
+        ranks += [others.index(asked.candidates[place]) + 1 for place in places]
     found = popularity(RelatedVideos(), corpus, direction)
     expected = ranking.average_precision(np.array(ranks), asked.offsets)
     assert found.values["map"] == pytest.approx(expected)
@@ -37,10 +40,16 @@ def test_popularity_is_one_list_by_weighted_degree(corpus, direction):
 def test_chance_is_as_good_as_chance(corpus):
     evaluator = RelatedVideos(ks=(5,))
     for direction in DIRECTIONS:
-        size = len(queries(corpus, direction).candidates)
+        asked = queries(corpus, direction)
+        size = len(asked.candidates) - (direction == "eval_to_eval")
         runs = [chance(evaluator, corpus, direction, seed=seed) for seed in range(8)]
         recalled = np.mean([run.values["recall@5"].mean() for run in runs])
         assert recalled == pytest.approx(5 / size, rel=0.12)
+        # The last place is drawn too, and there is none behind it.
+        depths = RelatedVideos(ks=(size - 1, size))
+        whole = chance(depths, corpus, direction, seed=0, times=99).values
+        assert (whole[f"recall@{size}"] == 1).all()
+        assert whole[f"recall@{size - 1}"].mean() < 1
         again = chance(evaluator, corpus, direction, seed=0)
         assert np.array_equal(again.values["map"], runs[0].values["map"])
         assert not np.array_equal(again.values["map"], runs[1].values["map"])
@@ -50,28 +59,50 @@ def test_chance_is_as_good_as_chance(corpus):
 def test_exchanged_queries_keep_popularity_and_lose_content(corpus, direction):
     """One list for all queries scores the same whoever asks; content is lost."""
     dot = RelatedVideos(similarity="dot")
-    asking = queries(corpus, direction).rows
-    one_list = corpus.relations.strengths().astype(np.float32)[:, None]
-    one_list[asking] = 1
+    # All vectors point one way: whoever asks, the longest comes first.
+    one_list = 1 + corpus.relations.strengths().astype(np.float32)[:, None]
     listed = dot.per_query(one_list, corpus, direction).values["map"]
     again = exchanged(dot, one_list, corpus, direction, seed=0).values["map"]
     assert again == pytest.approx(listed)
-    content = np.eye(len(corpus.table), dtype=np.float32)
-    content[~np.isin(np.arange(len(content)), asking)] = 0
-    content += corpus.relevance.matrix().toarray() > 0
-    assert dot.per_query(content, corpus, direction).values["map"].mean() > 0.9
-    assert exchanged(dot, content, corpus, direction, seed=0).values["map"].mean() < 0.5
+    assert listed == pytest.approx(popularity_of(one_list, corpus, direction))
+    # Everybody's vector is near those of the related.
+    content = (corpus.relations.matrix().toarray() > 0) + 2 * np.eye(len(corpus.table))
+    content = content.astype(np.float32)
+    known = RelatedVideos().per_query(content, corpus, direction).values["map"].mean()
+    assert known > 0.3
+    lost = exchanged(RelatedVideos(), content, corpus, direction, seed=0).values["map"].mean()
+    assert lost < 0.6 * known
 
 
-def test_exchanged_is_the_mean_of_its_exchanges(corpus):
-    content, direction = raw_features(corpus.table, ("visual",)), "eval_to_train"
-    asking = queries(corpus, direction).rows
+def popularity_of(lengths, corpus, direction):
+    """MAP of one list by falling length, f64[Q]; slow and obvious."""
+    asked = queries(corpus, direction)
+    listed = sorted(asked.candidates.tolist(), key=lambda row: (-lengths[row, 0], row))
+    found = []
+    for row, places in zip(asked.rows, np.split(asked.relevant, asked.offsets[1:-1])):
+        wanted = {asked.candidates[place] for place in places}
+        hits = [one in wanted for one in listed if one != row]
+        found.append(np.mean([sum(hits[: i + 1]) / (i + 1) for i, hit in enumerate(hits) if hit]))
+    return found
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_exchanged_is_the_mean_of_its_exchanges(corpus, direction):
+    """Who is left out of the results is the query, not the one whose vector it asks with."""
+    content = raw_features(corpus.table, ("visual",)).astype(np.float64)
+    unit = content / np.linalg.norm(content, axis=1, keepdims=True)
+    asked = queries(corpus, direction)
     rng = np.random.default_rng(5)
     slow = []
     for _ in range(3):
-        vectors = content.copy()
-        for row, other in zip(asking, rng.permutation(asking)):
-            vectors[row] = content[other]
-        slow.append(RelatedVideos().per_query(vectors, corpus, direction).values["ndcg@10"])
+        ranks = []
+        others = rng.permutation(asked.rows)
+        for row, other, places in zip(
+            asked.rows, others, np.split(asked.relevant, asked.offsets[1:-1])
+        ):
+            by_score = np.argsort(-unit[asked.candidates] @ unit[other], kind="stable")
+            listed = [one for one in asked.candidates[by_score] if one != row]
+            ranks += [listed.index(asked.candidates[place]) + 1 for place in places]
+        slow.append(ranking.ndcg(np.array(ranks), asked.offsets, 10))
     found = exchanged(RelatedVideos(), content, corpus, direction, seed=5, times=3)
     assert found.values["ndcg@10"] == pytest.approx(np.mean(slow, axis=0))

@@ -1,3 +1,4 @@
+import jax
 import numpy as np
 import pytest
 import pytrec_eval
@@ -5,22 +6,48 @@ import pytrec_eval
 from vidembed.corpus import Corpus
 from vidembed.evaluators.related_videos import DIRECTIONS, RelatedVideos, queries
 from vidembed.graph.relation import RelationGraph
+from vidembed.measurements import evaluator_name
+from vidembed.mesh import MeshShape, make_mesh
 from vidembed.metrics.intervals import bootstrap
+
+
+def sides(corpus, direction):
+    """bool[N] twice: who looks, and who is looked for."""
+    partition = {"train": corpus.is_train, "eval": ~corpus.is_train}
+    one, other = direction.split("_to_")
+    return partition[one], partition[other]
+
+
+def bare_corpus(graph, is_train):
+    """Relations without features."""
+
+    class Table:
+        ids = np.arange(graph.nodes).astype("S")
+        __len__ = lambda self: graph.nodes  # noqa: E731
+
+    return Corpus(
+        table=Table(),
+        is_train=is_train,
+        relations=graph,
+        train_graph=graph.within(is_train),
+        simulated=False,
+    )
 
 
 def measured_by_trec(embeddings, corpus, direction):
     """{row: {metric: value}} from ranked lists that pytrec_eval scores."""
-    asking = corpus.is_train if direction == "train_to_eval" else ~corpus.is_train
+    asking, asked_for = sides(corpus, direction)
     matrix = corpus.relations.matrix().todense()
     judged, run = {}, {}
     for row in np.flatnonzero(asking):
-        relevant = [c for c in np.flatnonzero(~asking) if matrix[row, c] > 0]
+        others = [c for c in np.flatnonzero(asked_for) if c != row]
+        relevant = [c for c in others if matrix[row, c] > 0]
         if not relevant:
             continue
         unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
         scores = unit.astype(np.float64) @ unit[row]
         judged[str(row)] = {str(c): 1 for c in relevant}
-        run[str(row)] = {str(c): float(scores[c]) for c in np.flatnonzero(~asking)}
+        run[str(row)] = {str(c): float(scores[c]) for c in others}
     evaluator = pytrec_eval.RelevanceEvaluator(judged, {"ndcg_cut.3,10", "recall.3,10", "map"})
     return {int(row): values for row, values in evaluator.evaluate(run).items()}
 
@@ -35,53 +62,117 @@ def test_equal_to_ranked_lists_scored_by_pytrec_eval(corpus, direction):
     for name, values in found.values.items():
         theirs = name.replace("@", "_").replace("ndcg", "ndcg_cut")
         assert values == pytest.approx([expected[r][theirs] for r in found.rows], abs=1e-6)
-    partition = corpus.is_train if direction == "train_to_eval" else ~corpus.is_train
-    assert found.left_out == partition.sum() - len(expected) > 0
+    assert found.left_out == sides(corpus, direction)[0].sum() - len(expected) > 0
 
 
 def test_queries_and_candidates_are_the_partitions(corpus):
     for direction in DIRECTIONS:
         asked = queries(corpus, direction)
-        asking = corpus.is_train if direction == "train_to_eval" else ~corpus.is_train
+        asking, asked_for = sides(corpus, direction)
         assert asking[asked.rows].all()
-        assert asked.candidates.tolist() == np.flatnonzero(~asking).tolist()
+        assert asked.candidates.tolist() == np.flatnonzero(asked_for).tolist()
         pairs = np.stack(
             [np.repeat(asked.rows, np.diff(asked.offsets)), asked.candidates[asked.relevant]]
         )
-        assert pairs.shape[1] == corpus.relevance.edges
-        assert (corpus.relations.matrix().todense()[*pairs] > 0).all()
+        related = corpus.relations.matrix().toarray()
+        # Between the partitions each pair is asked for once, among new videos from both its ends.
+        assert pairs.shape[1] == np.sum(related[asking][:, asked_for] > 0)
+        assert (related[*pairs] > 0).all()
+        if direction == "eval_to_eval":
+            assert asked.candidates[asked.exclude].tolist() == asked.rows.tolist()
+        else:
+            assert (asked.exclude == -1).all()
+
+
+def by_hand(vectors, corpus, k):
+    """NDCG@k and average precision of eval videos among themselves, in plain loops."""
+    new = [row for row in range(len(vectors)) if not corpus.is_train[row]]
+    related = corpus.relations.matrix().toarray() > 0
+    ndcg, average = [], []
+    for query in new:
+        scores = {row: float(vectors[query] @ vectors[row]) for row in new if row != query}
+        listed = sorted(scores, key=lambda row: (-scores[row], row))
+        places = [place for place, row in enumerate(listed, 1) if related[query, row]]
+        if places:
+            gained = sum(1 / np.log2(place + 1) for place in places if place <= k)
+            best = sum(1 / np.log2(place + 1) for place in range(1, min(len(places), k) + 1))
+            ndcg.append(gained / best)
+            average.append(np.mean([n / place for n, place in enumerate(places, 1)]))
+    return ndcg, average
+
+
+@pytest.mark.parametrize("devices", [1, 2, 8])
+def test_new_videos_among_themselves_with_many_ties(corpus, devices):
+    # Whole numbers, whose products are exact and often equal, and some videos twice.
+    rng = np.random.default_rng(2)
+    vectors = rng.integers(-1, 2, (60, 3)).astype(np.float32)
+    vectors[30:40] = vectors[20:30]
+    evaluator = RelatedVideos(directions=("eval_to_eval",), ks=(4, 60), similarity="dot", block=3)
+    mesh = make_mesh(MeshShape(), jax.devices()[:devices])
+    found = evaluator.per_query(vectors, corpus, "eval_to_eval", mesh=mesh).values
+    for k in evaluator.ks:
+        ndcg, average = by_hand(vectors, corpus, k)
+        assert found[f"ndcg@{k}"] == pytest.approx(ndcg)
+        assert found["map"] == pytest.approx(average)
+
+
+def test_the_query_never_counts():
+    """Of each pair of new videos that are alike and related, one is the other's first result."""
+    graph = RelationGraph.from_edges(
+        np.array([0, 2, 4, 0]), np.array([1, 3, 5, 6]), np.ones(4), nodes=8
+    )
+    corpus = bare_corpus(graph, np.arange(8) > 5)
+    vectors = np.repeat(np.eye(4, dtype=np.float32), 2, axis=0)
+    evaluator = RelatedVideos(directions=("eval_to_eval",), ks=(1,), resamples=40)
+    assert [value for _, value, *_ in evaluator.run(vectors, corpus)] == [1, 1, 1]
+    assert evaluator.counts(corpus) == {"eval_to_eval": {"queries": 6, "left_out": 0}}
 
 
 def test_names_values_and_intervals(corpus):
     evaluator = RelatedVideos(ks=(5,), resamples=200, seed=7)
     embeddings = corpus.table.features["visual"]
     found = list(evaluator.run(embeddings, corpus))
+    assert evaluator.metrics == ("ndcg@5", "map", "recall@5")
     assert [name for name, *_ in found] == [
         f"{direction}/{metric}"
         for direction in ("eval_to_train", "train_to_eval")
-        for metric in ("ndcg@5", "map", "recall@5")
+        for metric in evaluator.metrics
     ]
     values = evaluator.per_query(embeddings, corpus, "train_to_eval").values["map"]
     assert found[4][1:] == bootstrap(values, seed=7, resamples=200)
     assert found[0][0] == f"eval_to_train/ndcg@{evaluator.ks[0]}"
 
 
+def test_the_directions_are_those_that_are_asked_for_in_that_order(corpus):
+    embeddings = corpus.table.features["visual"]
+    usual = {name: rest for name, *rest in RelatedVideos(ks=(10, 60)).run(embeddings, corpus)}
+    turned = RelatedVideos(ks=(10, 60), directions=("eval_to_eval", "eval_to_train"))
+    found = {name: rest for name, *rest in turned.run(embeddings, corpus)}
+    assert next(iter(found)) == "eval_to_eval/ndcg@10"
+    assert {name.split("/")[0] for name in found} == {"eval_to_eval", "eval_to_train"}
+    assert found["eval_to_train/map"] == usual["eval_to_train/map"]
+    assert list(turned.counts(corpus)) == ["eval_to_eval", "eval_to_train"]
+
+
+def test_what_was_measured_before_there_were_other_directions_is_found():
+    """The folder of the default evaluator is the one that it always had."""
+    assert evaluator_name(RelatedVideos().identity()) == "RelatedVideos-7bbedc94"
+    asked = (
+        ("eval_to_train", "train_to_eval"),
+        ("train_to_eval", "eval_to_train"),
+        ("eval_to_train",),
+        ("eval_to_train", "train_to_eval", "eval_to_eval"),
+    )
+    names = [evaluator_name(RelatedVideos(directions=d).identity()) for d in asked]
+    assert names[0] == "RelatedVideos-7bbedc94"
+    assert len(set(names)) == 4
+
+
 def test_embeddings_that_know_the_answer_score_one_and_of_opposite_sign_little():
     # Pairs (0, 5), (1, 6), ...: each video's only relation has its very embedding.
     is_train = np.arange(10) < 5
     graph = RelationGraph.from_edges(np.arange(5), np.arange(5, 10), np.ones(5), nodes=10)
-
-    class Table:
-        ids = np.arange(10).astype("S")
-        __len__ = lambda self: 10  # noqa: E731
-
-    corpus = Corpus(
-        table=Table(),
-        is_train=is_train,
-        relations=graph,
-        train_graph=graph.within(is_train),
-        simulated=False,
-    )
+    corpus = bare_corpus(graph, is_train)
     embeddings = np.tile(np.eye(5, dtype=np.float32), (2, 1))
     assert [value for _, value, *_ in RelatedVideos(resamples=40).run(embeddings, corpus)] == [
         1
@@ -110,7 +201,7 @@ def test_embeddings_that_cannot_be_ranked_are_refused(corpus):
 
 
 def test_a_corpus_without_queries_and_a_wrong_direction_are_refused(corpus):
-    with pytest.raises(ValueError, match="one of eval_to_train, train_to_eval, found 'sideways'"):
+    with pytest.raises(ValueError, match=r"one of .*, eval_to_eval, found 'sideways'"):
         queries(corpus, "sideways")
     inside = corpus.relations.within(corpus.is_train)
     lonely = Corpus(
@@ -122,10 +213,22 @@ def test_a_corpus_without_queries_and_a_wrong_direction_are_refused(corpus):
     )
     with pytest.raises(ValueError, match=r"train_to_eval: none of .* nothing to measure"):
         queries(lonely, "train_to_eval")
+    with pytest.raises(ValueError, match=r"eval_to_eval: none of \d+ videos .* another of them"):
+        queries(lonely, "eval_to_eval")
 
 
 @pytest.mark.parametrize(
-    "options", [{"ks": ()}, {"ks": (0,)}, {"ks": (5, 5)}, {"block": 0}, {"resamples": 3}]
+    "options",
+    [
+        {"ks": ()},
+        {"ks": (0,)},
+        {"ks": (5, 5)},
+        {"block": 0},
+        {"resamples": 3},
+        {"directions": ()},
+        {"directions": ("eval_to_eval", "train_to_train")},
+        {"directions": ("eval_to_eval", "eval_to_eval")},
+    ],
 )
 def test_bad_options_are_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):

@@ -29,6 +29,7 @@ def test_values_are_means_over_seeds():
 
 def test_ratio_and_paired_difference():
     assert ratios(SEEDS, "trained", "visual")["train_to_eval"] == {
+        "metric": "ndcg@10",
         "mean": pytest.approx(2.0),
         "per_seed": pytest.approx([2.0, 2.0]),
     }
@@ -46,6 +47,29 @@ def test_the_table_fits_80_columns_and_names_oracle_and_simulation():
     assert max(map(len, text.splitlines())) <= 80
     assert text.count("SIMULATED sessions") == 2
     assert text.count("popularity (oracle)") == 1
+
+
+def test_a_direction_among_new_videos_is_shown_at_its_own_depth():
+    names = ("ndcg@10", "ndcg@60", "map", "recall@10", "recall@60")
+    values = {name: np.full(5, place / 10) for place, name in enumerate(names, 1)}
+    one = dict.fromkeys(("eval_to_train", "eval_to_eval"), values)
+    half = {d: {name: array / 2 for name, array in values.items()} for d in one}
+    both = [{"trained": one, "popularity": half}]
+    out = io.StringIO()
+    print_table(with_intervals(both), simulated=True, console=Console(file=out, width=80))
+    first, second = out.getvalue().split("eval queries, other eval candidates")
+    assert "NDCG@10" in first
+    assert row_of(first) == ["trained", "0.100", "0.100", "to", "0.100", "0.300", "0.400"]
+    assert "NDCG@60" in second
+    assert "recall@60" in second
+    assert row_of(second) == ["trained", "0.200", "0.200", "to", "0.200", "0.300", "0.500"]
+    assert (first.count("(oracle)"), second.count("(oracle)")) == (0, 1)
+    found = ratios([{"trained": half, "visual": one}], "visual", "trained")["eval_to_eval"]
+    assert found == {"metric": "ndcg@60", "mean": 2.0, "per_seed": [2.0]}
+
+
+def row_of(text):
+    return next(line.split() for line in text.splitlines() if "trained" in line)
 
 
 def test_scores_round_trip(tmp_path):

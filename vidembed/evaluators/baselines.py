@@ -31,8 +31,9 @@ def popularity(evaluator: RelatedVideos, corpus: Corpus, direction: Direction) -
     """Every query gets the same list: the candidates by their co-watches (weighted degree).
 
     For eval_to_train these are the co-watches within the train partition, which is what is known
-    when a new video arrives. For train_to_eval, new videos have none yet: here all relations are
-    counted, those that are asked for included. That is an ORACLE, a bound and not a method.
+    when a new video arrives. For train_to_eval and eval_to_eval, new videos have none yet: here all
+    relations are counted, those that are asked for included. That is an ORACLE, a bound and not a
+    method. A query that stands in the list itself is left out of it.
     """
     asked = queries(corpus, direction)
     known = corpus.train_graph if direction == "eval_to_train" else corpus.relations
@@ -40,7 +41,10 @@ def popularity(evaluator: RelatedVideos, corpus: Corpus, direction: Direction) -
     order = np.argsort(-scores, kind="stable")
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(1, len(order) + 1)
-    return evaluator.of_ranks(rank[asked.relevant], asked)
+    own = np.where(asked.exclude < 0, len(rank) + 1, rank[asked.exclude])
+    found = rank[asked.relevant]
+    behind_itself = found > np.repeat(own, np.diff(asked.offsets))
+    return evaluator.of_ranks(found - behind_itself, asked)
 
 
 def exchanged(
@@ -58,14 +62,18 @@ def exchanged(
     such as how much each is watched, stays. Where content and relations have nothing to do with
     each other, queries are exchangeable, and an embedding scores no more than this. Means over
     `times` random exchanges, query by query, by a seed.
+
+    Candidates keep their vectors, and it stays the query itself that is none of its results: for
+    eval_to_eval the video whose vector it asks with is a candidate and, by cosine, the first. That
+    place is lost as one drawn by chance would be, so it counts only against an embedding that
+    knows which new videos are watched much: its popularity is then slightly underrated here.
     """
     asking = queries(corpus, direction).rows
     rng = np.random.default_rng(seed)
 
     def once() -> PerQuery:
-        others = np.array(embeddings)
-        others[asking] = embeddings[rng.permutation(asking)]
-        return evaluator.per_query(others, corpus, direction)
+        others = rng.permutation(asking)
+        return evaluator.per_query(embeddings, corpus, direction, asking_with=others)
 
     return _mean([once() for _ in range(times)])
 
@@ -76,11 +84,12 @@ def chance(
     """Every query gets its own random order of the candidates: means over `times`, by a seed."""
     asked = queries(corpus, direction)
     rng = np.random.default_rng(seed)
+    results = len(asked.candidates) - (asked.exclude >= 0)
 
     def once() -> PerQuery:
         ranks = [
-            rng.choice(len(asked.candidates), count, replace=False) + 1
-            for count in np.diff(asked.offsets)
+            rng.choice(size, count, replace=False) + 1
+            for size, count in zip(results, np.diff(asked.offsets))
         ]
         return evaluator.of_ranks(np.concatenate(ranks), asked)
 

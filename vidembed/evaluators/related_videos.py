@@ -1,4 +1,8 @@
-"""Cold-start related-video retrieval, in both directions (CDML, section 4.1)."""
+"""Cold-start related-video retrieval: between the partitions, and among new videos.
+
+CDML (section 4.1) asks between the partitions, both ways. GCML asks where query and candidates
+are both unseen; its measures are MAP and NDCG@60 by cosine, which a second-hand source names.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -12,8 +16,12 @@ from vidembed.evaluators.ranks import relevant_ranks
 from vidembed.metrics import ranking
 from vidembed.metrics.intervals import bootstrap
 
-Direction = Literal["eval_to_train", "train_to_eval"]
+Direction = Literal["eval_to_train", "train_to_eval", "eval_to_eval"]
+"""QUERIES_to_CANDIDATES, by partition."""
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+"""All that are known."""
+CDML: tuple[Direction, ...] = ("eval_to_train", "train_to_eval")
+"""What is measured unless more is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -21,14 +29,16 @@ class Queries:
     """What one direction asks: the videos with something relevant, and where that stands.
 
     rows: i64[Q] and candidates: i64[C], table rows, ascending; offsets: i64[Q+1] into relevant:
-    i64[R], positions in candidates; left_out: videos of the querying partition without anything
-    relevant in the other one.
+    i64[R], positions in candidates; exclude: i64[Q], the position of the query itself, which is
+    none of its results, or -1 where it is no candidate; left_out: videos of the querying partition
+    without anything relevant among the candidates.
     """
 
     rows: np.ndarray
     candidates: np.ndarray
     offsets: np.ndarray
     relevant: np.ndarray
+    exclude: np.ndarray
     left_out: int
 
 
@@ -49,14 +59,18 @@ class PerQuery:
 class RelatedVideos:
     """How well a video's neighbours in the embedding are those that people watch with it.
 
-    Relevant is a relation between the partitions above the co-watch threshold, before the degree
-    cap. Candidates are all videos of the other partition, so a query is never among its own
-    results; queries are those with at least one relevant video. NDCG@k, recall@k (of all relevant)
-    and MAP over the full ranking come from exact ranks; equal scores rank by table row.
+    Relevant is a relation between query and candidate above the co-watch threshold, before the
+    degree cap. Candidates are all videos of their partition but the query, which is never among
+    its own results; queries are those with at least one relevant video. NDCG@k, recall@k (of all
+    relevant) and MAP over the full ranking come from exact ranks; equal scores rank by table row.
     """
 
+    directions: tuple[Direction, ...] = CDML
+    """Who looks for whom, by partition: eval_to_train, new videos for known ones; train_to_eval,
+    known ones for new ones; eval_to_eval, new ones for other new ones. Checkpoints are compared by
+    the first score of the first."""
     ks: tuple[int, ...] = (10,)
-    """Depths of NDCG and recall."""
+    """Depths of NDCG and recall; CDML reports 10, GCML 60."""
     similarity: Literal["cosine", "dot"] = "cosine"
     """What ranks the candidates; for embeddings of unit length both are the same."""
     block: int | None = None
@@ -67,6 +81,12 @@ class RelatedVideos:
     """Of the bootstrap."""
 
     def __post_init__(self) -> None:
+        repeated = len(set(self.directions)) < len(self.directions)
+        if not self.directions or repeated or not set(self.directions) <= set(DIRECTIONS):
+            raise ValueError(
+                f"directions are one or more different of {', '.join(DIRECTIONS)}, found "
+                f"{', '.join(map(str, self.directions)) or 'none'}"
+            )
         if not self.ks or min(self.ks) < 1 or len(set(self.ks)) < len(self.ks):
             raise ValueError(f"ks are different depths of 1 or more, found {self.ks}")
         if self.block is not None and self.block < 1:
@@ -75,20 +95,31 @@ class RelatedVideos:
             raise ValueError(f"{self.resamples} resamples cannot show an interval: take 1,000")
 
     def identity(self) -> dict[str, Any]:
-        """Class and options that decide what is measured: all but `block`, which is of memory."""
+        """Class and options that decide what is measured: all but `block`, which is of memory.
+
+        CDML's directions go unsaid, so that what was measured before there were others is found.
+        """
         options = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "block"}
+        if self.directions == CDML:
+            del options["directions"]
         return {"class": type(self).__name__, **options}
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of what is measured of each query, in order."""
+        ndcg, recall = ([f"{name}@{k}" for k in self.ks] for name in ("ndcg", "recall"))
+        return (*ndcg, "map", *recall)
 
     def run(
         self, embeddings: np.ndarray, corpus: Corpus, *, mesh: jax.sharding.Mesh | None = None
     ) -> Iterator[tuple[str, float, float, float]]:
-        """(name, value, low, high) such as `eval_to_train/ndcg@10`, both directions.
+        """(name, value, low, high) such as `eval_to_train/ndcg@10`, for each direction.
 
-        The first, new videos finding known ones, is the one that checkpoints are compared by.
+        The first is the one that checkpoints are compared by.
 
         embeddings: f32[N, D], a row for each of the table's; low and high: 95 % over queries.
         """
-        for direction in DIRECTIONS:
+        for direction in self.directions:
             measured = self.per_query(embeddings, corpus, direction, mesh=mesh)
             for name, values in measured.values.items():
                 interval = bootstrap(values, seed=self.seed, resamples=self.resamples)
@@ -96,7 +127,7 @@ class RelatedVideos:
 
     def counts(self, corpus: Corpus) -> dict[str, dict[str, int]]:
         """Direction → `queries` asked, and videos `left_out` since nothing is relevant to them."""
-        asked = {direction: queries(corpus, direction) for direction in DIRECTIONS}
+        asked = {direction: queries(corpus, direction) for direction in self.directions}
         return {d: {"queries": len(q.rows), "left_out": q.left_out} for d, q in asked.items()}
 
     def per_query(
@@ -105,20 +136,24 @@ class RelatedVideos:
         corpus: Corpus,
         direction: Direction,
         *,
+        asking_with: np.ndarray | None = None,
         mesh: jax.sharding.Mesh | None = None,
     ) -> PerQuery:
         """Metrics of each query for embeddings f32[N, D], on the mesh (all devices if None).
 
+        asking_with: i64[Q], the table rows whose vectors the queries ask with, if not their own;
+        it is still the query, not the row that it asks with, that is none of its results.
         Raises ValueError for another number of rows than the table's, for values that are not
         finite, and where no query has anything relevant.
         """
         embeddings = self._ready(embeddings, corpus)
         asked = queries(corpus, direction)
         ranks = relevant_ranks(
-            embeddings[asked.rows],
+            embeddings[asked.rows if asking_with is None else asking_with],
             embeddings[asked.candidates],
             asked.offsets,
             asked.relevant,
+            exclude=asked.exclude,
             mesh=mesh,
             block=self.block,
         )
@@ -156,21 +191,25 @@ def queries(corpus: Corpus, direction: Direction) -> Queries:
     """Queries, candidates and relevant videos of one direction; ValueError if there are none."""
     if direction not in DIRECTIONS:
         raise ValueError(f"direction must be one of {', '.join(DIRECTIONS)}, found {direction!r}")
-    asking = ~corpus.is_train if direction == "eval_to_train" else corpus.is_train
-    graph = corpus.relevance
+    asking = corpus.is_train if direction == "train_to_eval" else ~corpus.is_train
+    asked_for = corpus.is_train if direction == "eval_to_train" else ~corpus.is_train
+    among_themselves = direction == "eval_to_eval"
+    graph = corpus.eval_relevance if among_themselves else corpus.relevance
     degrees = graph.degrees()
     rows = np.flatnonzero(asking & (degrees > 0))
     if not len(rows):
+        other = "another of them" if among_themselves else "one of the other partition"
         raise ValueError(
-            f"{direction}: none of {int(asking.sum())} videos is related to one of the other "
-            "partition; there is nothing to measure. Are edges and split those of this table?"
+            f"{direction}: none of {int(asking.sum())} videos is related to {other}; there is "
+            "nothing to measure. Are edges and split those of this table?"
         )
-    candidates = np.flatnonzero(~asking)
-    position = np.cumsum(~asking) - 1
+    candidates = np.flatnonzero(asked_for)
+    position = np.cumsum(asked_for) - 1
     return Queries(
         rows=rows,
         candidates=candidates,
         offsets=np.concatenate([[0], np.cumsum(degrees[rows])]),
         relevant=position[graph.neighbours[asking[graph.rows()]]],
+        exclude=np.where(asked_for[rows], position[rows], -1),
         left_out=int(asking.sum()) - len(rows),
     )

@@ -6,9 +6,9 @@ from typing import Any
 from markupsafe import Markup
 
 from vidembed.report import charts, wording
+from vidembed.report.headline import headline
 from vidembed.report.wording import is_number
 
-MAIN = "ndcg@10"
 CONTENT_BASED = (
     "trained",
     "trained_visual_only",
@@ -21,13 +21,15 @@ CONTENT_BASED = (
 
 
 def panels(related_videos: Mapping[str, Any], *, best: bool = True) -> list[dict[str, Any]]:
-    """One for each direction: a chart of NDCG@10, a table with a row a system, columns by metric.
+    """One for each direction: a chart of its headline, a table with a row a system.
 
     `best` marks the highest content-based system of each metric.
     """
     return [
         {
             "direction": direction,
+            "main": headline(direction, _metrics(systems)),
+            "oracle": bool(wording.oracles([direction])),
             "chart": _dots(direction, systems),
             "metrics": _metrics(systems),
             "rows": _rows(direction, systems, best=best),
@@ -48,7 +50,8 @@ def headlines(summary: Mapping[str, Any]) -> list[dict[str, str]]:
         if is_number(aim) and is_number(mean):
             notes.append(f"aim {aim:.2f}: {'reached' if mean >= aim else 'missed'}")
         value = f"{wording.score(mean)} ×" if is_number(mean) else wording.ABSENT
-        name = f"raw visual NDCG@10, {wording.direction(direction)}"
+        main = ratio.get("metric") or headline(direction, ())
+        name = f"raw visual {wording.metric(main)}, {wording.direction(direction)}"
         found.append({"value": value, "name": name, "note": "; ".join(notes)})
     seconds = [s for s in (summary.get("seconds") or {}).values() if is_number(s)]
     if seconds:
@@ -71,7 +74,7 @@ def control(
     for panel in panels(permuted, best=False):
         verdicts = []
         for pair in differences:
-            found_here = (pair["difference"].get(panel["direction"]) or {}).get(MAIN)
+            found_here = (pair["difference"].get(panel["direction"]) or {}).get(panel["main"])
             if found_here and all(map(is_number, found_here.values())):
                 none = found_here["low"] <= 0 <= found_here["high"]
                 verdicts.append(
@@ -120,14 +123,15 @@ def _best(systems: Mapping[str, Any], metric: str) -> str | None:
 
 
 def _dots(direction: str, systems: Mapping[str, Any]) -> Markup | None:
+    main = headline(direction, _metrics(systems))
     dots = [
         charts.Dot(
             name=wording.system(name, direction),
             series=0 if name.startswith("trained") else None,
-            **{end: systems[name][MAIN][end] for end in ("value", "low", "high")},
+            **{end: systems[name][main][end] for end in ("value", "low", "high")},
         )
         for name in _in_order(systems)
-        if all(is_number((systems[name].get(MAIN) or {}).get(e)) for e in ("value", "low", "high"))
+        if all(is_number((systems[name].get(main) or {}).get(e)) for e in ("value", "low", "high"))
     ]
-    title = f"NDCG@10 of each system, {wording.direction(direction)}"
+    title = f"{wording.metric(main)} of each system, {wording.direction(direction)}"
     return Markup(charts.dots(title, dots)) if dots else None

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -20,6 +20,13 @@ SYSTEMS: Mapping[str, str] = {
     "random": "random",
 }
 """In the order in which they are shown."""
+
+ASKED: Mapping[str, str] = {
+    "eval_to_train": "new videos look for known ones.",
+    "train_to_eval": "known videos look for new ones.",
+    "eval_to_eval": "new videos look for other new ones; a query is none of its own results.",
+}
+"""What each direction asks."""
 
 
 def is_number(value: Any) -> bool:
@@ -92,14 +99,24 @@ def direction(name: str) -> str:
     return words(name.replace("_to_", " → "))
 
 
+def asked(name: str) -> str:
+    """A sentence on what a direction asks: `eval_to_train` → new videos look for known ones."""
+    return ASKED.get(name, "")
+
+
 def measured(name: str) -> str:
     """`eval_to_train/ndcg@10` → `NDCG@10, eval → train`."""
     first, slash, last = name.rpartition("/")
     return f"{metric(last)}, {direction(first)}" if slash else metric(last)
 
 
+def oracles(directions: Iterable[str]) -> list[str]:
+    """Those where popularity counts what has not happened: nobody has watched new videos yet."""
+    return [name for name in directions if name.endswith("_to_eval")]
+
+
 def system(name: str, towards: str = "") -> str:
-    """What a system is called; popularity knows the future when known videos look for new ones."""
-    if name == "popularity" and towards == "train_to_eval":
+    """What a system is called; popularity knows the future when new videos are looked for."""
+    if name == "popularity" and oracles([towards]):
         return "popularity (oracle)"
     return SYSTEMS.get(name, words(name))
