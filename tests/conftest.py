@@ -7,6 +7,8 @@ os.environ["XLA_FLAGS"] = (
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pyarrow as pa
@@ -14,6 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from vidembed.corpus import CorpusPaths
+from vidembed.graph.affinity import affinity_clusters
+from vidembed.graph.hierarchy import write_hierarchy
 from vidembed.records.table import FeatureTable
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -64,3 +68,17 @@ def corpus_paths(tmp_path_factory):
 @pytest.fixture(scope="session")
 def corpus(corpus_paths):
     return corpus_paths.open()
+
+
+@pytest.fixture(scope="session")
+def clustered_paths(corpus_paths, corpus, tmp_path_factory):
+    """The same videos with the clusters of their train graph: 3 rounds of at most 6 videos."""
+    path = str(tmp_path_factory.mktemp("clusters") / "hierarchy.parquet")
+    hierarchy = affinity_clusters(corpus.train_graph, corpus.is_train, rounds=3, max_size=6)
+    write_hierarchy(hierarchy, path, corpus.table.ids)
+    return replace(corpus_paths, hierarchy=path)
+
+
+@pytest.fixture(scope="session")
+def clustered(clustered_paths):
+    return clustered_paths.open()

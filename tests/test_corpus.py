@@ -44,6 +44,9 @@ def test_relevance_is_before_the_cap_and_training_after_it(paths):
     assert pairs(corpus.relevance) == {(a, b) for a, b in both if train[a] != train[b]}
     assert pairs(corpus.train_graph) == {(a, b) for a, b in kept if train[a] and train[b]}
     assert pairs(corpus.relevance) & (both - kept)
+    new = {(a, b) for a, b in both if not train[a] and not train[b]}
+    assert pairs(corpus.eval_relevance) == new
+    assert new - kept
 
 
 def test_the_report_counts_and_keeps_what_reading_found(paths):

@@ -9,6 +9,7 @@ import numpy as np
 import xxhash
 
 from vidembed.graph.edges import read_edges
+from vidembed.graph.hierarchy import Hierarchy, read_hierarchy
 from vidembed.graph.relation import RelationGraph
 from vidembed.graph.split import check_no_leak, train_rows
 from vidembed.records.table import FeatureTable
@@ -27,6 +28,9 @@ class Corpus:
     """Relations within the train partition, after the degree cap: what triplets come from."""
     simulated: bool
     """Whether the relations come from simulated sessions."""
+    hierarchy: Hierarchy | None = None
+    """Clusters of the train graph, where the run names them. No part of the fingerprint: what is
+    measured does not depend on it, and a feed that draws by it says so in its own."""
     edges_report: Mapping[str, Any] = field(default_factory=dict)
     """What reading the edges found: rows, unknown ids, loops, repeats."""
 
@@ -34,6 +38,11 @@ class Corpus:
     def relevance(self) -> RelationGraph:
         """Relations between the partitions, before the degree cap: what retrieval is scored on."""
         return self.relations.between(self.is_train)
+
+    @cached_property
+    def eval_relevance(self) -> RelationGraph:
+        """Relations within the eval partition, before the cap: new videos among themselves."""
+        return self.relations.within(~self.is_train)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -70,6 +79,8 @@ class CorpusPaths:
     """A feature table, made by `python -m vidembed import`; local or gs://."""
     edges: str = ""
     """Co-watch edges, made by `python -m vidembed cowatch`, or source,target,weight."""
+    hierarchy: str = ""
+    """Clusters of the train graph, made by `python -m vidembed cluster`; for what draws by them."""
     split_seed: int = 0
     """Seed of the hash that puts a video into its partition."""
     train_share: float = 0.7
@@ -99,11 +110,16 @@ class CorpusPaths:
         )
         train_graph = capped.within(is_train)
         check_no_leak(train_graph, is_train)
+        hierarchy = None
+        if self.hierarchy:
+            hierarchy = read_hierarchy(self.hierarchy, table.ids)
+            hierarchy.check(train_graph, is_train)
         return Corpus(
             table=table,
             is_train=is_train,
             relations=relations,
             train_graph=train_graph,
             simulated=edges.simulated,
+            hierarchy=hierarchy,
             edges_report=edges.report,
         )

@@ -2,10 +2,10 @@
 
 Batches of 7,200 triplets with their forbidden pairs, on synthetic graphs of a million videos and
 12.5 million edges: "even" has degrees near 25; in "hubs" they go as rank^-0.5, up to tens
-of thousands, and an anchor has about a hundred. A batch of row numbers is
-measured against 2 ms, an accelerator's step; a gather on the host against the copy of as many
-contiguous bytes of the same table in the same run. Every time is one batch's, the mean of a round
-of batches, best of a few rounds. About a minute, and 3 GB.
+of thousands, and an anchor has about a hundred. Sibling negatives come from affinity clusters of
+the "even" graph. A batch of row numbers is measured against 2 ms, an accelerator's step; a gather
+on the host against the copy of as many contiguous bytes of the same table in the same run. Every
+time is one batch's, the mean of a round of batches, best of a few rounds. About a minute, and 3 GB.
 """
 
 import importlib.util
@@ -19,7 +19,11 @@ from typing import Any
 import numpy as np
 
 from experiments.benchmarks.bench import Row, measure, report
-from vidembed.feeds.triplets import Placement, TripletFeed, Triplets
+from vidembed.feeds.negatives import SiblingNegatives
+from vidembed.feeds.prefetch import Placement
+from vidembed.feeds.triplets import TripletFeed, Triplets
+from vidembed.graph.affinity import affinity_clusters
+from vidembed.graph.hierarchy import Hierarchy
 from vidembed.graph.relation import RelationGraph
 from vidembed.records.table import FeatureTable
 
@@ -35,6 +39,7 @@ def main(*, videos: int = VIDEOS, edges: int = EDGES, triplets: int = TRIPLETS) 
     even = synthetic_graph(rng, videos, edges, tail=0.0)
     rows = [
         *made_by_at(table, even, triplets, "even"),
+        *sibling_negatives(table, even, triplets),
         scipy_masks(table, even, triplets),
         *through_grain(table, even, triplets, "device", STEP_SECONDS),
     ]
@@ -76,10 +81,17 @@ def synthetic_graph(
 
 
 def open_feed(
-    table: FeatureTable, graph: RelationGraph, triplets: int, **options: Any
+    table: FeatureTable,
+    graph: RelationGraph,
+    triplets: int,
+    *,
+    hierarchy: Hierarchy | None = None,
+    **options: Any,
 ) -> TripletFeed:
-    """The feed over all videos of a graph."""
-    videos = SimpleNamespace(table=table, train_graph=graph, is_train=np.ones(len(table), bool))
+    """The feed over all videos of a graph, with its hierarchy where there is one."""
+    videos = SimpleNamespace(
+        table=table, train_graph=graph, is_train=np.ones(len(table), bool), hierarchy=hierarchy
+    )
     return Triplets(batch_triplets=triplets, **options).open(videos, seed=0)
 
 
@@ -110,6 +122,19 @@ def made_by_at(
         feed = open_feed(table, graph, triplets, sampling=sampling)
         note = f"K {feed.forbidden_width}; limit: a 2 ms step"
         yield row_of(f"at, {name}, {sampling}", feed.at, STEP_SECONDS, note)
+
+
+def sibling_negatives(table: FeatureTable, graph: RelationGraph, triplets: int) -> Iterator[Row]:
+    """The same of GCML's triplets, at both levels of three rounds of affinity clustering."""
+    hierarchy = affinity_clusters(graph, np.ones(len(table), bool), rounds=3)
+    for level in (0, 1):
+        negatives = SiblingNegatives(level=level)
+        began = time.perf_counter()
+        feed = open_feed(
+            table, graph, triplets, hierarchy=hierarchy, anchors="videos", negatives=negatives
+        )
+        note = f"K {feed.forbidden_width}; opened in {time.perf_counter() - began:.1f} s"
+        yield row_of(f"at, even, siblings at level {level}", feed.at, STEP_SECONDS, note)
 
 
 def scipy_masks(table: FeatureTable, graph: RelationGraph, triplets: int) -> Row:

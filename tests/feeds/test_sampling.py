@@ -96,8 +96,8 @@ def cells(sampling: str, draws: int = 60_000) -> tuple[np.ndarray, np.ndarray]:
     """
     is_train = np.array([True] * 6 + [False, True, False])
     graph = small_graph().within(is_train)
-    sampler = TripletSampler.of(graph, is_train, sampling)
-    rows = np.concatenate([sampler.rows(5, step, draws // 20) for step in range(20)], axis=1)
+    sampler = TripletSampler.of(graph, is_train, sampling=sampling)
+    rows = np.concatenate([sampler.draw(5, step, draws // 20)[0] for step in range(20)], axis=1)
     assert rows.dtype == np.int32
 
     weights = graph.matrix().toarray().astype(np.float64)  # symmetric: one cell an orientation

@@ -11,9 +11,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from vidembed.feeds import triplets
+from vidembed.feeds import prefetch
 from vidembed.feeds.forbidden import WIDEST_SIZED
-from vidembed.feeds.triplets import HELD_BATCHES, TripletFeed, Triplets
+from vidembed.feeds.prefetch import HELD_BATCHES
+from vidembed.feeds.triplets import TripletFeed, Triplets
 from vidembed.graph.relation import RelationGraph
 from vidembed.graph.split import LeakError
 from vidembed.records.table import FeatureTable
@@ -121,6 +122,13 @@ GOLDEN: dict = {
         ),
     },
 }
+
+
+def test_the_fingerprint_of_a_default_feed_is_pinned():
+    """A run in progress is refused another; options that came later must not change it."""
+    config = Triplets(batch_triplets=64)
+    table = make_table(audio_missing=True)
+    assert open_feed(config, table=table).fingerprint == "09996c8bb1868276305407e2cdf81e96"
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "weight"])
@@ -273,7 +281,7 @@ def test_a_batch_outlives_the_promised_number_of_further_ones_and_no_more(thread
 
 
 def test_a_ring_that_is_too_small_would_be_noticed(monkeypatch):
-    monkeypatch.setattr(triplets, "HELD_BATCHES", HELD_BATCHES - 1)
+    monkeypatch.setattr(prefetch, "HELD_BATCHES", HELD_BATCHES - 1)
     config = Triplets(batch_triplets=8, placement="host")
     assert overwritten(open_feed(config), HELD_BATCHES) > 0
 

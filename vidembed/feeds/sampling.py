@@ -1,13 +1,15 @@
 """Which videos a batch of triplets holds: a pure function of seed and step, drawn in O(1) each."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from vidembed.graph.relation import RelationGraph
+from vidembed.graph.siblings import Siblings
 
 Sampling = Literal["uniform", "weight"]
+Anchors = Literal["edges", "videos"]
 
 
 def raw_draws(seed: int, step: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -25,7 +27,7 @@ def unit(raw: np.ndarray) -> np.ndarray:
     return (raw >> np.uint64(11)) * 2.0**-53
 
 
-def below(raw: np.ndarray, limit: int) -> np.ndarray:
+def below(raw: np.ndarray, limit: int | np.ndarray) -> np.ndarray:
     """Whole numbers i64[...] uniform over [0, limit), unevenness at most limit / 2^53."""
     return (unit(raw) * limit).astype(np.int64)
 
@@ -85,46 +87,118 @@ class AliasTable:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TripletSampler:
-    """Rows of anchors and positives from the edges of a graph, of negatives from the train rows.
+class EdgePairs:
+    """Anchor and positive as the ends of an edge; edges: i32[E, 2], each undirected edge once.
 
-    edges: i32[E, 2], each undirected edge once; train: i32[T]; table: None samples uniformly.
-    Memory: 8 bytes an edge, and 8 more for the table.
+    table: draws edges by weight; None draws them uniformly. 8 bytes an edge, 8 more for the table.
     """
 
     edges: np.ndarray
-    train: np.ndarray
     table: AliasTable | None
 
     @staticmethod
-    def of(graph: RelationGraph, is_train: np.ndarray, sampling: Sampling) -> "TripletSampler":
-        """Sampler over a graph whose edges all lie within is_train bool[N]."""
+    def of(graph: RelationGraph, sampling: Sampling) -> "EdgePairs":
         source = graph.rows()
         once = source < graph.neighbours
-        edges = np.stack([source[once], graph.neighbours[once]], axis=1)
-        return TripletSampler(
-            edges=edges,
-            train=np.flatnonzero(is_train).astype(np.int32),
+        return EdgePairs(
+            edges=np.stack([source[once], graph.neighbours[once]], axis=1),
             table=AliasTable.of(graph.weights[once]) if sampling == "weight" else None,
         )
 
-    def rows(self, seed: int, step: int, triplets: int) -> np.ndarray:
-        """Rows i32[3, B] of batch `step`: negatives, positives, anchors.
+    @property
+    def words(self) -> int:
+        """Random words a pair takes."""
+        return 1 if self.table is None else 2
 
-        An edge uniformly or in proportion to its weight, either end its anchor with chance 1/2; a
-        negative uniformly over the train rows, independent of the edge, so now and then it is the
-        anchor, the positive or a neighbour: the forbidden pairs say so.
-        """
-        raw = raw_draws(seed, step, (2 if self.table is None else 3, triplets))
+    def draw(self, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(positives, anchors) i32[B] each from raw u64[words, B]."""
         edge = below(raw[0], len(self.edges))
         if self.table is not None:
-            edge = self.table.pick(edge, unit(raw[2]))
+            edge = self.table.pick(edge, unit(raw[1]))
         # One gather of 8 bytes an edge: the list is far larger than the caches.
-        ends = self.edges.view(np.int64)[edge, 0].view(np.int32).reshape(triplets, 2)
+        ends = self.edges.view(np.int64)[edge, 0].view(np.int32).reshape(-1, 2)
         turn = (raw[0] & np.uint64(1)).astype(np.intp)
-        triplet = np.arange(triplets)
+        pair = np.arange(len(ends))
+        return ends[pair, 1 - turn], ends[pair, turn]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VideoPairs:
+    """An anchor uniformly among the videos with relations, i32[A], its positive among these."""
+
+    anchors: np.ndarray
+    graph: RelationGraph
+    words: ClassVar[int] = 2
+
+    @staticmethod
+    def of(graph: RelationGraph) -> "VideoPairs":
+        return VideoPairs(
+            anchors=np.flatnonzero(graph.degrees()).astype(np.int32),
+            graph=graph,
+        )
+
+    def draw(self, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(positives, anchors) i32[B] each from raw u64[words, B]."""
+        # `take` that wraps asks nothing of an index, which is worth a third here.
+        anchors = self.anchors.take(below(raw[0], len(self.anchors)), mode="wrap")
+        row = anchors.astype(np.intp)
+        begin = self.graph.offsets.take(row, mode="wrap")
+        row += 1
+        degree = self.graph.offsets.take(row, mode="wrap") - begin
+        begin += below(raw[1], degree)
+        return self.graph.neighbours.take(begin, mode="wrap"), anchors
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TripletSampler:
+    """Rows of anchors and positives from a graph, of negatives from the train rows i32[T].
+
+    siblings: where negatives come from by level; None draws them from all train rows.
+    """
+
+    pairs: EdgePairs | VideoPairs
+    train: np.ndarray
+    siblings: Siblings | None = None
+
+    @staticmethod
+    def of(
+        graph: RelationGraph,
+        is_train: np.ndarray,
+        *,
+        sampling: Sampling = "uniform",
+        anchors: Anchors = "edges",
+        siblings: Siblings | None = None,
+    ) -> "TripletSampler":
+        """Sampler over a graph whose edges all lie within is_train bool[N]."""
+        return TripletSampler(
+            pairs=VideoPairs.of(graph) if anchors == "videos" else EdgePairs.of(graph, sampling),
+            train=np.flatnonzero(is_train).astype(np.int32),
+            siblings=siblings,
+        )
+
+    def draw(
+        self, seed: int, step: int, triplets: int, *, level: int = 0
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Rows i32[3, B] of batch `step`, and for siblings bool[L+1, B], the negatives' levels.
+
+        Edges: one uniformly or in proportion to its weight, either end its anchor with chance 1/2.
+        Videos: an anchor uniformly, a positive uniformly among its neighbours. Without siblings a
+        negative is uniform over the train rows, independent of the pair, so now and then it is the
+        anchor, the positive or a neighbour: the forbidden pairs say so.
+        """
+        raw = raw_draws(seed, step, (1 + self.pairs.words, triplets))
+        # Word 1 is the negative's, as it was when pairs took a word only.
         rows = np.empty((3, triplets), np.int32)
-        rows[0] = self.train[below(raw[1], len(self.train))]
-        rows[1] = ends[triplet, 1 - turn]
-        rows[2] = ends[triplet, turn]
-        return rows
+        rows[1], rows[2] = self.pairs.draw(raw[[0, *range(2, len(raw))]])
+        if self.siblings is None:
+            rows[0] = self.train[below(raw[1], len(self.train))]
+            return rows, None
+        rows[0], drawn_at = self.siblings.draw(unit(raw[1]), rows[2], level)
+        return rows, drawn_at == np.arange(self.siblings.levels + 1)[:, None]
+
+
+def anchor_chances(graph: RelationGraph, anchors: Anchors, sampling: Sampling) -> np.ndarray:
+    """How often each row is an anchor, f64[N], in proportion."""
+    if anchors == "videos":
+        return (graph.degrees() > 0).astype(np.float64)
+    return graph.degrees().astype(np.float64) if sampling == "uniform" else graph.strengths()

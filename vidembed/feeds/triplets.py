@@ -1,77 +1,80 @@
 """The feed of triplets: batch k is a pure function of (seed, k), so resuming needs only k."""
 
-import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Protocol
+from typing import ClassVar
 
-import grain
 import numpy as np
 import xxhash
 
+from vidembed.feeds import prefetch
 from vidembed.feeds.forbidden import SIZING_BATCHES, ForbiddenPairs, sized_width
-from vidembed.feeds.sampling import Sampling, TripletSampler
+from vidembed.feeds.negatives import SiblingNegatives, UniformNegatives
+from vidembed.feeds.prefetch import Batch, Placement, RelatedTrainVideos
+from vidembed.feeds.sampling import Anchors, Sampling, TripletSampler, anchor_chances
 from vidembed.graph.relation import RelationGraph
+from vidembed.graph.siblings import levels_of
 from vidembed.graph.split import check_no_leak
 from vidembed.records.table import FeatureTable
 
-Batch = dict[str, Any]
-Placement = Literal["device", "host"]
-
 # Changed whenever the same seed and data would give other batches than before.
 SEQUENCE = 1
-# A batch from `batches` may be used until this many further ones have been taken.
-HELD_BATCHES = 4
-
-
-class RelatedTrainVideos(Protocol):
-    """What triplets are drawn from: a Corpus is one."""
-
-    @property
-    def table(self) -> FeatureTable: ...
-    @property
-    def train_graph(self) -> RelationGraph: ...
-    @property
-    def is_train(self) -> np.ndarray: ...
+# Rounds of the hierarchy that arithmetic without data supposes: GCML's.
+SUPPOSED_ROUNDS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Triplets:
     """How triplets are drawn and what of them travels to the device.
 
-    sampling: edges uniformly, or in proportion to their weights. placement: "device" sends row
-    numbers to a table that is resident there, "host" gathers the features here and sends them as
-    stored. max_forbidden: K, the width of the forbidden lists; None sizes it from the data.
-    read_threads and prefetch_batches: batches made at the same time, and ahead of their use; 0
-    and 0 make each batch when it is asked for.
+    anchors: "edges" draws a pair of related videos, either its anchor (CDML); "videos" an anchor
+    uniformly among the train videos that have relations, its positive uniformly among these (GCML).
+    sampling: edges uniformly, or in proportion to their weights. negatives: any train video, or
+    one of a sibling cluster. placement: "device" sends row numbers to a table that is resident
+    there, "host" gathers the features here and sends them as stored. max_forbidden: K, the width
+    of the forbidden lists; None sizes it from the data. read_threads and prefetch_batches: batches
+    made at the same time, and ahead of their use; 0 and 0 make each batch when it is asked for.
     """
 
     batch_triplets: int = 7200
+    anchors: Anchors = "edges"
     sampling: Sampling = "uniform"
+    negatives: UniformNegatives | SiblingNegatives = UniformNegatives()
     placement: Placement = "device"
     max_forbidden: int | None = None
     read_threads: int = 2
     prefetch_batches: int = 4
+    unit: ClassVar[str] = "triplets"
 
     def __post_init__(self) -> None:
         if self.batch_triplets < 1:
             raise ValueError(f"batch_triplets must be at least 1, found {self.batch_triplets}")
         if self.sampling not in ("uniform", "weight"):
             raise ValueError(f"sampling must be 'uniform' or 'weight', found {self.sampling!r}")
-        if self.placement not in ("device", "host"):
-            raise ValueError(f"placement must be 'device' or 'host', found {self.placement!r}")
+        if self.anchors not in ("edges", "videos"):
+            raise ValueError(f"anchors must be 'edges' or 'videos', found {self.anchors!r}")
+        if self.anchors == "videos" and self.sampling == "weight":
+            raise ValueError(
+                "sampling='weight' draws edges, anchors='videos' draws an anchor and one of its "
+                "neighbours, all alike: choose sampling='uniform', or anchors='edges'"
+            )
+        prefetch.check_reading(self.placement, self.read_threads, self.prefetch_batches)
         if self.max_forbidden is not None and self.max_forbidden < 2:
             raise ValueError(
                 f"max_forbidden must be at least 2 (the anchor and its positive), found "
                 f"{self.max_forbidden}; None sizes it from the data"
             )
-        if not 0 <= self.read_threads <= self.prefetch_batches:
-            raise ValueError(
-                f"read_threads must lie between 0 and prefetch_batches, found {self.read_threads} "
-                f"threads and {self.prefetch_batches} batches: a thread without a batch to make "
-                "ahead is idle"
-            )
+
+    @property
+    def examples(self) -> int:
+        """B: what is split over the devices."""
+        return self.batch_triplets
+
+    def classes(self, corpus: object) -> int:
+        """0: triplets have no labels."""
+        del corpus
+        return 0
 
     def shapes(
         self, features: Mapping[str, np.ndarray], *, forbidden: int
@@ -79,6 +82,7 @@ class Triplets:
         """A whole batch as arrays without content or memory, and the axes that are split.
 
         For arithmetic before there is data. `features`: modality → array [N, F]; `forbidden`: K.
+        Sibling negatives are supposed to come from a hierarchy of SUPPOSED_ROUNDS.
         """
         triplets = self.batch_triplets
         shapes: dict[str, tuple[tuple[int, ...], type]] = {
@@ -88,12 +92,10 @@ class Triplets:
             "forbidden": ((triplets, forbidden), np.int32),
             "overflow": ((), np.int32),
         }
-        batch: Batch = {n: np.broadcast_to(d(0), shape) for n, (shape, d) in shapes.items()}
-        if self.placement == "host":
-            batch["features"] = {
-                name: np.broadcast_to(rows.dtype.type(0), (3, triplets, rows.shape[1]))
-                for name, rows in features.items()
-            }
+        if isinstance(self.negatives, SiblingNegatives):
+            levels = levels_of(SUPPOSED_ROUNDS, self.negatives.siblings_of)
+            shapes["drawn_at"] = ((levels + 1, triplets), np.bool_)
+        batch = prefetch.shapes_of(shapes, features, self.placement)
         return batch, TripletFeed.split_axes
 
     def open(
@@ -110,24 +112,14 @@ class Triplets:
         ValueError where there is nothing to draw from or the hosts cannot share the batch evenly.
         """
         table, graph, is_train = corpus.table, corpus.train_graph, corpus.is_train
-        if not len(table) == graph.nodes == len(is_train):
-            raise ValueError(
-                f"table, graph and split must speak of the same rows, found {len(table)} videos, "
-                f"{graph.nodes} graph nodes and {len(is_train)} split entries"
-            )
-        if self.batch_triplets % process_count:
-            below = self.batch_triplets // process_count * process_count
-            nearest = f"{below} or {below + process_count}" if below else f"{process_count}"
-            raise ValueError(
-                f"batch_triplets must be a multiple of the number of hosts, found "
-                f"{self.batch_triplets} triplets on {process_count} hosts; {nearest} would do"
-            )
-        if not 0 <= process_index < process_count:
-            raise ValueError(
-                f"process_index must lie in [0, {process_count}), found {process_index}"
-            )
-        if not 0 <= seed < 2**64:
-            raise ValueError(f"seed must lie in [0, 2^64), found {seed}")
+        prefetch.check_rows(corpus)
+        own = prefetch.own_share(
+            self.unit,
+            self.batch_triplets,
+            seed=seed,
+            process_index=process_index,
+            process_count=process_count,
+        )
         trained = int(np.count_nonzero(is_train))
         if trained < 2:
             raise ValueError(
@@ -149,9 +141,15 @@ class Triplets:
             table=table,
             graph=within,
             is_train=is_train,
+            sampler=TripletSampler.of(
+                within,
+                is_train,
+                sampling=self.sampling,
+                anchors=self.anchors,
+                siblings=self.negatives.open(corpus, within),
+            ),
             seed=seed,
-            process_index=process_index,
-            process_count=process_count,
+            own=own,
         )
 
 
@@ -163,6 +161,8 @@ class TripletFeed:
 
     rows           i32[3, B/hosts]      own    table rows
     negative_slot  i32[B/hosts]         own    slot of the first occurrence of the sampled negative
+    drawn_at       bool[L+1, B/hosts]   own    only of sibling negatives: whether it came from this
+                                               level; the last: from all train videos, or from none
     forbidden      i32[B/hosts, K]      own    slots each anchor must never take; 3B is padding
     features       name -> [3, B/hosts, F]     own; only in host placement, dtype as stored
     present        name -> bool[3, B/hosts]    own; only where the table lacks rows
@@ -177,6 +177,7 @@ class TripletFeed:
         "rows": 1,
         "first": None,
         "negative_slot": 0,
+        "drawn_at": 1,
         "forbidden": 0,
         "overflow": None,
         "features": 1,
@@ -190,21 +191,20 @@ class TripletFeed:
         table: FeatureTable,
         graph: RelationGraph,
         is_train: np.ndarray,
+        sampler: TripletSampler,
         seed: int,
-        process_index: int,
-        process_count: int,
+        own: slice,
     ) -> None:
         self.config = config
         self.seed = seed
         self._table = table
         self._graph = graph
         self._is_train = is_train
-        self._sampler = TripletSampler.of(graph, is_train, config.sampling)
+        self._sampler = sampler
         self._pairs = ForbiddenPairs(graph)
-        share = config.batch_triplets // process_count
-        self._own = slice(process_index * share, (process_index + 1) * share)
+        self._own = own
         self.forbidden_width = config.max_forbidden or sized_width(
-            self._pairs, (self._rows(step) for step in range(SIZING_BATCHES))
+            self._pairs, (self._draw(step)[0] for step in range(SIZING_BATCHES))
         )
 
     def at(self, step: int) -> Batch:
@@ -213,31 +213,28 @@ class TripletFeed:
 
     def ids_at(self, step: int) -> np.ndarray:
         """Ids S[3, B] of the whole batch `step`, for messages about it."""
-        return self._table.ids[self._rows(step)]
+        return self._table.ids[self._draw(step)[0]]
 
     def batches(self, start: int, stop: int) -> Generator[tuple[int, Batch, float], None, None]:
-        """Yields (step, batch, seconds waited for it) for steps start..stop-1; resume is `start`.
-
-        Gathered features lie in a ring of reused buffers, for the page faults of fresh ones cost
-        more than the gather: a batch is valid until HELD_BATCHES further ones have been taken. By
-        then the step that uses it must be done, not only dispatched: `jax.device_put` may still be
-        reading the memory, and on CPU may share it for good. Close the generator to stop early.
-        """
-        config = self.config
-        ring = [self._buffers() for _ in range(config.prefetch_batches + HELD_BATCHES + 1)]
-        steps = grain.MapDataset.range(start, stop)
-        dataset = steps.map(lambda step: self._make(int(step), out=ring[step % len(ring)]))
-        options = grain.ReadOptions(
-            num_threads=config.read_threads, prefetch_buffer_size=config.prefetch_batches
+        """Yields (step, batch, seconds waited for it); see `prefetch.read_ahead` for their life."""
+        config, share = self.config, self._own.stop - self._own.start
+        return prefetch.read_ahead(
+            self._make,
+            start,
+            stop,
+            buffers=lambda: prefetch.empty_features(self._table, (3, share), config.placement),
+            read_threads=config.read_threads,
+            prefetch_batches=config.prefetch_batches,
         )
-        iterator = iter(dataset.to_iter_dataset(options))
-        try:
-            for step in range(start, stop):
-                began = time.perf_counter()
-                batch = next(iterator)
-                yield step, batch, time.perf_counter() - began
-        finally:
-            iterator.close()
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """Where negatives come from, for people; nothing where it is the default."""
+        config, siblings = self.config, self._sampler.siblings
+        if siblings is None or isinstance(config.negatives, UniformNegatives):
+            return ()
+        chances = anchor_chances(self._graph, config.anchors, config.sampling)
+        return config.negatives.notes(siblings, chances)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -250,15 +247,22 @@ class TripletFeed:
         data = (self._table.fingerprint, self._graph.fingerprint)
         digest = xxhash.xxh3_128(repr((*settings, self.seed, *data)).encode())
         digest.update(np.packbits(self._is_train).tobytes())
+        # Only where they are used, so that runs from before these options go on.
+        if config.anchors != "edges":
+            digest.update(repr(config.anchors).encode())
+        if (siblings := self._sampler.siblings) is not None:
+            own = (*config.negatives.settings, siblings.hierarchy_fingerprint)
+            digest.update(repr(own).encode())
         return digest.hexdigest()
 
-    def _rows(self, step: int) -> np.ndarray:
-        if not 0 <= step < 2**64:
-            raise ValueError(f"a step is a number from 0 on, found {step}")
-        return self._sampler.rows(self.seed, step, self.config.batch_triplets)
+    def _draw(self, step: int) -> tuple[np.ndarray, np.ndarray | None]:
+        prefetch.check_step(step)
+        config = self.config
+        level = config.negatives.level_at(step)
+        return self._sampler.draw(self.seed, step, config.batch_triplets, level=level)
 
-    def _make(self, step: int, out: dict[str, np.ndarray] | None) -> Batch:
-        rows, own = self._rows(step), self._own
+    def _make(self, step: int, out: prefetch.Buffers) -> Batch:
+        (rows, drawn_at), own = self._draw(step), self._own
         lists = self._pairs.lists(rows, self.forbidden_width)
         slots = np.arange(rows.size, dtype=np.int32).reshape(rows.shape)
         batch: Batch = {
@@ -268,19 +272,6 @@ class TripletFeed:
             "forbidden": lists.forbidden[own],
             "overflow": np.array(lists.overflow, np.int32),
         }
-        if self.config.placement == "host":
-            batch["features"] = self._table.rows(batch["rows"], out=out)
-            if self._table.present:
-                batch["present"] = {
-                    name: mask[batch["rows"]] for name, mask in self._table.present.items()
-                }
-        return batch
-
-    def _buffers(self) -> dict[str, np.ndarray] | None:
-        if self.config.placement != "host":
-            return None
-        share = self._own.stop - self._own.start
-        return {
-            name: np.empty((3, share, array.shape[1]), array.dtype)
-            for name, array in self._table.features.items()
-        }
+        if drawn_at is not None:
+            batch["drawn_at"] = drawn_at[:, own]
+        return batch | prefetch.gathered(self._table, batch["rows"], self.config.placement, out)

@@ -1,0 +1,333 @@
+"""Triplets with anchors by video and negatives from sibling clusters: draws, hosts, resuming."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from vidembed.feeds.negatives import SiblingNegatives, UniformNegatives
+from vidembed.feeds.sampling import TripletSampler, raw_draws
+from vidembed.feeds.triplets import TripletFeed, Triplets
+from vidembed.graph.hierarchy import Hierarchy, HierarchyError, first_seen
+from vidembed.graph.relation import RelationGraph
+
+B = 64
+TOP = {"cluster": 2, "video": 3}
+"""L of three rounds."""
+SMART = Triplets(batch_triplets=B, anchors="videos", negatives=SiblingNegatives(), max_forbidden=8)
+
+
+def smart(**changes) -> Triplets:
+    negatives = {name: changes.pop(name) for name in ("level", "siblings_of") if name in changes}
+    negatives |= {"curriculum_steps": changes.pop("curriculum_steps", ())}
+    return dataclasses.replace(SMART, negatives=SiblingNegatives(**negatives), **changes)
+
+
+def open_feed(clustered: SimpleNamespace, config: Triplets = SMART, **options) -> TripletFeed:
+    return config.open(clustered, **({"seed": 7} | options))
+
+
+def with_levels(clustered: SimpleNamespace, *labels: np.ndarray) -> SimpleNamespace:
+    """The same corpus with other clusters: labels i[N] of all rows, level by level."""
+    clusters = np.full((len(labels), len(clustered.is_train)), -1, np.int32)
+    for level, label in zip(clusters, labels, strict=True):
+        inside = np.unique(label[clustered.is_train], return_inverse=True)[1]
+        level[clustered.is_train] = first_seen(inside)
+    hierarchy = Hierarchy(
+        clusters=clusters, graph_fingerprint=clustered.train_graph.fingerprint, parameters={}
+    )
+    return SimpleNamespace(**(vars(clustered) | {"hierarchy": hierarchy}))
+
+
+def allowed(clustered: SimpleNamespace, level: int, siblings_of: str) -> np.ndarray:
+    """bool[N, N]: which negatives (columns) an anchor may have at a level; L is all train."""
+    clusters = clustered.hierarchy.clusters
+    same = (clusters[:, :, None] == clusters[:, None, :]) & clustered.is_train
+    number = level + (2 if siblings_of == "cluster" else 1)
+    under = same[number - 1] if number <= len(clusters) else np.ones_like(same[0])
+    own = same[0] if siblings_of == "cluster" else np.eye(len(same[0]), dtype=bool)
+    related = clustered.train_graph.matrix().toarray() > 0
+    return under & clustered.is_train & ~own & ~related
+
+
+@pytest.mark.parametrize("siblings_of", ["cluster", "video"])
+@pytest.mark.parametrize("anchors", ["edges", "videos"])
+@pytest.mark.parametrize("level", [0, 1])
+def test_every_negative_is_a_sibling_of_the_lowest_level_that_has_any(
+    clustered, level, anchors, siblings_of
+):
+    top = TOP[siblings_of]
+    feed = open_feed(clustered, smart(level=level, siblings_of=siblings_of, anchors=anchors))
+    may = [allowed(clustered, at, siblings_of) for at in range(top + 1)]
+    has_any = np.array([some.any(axis=1) for some in may])
+    related = clustered.train_graph.matrix().toarray() > 0
+    for step in range(20):
+        batch = feed.at(step)
+        negatives, positives, anchor = batch["rows"]
+        assert batch["drawn_at"].shape == (top + 1, B)
+        assert (batch["drawn_at"].sum(axis=0) == 1).all()
+        at = batch["drawn_at"].argmax(axis=0)
+        np.testing.assert_array_equal(at, level + has_any[level:, anchor].argmax(axis=0))
+        assert all(may[at[i]][anchor[i], negatives[i]] for i in range(B))
+        assert related[anchor, positives].all()
+
+
+@pytest.mark.parametrize("negatives", [UniformNegatives(), SiblingNegatives()])
+def test_anchors_positives_and_negatives_are_distributed_as_said(clustered, negatives):
+    config = Triplets(batch_triplets=5000, anchors="videos", negatives=negatives)
+    feed = open_feed(clustered, config)
+    drawn = np.concatenate([feed.at(step)["rows"] for step in range(10)], axis=1)
+    related = clustered.train_graph.matrix().toarray() > 0
+    train = np.broadcast_to(clustered.is_train, related.shape)
+    may = [allowed(clustered, level, "cluster") for level in range(3)]
+    may = np.where(may[0].any(1)[:, None], may[0], may[1])
+    may = may if isinstance(negatives, SiblingNegatives) else train
+    anchor = related.any(axis=1) / related.any(axis=1).sum()
+    size = drawn.shape[1]
+    shares = {
+        "anchor": (drawn[2], anchor),
+        "positive": (drawn[1], anchor @ (related / np.maximum(related.sum(1), 1)[:, None])),
+        "negative": (drawn[0], anchor @ (may / may.sum(1).clip(1)[:, None])),
+    }
+    for name, (rows, share) in shares.items():
+        found = np.bincount(rows, minlength=len(share))
+        assert found[share == 0].sum() == 0, name
+        assert stats.chisquare(found[share > 0], share[share > 0] * size).pvalue > 0.001, name
+
+
+def test_positive_and_negative_are_drawn_independently(clustered):
+    feed = open_feed(clustered, smart(batch_triplets=5000))
+    drawn = np.concatenate([feed.at(step)["rows"] for step in range(20)], axis=1)
+    positives = clustered.train_graph.matrix().toarray() > 0
+    negatives = allowed(clustered, 0, "cluster")
+    cells = positives.sum(axis=1) * negatives.sum(axis=1)
+    anchor = np.where(cells > 8, cells, cells.max()).argmin()
+    places = np.cumsum(positives[anchor]) - 1, np.cumsum(negatives[anchor]) - 1
+    of_anchor = drawn[:, drawn[2] == anchor]
+    found = np.zeros((positives[anchor].sum(), negatives[anchor].sum()))
+    np.add.at(found, (places[0][of_anchor[1]], places[1][of_anchor[0]]), 1)
+    assert found.mean() > 5
+    assert stats.chisquare(found.reshape(-1)).pvalue > 0.001
+
+
+def test_edges_draw_the_same_pairs_whatever_the_negatives(clustered):
+    plain = open_feed(clustered, Triplets(batch_triplets=B)).at(3)["rows"]
+    rows = open_feed(clustered, smart(anchors="edges")).at(3)["rows"]
+    np.testing.assert_array_equal(rows[1:], plain[1:])
+    assert not np.array_equal(rows[0], plain[0])
+    weighted = [
+        open_feed(clustered, dataclasses.replace(config, anchors="edges", sampling="weight")).at(3)
+        for config in (SMART, Triplets(batch_triplets=B))
+    ]
+    np.testing.assert_array_equal(weighted[0]["rows"][1:], weighted[1]["rows"][1:])
+    assert not np.array_equal(weighted[0]["rows"][1:], rows[1:])
+
+
+def test_each_draw_has_its_own_random_words(clustered):
+    """Were one used twice, the three rows would depend on each other."""
+    sampler = TripletSampler.of(clustered.train_graph, clustered.is_train, anchors="videos")
+    assert sampler.pairs.words == 2
+    rows, levels = sampler.draw(7, 3, B)
+    assert levels is None
+    raw = raw_draws(7, 3, (3, B)) >> np.uint64(11)
+    linked = np.flatnonzero(clustered.train_graph.degrees())
+    train = np.flatnonzero(clustered.is_train)
+    for i in range(B):
+        share = [int(word) / 2**53 for word in raw[:, i]]
+        anchor = linked[int(share[0] * len(linked))]
+        around = np.flatnonzero(clustered.train_graph.matrix().toarray()[anchor])
+        wanted = [train[int(share[1] * len(train))], around[int(share[2] * len(around))], anchor]
+        assert rows[:, i].tolist() == wanted
+
+
+def test_the_sequence_is_pinned(clustered):
+    """A change here changes every run in progress: raise triplets.SEQUENCE with it."""
+    rows = np.arange(0, 396)
+    graph = RelationGraph.from_edges(rows, rows + 4, np.ones(396), nodes=400)
+    corpus = SimpleNamespace(table=clustered.table, train_graph=graph, is_train=np.ones(400, bool))
+    corpus = with_levels(corpus, *(np.arange(400) // size for size in (4, 40, 400)))
+    feed = open_feed(corpus, smart(batch_triplets=4, siblings_of="video"))
+    # Relations join videos 4 apart, clusters hold 4 in a row: level 0 is a video's own cluster.
+    assert {step: feed.at(step)["rows"].tolist() for step in (0, 1, 10**9)} == {
+        0: [[349, 119, 169, 161], [344, 122, 172, 166], [348, 118, 168, 162]],
+        1: [[355, 146, 205, 135], [356, 143, 210, 128], [352, 147, 206, 132]],
+        1000000000: [[325, 286, 301, 107], [323, 280, 298, 102], [327, 284, 302, 106]],
+    }
+
+
+@pytest.mark.parametrize("hosts", [2, 4])
+def test_hosts_put_together_make_the_batch_of_one(clustered, hosts):
+    config = smart(siblings_of="video", placement="host")
+    alone = open_feed(clustered, config).at(11)
+    assert 0 < alone["drawn_at"][0].sum() < B
+    shares = [
+        open_feed(clustered, config, process_index=host, process_count=hosts).at(11)
+        for host in range(hosts)
+    ]
+    assert shares[0].keys() == alone.keys()
+    for name, axis in TripletFeed.split_axes.items():
+        if isinstance(alone[name], dict):
+            for modality in alone[name]:
+                joined = np.concatenate([share[name][modality] for share in shares], axis)
+                np.testing.assert_array_equal(joined, alone[name][modality])
+        elif axis is not None:
+            joined = np.concatenate([share[name] for share in shares], axis)
+            np.testing.assert_array_equal(joined, alone[name])
+
+
+def test_a_resumed_feed_goes_on_with_the_same_batches(clustered):
+    config = smart(curriculum_steps=(3, 8))
+    wanted = {step: batch for step, batch, _ in open_feed(clustered, config).batches(0, 12)}
+    for step, batch, _ in open_feed(clustered, config).batches(7, 12):
+        assert batch.keys() == wanted[step].keys()
+        for name, value in batch.items():
+            np.testing.assert_array_equal(value, wanted[step][name])
+
+
+def test_a_curriculum_is_the_feeds_of_its_levels_one_after_the_other(clustered):
+    options = {"siblings_of": "video", "anchors": "edges"}
+    feed = open_feed(clustered, smart(curriculum_steps=(5, 9), **options))
+    levels = [open_feed(clustered, smart(level=level, **options)) for level in (0, 1, 2)]
+    for step in range(12):
+        level = 2 if step < 5 else 1 if step < 9 else 0
+        assert feed.config.negatives.level_at(step) == level
+        batch, wanted = feed.at(step), levels[level].at(step)
+        for name, value in batch.items():
+            np.testing.assert_array_equal(value, wanted[name])
+    assert not np.array_equal(levels[0].at(4)["rows"], levels[2].at(4)["rows"])
+
+
+def test_a_curriculum_may_begin_above_the_top_with_all_train_videos(clustered):
+    feed = open_feed(clustered, smart(curriculum_steps=(5, 9)))
+    assert feed.at(4)["drawn_at"][-1].all()
+    assert not feed.at(5)["drawn_at"][-1].any()
+    assert "negatives are drawn at level 2 (all train videos) first, at level 1 from step 5, at " \
+        "level 0 from step 9" in feed.notes[1]  # fmt: skip
+
+
+def test_the_top_level_is_all_train_videos(clustered):
+    feed = open_feed(clustered, smart(level=2, curriculum_steps=(5,)))
+    batch = feed.at(6)
+    assert batch["drawn_at"].tolist() == [[False] * B, [False] * B, [True] * B]
+    may = allowed(clustered, 2, "cluster")
+    assert may[batch["rows"][2], batch["rows"][0]].all()
+    assert feed.notes[0].startswith("negatives come from all train videos but the anchor's cluster")
+    assert "at level 3 (all train videos) first, at level 2 from step 5" in feed.notes[1]
+
+
+def test_the_notes_say_what_share_finds_siblings(clustered):
+    config = smart(siblings_of="video", batch_triplets=4000)
+    feed = open_feed(clustered, config)
+    drawn = np.mean([feed.at(step)["drawn_at"].mean(axis=1) for step in range(5)], axis=0)
+    shares = feed._sampler.siblings.shares(0, clustered.train_graph.degrees() > 0)
+    np.testing.assert_allclose(shares[:-1], drawn, atol=0.01)
+    assert shares[0] < 0.9
+    (note,) = feed.notes
+    assert "at level 0 (0 is hardest) of the anchor's video" in note
+    percents = [100 * shares[0], 100 * shares[1:3].sum(), 100 * shares[3]]
+    wanted = "{:.1f} % of them are found there, {:.1f} % a level or more above, {:.1f} % in all"
+    assert wanted.format(*percents) in note
+    by_edges = open_feed(clustered, dataclasses.replace(config, anchors="edges"))
+    assert by_edges.notes != feed.notes  # anchors weigh by their degree there
+    assert open_feed(clustered, Triplets(batch_triplets=B)).notes == ()
+
+
+def test_a_video_related_to_all_others_is_its_own_negative_and_so_dropped(clustered):
+    graph = clustered.train_graph
+    train = np.flatnonzero(clustered.is_train)
+    hub, others = train[0], train[1:]
+    rows = np.concatenate(
+        [graph.rows()[graph.rows() < graph.neighbours], np.full(len(others), hub)]
+    )
+    columns = graph.neighbours[graph.rows() < graph.neighbours]
+    columns = np.concatenate([columns, others])
+    graph = type(graph).from_edges(rows, columns, np.ones(len(rows)), nodes=graph.nodes)
+    clusters = clustered.hierarchy.clusters
+    corpus = SimpleNamespace(**(vars(clustered) | {"train_graph": graph}))
+    corpus = with_levels(corpus, *clusters)
+    feed = open_feed(corpus, smart(anchors="edges"))
+    batch = feed.at(0)
+    own = batch["rows"][2] == hub
+    assert own.sum() > 3
+    assert (batch["rows"][0, own] == hub).all()
+    assert batch["drawn_at"][-1, own].all()
+    assert (batch["negative_slot"] == batch["forbidden"][:, 0])[own].all()
+    assert "may take no train video at all; their triplets are dropped" in feed.notes[1]
+
+
+def test_the_fingerprint_covers_the_new_options(clustered):
+    other = with_levels(clustered, *clustered.hierarchy.clusters[[0, 2, 2]])
+    configs = [
+        Triplets(batch_triplets=B, max_forbidden=8),
+        Triplets(batch_triplets=B, max_forbidden=8, anchors="videos"),
+        smart(anchors="edges"),
+        SMART,
+        smart(level=1),
+        smart(siblings_of="video"),
+        smart(curriculum_steps=(3,)),
+        smart(curriculum_steps=(3, 4)),
+    ]
+    prints = [open_feed(clustered, config).fingerprint for config in configs]
+    prints.append(open_feed(other).fingerprint)
+    assert len(set(prints)) == len(prints)
+    assert open_feed(clustered, process_index=1, process_count=2).fingerprint == prints[3]
+    assert open_feed(other, configs[0]).fingerprint == prints[0]
+
+
+@pytest.mark.parametrize("placement", ["device", "host"])
+@pytest.mark.parametrize("siblings_of", ["cluster", "video"])
+def test_shapes_without_data_are_those_of_a_batch(clustered, placement, siblings_of):
+    config = smart(siblings_of=siblings_of, placement=placement)
+    batch = open_feed(clustered, config).at(0)
+    shapes, axes = config.shapes(clustered.table.features, forbidden=8)
+    assert shapes.keys() == batch.keys() - {"present"}
+    for name in shapes.keys() - {"features"}:
+        assert shapes[name].shape == batch[name].shape
+        assert shapes[name].dtype == batch[name].dtype
+    assert axes["drawn_at"] == 1
+    assert (config.unit, config.examples, config.classes(clustered)) == ("triplets", B, 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SiblingNegatives(level=-1), "level must be 0 .hardest. or more, found -1"),
+        (
+            lambda: SiblingNegatives(siblings_of="edge"),
+            "must be 'cluster' or 'video', found 'edge'",
+        ),
+        (lambda: SiblingNegatives(curriculum_steps=(5, 5)), r"must rise .* found \(5, 5\)"),
+        (lambda: SiblingNegatives(curriculum_steps=(0, 5)), r"begin above 0, found \(0, 5\)"),
+        (lambda: Triplets(anchors="nodes"), "anchors must be 'edges' or 'videos', found 'nodes'"),
+        (
+            lambda: Triplets(anchors="videos", sampling="weight"),
+            "choose sampling='uniform', or anchors='edges'",
+        ),
+    ],
+)
+def test_impossible_configurations_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_run_without_a_hierarchy_is_told_how_to_make_one(clustered):
+    corpus = SimpleNamespace(**(vars(clustered) | {"hierarchy": None}))
+    with pytest.raises(ValueError, match=r"set --corpus.hierarchy PATH, made by `python -m vid"):
+        open_feed(corpus)
+    assert open_feed(corpus, Triplets(batch_triplets=B)).notes == ()
+
+
+def test_a_hierarchy_of_another_graph_is_refused(clustered):
+    hierarchy = dataclasses.replace(clustered.hierarchy, graph_fingerprint="of another")
+    corpus = SimpleNamespace(**(vars(clustered) | {"hierarchy": hierarchy}))
+    with pytest.raises(HierarchyError, match="made from the train graph of another, not from"):
+        open_feed(corpus)
+
+
+def test_a_level_that_does_not_exist_is_refused(clustered):
+    with pytest.raises(
+        HierarchyError, match=r"no sibling level 3 .* levels 0 to 1 exist, 2 means all tr"
+    ):
+        open_feed(clustered, smart(level=3))

@@ -1,0 +1,230 @@
+"""The feed of videos labelled by the number of their cluster: batch k is a pure function of k."""
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import xxhash
+
+from vidembed.feeds import prefetch
+from vidembed.feeds.prefetch import Batch, Placement, RelatedTrainVideos
+from vidembed.feeds.sampling import below, raw_draws
+from vidembed.graph.hierarchy import Hierarchy, HierarchyError
+from vidembed.records.table import FeatureTable
+
+# Changed whenever the same seed and data would give other batches than before.
+SEQUENCE = 1
+
+
+class Labels(NamedTuple):
+    """Which class each video is of, and how large the classes are."""
+
+    of_row: np.ndarray  # i32[N], 0..C-1 by falling size; -1 where there is none
+    sizes: np.ndarray  # i64[C]
+    dropped_clusters: int
+    dropped_videos: int
+    hierarchy_fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledVideos:
+    """Train videos with the number of their cluster, to be classified (GCML, cluster labels).
+
+    Which level the paper takes, and whether it leaves out small clusters, is not known. placement,
+    read_threads and prefetch_batches are those of `Triplets`.
+    """
+
+    batch_videos: int = 21_600
+    """As many videos as 7,200 triplets embed."""
+    level: int = 1
+    """The level of the hierarchy, from 1; the higher, the fewer and larger the classes."""
+    min_cluster_size: int = 2
+    """Clusters of fewer videos are no classes, and their videos are never drawn."""
+    placement: Placement = "device"
+    read_threads: int = 2
+    prefetch_batches: int = 4
+    unit: ClassVar[str] = "videos"
+
+    def __post_init__(self) -> None:
+        for name in ("batch_videos", "level", "min_cluster_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+        prefetch.check_reading(self.placement, self.read_threads, self.prefetch_batches)
+
+    @property
+    def examples(self) -> int:
+        """B: what is split over the devices."""
+        return self.batch_videos
+
+    def classes(self, corpus: RelatedTrainVideos) -> int:
+        """C: the clusters that are large enough; raises as `open` does where there are too few."""
+        return len(self.labels(corpus).sizes)
+
+    def labels(self, corpus: RelatedTrainVideos) -> Labels:
+        """The clusters of a level as classes, numbered 0..C-1 by falling size.
+
+        Of equal size the one with the smaller cluster number first: a log-uniform sampler takes
+        low numbers for frequent ones. Raises ValueError without a hierarchy, HierarchyError where
+        it is of another graph, has no such level, or leaves fewer than 2 classes.
+        """
+        hierarchy = prefetch.needed_hierarchy(corpus, "cluster labels")
+        hierarchy.check(corpus.train_graph, corpus.is_train)
+        cluster, sizes = hierarchy.level(self.level), hierarchy.sizes(self.level)
+        order = np.argsort(-sizes, kind="stable")
+        kept = order[sizes[order] >= self.min_cluster_size]
+        if len(kept) < 2:
+            raise HierarchyError(self._too_few(hierarchy, len(kept)))
+        # One more, for the rows whose cluster is -1.
+        number = np.full(len(sizes) + 1, -1, np.int32)
+        number[kept] = np.arange(len(kept), dtype=np.int32)
+        return Labels(
+            of_row=number[cluster],
+            sizes=sizes[kept],
+            dropped_clusters=len(sizes) - len(kept),
+            dropped_videos=int(sizes.sum() - sizes[kept].sum()),
+            hierarchy_fingerprint=hierarchy.fingerprint,
+        )
+
+    def shapes(
+        self, features: Mapping[str, np.ndarray], *, forbidden: int = 0
+    ) -> tuple[Batch, Mapping[str, int | None]]:
+        """A whole batch as arrays without content or memory, and the axes that are split.
+
+        For arithmetic before there is data. `features`: modality → array [N, F]; nothing is
+        forbidden here.
+        """
+        del forbidden
+        shape = (self.batch_videos,)
+        shapes: dict[str, tuple[tuple[int, ...], type]] = {
+            "rows": (shape, np.int32),
+            "labels": (shape, np.int32),
+        }
+        return prefetch.shapes_of(shapes, features, self.placement), LabelledFeed.split_axes
+
+    def open(
+        self,
+        corpus: RelatedTrainVideos,
+        *,
+        seed: int,
+        process_index: int = 0,
+        process_count: int = 1,
+    ) -> "LabelledFeed":
+        """The feed over the train videos that are in a cluster large enough.
+
+        Every host makes the same global batch and keeps its own slice of the B axis. Raises
+        ValueError where there is nothing to draw from or the hosts cannot share the batch evenly.
+        """
+        prefetch.check_rows(corpus)
+        own = prefetch.own_share(
+            self.unit,
+            self.batch_videos,
+            seed=seed,
+            process_index=process_index,
+            process_count=process_count,
+        )
+        labels = self.labels(corpus)
+        return LabelledFeed(config=self, table=corpus.table, labels=labels, seed=seed, own=own)
+
+    def _too_few(self, hierarchy: Hierarchy, kept: int) -> str:
+        found = "; ".join(
+            f"level {level}: {len(sizes):,} clusters, {int((sizes >= self.min_cluster_size).sum())}"
+            f" of them large enough, the largest of {sizes.max(initial=0):,} videos"
+            for level in range(1, hierarchy.levels + 1)
+            for sizes in [hierarchy.sizes(level)]
+        )
+        return (
+            f"cluster labels need at least 2 classes, found {kept} clusters of "
+            f"{self.min_cluster_size} or more videos at level {self.level} ({found}). Lower "
+            "min_cluster_size, choose another level, or cluster again with other --rounds"
+        )
+
+
+class LabelledFeed:
+    """Random access to the batches of one run on one host; made by `LabelledVideos.open`.
+
+    A batch of B videos, drawn evenly and with replacement, as a dict. It holds this host's
+    contiguous slice of the B axis; all entries are split along it.
+
+    rows      i32[B/hosts]            table rows
+    labels    i32[B/hosts]            class of each, 0..C-1
+    features  name -> [B/hosts, F]    only in host placement, dtype as stored
+    present   name -> bool[B/hosts]   only where the table lacks rows
+    """
+
+    split_axes: ClassVar[Mapping[str, int | None]] = {
+        "rows": 0,
+        "labels": 0,
+        "features": 0,
+        "present": 0,
+    }
+
+    def __init__(
+        self,
+        *,
+        config: LabelledVideos,
+        table: FeatureTable,
+        labels: Labels,
+        seed: int,
+        own: slice,
+    ) -> None:
+        self.config = config
+        self.seed = seed
+        self._table = table
+        self._labels = labels
+        self._videos = np.flatnonzero(labels.of_row >= 0).astype(np.int32)
+        self._own = own
+
+    def at(self, step: int) -> Batch:
+        """Batch `step` of this host, in fresh memory; the same from any thread, in any order."""
+        return self._make(step, out=None)
+
+    def ids_at(self, step: int) -> np.ndarray:
+        """Ids S[B] of the whole batch `step`, for messages about it."""
+        return self._table.ids[self._rows(step)]
+
+    def batches(self, start: int, stop: int) -> Generator[tuple[int, Batch, float], None, None]:
+        """Yields (step, batch, seconds waited for it); see `prefetch.read_ahead` for their life."""
+        config, share = self.config, self._own.stop - self._own.start
+        return prefetch.read_ahead(
+            self._make,
+            start,
+            stop,
+            buffers=lambda: prefetch.empty_features(self._table, (share,), config.placement),
+            read_threads=config.read_threads,
+            prefetch_batches=config.prefetch_batches,
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the classes are, for people."""
+        labels, config = self._labels, self.config
+        return (
+            f"{len(labels.sizes):,} classes: the clusters of {config.min_cluster_size} or more "
+            f"videos at level {config.level}, {len(self._videos):,} videos in all, "
+            f"{labels.sizes[0]:,} in the largest; {labels.dropped_clusters:,} smaller clusters "
+            f"with {labels.dropped_videos:,} videos are left out",
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex digest of all that the sequence of batches depends on besides the step.
+
+        Placement, threads and number of hosts are no part of it: they change no batch.
+        """
+        config, labels = self.config, self._labels
+        settings = ("labelled", SEQUENCE, config.batch_videos, config.level)
+        data = (self._table.fingerprint, labels.hierarchy_fingerprint)
+        everything = (*settings, config.min_cluster_size, self.seed, *data)
+        return xxhash.xxh3_128_hexdigest(repr(everything).encode())
+
+    def _rows(self, step: int) -> np.ndarray:
+        prefetch.check_step(step)
+        raw = raw_draws(self.seed, step, (self.config.batch_videos,))
+        return self._videos[below(raw, len(self._videos))]
+
+    def _make(self, step: int, out: prefetch.Buffers) -> Batch:
+        rows = self._rows(step)[self._own]
+        batch: Batch = {"rows": rows, "labels": self._labels.of_row[rows]}
+        return batch | prefetch.gathered(self._table, rows, self.config.placement, out)
