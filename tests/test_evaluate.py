@@ -24,6 +24,7 @@ from vidembed.run_report import evaluations_of, other_evaluators
 from vidembed.step import state_shape
 from vidembed.stopping import StopFlag
 from vidembed.tasks.metric_learning import MetricLearning
+from vidembed.tasks.spec import Spec
 from vidembed.train import train
 from vidembed.workdir import RecipeChangedError, Workdir
 
@@ -151,6 +152,20 @@ def test_reports_read_one_evaluator_and_name_the_others(trained, corpus):
     assert any("ks [10]" in line for line in other_evaluators(other))
 
 
+def test_a_record_of_before_there_were_directions_had_the_usual_ones(trained, corpus):
+    new = ("eval_to_eval", "train_to_eval")
+    usual, other = evaluation_of(trained, corpus), evaluation_of(trained, corpus, directions=new)
+    usual.measure(10)
+    scores = other.measure(10)["scores"]
+    assert next(iter(scores)) == "eval_to_eval/ndcg@10"
+    assert other.measurements.best()["metric"] == "eval_to_eval/ndcg@10"
+    stored = usual.measurements.read(10)
+    del stored["recipe"]["evaluator"]["directions"]
+    usual.measurements.write(10, stored)
+    own = [line for line in other_evaluators(other) if str(usual.measurements.folder) in line]
+    assert "(directions ['eval_to_train', 'train_to_eval'])" in own[0]
+
+
 @pytest.mark.parametrize("change", [{"seed": 9}, {"steps": 3}, {"log_every": 7}])
 def test_a_recipe_that_was_not_trained_is_refused(change, trained, corpus):
     """What may change when a run goes on is not for its evaluation to change."""
@@ -217,7 +232,7 @@ def test_the_average_is_what_is_evaluated(corpus_paths, corpus, tmp_path):
     workdir = Workdir(tmp_path)
     run(recipe, workdir, corpus)
     evaluation = evaluation_of(workdir, corpus)
-    shape = state_shape(recipe, corpus.table.widths, evaluation.mesh)
+    shape = state_shape(recipe, Spec(corpus.table.widths), evaluation.mesh)
     stored = evaluation.checkpoints.restore(10, shape)
     restored = evaluation.restore(10)["parameters"]
     name = "towers/0/layers/0/kernel"

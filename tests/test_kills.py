@@ -23,6 +23,7 @@ from vidembed.checkpoint import Checkpoints
 from vidembed.mesh import MeshShape, make_mesh
 from vidembed.recipe import Recipe
 from vidembed.step import state_shape
+from vidembed.tasks.spec import Spec
 from vidembed.workdir import Workdir
 
 EVERY, MEASURE, POLL_SECONDS, ATTEMPTS = 10, 20, 0.01, 3
@@ -122,7 +123,8 @@ def evaluations(workdir):
 
 def state_of(workdir, corpus, step):
     recipe = Recipe.from_json(Workdir(workdir).read_recipe()["recipe"])
-    shape = state_shape(recipe, corpus.table.widths, make_mesh(MeshShape(), jax.devices()[:1]))
+    mesh = make_mesh(MeshShape(), jax.devices()[:1])
+    shape = state_shape(recipe, Spec(corpus.table.widths), mesh)
     return Checkpoints(Workdir(workdir).checkpoints, read_only=True).restore(step, shape)
 
 

@@ -74,6 +74,36 @@ def test_gather_and_total_join_parts_in_batch_order(shape):
     assert result["wrong"] == 0
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (4, 2), (2, 4)])
+def test_rows_of_a_table_split_by_class_equal_indexing(shape):
+    """On every device; and the gradient is added where it belongs, once for each time a row is
+    taken and each device that uses it."""
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(24, 3)).astype(np.float32)
+    classes = np.array([0, 23, 5, 5, 12], np.int32)
+    weights = rng.normal(size=(8, 5, 3)).astype(np.float32)
+    by_class, split = meshes.model_spec(0), meshes.everywhere_spec(0)
+
+    def body(part, wanted, own_weights):
+        numbers = meshes.class_numbers(part)
+        taken = meshes.take_class_rows(part, wanted)
+        largest = meshes.largest_over_classes(numbers.max())
+        count = meshes.over_classes(jnp.sum(numbers >= 0))
+        return own_weights * taken[None], jnp.stack([largest, count])
+
+    whole = meshes.model_spec(None)
+    run = meshes.on_devices(body, (by_class, whole, split), (split, whole))
+    with jax.set_mesh(mesh_of(shape)):
+        weighted, ends = jax.jit(run)(table, classes, weights)
+        slope = jax.jit(jax.grad(lambda t: run(t, classes, weights)[0].sum()))(table)
+    np.testing.assert_allclose(weighted, weights * table[classes], rtol=1e-6)
+    np.testing.assert_array_equal(ends, [23, 24])
+    expected = np.zeros_like(table)
+    np.add.at(expected, classes, weights.sum(0))
+    np.testing.assert_allclose(slope, expected, rtol=1e-5, atol=1e-6)
+    assert slope.sharding.shard_shape(slope.shape) == (24 // shape[1], 3)
+
+
 def test_batches_are_split_over_data_and_copied_over_model():
     mesh = mesh_of((4, 2))
     batch = {"rows": np.arange(24).reshape(3, 8), "first": np.ones((3, 8), bool)}

@@ -16,6 +16,7 @@ from vidembed.checkpoint import Checkpoints
 from vidembed.mesh import MeshShape, make_mesh
 from vidembed.recipe import Recipe
 from vidembed.step import state_shape
+from vidembed.tasks.spec import Spec
 from vidembed.workdir import Workdir
 
 RATE = 0.1
@@ -61,7 +62,8 @@ def copied(workdir, to):
 def parameters(workdir, corpus, step):
     run = Workdir(workdir)
     recipe = Recipe.from_json(run.read_recipe()["recipe"])
-    shape = state_shape(recipe, corpus.table.widths, make_mesh(MeshShape(), jax.devices()[:1]))
+    mesh = make_mesh(MeshShape(), jax.devices()[:1])
+    shape = state_shape(recipe, Spec(corpus.table.widths), mesh)
     state = Checkpoints(run.checkpoints, read_only=True).restore(step, shape)
     return {name: np.asarray(value) for name, value in state["parameters"].items()}
 

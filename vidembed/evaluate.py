@@ -19,7 +19,7 @@ from vidembed.embedding import embed_table
 from vidembed.hosts import is_first_host, of_first_host
 from vidembed.progress import Progress
 from vidembed.recipe import MEASURING, Recipe
-from vidembed.step import State, state_shape
+from vidembed.step import State, spec_of, state_shape
 from vidembed.stopping import StopFlag
 from vidembed.versions import versions
 from vidembed.workdir import Workdir
@@ -57,7 +57,7 @@ class Evaluation:
 
     def restore(self, step: int) -> State:
         """The parameters (their average where one is kept) and state of a checkpoint."""
-        shape = state_shape(self.recipe, self.corpus.table.widths, self.mesh)
+        shape = state_shape(self.recipe, spec_of(self.recipe, self.corpus), self.mesh)
         wanted = {name: shape[name] for name in self._entries(shape)}
         left_out = tuple(shape.keys() - wanted.keys())
         state = self.checkpoints.restore(step, wanted, leave_out=left_out)

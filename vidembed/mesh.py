@@ -134,11 +134,7 @@ def gather_rows(table: jax.Array, rows: jax.Array) -> jax.Array:
     axis = rows.ndim - 1
 
     def own_rows(part: jax.Array, wanted: jax.Array) -> jax.Array:
-        local = wanted - jax.lax.axis_index(ALL) * len(part)
-        mine = (local >= 0) & (local < len(part))
-        taken = jnp.take(part, local, axis=0, mode="clip")
-        mine = mine.reshape(mine.shape + (1,) * (part.ndim - 1))
-        taken = jnp.where(mine, taken, jnp.zeros((), part.dtype))
+        taken = _own_rows(part, wanted - jax.lax.axis_index(ALL) * len(part))
         return jax.lax.psum_scatter(taken, ALL, scatter_dimension=axis, tiled=True)
 
     if jax.sharding.get_abstract_mesh().size == 1:
@@ -148,6 +144,14 @@ def gather_rows(table: jax.Array, rows: jax.Array) -> jax.Array:
         in_specs=(everywhere_spec(0), PartitionSpec()),
         out_specs=everywhere_spec(axis),
     )(table, rows)
+
+
+def _own_rows(part: jax.Array, local: jax.Array) -> jax.Array:
+    """The rows of `part` at `local`, zeros where that is the row of another part."""
+    mine = (local >= 0) & (local < len(part))
+    mine = mine.reshape(mine.shape + (1,) * (part.ndim - 1))
+    taken = jnp.take(part, local, axis=0, mode="clip")
+    return jnp.where(mine, taken, jnp.zeros((), part.dtype))
 
 
 def on_all_devices(function: Callable[..., Any], in_axes: tuple[int | None, ...]) -> Any:
@@ -173,3 +177,43 @@ def total(part: Any) -> Any:
 def device_number() -> jax.Array:
     """i32[]: the number of this device in batch order."""
     return jax.lax.axis_index(ALL)
+
+
+def on_devices(function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Any:
+    """`function` on each device's part of its arguments, laid out as the specs of this file say.
+
+    Inside, `take_class_rows`, `class_numbers`, `over_classes` and `largest_over_classes` are for a
+    table of classes that comes with `model_spec(0)`. A result must be equal on all devices along an
+    axis that its spec does not split; that is checked as the function is traced.
+    """
+    return jax.shard_map(function, in_specs=in_specs, out_specs=out_specs)
+
+
+def take_class_rows(part: jax.Array, classes: jax.Array) -> jax.Array:
+    """Rows of a table that is split over the model axis: own part f32[C/m, D] at i32[S], the same
+    on every device → f32[S, D] on every device.
+
+    Every device takes the rows it owns and zeros for the others, and a sum along the model axis
+    completes them. Backwards the gradients of the S rows are summed over all devices, and each
+    device adds those it owns to its own part: a gradient of the table never travels.
+    """
+    return jax.lax.psum(_own_rows(part, classes - _first_class(part)), MODEL)
+
+
+def class_numbers(part: jax.Array) -> jax.Array:
+    """i32[C/m]: the classes of this device's part of a table that is split over the model axis."""
+    return _first_class(part) + jnp.arange(len(part), dtype=jnp.int32)
+
+
+def over_classes(part: jax.Array) -> jax.Array:
+    """The sum along the model axis, element by element."""
+    return jax.lax.psum(part, MODEL)
+
+
+def largest_over_classes(part: jax.Array) -> jax.Array:
+    """The maximum along the model axis, element by element; it has no gradient."""
+    return jax.lax.pmax(jax.lax.stop_gradient(part), MODEL)
+
+
+def _first_class(part: jax.Array) -> jax.Array:
+    return jax.lax.axis_index(MODEL) * len(part)

@@ -5,9 +5,11 @@ from typing import Any
 
 from vidembed.corpus import CorpusPaths
 from vidembed.evaluators.related_videos import RelatedVideos
+from vidembed.feeds.labelled import LabelledVideos
 from vidembed.feeds.triplets import Triplets
 from vidembed.mesh import MeshShape
 from vidembed.optimiser import Optimiser
+from vidembed.tasks.cluster_labels import ClusterLabels
 from vidembed.tasks.metric_learning import MetricLearning
 from vidembed.typed_json import from_json, to_json
 
@@ -21,12 +23,13 @@ TUNABLE = (
     "evaluator",
     "corpus.table",
     "corpus.edges",
+    "corpus.hierarchy",
     "feed.read_threads",
     "feed.prefetch_batches",
     "feed.placement",
 )
 """What may change when a run goes on: how long, how often, where. All else decides the result."""
-MEASURING = ("evaluator", "corpus.table", "corpus.edges", "mesh")
+MEASURING = ("evaluator", "corpus.table", "corpus.edges", "corpus.hierarchy", "mesh")
 """What may differ when a run is measured: by what, and where. All else is the run's own."""
 
 
@@ -54,8 +57,8 @@ class Recipe:
     """What to learn from, what to learn, how, how long and where."""
 
     corpus: CorpusPaths = CorpusPaths()
-    task: MetricLearning = MetricLearning()
-    feed: Triplets = Triplets()
+    task: MetricLearning | ClusterLabels = MetricLearning()
+    feed: Triplets | LabelledVideos = Triplets()
     optimiser: Optimiser = Optimiser()
     evaluator: RelatedVideos = RelatedVideos()
     checkpoints: Retention = Retention()
@@ -72,6 +75,12 @@ class Recipe:
     """Trace this many steps, after ten to warm up, into WORKDIR/profile; 0 is none."""
 
     def __post_init__(self) -> None:
+        if self.task.learns_from != self.feed.unit:
+            raise ValueError(
+                f"task {type(self.task).__name__} learns from {self.task.learns_from}, feed "
+                f"{type(self.feed).__name__} gives {self.feed.unit}: choose feed:triplets for "
+                "task:metric-learning, feed:labelled-videos for task:cluster-labels"
+            )
         if self.steps < 1 or self.log_every < 1 or self.evaluate_every < 0:
             raise ValueError(
                 f"steps {self.steps} and log_every {self.log_every} must be 1 or more, "

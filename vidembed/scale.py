@@ -30,6 +30,8 @@ class Scale:
     """Mean relations of a video (CDML's lecture: at most 50 are kept)."""
     forbidden: int = 48
     """Width of the forbidden lists."""
+    classes: int = 100_000
+    """Classes, for a task that has them."""
     utilisation: float = 0.5
     """Share of the peak rate that products reach: assumed, not measured."""
 
@@ -39,10 +41,10 @@ class Scale:
                 f"chips {self.chips} and videos {self.videos} must be 1 or more, degree "
                 f"{self.degree} 0 or more"
             )
-        if not 0 < self.utilisation <= 1 or self.forbidden < 2:
+        if not 0 < self.utilisation <= 1 or min(self.forbidden, self.classes) < 2:
             raise ValueError(
                 f"utilisation {self.utilisation} must lie in (0, 1], forbidden {self.forbidden} "
-                "be 2 or more"
+                f"and classes {self.classes} be 2 or more"
             )
 
 
@@ -52,6 +54,8 @@ class Estimate:
 
     chips: int
     scale: Scale
+    unit: str
+    """What a batch is counted in: triplets, videos."""
     memory: Mapping[str, int]
     passing: str
     """The largest of what is in memory at different times."""
@@ -68,13 +72,14 @@ class Estimate:
     def of(recipe: Recipe, rows: Rows, scale: Scale, chips: int) -> "Estimate":
         """Raises ValueError where the recipe would be refused on so many chips."""
         mesh = meshes.imagined_mesh(recipe.mesh, chips)
-        shapes = step_shapes(recipe, rows, mesh, forbidden=scale.forbidden)
+        shapes = step_shapes(recipe, rows, mesh, forbidden=scale.forbidden, classes=scale.classes)
         state, constants, batch = shapes
         arithmetic = recipe.task.arithmetic(state["parameters"], constants, batch)
         sent, moved = messages(shapes, arithmetic), traffic(shapes, arithmetic)
         return Estimate(
             chips=chips,
             scale=scale,
+            unit=recipe.feed.unit,
             memory=memory(shapes, arithmetic),
             passing=max(arithmetic.passing, key=lambda name: arithmetic.passing[name]),
             messages=sent,
@@ -82,7 +87,7 @@ class Estimate:
             full_precision={
                 name: f"--task.{p.operands_field.replace('_', '-')}"
                 for name, p in arithmetic.products.items()
-                if p.operands == "float32"
+                if p.operands == "float32" and p.operands_field
             },
             traffic=moved,
             seconds=seconds(arithmetic, moved, sent, chips, scale),
@@ -105,7 +110,7 @@ class Estimate:
                 f"{-(-needed * self.chips // int(chip.memory)):,} chips or more"
             )
         elif needed > chip.memory:
-            found.append("the step does not fit on the chips; a smaller --feed.batch-triplets")
+            found.append(f"the step does not fit on the chips; a smaller --feed.batch-{self.unit}")
         if sum(self.host.values()) > chip.host_memory:
             found.append(
                 "the table and the graph do not fit on a host, and every host holds both whole: "
@@ -115,8 +120,8 @@ class Estimate:
         if slowest == "network":
             most = max(self.messages, key=lambda name: self.messages[name].sent)
             found.append(
-                f"the network is slowest, {most} its largest part; more triplets a chip "
-                "(--feed.batch-triplets) or fewer chips"
+                f"the network is slowest, {most} its largest part; more {self.unit} a chip "
+                f"(--feed.batch-{self.unit}) or fewer chips"
             )
         elif slowest == "products" and self.full_precision:
             found.append(
@@ -128,9 +133,9 @@ class Estimate:
             found.append(
                 f"device memory is slowest, {most} the largest part of what it moves; "
                 + (
-                    "more triplets a chip (--feed.batch-triplets) or fewer chips"
+                    f"more {self.unit} a chip (--feed.batch-{self.unit}) or fewer chips"
                     if most == UPDATE
-                    else "fewer triplets, or chips with faster memory"
+                    else f"fewer {self.unit}, or chips with faster memory"
                 )
             )
         return found

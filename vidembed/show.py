@@ -51,7 +51,7 @@ def costs(recipe: Recipe, scale: Scale = Scale()) -> dict[str, str]:  # noqa: B0
     devices = jax.device_count() if shape.data == -1 else shape.data * shape.model
     mesh = meshes.imagined_mesh(shape, devices)
     rows, source = _rows(recipe, scale)
-    shapes = step_shapes(recipe, rows, mesh, forbidden=scale.forbidden)
+    shapes = step_shapes(recipe, rows, mesh, forbidden=scale.forbidden, classes=scale.classes)
     arithmetic = recipe.task.arithmetic(shapes.state["parameters"], shapes.constants, shapes.batch)
     lines = {
         "corpus": source,

@@ -18,14 +18,20 @@ from vidembed.corpus import Corpus
 from vidembed.models.parameters import check_modalities
 from vidembed.recipe import Recipe
 from vidembed.records.statistics import Statistics
+from vidembed.tasks.spec import Spec
 
 State = dict[str, Any]
 
 
-def new_state(recipe: Recipe, widths: Mapping[str, int], statistics: Statistics) -> State:
+def spec_of(recipe: Recipe, corpus: Corpus) -> Spec:
+    """What the shapes of the state follow from, besides the recipe."""
+    return Spec(corpus.table.widths, recipe.feed.classes(corpus))
+
+
+def new_state(recipe: Recipe, spec: Spec, statistics: Statistics) -> State:
     """The state before the first update; a pure function of its arguments (trace or run it)."""
     key = jax.random.key(recipe.seed)
-    parameters, state = recipe.task.init(key, widths, statistics)
+    parameters, state = recipe.task.init(key, spec, statistics)
     whole = {
         "step": jnp.zeros((), jnp.int32),
         "parameters": parameters,
@@ -37,14 +43,14 @@ def new_state(recipe: Recipe, widths: Mapping[str, int], statistics: Statistics)
     return whole
 
 
-def state_shape(recipe: Recipe, widths: Mapping[str, int], mesh: jax.sharding.Mesh) -> State:
+def state_shape(recipe: Recipe, spec: Spec, mesh: jax.sharding.Mesh) -> State:
     """Shapes, dtypes and shardings of the state, without computing it."""
-    check_modalities(recipe.task.model, widths)
+    check_modalities(recipe.task.model, spec.widths)
     nothing = {
         m: {"mean": np.zeros(w, np.float32), "deviation": np.ones(w, np.float32)}
-        for m, w in widths.items()
+        for m, w in spec.widths.items()
     }
-    shapes = jax.eval_shape(partial(new_state, recipe, widths, nothing))
+    shapes = jax.eval_shape(partial(new_state, recipe, spec, nothing))
     axes = recipe.task.model_axes(shapes["parameters"])
     specs = {name: meshes.model_spec(axis) for name, axis in axes.items()}
     for name, axis in axes.items():
@@ -102,6 +108,17 @@ def compile_update(
 
     shardings = jax.tree.map(lambda leaf: leaf.sharding, shape)
     return jax.jit(update, donate_argnums=0, out_shardings=(shardings, meshes.replicated(mesh)))
+
+
+def refuse_uneven_batch(recipe: Recipe, devices: int) -> None:
+    """Raises ValueError, with the nearest sizes that fit, unless the batch divides evenly."""
+    unit, examples = recipe.feed.unit, recipe.feed.examples
+    if examples % devices:
+        below = examples // devices * devices
+        raise ValueError(
+            f"feed.batch_{unit} {examples} does not divide over {devices} devices; choose "
+            f"{below or devices} or {below + devices}"
+        )
 
 
 def _refuse_uneven(

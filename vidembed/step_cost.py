@@ -13,8 +13,9 @@ import numpy as np
 
 from vidembed import mesh as meshes
 from vidembed.recipe import Recipe
-from vidembed.step import State, state_shape
+from vidembed.step import State, refuse_uneven_batch, state_shape
 from vidembed.tasks.arithmetic import Arithmetic, Message
+from vidembed.tasks.spec import Spec
 
 UPDATE = "parameters and update"
 """What each step moves however small its batch is."""
@@ -50,14 +51,11 @@ class StepShapes(NamedTuple):
     batch: dict[str, Any]
 
 
-def step_shapes(recipe: Recipe, rows: Rows, mesh: Any, *, forbidden: int) -> StepShapes:
+def step_shapes(
+    recipe: Recipe, rows: Rows, mesh: Any, *, forbidden: int, classes: int = 0
+) -> StepShapes:
     """What `compile_update` is called with on this mesh (which may be an imagined one)."""
-    if recipe.feed.batch_triplets % mesh.size:
-        below = recipe.feed.batch_triplets // mesh.size * mesh.size
-        raise ValueError(
-            f"feed.batch_triplets {recipe.feed.batch_triplets} does not divide over {mesh.size} "
-            f"devices; choose {below or mesh.size} or {below + mesh.size}"
-        )
+    refuse_uneven_batch(recipe, mesh.size)
 
     def placed(spec: Any, array: np.ndarray, padded: int = 1) -> jax.ShapeDtypeStruct:
         shape = array.shape
@@ -76,7 +74,7 @@ def step_shapes(recipe: Recipe, rows: Rows, mesh: Any, *, forbidden: int) -> Ste
         split = partial(placed, meshes.everywhere_spec(0), padded=mesh.size)
         constants = jax.tree.map(split, recipe.task.resident(rows))
     widths = {name: array.shape[1] for name, array in rows.features.items()}
-    return StepShapes(state_shape(recipe, widths, mesh), constants, batch)
+    return StepShapes(state_shape(recipe, Spec(widths, classes), mesh), constants, batch)
 
 
 def device_bytes(shapes: Any) -> int:
@@ -107,13 +105,16 @@ def messages(shapes: StepShapes, arithmetic: Arithmetic) -> dict[str, Message]:
     """The collectives of a step: the task's, and the sum of the gradient.
 
     Where a model axis splits parameters, XLA gathers them along it for the step and splits the
-    batch over all devices, instead of splitting the products (seen in compiled steps on CPU).
+    batch over all devices, instead of splitting the products (seen in compiled steps on CPU);
+    but for those that the task says stay split, whose messages are the task's own.
     """
     devices = shapes.batch["rows"].sharding.mesh.size
     whole, shard, model = 0, 0, 1
     alike = 0
-    for leaf in shapes.state["parameters"].values():
+    for name, leaf in shapes.state["parameters"].items():
         part = _shard(leaf)
+        if name in arithmetic.stays_split:
+            continue
         if part == leaf.size:
             alike += leaf.size * leaf.dtype.itemsize
         else:

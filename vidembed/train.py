@@ -24,8 +24,17 @@ from vidembed.profiling import Profile
 from vidembed.progress import Progress
 from vidembed.recipe import TUNABLE, Recipe
 from vidembed.records.statistics import train_statistics
-from vidembed.step import State, compile_update, new_state, place_constants, state_shape
+from vidembed.step import (
+    State,
+    compile_update,
+    new_state,
+    place_constants,
+    refuse_uneven_batch,
+    spec_of,
+    state_shape,
+)
 from vidembed.stopping import StopFlag
+from vidembed.tasks.spec import Spec
 from vidembed.workdir import Workdir
 
 IN_FLIGHT_STEPS = 2
@@ -59,8 +68,7 @@ def train(
     """
     progress = progress or Progress(quiet=jax.process_index() > 0)
     mesh = meshes.make_mesh(recipe.mesh, devices)
-    if recipe.feed.batch_triplets % mesh.size:
-        raise ValueError(_uneven(recipe.feed.batch_triplets, mesh.size))
+    refuse_uneven_batch(recipe, mesh.size)
     with progress.stage("preparing the batches"), stop.raising():
         corpus = corpus or recipe.corpus.open()
         feed = recipe.feed.open(
@@ -73,16 +81,19 @@ def train(
         progress.say(_unknown(corpus.edges_report))
     _refuse_leak(corpus, feed.at(0)["rows"])
     progress.say(_counts(corpus))
+    for note in feed.notes:
+        progress.say(note)
     fingerprints = {"corpus": corpus.fingerprint, "feed": feed.fingerprint}
 
     with jax.set_mesh(mesh), Checkpoints(workdir.checkpoints) as checkpoints:
         # All that can be refused is refused before the recipe is written down.
-        shape = state_shape(recipe, corpus.table.widths, mesh)
+        spec = spec_of(recipe, corpus)
+        shape = state_shape(recipe, spec, mesh)
         _refuse_fewer_steps(workdir, checkpoints.latest() or 0, recipe.steps)
         for change in workdir.claim_recipe(recipe.to_json(), fingerprints, tunable=TUNABLE):
             progress.say(f"changed since the run was started: {change}")
         with stop.raising():
-            done, state = _start(recipe, corpus, checkpoints, shape, progress, stop)
+            done, state = _start(recipe, corpus, spec, checkpoints, shape, progress, stop)
             constants = place_constants(recipe, corpus, mesh)
         if done == recipe.steps:
             progress.say(f"nothing to do: all {done} steps are done; raise --steps to go on")
@@ -98,9 +109,10 @@ def train(
                     step, measures = in_flight.popleft()
                     if not np.isfinite(jax.device_get([measures[name] for name in FINITE])).all():
                         raise NonFiniteLoss(_non_finite(step, feed.ids_at(step - 1)))
-                    meter.count(recipe.feed.batch_triplets)
+                    meter.count(recipe.feed.examples)
                     if step % recipe.log_every == 0 or step in (1, recipe.steps):
-                        journal.log(step, jax.device_get(measures) | meter.read())
+                        rates = meter.read(recipe.feed.unit)
+                        journal.log(step, jax.device_get(measures) | rates)
 
             def prune() -> None:
                 # What is measured is read first: an evaluation pins before it says "measured".
@@ -160,6 +172,7 @@ def train(
 def _start(
     recipe: Recipe,
     corpus: Corpus,
+    spec: Spec,
     checkpoints: Checkpoints,
     shape: State,
     progress: Progress,
@@ -178,7 +191,7 @@ def _start(
         progress.say(f"going on from step {step}")
         return step, state
     shardings = jax.tree.map(lambda leaf: leaf.sharding, shape)
-    make = partial(new_state, recipe, corpus.table.widths)
+    make = partial(new_state, recipe, spec)
     statistics = train_statistics(corpus.table, corpus.is_train)
     return 0, jax.jit(make, out_shardings=shardings)(statistics)
 
@@ -216,14 +229,6 @@ def _unknown(report: Mapping[str, Any]) -> str:
     return (
         f"WARNING: {report['unknown_edges']} edges name one of {report['unknown_ids']} videos that "
         f"are not in the table, and are left out: {shown}"
-    )
-
-
-def _uneven(triplets: int, devices: int) -> str:
-    below = triplets // devices * devices
-    return (
-        f"feed.batch_triplets {triplets} does not divide over {devices} devices; "
-        f"choose {below or devices} or {below + devices}"
     )
 
 

@@ -12,6 +12,8 @@ from vidembed import storage
 from vidembed.hosts import is_first_host, together
 from vidembed.lease import Lease, LeaseHeldError
 from vidembed.measurements import Measurements, evaluator_name
+from vidembed.recipe import Recipe
+from vidembed.typed_json import RecipeError
 
 
 class RecipeChangedError(ValueError):
@@ -115,7 +117,7 @@ class Workdir:
         if stored is None:
             return []
         # As JSON gives it back: tuples are lists, keys are text.
-        changes = _differences(stored["recipe"], json.loads(json.dumps(recipe)))
+        changes = _differences(_completed(stored["recipe"]), json.loads(json.dumps(recipe)))
         known = stored["fingerprints"]
         data = _differences(known, known if fingerprints is None else fingerprints)
         lines = [f"{path}: {changes[path]}" for path in changes if not _under(path, tunable)]
@@ -177,6 +179,18 @@ class Workdir:
     def read_json(self, path: epath.PathLike) -> Any:
         """What `write_json` wrote, or None if there is no such file."""
         return storage.read_json(path)
+
+
+def _completed(stored: dict[str, Any]) -> dict[str, Any]:
+    """A stored recipe with the fields that it was too old to have, at their defaults: a new field's
+    default is what was done before there was one."""
+    if stored.get("class") != Recipe.__name__:
+        return stored
+    try:
+        completed: dict[str, Any] = json.loads(json.dumps(Recipe.from_json(stored).to_json()))
+    except RecipeError:
+        return stored
+    return completed
 
 
 def _differences(stored: Any, wanted: Any, path: str = "") -> dict[str, str]:

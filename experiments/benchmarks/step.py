@@ -29,6 +29,7 @@ from vidembed.recipe import Recipe
 from vidembed.records.statistics import Statistics
 from vidembed.step import compile_update, new_state, state_shape
 from vidembed.tasks.metric_learning import MetricLearning
+from vidembed.tasks.spec import Spec
 
 SQUARE = 4096
 WIDTHS = {"visual": 1024, "audio": 128}
@@ -131,9 +132,9 @@ def updates(
         if recipe.feed.placement == "device":
             placed = jax.tree.map(lambda table: meshes.place_rows(mesh, table), features)
             constants = {"features": placed, "present": {}}
-        shape = state_shape(recipe, WIDTHS, mesh)
+        shape = state_shape(recipe, Spec(WIDTHS), mesh)
         state = jax.jit(
-            lambda: new_state(recipe, WIDTHS, no_statistics()),
+            lambda: new_state(recipe, Spec(WIDTHS), no_statistics()),
             out_shardings=jax.tree.map(lambda leaf: leaf.sharding, shape),
         )()
         placed_batch = meshes.place_batch(mesh, batch, axes)

@@ -15,6 +15,7 @@ from torch.nn import functional
 from vidembed.models.fusion import Layers
 from vidembed.quantisation import OFFSET, STEP
 from vidembed.recipe import Recipe
+from vidembed.tasks.metric_learning import MetricLearning
 
 BLOCK = 144
 
@@ -106,6 +107,8 @@ def updates(
     compute: Literal["float32", "bfloat16"],
 ) -> Callable[[], float]:
     """A function that takes one more step of `model` and returns the loss before it."""
+    assert isinstance(recipe.task, MetricLearning)
+    margin = recipe.task.loss.margin
     torch.set_num_threads(os.cpu_count() or 1)
     tables = {name: torch.from_numpy(table) for name, table in features.items()}
     rows = torch.from_numpy(drawn["rows"]).long()
@@ -114,7 +117,7 @@ def updates(
     def step() -> float:
         batch = {name: table[rows] for name, table in tables.items()}
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=compute == "bfloat16"):
-            loss = loss_of(model, batch, drawn, recipe.task.loss.margin)
+            loss = loss_of(model, batch, drawn, margin)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()

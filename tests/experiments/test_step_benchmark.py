@@ -15,6 +15,7 @@ from vidembed.optimiser import Optimiser
 from vidembed.recipe import Recipe
 from vidembed.step import new_state
 from vidembed.tasks.metric_learning import MetricLearning
+from vidembed.tasks.spec import Spec
 
 LAYERS = Layers(hidden=(12,), size=8)
 
@@ -54,7 +55,7 @@ def test_the_peer_takes_the_same_steps(small, compute):
     recipe = Recipe(task=task, feed=Triplets(batch_triplets=16), optimiser=optimiser)
     ours, _ = step.updates(recipe, features, drawn)
     parameters = jax.device_get(
-        jax.jit(lambda: new_state(recipe, step.WIDTHS, step.no_statistics()))()["parameters"]
+        jax.jit(lambda: new_state(recipe, Spec(step.WIDTHS), step.no_statistics()))()["parameters"]
     )
     model = step_peer.LateFusion(step.WIDTHS, LAYERS)
     with torch.no_grad():

@@ -19,6 +19,7 @@ from vidembed.mining.semi_hard_random import SemiHardRandom
 from vidembed.models.fusion import EarlyFusion, LateFusion, Layers, SingleModality
 from vidembed.records.statistics import train_statistics
 from vidembed.tasks.metric_learning import MetricLearning
+from vidembed.tasks.spec import Spec
 
 B = 32
 LAYERS = Layers(hidden=(16,), size=8)
@@ -34,7 +35,7 @@ def feed(corpus):
 @pytest.fixture(scope="module")
 def start(corpus):
     statistics = train_statistics(corpus.table, corpus.is_train)
-    return TASK.init(jax.random.key(1), corpus.table.widths, statistics)
+    return TASK.init(jax.random.key(1), Spec(corpus.table.widths), statistics)
 
 
 @lru_cache
@@ -208,7 +209,7 @@ def test_a_missing_modality_is_left_out_of_the_product(corpus, start):
 def test_early_fusion_takes_the_mean_for_a_missing_modality(corpus):
     task = MetricLearning(model=EarlyFusion(layers=LAYERS))
     statistics = train_statistics(corpus.table, corpus.is_train)
-    parameters, state = task.init(jax.random.key(1), corpus.table.widths, statistics)
+    parameters, state = task.init(jax.random.key(1), Spec(corpus.table.widths), statistics)
     features = {m: jnp.asarray(v[:4]) for m, v in corpus.table.features.items()}
     embedded = task.embed(parameters, state, features, {"audio": jnp.zeros(4, bool)})
     mean = np.broadcast_to(np.asarray(state["inputs"]["audio"]["mean"]), (4, 4))
@@ -261,7 +262,7 @@ def test_mining_nothing_and_dropping_all_is_refused():
 def test_other_networks_train(model, corpus, feed):
     statistics = train_statistics(corpus.table, corpus.is_train)
     task = replace(TASK, model=model)
-    start = task.init(jax.random.key(0), corpus.table.widths, statistics)
+    start = task.init(jax.random.key(0), Spec(corpus.table.widths), statistics)
     loss, _, gradient = on_mesh(task, corpus, feed.at(0), *start)
     assert np.isfinite(loss)
     assert all(np.abs(g).max() > 0 for n, g in gradient.items() if n.endswith("kernel"))

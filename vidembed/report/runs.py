@@ -18,10 +18,15 @@ CURVES: Mapping[str, tuple[str, bool]] = {
     "fallen_back": ("Share that fell back on the sampled negative", True),
     "active": ("Share of triplets with a loss above zero", True),
     "sampled_survive": ("Share of sampled negatives that stayed", True),
+    "survive_at/0": ("The same, of those drawn at sibling level 0", True),
+    "survive_at/1": ("The same, at sibling level 1", True),
+    "survive_at/2": ("The same, at sibling level 2", True),
+    "accuracy": ("Share of videos whose own class scored highest", True),
     "spread": ("Spread of the embeddings (0: all are one point)", False),
     "gradient_norm": ("Norm of the gradient", False),
     "waiting_share": ("Share of time spent waiting for data", True),
     "triplets_per_second": ("Triplets per second", False),
+    "videos_per_second": ("Videos per second", False),
 }
 """What is drawn over the step: measure → its title, whether it lies between 0 and 1."""
 DISTANCES = ("positive_distance", "negative_distance")
@@ -94,7 +99,7 @@ def last_measures(journals: Journals) -> dict[str, Any]:
     lines = {name: found for name, found in _train_lines(journals).items() if found}
     last = [found[-1] for found in lines.values()]
     rows = [_row(measure, [line.get(measure) for line in last]) for measure in ("step", *LAST)]
-    for measure in ("triplets_per_second", "waiting_share"):
+    for measure in ("triplets_per_second", "videos_per_second", "waiting_share"):
         steady = [_values(found[1:] or found, measure) for found in lines.values()]
         rows.append(_row(measure, [float(np.median(v)) if v else None for v in steady]))
     overflow = [_values(found, "forbidden_overflow") for found in lines.values()]

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import jax
+
 Shapes = Mapping[str, Any]
 """Names to `jax.ShapeDtypeStruct`s that carry their sharding."""
 
@@ -55,6 +57,19 @@ class Arithmetic:
     traffic: Mapping[str, float]
     """Read from and written to device memory; an estimate, since compilers join operations."""
     messages: Mapping[str, Message]
+    stays_split: frozenset[str] = frozenset()
+    """Parameters whose products are split as they are: they are never gathered, and what their
+    gradients send is among `messages`."""
+
+
+def gathered_rows(constants: Shapes, slots: int, devices: int) -> tuple[int, dict[str, Message]]:
+    """Bytes of `slots` rows out of a table on the devices, and the messages that bring them."""
+    stored = constants["features"], constants["present"]
+    rows = slots * sum(x.dtype.itemsize * x.size // x.shape[0] for x in jax.tree.leaves(stored))
+    return rows, {
+        "row numbers": Message(kind="all-gather", bytes=slots * 4, devices=devices),
+        "features": Message(kind="reduce-scatter", bytes=rows, devices=devices),
+    }
 
 
 def layers(

@@ -8,12 +8,11 @@ number of devices.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from vidembed import mesh
 from vidembed.losses.triplet import Hinge, TripletLoss, check
@@ -23,26 +22,18 @@ from vidembed.mining.none import NoMining
 from vidembed.mining.semi_hard import SemiHard
 from vidembed.mining.semi_hard_random import SemiHardRandom
 from vidembed.models.fusion import Fusion, LateFusion
-from vidembed.models.parameters import Parameters, apply, initialise, model_axes
+from vidembed.models.parameters import Parameters, initialise, model_axes
 from vidembed.pairwise import squared_distance
-from vidembed.quantisation import dequantise
-from vidembed.tasks.arithmetic import Arithmetic, Message, Product, Shapes, layers
+from vidembed.tasks import video
+from vidembed.tasks.arithmetic import Arithmetic, Message, Product, Shapes, gathered_rows, layers
+from vidembed.tasks.spec import Spec
+from vidembed.tasks.video import Arrays
 
 NEGATIVES, POSITIVES, ANCHORS = 0, 1, 2
-Arrays = Mapping[str, Any]
 GROUPS = {"negatives": 1, "negatives+positives": 2, "all": 3}
 """How many of the groups of slots a pool is made of."""
 SCALARS = 8
 """Numbers that are summed over all devices besides the mean anchor."""
-
-
-class Rows(Protocol):
-    """Features with a row a video: a FeatureTable is one."""
-
-    @property
-    def features(self) -> Mapping[str, np.ndarray]: ...
-    @property
-    def present(self) -> Mapping[str, np.ndarray]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +51,7 @@ class MetricLearning:
     mini-batch' and no more."""
     unfound: Literal["keep", "drop"] = "keep"
     """Where no embedding qualifies: train on the sampled negative, or drop the triplet."""
+    learns_from: ClassVar[str] = "triplets"
 
     def __post_init__(self) -> None:
         check(self.miner, self.loss)
@@ -75,32 +67,18 @@ class MetricLearning:
         return {"video": self.embed}
 
     def init(
-        self, key: jax.Array, widths: Mapping[str, int], statistics: Mapping[str, Arrays]
+        self, key: jax.Array, spec: Spec, statistics: Mapping[str, Arrays]
     ) -> tuple[Parameters, dict[str, Any]]:
-        """Parameters, and the state that standardises inputs: the train split's mean and scale.
-
-        `statistics`: modality → {"mean": f32[F], "deviation": f32[F]}. A feature that is constant
-        over the train split is scaled to zero.
-        """
-        inputs = {}
-        for modality in self.model.modalities:
-            deviation = statistics[modality]["deviation"]
-            varies = deviation > 1e-6
-            inputs[modality] = {
-                "mean": jnp.asarray(statistics[modality]["mean"]),
-                "scale": jnp.where(varies, 1 / jnp.where(varies, deviation, 1.0), 0.0),
-            }
-        return initialise(self.model, widths, key), {"inputs": inputs}
+        """Parameters, and the state that standardises inputs; see `tasks.video.input_state`."""
+        return initialise(self.model, spec.widths, key), video.input_state(self.model, statistics)
 
     def model_axes(self, parameters: Parameters) -> dict[str, int | None]:
         """The axis of each parameter that is split over the mesh's model axis."""
         return model_axes(parameters)
 
-    def resident(self, table: Rows) -> dict[str, Any]:
-        """The rows that a step gathers from the devices: features as stored, and who has them."""
-        modalities = self.model.modalities
-        present = {m: table.present[m].astype(np.uint8) for m in modalities if m in table.present}
-        return {"features": {m: table.features[m] for m in modalities}, "present": present}
+    def resident(self, table: video.Rows) -> dict[str, Any]:
+        """The rows that a step gathers from the devices; see `tasks.video.resident`."""
+        return video.resident(self.model, table)
 
     def embed(
         self,
@@ -110,19 +88,8 @@ class MetricLearning:
         present: Arrays,
         key: jax.Array | None = None,
     ) -> jax.Array:
-        """Stored features u8|bf16|f32[..., F] a modality to unit vectors f32[..., D].
-
-        `present`: bool[...] for modalities that some videos lack. Late fusion leaves the tower of
-        a missing modality out of the product; early fusion takes the train split's mean for it.
-        """
-        inputs = {}
-        for modality in self.model.modalities:
-            values, known = dequantise(features[modality]), state["inputs"][modality]
-            values = (values - _like(known["mean"], values)) * _like(known["scale"], values)
-            if modality in present:
-                values = jnp.where(present[modality][..., None], values, jnp.zeros_like(values))
-            inputs[modality] = values
-        return apply(self.model, parameters, inputs, key, present=present)
+        """Stored features to unit vectors f32[..., D]; see `tasks.video.embed`."""
+        return video.embed(self.model, parameters, state, features, present, key)
 
     def loss_and_measures(
         self,
@@ -136,18 +103,25 @@ class MetricLearning:
 
         `constants` holds the feature table where it lives on the devices ({} otherwise: then the
         batch carries its features). `batch`: rows i32[3, B], first bool[3, B], negative_slot
-        i32[B], forbidden i32[B, K], overflow i32[].
+        i32[B], forbidden i32[B, K], overflow i32[]; where negatives are drawn at levels, drawn_at
+        bool[L, B]. The share drawn at each, `drawn_at/l`, is measured then, and how many of these
+        the miner chose again, `survive_at/l`.
         """
         chex.assert_rank([batch["rows"], batch["negative_slot"], batch["forbidden"]], [2, 1, 2])
-        features, present = self._features(constants, batch)
+        features, present = video.batch_features(self.model, constants, batch)
         drop_key, mine_key = jax.random.split(key)
         embedded = self.embed(parameters, state, features, present, drop_key)
-        on_all = mesh.on_all_devices(self._triplets, (1, None, 0, 0, None))
-        totals = on_all(
-            embedded, batch["first"], batch["negative_slot"], batch["forbidden"], mine_key
-        )
         triplets = batch["rows"].shape[1]
+        drawn_at = batch.get("drawn_at", jnp.zeros((0, triplets), bool))
+        on_all = mesh.on_all_devices(self._triplets, (1, None, 0, 0, 1, None))
+        totals = on_all(
+            embedded, batch["first"], batch["negative_slot"], batch["forbidden"], drawn_at, mine_key
+        )
+        drawn, survived = totals.pop("drawn_at"), totals.pop("survive_at")
         measures = {name: value / triplets for name, value in totals.items()}
+        for level in range(len(drawn)):
+            measures[f"drawn_at/{level}"] = drawn[level] / triplets
+            measures[f"survive_at/{level}"] = survived[level] / jnp.maximum(drawn[level], 1)
         measures["spread"] = 1 - jnp.sum(jnp.square(measures.pop("mean")))
         measures["forbidden_overflow"] = batch["overflow"].astype(jnp.float32)
         loss = totals["loss"] / jnp.maximum(totals["trained"], 1)
@@ -169,12 +143,13 @@ class MetricLearning:
         }
         pooled = GROUPS[self.pool] * triplets
         pool = pooled * size * 4
+        scalars = SCALARS + (2 * batch["drawn_at"].shape[0] if "drawn_at" in batch else 0)
         passing = {"gradient of the widest layer": backward, "pool's gradient": 2 * pool}
         traffic = {"activations": 3.0 * (sum(kept.values()) + backward), "pool": 6.0 * pool}
         messages = {
             "pool": Message(kind="all-gather", bytes=pool, devices=devices),
             "pool's gradient": Message(kind="reduce-scatter", bytes=pool, devices=devices),
-            "sums": Message(kind="all-reduce", bytes=(SCALARS + size) * 4, devices=devices),
+            "sums": Message(kind="all-reduce", bytes=(scalars + size) * 4, devices=devices),
         }
         passing["pool"] = pool
         if not isinstance(self.miner, NoMining):
@@ -189,30 +164,13 @@ class MetricLearning:
             # Written by the product, read and written by the mask, read by the maximum.
             traffic["similarities"] = 4.0 * triplets / devices * pooled * 4
         if "features" not in batch:
-            stored = constants["features"], constants["present"]
-            gathered = slots * sum(
-                x.dtype.itemsize * x.size // x.shape[0] for x in jax.tree.leaves(stored)
-            )
+            gathered, sent = gathered_rows(constants, slots, devices)
             passing["features on their way"] = gathered + gathered // devices
             traffic["features"] = 3.0 * gathered
-            messages["row numbers"] = Message(kind="all-gather", bytes=slots * 4, devices=devices)
-            messages["features"] = Message(kind="reduce-scatter", bytes=gathered, devices=devices)
+            messages |= sent
         return Arithmetic(
             products=products, kept=kept, passing=passing, traffic=traffic, messages=messages
         )
-
-    def _features(self, constants: Arrays, batch: Arrays) -> tuple[Arrays, Arrays]:
-        if "features" in batch:
-            return batch["features"], batch.get("present", {})
-        rows = batch["rows"]
-        features = {
-            m: mesh.gather_rows(constants["features"][m], rows) for m in self.model.modalities
-        }
-        present = {
-            m: mesh.gather_rows(flags, rows).astype(bool)
-            for m, flags in constants["present"].items()
-        }
-        return features, present
 
     def _triplets(
         self,
@@ -220,6 +178,7 @@ class MetricLearning:
         first: jax.Array,
         negative_slot: jax.Array,
         pairs: jax.Array,
+        drawn_at: jax.Array,
         key: jax.Array,
     ) -> dict[str, jax.Array]:
         """Sums over all triplets; a device has its own embedded f32[3, b, D], pairs i32[b, K]."""
@@ -246,8 +205,10 @@ class MetricLearning:
         trained = found | kept
         violating = positive_distance - negative_distance + self.loss.margin > 0
 
+        survive = found & (mined == negative_slot)
+
         def count(flags: jax.Array) -> jax.Array:
-            return jnp.sum(flags.astype(jnp.float32))
+            return jnp.sum(flags.astype(jnp.float32), axis=-1)
 
         sums = {
             "loss": jnp.sum(jnp.where(trained, loss, jnp.zeros_like(loss))),
@@ -255,13 +216,11 @@ class MetricLearning:
             "mined": count(found),
             "fallen_back": count(kept),
             "active": count(trained & violating),
-            "sampled_survive": count(found & (mined == negative_slot)),
+            "sampled_survive": count(survive),
+            "drawn_at": count(drawn_at),
+            "survive_at": count(drawn_at & jnp.broadcast_to(survive, drawn_at.shape)),
             "positive_distance": jnp.sum(positive_distance),
             "negative_distance": jnp.sum(negative_distance),
             "mean": jnp.sum(anchor, axis=0),
         }
         return mesh.total(sums)
-
-
-def _like(vector: jax.Array, values: jax.Array) -> jax.Array:
-    return jnp.broadcast_to(vector, values.shape)

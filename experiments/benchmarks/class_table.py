@@ -1,0 +1,173 @@
+"""A table of a million classes over the model axis: `python -m experiments.benchmarks.class_table`.
+
+One update of ClusterLabels (gradient, Adam, norms), 512 videos against 1,024 of a million classes
+of 256 numbers, on 1, 2, 4 and 8 devices along the model axis. Bytes are those of the compiled
+program for one device: its arguments (parameters, Adam's two averages, a table of 10,000 videos,
+batch), and the temporaries on top, which are the gradient and, on CPUs, its squares for the norm.
+"Largest sent" is the largest array that is summed over devices, gathered or scattered: the vectors
+of the classes at hand, never the table or its gradient. Devices are simulated and share one
+machine's cores, so that seconds show that it runs, and not how it scales. 7 GB of memory, two
+minutes on two cores; `--rounds 0` compiles only.
+"""
+
+import os
+import re
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+WIDTHS = {"visual": 1024, "audio": 128}
+TABLE_VIDEOS = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bytes:
+    """What a compiled update says of one device."""
+
+    arguments: int
+    temporaries: int
+    largest: int
+    """Its largest array."""
+    largest_sent: int
+    """The largest array that is summed over devices, gathered or scattered."""
+
+
+def sizes(program: Any) -> Bytes:
+    """Bytes of one device, from the compiler's analysis and its program's text."""
+    from experiments.compiled_step import ITEM_BYTES, KINDS
+
+    analysis, text = program.memory_analysis(), program.as_text()
+
+    def largest(part: str) -> int:
+        found = [0]
+        for dtype, shape in re.findall(r"\b(\w+)\[([\d,]+)\]", part):
+            size = ITEM_BYTES.get(dtype, 0)
+            for length in shape.split(","):
+                size *= int(length)
+            found.append(size)
+        return max(found)
+
+    # A sum over groups of one device sends nothing.
+    sent = [
+        match[1]
+        for match in re.finditer(rf"\S+ = (.*?) (?:{KINDS})(?:-start)?\((.*)", text)
+        if not re.search(r"replica_groups=(\{\{0\}|\[\d+,1\]<)", match[2])
+    ]
+    return Bytes(
+        arguments=analysis.argument_size_in_bytes,
+        temporaries=analysis.temp_size_in_bytes,
+        largest=largest(text),
+        largest_sent=max(map(largest, sent), default=0),
+    )
+
+
+def compiled(recipe: Any, classes: int, mesh: Any, widths: dict[str, int] = WIDTHS) -> Any:
+    """(shapes, compiled update) of a recipe whose feed would label with so many classes."""
+    import jax
+
+    from vidembed.step import compile_update
+    from vidembed.step_cost import imagined_rows, step_shapes
+
+    rows = imagined_rows(widths, TABLE_VIDEOS)
+    shapes = step_shapes(recipe, rows, mesh, forbidden=0, classes=classes)
+    with jax.set_mesh(mesh):
+        update: Any = compile_update(recipe, shapes.state, mesh)
+        return shapes, update.lower(*shapes).compile()
+
+
+def seconds_a_step(
+    recipe: Any, classes: int, mesh: Any, shapes: Any, program: Any, rounds: int
+) -> tuple[float, list[float]]:
+    """(best time of `rounds` updates after a first, losses), from random features and labels."""
+    import jax
+    import numpy as np
+
+    from vidembed import mesh as meshes
+    from vidembed.feeds.labelled import LabelledFeed
+    from vidembed.step import new_state
+    from vidembed.tasks.spec import Spec
+
+    random = np.random.default_rng(0)
+    widths = {name: part.shape[1] for name, part in shapes.constants["features"].items()}
+    nothing: Any = {
+        name: {"mean": np.zeros(width, np.float32), "deviation": np.ones(width, np.float32)}
+        for name, width in widths.items()
+    }
+    batch = {
+        "rows": random.integers(0, TABLE_VIDEOS, recipe.feed.examples, np.int32),
+        "labels": random.integers(0, classes, recipe.feed.examples, np.int32),
+    }
+    with jax.set_mesh(mesh):
+        features = {
+            name: meshes.place_rows(mesh, random.integers(0, 256, (TABLE_VIDEOS, width), np.uint8))
+            for name, width in widths.items()
+        }
+        constants = {"features": features, "present": {}}
+        state = jax.jit(
+            lambda: new_state(recipe, Spec(widths, classes), nothing),
+            out_shardings=jax.tree.map(lambda leaf: leaf.sharding, shapes.state),
+        )()
+        placed = meshes.place_batch(mesh, batch, LabelledFeed.split_axes)
+        seconds, losses = [], []
+        for _ in range(rounds + 1):
+            began = time.perf_counter()
+            state, measures = program(state, constants, placed)
+            losses.append(float(measures["loss"]))
+            jax.block_until_ready(state)
+            seconds.append(time.perf_counter() - began)
+    return min(seconds[1:]), losses
+
+
+def main(
+    *,
+    classes: int = 1_000_000,
+    size: int = 256,
+    hidden: int = 512,
+    videos: int = 512,
+    samples: int = 1024,
+    models: tuple[int, ...] = (1, 2, 4, 8),
+    rounds: int = 3,
+) -> None:
+    """Print bytes a device and seconds a step for each size of the model axis."""
+    import jax
+
+    from vidembed import mesh as meshes
+    from vidembed.feeds.labelled import LabelledVideos
+    from vidembed.losses.sampled_softmax import SampledSoftmax
+    from vidembed.models.fusion import LateFusion, Layers
+    from vidembed.recipe import Recipe
+    from vidembed.tasks.cluster_labels import ClusterLabels
+
+    task = ClusterLabels(
+        model=LateFusion(layers=Layers(hidden=(hidden,), size=size)),
+        loss=SampledSoftmax(samples=samples),
+    )
+    recipe = Recipe(task=task, feed=LabelledVideos(batch_videos=videos))
+    title = f"{classes:,} classes × {size}, {videos} videos, {samples} samples"
+    headings = ("model axis", "arguments", "temporaries", "together", "largest sent", "s a step")
+    table = Table(*headings, title=title, box=None)
+    for model in models:
+        mesh = meshes.make_mesh(meshes.MeshShape(model=model), jax.devices()[:model])
+        shapes, program = compiled(recipe, classes, mesh)
+        found = sizes(program)
+        took = "not run"
+        if rounds:
+            seconds, losses = seconds_a_step(recipe, classes, mesh, shapes, program, rounds)
+            took = f"{seconds:.2f}, loss {losses[0]:.3f} to {losses[-1]:.3f}"
+        together = found.arguments + found.temporaries
+        parts = (found.arguments, found.temporaries, together, found.largest_sent)
+        table.add_row(str(model), *(f"{part / 1e6:,.1f} MB" for part in parts), took)
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    # Before JAX is first imported: it looks once.
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=8"
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    sys.exit(tyro.cli(main))

@@ -1,0 +1,259 @@
+"""Learning to name each video's cluster: GCML's second model ("GCL").
+
+A batch holds B videos, each with the number of its cluster. Their embeddings are scored against a
+table of class vectors, split over the mesh's model axis, by a softmax over all classes or over a
+sample of them. Nothing depends on who else is in the batch, and no negatives are mined. Which level
+of the hierarchy the numbers come from is the feed's.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from vidembed import mesh
+from vidembed.losses.sampled_softmax import SampledSoftmax
+from vidembed.losses.softmax import Candidates, FullSoftmax, compare, cross_entropy
+from vidembed.models import cluster_classifier
+from vidembed.models.cluster_classifier import KERNEL, ClusterClassifier, CosineClassifier
+from vidembed.models.fusion import Fusion, LateFusion
+from vidembed.models.parameters import Parameters, initialise, model_axes
+from vidembed.tasks import video
+from vidembed.tasks.arithmetic import Arithmetic, Message, Product, Shapes, gathered_rows, layers
+from vidembed.tasks.spec import Spec
+from vidembed.tasks.video import Arrays
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterLabels:
+    """An embedding from which the cluster of a video in the relational graph can be told."""
+
+    model: Fusion = LateFusion()
+    """The network from features to a unit vector; CDML's, as `MetricLearning` has it."""
+    classifier: ClusterClassifier = CosineClassifier()
+    """How a class is scored."""
+    loss: SampledSoftmax | FullSoftmax = SampledSoftmax()
+    """Softmax over a sample of the classes, or over all."""
+    learns_from: ClassVar[str] = "videos"
+
+    @property
+    def outputs(self) -> dict[str, Callable[..., jax.Array]]:
+        """Named functions of the trained parameters. The classes are for training only."""
+        return {"video": self.embed}
+
+    def init(
+        self, key: jax.Array, spec: Spec, statistics: Mapping[str, Arrays]
+    ) -> tuple[Parameters, dict[str, Any]]:
+        """Parameters of network and classes, and the state: what standardises inputs, the number
+        of classes, and how they are drawn. Raises ValueError below two classes."""
+        if spec.classes < 2:
+            raise ValueError(
+                f"the feed labels videos with {spec.classes} classes; a softmax needs 2 or more. "
+                "Choose a lower level of the hierarchy or a smaller minimum size of a cluster"
+            )
+        network_key, class_key = jax.random.split(key)
+        parameters = initialise(self.model, spec.widths, network_key)
+        size = self.model.layers.size
+        parameters |= self.classifier.initialise(class_key, spec.classes, size)
+        classes: dict[str, Any] = {"count": jnp.asarray(spec.classes, jnp.int32)}
+        if isinstance(self.loss, SampledSoftmax):
+            classes["strata"] = jax.tree.map(jnp.asarray, self.loss.strata(spec.classes))
+        return parameters, video.input_state(self.model, statistics) | {"classes": classes}
+
+    def model_axes(self, parameters: Parameters) -> dict[str, int | None]:
+        """The axis of each parameter that is split over the mesh's model axis."""
+        classes = cluster_classifier.model_axes(parameters)
+        return classes | model_axes({n: p for n, p in parameters.items() if n not in classes})
+
+    def resident(self, table: video.Rows) -> dict[str, Any]:
+        """The rows that a step gathers from the devices; see `tasks.video.resident`."""
+        return video.resident(self.model, table)
+
+    def embed(
+        self,
+        parameters: Parameters,
+        state: Arrays,
+        features: Arrays,
+        present: Arrays,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """Stored features to unit vectors f32[..., D]; see `tasks.video.embed`."""
+        return video.embed(self.model, parameters, state, features, present, key)
+
+    def loss_and_measures(
+        self,
+        parameters: Parameters,
+        state: Arrays,
+        constants: Arrays,
+        batch: Arrays,
+        key: jax.Array,
+    ) -> tuple[jax.Array, tuple[Arrays, dict[str, jax.Array]]]:
+        """Mean loss f32[] of a batch, and (state, measures).
+
+        `constants` holds the feature table where it lives on the devices ({} otherwise: then the
+        batch carries its features). `batch`: rows i32[B], labels i32[B]. A label outside the
+        classes makes the loss NaN, at which a run stops and names the videos.
+
+        Measures: `accuracy`, the share of videos whose own class scores higher than all others
+        that were scored (with a sample that is an easier task than among all classes); `hits`, the
+        share whose own class was among those drawn; `scale`, of the logits; `spread` of the
+        embeddings, 1 − |mean|².
+        """
+        chex.assert_rank([batch["rows"], batch["labels"]], 1)
+        features, present = video.batch_features(self.model, constants, batch)
+        drop_key, draw_key = jax.random.split(key)
+        embedded = self.embed(parameters, state, features, present, drop_key)
+        scale = self.classifier.scale_of(parameters)
+        queries = embedded * jnp.broadcast_to(scale, embedded.shape)
+        labels, known = batch["labels"], state["classes"]
+        loss, right, hit = self._score(queries, labels, parameters[KERNEL], known, draw_key)
+        valid = (labels >= 0) & (labels < known["count"])
+        mean = jnp.mean(jnp.where(valid, loss, jnp.nan))
+        measures = {
+            "loss": mean,
+            "accuracy": jnp.mean(right),
+            "hits": jnp.mean(hit),
+            "scale": scale,
+            "spread": 1 - jnp.sum(jnp.square(jnp.mean(embedded, axis=0))),
+        }
+        return mean, (state, measures)
+
+    def arithmetic(self, parameters: Shapes, constants: Shapes, batch: Shapes) -> Arithmetic:
+        """What a step costs; see `tasks.arithmetic`. Arguments as shapes of those of the loss."""
+        table = parameters[KERNEL]
+        (rows, size), part = table.shape, table.sharding.shard_shape(table.shape)[0]
+        videos, devices = batch["rows"].shape[0], batch["rows"].sharding.mesh.size
+        model = rows // part
+        compute = self.model.layers.compute
+        classes = cluster_classifier.model_axes(parameters)
+        network = {name: shape for name, shape in parameters.items() if name not in classes}
+        flop, kept, backward = layers(network, videos // devices, compute)
+        passing = {"gradient of the widest layer": backward}
+        traffic = {"activations": 3.0 * (sum(kept.values()) + backward)}
+        messages = {"sums": Message(kind="all-reduce", bytes=(3 + size) * 4, devices=devices)}
+        if isinstance(self.loss, SampledSoftmax):
+            scored = candidates = min(self.loss.samples, rows)
+            own = videos // devices
+            vectors = (videos + scored) * size * 4
+            kept["class vectors"] = 2 * vectors
+            passing["scores and class vectors' gradient"] = 2 * vectors
+            labels = Message(kind="all-gather", bytes=videos * 4, devices=devices // model)
+            messages |= {
+                "labels": labels,
+                "class vectors": Message(kind="all-reduce", bytes=vectors, devices=model),
+                "their gradient": Message(kind="all-reduce", bytes=vectors, devices=devices),
+            }
+            traffic["class vectors"] = 6.0 * vectors
+        else:
+            scored, candidates, own = rows, part, videos * model // devices
+            vectors, queries = part * size * 4, own * size * 4
+            kept |= {"class vectors": vectors, "queries": queries}
+            blocks = -(-own // self.loss.block)
+            # Each of several blocks' gradients is made before it is added to those before it.
+            passing["scores and class vectors' gradient"] = 2 * vectors if blocks > 1 else 0
+            messages |= {
+                "maxima and sums": Message(kind="all-reduce", bytes=5 * own * 4, devices=model),
+                "queries' gradient": Message(kind="all-reduce", bytes=queries, devices=model),
+                "class table's gradient": Message(
+                    kind="all-reduce", bytes=vectors, devices=devices // model
+                ),
+            }
+            if model > 1:
+                messages["queries"] = Message(kind="all-gather", bytes=queries, devices=model)
+            traffic["class vectors"] = (2.0 + 4.0 * blocks) * vectors
+        passing["scores and class vectors' gradient"] += (
+            2 * min(self.loss.block, own) * candidates * 4
+        )
+        # Made twice, and each time written, read for the maximum and read for the sum; then the
+        # gradient is written and read.
+        traffic["scores"] = 8.0 * own * candidates * 4
+        if "features" not in batch:
+            gathered, sent = gathered_rows(constants, videos, devices)
+            passing["features on their way"] = gathered + gathered // devices
+            traffic["features"] = 3.0 * gathered
+            messages |= sent
+        products = {
+            "products": Product(
+                flop=flop * devices,
+                operands=compute,
+                note="no gradient of the inputs",
+                operands_field="model.layers.compute",
+            ),
+            # Forward, again in the backward pass, and the gradients of both operands.
+            "classes": Product(
+                flop=8.0 * videos * scored * size,
+                operands="float32",
+                note=f"{videos:,} × {scored:,} × {size}",
+            ),
+        }
+        return Arithmetic(
+            products=products,
+            kept=kept,
+            passing=passing,
+            traffic=traffic,
+            messages=messages,
+            stays_split=frozenset({KERNEL}),
+        )
+
+    def _score(
+        self, queries: jax.Array, labels: jax.Array, table: jax.Array, known: Arrays, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """(loss, right, hit) f32[B]: the batch is split over all devices, or where these have
+        different classes to score, over those of the data axis."""
+        whole, by_class = mesh.model_spec(None), mesh.model_spec(0)
+        if isinstance(self.loss, SampledSoftmax):
+            split = mesh.everywhere_spec(0)
+            specs = split, split, by_class, whole, whole
+            drawn = self.loss.draw(known["strata"], key)
+            run = mesh.on_devices(self._among_drawn, specs, split)
+            return run(queries, labels, table, drawn, labels)
+        split = mesh.batch_spec(0)
+        run = mesh.on_devices(self._among_all, (split, split, by_class, whole), split)
+        return run(queries, labels, table, known["count"])
+
+    def _among_drawn(
+        self,
+        queries: jax.Array,
+        labels: jax.Array,
+        table: jax.Array,
+        drawn: Candidates,
+        all_labels: jax.Array,
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """(loss, right, hit) f32[b]; a device has its own queries f32[b, D] and labels i32[b]."""
+        assert isinstance(self.loss, SampledSoftmax)
+        # One look-up for both: its rows are the same on every device, so that their gradients are
+        # summed, and not those of the table.
+        rows = mesh.take_class_rows(table, jnp.concatenate([all_labels, drawn.classes]))
+        vectors = self.classifier.vectors(rows)
+        first = mesh.device_number() * len(labels)
+        mine = jax.lax.dynamic_slice_in_dim(vectors[: len(all_labels)], first, len(labels))
+        own = jnp.sum(queries * mine, axis=1)
+        compared = compare(
+            queries,
+            labels,
+            vectors[len(all_labels) :],
+            drawn,
+            block=self.loss.block,
+            remove_hits=self.loss.remove_hits,
+        )
+        return _result(own, compared.others, compared.best, compared.hit)
+
+    def _among_all(
+        self, queries: jax.Array, labels: jax.Array, table: jax.Array, count: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """(loss, right, hit) f32[b]; a device has b = B/data queries, and its part of the table."""
+        assert isinstance(self.loss, FullSoftmax)
+        candidates = self.loss.candidates(mesh.class_numbers(table), count)
+        vectors = self.classifier.vectors(table)
+        part = compare(queries, labels, vectors, candidates, block=self.loss.block)
+        compared = part.joined(mesh.largest_over_classes, mesh.over_classes)
+        return _result(compared.own, compared.others, compared.best, compared.hit)
+
+
+def _result(
+    own: jax.Array, others: jax.Array, best: jax.Array, hit: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    return cross_entropy(own, others), (own > best).astype(jnp.float32), hit

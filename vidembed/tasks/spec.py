@@ -1,0 +1,13 @@
+"""What a task must know of the data before it sees any of it."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Spec(NamedTuple):
+    """Sizes that the shapes of parameters follow from."""
+
+    widths: Mapping[str, int]
+    """Modality → F, the width of its features."""
+    classes: int = 0
+    """C, the classes that the feed labels videos with; 0 where there are none."""

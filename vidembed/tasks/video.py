@@ -1,0 +1,95 @@
+"""From stored features to embeddings: what every task that learns one vector a video has in common.
+
+Inputs are standardised by the train split's mean and scale, which are kept in the task's state.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vidembed import mesh
+from vidembed.models.fusion import Fusion
+from vidembed.models.parameters import Parameters, apply
+from vidembed.quantisation import dequantise
+
+Arrays = Mapping[str, Any]
+
+
+class Rows(Protocol):
+    """Features with a row a video: a FeatureTable is one."""
+
+    @property
+    def features(self) -> Mapping[str, np.ndarray]: ...
+    @property
+    def present(self) -> Mapping[str, np.ndarray]: ...
+
+
+def input_state(model: Fusion, statistics: Mapping[str, Arrays]) -> dict[str, Any]:
+    """The state that standardises inputs: {"inputs": modality → mean f32[F], scale f32[F]}.
+
+    `statistics`: modality → {"mean": f32[F], "deviation": f32[F]}. A feature that is constant
+    over the train split is scaled to zero.
+    """
+    inputs = {}
+    for modality in model.modalities:
+        deviation = statistics[modality]["deviation"]
+        varies = deviation > 1e-6
+        inputs[modality] = {
+            "mean": jnp.asarray(statistics[modality]["mean"]),
+            "scale": jnp.where(varies, 1 / jnp.where(varies, deviation, 1.0), 0.0),
+        }
+    return {"inputs": inputs}
+
+
+def resident(model: Fusion, table: Rows) -> dict[str, Any]:
+    """The rows that a step gathers from the devices: features as stored, and who has them."""
+    modalities = model.modalities
+    present = {m: table.present[m].astype(np.uint8) for m in modalities if m in table.present}
+    return {"features": {m: table.features[m] for m in modalities}, "present": present}
+
+
+def embed(
+    model: Fusion,
+    parameters: Parameters,
+    state: Arrays,
+    features: Arrays,
+    present: Arrays,
+    key: jax.Array | None = None,
+) -> jax.Array:
+    """Stored features u8|bf16|f32[..., F] a modality to unit vectors f32[..., D].
+
+    `present`: bool[...] for modalities that some videos lack. Late fusion leaves the tower of
+    a missing modality out of the product; early fusion takes the train split's mean for it.
+    `key` turns dropout on.
+    """
+    inputs = {}
+    for modality in model.modalities:
+        values, known = dequantise(features[modality]), state["inputs"][modality]
+        values = (values - _like(known["mean"], values)) * _like(known["scale"], values)
+        if modality in present:
+            values = jnp.where(present[modality][..., None], values, jnp.zeros_like(values))
+        inputs[modality] = values
+    return apply(model, parameters, inputs, key, present=present)
+
+
+def batch_features(model: Fusion, constants: Arrays, batch: Arrays) -> tuple[Arrays, Arrays]:
+    """(features, present) of batch["rows"] i32[..., B]: the batch's own, or those on the devices.
+
+    `constants` is what `resident` named, split over the devices; {} where the batch carries its
+    features.
+    """
+    if "features" in batch:
+        return batch["features"], batch.get("present", {})
+    rows = batch["rows"]
+    features = {m: mesh.gather_rows(constants["features"][m], rows) for m in model.modalities}
+    present = {
+        m: mesh.gather_rows(flags, rows).astype(bool) for m, flags in constants["present"].items()
+    }
+    return features, present
+
+
+def _like(vector: jax.Array, values: jax.Array) -> jax.Array:
+    return jnp.broadcast_to(vector, values.shape)
