@@ -9,10 +9,10 @@ triplets about seven updates, which is no training: for this sweep take more --s
 """
 
 import sys
-from dataclasses import replace
 
 from experiments.sweep import REFERENCE, Sweep
 from experiments.sweep_command import main
+from experiments.variation import varied
 from vidembed.recipe import Recipe
 
 BATCHES = (256, 512, 1024, 2048, 4096, 7200)
@@ -20,14 +20,15 @@ BATCHES = (256, 512, 1024, 2048, 4096, 7200)
 
 def points(base: Recipe) -> dict[str, Recipe]:
     """The reference, and batches of other sizes for about as many triplets in all."""
-    seen = base.steps * base.feed.batch_triplets
+    seen = base.steps * base.feed.examples
     found = {REFERENCE: base}
     for triplets in BATCHES:
-        if triplets != base.feed.batch_triplets:
-            feed = replace(base.feed, batch_triplets=triplets)
+        if triplets != base.feed.examples:
             steps = max(1, round(seen / triplets))
-            found[f"batch-{triplets}"] = replace(base, feed=feed, steps=steps)
-    return dict(sorted(found.items(), key=lambda point: point[1].feed.batch_triplets))
+            found[f"batch-{triplets}"] = varied(
+                base, feed={"batch_triplets": triplets}, steps=steps
+            )
+    return dict(sorted(found.items(), key=lambda point: point[1].feed.examples))
 
 
 sweep = Sweep(
@@ -35,7 +36,7 @@ sweep = Sweep(
     title="Triplets in a batch, equal numbers seen",
     claim="Smaller batches than 7,200 triplets are worse, larger ones no better.",
     points=points,
-    axis=lambda recipe: recipe.feed.batch_triplets,
+    axis=lambda recipe: recipe.feed.examples,
     axis_name="triplets in a batch",
 )
 

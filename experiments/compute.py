@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from experiments.sweep import REFERENCE, Sweep
 from experiments.sweep_command import main
+from experiments.variation import varied
 from vidembed.mining import SemiHard
 from vidembed.recipe import Recipe
 
@@ -19,9 +20,9 @@ def points(base: Recipe) -> dict[str, Recipe]:
     narrow = replace(model, layers=replace(model.layers, compute="bfloat16"))
     return {
         REFERENCE: base,
-        "bfloat16-layers": replace(base, task=replace(base.task, model=narrow)),
-        "bfloat16-mining": replace(base, task=replace(base.task, miner=miner)),
-        "bfloat16-both": replace(base, task=replace(base.task, model=narrow, miner=miner)),
+        "bfloat16-layers": varied(base, task={"model": narrow}),
+        "bfloat16-mining": varied(base, task={"miner": miner}),
+        "bfloat16-both": varied(base, task={"model": narrow, "miner": miner}),
     }
 
 

@@ -13,6 +13,7 @@ from itertools import product
 
 from experiments.sweep import REFERENCE, Sweep
 from experiments.sweep_command import main
+from experiments.variation import varied
 from vidembed.losses.triplet import Hinge
 from vidembed.recipe import Recipe
 
@@ -28,8 +29,7 @@ def points(base: Recipe) -> dict[str, Recipe]:
     found = {}
     for margin, rate, (decay, every) in product(MARGINS, RATES, decays or [unchanged]):
         optimiser = replace(base.optimiser, learning_rate=rate, decay=decay, decay_steps=every)
-        task = replace(base.task, loss=Hinge(margin=margin))
-        recipe = replace(base, optimiser=optimiser, task=task)
+        recipe = varied(base, task={"loss": Hinge(margin=margin)}, optimiser=optimiser)
         name = f"margin-{margin}-rate-{rate}"
         name += f"-decay-{decay}-every-{every}" if decays else ""
         found[REFERENCE if recipe == base else name] = recipe

@@ -7,17 +7,19 @@ The reference mines semi-hard negatives without a limit.
 """
 
 import sys
-from dataclasses import replace
 
 from experiments.sweep import REFERENCE, Sweep
 from experiments.sweep_command import main
+from experiments.variation import varied
 from vidembed.mining import Hardest, Miner, NoMining, SemiHard, SemiHardRandom
 from vidembed.recipe import Recipe
+from vidembed.tasks.metric_learning import MetricLearning
 
 
 def points(base: Recipe) -> dict[str, Recipe]:
     """The reference, and the same with every other miner."""
     # The limit of the semi-hard ones is the margin of the loss, as FaceNet has it.
+    assert isinstance(base.task, MetricLearning)
     margin = base.task.loss.margin
     miners: dict[str, Miner] = {
         "miner-inside-margin": SemiHard(margin=margin, inside_margin=True),
@@ -25,7 +27,7 @@ def points(base: Recipe) -> dict[str, Recipe]:
         "miner-hardest": Hardest(),
         "miner-none": NoMining(),
     }
-    others = {n: replace(base, task=replace(base.task, miner=m)) for n, m in miners.items()}
+    others = {n: varied(base, task={"miner": m}) for n, m in miners.items()}
     return {REFERENCE: base} | others
 
 

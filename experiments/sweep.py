@@ -8,25 +8,31 @@ controls, and every point of the same name, which is trained once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 from experiments import cdml
 from experiments.comparisons import Comparison
+from experiments.variation import varied
 from vidembed.models.fusion import EarlyFusion, Fusion, LateFusion, Layers, SingleModality
 from vidembed.recipe import Recipe, Retention
 
 REDUCED_STEPS, REDUCED_TRIPLETS = 100, 512
 """The largest network of the tables takes about a minute at this size on two cores."""
 REFERENCE = "late-4000-256"
-"""The paper's choice: the recipe that every other point varies, and the controls are made with."""
+"""CDML's choice: the recipe that every other point varies, and the controls are made with."""
+SIZES = {
+    "reduced": (REDUCED_STEPS, REDUCED_TRIPLETS),
+    "full": (cdml.recipe.steps, cdml.recipe.feed.examples),
+}
+"""Scale → steps and triplets a batch."""
 
 
 def base_recipe(steps: int = REDUCED_STEPS, triplets: int = REDUCED_TRIPLETS) -> Recipe:
     """The recipe that sweeps vary: the paper's network, dropout on the input, float32."""
-    return replace(
+    return varied(
         cdml.recipe,
-        task=replace(cdml.recipe.task, model=network("late", 4000, 256)),
-        feed=replace(cdml.recipe.feed, batch_triplets=triplets),
+        task={"model": network("late", 4000, 256)},
+        feed={"batch_triplets": triplets},
         # One checkpoint is kept: a hundred runs, each of up to 160 MB.
         checkpoints=Retention(every_steps=500, keep_last=1),
         steps=steps,
@@ -48,7 +54,7 @@ def networks(base: Recipe, *names: str) -> dict[str, Recipe]:
     for name in names:
         kind, *widths = name.split("-")
         model = network(kind, *map(int, widths))
-        found[name] = replace(base, task=replace(base.task, model=model))
+        found[name] = varied(base, task={"model": model})
     return found
 
 
@@ -68,11 +74,17 @@ class Sweep:
     """(steps, triplets a batch) → the recipe that is varied."""
     comparisons: Sequence[Comparison] = ()
     """Without any, each point is compared with the reference."""
+    reference: str = REFERENCE
+    """The point whose recipe is the base."""
+    permuted: Sequence[str] = ()
+    """Points that are trained where video ids are permuted, too, beside the reference."""
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=lambda: SIZES)
+    """Scale → steps and triplets a batch."""
     axis: Callable[[Recipe], int] | None = None
     """Where a point stands on the horizontal axis of a plot, for sweeps of one number."""
     axis_name: str = ""
 
     def compared(self, base: Recipe) -> Sequence[Comparison]:
         """The comparisons to make."""
-        others = [name for name in self.points(base) if name != REFERENCE]
-        return self.comparisons or [Comparison(name, REFERENCE, "") for name in others]
+        others = [name for name in self.points(base) if name != self.reference]
+        return self.comparisons or [Comparison(name, self.reference, "") for name in others]

@@ -15,10 +15,9 @@ from typing import Literal
 
 import tyro
 
-from experiments import cdml
 from experiments.imported import SAMPLE
 from experiments.stages import Stages
-from experiments.sweep import REDUCED_STEPS, REDUCED_TRIPLETS, Sweep
+from experiments.sweep import Sweep
 from experiments.sweep_gather import gathered, journals
 from experiments.sweep_jobs import jobs, share
 from experiments.sweep_run import Runner
@@ -30,12 +29,6 @@ from vidembed.progress import Progress
 from vidembed.recipe import Recipe
 from vidembed.stopping import StopFlag
 from vidembed.workdir import Workdir
-
-SIZES = {
-    "reduced": (REDUCED_STEPS, REDUCED_TRIPLETS),
-    "full": (cdml.recipe.steps, cdml.recipe.feed.batch_triplets),
-}
-"""Steps and triplets a batch."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,8 +45,7 @@ class Run:
     shard: str = "1/1"
     """i/n: do part i of n and leave the others to other processes or machines."""
     scale: Literal["reduced", "full"] = "reduced"
-    """reduced: 100 steps of 512 triplets; full: 200,000 of the paper's 7,200 triplets (it names no
-    number of steps)."""
+    """reduced: what two cores train in less than a minute; full: batches of the paper's size."""
     steps: int = 0
     """Updates of each training; 0: as many as the scale has."""
     triplets: int = 0
@@ -68,7 +60,7 @@ class Run:
 
     def base(self) -> Recipe:
         """The recipe that is varied."""
-        steps, triplets = SIZES[self.scale]
+        steps, triplets = self.sweep.sizes[self.scale]
         return self.sweep.base(self.steps or steps, self.triplets or triplets)
 
     def run(self) -> int:

@@ -6,14 +6,14 @@ W/seedS/POINT/                a run as any other, and beside it
     per_query.parquet, result.json   its scores query by query; what made it
     attempts.json                    each attempt: seconds, how it ended, why it failed
 W/seedS/controls/             raw features, an untrained network, popularity, chance
-W/seedS-permuted/             the reference point and the controls with video ids exchanged
+W/seedS-permuted/             the reference, some points and the controls with ids exchanged
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.sweep import REFERENCE, Sweep
+from experiments.sweep import Sweep
 from vidembed.recipe import Recipe
 from vidembed.workdir import Workdir
 
@@ -44,7 +44,9 @@ def jobs(sweep: Sweep, base: Recipe, seeds: Sequence[int]) -> list[Job]:
     found = []
     for seed in seeds:
         found += [Job(name=name, recipe=recipe, seed=seed) for name, recipe in points.items()]
-        found.append(Job(name=REFERENCE, recipe=base, seed=seed, permuted=True))
+        exchanged = {sweep.reference: base} | {name: points[name] for name in sweep.permuted}
+        for name, recipe in exchanged.items():
+            found.append(Job(name=name, recipe=recipe, seed=seed, permuted=True))
         for permuted in (False, True):
             found.append(Job(name=CONTROLS, recipe=base, seed=seed, permuted=permuted))
     return found

@@ -37,7 +37,7 @@ from vidembed.train import train
 from vidembed.versions import versions
 from vidembed.workdir import Workdir
 
-PATHS = ("corpus.table", "corpus.edges")
+PATHS = ("corpus.table", "corpus.edges", "corpus.hierarchy")
 """A finished work directory may be moved; all else of a point's recipe stays as it was."""
 
 
@@ -113,6 +113,11 @@ class Runner:
             raise ValueError(
                 f"{workdir} would be on another corpus than the base recipe ({recipe.corpus}): a "
                 "sweep compares query by query, so its points must share the split"
+            )
+        if recipe.evaluator.identity() != self.base.evaluator.identity():
+            raise ValueError(
+                f"{workdir} would be measured by another evaluator than the base recipe "
+                f"({recipe.evaluator}): give it to the base, so that all points are measured alike"
             )
         known = (workdir.read_recipe() or {}).get("fingerprints", {})
         data = {**known, "corpus": world.corpus.fingerprint}

@@ -1,6 +1,7 @@
 """Sweeps that are run: what they leave, what they skip, what a fault or a stop does to them."""
 
 import csv
+import html
 import json
 import os
 import runpy
@@ -29,6 +30,11 @@ SCRIPT = Path(__file__).with_name("tiny_sweep.py")
 TINY = runpy.run_path(str(SCRIPT))
 RECORDS = str(Path(__file__).resolve().parents[2] / "data" / "youtube8m" / "validate0000.tfrecord")
 POINTS = [f"seed0/{REFERENCE}", "seed0/early", f"seed0-permuted/{REFERENCE}"]
+COLUMNS = {
+    "eval_to_train": ["ndcg@10", "map"],
+    "train_to_eval": ["ndcg@10", "map"],
+    "eval_to_eval": ["ndcg@60", "map"],
+}
 JOBS = [*POINTS, "seed0/controls", "seed0-permuted/controls"]
 
 
@@ -122,13 +128,17 @@ def test_every_point_is_a_run_of_its_own(swept):
 
 def test_gather_gives_what_the_files_say(swept, capsys):
     result = gather("sweep", swept)
-    tables = capsys.readouterr().out.partition("The paper: ")[0]
-    assert tables.count("SIMULATED SESSIONS") == 2
+    tables, _, said = capsys.readouterr().out.partition("The paper: ")
+    # Two tables, each in two parts: four scores stand beside each other.
+    assert tables.count("SIMULATED SESSIONS") == 4
     assert max(map(len, tables.splitlines())) <= 80
     assert "…" not in tables
+    assert "Popularity, train → eval and eval → eval, is an oracle" in said
+    assert "eval → eval: new videos look for other new ones" in said
     assert result["missing"] == []
-    for direction in ("eval_to_train", "train_to_eval"):
-        for metric in ("ndcg@10", "map"):
+    assert result["columns"] == COLUMNS
+    for direction, metrics in COLUMNS.items():
+        for metric in metrics:
             both = {}
             for name in (REFERENCE, "early"):
                 each = [
@@ -164,6 +174,11 @@ def test_the_table_is_written_in_every_form(swept):
     assert [row["point"] for row in rows[:2]] == [REFERENCE, "early"]
     assert rows[0]["eval_to_train/ndcg@10/paper_percent"] == "13.46"
     assert rows[0]["simulated_sessions"] == "True"
+    scores = [f"{direction}/{metric}" for direction in COLUMNS for metric in COLUMNS[direction]]
+    assert [name for name in rows[0] if name.count("/") == 1] == scores
+    assert all(float(row[name]) > 0 for row in rows for name in scores)
+    # The paper did not ask it.
+    assert {row["eval_to_eval/map/paper_percent"] for row in rows} == {""}
     # Late: towers of 1024 and 128 to 8 to 4, with biases.
     assert int(rows[0]["parameters"]) == (1024 + 128) * 8 + 2 * (8 + 8 * 4 + 4)
     controls = {row["point"] for row in rows if row["kind"] == "control"}
@@ -178,6 +193,8 @@ def test_the_table_is_written_in_every_form(swept):
     assert "&lt;b&gt;early&lt;/b&gt;" in page
     assert "<b>early" not in page
     assert "http" not in page.replace("http-equiv", "")
+    assert "NDCG@60, eval → eval" in html.unescape(page)
+    assert "from train to eval and from eval to eval is an oracle" in " ".join(page.split())
     result = json.loads((swept / "tiny.json").read_text())
     assert [one["seeds"] for one in result["permuted"]] == [[0, 1]] * 5
     for one in result["permuted"][:4]:
@@ -214,7 +231,7 @@ def test_what_is_done_is_skipped(swept, capsys):
 
 def test_a_sweep_of_one_number_is_drawn(swept):
     gather("sized", swept)
-    for direction in ("eval_to_train", "train_to_eval"):
+    for direction in COLUMNS:
         svg = (swept / f"sized-{direction}.svg").read_text()
         assert svg.startswith('<svg xmlns="http://www.w3.org/2000/svg"')
         # A tick for each of the two sizes, and the axis' name.
@@ -231,11 +248,51 @@ def test_seeds_that_lack_a_point_are_named(swept, tmp_path, capsys):
     assert [one["seeds"] for one in result["permuted"]] == [[0], [0], [0], [0, 1], [0, 1]]
     printed = capsys.readouterr().out
     assert "Means over seeds 0, 1, where a row names no others" in printed
-    # A point, two comparisons with it, and three of raw features.
-    assert (printed.count("ONLY seed 1"), printed.count("ONLY seed 0")) == (3, 3)
+    # A point, two comparisons with it, and three of raw features; each table in two parts.
+    assert (printed.count("ONLY seed 1"), printed.count("ONLY seed 0")) == (6, 6)
     assert "ONLY seed 1" in (tmp_path / "part" / "tiny.md").read_text()
     rows = csv.DictReader((tmp_path / "part" / "tiny.csv").read_text().splitlines())
     assert [row["seeds"] for row in rows][:2] == ["0 1", "1"]
+
+
+def test_points_that_are_permuted_beside_the_reference_are_told_apart(swept, tmp_path):
+    """Files as of a second permuted training, whose scores are twice the reference's."""
+    folder = tmp_path / "both"
+    shutil.copytree(swept, folder)
+    for seed in (0, 1):
+        reference = folder / f"seed{seed}-permuted" / REFERENCE
+        copy = reference.with_name("early")
+        shutil.copytree(reference, copy)
+        result = json.loads((copy / "result.json").read_text())
+        early = json.loads((folder / f"seed{seed}" / "early" / "result.json").read_text())
+        result["recipe"]["task"] = early["recipe"]["task"]
+        (copy / "result.json").write_text(json.dumps(result))
+        scores = read_scores(copy / "per_query.parquet")
+        for metrics in scores["trained"].values():
+            metrics.update({name: values * 2 for name, values in metrics.items()})
+        write_scores(scores, copy / "per_query.parquet")
+    before, result = gather("sweep", swept), gather("both_permuted", folder)
+    assert result["missing"] == []
+    assert result["permuted"][:5] == before["permuted"]
+    further, chance = result["permuted"][5:]
+    assert (further["one"], further["other"]) == (
+        "permuted, early trained", "early trained exchanged",
+    )  # fmt: skip
+    for direction, metrics in COLUMNS.items():
+        for metric in metrics:
+            one, other = (
+                np.mean([scores["trained"][direction][metric].mean() for scores in found])
+                for found in (permuted_scores(folder, "early"), permuted_scores(folder, REFERENCE))
+            )
+            assert one == pytest.approx(2 * other)
+            each = further["differences"][direction][metric]["value"]
+            known = before["permuted"][3]["differences"][direction][metric]["value"]
+            assert each == pytest.approx(known + other)
+    assert chance["differences"] == before["permuted"][4]["differences"]
+
+
+def permuted_scores(folder, name):
+    return [read_scores(folder / f"seed{s}-permuted" / name / "per_query.parquet") for s in (0, 1)]
 
 
 def test_a_point_on_another_split_is_refused(swept, capsys):
@@ -264,6 +321,13 @@ def test_a_failed_point_is_recorded_and_stops_no_other(swept):
     assert any(line == "seed1/audio: not run" for line in missing)
     assert run("failing", swept, "--shard", "1/6")[0] == 1
     assert len(attempts(swept, "seed0/broken")) == 2
+
+
+def test_a_point_that_is_measured_otherwise_is_refused(swept, capsys):
+    assert refused("unlike", swept) == 1
+    out = capsys.readouterr().out
+    assert "seed0/usual FAILED" in out
+    assert "so that all points are measured alike" in out
 
 
 def test_another_recipe_under_the_same_name_is_refused(swept, capsys):

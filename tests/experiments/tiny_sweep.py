@@ -7,6 +7,7 @@ from experiments.comparisons import Comparison
 from experiments.paper import TABLE_2, minus
 from experiments.sweep import REFERENCE, Sweep, base_recipe, network
 from experiments.sweep_command import main
+from vidembed.evaluators.related_videos import DIRECTIONS, RelatedVideos
 from vidembed.recipe import Retention
 
 PAPER = minus(TABLE_2["early-4000-256"], TABLE_2[REFERENCE])
@@ -16,7 +17,11 @@ def base(steps, triplets):
     usual = base_recipe(steps, triplets)
     task = replace(usual.task, model=network("late", 8, 4))
     return replace(
-        usual, task=task, checkpoints=Retention(every_steps=100, keep_last=1), log_every=1
+        usual,
+        task=task,
+        evaluator=RelatedVideos(directions=DIRECTIONS, ks=(10, 60)),
+        checkpoints=Retention(every_steps=100, keep_last=1),
+        log_every=1,
     )
 
 
@@ -37,6 +42,10 @@ def otherwise_split(recipe):
     return {REFERENCE: recipe, "half": replace(recipe, corpus=corpus)}
 
 
+def otherwise_measured(recipe):
+    return {REFERENCE: recipe, "usual": replace(recipe, evaluator=RelatedVideos())}
+
+
 def audio(recipe):
     model = replace(network("visual", 8, 4), modality="audio")
     return replace(recipe, task=replace(recipe.task, model=model))
@@ -55,6 +64,8 @@ sweep = Sweep(
 )
 changed = replace(sweep, points=lambda recipe: points(recipe, size=5))
 failing = replace(sweep, name="failing", points=broken, comparisons=())
+both_permuted = replace(sweep, permuted=("early",))
+unlike = replace(sweep, points=otherwise_measured, comparisons=())
 halved = replace(sweep, points=otherwise_split, comparisons=())
 sized = replace(
     sweep, name="sized", axis=lambda recipe: recipe.task.model.layers.size, axis_name="size"

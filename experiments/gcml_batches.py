@@ -1,0 +1,55 @@
+"""Batches of 128, 512 and 2,048 triplets for CDML, GCML and GCL, with as many videos seen by each.
+
+    python -m experiments.gcml_batches run --workdir W --records FOLDER
+    python -m experiments.gcml_batches gather --workdir W
+
+CDML's random negatives are hard enough only where there are many to choose from; negatives from
+sibling clusters, and classes, are to need no large batch.
+"""
+
+import sys
+
+from experiments.comparisons import Comparison
+from experiments.gcml_systems import REFERENCE, SIZES, base, batches, labels, smart
+from experiments.sweep import Sweep
+from experiments.sweep_command import main
+from vidembed.recipe import Recipe
+
+BATCHES = (128, 512, 2048)
+
+
+def points(control: Recipe) -> dict[str, Recipe]:
+    """The three systems at the base's batch, and at others."""
+    systems = {REFERENCE: control, "gcml": smart(control), "gcl": labels(control)}
+    found = dict(systems)
+    for name, recipe in systems.items():
+        for triplets in BATCHES:
+            if triplets != control.feed.examples:
+                found[f"{name}-{triplets}"] = batches(recipe, triplets)
+    return found
+
+
+sweep = Sweep(
+    name="gcml_batches",
+    title="Triplets in a batch for CDML, GCML and GCL, equal numbers of videos seen",
+    claim="GCML and GCL depend less on large batches than CDML.",
+    points=points,
+    base=base,
+    reference=REFERENCE,
+    permuted=("gcml", "gcl"),
+    sizes=SIZES,
+    comparisons=(
+        *(
+            Comparison(f"{system}{size}", f"cdml{size}", "better than random negatives?")
+            for size in ("-128", "", "-2048")
+            for system in ("gcml", "gcl")
+        ),
+        *(
+            Comparison(f"{system}-128", f"{system}-2048", "what does it lose?")
+            for system in ("cdml", "gcml", "gcl")
+        ),
+    ),
+)
+
+if __name__ == "__main__":
+    sys.exit(main(sweep))

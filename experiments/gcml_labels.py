@@ -1,0 +1,53 @@
+"""Which clusters GCL's classes are: levels 1 to 4 of the hierarchy, so many to few.
+
+python -m experiments.gcml_labels run --workdir W --records FOLDER
+python -m experiments.gcml_labels gather --workdir W
+"""
+
+import sys
+from typing import Any
+
+from experiments.comparisons import Comparison
+from experiments.gcml_systems import REFERENCE, SIZES, base, labels
+from experiments.sweep import Sweep
+from experiments.sweep_command import main
+from experiments.variation import varied
+from vidembed.losses.sampled_softmax import SampledSoftmax
+from vidembed.models.cluster_classifier import DotClassifier
+from vidembed.recipe import Recipe
+
+
+def points(control: Recipe) -> dict[str, Recipe]:
+    """The control, GCL at each level, and variants of the softmax at level 1."""
+    gcl = labels(control)
+    variants: dict[str, dict[str, Any]] = {
+        "gcl-64-samples": {"loss": SampledSoftmax(samples=64)},
+        "gcl-dot": {"classifier": DotClassifier()},
+    }
+    found = {REFERENCE: control, "gcl": gcl}
+    found |= {f"gcl-level-{level}": labels(control, level) for level in (2, 3, 4)}
+    return found | {name: varied(gcl, task=task) for name, task in variants.items()}
+
+
+sweep = Sweep(
+    name="gcml_labels",
+    title="Which clusters are the classes",
+    claim="The paper does not say which level its labels come from.",
+    points=points,
+    base=base,
+    reference=REFERENCE,
+    sizes=SIZES,
+    comparisons=tuple(
+        Comparison(name, "gcl", "")
+        for name in (
+            "gcl-level-2",
+            "gcl-level-3",
+            "gcl-level-4",
+            "gcl-64-samples",
+            "gcl-dot",
+        )
+    ),
+)
+
+if __name__ == "__main__":
+    sys.exit(main(sweep))

@@ -1,0 +1,46 @@
+"""Where GCML's negatives come from: sibling levels 0, 1, 2 of four rounds, and all train videos.
+
+    python -m experiments.gcml_levels run --workdir W --records FOLDER
+    python -m experiments.gcml_levels gather --workdir W
+
+`gcml` is level 0 of the anchor's cluster, the hardest; `gcml-random` draws as it does, but from all
+train videos outside the anchor's cluster; `gcml-video-0` reads "siblings" as those of the video.
+"""
+
+import sys
+
+from experiments.gcml_systems import REFERENCE, SIZES, base, smart
+from experiments.sweep import Sweep
+from experiments.sweep_command import main
+from vidembed.feeds.negatives import SiblingNegatives
+from vidembed.recipe import Recipe
+
+ROUNDS = 4
+
+
+def points(control: Recipe) -> dict[str, Recipe]:
+    """The control, GCML at each level and at none, the other reading, and a curriculum."""
+    third = control.steps // 3
+    negatives = {
+        "gcml": SiblingNegatives(),
+        "gcml-level-1": SiblingNegatives(level=1),
+        "gcml-level-2": SiblingNegatives(level=2),
+        "gcml-random": SiblingNegatives(level=ROUNDS - 1),
+        "gcml-video-0": SiblingNegatives(siblings_of="video"),
+        "gcml-curriculum": SiblingNegatives(curriculum_steps=(third, 2 * third)),
+    }
+    return {REFERENCE: control} | {name: smart(control, n) for name, n in negatives.items()}
+
+
+sweep = Sweep(
+    name="gcml_levels",
+    title="Where negatives come from",
+    claim="Level 0, the nearest sibling clusters, trains best (by readers' notes).",
+    points=points,
+    base=base,
+    reference=REFERENCE,
+    sizes=SIZES,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(sweep))

@@ -1,0 +1,44 @@
+"""Mining within the batch on and off, for random negatives and for those of sibling clusters.
+
+python -m experiments.gcml_mining run --workdir W --records FOLDER
+python -m experiments.gcml_mining gather --workdir W
+"""
+
+import sys
+
+from experiments.comparisons import Comparison
+from experiments.gcml_systems import REFERENCE, SIZES, base, smart
+from experiments.sweep import Sweep
+from experiments.sweep_command import main
+from experiments.variation import varied
+from vidembed.mining.none import NoMining
+from vidembed.recipe import Recipe
+
+
+def points(control: Recipe) -> dict[str, Recipe]:
+    """Both systems, with mining and on the sampled negatives alone."""
+    systems = {REFERENCE: control, "gcml": smart(control)}
+    unmined = {
+        f"{name}-unmined": varied(recipe, task={"miner": NoMining()})
+        for name, recipe in systems.items()
+    }
+    return systems | unmined
+
+
+sweep = Sweep(
+    name="gcml_mining",
+    title="Mining on and off",
+    claim="Smart negatives without mining do badly (by readers' notes).",
+    points=points,
+    base=base,
+    reference=REFERENCE,
+    sizes=SIZES,
+    comparisons=(
+        Comparison("cdml", "cdml-unmined", "does mining help?"),
+        Comparison("gcml", "gcml-unmined", "does mining help?"),
+        Comparison("gcml-unmined", "cdml-unmined", "are smart negatives better unmined?"),
+    ),
+)
+
+if __name__ == "__main__":
+    sys.exit(main(sweep))

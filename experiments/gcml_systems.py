@@ -1,0 +1,66 @@
+"""CDML, GCML and GCL at a size for two cores: the recipes that the sweeps of GCML compare.
+
+Same network, optimiser, margin and miner, and as many videos embedded by each: a triplet counts for
+three. Batches of another size make so many more or fewer updates, at the same learning rate.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from experiments import gcml
+from experiments.variation import varied
+from vidembed.feeds.labelled import LabelledVideos
+from vidembed.feeds.negatives import SiblingNegatives
+from vidembed.feeds.triplets import Triplets
+from vidembed.losses.triplet import Hinge
+from vidembed.mining.semi_hard import SemiHard
+from vidembed.models.fusion import LateFusion, Layers
+from vidembed.optimiser import Optimiser
+from vidembed.recipe import Recipe, Retention
+from vidembed.tasks.cluster_labels import ClusterLabels
+
+STEPS, TRIPLETS, MARGIN = 300, 512, 0.5
+SIZES: Mapping[str, tuple[int, int]] = {
+    "reduced": (STEPS, TRIPLETS),
+    "full": (gcml.gcml.steps, gcml.TRIPLETS),
+}
+REFERENCE = "cdml"
+NETWORK = LateFusion(layers=Layers(hidden=(1024,), size=256, input_dropout=0.5))
+
+
+def base(steps: int = STEPS, triplets: int = TRIPLETS) -> Recipe:
+    """The control: CDML's pairs and random negatives."""
+    miner = SemiHard(margin=MARGIN, inside_margin=True)
+    task = {"model": NETWORK, "miner": miner, "loss": Hinge(margin=MARGIN)}
+    return varied(
+        gcml.cdml,
+        task=task,
+        feed={"batch_triplets": triplets},
+        optimiser=Optimiser(),
+        checkpoints=Retention(every_steps=100_000, keep_last=1),
+        steps=steps,
+        log_every=20,
+    )
+
+
+def smart(control: Recipe, negatives: SiblingNegatives = SiblingNegatives()) -> Recipe:  # noqa: B008
+    """GCML: anchors drawn by video, negatives from sibling clusters."""
+    return varied(control, feed={"anchors": "videos", "negatives": negatives})
+
+
+def labels(control: Recipe, level: int = 1) -> Recipe:
+    """GCL: the clusters of a level as classes."""
+    videos = 3 * control.feed.examples
+    return replace(
+        control,
+        task=ClusterLabels(model=control.task.model),
+        feed=LabelledVideos(level=level, batch_videos=videos),
+    )
+
+
+def batches(recipe: Recipe, triplets: int) -> Recipe:
+    """The same for batches of another size, and for as many videos in all."""
+    feed = recipe.feed
+    each = 1 if isinstance(feed, Triplets) else 3
+    steps = max(1, round(recipe.steps * feed.examples / (each * triplets)))
+    return varied(recipe, feed={f"batch_{feed.unit}": each * triplets}, steps=steps)

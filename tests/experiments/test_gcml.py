@@ -1,0 +1,174 @@
+"""GCML's recipes from the command line to a measured checkpoint, and what its sweeps compare."""
+
+import json
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import gcml, gcml_batches, gcml_labels, gcml_levels, gcml_mining
+from experiments.gcml_systems import NETWORK, base, labels, smart
+from experiments.variation import varied
+from vidembed.checkpoint import Checkpoints
+from vidembed.feeds.labelled import LabelledVideos
+from vidembed.graph.affinity import affinity_clusters
+from vidembed.mesh import MeshShape, make_mesh
+from vidembed.progress import Progress
+from vidembed.recipe import Recipe, Retention
+from vidembed.step import spec_of, state_shape
+from vidembed.stopping import StopFlag
+from vidembed.tasks.cluster_labels import ClusterLabels
+from vidembed.train import train
+from vidembed.workdir import RecipeChangedError, Workdir
+
+ONE = [jax.devices()[0]]
+
+SWEEPS = [gcml_batches.sweep, gcml_labels.sweep, gcml_levels.sweep, gcml_mining.sweep]
+SMALL = ["--task.model.layers.hidden", "16", "--task.model.layers.size", "8", "--steps", "6"]
+SMALL += ["--checkpoints.every-steps", "3", "--log-every", "1", "--evaluator.resamples", "40"]
+BATCH = {
+    "gcml": "--feed.batch-triplets",
+    "gcl": "--feed.batch-videos",
+    "cdml": "--feed.batch-triplets",
+}
+
+
+def data(paths):
+    found = ["--corpus.table", paths.table, "--corpus.edges", paths.edges]
+    return [*found, "--corpus.hierarchy", paths.hierarchy]
+
+
+def embedded_videos(recipe):
+    each = {"triplets": 3, "videos": 1}[recipe.feed.unit]
+    return each * recipe.feed.examples
+
+
+@pytest.mark.parametrize("system", ["gcml", "gcl", "cdml"])
+def test_a_system_trains_and_is_measured(system, clustered_paths, tmp_path, capfd):
+    options = [*SMALL, *data(clustered_paths), BATCH[system], "32", "--evaluate-every", "3"]
+    workdir = str(tmp_path / "run")
+    assert gcml.run([system, "train", "--workdir", workdir, *options]) == 0
+    told = capfd.readouterr()
+    notes = {"gcml": "sibling clusters at level 0", "gcl": "classes", "cdml": "videos"}
+    assert notes[system] in told.out + told.err
+    diary = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    lines = [json.loads(line) for line in diary]
+    last = [line for line in lines if line["kind"] == "train"][-1]
+    assert last["step"] == 6
+    assert np.isfinite(last["loss"])
+    shown = {"gcml": "survive_at/0", "gcl": "accuracy", "cdml": "sampled_survive"}
+    assert shown[system] in last
+    assert ("videos" if system == "gcl" else "triplets") + "_per_second" in last
+    measured = [line for line in lines if line["kind"] == "evaluation"][-1]
+    assert {"eval_to_eval/ndcg@60", "eval_to_eval/map", "eval_to_train/ndcg@10"} <= measured.keys()
+    # Another job measures the best, from what the work directory says of the run.
+    assert gcml.run([system, "evaluate", "--workdir", workdir, "--step", "best"]) == 0
+
+
+def trained(recipe, path, corpus, *, steps):
+    recipe = replace(recipe, steps=steps)
+    workdir = Workdir(path)
+    with StopFlag() as stop, workdir.lease() as lease:
+        train(
+            recipe,
+            workdir,
+            lease=lease,
+            stop=stop,
+            corpus=corpus,
+            progress=Progress(quiet=True),
+            devices=ONE,
+        )
+    shape = state_shape(recipe, spec_of(recipe, corpus), make_mesh(MeshShape(), ONE))
+    return Checkpoints(workdir.checkpoints, read_only=True).restore(steps, shape)
+
+
+def tiny(system, paths):
+    control = base(6, 32)
+    recipe = smart(control) if system == "gcml" else labels(control)
+    layers = replace(NETWORK.layers, hidden=(16,), size=8)
+    recipe = varied(recipe, task={"model": replace(NETWORK, layers=layers)})
+    return replace(recipe, corpus=paths, checkpoints=Retention(every_steps=3))
+
+
+@pytest.mark.parametrize("system", ["gcml", "gcl"])
+def test_resumed_equals_uninterrupted(system, clustered_paths, clustered, tmp_path):
+    recipe = tiny(system, clustered_paths)
+    whole = trained(recipe, tmp_path / "whole", clustered, steps=6)
+    trained(recipe, tmp_path / "halves", clustered, steps=3)
+    again = trained(recipe, tmp_path / "halves", clustered, steps=6)
+    jax.tree.map(np.testing.assert_array_equal, whole, again)
+
+
+def test_a_run_goes_on_only_with_the_same_clusters(clustered_paths, clustered, tmp_path):
+    recipe = tiny("gcl", clustered_paths)
+    trained(recipe, tmp_path / "run", clustered, steps=3)
+    other = affinity_clusters(clustered.train_graph, clustered.is_train, rounds=3)
+    assert other.fingerprint != clustered.hierarchy.fingerprint
+    with pytest.raises(RecipeChangedError, match="feed"):
+        trained(recipe, tmp_path / "run", replace(clustered, hierarchy=other), steps=6)
+
+
+@pytest.mark.parametrize(
+    ("system", "given", "words"),
+    [
+        ("gcml", [], "set --corpus.hierarchy PATH, made by `python -m vidembed cluster`"),
+        ("gcl", [], "set --corpus.hierarchy PATH, made by `python -m vidembed cluster`"),
+        ("gcl", ["--corpus.split-seed", "5"], "was made from the train graph"),
+        ("gcl", ["--feed.level", "4"], "1 to 3"),
+        ("gcml", ["--feed.negatives.level", "9"], "level"),
+        ("gcl", ["--feed.min-cluster-size", "1000"], "2 classes"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_written(
+    system, given, words, clustered_paths, tmp_path, capfd
+):
+    # Without a fault of its own a case is about clusters that are missing.
+    paths = clustered_paths if given else replace(clustered_paths, hierarchy="")
+    options = [*SMALL, *data(paths), BATCH[system], "32", *given]
+    assert gcml.run([system, "train", "--workdir", str(tmp_path / "run"), *options]) == 1
+    assert words in capfd.readouterr().err
+    assert not (tmp_path / "run" / "recipe.json").exists()
+
+
+def test_a_task_is_refused_a_feed_that_it_cannot_learn_from():
+    with pytest.raises(ValueError, match="ClusterLabels learns from videos, feed Triplets gives"):
+        Recipe(task=ClusterLabels())
+    with pytest.raises(ValueError, match="MetricLearning learns from triplets, feed Labelled"):
+        Recipe(feed=LabelledVideos())
+
+
+def test_the_first_word_must_be_a_system(capsys):
+    assert gcml.run(["gmcl", "train"]) == 2
+    assert "gcml, gcl, cdml" in capsys.readouterr().err
+    assert gcml.run(["--help"]) == 0
+
+
+def test_the_presets_embed_as_many_videos_and_are_those_of_the_notes():
+    assert [embedded_videos(recipe) for recipe in gcml.RECIPES.values()] == [3 * 9_600] * 3
+    preset = gcml.gcml
+    assert preset.task.loss.margin == preset.task.miner.margin == 0.5
+    assert preset.optimiser.rate(300_000) == pytest.approx(0.1 * 0.98)
+    assert preset.evaluator.directions[0] == "eval_to_eval"
+    assert 60 in preset.evaluator.ks
+
+
+@pytest.mark.parametrize("sweep", SWEEPS, ids=lambda sweep: sweep.name)
+def test_points_of_a_sweep_see_as_many_videos_and_differ_in_what_they_say(sweep):
+    for steps, triplets in sweep.sizes.values():
+        control = sweep.base(steps, triplets)
+        points = sweep.points(control)
+        assert points[sweep.reference] == control
+        seen = {name: recipe.steps * embedded_videos(recipe) for name, recipe in points.items()}
+        assert set(np.array(list(seen.values())) / seen[sweep.reference]) == {1.0}, seen
+        assert len({repr(recipe) for recipe in points.values()}) == len(points)
+        assert all(recipe.evaluator == gcml.EVALUATOR for recipe in points.values())
+        compared = {name for one in sweep.compared(control) for name in one[:2]}
+        assert compared | set(sweep.permuted) <= points.keys()
+
+
+def test_a_name_stands_for_one_recipe_in_all_sweeps():
+    points = [sweep.points(sweep.base(400, 512)) for sweep in SWEEPS]
+    for one in points:
+        for other in points:
+            assert all(one[name] == other[name] for name in one.keys() & other.keys())
