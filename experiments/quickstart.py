@@ -23,6 +23,7 @@ from experiments.imported import SAMPLE, imported
 from experiments.stages import Stages
 from experiments.summary import difference, print_table, ratios, with_intervals
 from experiments.systems import Scores
+from experiments.variation import varied
 from experiments.world import World, refuse_seeds
 from vidembed.launch import guarded
 from vidembed.models.fusion import Fusion, LateFusion, Layers, SingleModality
@@ -31,7 +32,9 @@ from vidembed.recipe import Retention
 from vidembed.records.table import FeatureTable
 from vidembed.records.vocabulary import read_vocabulary
 from vidembed.report import wording
+from vidembed.report.clusters import clusters
 from vidembed.report.gallery import gallery
+from vidembed.report.headline import headline
 from vidembed.report.page import write_report
 from vidembed.run_report import evaluations_of, journal_of
 from vidembed.stopping import StopFlag
@@ -44,9 +47,9 @@ MODELS: dict[str, Fusion] = {
     "trained_visual_only": SingleModality(layers=LAYERS),
 }
 """Both at the same widths."""
-recipe = replace(
+recipe = varied(
     cdml.recipe,
-    feed=replace(cdml.recipe.feed, batch_triplets=512),
+    feed={"batch_triplets": 512},
     checkpoints=Retention(every_steps=50, keep_last=10),
     steps=200,
     log_every=10,
@@ -159,13 +162,15 @@ class Quickstart:
             corpora={world.name: world.corpus.report() for world in worlds},
             gallery=gallery(first.embed("trained"), first.corpus, names),
             recipe=first.recipe_of("trained").to_json(),
+            clusters=clusters(first.corpus, names),
         )
 
     def _say(self, progress: Progress, summary: dict[str, Any]) -> None:
         for direction, ratio in summary["ratio_to_visual"].items():
             each = ", ".join(f"{r:.2f}" for r in ratio["per_seed"])
             progress.say(
-                f"{direction}: trained is {ratio['mean']:.2f} × raw visual at NDCG@10 "
+                f"{direction}: trained is {ratio['mean']:.2f} × raw visual at "
+                f"{wording.metric(ratio['metric'])} "
                 f"(seeds: {each}; target {TARGETS[direction]:.2f})"
             )
         told = [("audio adds", summary["audio_contribution"])]
@@ -174,7 +179,7 @@ class Quickstart:
             told.append((f"permuted ids, {one} minus {other}", pair["difference"]))
         for title, differences in told:
             for direction, metrics in differences.items():
-                d = metrics["ndcg@10"]
+                d = metrics[headline(direction, metrics)]
                 progress.say(
                     f"{direction}: {title} {d['value']:+.4f} [{d['low']:+.4f}, {d['high']:+.4f}]"
                 )

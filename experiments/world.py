@@ -1,4 +1,4 @@
-"""One seed's world: its people and sessions, graph, split, trainings, and scores query by query."""
+"""One seed's world: its sessions, graph, split, clusters, trainings, and scores query by query."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,13 +19,19 @@ from experiments.systems import (
 from vidembed.corpus import Corpus, CorpusPaths
 from vidembed.evaluate import Evaluation, values_of
 from vidembed.feeds.simulated_sessions import PARAMETERS, permute_ids, simulate, write_sessions
+from vidembed.graph.affinity import Linkage, affinity_clusters
 from vidembed.graph.cowatch import count_cowatches
+from vidembed.graph.hierarchy import read_hierarchy, write_hierarchy
 from vidembed.models.fusion import Fusion
 from vidembed.recipe import Recipe
 from vidembed.records.table import FeatureTable
 from vidembed.stopping import StopFlag, StoppedError
 from vidembed.train import train
 from vidembed.workdir import Workdir
+
+ROUNDS = 4
+LINKAGE: Linkage = "average"
+"""How every world's train graph is clustered, with no limits."""
 
 
 def refuse_seeds(seeds: Sequence[int]) -> None:
@@ -62,8 +68,23 @@ class World:
 
     @cached_property
     def corpus(self) -> Corpus:
-        """The videos with the relations of this seed's sessions; makes them where missing."""
-        return self._paths().open()
+        """The videos with the relations of this seed's sessions and their clusters; makes them
+        where missing."""
+        corpus = replace(self._paths(), hierarchy="").open()
+        file = self.folder / self.name / "hierarchy.parquet"
+        key = {"corpus": corpus.fingerprint, "rounds": ROUNDS, "linkage": LINKAGE}
+
+        def cluster(_: object) -> None:
+            made = affinity_clusters(
+                corpus.train_graph, corpus.is_train, rounds=ROUNDS, linkage=LINKAGE
+            )
+            parameters = {**made.parameters, "simulated": corpus.simulated}
+            write_hierarchy(replace(made, parameters=parameters), file, corpus.table.ids)
+
+        self.stages.run(f"{self.name}/hierarchy", key, cluster, outputs=[file])
+        hierarchy = read_hierarchy(file, corpus.table.ids)
+        hierarchy.check(corpus.train_graph, corpus.is_train)
+        return replace(corpus, hierarchy=hierarchy)
 
     def recipe_of(self, system: str) -> Recipe:
         """The whole recipe of one training."""
@@ -72,9 +93,14 @@ class World:
 
     def placed(self, recipe: Recipe) -> Recipe:
         """`recipe` on the videos and relations of this world, with its seed."""
-        edges = str(self.folder / self.name / "edges.parquet")
-        table = str(self.table_path)
-        corpus = replace(recipe.corpus, table=table, edges=edges, split_seed=self.seed)
+        folder = self.folder / self.name
+        corpus = replace(
+            recipe.corpus,
+            table=str(self.table_path),
+            edges=str(folder / "edges.parquet"),
+            hierarchy=str(folder / "hierarchy.parquet"),
+            split_seed=self.seed,
+        )
         return replace(recipe, corpus=corpus, seed=self.seed)
 
     def run(self, system: str) -> Workdir:

@@ -6,6 +6,7 @@ from typing import Any
 
 from vidembed.evaluate import Evaluation, recipe_of
 from vidembed.evaluators.related_videos import RelatedVideos
+from vidembed.report.clusters import clusters
 from vidembed.report.gallery import gallery
 from vidembed.report.page import write_report
 from vidembed.typed_json import to_json
@@ -38,7 +39,9 @@ def other_evaluators(evaluation: Evaluation) -> list[str]:
         result = other.read(steps[-1]) if steps else None
         if result is None or other.folder == evaluation.measurements.folder:
             continue
-        theirs, ours = result["recipe"]["evaluator"], to_json(evaluation.recipe.evaluator)
+        # What an older record does not name had its default.
+        theirs = to_json(RelatedVideos()) | result["recipe"]["evaluator"]
+        ours = to_json(evaluation.recipe.evaluator)
         different = [f"{name} {value}" for name, value in theirs.items() if ours.get(name) != value]
         lines.append(
             f"not in the report: {len(steps)} steps measured by another evaluator "
@@ -64,6 +67,7 @@ def report_run(evaluation: Evaluation, label_names: Mapping[int, str]) -> str:
         corpora={workdir.path.name: corpus.report()},
         gallery=gallery(embeddings, corpus, label_names),
         recipe=evaluation.recipe.to_json(),
+        clusters=clusters(corpus, label_names),
         remarks=other_evaluators(evaluation),
     )
     return str(workdir.report_file)

@@ -105,6 +105,15 @@ def test_the_report_says_that_sessions_are_simulated(quickstart):
     assert "simulated sessions" in (folder / "report.html").read_text().lower()
 
 
+def test_the_report_shows_clusters_by_the_names_of_their_labels(quickstart):
+    folder, _, _ = quickstart
+    text = (folder / "report.html").read_text()
+    assert "Clusters of the train graph" in text
+    shown = text[text.index("Clusters of the train graph") :]
+    assert "<b>level 4</b>" in shown
+    assert "Video game" in shown
+
+
 def test_running_again_recognises_what_is_done(quickstart):
     folder, _, run = quickstart
     before = json.loads((folder / "summary.json").read_text())

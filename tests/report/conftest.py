@@ -1,9 +1,13 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
 from vidembed.corpus import Corpus
+from vidembed.graph.affinity import affinity_clusters
 from vidembed.graph.relation import RelationGraph
 from vidembed.records.table import FeatureTable
+from vidembed.report.clusters import clusters
 from vidembed.report.page import write_report
 
 METRICS = ("ndcg@10", "map", "recall@10")
@@ -43,6 +47,17 @@ def corpus():
         train_graph=graph.within(is_train),
         simulated=True,
     )
+
+
+@pytest.fixture(scope="session")
+def clustered(corpus):
+    """`corpus` with a hierarchy of three levels."""
+    return with_hierarchy(corpus)
+
+
+def with_hierarchy(corpus):
+    made = affinity_clusters(corpus.train_graph, corpus.is_train, rounds=3)
+    return dataclasses.replace(corpus, hierarchy=made)
 
 
 def interval(rng):
@@ -152,4 +167,5 @@ def full(corpus):
             }
         ],
         "recipe": {"steps": 200, "feed": {"batch_triplets": 512}},
+        "clusters": clusters(with_hierarchy(corpus), {i: f"kind {i}" for i in range(8)}),
     }

@@ -84,6 +84,7 @@ def test_shows_everything_in_nested_tags(full_page):
         "What audio adds",
         "Control: permuted videos",
         "Nearest neighbours",
+        "Clusters of the train graph",
         "Checkpoints",
         "Training",
         "Videos and relations",
@@ -163,6 +164,8 @@ def test_text_of_others_stays_text(write, inputs):
     inputs["recipe"] = {EVIL: EVIL}
     inputs["gallery"][0]["labels"] = [EVIL]
     inputs["gallery"][0]["nearest"][0] |= {"id": EVIL, "labels": [EVIL]}
+    cluster = inputs["clusters"]["examples"][0]["clusters"][0]
+    cluster["videos"][0] = cluster["labels"][0]["name"] = EVIL
     inputs["journals"] = {EVIL: inputs["journals"]["seed0/trained"]}
     inputs["evaluations"] = {EVIL: inputs["evaluations"]["seed0/trained"]}
     inputs["corpora"] = {EVIL: inputs["corpora"]["seed0"]}
@@ -190,6 +193,33 @@ def test_says_simulated_on_top_and_at_every_table_and_chart(full_page):
     assert page.tags["figure"] == page.tags["svg"] + page.tags["table"] > 20
     for caption in captions:
         assert "simulated sessions</span>" in caption.split("</figcaption>")[0]
+
+
+def test_clusters_are_shown_with_all_their_numbers(write, inputs):
+    shown = inputs["clusters"]
+    page = Page(write(**EMPTY, clusters=shown))
+    assert page.text["h2"] == "Clusters of the train graph"
+    for level in shown["levels"]:
+        for name in ("clusters", "singletons", "largest"):
+            assert str(level[name]) in page.text["td"]
+        assert f"{100 * level['weight_inside']:.1f} %" in page.text["td"]
+    for entry in shown["examples"]:
+        assert f"level {entry['level']}" in page.text["b"]
+        for cluster in entry["clusters"]:
+            assert f"{cluster['size']} videos" in page.text["b"]
+            assert " ".join(cluster["videos"]) in page.text["p"]
+            for label in cluster["labels"]:
+                assert label["name"] in page.text["p"]
+                assert f"{100 * label['share']:.0f} %" in page.text["b"]
+                assert f"({100 * label['share_of_all']:.3g} %)" in page.text["small"]
+
+
+def test_clusters_of_real_watches_are_not_called_simulated(write, inputs):
+    real = {**inputs["clusters"], "simulated_sessions": False}
+    page = Page(write(**EMPTY, clusters=real))
+    assert "simulated" not in page.words.lower()
+    page = Page(write(**EMPTY, clusters=inputs["clusters"]))
+    assert "are simulated from them" in page.words
 
 
 @pytest.mark.parametrize("said_by", ["summary", "evaluation", "corpus", None])

@@ -36,6 +36,23 @@ def test_panels_are_in_order_and_mark_the_best_by_content():
     assert results.panels({"eval_to_train": {}}) == []
 
 
+def test_a_direction_among_new_videos_is_headed_by_ndcg_at_60():
+    measured = {"ndcg@10": score(0.1), "ndcg@60": score(0.2), "map": score(0.3)}
+    systems = {"visual": measured, "popularity": measured}
+    first, second = results.panels(dict.fromkeys(("eval_to_train", "eval_to_eval"), systems))
+    assert (first["main"], second["main"]) == ("ndcg@10", "ndcg@60")
+    assert (first["oracle"], second["oracle"]) == (False, True)
+    assert "NDCG@60 of each system, eval → eval" in second["chart"]
+    assert "popularity (oracle)" in second["chart"]
+    assert first["metrics"] == list(measured)
+    only = {"ndcg@60": score(0.2)}
+    (panel,) = results.panels({"eval_to_eval": {"visual": only}})
+    assert "raw visual" in panel["chart"]
+    above = {"one": "visual", "other": "popularity", "difference": {"eval_to_eval": measured}}
+    (panel,) = results.control({"eval_to_eval": systems}, [above])
+    assert panel["verdicts"][0]["difference"] == score(0.2)
+
+
 def test_one_system_by_content_alone_beats_nobody():
     systems = {"trained": {"map": score(0.4)}, "random": {"map": score(0.1)}}
     (panel,) = results.panels({"eval_to_train": systems})
@@ -48,6 +65,7 @@ def test_headlines():
         "ratio_to_visual": {
             "eval_to_train": {"mean": 1.3499, "per_seed": [1.3, 1.4]},
             "train_to_eval": {"mean": 1.15, "per_seed": []},
+            "eval_to_eval": {"metric": "ndcg@5", "mean": 1.2, "per_seed": []},
         },
         "targets": {"eval_to_train": 1.35, "train_to_eval": 1.15},
         "seconds": {"a": 1.5, "b": 100.0, "c": None},
@@ -60,6 +78,7 @@ def test_headlines():
             "each seed: 1.30, 1.40; aim 1.35: missed",
         ),
         "raw visual NDCG@10, train → eval": ("1.150 ×", "aim 1.15: reached"),
+        "raw visual NDCG@5, eval → eval": ("1.200 ×", ""),
         "all stages": ("101.5 s", "the sum of 2 stages"),
         "peak memory": ("2.00 GB", ""),
     }

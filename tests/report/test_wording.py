@@ -58,5 +58,10 @@ def test_names():
     assert wording.system("visual") == "raw visual"
     assert wording.system("my_own") == "my own"
     assert wording.system("popularity", "train_to_eval") == "popularity (oracle)"
+    assert wording.system("popularity", "eval_to_eval") == "popularity (oracle)"
     assert wording.system("popularity", "eval_to_train") == "popularity"
+    assert wording.system("visual", "eval_to_eval") == "raw visual"
+    assert wording.measured("eval_to_eval/ndcg@60") == "NDCG@60, eval → eval"
+    assert wording.asked("eval_to_eval").startswith("new videos look for other new ones")
+    assert wording.asked("my_own") == ""
     assert str(wording.breaks("a/<b>_c")) == "a/<wbr>&lt;b&gt;_<wbr>c"

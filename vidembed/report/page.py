@@ -20,6 +20,7 @@ _WORDINGS = (
     wording.breaks,
     wording.metric,
     wording.direction,
+    wording.asked,
     wording.measured,
 )
 
@@ -34,10 +35,11 @@ def write_report(
     corpora: Mapping[str, Mapping[str, Any]],
     gallery: Sequence[Mapping[str, Any]],
     recipe: Mapping[str, Any] | None,
+    clusters: Mapping[str, Any] | None = None,
     sweep: Mapping[str, Any] | None = None,
     remarks: Sequence[str] = (),
 ) -> None:
-    """Write report.html: results, curves, checkpoints, data, neighbours, costs, recipe.
+    """Write report.html: results, neighbours, clusters, curves, checkpoints, data, costs, recipe.
 
     summary      of several systems, as the quickstart's summary.json; None for a single run
     journals     run → lines of its metrics.jsonl
@@ -45,6 +47,7 @@ def write_report(
     corpora      name → `Corpus.report()`
     gallery      as `vidembed.report.gallery.gallery` makes it
     recipe       `Recipe.to_json()`
+    clusters     as `vidembed.report.clusters.clusters` makes it, of the first of corpora
     sweep        what `gather` of a sweep found
     remarks      what to know of the measured checkpoints, such as what is not shown
 
@@ -53,7 +56,12 @@ def write_report(
     the same arguments give the same bytes. The file is replaced whole.
     """
     summary = summary or {}
-    said = [summary, *corpora.values(), *(one for found in evaluations.values() for one in found)]
+    said = [
+        summary,
+        clusters or {},
+        *corpora.values(),
+        *(one for found in evaluations.values() for one in found),
+    ]
     page = _environment().get_template("report.html")
     text = page.render(
         title=title,
@@ -78,6 +86,7 @@ def write_report(
         degrees=data.degrees(corpora),
         stages=_stages(summary.get("seconds") or {}),
         gallery=gallery,
+        clusters=clusters,
         details={
             "Versions": summary.get("versions"),
             "Recipe": recipe,

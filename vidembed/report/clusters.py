@@ -1,0 +1,96 @@
+"""The clusters of the train graph: how many at each level, and a few of them with their labels."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from vidembed.corpus import Corpus
+from vidembed.graph.hierarchy_report import describe
+
+DRAWN_FROM = 4
+"""Clusters are drawn among those of at least this many videos, where there are any."""
+
+
+def clusters(
+    corpus: Corpus,
+    label_names: Mapping[int, str],
+    *,
+    examples: int = 3,
+    labels: int = 4,
+    videos: int = 3,
+    seed: int = 0,
+) -> dict[str, Any] | None:
+    """What the report shows of a corpus's hierarchy; None for a corpus without one.
+
+    `levels` as `describe` gives them, `isolated` (train videos without relations), `train_videos`,
+    `simulated_sessions`, and `examples`: for each level its `level` and `clusters`, the largest
+    first, then others drawn by chance, each with its `size`, its most frequent `labels` (`name`,
+    `share` of its videos, `share_of_all` train videos; equally frequent ones in the order of their
+    numbers) and the first ids of its `videos`.
+    """
+    hierarchy = corpus.hierarchy
+    if hierarchy is None:
+        return None
+    everywhere = _shares(corpus, np.flatnonzero(corpus.is_train))
+    rng = np.random.default_rng(seed)
+    found = []
+    for level in range(1, hierarchy.levels + 1):
+        of, sizes = hierarchy.level(level), hierarchy.sizes(level)
+        members = (np.flatnonzero(of == number) for number in _chosen(sizes, examples, rng))
+        each = [_cluster(corpus, rows, label_names, everywhere, labels, videos) for rows in members]
+        found.append({"level": level, "clusters": each})
+    return {
+        "levels": describe(hierarchy, corpus.train_graph),
+        "isolated": int(np.sum(corpus.is_train & (corpus.train_graph.degrees() == 0))),
+        "train_videos": int(corpus.is_train.sum()),
+        "simulated_sessions": corpus.simulated,
+        "examples": found,
+    }
+
+
+def _chosen(sizes: np.ndarray, examples: int, rng: np.random.Generator) -> list[int]:
+    """Numbers of the largest cluster and of others of several videos, large ones first."""
+    several = np.flatnonzero(sizes > 1)
+    if not len(several):
+        return []
+    largest = int(sizes.argmax())
+    worth = several[sizes[several] >= min(DRAWN_FROM, sizes[several].max())]
+    drawn = rng.permutation(worth[worth != largest])[: examples - 1]
+    return [largest, *drawn[np.argsort(-sizes[drawn], kind="stable")].tolist()]
+
+
+def _cluster(
+    corpus: Corpus,
+    rows: np.ndarray,
+    label_names: Mapping[int, str],
+    everywhere: Mapping[int, float],
+    labels: int,
+    videos: int,
+) -> dict[str, Any]:
+    shares = _shares(corpus, rows)
+    most = sorted(shares, key=lambda label: (-shares[label], label))[:labels]
+    return {
+        "size": len(rows),
+        "labels": [
+            {
+                "name": label_names.get(label, f"label {label}"),
+                "share": shares[label],
+                "share_of_all": everywhere[label],
+            }
+            for label in most
+        ],
+        "videos": [name.decode(errors="replace") for name in corpus.table.ids[rows[:videos]]],
+    }
+
+
+def _shares(corpus: Corpus, rows: np.ndarray) -> dict[int, float]:
+    """Label → the share of these rows that bear it."""
+    table = corpus.table
+    chosen = np.zeros(len(table), bool)
+    chosen[rows] = True
+    row = np.repeat(np.arange(len(table)), np.diff(table.label_offsets))
+    borne = np.stack([row, table.label_values], axis=1)[chosen[row]]
+    # A label that a video bears twice counts once.
+    labels, counts = np.unique(np.unique(borne, axis=0)[:, 1], return_counts=True)
+    return {int(label): int(count) / len(rows) for label, count in zip(labels, counts)}
