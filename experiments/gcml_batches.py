@@ -15,7 +15,7 @@ from experiments.sweep import Sweep
 from experiments.sweep_command import main
 from vidembed.recipe import Recipe
 
-BATCHES = (128, 512, 2048)
+BATCHES = (32, 128, 512, 2048)
 
 
 def points(control: Recipe) -> dict[str, Recipe]:
@@ -37,6 +37,7 @@ sweep = Sweep(
     base=base,
     reference=REFERENCE,
     permuted=("gcml", "gcl"),
+    measures=("sampled_survive",),
     sizes=SIZES,
     comparisons=(
         *(

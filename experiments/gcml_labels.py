@@ -1,7 +1,10 @@
 """Which clusters GCL's classes are: levels 1 to 4 of the hierarchy, so many to few.
 
-python -m experiments.gcml_labels run --workdir W --records FOLDER
-python -m experiments.gcml_labels gather --workdir W
+    python -m experiments.gcml_labels run --workdir W --records FOLDER
+    python -m experiments.gcml_labels gather --workdir W
+
+At this size there are fewer classes than samples, so that the softmax of `gcl` is over all of them;
+`gcl-singletons` makes a class of every train video that is in no cluster, too.
 """
 
 import sys
@@ -26,7 +29,8 @@ def points(control: Recipe) -> dict[str, Recipe]:
     }
     found = {REFERENCE: control, "gcl": gcl}
     found |= {f"gcl-level-{level}": labels(control, level) for level in (2, 3, 4)}
-    return found | {name: varied(gcl, task=task) for name, task in variants.items()}
+    found |= {name: varied(gcl, task=task) for name, task in variants.items()}
+    return found | {"gcl-singletons": varied(gcl, feed={"min_cluster_size": 1})}
 
 
 sweep = Sweep(
@@ -43,6 +47,7 @@ sweep = Sweep(
             "gcl-level-2",
             "gcl-level-3",
             "gcl-level-4",
+            "gcl-singletons",
             "gcl-64-samples",
             "gcl-dot",
         )

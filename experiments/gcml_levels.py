@@ -39,6 +39,7 @@ sweep = Sweep(
     points=points,
     base=base,
     reference=REFERENCE,
+    measures=("sampled_survive", "survive_at/0", "survive_at/1", "survive_at/2"),
     sizes=SIZES,
 )
 

@@ -1,7 +1,9 @@
 """Mining within the batch on and off, for random negatives and for those of sibling clusters.
 
-python -m experiments.gcml_mining run --workdir W --records FOLDER
-python -m experiments.gcml_mining gather --workdir W
+    python -m experiments.gcml_mining run --workdir W --records FOLDER
+    python -m experiments.gcml_mining gather --workdir W
+
+`gcml-unmined` trains on the negatives of sibling clusters as they are drawn.
 """
 
 import sys
@@ -32,6 +34,7 @@ sweep = Sweep(
     points=points,
     base=base,
     reference=REFERENCE,
+    measures=("sampled_survive",),
     sizes=SIZES,
     comparisons=(
         Comparison("cdml", "cdml-unmined", "does mining help?"),

@@ -78,6 +78,8 @@ class Sweep:
     """The point whose recipe is the base."""
     permuted: Sequence[str] = ()
     """Points that are trained where video ids are permuted, too, beside the reference."""
+    measures: Sequence[str] = ()
+    """Of the training, by their names in metrics.jsonl, whose course is shown."""
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=lambda: SIZES)
     """Scale → steps and triplets a batch."""
     axis: Callable[[Recipe], int] | None = None
@@ -85,6 +87,8 @@ class Sweep:
     axis_name: str = ""
 
     def compared(self, base: Recipe) -> Sequence[Comparison]:
-        """The comparisons to make."""
-        others = [name for name in self.points(base) if name != self.reference]
-        return self.comparisons or [Comparison(name, self.reference, "") for name in others]
+        """The comparisons to make: those of points that there are at this size."""
+        points = self.points(base).keys()
+        others = [name for name in points if name != self.reference]
+        asked = self.comparisons or [Comparison(name, self.reference, "") for name in others]
+        return [one for one in asked if points >= {one.one, one.other}]

@@ -21,6 +21,7 @@ from experiments.sweep_jobs import (
     per_query_file,
     result_file,
 )
+from experiments.sweep_measures import courses
 from experiments.systems import Scores, read_scores
 from vidembed.lease import Lease
 from vidembed.recipe import Recipe
@@ -163,6 +164,7 @@ def _point(sweep: Sweep, name: str, runs: Sequence[Found]) -> dict[str, Any]:
     point: dict[str, Any] = {
         "seeds": [one.job.seed for one in done],
         "recipe": recipe.to_json(),
+        "size": f"{recipe.steps:,} × {recipe.feed.examples:,} {recipe.feed.unit}",
         "paper_percent": TABLE_2.get(name),
     }
     if sweep.axis:
@@ -173,6 +175,7 @@ def _point(sweep: Sweep, name: str, runs: Sequence[Found]) -> dict[str, Any]:
             "parameters": done[0].result["parameters"] if done[0].result else None,
             "train_seconds": sum(one.train_seconds for one in done) / len(done),
             "scores": {d: systems["trained"] for d, systems in summary.items()},
+            "measures": courses([journal_of(one.workdir) for one in done], sweep.measures),
         }
     return point
 

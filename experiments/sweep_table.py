@@ -10,6 +10,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
+from experiments.sweep_measures import PARTS
 from vidembed import storage
 from vidembed.report import charts, wording
 from vidembed.report.page import write_report
@@ -122,6 +123,14 @@ def _tables(result: Mapping[str, Any]) -> Iterator[tuple[str, Row, list[Row]]]:
     compared = (*result["comparisons"], *result["permuted"])
     rows = [_difference_row(one, seeds, where) for one in compared]
     yield f"Paired differences{told}", [["one - other"], *scored], rows
+    rows = [
+        [[name], [wording.words(measure)], *([f"{mean:.4f}"] for mean in means)]
+        for name, point in result["points"].items()
+        for measure, means in point.get("measures", {}).items()
+    ]
+    if rows:
+        header = [["point"], ["measure"], *([part] for part in PARTS)]
+        yield f"In training, means of the logged steps{told}", header, rows
 
 
 def _point_row(
@@ -129,7 +138,7 @@ def _point_row(
 ) -> Row:
     cost = []
     if point.get("parameters") is not None:
-        cost = [f"{point['parameters'] / 1e6:.1f} M, {point['train_seconds']:.0f} s"]
+        cost = [f"{point['parameters'] / 1e6:.1f} M, {point['train_seconds']:.0f} s", point["size"]]
     row = [[name, *cost, _taken(point["seeds"], seeds)]]
     paper = point.get("paper_percent") or {}
     for direction, metric in where:

@@ -163,8 +163,18 @@ def test_points_of_a_sweep_see_as_many_videos_and_differ_in_what_they_say(sweep)
         assert set(np.array(list(seen.values())) / seen[sweep.reference]) == {1.0}, seen
         assert len({repr(recipe) for recipe in points.values()}) == len(points)
         assert all(recipe.evaluator == gcml.EVALUATOR for recipe in points.values())
-        compared = {name for one in sweep.compared(control) for name in one[:2]}
+        compared = {name for one in sweep.comparisons for name in one[:2]}
         assert compared | set(sweep.permuted) <= points.keys()
+
+
+@pytest.mark.parametrize("triplets", [32, 128, 2048])
+def test_a_base_of_a_size_that_is_also_a_points_compares_what_there_is(triplets):
+    control = gcml_batches.sweep.base(400, triplets)
+    points = gcml_batches.sweep.points(control)
+    asked = [set(one[:2]) for one in gcml_batches.sweep.compared(control)]
+    assert f"cdml-{triplets}" not in points
+    assert all(names <= points.keys() for names in asked)
+    assert {"gcml", "cdml"} in asked
 
 
 def test_a_name_stands_for_one_recipe_in_all_sweeps():

@@ -6,6 +6,7 @@ from experiments import architectures, batch_sizes, compute, margins, miners, mo
 from experiments.paper import TABLE_1, TABLE_2
 from experiments.sweep import REFERENCE, base_recipe
 from experiments.sweep_jobs import jobs, share
+from experiments.sweep_measures import courses
 
 SWEEPS = [
     module.sweep
@@ -108,3 +109,15 @@ def test_decays_are_in_the_grid_where_they_act():
         for recipe in long.values()
     }
     assert len(rates) == 7 * 3 * 2
+
+
+def test_the_course_of_a_measure_is_its_mean_over_thirds_of_each_run():
+    def run(*values):
+        lines = [{"kind": "train", "step": n, "share": value} for n, value in enumerate(values)]
+        return [*lines[:3], {"kind": "evaluation", "step": 3, "share": 100.0}, *lines[3:]]
+
+    runs = [run(0, 2, 3, 5, 6, 8, 9), run(1, 1, 1, 1, 1, 1)]
+    first, middle, last = (5 / 3 + 1) / 2, (5.5 + 1) / 2, (8.5 + 1) / 2
+    assert courses(runs, ["share", "other"]) == {"share": pytest.approx([first, middle, last])}
+    assert courses([], ["share"]) == {}
+    assert courses([run(1, 2)], ["share"]) == {}
