@@ -10,8 +10,7 @@ sibling clusters, and classes, are to need no large batch.
 import sys
 
 from experiments.comparisons import Comparison
-from experiments.gcml_systems import REFERENCE, SIZES, base, batches, labels, smart
-from experiments.sweep import Sweep
+from experiments.gcml_systems import REFERENCE, batches, labels, smart, sweep_of
 from experiments.sweep_command import main
 from vidembed.recipe import Recipe
 
@@ -29,16 +28,13 @@ def points(control: Recipe) -> dict[str, Recipe]:
     return found
 
 
-sweep = Sweep(
+sweep = sweep_of(
     name="gcml_batches",
     title="Triplets in a batch for CDML, GCML and GCL, equal numbers of videos seen",
     claim="GCML and GCL depend less on large batches than CDML.",
     points=points,
-    base=base,
-    reference=REFERENCE,
     permuted=("gcml", "gcl"),
     measures=("sampled_survive",),
-    sizes=SIZES,
     comparisons=(
         *(
             Comparison(f"{system}{size}", f"cdml{size}", "better than random negatives?")

@@ -11,8 +11,7 @@ import sys
 from typing import Any
 
 from experiments.comparisons import Comparison
-from experiments.gcml_systems import REFERENCE, SIZES, base, labels
-from experiments.sweep import Sweep
+from experiments.gcml_systems import REFERENCE, labels, sweep_of
 from experiments.sweep_command import main
 from experiments.variation import varied
 from vidembed.losses.sampled_softmax import SampledSoftmax
@@ -33,14 +32,11 @@ def points(control: Recipe) -> dict[str, Recipe]:
     return found | {"gcl-singletons": varied(gcl, feed={"min_cluster_size": 1})}
 
 
-sweep = Sweep(
+sweep = sweep_of(
     name="gcml_labels",
     title="Which clusters are the classes",
     claim="The paper does not say which level its labels come from.",
     points=points,
-    base=base,
-    reference=REFERENCE,
-    sizes=SIZES,
     comparisons=tuple(
         Comparison(name, "gcl", "")
         for name in (

@@ -9,13 +9,11 @@ train videos outside the anchor's cluster; `gcml-video-0` reads "siblings" as th
 
 import sys
 
-from experiments.gcml_systems import REFERENCE, SIZES, base, smart
-from experiments.sweep import Sweep
+from experiments.gcml_systems import REFERENCE, smart, sweep_of
 from experiments.sweep_command import main
+from experiments.world import ROUNDS
 from vidembed.feeds.negatives import SiblingNegatives
 from vidembed.recipe import Recipe
-
-ROUNDS = 4
 
 
 def points(control: Recipe) -> dict[str, Recipe]:
@@ -32,15 +30,12 @@ def points(control: Recipe) -> dict[str, Recipe]:
     return {REFERENCE: control} | {name: smart(control, n) for name, n in negatives.items()}
 
 
-sweep = Sweep(
+sweep = sweep_of(
     name="gcml_levels",
     title="Where negatives come from",
     claim="Level 0, the nearest sibling clusters, trains best (by readers' notes).",
     points=points,
-    base=base,
-    reference=REFERENCE,
     measures=("sampled_survive", "survive_at/0", "survive_at/1", "survive_at/2"),
-    sizes=SIZES,
 )
 
 if __name__ == "__main__":

@@ -9,8 +9,7 @@
 import sys
 
 from experiments.comparisons import Comparison
-from experiments.gcml_systems import REFERENCE, SIZES, base, smart
-from experiments.sweep import Sweep
+from experiments.gcml_systems import REFERENCE, smart, sweep_of
 from experiments.sweep_command import main
 from experiments.variation import varied
 from vidembed.mining.none import NoMining
@@ -27,15 +26,12 @@ def points(control: Recipe) -> dict[str, Recipe]:
     return systems | unmined
 
 
-sweep = Sweep(
+sweep = sweep_of(
     name="gcml_mining",
     title="Mining on and off",
     claim="Smart negatives without mining do badly (by readers' notes).",
     points=points,
-    base=base,
-    reference=REFERENCE,
     measures=("sampled_survive",),
-    sizes=SIZES,
     comparisons=(
         Comparison("cdml", "cdml-unmined", "does mining help?"),
         Comparison("gcml", "gcml-unmined", "does mining help?"),

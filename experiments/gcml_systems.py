@@ -6,8 +6,10 @@ three. Batches of another size make so many more or fewer updates, at the same l
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from experiments import gcml
+from experiments.sweep import Sweep
 from experiments.variation import varied
 from vidembed.feeds.labelled import LabelledVideos
 from vidembed.feeds.negatives import SiblingNegatives
@@ -64,3 +66,7 @@ def batches(recipe: Recipe, triplets: int) -> Recipe:
     each = 1 if isinstance(feed, Triplets) else 3
     steps = max(1, round(recipe.steps * feed.examples / (each * triplets)))
     return varied(recipe, feed={f"batch_{feed.unit}": each * triplets}, steps=steps)
+
+
+sweep_of = partial(Sweep, base=base, reference=REFERENCE, sizes=SIZES)
+"""A sweep that varies the control."""

@@ -12,25 +12,37 @@ from pathlib import Path
 
 # Compiled with little effort: what is tested is what runs, not how fast.
 QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-SMALL = [
+NETWORK = [
     "--task.model.layers.hidden", "16", "--task.model.layers.size", "8",
-    "--task.model.layers.input-dropout", "0.2", "--feed.batch-triplets", "32", "--log-every", "1",
+    "--task.model.layers.input-dropout", "0.2", "--log-every", "1",
 ]  # fmt: skip
+SMALL = [*NETWORK, "--feed.batch-triplets", "32"]
+# System → the words after `python -m` that train it, and the options that make it small.
+SYSTEMS = {
+    "cdml": (["experiments.cdml"], SMALL),
+    "gcml": (["experiments.gcml", "gcml"], SMALL),
+    "gcl": (
+        ["experiments.gcml", "gcl"],
+        [*NETWORK, "--feed.batch-videos", "32", "--task.loss.samples", "16"],
+    ),
+}
 
 
 def data(corpus_paths):
-    return ["--corpus.table", corpus_paths.table, "--corpus.edges", corpus_paths.edges]
+    found = ["--corpus.table", corpus_paths.table, "--corpus.edges", corpus_paths.edges]
+    clusters = corpus_paths.hierarchy
+    return [*found, "--corpus.hierarchy", clusters] if clusters else found
 
 
 class Job:
-    """A process of `python -m experiments.cdml`; what it says goes to a file."""
+    """A process of `python -m experiments.cdml` (or gcml); what it says goes to a file."""
 
-    def __init__(self, verb, workdir, options, *, devices=1, environment=None):
+    def __init__(self, verb, workdir, options, *, system="cdml", devices=1, environment=None):
         flags = f"{QUICK} --xla_force_host_platform_device_count={devices}"
         self.log = Path(tempfile.mkdtemp(prefix="job", dir=Path(workdir).parent)) / "output.txt"
         with self.log.open("w") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "experiments.cdml", verb, "--workdir", workdir, *options],
+                [sys.executable, "-m", *SYSTEMS[system][0], verb, "--workdir", workdir, *options],
                 env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"} | (environment or {}),
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -78,10 +90,12 @@ def cluster(count, number, port, *, timeout):
     ]  # fmt: skip
 
 
-def start(verb, workdir, options, *, processes, devices_each=1, own=None, timeout=40):
+def start(
+    verb, workdir, options, *, processes, system="cdml", devices_each=1, own=None, timeout=40
+):
     """The processes of one job, started; `own`: further options of one of them, by its number."""
     if processes == 1:
-        return [Job(verb, workdir, options, devices=devices_each)]
+        return [Job(verb, workdir, options, system=system, devices=devices_each)]
     port = free_port()
     return [
         Job(
@@ -92,6 +106,7 @@ def start(verb, workdir, options, *, processes, devices_each=1, own=None, timeou
                 *(own or {}).get(number, []),
                 *cluster(processes, number, port, timeout=timeout),
             ],
+            system=system,
             devices=devices_each,
         )
         for number in range(processes)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -139,8 +140,23 @@ def test_unknown_videos_are_dropped_up_to_the_share(corpus_paths, corpus, tmp_pa
 )
 def test_wrong_options_are_errors_in_words(corpus_paths, tmp_path, capsys, options, says):
     assert cluster(corpus_paths, tmp_path / "h", options) == 1
-    assert says in capsys.readouterr().err
+    captured = capsys.readouterr()
+    assert says in captured.err
+    assert "reading" not in captured.out, "refused before the work"
     assert not (tmp_path / "h").exists()
+
+
+def test_neither_a_folder_nor_the_edges_are_written_over(corpus_paths, tmp_path, capsys):
+    edges = tmp_path / "e.parquet"
+    edges.write_bytes(before := Path(corpus_paths.edges).read_bytes())
+    (tmp_path / "folder").mkdir()
+    other = tmp_path / "folder" / ".." / "e.parquet"
+    for to, says in ((tmp_path / "folder", "is a folder; name"), (other, "is the edge file")):
+        assert cluster(corpus_paths, to, edges=edges) == 1
+        captured = capsys.readouterr()
+        assert says in captured.err
+        assert "reading" not in captured.out
+    assert edges.read_bytes() == before
 
 
 def test_a_bucket_is_refused_before_the_work(corpus_paths, capsys):

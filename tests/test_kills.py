@@ -18,12 +18,11 @@ import jax
 import numpy as np
 import pytest
 
-from tests.jobs import SMALL, Job, data, signal_name
+from tests.jobs import SMALL, SYSTEMS, Job, data, signal_name
 from vidembed.checkpoint import Checkpoints
 from vidembed.mesh import MeshShape, make_mesh
 from vidembed.recipe import Recipe
-from vidembed.step import state_shape
-from vidembed.tasks.spec import Spec
+from vidembed.step import spec_of, state_shape
 from vidembed.workdir import Workdir
 
 EVERY, MEASURE, POLL_SECONDS, ATTEMPTS = 10, 20, 0.01, 3
@@ -45,12 +44,12 @@ TEMPORARY = re.compile(r"\.orbax-checkpoint-tmp|\.deleted$|^\..+\.\d+\.\d+$")
 MEASURED = re.compile(r"^evaluating step \d+: ", re.M)
 
 
-def training(workdir, corpus_paths, steps):
+def training(workdir, corpus_paths, steps, system):
     options = [
-        *data(corpus_paths), *SMALL, "--steps", str(steps),
+        *data(corpus_paths), *SYSTEMS[system][1], "--steps", str(steps),
         "--checkpoints.every-steps", str(EVERY), "--evaluate-every", str(MEASURE),
     ]  # fmt: skip
-    return Job("train", workdir, options, environment={"JAX_LOG_COMPILES": "1"})
+    return Job("train", workdir, options, system=system, environment={"JAX_LOG_COMPILES": "1"})
 
 
 def temporary(workdir):
@@ -100,7 +99,7 @@ def journal(workdir):
     """Its lines without what is measured by the clock; the last may be torn by a kill."""
     file = Workdir(workdir).metrics_file
     lines = file.read_text().split("\n")[:-1] if file.exists() else []
-    clock = ("time", "triplets_per_second", "waiting_share")
+    clock = ("time", "triplets_per_second", "videos_per_second", "waiting_share")
     return [{k: v for k, v in json.loads(line).items() if k not in clock} for line in lines]
 
 
@@ -124,7 +123,7 @@ def evaluations(workdir):
 def state_of(workdir, corpus, step):
     recipe = Recipe.from_json(Workdir(workdir).read_recipe()["recipe"])
     mesh = make_mesh(MeshShape(), jax.devices()[:1])
-    shape = state_shape(recipe, Spec(corpus.table.widths), mesh)
+    shape = state_shape(recipe, spec_of(recipe, corpus), mesh)
     return Checkpoints(Workdir(workdir).checkpoints, read_only=True).restore(step, shape)
 
 
@@ -168,11 +167,11 @@ def live_and_die(job, workdir, phase, number, rng, rubbish):
     return code, hit, rubbish
 
 
-def kill_and_resume(workdir, corpus_paths, steps, schedule, seed):
+def kill_and_resume(workdir, corpus_paths, steps, schedule, seed, system):
     """Lives through the schedule of (phase, signal); how often each phase was hit by each."""
     rng, hits, rubbish, durable = random.Random(seed), Counter(), set(), None
     for phase, number in _lives(schedule, hits):
-        job = training(workdir, corpus_paths, steps)
+        job = training(workdir, corpus_paths, steps, system)
         code, hit, rubbish = live_and_die(job, workdir, phase, number, rng, rubbish)
         output = job.output
         # By the signal itself where Python had not begun to listen; a shell shows 143 for both.
@@ -190,7 +189,7 @@ def kill_and_resume(workdir, corpus_paths, steps, schedule, seed):
         # A checkpoint is durable before the next one is begun.
         assert done - (now or 0) <= 2 * EVERY, (done, now)
         durable, rubbish = now, rubbish | (temporary(workdir) if number == KILL else set())
-    last = training(workdir, corpus_paths, steps)
+    last = training(workdir, corpus_paths, steps, system)
     assert last.end() == 0, last.output
     assert Workdir(workdir).done() == steps
     assert not temporary(workdir)
@@ -218,13 +217,16 @@ def compare(killed, whole, corpus, steps):
     )
 
 
+FEW = [("compile", KILL), ("save", KILL), ("step", TERM), ("evaluate", KILL)]
+
+
 @pytest.mark.parametrize(
-    ("steps", "schedule"),
+    ("system", "steps", "schedule"),
     [
+        pytest.param("cdml", 80, FEW, id="few"),
+        pytest.param("gcl", 80, FEW, marks=pytest.mark.long, id="few of gcl"),
         pytest.param(
-            80, [("compile", KILL), ("save", KILL), ("step", TERM), ("evaluate", KILL)], id="few"
-        ),
-        pytest.param(
+            "cdml",
             400,
             [(phase, number) for phase in DELAYS for number in (KILL, TERM)]
             + [(phase, KILL) for phase in ("compile", "data", "step", "save", "evaluate")] * 2,
@@ -234,17 +236,17 @@ def compare(killed, whole, corpus, steps):
     ],
 )
 def test_a_run_killed_in_every_phase_ends_like_one_that_was_not(
-    steps, schedule, corpus_paths, corpus, tmp_path
+    system, steps, schedule, clustered_paths, clustered, tmp_path
 ):
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     schedule = random.Random(1).sample(schedule, len(schedule))
-    hits = kill_and_resume(killed, corpus_paths, steps, schedule, seed=2)
+    hits = kill_and_resume(killed, clustered_paths, steps, schedule, seed=2, system=system)
     print(f"{len(schedule)} kills fell into: {dict(sorted(hits.items()))}")
     for phase, number in set(schedule):
         assert hits[signal_name(number), phase] >= 1, (phase, hits)
-    job = training(whole, corpus_paths, steps)
+    job = training(whole, clustered_paths, steps, system)
     assert job.end() == 0, job.output
-    compare(killed, whole, corpus, steps)
+    compare(killed, whole, clustered, steps)
 
 
 @pytest.mark.long

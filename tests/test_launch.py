@@ -85,6 +85,16 @@ def test_mistakes_are_refused_with_what_is_nearest(arguments, words, capsys):
     assert "recipe." not in text
 
 
+def test_an_option_that_is_given_twice_is_named(capsys):
+    twice = ["--steps", "3", "--task.loss.margin", "0.1", "--steps=4"]
+    code, text = run(["show", *twice], capsys)
+    assert code == 2
+    assert "given more than once: --steps" in text
+    code, text = run(["show", "--stepz", "3"], capsys)
+    assert code == 2
+    assert "more than once" not in text
+
+
 def test_faults_end_with_one_message_and_code_1(tmp_path, capsys):
     code, text = run(["train", "--workdir", str(tmp_path)], capsys)
     assert code == 1

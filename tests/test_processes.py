@@ -11,12 +11,11 @@ import jax
 import numpy as np
 import pytest
 
-from tests.jobs import SMALL, data, ends, start
+from tests.jobs import SYSTEMS, data, ends, start
 from vidembed.checkpoint import Checkpoints
 from vidembed.mesh import MeshShape, make_mesh
 from vidembed.recipe import Recipe
-from vidembed.step import state_shape
-from vidembed.tasks.spec import Spec
+from vidembed.step import spec_of, state_shape
 from vidembed.workdir import Workdir
 
 RATE = 0.1
@@ -28,15 +27,26 @@ PLAIN = [
 
 
 @pytest.fixture(scope="module")
-def train(corpus_paths):
-    def train(workdir, *, processes, steps, devices_each=1, placement="device", parts=()):
+def train(clustered_paths):
+    def train(
+        workdir,
+        *,
+        processes,
+        steps,
+        system="cdml",
+        devices_each=1,
+        placement="device",
+        parts=(),
+    ):
         """Runs to `steps`; the journal."""
-        options = [*data(corpus_paths), *PLAIN, *parts, *SMALL, "--feed.placement", placement]
+        small = SYSTEMS[system][1]
+        options = [*data(clustered_paths), *PLAIN, *parts, *small, "--feed.placement", placement]
         jobs = start(
             "train",
             workdir,
             [*options, "--steps", str(steps)],
             processes=processes,
+            system=system,
             devices_each=devices_each,
         )
         codes, outputs = ends(jobs)
@@ -63,7 +73,7 @@ def parameters(workdir, corpus, step):
     run = Workdir(workdir)
     recipe = Recipe.from_json(run.read_recipe()["recipe"])
     mesh = make_mesh(MeshShape(), jax.devices()[:1])
-    shape = state_shape(recipe, Spec(corpus.table.widths), mesh)
+    shape = state_shape(recipe, spec_of(recipe, corpus), mesh)
     state = Checkpoints(run.checkpoints, read_only=True).restore(step, shape)
     return {name: np.asarray(value) for name, value in state["parameters"].items()}
 
@@ -73,13 +83,16 @@ def line(workdir, step):
     return next(r for r in map(json.loads, lines) if r["step"] == step)
 
 
-def assert_same_step(one, other, corpus, step):
+MEASURES = ("mined", "active", "sampled_survive", "gradient_norm", "spread")
+
+
+def assert_same_step(one, other, corpus, step, measures=MEASURES):
     """Equal loss and gradient of a step that both took from equal parameters."""
     before = parameters(one, corpus, step - 1)
     jax.tree.map(np.testing.assert_array_equal, before, parameters(other, corpus, step - 1))
     assert line(other, step)["loss"] == pytest.approx(line(one, step)["loss"], rel=1e-6)
     # Counts over the batch: the same batch, mined alike.
-    for name in ("mined", "active", "sampled_survive", "gradient_norm", "spread"):
+    for name in measures:
         assert line(other, step)[name] == pytest.approx(line(one, step)[name], rel=1e-5), name
     after, others = parameters(one, corpus, step), parameters(other, corpus, step)
     for name, value in after.items():
@@ -137,6 +150,34 @@ def test_a_run_goes_on_with_another_number_of_processes(train, alone, corpus, tm
     assert_same_step(tmp_path / "alone, then 1", tmp_path / "alone, then 2", corpus, 3)
     assert_same_step(tmp_path / "two, then 2", tmp_path / "two, then 1", corpus, 3)
     assert_same_step(tmp_path / "two, then 2", tmp_path / "two, then 4", corpus, 3)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("system", "layout", "measures"),
+    [
+        ("gcml", {}, (*MEASURES, "survive_at/0", "drawn_at/0")),
+        (
+            "gcl",
+            {"devices_each": 2, "parts": ("--mesh.model", "2")},
+            ("accuracy", "hits", "scale", "gradient_norm", "spread"),
+        ),
+    ],
+    ids=["gcml", "gcl"],
+)
+def test_clusters_are_learnt_from_alike_by_one_process_and_by_two(
+    system, layout, measures, train, clustered, tmp_path
+):
+    """And each goes on from the other's checkpoint; `gcl` with its classes on two devices."""
+    alone, two = tmp_path / "alone", tmp_path / "two"
+    train(alone, system=system, processes=1, steps=2)
+    train(two, system=system, processes=2, steps=2, **layout)
+    assert_same_step(alone, two, clustered, 1, measures)
+    for made, processes, options in ((alone, 2, layout), (two, 1, {})):
+        other = copied(made, tmp_path / f"{made.name}, then {processes}")
+        shutil.rmtree(Workdir(other).checkpoints / "2")
+        train(other, system=system, processes=processes, steps=2, **options)
+        assert_same_step(made, other, clustered, 2, measures)
 
 
 @pytest.mark.long

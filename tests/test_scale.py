@@ -5,12 +5,16 @@ import numpy as np
 import pytest
 
 from vidembed.chips import CHIPS
+from vidembed.feeds.labelled import LabelledVideos
 from vidembed.feeds.triplets import Triplets
 from vidembed.graph.relation import RelationGraph
+from vidembed.losses.sampled_softmax import SampledSoftmax
+from vidembed.losses.softmax import FullSoftmax
 from vidembed.recipe import Recipe
 from vidembed.scale import BUILDING_BYTES, Estimate, Scale, host_memory, seconds
 from vidembed.step_cost import imagined_rows
 from vidembed.tasks.arithmetic import Arithmetic, Message, Product
+from vidembed.tasks.cluster_labels import ClusterLabels
 
 WIDTHS = {"visual": 1024, "audio": 128}
 PAPER = Recipe(feed=Triplets(batch_triplets=7168))
@@ -90,6 +94,15 @@ def test_only_options_that_are_still_float32_are_named():
     both, one = (estimate(8e6, 8, recipe, chip="h200").limits() for recipe in (PAPER, half))
     assert any("compute and --task.miner.operands bfloat16" in line for line in both)
     assert any(line.endswith("(mining); --task.miner.operands bfloat16") for line in one)
+
+
+def test_products_that_are_always_float32_are_not_blamed_on_an_option():
+    feed = LabelledVideos(batch_videos=21_504)
+    tasks = [ClusterLabels(loss=loss) for loss in (SampledSoftmax(), FullSoftmax())]
+    few, many = (estimate(8e6, 8, Recipe(task=task, feed=feed)).limits() for task in tasks)
+    assert any(line.endswith("(products); --task.model.layers.compute bfloat16") for line in few)
+    assert any("classes the largest part, which is always float32" in line for line in many)
+    assert not any("bfloat16" in line for line in many)
 
 
 @pytest.mark.parametrize(

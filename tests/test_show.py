@@ -3,10 +3,12 @@ import re
 import pytest
 
 from vidembed.corpus import CorpusPaths
+from vidembed.feeds.labelled import LabelledVideos
 from vidembed.feeds.triplets import Triplets
 from vidembed.recipe import Recipe
 from vidembed.scale import Scale
 from vidembed.show import costs, show
+from vidembed.tasks.cluster_labels import ClusterLabels
 
 
 def columns(line):
@@ -34,6 +36,12 @@ def test_the_table_of_the_recipe_is_counted(corpus_paths, corpus):
     assert lines["table a device"] == "456 bytes"
     hosted = Recipe(corpus=corpus_paths, feed=Triplets(batch_triplets=64, placement="host"))
     assert costs(hosted)["batch: features"] == "2.3 kB"
+
+
+def test_the_classes_that_are_counted_are_said():
+    recipe = Recipe(task=ClusterLabels(), feed=LabelledVideos())
+    lines = costs(recipe, Scale(classes=5000))
+    assert lines["classes a step"].endswith("(21,600 × 1,024 of 5,120 class vectors × 256)")
 
 
 def test_a_refusal_comes_alone(capsys):

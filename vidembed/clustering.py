@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
 from vidembed.corpus import Corpus, CorpusPaths
-from vidembed.graph.affinity import Linkage, affinity_clusters
+from vidembed.graph.affinity import Linkage, affinity_clusters, check_options
 from vidembed.graph.hierarchy import Hierarchy, write_hierarchy
 from vidembed.graph.hierarchy_report import describe
 from vidembed.graph.whole_file import local_path
@@ -51,7 +52,11 @@ def main(
     """
     if not table:
         raise ValueError("no table given: set --table PATH, made by `python -m vidembed import`")
+    check_options(rounds, linkage, min_similarity, max_size)
     path, progress = local_path(hierarchy), Progress()
+    if path.is_dir() or path.resolve() == Path(edges).resolve():
+        what = "a folder" if path.is_dir() else "the edge file, which would be overwritten"
+        raise ValueError(f"{path}: is {what}; name another file for the clusters")
     paths = CorpusPaths(
         table=table,
         edges=edges,

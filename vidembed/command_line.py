@@ -46,6 +46,10 @@ def parse(
             print(_as_typed(place, words, arguments), file=sys.stderr)
         else:
             print(shown.getvalue(), end="", file=sys.stderr)
+            repeated = _repeated(arguments)
+            if end.code and repeated:
+                # Where a part's option stands between, tyro takes the second for a misplaced one.
+                print(f"given more than once: {', '.join(repeated)}", file=sys.stderr)
         raise
 
 
@@ -71,6 +75,11 @@ def _as_typed(place: str, words: str, arguments: Sequence[str]) -> str:
     meant = [option for option in meant if re.search(rf"(?<!-)\b{_field(option)}\b", words)]
     subject = ", ".join(meant) or (f"--{part[:-1]}" if part else "")
     return f"{subject}: {words}" if subject else words
+
+
+def _repeated(arguments: Sequence[str]) -> list[str]:
+    options = [word.partition("=")[0] for word in arguments if word.startswith("--")]
+    return [name for name in dict.fromkeys(options) if options.count(name) > 1]
 
 
 def _field(option: str) -> str:

@@ -62,7 +62,7 @@ class Estimate:
     messages: Mapping[str, Message]
     products: Mapping[str, float]
     full_precision: Mapping[str, str]
-    """Products whose operands are float32, and the option of each that makes them bfloat16."""
+    """Products with operands of float32, and the option of each that makes them bfloat16, or ""."""
     traffic: Mapping[str, float]
     """Between a chip and its memory."""
     seconds: Mapping[str, float]
@@ -85,9 +85,9 @@ class Estimate:
             messages=sent,
             products={name: p.flop / chips for name, p in arithmetic.products.items()},
             full_precision={
-                name: f"--task.{p.operands_field.replace('_', '-')}"
+                name: f"--task.{p.operands_field.replace('_', '-')}" if p.operands_field else ""
                 for name, p in arithmetic.products.items()
-                if p.operands == "float32" and p.operands_field
+                if p.operands == "float32"
             },
             traffic=moved,
             seconds=seconds(arithmetic, moved, sent, chips, scale),
@@ -124,10 +124,18 @@ class Estimate:
                 f"(--feed.batch-{self.unit}) or fewer chips"
             )
         elif slowest == "products" and self.full_precision:
-            found.append(
-                f"products are slowest, and float32 ({', '.join(self.full_precision)}); "
-                f"{' and '.join(self.full_precision.values())} bfloat16"
-            )
+            options = {name: option for name, option in self.full_precision.items() if option}
+            most = max(self.full_precision, key=lambda name: self.products[name])
+            if most in options:
+                found.append(
+                    f"products are slowest, and float32 ({', '.join(options)}); "
+                    f"{' and '.join(options.values())} bfloat16"
+                )
+            else:
+                found.append(
+                    f"products are slowest, {most} the largest part, which is always float32; "
+                    f"fewer {self.unit} (--feed.batch-{self.unit}) or more chips"
+                )
         elif slowest == "device memory":
             most = max(self.traffic, key=lambda name: self.traffic[name])
             found.append(

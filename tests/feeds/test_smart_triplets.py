@@ -199,7 +199,7 @@ def test_a_curriculum_is_the_feeds_of_its_levels_one_after_the_other(clustered):
     assert not np.array_equal(levels[0].at(4)["rows"], levels[2].at(4)["rows"])
 
 
-def test_a_curriculum_may_begin_above_the_top_with_all_train_videos(clustered):
+def test_a_curriculum_may_begin_with_all_train_videos(clustered):
     feed = open_feed(clustered, smart(curriculum_steps=(5, 9)))
     assert feed.at(4)["drawn_at"][-1].all()
     assert not feed.at(5)["drawn_at"][-1].any()
@@ -208,13 +208,12 @@ def test_a_curriculum_may_begin_above_the_top_with_all_train_videos(clustered):
 
 
 def test_the_top_level_is_all_train_videos(clustered):
-    feed = open_feed(clustered, smart(level=2, curriculum_steps=(5,)))
+    feed = open_feed(clustered, smart(level=2))
     batch = feed.at(6)
     assert batch["drawn_at"].tolist() == [[False] * B, [False] * B, [True] * B]
     may = allowed(clustered, 2, "cluster")
     assert may[batch["rows"][2], batch["rows"][0]].all()
     assert feed.notes[0].startswith("negatives come from all train videos but the anchor's cluster")
-    assert "at level 3 (all train videos) first, at level 2 from step 5" in feed.notes[1]
 
 
 def test_the_notes_say_what_share_finds_siblings(clustered):
@@ -331,3 +330,11 @@ def test_a_level_that_does_not_exist_is_refused(clustered):
         HierarchyError, match=r"no sibling level 3 .* levels 0 to 1 exist, 2 means all tr"
     ):
         open_feed(clustered, smart(level=3))
+
+
+def test_a_curriculum_from_a_level_that_does_not_exist_is_refused(clustered):
+    says = r"\(5, 9, 11\) begin at sibling level 3, but level 2 means all .* leave out 1 of them"
+    with pytest.raises(HierarchyError, match=says):
+        open_feed(clustered, smart(curriculum_steps=(5, 9, 11)))
+    with pytest.raises(HierarchyError, match="begin at sibling level 3"):
+        open_feed(clustered, smart(level=2, curriculum_steps=(5,)))

@@ -190,6 +190,16 @@ def test_a_hierarchy_of_other_videos_is_refused(path, hierarchy):
         write_hierarchy(hierarchy, path, IDS[1:])
 
 
+def test_ids_that_are_no_text_are_refused(path, hierarchy):
+    other = IDS.copy()
+    other[7] = b"a\xff"
+    says = r"1 ids of the table are not UTF-8, the first b'a\\xff'"
+    with pytest.raises(HierarchyError, match=says):
+        read_hierarchy(path, other)
+    with pytest.raises(HierarchyError, match=says):
+        write_hierarchy(hierarchy, path, other)
+
+
 def test_files_that_are_no_hierarchy_are_refused(path, tmp_path):
     with pytest.raises(HierarchyError, match=r"g\.parquet: no such file; .* cluster` wrote"):
         read_hierarchy(tmp_path / "g.parquet", IDS)

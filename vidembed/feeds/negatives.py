@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 
 from vidembed.feeds.prefetch import RelatedTrainVideos, needed_hierarchy
+from vidembed.graph.hierarchy import HierarchyError
 from vidembed.graph.relation import RelationGraph
 from vidembed.graph.siblings import Siblings, SiblingsOf
 
@@ -44,7 +45,8 @@ class SiblingNegatives:
     """Whose siblings: of the anchor's level-1 cluster, or of the video itself (one level lower)."""
     curriculum_steps: tuple[int, ...] = ()
     """Rising steps at which the level falls by one: with level 0 and (1000, 2000) negatives are
-    drawn at level 2, from step 1000 on at level 1 and from step 2000 on at level 0."""
+    drawn at level 2, from step 1000 on at level 1 and from step 2000 on at level 0. The first may
+    be all train videos."""
 
     def __post_init__(self) -> None:
         if self.level < 0:
@@ -72,9 +74,16 @@ class SiblingNegatives:
     def open(self, corpus: RelatedTrainVideos, graph: RelationGraph) -> Siblings:
         """The index to draw from; raises ValueError where there is nothing to draw from."""
         hierarchy = needed_hierarchy(corpus, "negatives from sibling clusters")
-        return Siblings.of(
+        siblings = Siblings.of(
             hierarchy, graph, corpus.is_train, siblings_of=self.siblings_of, level=self.level
         )
+        if (begins := self.level_at(0)) > (top := siblings.levels):
+            raise HierarchyError(
+                f"curriculum_steps {self.curriculum_steps} begin at sibling level {begins}, but "
+                f"level {top} means all train videos already: leave out {begins - top} of them, or "
+                f"make clusters of {begins - top} more rounds"
+            )
+        return siblings
 
     def notes(self, siblings: Siblings, chances: np.ndarray) -> tuple[str, ...]:
         """For people: where how many negatives come from, by the anchors' chances f[N]."""

@@ -48,14 +48,7 @@ def affinity_clusters(
     Sums are float64, in an order given by the graph. Raises LeakError for an edge that touches a
     row outside is_train, and ValueError for a graph without edges and options out of range.
     """
-    if rounds < 1:
-        raise ValueError(f"rounds must be at least 1, found {rounds}")
-    if linkage not in get_args(Linkage):
-        raise ValueError(f"linkage must be one of {', '.join(get_args(Linkage))}: found {linkage}")
-    if not (min_similarity >= 0 and math.isfinite(min_similarity)):
-        raise ValueError(f"min_similarity must be finite, 0 or more, found {min_similarity}")
-    if max_size is not None and max_size < 2:
-        raise ValueError(f"max_size must be at least 2, or nothing can merge; found {max_size}")
+    check_options(rounds, linkage, min_similarity, max_size)
     check_no_leak(graph, is_train)
     if not graph.edges:
         raise ValueError(
@@ -86,6 +79,20 @@ def affinity_clusters(
         "max_size": max_size,
     }
     return Hierarchy(clusters=clusters, graph_fingerprint=graph.fingerprint, parameters=parameters)
+
+
+def check_options(
+    rounds: int, linkage: Linkage, min_similarity: float, max_size: int | None
+) -> None:
+    """Raises ValueError for options of `affinity_clusters` out of range, before there is data."""
+    if rounds < 1:
+        raise ValueError(f"rounds must be at least 1, found {rounds}")
+    if linkage not in get_args(Linkage):
+        raise ValueError(f"linkage must be one of {', '.join(get_args(Linkage))}: found {linkage}")
+    if not (min_similarity >= 0 and math.isfinite(min_similarity)):
+        raise ValueError(f"min_similarity must be finite, 0 or more, found {min_similarity}")
+    if max_size is not None and max_size < 2:
+        raise ValueError(f"max_size must be at least 2, or nothing can merge; found {max_size}")
 
 
 def _round(

@@ -160,7 +160,7 @@ def write_hierarchy(hierarchy: Hierarchy, path: str | os.PathLike[str], ids: np.
     if len(ids) != hierarchy.nodes:
         raise HierarchyError(f"{len(ids)} ids for a hierarchy of {hierarchy.nodes} videos")
     names = [f"level_{level}" for level in range(1, hierarchy.levels + 1)]
-    columns = [pa.array(ids).cast(pa.string()), *map(pa.array, hierarchy.clusters)]
+    columns = [_text(ids), *map(pa.array, hierarchy.clusters)]
     said = {
         "graph_fingerprint": hierarchy.graph_fingerprint,
         "parameters": dict(hierarchy.parameters),
@@ -203,7 +203,7 @@ def read_hierarchy(path: epath.PathLike, ids: np.ndarray) -> Hierarchy:
             f"restore it from a copy, or {REMEDY}"
         )
     said = json.loads(mark)["hierarchy"]
-    _same_videos(path, table["video_id"], pa.array(ids).cast(pa.string()))
+    _same_videos(path, table["video_id"], _text(ids))
     return Hierarchy(
         clusters=np.stack([table[name].to_numpy() for name in levels]),
         graph_fingerprint=said["graph_fingerprint"],
@@ -211,8 +211,20 @@ def read_hierarchy(path: epath.PathLike, ids: np.ndarray) -> Hierarchy:
     )
 
 
+def _text(ids: np.ndarray) -> pa.Array:
+    try:
+        return pa.array(ids).cast(pa.string())
+    except pa.ArrowInvalid as error:
+        bad = [id for id in ids.tolist() if id.decode(errors="ignore").encode() != id]
+        raise HierarchyError(
+            f"{len(bad)} ids of the table are not UTF-8, the first {bad[0]!r}, and clusters are "
+            "stored by id: import the table with other ids"
+        ) from error
+
+
 def _reading(path: epath.Path) -> Any:
-    return reading(path, "a cluster hierarchy (Parquet)", HierarchyError)
+    what = "a cluster hierarchy (the Parquet file of `python -m vidembed cluster`)"
+    return reading(path, what, HierarchyError)
 
 
 def _digest(mark: bytes, table: pa.Table) -> bytes:

@@ -186,7 +186,7 @@ class ClusterLabels:
             "classes": Product(
                 flop=8.0 * videos * scored * size,
                 operands="float32",
-                note=f"{videos:,} × {scored:,} × {size}",
+                note=f"{videos:,} × {scored:,} of {rows:,} class vectors × {size}",
             ),
         }
         return Arithmetic(
