@@ -13,13 +13,16 @@ def courses(
 ) -> dict[str, list[float]]:
     """Measure → its mean over the logged steps of each third of the run, and over the runs.
 
-    journals: the lines of each run's metrics.jsonl. A measure that a run does not have is left out.
+    journals: the lines of each run's metrics.jsonl. Lines that do not know a measure (null) count
+    for nothing; a measure that a third of a run does not know at all is left out.
     """
     runs = [[line for line in lines if line["kind"] == "train"] for lines in journals]
     found = {}
     for name in names:
         if runs and all(len(lines) >= len(PARTS) and name in lines[0] for lines in runs):
-            values = [[line[name] for line in lines] for lines in runs]
-            thirds = [[np.mean(part) for part in np.array_split(v, len(PARTS))] for v in values]
-            found[name] = [float(mean) for mean in np.mean(thirds, axis=0)]
+            thirds = [np.array_split([line[name] for line in lines], len(PARTS)) for lines in runs]
+            known = [[[v for v in part if v is not None] for part in parts] for parts in thirds]
+            if all(part for parts in known for part in parts):
+                means = [[np.mean(part) for part in parts] for parts in known]
+                found[name] = [float(mean) for mean in np.mean(means, axis=0)]
     return found

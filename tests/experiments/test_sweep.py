@@ -121,3 +121,5 @@ def test_the_course_of_a_measure_is_its_mean_over_thirds_of_each_run():
     assert courses(runs, ["share", "other"]) == {"share": pytest.approx([first, middle, last])}
     assert courses([], ["share"]) == {}
     assert courses([run(1, 2)], ["share"]) == {}
+    assert courses([run(1, None, 2, None, None, 4)], ["share"])["share"] == [1, 2, 4]
+    assert courses([run(1, 1, None, None, 2, 2)], ["share"]) == {}

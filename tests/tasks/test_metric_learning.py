@@ -65,7 +65,7 @@ def oracle(task, corpus, batch, parameters, state):
     pool_rows = batch["rows"][:groups].reshape(-1)
     pool = slots[:groups].reshape(-1, slots.shape[-1])
     graph = corpus.train_graph
-    loss, trained, found_count = 0.0, 0, 0
+    loss, trained, found_count, survive = 0.0, 0, 0, np.zeros(B, bool)
     for i in range(B):
         negative_row, positive_row, anchor_row = batch["rows"][:, i]
         anchor, positive = slots[2, i], slots[1, i]
@@ -86,8 +86,9 @@ def oracle(task, corpus, batch, parameters, state):
             if task.miner.inside_margin:
                 fitting = [(d, j) for d, j in fitting if d < to_positive + task.miner.margin]
         if fitting:
-            to_negative = min(fitting)[0]
+            to_negative, chosen = min(fitting)
             found_count += 1
+            survive[i] = pool_rows[chosen] == negative_row
         elif task.unfound == "keep" and negative_row not in never:
             to_negative = np.sum((anchor - slots[0, i]) ** 2)
         else:
@@ -97,7 +98,7 @@ def oracle(task, corpus, batch, parameters, state):
         loss += {Hinge: max(0.0, term), Log: np.log1p(np.exp(term)), Exponential: np.exp(term)}[
             type(task.loss)
         ]
-    return loss / max(trained, 1), trained / B, found_count / B
+    return loss / max(trained, 1), trained / B, found_count / B, survive
 
 
 CASES = [
@@ -114,10 +115,27 @@ CASES = [
 def test_loss_equals_loops(task, corpus, feed, start):
     batch = feed.at(0)
     loss, measures, _ = on_mesh(task, corpus, batch, *start)
-    expected, trained, found = oracle(task, corpus, batch, *start)
+    expected, trained, found, survive = oracle(task, corpus, batch, *start)
     assert loss == pytest.approx(expected, rel=2e-5, abs=1e-7)
     assert measures["trained"] == pytest.approx(trained)
     assert measures["mined"] == pytest.approx(found)
+    assert measures["sampled_survive"] == pytest.approx(survive.mean())
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (4, 2)])
+def test_survival_is_measured_by_the_level_that_negatives_were_drawn_at(shape, corpus, feed, start):
+    # The hardest of few negatives: a good part of those sampled are chosen again.
+    task = replace(TASK, miner=Hardest(), pool="negatives")
+    batch = feed.at(0)
+    survive = oracle(task, corpus, batch, *start)[-1]
+    drawn_at = np.stack([np.arange(B) < 20, np.zeros(B, bool), np.arange(B) >= 20])
+    assert 0 < survive[:20].sum() < 20
+    _, measures, _ = on_mesh(task, corpus, batch | {"drawn_at": drawn_at}, *start, shape)
+    assert measures["drawn_at/0"] == pytest.approx(20 / B)
+    assert measures["drawn_at/1"] == 0
+    assert measures["survive_at/0"] == pytest.approx(survive[:20].mean())
+    assert np.isnan(measures["survive_at/1"])
+    assert measures["survive_at/2"] == pytest.approx(survive[20:].mean())
 
 
 DROPOUT = replace(TASK, model=LateFusion(layers=replace(LAYERS, input_dropout=0.3)))

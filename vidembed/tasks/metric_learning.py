@@ -121,7 +121,8 @@ class MetricLearning:
         measures = {name: value / triplets for name, value in totals.items()}
         for level in range(len(drawn)):
             measures[f"drawn_at/{level}"] = drawn[level] / triplets
-            measures[f"survive_at/{level}"] = survived[level] / jnp.maximum(drawn[level], 1)
+            # 0/0, not a number, where none was drawn: nothing is known of how many survive.
+            measures[f"survive_at/{level}"] = survived[level] / drawn[level]
         measures["spread"] = 1 - jnp.sum(jnp.square(measures.pop("mean")))
         measures["forbidden_overflow"] = batch["overflow"].astype(jnp.float32)
         loss = totals["loss"] / jnp.maximum(totals["trained"], 1)
