@@ -163,7 +163,7 @@ def test_the_options_of_an_evaluation_are_those_of_the_run(claimed, given, capsy
         code, text = run([verb, *named, "--help"], capsys)
         assert code == 0
         assert re.search(r"--evaluator\.ks [^-]*default: 5 20", text)
-        assert "default: task.miner:hardest" in text
+        assert "source subcommand: task.miner:hardest" in text
     code, text = run(["evaluate", "--help"], capsys)
     assert code == 0
     assert all(f"--{o}" in text for o in ("workdir", "follow", "evaluator.ks", "corpus.table"))
