@@ -1,25 +1,33 @@
-"""Batches of 128, 512 and 2,048 triplets for CDML, GCML and GCL, with as many videos seen by each.
+"""Batches of 32 to 2,048 triplets for CDML, GCML and GCL, with as many videos seen by each.
 
     python -m experiments.gcml_batches run --workdir W --records FOLDER
     python -m experiments.gcml_batches gather --workdir W
 
 CDML's random negatives are hard enough only where there are many to choose from; negatives from
-sibling clusters, and classes, are to need no large batch.
+sibling clusters, and classes, are to need no large batch. `gcml-random` draws its anchors as GCML
+does and its negatives from all train videos: what it differs in from `gcml` is the negatives alone.
 """
 
 import sys
 
 from experiments.comparisons import Comparison
-from experiments.gcml_systems import REFERENCE, batches, labels, smart, sweep_of
+from experiments.gcml_systems import EVERYWHERE, REFERENCE, batches, labels, smart, sweep_of
 from experiments.sweep_command import main
 from vidembed.recipe import Recipe
 
 BATCHES = (32, 128, 512, 2048)
+SUFFIXES = ("-32", "-128", "", "-2048")
+"""Of the names of points; the base's batch has none."""
 
 
 def points(control: Recipe) -> dict[str, Recipe]:
     """The three systems at the base's batch, and at others."""
-    systems = {REFERENCE: control, "gcml": smart(control), "gcl": labels(control)}
+    systems = {
+        REFERENCE: control,
+        "gcml": smart(control),
+        "gcml-random": smart(control, EVERYWHERE),
+        "gcl": labels(control),
+    }
     found = dict(systems)
     for name, recipe in systems.items():
         for triplets in BATCHES:
@@ -37,13 +45,18 @@ sweep = sweep_of(
     measures=("sampled_survive",),
     comparisons=(
         *(
-            Comparison(f"{system}{size}", f"cdml{size}", "better than random negatives?")
-            for size in ("-128", "", "-2048")
-            for system in ("gcml", "gcl")
+            Comparison(f"{one}{size}", f"{other}{size}", asks)
+            for size in SUFFIXES
+            for one, other, asks in (
+                ("gcml", "cdml", "better than the control?"),
+                ("gcml", "gcml-random", "better than random negatives?"),
+                ("gcl", "cdml", "better than the control?"),
+            )
         ),
         *(
-            Comparison(f"{system}-128", f"{system}-2048", "what does it lose?")
-            for system in ("cdml", "gcml", "gcl")
+            Comparison(f"{system}-{small}", f"{system}-2048", "what does it lose?")
+            for small in (32, 128)
+            for system in ("cdml", "gcml", "gcml-random", "gcl")
         ),
     ),
 )

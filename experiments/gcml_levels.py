@@ -9,9 +9,8 @@ train videos outside the anchor's cluster; `gcml-video-0` reads "siblings" as th
 
 import sys
 
-from experiments.gcml_systems import REFERENCE, smart, sweep_of
+from experiments.gcml_systems import EVERYWHERE, REFERENCE, smart, sweep_of
 from experiments.sweep_command import main
-from experiments.world import ROUNDS
 from vidembed.feeds.negatives import SiblingNegatives
 from vidembed.recipe import Recipe
 
@@ -23,7 +22,7 @@ def points(control: Recipe) -> dict[str, Recipe]:
         "gcml": SiblingNegatives(),
         "gcml-level-1": SiblingNegatives(level=1),
         "gcml-level-2": SiblingNegatives(level=2),
-        "gcml-random": SiblingNegatives(level=ROUNDS - 1),
+        "gcml-random": EVERYWHERE,
         "gcml-video-0": SiblingNegatives(siblings_of="video"),
         "gcml-curriculum": SiblingNegatives(curriculum_steps=(third, 2 * third)),
     }

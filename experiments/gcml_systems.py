@@ -11,6 +11,7 @@ from functools import partial
 from experiments import gcml
 from experiments.sweep import Sweep
 from experiments.variation import varied
+from experiments.world import ROUNDS
 from vidembed.feeds.labelled import LabelledVideos
 from vidembed.feeds.negatives import SiblingNegatives
 from vidembed.feeds.triplets import Triplets
@@ -27,6 +28,8 @@ SIZES: Mapping[str, tuple[int, int]] = {
     "full": (gcml.gcml.steps, gcml.TRIPLETS),
 }
 REFERENCE = "cdml"
+EVERYWHERE = SiblingNegatives(level=ROUNDS - 1)
+"""One level beyond the top: all train videos but the anchor's own cluster and relations."""
 NETWORK = LateFusion(layers=Layers(hidden=(1024,), size=256, input_dropout=0.5))
 
 
