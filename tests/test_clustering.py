@@ -37,7 +37,8 @@ def test_it_writes_what_a_run_opens(corpus_paths, corpus, tmp_path, capsys):
     found.check(corpus.train_graph, corpus.is_train)
     wanted = affinity_clusters(corpus.train_graph, corpus.is_train, rounds=2, linkage="mean")
     assert found.fingerprint == wanted.fingerprint
-    assert found.parameters == {**wanted.parameters, "simulated": False}
+    told_of = {"split_seed": 0, "train_share": 0.7, "simulated": False}
+    assert found.parameters == {**wanted.parameters, **told_of}
     sizes = found.sizes(2)
     assert f"level 2: {len(sizes)} clusters, {(sizes == 1).sum()} of one video" in told
     assert f"the largest of {sizes.max()};" in told
@@ -60,12 +61,14 @@ def test_every_option_arrives(corpus_paths, corpus, tmp_path):
         "linkage": "sum",
         "min_similarity": 3,
         "max_size": 7,
+        "split_seed": 3,
+        "train_share": 0.5,
         "simulated": False,
     }
     assert found.sizes(4).max() == 7
     split = dataclasses.replace(corpus_paths, split_seed=3, train_share=0.5).open()
     found.check(split.train_graph, split.is_train)
-    with pytest.raises(ValueError, match="--split-seed and --train-share"):
+    with pytest.raises(ValueError, match=r"--split-seed and --train-share as then \(3 and 0\.5\)"):
         dataclasses.replace(corpus_paths, hierarchy=str(tmp_path / "h")).open()
 
 

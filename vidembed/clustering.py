@@ -76,7 +76,8 @@ def main(
             max_size=max_size,
             on_round=stage.update,
         )
-    made = replace(made, parameters={**made.parameters, "simulated": corpus.simulated})
+    told = {"split_seed": split_seed, "train_share": train_share, "simulated": corpus.simulated}
+    made = replace(made, parameters={**made.parameters, **told})
     write_hierarchy(made, path, corpus.table.ids)
     levels = describe(made, corpus.train_graph)
     console = Console(highlight=False, soft_wrap=True)

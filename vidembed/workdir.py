@@ -122,6 +122,11 @@ class Workdir:
         data = _differences(known, known if fingerprints is None else fingerprints)
         lines = [f"{path}: {changes[path]}" for path in changes if not _under(path, tunable)]
         lines += [f"data, {name}: {change}" for name, change in data.items()]
+        if "feed" in data and "corpus" not in data:
+            lines.append(
+                "  (videos, relations and split are the same: other clusters, --corpus.hierarchy, "
+                "or batches that another version of vidembed draws otherwise)"
+            )
         if lines:
             raise RecipeChangedError(
                 f"{self.path} was started with another recipe (stored -> wanted):\n  "

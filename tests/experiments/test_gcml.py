@@ -105,7 +105,7 @@ def test_a_run_goes_on_only_with_the_same_clusters(clustered_paths, clustered, t
     trained(recipe, tmp_path / "run", clustered, steps=3)
     other = affinity_clusters(clustered.train_graph, clustered.is_train, rounds=3)
     assert other.fingerprint != clustered.hierarchy.fingerprint
-    with pytest.raises(RecipeChangedError, match="feed"):
+    with pytest.raises(RecipeChangedError, match=r"data, feed: .*\n.*--corpus\.hierarchy"):
         trained(recipe, tmp_path / "run", replace(clustered, hierarchy=other), steps=6)
 
 

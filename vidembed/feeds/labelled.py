@@ -37,7 +37,7 @@ class LabelledVideos:
     """
 
     batch_videos: int = 21_600
-    """As many videos as 7,200 triplets embed."""
+    """Videos of a batch; 21,600 are as many as 7,200 triplets embed."""
     level: int = 1
     """The level of the hierarchy, from 1; the higher, the fewer and larger the classes."""
     min_cluster_size: int = 2

@@ -34,7 +34,8 @@ class Hierarchy:
     cluster share every later one. A train video without edges is a cluster of its own.
     graph_fingerprint: RelationGraph.fingerprint of the train graph it was made from.
     parameters: how it was made: rounds, linkage, min_similarity, max_size, and, once written by
-    `python -m vidembed cluster`, simulated. The constructor checks dtype and axes only.
+    `python -m vidembed cluster`, split_seed, train_share and simulated. The constructor checks
+    dtype and axes only.
     """
 
     clusters: np.ndarray
@@ -97,10 +98,12 @@ class Hierarchy:
                 f"of {len(is_train)}: open it with the table it was made from, or {REMEDY}"
             )
         if self.graph_fingerprint != graph.fingerprint:
+            split = [self.parameters.get(name) for name in ("split_seed", "train_share")]
+            then = "" if None in split else f" ({split[0]} and {split[1]})"
             raise HierarchyError(
                 f"the hierarchy was made from the train graph {self.graph_fingerprint}, not from "
                 f"this one, {graph.fingerprint}: give the same table, edges, --split-seed and "
-                f"--train-share as then, or {REMEDY}"
+                f"--train-share as then{then}, or {REMEDY}"
             )
         for level in range(1, self.levels + 1):
             self._check_numbers(level, is_train)
