@@ -37,6 +37,7 @@ import tyro
 from experiments.cluster_table import print_quality, write_quality
 from experiments.clusterings import NO_IGRAPH, clusterings, has_igraph, linked_videos
 from experiments.imported import SAMPLE, imported
+from experiments.shared_labels import shared_labels
 from experiments.stages import Stages
 from experiments.world import World, refuse_seeds
 from vidembed.corpus import Corpus
@@ -108,6 +109,7 @@ def quality(corpus: Corpus, verticals: Mapping[int, str], *, seed: int) -> dict[
     A row has `clusters` of all train videos, those without relations being alone; `linked_clusters`
     of the others; `largest`; `singletons`, the share of the train videos that are alone; `seconds`;
     and for `label` and `vertical` each `purity` and `ami` over the videos with relations.
+    `shared_labels`: how many pairs of each kind share a label, GCML's negatives among them.
     """
     if corpus.hierarchy is None:
         raise ValueError("there are no clusters to measure: give a corpus with a hierarchy")
@@ -137,6 +139,7 @@ def quality(corpus: Corpus, verticals: Mapping[int, str], *, seed: int) -> dict[
         "without": {name: int(np.sum(truth < 0)) for name, truth in known.items()},
         "classes": {name: len(np.unique(truth[truth >= 0])) for name, truth in known.items()},
         "rows": rows,
+        "shared_labels": shared_labels(corpus, seed=seed),
     }
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -95,6 +96,11 @@ def remarks(result: Mapping[str, Any]) -> list[str]:
         "as many clusters as the level has of linked videos. Louvain, Leiden: modularity, "
         "resolution 1."
     )
+    shares = [
+        f"{name} {np.mean([world['shared_labels'][name] for world in worlds]):.1%}"
+        for name in worlds[0]["shared_labels"]
+    ]
+    said.append(f"Pairs that share a label: {', '.join(shares)}.")
     return said + list(result["left_out"])
 
 

@@ -22,9 +22,11 @@ from experiments.cluster_quality import (
 from experiments.cluster_table import as_markdown, print_quality
 from experiments.clusterings import clusterings, communities, linked_videos
 from experiments.imported import SAMPLE
+from experiments.shared_labels import shared_labels
 from vidembed.corpus import Corpus
 from vidembed.graph.affinity import affinity_clusters
 from vidembed.graph.relation import RelationGraph
+from vidembed.graph.siblings import Siblings
 from vidembed.records.table import FeatureTable
 
 GROUPS, EACH, ALONE = 6, 8, 5
@@ -294,3 +296,42 @@ def test_mistakes_are_refused(tmp_path, capsys):
 
 def test_linked_videos_have_a_relation_in_the_train_graph(planted):
     assert linked_videos(planted).tolist() == list(range(GROUPS * EACH))
+
+
+def test_shared_labels_are_counted_pair_by_pair():
+    rng = np.random.default_rng(3)
+    videos = 60
+    bears = [set(rng.choice(8, rng.integers(0, 4), replace=False).tolist()) for _ in range(videos)]
+    one, other = np.triu_indices(videos, 1)
+    alike = np.array([bool(bears[i] & bears[j]) for i, j in zip(one, other)])
+    joined = rng.random(len(one)) < np.where(alike, 0.12, 0.02)
+    graph = RelationGraph.from_edges(
+        one[joined], other[joined], rng.random(joined.sum()) + 1, nodes=videos
+    )
+    is_train = np.arange(videos) < 50
+    corpus = Corpus(
+        table=table_of([sorted(some) for some in bears]),
+        is_train=is_train,
+        relations=graph,
+        train_graph=graph.within(is_train),
+        simulated=True,
+        hierarchy=affinity_clusters(graph.within(is_train), is_train, rounds=3),
+    )
+    found = shared_labels(corpus, seed=0)
+    train = is_train[one] & is_train[other]
+    assert found["related in training"] == pytest.approx(alike[joined & train].mean())
+    between = is_train[one] != is_train[other]
+    assert found["related between the partitions"] == pytest.approx(alike[joined & between].mean())
+    siblings = Siblings.of(corpus.hierarchy, corpus.train_graph, is_train)
+    assert len(found) == 2 + siblings.levels + 1
+    level, top = corpus.hierarchy.level(1), corpus.train_graph
+    exact = []
+    for anchor in np.flatnonzero(top.degrees()):
+        related = top.neighbours[top.offsets[anchor] : top.offsets[anchor + 1]].tolist()
+        others = np.flatnonzero(is_train & (level != level[anchor]))
+        exact.append(np.mean([bool(bears[anchor] & bears[i]) for i in others if i not in related]))
+    assert found["negatives from all train videos"] == pytest.approx(np.mean(exact), abs=0.05)
+
+
+def test_without_siblings_only_relations_are_counted(planted):
+    assert shared_labels(planted, seed=0) == {"related in training": 1.0}
