@@ -80,7 +80,7 @@ def test_simulated_sessions_are_told_and_kept(corpus_paths, corpus, tmp_path, ca
     videos = corpus.is_train.sum()
     assert f"{videos} train videos, {videos - 7} of them without edges" in told
     assert "4 edges of SIMULATED sessions" in told
-    assert read_hierarchy(tmp_path / "h", corpus.table.ids).simulated
+    assert read_hierarchy(tmp_path / "h", corpus.table.ids).parameters["simulated"]
 
 
 def test_a_giant_cluster_is_warned_of(corpus_paths, corpus, tmp_path, capsys):

@@ -62,7 +62,7 @@ def test_levels_and_sizes_by_hand():
     hierarchy = Hierarchy(
         clusters=np.array([[0, -1, 1, 0, 2], [0, -1, 0, 0, 1]], np.int32), graph_fingerprint="g"
     )
-    assert (hierarchy.levels, hierarchy.nodes, hierarchy.simulated) == (2, 5, False)
+    assert (hierarchy.levels, hierarchy.nodes) == (2, 5)
     assert hierarchy.level(2).tolist() == [0, -1, 0, 0, 1]
     assert hierarchy.sizes(1).tolist() == [2, 1, 1]
     assert hierarchy.sizes(2).tolist() == [3, 1]
@@ -165,7 +165,7 @@ def test_it_comes_back_from_disk(path, hierarchy, graph, is_train):
     assert np.array_equal(found.clusters, hierarchy.clusters)
     assert found.clusters.dtype == np.int32
     assert found.parameters == hierarchy.parameters
-    assert found.simulated
+    assert found.parameters["simulated"]
     assert found.fingerprint == hierarchy.fingerprint
     found.check(graph, is_train)
     assert pq.read_schema(path).names == ["video_id", "level_1", "level_2"], "for other tools"

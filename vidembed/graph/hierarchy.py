@@ -60,11 +60,6 @@ class Hierarchy:
         """N: the rows of the table, in the train partition or not."""
         return self.clusters.shape[1]
 
-    @property
-    def simulated(self) -> bool:
-        """Whether the sessions behind the graph were made up: everything measured must say so."""
-        return bool(self.parameters.get("simulated", False))
-
     def level(self, level: int) -> np.ndarray:
         """Cluster of each row at a level from 1 to R, i32[N]; -1 outside the train partition."""
         if not 1 <= level <= self.levels:
