@@ -9,7 +9,7 @@ train videos outside the anchor's cluster; `gcml-video-0` reads "siblings" as th
 
 import sys
 
-from experiments.gcml_systems import EVERYWHERE, REFERENCE, smart, sweep_of
+from experiments.gcml_systems import EVERYWHERE, NEAREST, REFERENCE, smart, sweep_of
 from experiments.sweep_command import main
 from vidembed.feeds.negatives import SiblingNegatives
 from vidembed.recipe import Recipe
@@ -19,7 +19,7 @@ def points(control: Recipe) -> dict[str, Recipe]:
     """The control, GCML at each level and at none, the other reading, and a curriculum."""
     third = control.steps // 3
     negatives = {
-        "gcml": SiblingNegatives(),
+        "gcml": NEAREST,
         "gcml-level-1": SiblingNegatives(level=1),
         "gcml-level-2": SiblingNegatives(level=2),
         "gcml-random": EVERYWHERE,

@@ -28,6 +28,8 @@ SIZES: Mapping[str, tuple[int, int]] = {
     "full": (gcml.gcml.steps, gcml.TRIPLETS),
 }
 REFERENCE = "cdml"
+NEAREST = SiblingNegatives(level=0)
+"""The hardest, and what GCML takes."""
 EVERYWHERE = SiblingNegatives(level=ROUNDS - 1)
 """One level beyond the top: all train videos but the anchor's own cluster and relations."""
 NETWORK = LateFusion(layers=Layers(hidden=(1024,), size=256, input_dropout=0.5))
@@ -48,7 +50,7 @@ def base(steps: int = STEPS, triplets: int = TRIPLETS) -> Recipe:
     )
 
 
-def smart(control: Recipe, negatives: SiblingNegatives = SiblingNegatives()) -> Recipe:  # noqa: B008
+def smart(control: Recipe, negatives: SiblingNegatives = NEAREST) -> Recipe:
     """GCML: anchors drawn by video, negatives from sibling clusters."""
     return varied(control, feed={"anchors": "videos", "negatives": negatives})
 

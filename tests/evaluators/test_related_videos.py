@@ -23,7 +23,9 @@ def bare_corpus(graph, is_train):
 
     class Table:
         ids = np.arange(graph.nodes).astype("S")
-        __len__ = lambda self: graph.nodes  # noqa: E731
+
+        def __len__(self):
+            return graph.nodes
 
     return Corpus(
         table=Table(),
