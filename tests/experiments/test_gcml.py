@@ -1,6 +1,7 @@
 """GCML's recipes from the command line to a measured checkpoint, and what its sweeps compare."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import jax
@@ -11,6 +12,7 @@ from experiments import gcml, gcml_batches, gcml_labels, gcml_levels, gcml_minin
 from experiments.gcml_systems import NETWORK, base, labels, smart
 from experiments.variation import varied
 from vidembed.checkpoint import Checkpoints
+from vidembed.evaluate import Evaluation
 from vidembed.feeds.labelled import LabelledVideos
 from vidembed.graph.affinity import affinity_clusters
 from vidembed.mesh import MeshShape, make_mesh
@@ -103,6 +105,11 @@ def test_resumed_equals_uninterrupted(system, clustered_paths, clustered, tmp_pa
 def test_a_run_goes_on_only_with_the_same_clusters(clustered_paths, clustered, tmp_path):
     recipe = tiny("gcl", clustered_paths)
     trained(recipe, tmp_path / "run", clustered, steps=3)
+    # Where they lie is no matter, neither to a run nor to its evaluation.
+    moved = str(shutil.copy(clustered_paths.hierarchy, tmp_path / "moved.parquet"))
+    elsewhere = replace(recipe, corpus=replace(clustered_paths, hierarchy=moved))
+    trained(elsewhere, tmp_path / "run", clustered, steps=4)
+    Evaluation(replace(recipe, steps=4), Workdir(tmp_path / "run"), corpus=clustered)
     other = affinity_clusters(clustered.train_graph, clustered.is_train, rounds=3)
     assert other.fingerprint != clustered.hierarchy.fingerprint
     with pytest.raises(RecipeChangedError, match=r"data, feed: .*\n.*--corpus\.hierarchy"):
