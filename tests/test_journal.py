@@ -195,16 +195,21 @@ def test_the_line_of_training(tmp_path, monkeypatch):
 def test_meter(monkeypatch):
     now = [50.0]
     monkeypatch.setattr("vidembed.journal.time.monotonic", lambda: now[0])
-    meter = Meter()
+    meter = Meter(events=("large_batches",))
     now[0] += 4
     meter.wait(0.5)
     meter.wait(0.5)
     meter.count(600)
     meter.count(200)
-    assert meter.read() == {"triplets_per_second": 200.0, "waiting_share": 0.25}
+    meter.event("large_batches")
+    first = {"triplets_per_second": 200.0, "waiting_share": 0.25, "large_batches": 1}
+    assert meter.read() == first
     now[0] += 2
     meter.wait(99)
-    assert meter.read("videos") == {"videos_per_second": 0.0, "waiting_share": 1.0}
+    second = {"videos_per_second": 0.0, "waiting_share": 1.0, "large_batches": 0}
+    assert meter.read("videos") == second
+    with pytest.raises(KeyError):
+        meter.event("unheard_of")
 
 
 def test_where_events_cannot_be_written_nothing_is_left_open(tmp_path, quiet):

@@ -5,7 +5,7 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,24 @@ _UPLOAD_SECONDS = 30.0
 
 
 class Meter:
-    """Counts units and the time spent waiting for them, between two calls of `read`."""
+    """Counts units, the time spent waiting for them, and rare events, between two calls of `read`.
 
-    def __init__(self) -> None:
+    events: names of what may happen to a step, such as a batch that needed its large form.
+    """
+
+    def __init__(self, events: Iterable[str] = ()) -> None:
+        self._names = tuple(events)
         self._start_over()
 
     def _start_over(self) -> None:
         self._start = time.monotonic()
         self._waited = 0.0
         self._units = 0
+        self._events = dict.fromkeys(self._names, 0)
+
+    def event(self, name: str) -> None:
+        """One more step to which this happened; KeyError for a name that was not declared."""
+        self._events[name] += 1
 
     def wait(self, seconds: float) -> None:
         """So long was waited for data."""
@@ -42,11 +51,13 @@ class Meter:
         self._units += units
 
     def read(self, name: str = "triplets") -> dict[str, float]:
-        """{name}_per_second and waiting_share (0 to 1) since the last read; starts anew."""
+        """{name}_per_second, waiting_share (0 to 1) and the count of each event since the last
+        read; starts anew."""
         seconds = max(time.monotonic() - self._start, 1e-9)
-        rates = {
+        rates: dict[str, float] = {
             f"{name}_per_second": self._units / seconds,
             "waiting_share": min(self._waited / seconds, 1.0),
+            **self._events,
         }
         self._start_over()
         return rates
