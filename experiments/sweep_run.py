@@ -29,6 +29,7 @@ from experiments.sweep_scores import controls_of, parameters_of, trained_of
 from experiments.systems import write_scores
 from experiments.world import World
 from vidembed.evaluate import Evaluation
+from vidembed.field_roles import PATH, fields_with
 from vidembed.lease import Lease, LeaseHeldError
 from vidembed.recipe import Recipe
 from vidembed.records.table import FeatureTable
@@ -36,9 +37,6 @@ from vidembed.stopping import StopFlag, StoppedError
 from vidembed.train import train
 from vidembed.versions import versions
 from vidembed.workdir import Workdir
-
-PATHS = ("corpus.table", "corpus.edges", "corpus.hierarchy")
-"""A finished work directory may be moved; all else of a point's recipe stays as it was."""
 
 
 class Runner:
@@ -122,7 +120,8 @@ class Runner:
         known = (workdir.read_recipe() or {}).get("fingerprints", {})
         data = {**known, "corpus": world.corpus.fingerprint}
         if known or workdir.path.name == CONTROLS:
-            workdir.claim_recipe(recipe.to_json(), data, tunable=PATHS)
+            # A finished work directory may be moved; all else of a point stays as it was.
+            workdir.claim_recipe(recipe.to_json(), data, tunable=fields_with(recipe, PATH))
 
     def _train(self, evaluation: Evaluation, lease: Lease) -> None:
         recipe, workdir = evaluation.recipe, evaluation.workdir

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARED = {"quantisation", "storage", "progress", "pairwise"}
+SHARED = {"field_roles", "quantisation", "storage", "progress", "pairwise"}
 """Small files beside the folders that any part may use."""
 ALLOWED = {
     "records": {"records"},

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import xxhash
 
+from vidembed.field_roles import PATH
 from vidembed.graph.edges import read_edges
 from vidembed.graph.hierarchy import Hierarchy, read_hierarchy
 from vidembed.graph.relation import RelationGraph
@@ -75,11 +76,11 @@ class Corpus:
 class CorpusPaths:
     """Where the videos of a run are, and how they are split."""
 
-    table: str = ""
+    table: Annotated[str, PATH] = ""
     """A feature table, made by `python -m vidembed import`; local or gs://."""
-    edges: str = ""
+    edges: Annotated[str, PATH] = ""
     """Co-watch edges, made by `python -m vidembed cowatch`, or source,target,weight."""
-    hierarchy: str = ""
+    hierarchy: Annotated[str, PATH] = ""
     """Clusters of the train graph, made by `python -m vidembed cluster`; for what draws by them."""
     split_seed: int = 0
     """Seed of the hash that puts a video into its partition."""

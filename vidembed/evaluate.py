@@ -16,9 +16,10 @@ from vidembed import mesh as meshes
 from vidembed.checkpoint import CheckpointError, Checkpoints, DigestError, VanishedError
 from vidembed.corpus import Corpus
 from vidembed.embedding import embed_table
-from vidembed.hosts import is_first_host, of_first_host
+from vidembed.field_roles import differing_when_measured
+from vidembed.hosts import agree, is_first_host, of_first_host
 from vidembed.progress import Progress
-from vidembed.recipe import MEASURING, Recipe
+from vidembed.recipe import Recipe
 from vidembed.step import State, spec_of, state_shape
 from vidembed.stopping import StopFlag
 from vidembed.versions import versions
@@ -40,7 +41,7 @@ class Evaluation:
         progress: Progress | None = None,
     ) -> None:
         self.recipe, self.workdir = recipe, workdir
-        workdir.recipe_changes(recipe.to_json(), tunable=MEASURING)
+        workdir.recipe_changes(recipe.to_json(), tunable=differing_when_measured(recipe))
         self.measurements = workdir.measurements(recipe.evaluator.identity())
         self.progress = progress or Progress(quiet=jax.process_index() > 0)
         self.mesh = mesh or meshes.make_mesh(recipe.mesh)

@@ -19,6 +19,7 @@ from vidembed import command_line
 from vidembed.checkpoint import CheckpointError
 from vidembed.cluster import Cluster
 from vidembed.evaluate import Evaluation, recipe_of, values_of
+from vidembed.field_roles import differing_on_hosts, without
 from vidembed.hosts import agree, is_first_host, lost_host
 from vidembed.lease import LeaseHeldError, LeaseLostError
 from vidembed.mesh import MeshShape
@@ -68,7 +69,7 @@ class Train:
         """Trains; 0 when all steps are done, 143 when asked to stop."""
         self.cluster.connect()
         workdir, recipe = Workdir(self.workdir), self.recipe
-        _agree(self.workdir, recipe=_without_paths(recipe))
+        _agree(self.workdir, recipe)
         progress = Progress(quiet=jax.process_index() > 0)
         with StopFlag() as stop, workdir.lease(steal=self.steal) as lease:
             if lease.notice:
@@ -124,8 +125,7 @@ class Evaluate:
     def run(self) -> int:
         """Measures; 0 when all that was asked for is measured."""
         self.cluster.connect()
-        recipe = _without_paths(self.recipe)
-        _agree(self.workdir, step=self.step, follow=self.follow, recipe=recipe)
+        _agree(self.workdir, self.recipe, step=self.step, follow=self.follow)
         progress = Progress(quiet=jax.process_index() > 0)
         with StopFlag() as stop, stop.raising():
             evaluation = _evaluation(self.workdir, self.recipe, progress)
@@ -235,12 +235,12 @@ def _agree(workdir: str, **options: Any) -> None:
     libraries = {name: v for name, v in versions().items() if name not in ("python", "platform")}
     agree({"workdir": workdir, **options, "versions": libraries})
 
-
-def _without_paths(recipe: Recipe) -> dict[str, Any]:
-    """The recipe but for where its data lie, which may differ from host to host."""
-    told = recipe.to_json()
-    corpus = {name: v for name, v in told["corpus"].items() if name not in ("table", "edges")}
-    return {**told, "corpus": corpus}
+    Paths may differ. So may uncommitted changes: what they change is not known, the commit is.
+    """
+    said = without(recipe.to_json(), differing_on_hosts(recipe))
+    own = ("python", "platform", "tree")
+    made_by = {name: version for name, version in versions().items() if name not in own}
+    agree({"workdir": workdir, **options, "recipe": said, "versions": made_by})
 
 
 def _recipe_of_run(arguments: Sequence[str]) -> Recipe | None:

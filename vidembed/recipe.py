@@ -1,36 +1,18 @@
 """A recipe: everything that decides what a run computes, as one frozen tree of parts."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from vidembed.corpus import CorpusPaths
 from vidembed.evaluators.related_videos import RelatedVideos
 from vidembed.feeds.labelled import LabelledVideos
 from vidembed.feeds.triplets import Triplets
+from vidembed.field_roles import MEASURING, TUNABLE
 from vidembed.mesh import MeshShape
 from vidembed.optimiser import Optimiser
 from vidembed.tasks.cluster_labels import ClusterLabels
 from vidembed.tasks.metric_learning import MetricLearning
 from vidembed.typed_json import from_json, to_json
-
-TUNABLE = (
-    "steps",
-    "log_every",
-    "evaluate_every",
-    "profile_steps",
-    "mesh",
-    "checkpoints",
-    "evaluator",
-    "corpus.table",
-    "corpus.edges",
-    "corpus.hierarchy",
-    "feed.read_threads",
-    "feed.prefetch_batches",
-    "feed.placement",
-)
-"""What may change when a run goes on: how long, how often, where. All else decides the result."""
-MEASURING = ("evaluator", "corpus.table", "corpus.edges", "corpus.hierarchy", "mesh")
-"""What may differ when a run is measured: by what, and where. All else is the run's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,18 +42,18 @@ class Recipe:
     task: MetricLearning | ClusterLabels = MetricLearning()
     feed: Triplets | LabelledVideos = Triplets()
     optimiser: Optimiser = Optimiser()
-    evaluator: RelatedVideos = RelatedVideos()
-    checkpoints: Retention = Retention()
-    mesh: MeshShape = MeshShape()
-    steps: int = 200_000
+    evaluator: Annotated[RelatedVideos, TUNABLE, MEASURING] = RelatedVideos()
+    checkpoints: Annotated[Retention, TUNABLE] = Retention()
+    mesh: Annotated[MeshShape, TUNABLE, MEASURING] = MeshShape()
+    steps: Annotated[int, TUNABLE] = 200_000
     """Updates to apply in all."""
     seed: int = 0
     """Seed of parameters, batches and dropout."""
-    log_every: int = 100
+    log_every: Annotated[int, TUNABLE] = 100
     """Steps between lines of metrics.jsonl."""
-    evaluate_every: int = 0
+    evaluate_every: Annotated[int, TUNABLE] = 0
     """Steps between evaluations in this process; 0 leaves them to the evaluation job."""
-    profile_steps: int = 0
+    profile_steps: Annotated[int, TUNABLE] = 0
     """Trace this many steps, after ten to warm up, into WORKDIR/profile; 0 is none."""
 
     def __post_init__(self) -> None:

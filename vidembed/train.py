@@ -15,14 +15,16 @@ import jax
 import numpy as np
 
 from vidembed import mesh as meshes
+from vidembed import remarks
 from vidembed.checkpoint import Checkpoints
 from vidembed.corpus import Corpus
-from vidembed.graph.split import LeakError
+from vidembed.field_roles import differing_on_resume
+from vidembed.hosts import agree
 from vidembed.journal import Journal, Meter
 from vidembed.lease import Lease
 from vidembed.profiling import Profile
 from vidembed.progress import Progress
-from vidembed.recipe import TUNABLE, Recipe
+from vidembed.recipe import Recipe
 from vidembed.records.statistics import train_statistics
 from vidembed.step import (
     State,
@@ -78,9 +80,9 @@ def train(
             process_count=jax.process_count(),
         )
     if corpus.edges_report.get("unknown_edges"):
-        progress.say(_unknown(corpus.edges_report))
-    _refuse_leak(corpus, feed.at(0)["rows"])
-    progress.say(_counts(corpus))
+        progress.say(remarks.unknown_edges(corpus.edges_report))
+    remarks.refuse_leak(corpus, feed.at(0)["rows"])
+    progress.say(remarks.counts(corpus))
     for note in feed.notes:
         progress.say(note)
     fingerprints = {"corpus": corpus.fingerprint, "feed": feed.fingerprint}
@@ -90,7 +92,8 @@ def train(
         spec = spec_of(recipe, corpus)
         shape = state_shape(recipe, spec, mesh)
         _refuse_fewer_steps(workdir, checkpoints.latest() or 0, recipe.steps)
-        for change in workdir.claim_recipe(recipe.to_json(), fingerprints, tunable=TUNABLE):
+        tunable = differing_on_resume(recipe)
+        for change in workdir.claim_recipe(recipe.to_json(), fingerprints, tunable=tunable):
             progress.say(f"changed since the run was started: {change}")
         with stop.raising():
             done, state = _start(recipe, corpus, spec, checkpoints, shape, progress, stop)
@@ -108,7 +111,7 @@ def train(
                 while len(in_flight) > most:
                     step, measures = in_flight.popleft()
                     if not np.isfinite(jax.device_get([measures[name] for name in FINITE])).all():
-                        raise NonFiniteLoss(_non_finite(step, feed.ids_at(step - 1)))
+                        raise NonFiniteLoss(remarks.non_finite(step, feed.ids_at(step - 1)))
                     meter.count(recipe.feed.examples)
                     if step % recipe.log_every == 0 or step in (1, recipe.steps):
                         rates = meter.read(recipe.feed.unit)
@@ -204,39 +207,13 @@ def _refuse_fewer_steps(workdir: Workdir, done: int, wanted: int) -> None:
         )
 
 
-def _counts(corpus: Corpus) -> str:
-    told = " (SIMULATED sessions)" if corpus.simulated else ""
-    return (
-        f"{len(corpus.table):,} videos, {int(corpus.is_train.sum()):,} of them to train on; "
-        f"{corpus.train_graph.edges:,} relations to train on, {corpus.relevance.edges:,} to be "
-        f"measured by{told}"
-    )
-
-
-def _refuse_leak(corpus: Corpus, rows: np.ndarray) -> None:
-    """Looks at what is really drawn, whatever was meant to be drawn."""
-    leaked = np.unique(rows[~corpus.is_train[rows]])
-    if len(leaked):
-        shown = ", ".join(i.decode(errors="replace") for i in corpus.table.ids[leaked[:10]])
-        raise LeakError(
-            f"{len(leaked)} videos of the eval partition are in a training batch: {shown}. Nothing "
-            "measured after that could be believed; this is a fault of the feed or the split"
-        )
-
-
-def _unknown(report: Mapping[str, Any]) -> str:
-    shown = ", ".join(report["unknown"])
-    return (
-        f"WARNING: {report['unknown_edges']} edges name one of {report['unknown_ids']} videos that "
-        f"are not in the table, and are left out: {shown}"
-    )
-
-
-def _non_finite(step: int, ids: np.ndarray) -> str:
-    shown = ", ".join(i.decode(errors="replace") for i in ids.reshape(-1)[:9])
-    return (
-        f"the loss of step {step}, or what it made of the parameters, is not finite; its batch "
-        f"has videos {shown} ... ({ids.size} in all, `feed.ids_at({step - 1})`). The last "
-        "checkpoint is good. Look for extreme features with `python -m vidembed inspect`, or lower "
-        "the learning rate"
-    )
+def _check_evaluator(
+    recipe: Recipe, corpus: Corpus, progress: Progress, *, part_of_run: bool
+) -> None:
+    """Raises where the run's own evaluations have nothing to measure; for a job's, it warns."""
+    try:
+        recipe.evaluator.check(corpus)
+    except ValueError as error:
+        if part_of_run:
+            raise
+        progress.say(f"WARNING: an evaluation job has nothing to measure here: {error}")

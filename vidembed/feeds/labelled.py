@@ -3,7 +3,7 @@
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 import xxhash
@@ -11,6 +11,7 @@ import xxhash
 from vidembed.feeds import prefetch
 from vidembed.feeds.prefetch import Batch, Placement, RelatedTrainVideos
 from vidembed.feeds.sampling import below, raw_draws
+from vidembed.field_roles import TUNABLE
 from vidembed.graph.hierarchy import Hierarchy, HierarchyError
 from vidembed.records.table import FeatureTable
 
@@ -42,9 +43,9 @@ class LabelledVideos:
     """The level of the hierarchy, from 1; the higher, the fewer and larger the classes."""
     min_cluster_size: int = 2
     """Clusters of fewer videos are no classes, and their videos are never drawn."""
-    placement: Placement = "device"
-    read_threads: int = 2
-    prefetch_batches: int = 4
+    placement: Annotated[Placement, TUNABLE] = "device"
+    read_threads: Annotated[int, TUNABLE] = 2
+    prefetch_batches: Annotated[int, TUNABLE] = 4
     unit: ClassVar[str] = "videos"
 
     def __post_init__(self) -> None:

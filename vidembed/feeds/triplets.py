@@ -3,7 +3,7 @@
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import xxhash
@@ -13,6 +13,7 @@ from vidembed.feeds.forbidden import SIZING_BATCHES, ForbiddenPairs, sized_width
 from vidembed.feeds.negatives import SiblingNegatives, UniformNegatives
 from vidembed.feeds.prefetch import Batch, Placement, RelatedTrainVideos
 from vidembed.feeds.sampling import Anchors, Sampling, TripletSampler, anchor_chances
+from vidembed.field_roles import TUNABLE
 from vidembed.graph.relation import RelationGraph
 from vidembed.graph.siblings import levels_of
 from vidembed.graph.split import check_no_leak
@@ -41,10 +42,10 @@ class Triplets:
     anchors: Anchors = "edges"
     sampling: Sampling = "uniform"
     negatives: UniformNegatives | SiblingNegatives = UniformNegatives()
-    placement: Placement = "device"
+    placement: Annotated[Placement, TUNABLE] = "device"
     max_forbidden: int | None = None
-    read_threads: int = 2
-    prefetch_batches: int = 4
+    read_threads: Annotated[int, TUNABLE] = 2
+    prefetch_batches: Annotated[int, TUNABLE] = 4
     unit: ClassVar[str] = "triplets"
 
     def __post_init__(self) -> None:
