@@ -14,7 +14,9 @@ import pytest
 from vidembed.checkpoint import CheckpointError
 from vidembed.embedding import embed_table
 from vidembed.evaluate import Evaluation, recipe_of
+from vidembed.feeds.labelled import LabelledVideos
 from vidembed.feeds.triplets import Triplets
+from vidembed.graph.affinity import affinity_clusters
 from vidembed.mesh import MeshShape, make_mesh
 from vidembed.models.fusion import LateFusion, Layers
 from vidembed.optimiser import Optimiser
@@ -23,6 +25,7 @@ from vidembed.recipe import Recipe, Retention
 from vidembed.run_report import evaluations_of, other_evaluators
 from vidembed.step import state_shape
 from vidembed.stopping import StopFlag
+from vidembed.tasks.cluster_labels import ClusterLabels
 from vidembed.tasks.metric_learning import MetricLearning
 from vidembed.tasks.spec import Spec
 from vidembed.train import train
@@ -212,6 +215,22 @@ def test_other_data_is_refused(trained, corpus):
     other = replace(corpus, is_train=~corpus.is_train)
     with pytest.raises(ValueError, match="was trained on data"):
         evaluation_of(trained, other)
+
+
+def test_hosts_that_measure_compare_data_and_classes(
+    clustered_paths, clustered, tmp_path, monkeypatch
+):
+    compared = []
+    monkeypatch.setattr("vidembed.evaluate.agree", compared.append)
+    recipe = replace(
+        small_recipe(clustered_paths), task=ClusterLabels(), feed=LabelledVideos(batch_videos=32)
+    )
+    other = affinity_clusters(clustered.train_graph, clustered.is_train, max_size=3)
+    for corpus in (clustered, replace(clustered, hierarchy=other)):
+        Evaluation(recipe, Workdir(tmp_path), corpus=corpus, progress=QUIET)
+    differences = [name for name in compared[0] if compared[0][name] != compared[1][name]]
+    assert differences == ["classes (of --corpus.hierarchy)"]
+    assert clustered.fingerprint in compared[0].values()
 
 
 def test_a_restart_pins_what_was_measured_but_not_pinned(trained, corpus):

@@ -9,6 +9,8 @@ import pytest
 
 from tests.jobs import SMALL, data, ends, start, wait_for
 from vidembed.checkpoint import Checkpoints
+from vidembed.graph.affinity import affinity_clusters
+from vidembed.graph.hierarchy import write_hierarchy
 from vidembed.workdir import Workdir
 
 pytestmark = pytest.mark.long
@@ -140,12 +142,39 @@ def test_hosts_with_other_data_are_refused(corpus_paths, tmp_path):
     codes, outputs = ends(start("train", workdir, options, processes=2, own=paths))
     assert codes == [1, 1], outputs
     for output in outputs:
-        assert "data, by fingerprint:" in output
+        assert "  videos, relations and split: " in output
     assert not (workdir / "recipe.json").exists()
 
-    options = ["--corpus.edges", corpus_paths.edges, *SMALL, "--steps", "2"]
-    paths = {0: ["--corpus.table", str(table)], 1: ["--corpus.table", corpus_paths.table]}
-    codes, outputs = ends(start("train", workdir, options, processes=2, own=paths))
+
+def test_hosts_with_other_clusters_are_refused(clustered_paths, clustered, tmp_path):
+    """Clusters may lie in different places, but must be the same; so may the other data."""
+    workdir, other = tmp_path / "run", str(tmp_path / "hierarchy.parquet")
+    table = shutil.copytree(clustered_paths.table, tmp_path / "table")
+    options = ["--corpus.edges", clustered_paths.edges, *SMALL, "--steps", "2"]
+    paths = {
+        0: ["--corpus.hierarchy", clustered_paths.hierarchy, "--corpus.table", str(table)],
+        1: ["--corpus.hierarchy", other, "--corpus.table", clustered_paths.table],
+    }
+
+    def run(linkage):
+        made = affinity_clusters(
+            clustered.train_graph, clustered.is_train, rounds=3, max_size=6, linkage=linkage
+        )
+        write_hierarchy(made, other, clustered.table.ids)
+        jobs = start("train", workdir, options, processes=2, own=paths, system="gcml")
+        return ends(jobs)
+
+    codes, outputs = run("max")
+    assert codes == [1, 1], outputs
+    for output in outputs:
+        assert "HostsDifferError: the hosts of this run were not started alike:" in output
+        assert "  batches (the feed, and the clusters that it draws by): " in output
+        assert "videos, relations and split: " not in output
+        assert "Traceback" not in output
+    # No recipe, no journal, no checkpoint: the first host made the folders and gave its lease back.
+    files = [path.name for path in workdir.rglob("*") if path.is_file()]
+    assert set(files) <= {"lease.json.lock"}
+    codes, outputs = run("average")
     assert codes == [0, 0], outputs
 
 

@@ -46,6 +46,13 @@ class Evaluation:
         self.progress = progress or Progress(quiet=jax.process_index() > 0)
         self.mesh = mesh or meshes.make_mesh(recipe.mesh)
         self.corpus = corpus or recipe.corpus.open()
+        self.spec = spec_of(recipe, self.corpus)
+        agree(
+            {
+                "videos, relations and split": self.corpus.fingerprint,
+                "classes (of --corpus.hierarchy)": self.spec.classes,
+            }
+        )
         stored = (workdir.read_recipe() or {}).get("fingerprints", {})
         if stored.get("corpus", self.corpus.fingerprint) != self.corpus.fingerprint:
             raise ValueError(
@@ -58,7 +65,7 @@ class Evaluation:
 
     def restore(self, step: int) -> State:
         """The parameters (their average where one is kept) and state of a checkpoint."""
-        shape = state_shape(self.recipe, spec_of(self.recipe, self.corpus), self.mesh)
+        shape = state_shape(self.recipe, self.spec, self.mesh)
         wanted = {name: shape[name] for name in self._entries(shape)}
         left_out = tuple(shape.keys() - wanted.keys())
         state = self.checkpoints.restore(step, wanted, leave_out=left_out)

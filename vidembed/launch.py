@@ -76,7 +76,6 @@ class Train:
                 progress.say(lease.notice)
             with progress.stage("reading the data"), stop.raising():
                 corpus = recipe.corpus.open()
-            agree({"data, by fingerprint": corpus.fingerprint})
             evaluation = None
 
             def evaluate(step: int) -> dict[str, float]:

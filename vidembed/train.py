@@ -81,11 +81,19 @@ def train(
         )
     if corpus.edges_report.get("unknown_edges"):
         progress.say(remarks.unknown_edges(corpus.edges_report))
+    fingerprints = {"corpus": corpus.fingerprint, "feed": feed.fingerprint}
+    agree(
+        {
+            "videos, relations and split": fingerprints["corpus"],
+            "batches (the feed, and the clusters that it draws by)": fingerprints["feed"],
+        }
+    )
     remarks.refuse_leak(corpus, feed.at(0)["rows"])
     progress.say(remarks.counts(corpus))
     for note in feed.notes:
         progress.say(note)
-    fingerprints = {"corpus": corpus.fingerprint, "feed": feed.fingerprint}
+    measuring = evaluate if recipe.evaluate_every else None
+    _check_evaluator(recipe, corpus, progress, part_of_run=measuring is not None)
 
     with jax.set_mesh(mesh), Checkpoints(workdir.checkpoints) as checkpoints:
         # All that can be refused is refused before the recipe is written down.
