@@ -141,6 +141,16 @@ def test_tunable_fields_change_and_are_recorded(tmp_path):
     ]
 
 
+def test_a_recipe_names_the_code_that_began_it_and_that_changed_it(tmp_path, monkeypatch):
+    workdir = Workdir(tmp_path)
+    for commit, steps in (("aa", 100), ("bb", 100), ("cc", 300)):
+        monkeypatch.setattr("vidembed.versions.commit_of", lambda _, c=commit: {"commit": c})
+        workdir.claim_recipe(_changed(steps=steps), DATA, tunable={"steps"})
+    stored = workdir.read_recipe()
+    assert stored["versions"]["commit"] == "aa"
+    assert [entry["versions"]["commit"] for entry in stored["history"]] == ["cc"]
+
+
 def _measured(workdir, evaluator, steps):
     measurements = workdir.measurements(evaluator)
     for step in steps:

@@ -229,10 +229,8 @@ def guarded(run: Callable[[], int]) -> int:
         return 1
 
 
-def _agree(workdir: str, **options: Any) -> None:
-    """Refuses hosts that were started with other options or libraries than the rest."""
-    libraries = {name: v for name, v in versions().items() if name not in ("python", "platform")}
-    agree({"workdir": workdir, **options, "versions": libraries})
+def _agree(workdir: str, recipe: Recipe, **options: Any) -> None:
+    """Refuses hosts that were started with other options, libraries or code than the rest.
 
     Paths may differ. So may uncommitted changes: what they change is not known, the commit is.
     """

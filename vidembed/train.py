@@ -37,6 +37,7 @@ from vidembed.step import (
 )
 from vidembed.stopping import StopFlag
 from vidembed.tasks.spec import Spec
+from vidembed.versions import versions
 from vidembed.workdir import Workdir
 
 IN_FLIGHT_STEPS = 2
@@ -138,7 +139,8 @@ def train(
             def save(step: int) -> int:
                 settle(0)
                 lease.check(now=True)
-                checkpoints.save(step, state, {"recipe": recipe.to_json(), **fingerprints})
+                made_by = {"versions": versions(), **fingerprints}
+                checkpoints.save(step, state, {"recipe": recipe.to_json(), **made_by})
                 prune()
                 return step
 

@@ -14,6 +14,7 @@ from vidembed.lease import Lease, LeaseHeldError
 from vidembed.measurements import Measurements, evaluator_name
 from vidembed.recipe import Recipe
 from vidembed.typed_json import RecipeError
+from vidembed.versions import versions
 
 
 class RecipeChangedError(ValueError):
@@ -87,18 +88,21 @@ class Workdir:
         recipe: the recipe's JSON form. fingerprints: a name and a digest for each input, such as
         table, graph. tunable: dotted paths (or beginnings of them) of the fields that may change.
         Returns a line for each tunable field that changed, "steps: 100 -> 200"; they are recorded
-        in recipe.json. Raises RecipeChangedError, listing every other difference.
+        in recipe.json, with the versions and the commit that made the change. Raises
+        RecipeChangedError, listing every other difference.
         """
         stored = self.read_recipe()
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         if stored is None:
             if is_first_host():
                 new = {"started": now, "recipe": recipe, "fingerprints": fingerprints}
-                self.write_json(self.recipe_file, {**new, "history": []})
+                new |= {"versions": versions(), "history": []}
+                self.write_json(self.recipe_file, new)
             return []
         lines = self.recipe_changes(recipe, fingerprints, tunable=tunable)
         if lines and is_first_host():
-            history = [*stored["history"], {"time": now, "changes": lines}]
+            change = {"time": now, "changes": lines, "versions": versions()}
+            history = [*stored["history"], change]
             self.write_json(self.recipe_file, {**stored, "recipe": recipe, "history": history})
         return lines
 
@@ -137,7 +141,7 @@ class Workdir:
         return [f"{path}: {change}" for path, change in changes.items()]
 
     def read_recipe(self) -> dict[str, Any] | None:
-        """recipe.json ("recipe", "fingerprints", "history"), or None before the run started."""
+        """recipe.json ("recipe", "fingerprints", "versions", "history"); None before the start."""
         return self.read_json(self.recipe_file)
 
     def mark_done(self, step: int) -> None:
