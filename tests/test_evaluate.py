@@ -287,28 +287,43 @@ def test_an_empty_workdir_is_refused(tmp_path, corpus_paths, corpus):
         evaluation.step_named("latest")
 
 
-def test_follower_measures_every_checkpoint_until_done(tmp_path, corpus_paths, corpus):
-    """The trainer keeps one checkpoint only, and yet none is deleted before it is measured."""
+def test_a_follower_of_an_extended_run_goes_on_to_its_new_end(tmp_path, corpus_paths, corpus):
+    """It starts while the trainer that goes on still reads its data, and DONE is of the end before.
+    The trainer keeps one checkpoint only, and yet none is deleted before it is measured."""
     workdir = Workdir(tmp_path)
-    recipe = replace(
-        small_recipe(corpus_paths), checkpoints=Retention(every_steps=2, keep_last=1), steps=8
+    short = replace(
+        small_recipe(corpus_paths), checkpoints=Retention(every_steps=5, keep_last=1), steps=5
     )
-    workdir.create()
-    seen = []
+    run(short, workdir, corpus)
+    leased, followed, seen = threading.Event(), threading.Event(), []
 
-    def follow():
-        while workdir.read_recipe() is None:
-            time.sleep(0.05)
-        evaluation_of(workdir, corpus).follow(lambda result: seen.append(result["step"]))
+    def extend():
+        with workdir.lease() as lease:
+            leased.set()
+            followed.wait(60)  # as long as reading takes
+            train(
+                replace(short, steps=20),
+                workdir,
+                lease=lease,
+                stop=StopFlag(),
+                corpus=corpus,
+                progress=QUIET,
+                devices=ONE,
+            )
 
-    with workdir.measurements(recipe.evaluator.identity()).attach_follower():
-        job = threading.Thread(target=follow)
-        job.start()
-        run(recipe, workdir, corpus)
-        job.join(90)
-    assert not job.is_alive()
-    assert sorted(seen) == [0, 2, 4, 6, 8]
-    assert measured(workdir).steps() == {0, 2, 4, 6, 8}
+    trainer = threading.Thread(target=extend)
+    trainer.start()
+    try:
+        assert leased.wait(60)
+        assert workdir.done() == 5
+        stop = StopFlag()
+        stop.sleep = lambda seconds: followed.set() or time.sleep(0.05)
+        evaluation_of(workdir, corpus).follow(lambda result: seen.append(result["step"]), stop)
+    finally:
+        followed.set()
+        trainer.join(90)
+    assert not trainer.is_alive()
+    assert seen == [5, 10, 15, 20]
 
 
 def test_the_job_runs_in_another_process_and_resumes(trained, corpus):

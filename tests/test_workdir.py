@@ -191,11 +191,16 @@ def test_each_evaluator_has_a_folder_of_its_own(tmp_path):
     assert one.read(10) is None
 
 
-def test_done(tmp_path):
+def test_done_counts_for_the_steps_of_the_stored_recipe(tmp_path):
     workdir = Workdir(tmp_path)
     assert workdir.done() is None
-    workdir.mark_done(0)
-    assert workdir.done() == 0
+    workdir.claim_recipe(RECIPE, DATA)
+    workdir.mark_done(100)
+    assert workdir.done() == 100
+    workdir.claim_recipe(_changed(steps=300), DATA, tunable={"steps"})
+    assert workdir.done() is None
+    workdir.mark_done(300)
+    assert workdir.done() == 300
     workdir.clear_done()
     workdir.clear_done()
     assert workdir.done() is None

@@ -158,7 +158,10 @@ class Evaluation:
             stop.sleep(seconds)
 
         def ended() -> bool:
-            return stop.reached() or self.workdir.done() is not None
+            # While a trainer holds the work directory it may go on, whatever DONE says.
+            return stop.reached() or (
+                self.workdir.done() is not None and not self.workdir.is_leased()
+            )
 
         with self.measurements.attach_follower():
             for step in self.checkpoints.follow(ended, poll_seconds=POLL_SECONDS, sleep=wait):

@@ -110,6 +110,8 @@ def train(
         if done == recipe.steps:
             progress.say(f"nothing to do: all {done} steps are done; raise --steps to go on")
         update = compile_update(recipe, shape, mesh)
+        else:
+            workdir.clear_done()
         in_flight: deque[tuple[int, dict[str, Any]]] = deque()
         meter, profile = Meter(), Profile(workdir.path / "profile", steps=recipe.profile_steps)
 
@@ -152,8 +154,6 @@ def train(
             saved = checkpoints.latest()
             saved = save(0) if saved is None else saved
             measure(done)  # the run may have been killed between saving and measuring
-            if done < recipe.steps:
-                workdir.clear_done()
             batches = feed.batches(done, recipe.steps)
             with journal.training(), closing(batches), closing(profile):
                 for step, batch, waited in batches:

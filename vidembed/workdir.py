@@ -29,7 +29,7 @@ class Workdir:
     checkpoints/      one folder a step
     evaluation/       one folder an evaluator: see `Measurements`
     lease.json        the process that trains here, while it does
-    DONE              the last step, once its checkpoint is durable
+    DONE              the last step, once its checkpoint is durable; see `done`
     report.html, report files of later jobs
     """
 
@@ -69,6 +69,10 @@ class Workdir:
 
             together(enter, LeaseHeldError)
             yield lease
+
+    def is_leased(self) -> bool:
+        """Whether a live process trains here, as far as one look tells."""
+        return Lease(self.lease_file).is_held()
 
     def _remove_unfinished(self) -> None:
         """What killed runs left; in this folder only the holder of the lease writes."""
@@ -153,9 +157,15 @@ class Workdir:
         self.done_file.unlink(missing_ok=True)
 
     def done(self) -> int | None:
-        """The last step of a finished run, or None while it goes on."""
-        record = self.read_json(self.done_file)
-        return None if record is None else record["step"]
+        """The last step of a finished run, or None while it goes on.
+
+        A run that was extended is not finished: DONE counts if the stored recipe ends at its step.
+        """
+        record, stored = self.read_json(self.done_file), self.read_recipe()
+        if record is None or stored is None or record["step"] != stored["recipe"]["steps"]:
+            return None
+        step: int = record["step"]
+        return step
 
     def measurements(self, identity: Mapping[str, Any]) -> Measurements:
         """What an evaluator, given by its `identity`, measured of this run."""
