@@ -11,8 +11,12 @@ import numpy as np
 import pytest
 
 from vidembed.checkpoint import Checkpoints
+from vidembed.evaluate import Evaluation
+from vidembed.feeds.negatives import SiblingNegatives
 from vidembed.feeds.triplets import TripletFeed, Triplets
+from vidembed.graph.affinity import affinity_clusters
 from vidembed.graph.split import LeakError
+from vidembed.hosts import HostsDifferError
 from vidembed.losses.triplet import Exponential
 from vidembed.mesh import MeshShape, make_mesh, place_batch
 from vidembed.mining.none import NoMining
@@ -174,7 +178,7 @@ def test_the_end_is_unmarked_while_training_goes_on(recipe, corpus, tmp_path):
         return {}
 
     run(replace(recipe, evaluate_every=6), tmp_path, corpus, evaluate=evaluate)
-    assert seen == [None]
+    assert seen == [None, None]
     assert Workdir(tmp_path).done() == 7
 
 
@@ -182,25 +186,26 @@ def test_a_checkpoint_that_was_not_measured_before_a_kill_is_measured_on_resume(
     recipe, corpus, tmp_path
 ):
     asked = replace(recipe, evaluate_every=3)
-    seen = []
-
-    def dies(step):
-        raise KeyboardInterrupt
+    dies_at, seen = [3, 7], []
 
     def evaluate(step):
+        if step in dies_at:
+            dies_at.remove(step)
+            raise KeyboardInterrupt
         seen.append(step)
         return {"score": float(step)}
 
-    with pytest.raises(KeyboardInterrupt):
-        run(asked, tmp_path, corpus, evaluate=dies)
+    for before in ([], [3, 6]):
+        with pytest.raises(KeyboardInterrupt):
+            run(asked, tmp_path, corpus, evaluate=evaluate)
+        assert seen == before
+        assert Workdir(tmp_path).done() is None
     run(asked, tmp_path, corpus, evaluate=evaluate)
-    assert seen == [3, 6]
+    assert seen == [3, 6, 7]
     lines = Workdir(tmp_path).metrics_file.read_text().splitlines()
     logged = [json.loads(line) for line in lines]
-    assert [(r["step"], r["score"]) for r in logged if r["kind"] == "evaluation"] == [
-        (3, 3),
-        (6, 6),
-    ]
+    scores = [(r["step"], r["score"]) for r in logged if r["kind"] == "evaluation"]
+    assert scores == [(3, 3), (6, 6), (7, 7)]
 
 
 def test_parameters_that_are_not_finite_are_never_saved(recipe, corpus, tmp_path):
@@ -282,16 +287,78 @@ def test_unknown_edges_and_changed_options_are_said(recipe, corpus, tmp_path, ca
     assert "steps: 1 -> 2" in said
 
 
-def test_evaluate_is_called_at_durable_checkpoints(recipe, corpus, tmp_path):
-    asked = replace(recipe, evaluate_every=3)
+def test_durable_checkpoints_and_the_last_one_are_measured(recipe, corpus, tmp_path):
     seen = []
 
     def evaluate(step):
-        seen.append((step, Checkpoints(Workdir(tmp_path).checkpoints, read_only=True).latest()))
+        seen.append((step, steps_of(tmp_path)[-1]))
         return {"score": float(step)}
 
-    run(asked, tmp_path, corpus, evaluate=evaluate)
-    assert seen == [(3, 3), (6, 6)]
+    run(replace(recipe, evaluate_every=3), tmp_path, corpus, evaluate=evaluate)
+    assert seen == [(3, 3), (6, 6), (7, 7)]
+
+
+def test_what_nobody_can_measure_is_said_before_anything_is_compiled(
+    recipe, corpus, tmp_path, monkeypatch, capsys
+):
+    alone = replace(corpus, relations=corpus.train_graph)
+    words = "eval_to_train: none of .*relations: 0 between the partitions, 0 within"
+    with monkeypatch.context() as patch:
+        patch.setattr("vidembed.train.state_shape", lambda *_: pytest.fail("too late"))
+        with pytest.raises(ValueError, match=words):
+            run(replace(recipe, evaluate_every=3), tmp_path, alone, evaluate=pytest.fail)
+    assert not Workdir(tmp_path).recipe_file.exists()
+    # Without evaluations of its own the run is of use, and the job that cannot measure says so.
+    workdir = Workdir(tmp_path)
+    short = replace(recipe, steps=1)
+    with StopFlag() as stop, workdir.lease() as lease:
+        train(short, workdir, lease=lease, stop=stop, corpus=alone, devices=ONE)
+    assert (
+        "WARNING: an evaluation job has nothing to measure here: eval_to" in capsys.readouterr().out
+    )
+    job = Evaluation(short, workdir, corpus=alone, mesh=make_mesh(MeshShape(), ONE), progress=QUIET)
+    monkeypatch.setattr(job, "restore", lambda step: pytest.fail("too late"))
+    with pytest.raises(ValueError, match=words):
+        job.measure(1)
+    with pytest.raises(ValueError, match=words):
+        job.follow(pytest.fail)
+
+
+def test_hosts_compare_their_batches_before_anything_is_written(
+    recipe, clustered, tmp_path, monkeypatch
+):
+    """Clusters are no part of the corpus's fingerprint, yet batches are drawn by them."""
+    compared = []
+
+    def differ(mine):
+        compared.append(mine)
+        raise HostsDifferError("other batches")
+
+    monkeypatch.setattr("vidembed.train.agree", differ)
+    smart = replace(recipe, feed=replace(recipe.feed, negatives=SiblingNegatives()))
+    others = affinity_clusters(clustered.train_graph, clustered.is_train, linkage="max", max_size=6)
+    for corpus in (clustered, replace(clustered, hierarchy=others)):
+        with pytest.raises(HostsDifferError):
+            run(smart, tmp_path, corpus)
+    differences = [name for name in compared[0] if compared[0][name] != compared[1][name]]
+    assert differences == ["batches (the feed, and the clusters that it draws by)"]
+    assert steps_of(tmp_path) == []
+    assert not Workdir(tmp_path).recipe_file.exists()
+
+
+def test_the_average_is_the_weighted_mean_of_what_updates_made(recipe, corpus, tmp_path):
+    """Written out, sum over i of 0.9 ** (k - i) times the parameters after update i: no weight is
+    left to the parameters that the run began with."""
+    each = replace(recipe, steps=4, checkpoints=Retention(every_steps=1, keep_last=10))
+    run(each, tmp_path, corpus)
+    states = [stored(each, tmp_path, corpus, step) for step in range(5)]
+    for k in (1, 2, 4):
+        weights = np.array([0.9 ** (k - i) for i in range(1, k + 1)])
+        for name, average in states[k]["average"].items():
+            made = np.stack([state["parameters"][name] for state in states[1 : k + 1]])
+            slow = np.tensordot(weights / weights.sum(), made.astype(np.float64), 1)
+            np.testing.assert_allclose(average, slow, atol=1e-6)
+    assert_same(states[0]["average"], states[0]["parameters"])
 
 
 def test_non_finite_loss_names_step_and_videos_and_keeps_the_last_good(recipe, corpus, tmp_path):

@@ -94,6 +94,7 @@ class Evaluation:
         if known is not None:
             self._pin(step, known["scores"])
             return known
+        self.recipe.evaluator.check(self.corpus)
         began = time.monotonic()
         with self.progress.stage(f"evaluating step {step}"), jax.set_mesh(self.mesh):
             embeddings = self.embed(self.restore(step))
@@ -164,6 +165,7 @@ class Evaluation:
             )
 
         with self.measurements.attach_follower():
+        self.recipe.evaluator.check(self.corpus)
             for step in self.checkpoints.follow(ended, poll_seconds=POLL_SECONDS, sleep=wait):
                 seen.add(step)
                 if stop.reached():

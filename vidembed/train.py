@@ -64,10 +64,11 @@ def train(
     """Trains until `recipe.steps` updates are applied or `stop` is asked; returns the last step.
 
     Goes on from the newest whole checkpoint of the work directory, on which the caller holds
-    `lease`. `evaluate(step)` measures a durable checkpoint every `recipe.evaluate_every` steps;
-    the scores it returns go to the journal. Raises where the work directory belongs to another
-    run, recipe or data, and NonFiniteLoss; StoppedError when asked to stop before there is anything
-    to save.
+    `lease`. `evaluate(step)` measures a durable checkpoint every `recipe.evaluate_every` steps and
+    the last one (none if that is 0); the scores it returns go to the journal. Raises where hosts
+    have different data, where the work directory belongs to another run, recipe or data, where
+    nothing could be measured, and NonFiniteLoss; StoppedError when asked to stop before there is
+    anything to save.
     """
     progress = progress or Progress(quiet=jax.process_index() > 0)
     mesh = meshes.make_mesh(recipe.mesh, devices)
@@ -80,8 +81,6 @@ def train(
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
-    if corpus.edges_report.get("unknown_edges"):
-        progress.say(remarks.unknown_edges(corpus.edges_report))
     fingerprints = {"corpus": corpus.fingerprint, "feed": feed.fingerprint}
     agree(
         {
@@ -89,6 +88,8 @@ def train(
             "batches (the feed, and the clusters that it draws by)": fingerprints["feed"],
         }
     )
+    if corpus.edges_report.get("unknown_edges"):
+        progress.say(remarks.unknown_edges(corpus.edges_report))
     remarks.refuse_leak(corpus, feed.at(0)["rows"])
     progress.say(remarks.counts(corpus))
     for note in feed.notes:
@@ -109,9 +110,9 @@ def train(
             constants = place_constants(recipe, corpus, mesh)
         if done == recipe.steps:
             progress.say(f"nothing to do: all {done} steps are done; raise --steps to go on")
-        update = compile_update(recipe, shape, mesh)
         else:
             workdir.clear_done()
+        update = compile_update(recipe, shape, mesh)
         in_flight: deque[tuple[int, dict[str, Any]]] = deque()
         meter, profile = Meter(), Profile(workdir.path / "profile", steps=recipe.profile_steps)
 
@@ -147,9 +148,11 @@ def train(
                 return step
 
             def measure(step: int) -> None:
-                if evaluate and recipe.evaluate_every and step and not step % recipe.evaluate_every:
+                if not measuring or not step:
+                    return
+                if step == recipe.steps or step % recipe.evaluate_every == 0:
                     checkpoints.wait()
-                    journal.log(step, evaluate(step), kind="evaluation")
+                    journal.log(step, measuring(step), kind="evaluation")
 
             saved = checkpoints.latest()
             saved = save(0) if saved is None else saved
@@ -175,6 +178,7 @@ def train(
                 journal.reached(done)
             if done != saved:
                 save(done)
+                measure(done)
             checkpoints.wait()
             prune()
             if done == recipe.steps and jax.process_index() == 0:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -52,6 +54,15 @@ def measured_by_trec(embeddings, corpus, direction):
         run[str(row)] = {str(c): float(scores[c]) for c in others}
     evaluator = pytrec_eval.RelevanceEvaluator(judged, {"ndcg_cut.3,10", "recall.3,10", "map"})
     return {int(row): values for row, values in evaluator.evaluate(run).items()}
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_a_corpus_that_cannot_be_measured_is_refused_early(direction, corpus):
+    """Each direction needs relations of its own: the others' do not help."""
+    RelatedVideos(directions=DIRECTIONS).check(corpus)
+    cut = corpus.train_graph if direction != "eval_to_eval" else corpus.relevance
+    with pytest.raises(ValueError, match=rf"{direction}: none of .*--corpus\.edges"):
+        RelatedVideos(directions=(direction,)).check(replace(corpus, relations=cut))
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)

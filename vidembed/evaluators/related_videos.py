@@ -110,6 +110,22 @@ class RelatedVideos:
         ndcg, recall = ([f"{name}@{k}" for k in self.ks] for name in ("ndcg", "recall"))
         return (*ndcg, "map", *recall)
 
+    def check(self, corpus: Corpus) -> None:
+        """Raises ValueError if a direction has nothing to measure; needs no embedding."""
+        for direction in self.directions:
+            try:
+                queries(corpus, direction)
+            except ValueError as error:
+                raise ValueError(
+                    f"{error} There are {len(corpus.table):,} videos, "
+                    f"{int((~corpus.is_train).sum()):,} of them in the eval partition, and "
+                    f"{corpus.relations.edges:,} relations: {corpus.relevance.edges:,} between the "
+                    f"partitions, {corpus.eval_relevance.edges:,} within the eval partition. Give "
+                    "the edges of this table (--corpus.edges), split it otherwise "
+                    "(--corpus.train-share, --corpus.split-seed), or choose other "
+                    "--evaluator.directions"
+                ) from error
+
     def run(
         self, embeddings: np.ndarray, corpus: Corpus, *, mesh: jax.sharding.Mesh | None = None
     ) -> Iterator[tuple[str, float, float, float]]:
