@@ -74,6 +74,25 @@ def _flips_found(folder, flips, seed):
     return found
 
 
+def test_damage_that_one_host_finds_is_for_all_hosts(tmp_path, monkeypatch):
+    """This one's copy is whole; each decision about the step is taken with the others."""
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, _noise(1, 20), {})
+    others = []
+
+    def together(work, *errors):
+        result = work()
+        others.append(errors)
+        if len(others) == 3:
+            raise DigestError("process 1: the bits of x are not those that were saved")
+        return result
+
+    monkeypatch.setattr("vidembed.checkpoint.together", together)
+    reader = Checkpoints(tmp_path, read_only=True)
+    with pytest.raises(DigestError, match="process 1: the bits of x"):
+        reader.restore_newest(_like(20))
+
+
 def test_flipped_bits_of_arrays_are_found(tmp_path):
     assert _flips_found(tmp_path, flips=6, seed=0) == 6
 

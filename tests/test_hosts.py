@@ -52,7 +52,19 @@ def fails(on, error):
 for on in (0, 1):
     for error in (ValueError, KeyError):
         words = fails(on, error)
-        assert ("mine" in words) == (me == on) and (me == on or "another host" in words), words
+        expected = str(error("mine"))
+        assert words == expected if me == on else f"process {on}: " in words and "mine" in words
+
+
+def differ():
+    raise (KeyError if me else ValueError)(f"of {me}")
+
+
+try:
+    together(differ, ValueError, KeyError)
+    raise SystemExit("both failed, and it went on")
+except KeyError as met:
+    assert met.args == ("of 1" if me else "process 1: 'of 1'",), met
 
 agree({"a": {"b": [1, "é" * 300]}, "c": None})
 for mine, words in (
@@ -124,7 +136,26 @@ with workdir.lease() as lease, Checkpoints(workdir.checkpoints) as checkpoints:
     assert step == 2 and len(troubles) == 1 and "step 3" in troubles[0], (step, troubles)
     assert tree["x"].sharding == make(0)["x"].sharding
     assert bool((tree["x"] == make(2)["x"]).all()) and int(tree["n"]) == 2
+    # One host reads a wrong number where all have a copy of their own: all pass the step over.
+    whole_read = checkpoints._read
+    if me == 1:
+        def bad_read(step, like):
+            arrays = whole_read(step, like)
+            if step != 2:
+                return arrays
+            shards = [jax.device_put(jnp.int32(9), d) for d in jax.local_devices()]
+            sharding = arrays["n"].sharding
+            return arrays | {"n": jax.make_array_from_single_device_arrays((), sharding, shards)}
+
+        checkpoints._read = bad_read
     checkpoints.delete(3)
+    try:
+        checkpoints.restore_newest(make(0))
+        raise SystemExit("the one step is damaged on one host, and yet restored")
+    except DigestError as error:
+        assert "the bits of n are not" in str(error), error
+        assert str(error).startswith("process 1: ") == (me == 0), error
+    checkpoints._read = whole_read
     try:
         checkpoints.restore(3, make(0))
         raise SystemExit("restored what is not there")
@@ -161,6 +192,24 @@ def test_two_processes_on_one_folder(tmp_path):
     tree = Checkpoints(tmp_path / "checkpoints", read_only=True).restore(2, like)
     wanted = jax.jit(lambda step: jax.random.normal(jax.random.key(step), (64, 32)))(2)
     np.testing.assert_array_equal(tree["x"], wanted)
+
+
+def test_hosts_that_fail_in_different_ways_raise_the_same(monkeypatch):
+    """Process 0 of two: the other one met what is named last."""
+    gathered = iter([[1, 2], [4, 6], [b"mine\0\0", b"theirs"]])
+
+    def gather(mine):
+        rows = next(gathered)
+        return np.array([np.frombuffer(r, np.uint8) if isinstance(r, bytes) else r for r in rows])
+
+    monkeypatch.setattr("jax.process_count", lambda: 2)
+    monkeypatch.setattr("vidembed.hosts.multihost_utils.process_allgather", gather)
+
+    def work():
+        raise ValueError("mine")
+
+    with pytest.raises(KeyError, match="process 1: theirs"):
+        together(work, ValueError, KeyError)
 
 
 def test_one_process_agrees_with_itself():

@@ -17,6 +17,7 @@ from vidembed.checkpoint_record import (
     VanishedError,
     entries_of,
     in_short,
+    refuse_damage,
     refuse_differences,
     write_record,
 )
@@ -152,13 +153,10 @@ class Checkpoints:
         with jax.transfer_guard("allow"):
             arrays = together(lambda: self._read(step, wanted), *_READ_ERRORS)
             found = digests(arrays)
-        bad = [name for name in wanted if found[name] != stored[name]["digest"]]
-        if bad:
-            named = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if bad[5:] else "")
-            raise DigestError(
-                f"step {step} is damaged: the bits of {named} are not those that were saved. "
-                f"{self._disk.step_before(step)}"
-            )
+        # Each host sees its own copy of an array that all have: one bad read is for all hosts.
+        together(
+            lambda: refuse_damage(step, found, stored, self._disk.step_before(step)), DigestError
+        )
         return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in wanted])
 
     def restore_newest(

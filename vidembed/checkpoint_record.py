@@ -108,6 +108,18 @@ def refuse_differences(
         )
 
 
+def refuse_damage(
+    step: int, found: dict[str, str], stored: dict[str, dict[str, Any]], remedy: str
+) -> None:
+    """Raises DigestError, ending with `remedy`, unless all digests found are those stored."""
+    bad = [name for name in stored if found[name] != stored[name]["digest"]]
+    if bad:
+        named = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if bad[5:] else "")
+        raise DigestError(
+            f"step {step} is damaged: the bits of {named} are not those that were saved. {remedy}"
+        )
+
+
 def _digest(record: dict[str, Any]) -> str:
     return xxhash.xxh3_64_hexdigest(json.dumps(record, sort_keys=True).encode())
 

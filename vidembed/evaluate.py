@@ -129,11 +129,12 @@ class Evaluation:
             return steps[-1]
         if name == "best":
             best = self.measurements.best()
-            if best is None:
+            # Another evaluation job may be writing: the first host's word counts here, too.
+            if not (first := of_first_host([] if best is None else [best["step"]])):
                 raise CheckpointError(
                     f"{self.workdir}: this evaluator has measured nothing yet, so none is best"
                 )
-            return int(best["step"])
+            return first[0]
         if not name.isdecimal() or int(name) not in steps:
             raise CheckpointError(
                 f"step {name!r} is not there; choose latest, best or one of {steps}"
@@ -164,8 +165,8 @@ class Evaluation:
                 self.workdir.done() is not None and not self.workdir.is_leased()
             )
 
-        with self.measurements.attach_follower():
         self.recipe.evaluator.check(self.corpus)
+        with self.measurements.attach_follower():
             for step in self.checkpoints.follow(ended, poll_seconds=POLL_SECONDS, sleep=wait):
                 seen.add(step)
                 if stop.reached():

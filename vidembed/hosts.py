@@ -50,10 +50,10 @@ def of_first_host(numbers: list[int]) -> list[int]:
 
 
 def together(work: Callable[[], T], *errors: type[Exception]) -> T:
-    """The result of `work` if it succeeds on every host; otherwise all hosts raise.
+    """The result of `work` if it succeeds on every host; otherwise all hosts raise the same type.
 
-    errors: what `work` may raise (exactly these types). A host that had none of its own raises
-    the last-named type that another met.
+    errors: what `work` may raise (exactly these types). If hosts raise different ones, the type
+    that is named last counts. Hosts that did not meet it raise it with the words of one that did.
     """
     result: list[T] = []
     error: Exception | None = None
@@ -63,9 +63,12 @@ def together(work: Callable[[], T], *errors: type[Exception]) -> T:
         error = met
     if jax.process_count() > 1:
         mine = 0 if error is None else 1 + errors.index(type(error))
-        worst = int(multihost_utils.process_allgather(np.int32(mine)).max())
-        if worst and error is None:
-            raise errors[worst - 1]("another host met this; its own words are in its output")
+        codes = np.asarray(multihost_utils.process_allgather(np.int32(mine)))
+        if worst := int(codes.max()):
+            words = _texts_of_all(str(error) if mine == worst else "")
+            if mine != worst:
+                host = int(np.argmax(codes == worst))
+                raise errors[worst - 1](f"process {host}: {words[host]}") from error
     if error is not None:
         raise error
     return result[0]
@@ -79,12 +82,7 @@ def agree(mine: Mapping[str, Any]) -> None:
     """
     if jax.process_count() == 1:
         return
-    text = np.frombuffer(json.dumps(mine, sort_keys=True).encode(), np.uint8)
-    lengths = multihost_utils.process_allgather(np.int32(len(text)))
-    padded = np.zeros(lengths.max(), np.uint8)
-    padded[: len(text)] = text
-    texts = multihost_utils.process_allgather(padded)
-    told = [_flat(json.loads(row[:n].tobytes())) for row, n in zip(texts, lengths)]
+    told = [_flat(json.loads(text)) for text in _texts_of_all(json.dumps(mine, sort_keys=True))]
     lines = []
     for field in sorted(set().union(*told)):
         have: dict[str, list[int]] = {}
@@ -127,6 +125,16 @@ def lost_host(error: Exception) -> str | None:
         "says why. All end now. Start the same command again on every host: it goes on from the "
         "last checkpoint"
     )
+
+
+def _texts_of_all(mine: str) -> list[str]:
+    """The texts that all processes give, by process."""
+    text = np.frombuffer(mine.encode(), np.uint8)
+    lengths = multihost_utils.process_allgather(np.int32(len(text)))
+    padded = np.zeros(lengths.max(), np.uint8)
+    padded[: len(text)] = text
+    rows = multihost_utils.process_allgather(padded)
+    return [row[:length].tobytes().decode() for row, length in zip(rows, lengths, strict=True)]
 
 
 def _flat(value: Any, path: str = "") -> dict[str, str]:
