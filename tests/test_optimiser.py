@@ -3,7 +3,7 @@ import numpy as np
 import optax
 import pytest
 
-from vidembed.optimiser import Adagrad, Adam, Optimiser, Sgd
+from vidembed.optimiser import Adagrad, Adam, Optimiser, Sgd, average_share
 
 PARAMETERS = {"a/kernel": jnp.array([1.0, -2.0]), "a/bias": jnp.array([0.5])}
 GRADIENT = {"a/kernel": jnp.array([0.3, 4.0]), "a/bias": jnp.array([-1.0])}
@@ -63,6 +63,19 @@ def test_weight_decay_shrinks_kernels_and_spares_biases():
         other["a/kernel"], one["a/kernel"] - 0.1 * 0.5 * PARAMETERS["a/kernel"], rtol=1e-6
     )
     np.testing.assert_array_equal(other["a/bias"], one["a/bias"])
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.9, 0.9999])
+def test_an_average_is_the_mean_of_all_updates_weighted_by_age(decay):
+    values = np.random.default_rng(0).normal(size=200)
+    average = np.float32(9.0)  # what was there before the first update counts for nothing
+    for step, value in enumerate(values):
+        share = np.float32(average_share(decay, step))
+        average = share * np.float32(value) + (1 - share) * average
+        weights = decay ** np.arange(step, -1, -1)
+        slow = np.average(values[: step + 1], weights=weights)
+        assert average == pytest.approx(slow, abs=1e-5), step
+    assert float(average_share(decay, 10**6)) == pytest.approx(1 - decay, rel=1e-6)
 
 
 @pytest.mark.parametrize(

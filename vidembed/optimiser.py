@@ -1,5 +1,6 @@
 """Optimisers from Optax, with the paper's stepwise decay of the learning rate."""
 
+import math
 from dataclasses import dataclass
 
 import jax.numpy as jnp
@@ -73,7 +74,9 @@ class Optimiser:
     weight_decay: float = 0.0
     """Decoupled: the rate times this times each kernel is taken off (biases are spared)."""
     average_decay: float | None = None
-    """Keep an exponential moving average of the parameters with this decay, and evaluate it."""
+    """Keep a moving average of the parameters and evaluate it: the mean of those after each update
+    so far, weighted by this decay to the power of the updates since. The initial ones, which the
+    run only begins with, have no weight."""
 
     def __post_init__(self) -> None:
         # Written so that NaN, which compares with nothing, is refused, too.
@@ -108,3 +111,14 @@ class Optimiser:
             kernels = lambda parameters: {n: n.endswith("kernel") for n in parameters}  # noqa: E731
             parts.append(optax.add_decayed_weights(self.weight_decay, mask=kernels))
         return optax.chain(*parts, optax.scale_by_learning_rate(self.rate))
+
+
+def average_share(decay: float, step: int | jnp.ndarray) -> jnp.ndarray:
+    """The newest parameters' share in their average, at the update that follows step `step`.
+
+    One at the first update, then falling to 1 - decay: the weights of all updates so far sum to
+    one, which is Adam's correction of its moments (Kingma and Ba, 2015, section 3) in one step.
+    """
+    # expm1: in float32, 1 - decay ** 1 misses a decay of 0.9999 by a thousandth.
+    weights = -jnp.expm1(math.log(decay) * (jnp.asarray(step) + 1))
+    return jnp.minimum(1.0, (1 - decay) / weights)

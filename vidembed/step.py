@@ -16,6 +16,7 @@ import optax
 from vidembed import mesh as meshes
 from vidembed.corpus import Corpus
 from vidembed.models.parameters import check_modalities
+from vidembed.optimiser import average_share
 from vidembed.recipe import Recipe
 from vidembed.records.statistics import Statistics
 from vidembed.tasks.spec import Spec
@@ -100,7 +101,8 @@ def compile_update(
         parameters = optax.apply_updates(parameters, direction)
         new = {"step": step + 1, "parameters": parameters, "state": state, "optimiser": optimiser}
         if decay is not None:
-            new["average"] = optax.incremental_update(parameters, whole["average"], 1 - decay)
+            share = average_share(decay, step)
+            new["average"] = optax.incremental_update(parameters, whole["average"], share)
         measures["gradient_norm"] = optax.tree.norm(gradient)
         measures["parameter_norm"] = optax.tree.norm(parameters)
         measures["learning_rate"] = recipe.optimiser.rate(step)
