@@ -105,6 +105,8 @@ class Hierarchy:
         for level in range(1, self.levels):
             below, above = self.level(level)[is_train], self.level(level + 1)[is_train]
             parent = np.zeros(len(below), np.int32)
+            # One of the values for a place stays; which does not matter: where they differ, any
+            # of them differs from another.
             parent[below] = above
             if split := np.unique(below[parent[below] != above]).tolist():
                 raise HierarchyError(
@@ -140,8 +142,8 @@ def first_seen(labels: np.ndarray) -> np.ndarray:
     labels: not negative, below N.
     """
     first = np.full(len(labels), len(labels))
-    # Of several values for one place the last stays: the first appearance.
-    first[labels[::-1]] = np.arange(len(labels))[::-1]
+    # Assigning to repeated places has no promised order; `minimum.at` has a defined result.
+    np.minimum.at(first, labels, np.arange(len(labels)))
     begins = np.zeros(len(labels), bool)
     begins[first[labels]] = True
     rank = np.cumsum(begins, dtype=np.int32) - np.int32(1)
