@@ -19,6 +19,7 @@ import sys
 import jax, jax.numpy as jnp
 jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
 from pathlib import Path
+import orbax.checkpoint as ocp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from vidembed.checkpoint import Checkpoints
 from vidembed.checkpoint_record import CheckpointError, DigestError, MismatchError, VanishedError
@@ -136,26 +137,30 @@ with workdir.lease() as lease, Checkpoints(workdir.checkpoints) as checkpoints:
     assert step == 2 and len(troubles) == 1 and "step 3" in troubles[0], (step, troubles)
     assert tree["x"].sharding == make(0)["x"].sharding
     assert bool((tree["x"] == make(2)["x"]).all()) and int(tree["n"]) == 2
-    # One host reads a wrong number where all have a copy of their own: all pass the step over.
-    whole_read = checkpoints._read
-    if me == 1:
-        def bad_read(step, like):
-            arrays = whole_read(step, like)
-            if step != 2:
-                return arrays
-            shards = [jax.device_put(jnp.int32(9), d) for d in jax.local_devices()]
-            sharding = arrays["n"].sharding
-            return arrays | {"n": jax.make_array_from_single_device_arrays((), sharding, shards)}
-
-        checkpoints._read = bad_read
     checkpoints.delete(3)
-    try:
-        checkpoints.restore_newest(make(0))
-        raise SystemExit("the one step is damaged on one host, and yet restored")
-    except DigestError as error:
-        assert "the bits of n are not" in str(error), error
-        assert str(error).startswith("process 1: ") == (me == 0), error
-    checkpoints._read = whole_read
+    # One host reads a wrong number where all have a copy of their own, or nothing at all.
+    own_read = ocp.CompositeCheckpointHandler.restore
+
+    def wrong_number(*args, **options):
+        read = own_read(*args, **options)
+        whole = read.arrays["n"]
+        shards = [jax.device_put(jnp.int32(9), device) for device in jax.local_devices()]
+        read.arrays["n"] = jax.make_array_from_single_device_arrays((), whole.sharding, shards)
+        return read
+
+    def nothing(*args, **options):
+        raise ValueError("a corrupt block")
+
+    for bad_read, words in ((wrong_number, "the bits of n are not"), (nothing, "a corrupt block")):
+        if me == 1:
+            ocp.CompositeCheckpointHandler.restore = bad_read
+        try:
+            checkpoints.restore_newest(make(0))
+            raise SystemExit("the only step is damaged on one host, and yet restored")
+        except DigestError as error:
+            assert words in str(error), error
+            assert str(error).startswith("process 1: ") == (me == 0), error
+        ocp.CompositeCheckpointHandler.restore = own_read
     try:
         checkpoints.restore(3, make(0))
         raise SystemExit("restored what is not there")

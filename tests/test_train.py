@@ -320,6 +320,7 @@ def test_what_nobody_can_measure_is_said_before_anything_is_compiled(
     monkeypatch.setattr(job, "restore", lambda step: pytest.fail("too late"))
     with pytest.raises(ValueError, match=words):
         job.measure(1)
+    monkeypatch.setattr(job, "measure", lambda step: pytest.fail("too late"))
     with pytest.raises(ValueError, match=words):
         job.follow(pytest.fail)
 

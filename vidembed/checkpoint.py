@@ -246,7 +246,9 @@ class Checkpoints:
         args = ocp.args.PyTreeRestore(item=like, restore_args=how, partial_restore=True)
 
         def read() -> dict[str, jax.Array]:
-            with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as orbax:
+            # Not by Orbax's Checkpointer: it waits for all hosts after a read, also for one whose
+            # read has failed and that will not come.
+            with contextlib.closing(ocp.CompositeCheckpointHandler()) as orbax:
                 return orbax.restore(
                     self.folder / str(step), ocp.args.Composite(arrays=args)
                 ).arrays

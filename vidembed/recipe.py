@@ -52,7 +52,8 @@ class Recipe:
     log_every: Annotated[int, TUNABLE] = 100
     """Steps between lines of metrics.jsonl."""
     evaluate_every: Annotated[int, TUNABLE] = 0
-    """Steps between evaluations in this process; 0 leaves them to the evaluation job."""
+    """Steps between evaluations in this process, which also measures the last step; 0 leaves all
+    to the evaluation job."""
     profile_steps: Annotated[int, TUNABLE] = 0
     """Trace this many steps, after ten to warm up, into WORKDIR/profile; 0 is none."""
 
