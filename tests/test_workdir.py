@@ -144,7 +144,7 @@ def test_tunable_fields_change_and_are_recorded(tmp_path):
 def _measured(workdir, evaluator, steps):
     measurements = workdir.measurements(evaluator)
     for step in steps:
-        measurements.write(step, {"step": step})
+        measurements.write(step, {"step": step}, {})
     return measurements
 
 

@@ -27,6 +27,7 @@ from vidembed.recipe import Recipe
 from vidembed.records.vocabulary import read_vocabulary
 from vidembed.run_report import other_evaluators, report_run
 from vidembed.scale import Scale
+from vidembed.scoreboard import Scoreboard
 from vidembed.show import show
 from vidembed.stopping import EXIT_STOPPED, StopFlag, StoppedError
 from vidembed.train import NonFiniteLoss, train
@@ -61,6 +62,8 @@ class Train:
     """Folder of the run, local or gs://."""
     steal: bool = False
     """Take the work directory over from a run that still holds it."""
+    baselines: bool = True
+    """Show raw features, popularity and chance beside the scores that are measured here."""
     cluster: ClusterOptions = Cluster()
     recipe: RecipeOptions = Recipe()
 
@@ -68,7 +71,7 @@ class Train:
         """Trains; 0 when all steps are done, 143 when asked to stop."""
         self.cluster.connect()
         workdir, recipe = Workdir(self.workdir), self.recipe
-        _agree(self.workdir, recipe=_without_paths(recipe))
+        _agree(self.workdir, baselines=self.baselines, recipe=_without_paths(recipe))
         progress = Progress(quiet=jax.process_index() > 0)
         with StopFlag() as stop, workdir.lease(steal=self.steal) as lease:
             if lease.notice:
@@ -76,17 +79,18 @@ class Train:
             with progress.stage("reading the data"), stop.raising():
                 corpus = recipe.corpus.open()
             agree({"data, by fingerprint": corpus.fingerprint})
-            evaluation = None
+            scoreboard = None
 
             def evaluate(step: int) -> dict[str, float]:
-                nonlocal evaluation
-                evaluation = evaluation or Evaluation(
-                    recipe, workdir, corpus=corpus, progress=progress
+                nonlocal scoreboard
+                scoreboard = scoreboard or Scoreboard(
+                    Evaluation(recipe, workdir, corpus=corpus, progress=progress),
+                    baselines=self.baselines,
                 )
                 # The checkpoint is saved: what is broken off is measured when the run goes on.
                 with stop.raising():
-                    result = evaluation.measure(step)
-                _print_scores(progress, result)
+                    result = scoreboard.evaluation.measure(step)
+                    scoreboard.show(result)
                 return values_of(result)
 
             last = train(
@@ -118,6 +122,9 @@ class Evaluate:
     """latest, best, or a number."""
     follow: bool = False
     """Measure every checkpoint as it appears, until the run is done."""
+    baselines: bool = True
+    """Also measure raw features, popularity and chance, once, and show them beside the run. Raw
+    features take the memory of the whole table as float32, twice."""
     cluster: ClusterOptions = Cluster()
     recipe: RecipeOptions = Recipe()
 
@@ -125,14 +132,20 @@ class Evaluate:
         """Measures; 0 when all that was asked for is measured."""
         self.cluster.connect()
         recipe = _without_paths(self.recipe)
-        _agree(self.workdir, step=self.step, follow=self.follow, recipe=recipe)
+        _agree(
+            self.workdir,
+            step=self.step,
+            follow=self.follow,
+            baselines=self.baselines,
+            recipe=recipe,
+        )
         progress = Progress(quiet=jax.process_index() > 0)
         with StopFlag() as stop, stop.raising():
             evaluation = _evaluation(self.workdir, self.recipe, progress)
+            scoreboard = Scoreboard(evaluation, baselines=self.baselines)
             if self.follow:
-                damaged = evaluation.follow(lambda result: _print_scores(progress, result), stop)
-                return int(bool(damaged))
-            _print_scores(progress, evaluation.measure(evaluation.step_named(self.step)))
+                return int(bool(evaluation.follow(scoreboard.show, stop)))
+            scoreboard.show(evaluation.measure(evaluation.step_named(self.step)))
         return 0
 
 
@@ -263,17 +276,3 @@ def _evaluation(path: str, recipe: Recipe, progress: Progress) -> Evaluation:
     recipe_of(workdir)
     with progress.stage("reading the data"):
         return Evaluation(recipe, workdir, progress=progress)
-
-
-def _print_scores(progress: Progress, result: dict[str, Any]) -> None:
-    told = " (simulated sessions)" if result["simulated_sessions"] else ""
-    for direction, asked in result["queries"].items():
-        progress.say(
-            f"step {result['step']}  {direction}: {asked['queries']:,} queries; "
-            f"{asked['left_out']:,} videos without anything relevant are left out"
-        )
-    for name, score in result["scores"].items():
-        progress.say(
-            f"step {result['step']}  {name:28} {score['value']:.4f} "
-            f"[{score['low']:.4f}, {score['high']:.4f}]{told}"
-        )

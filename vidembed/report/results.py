@@ -15,6 +15,9 @@ CONTENT_BASED = (
     "visual",
     "audio",
     "concatenated",
+    "visual_standardised",
+    "audio_standardised",
+    "concatenated_standardised",
     "untrained",
 )
 """Systems that rank by what a video is: popularity and chance are no rivals, but bounds."""
