@@ -53,7 +53,7 @@ def test_no_scores_are_no_rows(tmp_path):
 def test_a_file_of_an_older_version_and_a_damaged_one_are_refused(tmp_path):
     path = tmp_path / "per_query.parquet"
     pq.write_table(pa.table({"system": ["trained"], "values": [[0.5]]}), path)
-    with pytest.raises(ValueError, match="does not name its queries .* only measured anew"):
+    with pytest.raises(ValueError, match=r"does not name its queries .* only measured anew"):
         read_scores(path)
     write_scores(path, scores([b"a", b"b", b"c"]))
     whole = path.read_bytes()

@@ -61,8 +61,8 @@ def table(result: Mapping[str, Any], baselines: Mapping[str, Any]) -> Iterator[s
     metrics = _headlines(result)
     rows = {f"this run, step {result['step']}": _cells(result["scores"], metrics)}
     rows |= {
-        wording.system(name): _cells(scores, metrics)
-        for name, scores in baselines["systems"].items()
+        wording.system(name): _cells(baselines["systems"][name], metrics)
+        for name in wording.in_order(baselines["systems"])
     }
     simulated = "SIMULATED sessions" if result["simulated_sessions"] else ""
     heads = (wording.metric(metric) for metric in metrics.values())

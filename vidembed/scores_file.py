@@ -1,8 +1,7 @@
 """Per-query results as a Parquet file, local or remote: one row per query of a system.
 
-Columns: `system`, `direction`, `video_id` (text; binary where an id is not UTF-8), and one f64 column
-per metric. All files of results have these columns, so that files of several runs can be read as one
-table.
+Columns: `system`, `direction`, `video_id` (text; binary where an id is not UTF-8), and one f64
+column per metric. All files of results have these columns: several can be read as one table.
 """
 
 from collections.abc import Mapping
@@ -29,11 +28,11 @@ def write_scores(path: epath.PathLike, scores: Scores) -> None:
         for direction, found in directions.items()
     ]
     sizes = [len(found.ids) for *_, found in parts]
-    columns: dict[str, pa.Array] = {
-        name: _repeated([part[place] for part in parts], sizes)
-        for place, name in enumerate(KEYS[:2])
+    columns = {
+        "system": _repeated([system for system, *_ in parts], sizes),
+        "direction": _repeated([direction for _, direction, _ in parts], sizes),
+        "video_id": _ids([found.ids for *_, found in parts]),
     }
-    columns["video_id"] = _ids([found.ids for *_, found in parts])
     for metric in parts[0][2].values if parts else ():
         columns[metric] = pa.array(np.concatenate([found.values[metric] for *_, found in parts]))
     buffer = pa.BufferOutputStream()

@@ -235,7 +235,8 @@ def test_the_untrained_network_is_that_of_step_zero(swept):
     rows = pq.read_table(swept / "seed0" / "controls" / "per_query.parquet").to_pylist()
     for name, score in scores.items():
         direction, metric = name.split("/")
-        found = [r[metric] for r in rows if (r["system"], r["direction"]) == ("untrained", direction)]
+        asked = ("untrained", direction)
+        found = [row[metric] for row in rows if (row["system"], row["direction"]) == asked]
         assert np.mean(found) == pytest.approx(score["value"])
 
 

@@ -24,10 +24,10 @@ STANDARDISED = "_standardised"
 
 def measured(
     evaluator: "RelatedVideos", corpus: Corpus, *, mesh: jax.sharding.Mesh | None = None
-) -> dict[str, dict[Direction, PerQuery]]:
+) -> dict[str, dict[str, PerQuery]]:
     """System → direction → metrics of each query: features, then `popularity` and `random`."""
     directions = evaluator.directions
-    systems = {
+    systems: dict[str, dict[str, PerQuery]] = {
         name: {d: evaluator.per_query(vectors, corpus, d, mesh=mesh) for d in directions}
         for name, vectors in feature_embeddings(corpus)
     }
@@ -43,7 +43,7 @@ def feature_embeddings(corpus: Corpus) -> Iterator[tuple[str, np.ndarray]]:
     network sees (`visual_standardised` ...).
     """
     table = corpus.table
-    groups = {name: (name,) for name in table.features}
+    groups: dict[str, tuple[str, ...]] = {name: (name,) for name in table.features}
     if len(groups) > 1:
         groups[ALL] = tuple(table.features)
     for name, modalities in groups.items():

@@ -18,9 +18,9 @@ class Queries:
     """What one direction asks: the videos with something relevant, and where that stands.
 
     ids: S[Q] and rows: i64[Q] of the queries; candidates: i64[C], table rows, ascending; offsets:
-    i64[Q+1] into relevant: i64[R], positions in candidates; exclude: i64[Q], the position of the query itself, which is
-    none of its results, or -1 where it is no candidate; left_out: videos of the querying partition
-    without anything relevant among the candidates.
+    i64[Q+1] into relevant: i64[R], positions in candidates; exclude: i64[Q], the position of the
+    query itself, which is none of its results, or -1 where it is no candidate; left_out: videos of
+    the querying partition without anything relevant among the candidates.
     """
 
     ids: np.ndarray

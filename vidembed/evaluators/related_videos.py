@@ -16,7 +16,7 @@ from vidembed.evaluators import baselines
 from vidembed.evaluators.queries import DIRECTIONS, Direction, Queries, queries
 from vidembed.evaluators.ranks import relevant_ranks
 from vidembed.metrics import ranking
-from vidembed.metrics.intervals import bootstrap
+from vidembed.metrics.intervals import Interval, bootstrap
 from vidembed.metrics.per_query import PerQuery, Result, Selection
 
 CDML: tuple[Direction, ...] = ("eval_to_train", "train_to_eval")
@@ -97,9 +97,9 @@ class RelatedVideos:
         systems = baselines.measured(self, corpus, mesh=mesh)
         return {system: self.result(per_query) for system, per_query in systems.items()}
 
-    def result(self, per_query: Mapping[Direction, PerQuery]) -> Result:
+    def result(self, per_query: Mapping[str, PerQuery]) -> Result:
         """The means of queries, with intervals."""
-        scores = {}
+        scores: dict[str, Interval] = {}
         for direction, measured in per_query.items():
             found = bootstrap([measured.values], seed=self.seed, resamples=self.resamples)
             scores |= {f"{direction}/{name}": interval for name, interval in found.items()}

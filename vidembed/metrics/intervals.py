@@ -98,9 +98,7 @@ def _interval(points: Sequence[float], resampled: np.ndarray) -> Interval:
     return Interval(value=float(np.mean(points)), low=float(low), high=float(high))
 
 
-def _resampled_means(
-    runs: Runs[Name], videos: Videos, *, seed: int, resamples: int
-) -> np.ndarray:
+def _resampled_means(runs: Runs[Name], videos: Videos, *, seed: int, resamples: int) -> np.ndarray:
     """f64[resamples, runs, metrics]: the mean of each run's queries; NaN where it has none.
 
     Sums are products of counts [resamples, V] with the values of each video [V, runs × metrics],
@@ -120,9 +118,9 @@ def _resampled_means(
     block = max(1, DRAWS_AT_ONCE // count)
     totals = []
     for start in range(0, resamples, block):
-        rows = min(block, resamples - start)
-        drawn = rng.integers(0, count, (rows, count)) + count * np.arange(rows)[:, None]
-        counts = np.bincount(drawn.reshape(-1), minlength=rows * count).reshape(rows, count)
+        size = min(block, resamples - start)
+        drawn = rng.integers(0, count, (size, count)) + count * np.arange(size)[:, None]
+        counts = np.bincount(drawn.reshape(-1), minlength=size * count).reshape(size, count)
         totals.append(counts.astype(np.float64) @ flat)
     summed = np.concatenate(totals).reshape(resamples, len(runs), -1)
     queries = summed[:, :, :1]
@@ -152,9 +150,7 @@ def _checked(runs: Runs[Name], videos: Videos | None) -> tuple[Runs[Name], Video
     return runs, videos
 
 
-def _paired(
-    ones: Runs[Name], others: Runs[Name], videos: Videos
-) -> tuple[Runs[Name], Runs[Name]]:
+def _paired(ones: Runs[Name], others: Runs[Name], videos: Videos) -> tuple[Runs[Name], Runs[Name]]:
     ones, others = _checked(ones, videos)[0], _checked(others, videos)[0]
     if len(ones) != len(others) or ones[0].keys() != others[0].keys():
         raise ValueError(

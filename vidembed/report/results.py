@@ -92,11 +92,6 @@ def control(
     return found
 
 
-def _in_order(systems: Mapping[str, Any]) -> list[str]:
-    known = [name for name in wording.SYSTEMS if name in systems]
-    return known + [name for name in systems if name not in known]
-
-
 def _metrics(systems: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(name for metrics in systems.values() for name in metrics))
 
@@ -112,7 +107,7 @@ def _rows(direction: str, systems: Mapping[str, Any], *, best: bool) -> list[dic
                 for metric in metrics
             ],
         }
-        for name in _in_order(systems)
+        for name in wording.in_order(systems)
     ]
 
 
@@ -133,7 +128,7 @@ def _dots(direction: str, systems: Mapping[str, Any]) -> Markup | None:
             series=0 if name.startswith("trained") else None,
             **{end: systems[name][main][end] for end in ("value", "low", "high")},
         )
-        for name in _in_order(systems)
+        for name in wording.in_order(systems)
         if all(is_number((systems[name].get(main) or {}).get(e)) for e in ("value", "low", "high"))
     ]
     title = f"{wording.metric(main)} of each system, {wording.direction(direction)}"

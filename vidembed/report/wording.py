@@ -118,6 +118,12 @@ def oracles(directions: Iterable[str]) -> list[str]:
     return [name for name in directions if name.endswith("_to_eval")]
 
 
+def in_order(systems: Iterable[str]) -> list[str]:
+    """Names of systems as they are shown: those of SYSTEMS, then any others."""
+    names = list(systems)
+    return [name for name in SYSTEMS if name in names] + [n for n in names if n not in SYSTEMS]
+
+
 def system(name: str, towards: str = "") -> str:
     """What a system is called; popularity knows the future when new videos are looked for."""
     if name == "popularity" and oracles([towards]):
