@@ -20,6 +20,7 @@ from vidembed.corpus import Corpus
 from vidembed.graph.split import LeakError
 from vidembed.journal import Journal, Meter
 from vidembed.lease import Lease
+from vidembed.passes import Passes
 from vidembed.profiling import Profile
 from vidembed.progress import Progress
 from vidembed.recipe import TUNABLE, Recipe
@@ -81,6 +82,8 @@ def train(
         progress.say(_unknown(corpus.edges_report))
     _refuse_leak(corpus, feed.at(0)["rows"])
     progress.say(_counts(corpus))
+    passes = Passes.of(recipe, corpus)
+    progress.say(passes.describe(recipe.steps))
     for note in feed.notes:
         progress.say(note)
     fingerprints = {"corpus": corpus.fingerprint, "feed": feed.fingerprint}
@@ -101,7 +104,13 @@ def train(
         in_flight: deque[tuple[int, dict[str, Any]]] = deque()
         meter, profile = Meter(), Profile(workdir.path / "profile", steps=recipe.profile_steps)
 
-        with Journal(workdir, recipe.steps, resumed_from=done, progress=progress) as journal:
+        with Journal(
+            workdir,
+            recipe.steps,
+            resumed_from=done,
+            progress=progress,
+            diagnose=recipe.task.diagnose,
+        ) as journal:
 
             def settle(most: int) -> None:
                 """Waits until at most so many updates are in flight, and looks at the others."""
@@ -111,7 +120,7 @@ def train(
                         raise NonFiniteLoss(_non_finite(step, feed.ids_at(step - 1)))
                     meter.count(recipe.feed.examples)
                     if step % recipe.log_every == 0 or step in (1, recipe.steps):
-                        rates = meter.read(recipe.feed.unit)
+                        rates = meter.read(recipe.feed.unit) | {"passes": passes.at(step)}
                         journal.log(step, jax.device_get(measures) | rates)
 
             def prune() -> None:
