@@ -25,7 +25,7 @@ from vidembed.mesh import MeshShape
 from vidembed.progress import Progress
 from vidembed.recipe import Recipe
 from vidembed.records.vocabulary import read_vocabulary
-from vidembed.run_report import other_evaluators, report_run
+from vidembed.run_report import journal_warnings, other_evaluators, report_run
 from vidembed.scale import Scale
 from vidembed.scoreboard import Scoreboard
 from vidembed.show import show
@@ -143,10 +143,14 @@ class Evaluate:
         with StopFlag() as stop, stop.raising():
             evaluation = _evaluation(self.workdir, self.recipe, progress)
             scoreboard = Scoreboard(evaluation, baselines=self.baselines)
+            damaged = []
             if self.follow:
-                return int(bool(evaluation.follow(scoreboard.show, stop)))
-            scoreboard.show(evaluation.measure(evaluation.step_named(self.step)))
-        return 0
+                damaged = evaluation.follow(scoreboard.show, stop)
+            else:
+                scoreboard.show(evaluation.measure(evaluation.step_named(self.step)))
+            for warning in journal_warnings(evaluation):
+                progress.say(f"WARNING: {warning}")
+        return int(bool(damaged))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -157,6 +161,8 @@ class Report:
     """Folder of the run, local or gs://."""
     vocabulary: str | None = None
     """A CSV file with Index and Name (YouTube-8M's vocabulary.csv), to name the labels."""
+    baselines: bool = True
+    """Show raw features, popularity and chance beside the run; measured where that was not done."""
     recipe: RecipeOptions = Recipe()
 
     def run(self) -> int:
@@ -164,7 +170,7 @@ class Report:
         progress = Progress()
         names = read_vocabulary(self.vocabulary) if self.vocabulary else {}
         evaluation = _evaluation(self.workdir, self.recipe, progress)
-        progress.say(f"wrote {report_run(evaluation, names)}")
+        progress.say(f"wrote {report_run(evaluation, names, baselines=self.baselines)}")
         for line in other_evaluators(evaluation):
             progress.say(line)
         return 0

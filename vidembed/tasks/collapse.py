@@ -24,7 +24,8 @@ ONE_POINT = 0.1
 """Below this spread all videos have nearly the same embedding."""
 SHRUNK = 0.5
 """Below this spread a loss at the margin is a sign. Above it, it is none: among many candidates
-the nearest farther negative is hardly farther than the positive, however good the embedding is."""
+the nearest farther negative is hardly farther than the positive (4,096 triplets, step 10 of a sound
+training: loss 0.0986 of 0.1, 99.7 % with a loss, spread 0.83)."""
 AT_MARGIN = 0.02
 """Share of the loss's value at equal distances within which a loss stands there."""
 REMEDY = (
