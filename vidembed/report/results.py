@@ -49,6 +49,8 @@ def headlines(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     for direction, ratio in (summary.get("ratio_to_visual") or {}).items():
         each = [f"{one:.2f}" for one in ratio.get("per_seed") or () if is_number(one)]
         notes = [f"each seed: {', '.join(each)}"] if each else []
+        if is_number(ratio.get("low")) and is_number(ratio.get("high")):
+            notes.insert(0, f"95 %: {ratio['low']:.2f} to {ratio['high']:.2f}")
         mean, aim = ratio.get("mean"), targets.get(direction)
         if is_number(aim) and is_number(mean):
             notes.append(f"aim {aim:.2f}: {'reached' if mean >= aim else 'missed'}")
