@@ -8,7 +8,7 @@ not say at which widths it compared, and Table 1 is measured here at several mat
 
 from collections.abc import Mapping
 
-from vidembed.evaluators.related_videos import Direction
+from vidembed.evaluators.queries import Direction
 
 Percent = Mapping[Direction, Mapping[str, float]]
 """direction → metric → percent."""

@@ -21,8 +21,7 @@ from experiments import cdml
 from experiments.comparisons import PERMUTED
 from experiments.imported import SAMPLE, imported
 from experiments.stages import Stages
-from experiments.summary import difference, print_table, ratios, with_intervals
-from experiments.systems import Scores
+from experiments.summary import difference, print_table, ratio, with_intervals
 from experiments.variation import varied
 from experiments.world import World, refuse_seeds
 from vidembed.launch import guarded
@@ -37,6 +36,7 @@ from vidembed.report.gallery import gallery
 from vidembed.report.headline import headline
 from vidembed.report.page import write_report
 from vidembed.run_report import evaluations_of, journal_of
+from vidembed.scores_file import Scores
 from vidembed.stopping import StopFlag
 from vidembed.versions import versions
 from vidembed.workdir import Workdir
@@ -120,7 +120,7 @@ class Quickstart:
             "simulated_sessions": True,
             "seeds": list(self.seeds),
             "related_videos": with_intervals(scores),
-            "ratio_to_visual": ratios(scores, "trained", "visual"),
+            "ratio_to_visual": ratio(scores, "trained", "visual"),
             "targets": TARGETS,
             "audio_contribution": difference(scores, "trained", "trained_visual_only"),
             "permuted_control": with_intervals(permuted),
@@ -166,11 +166,11 @@ class Quickstart:
         )
 
     def _say(self, progress: Progress, summary: dict[str, Any]) -> None:
-        for direction, ratio in summary["ratio_to_visual"].items():
-            each = ", ".join(f"{r:.2f}" for r in ratio["per_seed"])
+        for direction, found in summary["ratio_to_visual"].items():
+            each = ", ".join(f"{r:.2f}" for r in found["per_seed"])
             progress.say(
-                f"{direction}: trained is {ratio['mean']:.2f} × raw visual at "
-                f"{wording.metric(ratio['metric'])} "
+                f"{direction}: trained is {found['mean']:.2f} × raw visual at "
+                f"{wording.metric(found['metric'])} [{found['low']:.2f}, {found['high']:.2f}] "
                 f"(seeds: {each}; target {TARGETS[direction]:.2f})"
             )
         told = [("audio adds", summary["audio_contribution"])]

@@ -8,53 +8,70 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from experiments.systems import Scores
-from vidembed.metrics.intervals import Interval, bootstrap_mean_of, paired
+from vidembed.metrics.intervals import bootstrap, differences, ratios
 from vidembed.report import wording
 from vidembed.report.headline import headline
+from vidembed.scores_file import Scores
 
 
 def with_intervals(seeds: Sequence[Scores]) -> dict[str, Any]:
-    """direction → system → metric → {value, low, high}: means over seeds, 95 % over queries."""
-    first = seeds[0]
+    """direction → system → metric → {value, low, high}: means over seeds, 95 % over videos."""
     summary: dict[str, Any] = {}
-    for system, directions in first.items():
-        for direction, metrics in directions.items():
-            summary.setdefault(direction, {})[system] = {
-                metric: _entry(
-                    bootstrap_mean_of([seed[system][direction][metric] for seed in seeds], seed=0)
-                )
-                for metric in metrics
+    for direction in next(iter(seeds[0].values())):
+        runs = [
+            {
+                (system, metric): values
+                for system, found in seed.items()
+                for metric, values in found[direction].values.items()
             }
+            for seed in seeds
+        ]
+        _refuse_other_queries(seeds, direction, *seeds[0])
+        videos = [next(iter(seed.values()))[direction].ids for seed in seeds]
+        for (system, metric), interval in bootstrap(runs, videos=videos, seed=0).items():
+            metrics = summary.setdefault(direction, {}).setdefault(system, {})
+            metrics[metric] = interval._asdict()
     return summary
 
 
 def difference(seeds: Sequence[Scores], one: str, other: str) -> dict[str, Any]:
     """direction → metric → {value, low, high} of one minus other, paired by query."""
-    return {
-        direction: {
-            metric: _entry(
-                paired(
-                    [(s[one][direction][metric], s[other][direction][metric]) for s in seeds],
-                    seed=0,
-                )
-            )
-            for metric in metrics
-        }
-        for direction, metrics in seeds[0][one].items()
-    }
-
-
-def ratios(seeds: Sequence[Scores], one: str, other: str) -> dict[str, Any]:
-    """direction → {metric, mean, per_seed} of the ratio of its mean NDCG."""
     found: dict[str, Any] = {}
-    for direction, metrics in seeds[0][one].items():
-        main = headline(direction, metrics)
-        each = [
-            float(s[one][direction][main].mean() / s[other][direction][main].mean()) for s in seeds
-        ]
-        found[direction] = {"metric": main, "mean": float(np.mean(each)), "per_seed": each}
+    for direction in seeds[0][one]:
+        _refuse_other_queries(seeds, direction, one, other)
+        ones, others = ([s[side][direction].values for s in seeds] for side in (one, other))
+        videos = [s[one][direction].ids for s in seeds]
+        intervals = differences(ones, others, videos=videos, seed=0)
+        found[direction] = {metric: interval._asdict() for metric, interval in intervals.items()}
     return found
+
+
+def ratio(seeds: Sequence[Scores], one: str, other: str) -> dict[str, Any]:
+    """direction → {metric, mean, low, high, per_seed} of the ratio of its mean NDCG."""
+    found: dict[str, Any] = {}
+    for direction, first in seeds[0][one].items():
+        _refuse_other_queries(seeds, direction, one, other)
+        main = headline(direction, first.values)
+        ones, others = (
+            [{main: seed[side][direction].values[main]} for seed in seeds] for side in (one, other)
+        )
+        videos = [seed[one][direction].ids for seed in seeds]
+        interval = ratios(ones, others, videos=videos, seed=0)[main]
+        each = [float(a[main].mean() / b[main].mean()) for a, b in zip(ones, others)]
+        ends = {"low": interval.low, "high": interval.high}
+        found[direction] = {"metric": main, "mean": interval.value, **ends, "per_seed": each}
+    return found
+
+
+def _refuse_other_queries(seeds: Sequence[Scores], direction: str, *systems: str) -> None:
+    """Systems are compared query by query: all of a seed must have been asked the same."""
+    for seed in seeds:
+        first, *others = (seed[system][direction].ids for system in systems)
+        if any(not np.array_equal(first, ids) for ids in others):
+            raise ValueError(
+                f"{', '.join(systems)} were not asked the same queries from {direction}: they "
+                "cannot be compared. Were they measured on different data?"
+            )
 
 
 def print_table(
@@ -86,7 +103,3 @@ def print_table(
             first, *rest = (f"{found[name]['value']:.3f}" for name in chosen)
             table.add_row(label, first, interval, *rest)
         console.print(table)
-
-
-def _entry(interval: Interval) -> dict[str, float]:
-    return interval._asdict()

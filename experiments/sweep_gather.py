@@ -22,18 +22,27 @@ from experiments.sweep_jobs import (
     result_file,
 )
 from experiments.sweep_measures import courses
-from experiments.systems import Scores, read_scores
 from vidembed.lease import Lease
+from vidembed.metrics.per_query import PerQuery
 from vidembed.recipe import Recipe
 from vidembed.report import wording
 from vidembed.report.headline import shown
 from vidembed.run_report import journal_of
+from vidembed.scores_file import Scores, read_scores
 from vidembed.versions import versions
 from vidembed.workdir import Workdir
 
 Columns = Mapping[str, Sequence[str]]
 """direction → the metrics that are shown of it."""
-CONTROL_SYSTEMS = ("visual", "audio", "concatenated", "untrained", "popularity", "random")
+CONTROL_SYSTEMS = (
+    "visual",
+    "audio",
+    "concatenated",
+    "concatenated_standardised",
+    "untrained",
+    "popularity",
+    "random",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,7 +81,7 @@ def gathered(sweep: Sweep, folder: Path, seeds: Sequence[int] | None = None) -> 
     }
     scored = [one for one in found if one.result]
     controls = [one for one in scored if one.job.name == CONTROLS and not one.job.permuted]
-    permuted: dict[int, Scores] = {}
+    permuted: dict[int, dict[str, Any]] = {}
     for one in scored:
         if one.job.permuted:
             named = one.job.name if one.job.name in sweep.permuted else ""
@@ -138,8 +147,11 @@ def _same(made: Recipe, job: Job) -> bool:
 
 
 def _only(scores: Scores, columns: Columns) -> Scores:
+    def chosen(found: PerQuery, metrics: Sequence[str]) -> PerQuery:
+        return PerQuery(ids=found.ids, values={name: found.values[name] for name in metrics})
+
     return {
-        system: {d: {m: directions[d][m] for m in metrics} for d, metrics in columns.items()}
+        system: {d: chosen(directions[d], metrics) for d, metrics in columns.items()}
         for system, directions in scores.items()
     }
 
@@ -226,9 +238,13 @@ def _permuted(asked: Comparison, found: Mapping[int, Scores], columns: Columns) 
 def _difference(
     asked: Comparison, seeds: Sequence[int], scores: Sequence[Scores], columns: Columns
 ) -> dict[str, Any]:
-    """The mean over seeds with its interval, and each seed's: an interval over queries knows
+    """The mean over seeds with its interval, and each seed's: an interval over videos knows
     nothing of how trainings differ."""
     one, other, asks, paper = asked
+
+    def per_seed(one: PerQuery, other: PerQuery, metric: str) -> float:
+        return float((one.values[metric] - other.values[metric]).mean())
+
     return {
         "one": one,
         "other": other,
@@ -236,7 +252,7 @@ def _difference(
         "seeds": list(seeds),
         "differences": difference(scores, one, other) if scores else {},
         "per_seed": {
-            d: {m: [float((s[one][d][m] - s[other][d][m]).mean()) for s in scores] for m in metrics}
+            d: {m: [per_seed(s[one][d], s[other][d], m) for s in scores] for m in metrics}
             for d, metrics in columns.items()
         },
         "paper_percent": paper,

@@ -26,13 +26,13 @@ from experiments.sweep_jobs import (
     result_file,
 )
 from experiments.sweep_scores import controls_of, parameters_of, trained_of
-from experiments.systems import write_scores
 from experiments.world import World
 from vidembed.evaluate import Evaluation
 from vidembed.field_roles import PATH, fields_with
 from vidembed.lease import Lease, LeaseHeldError
 from vidembed.recipe import Recipe
 from vidembed.records.table import FeatureTable
+from vidembed.scores_file import write_scores
 from vidembed.stopping import StopFlag, StoppedError
 from vidembed.train import train
 from vidembed.versions import versions
@@ -98,7 +98,7 @@ class Runner:
                 else:
                     evaluation.measure(recipe.steps)
                     scores = trained_of(evaluation, permuted=job.permuted)
-            write_scores(scores, per_query_file(workdir))
+            write_scores(per_query_file(workdir), scores)
             # Last: where there is a result, there is everything.
             workdir.write_json(result_file(workdir), _result(evaluation))
 

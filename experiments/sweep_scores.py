@@ -7,9 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.systems import Scores, embeddings_of_features, score_systems
+from experiments.systems import embeddings_of_features, score_systems
 from vidembed.evaluate import Evaluation
 from vidembed.records.statistics import train_statistics
+from vidembed.scores_file import Scores
 from vidembed.step import new_state, spec_of, state_shape
 
 
@@ -26,8 +27,7 @@ def trained_of(evaluation: Evaluation, *, permuted: bool) -> Scores:
             exchange=("trained",),
         )
     evaluator = recipe.evaluator
-    measured = {d: evaluator.per_query(embedded, corpus, d) for d in evaluator.directions}
-    return {"trained": {d: dict(found.values) for d, found in measured.items()}}
+    return {"trained": {d: evaluator.per_query(embedded, corpus, d) for d in evaluator.directions}}
 
 
 def controls_of(evaluation: Evaluation) -> Scores:

@@ -176,8 +176,8 @@ def _remarks(result: Mapping[str, Any]) -> list[str]:
     if has_paper(result):
         said.append(PAPER)
     said.append(
-        f"Means over seeds {seeds}, where a row names no others; 95 % bootstrap intervals over "
-        "queries."
+        f"Means over seeds {seeds}, where a row names no others; 95 % intervals by resampling "
+        "videos, the same in all seeds."
     )
     said.append("+ in 2 of 3: seeds, each a training of its own, with a difference above zero.")
     found = [wording.direction(d) for d in wording.oracles(result["columns"])]

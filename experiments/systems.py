@@ -1,25 +1,28 @@
 """What is compared at related-video retrieval, query by query: trained, raw and trivial systems."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from vidembed.corpus import Corpus
-from vidembed.evaluators.baselines import chance, exchanged, popularity, raw_features
-from vidembed.evaluators.related_videos import PerQuery, RelatedVideos
-
-Scores = dict[str, dict[str, dict[str, np.ndarray]]]
-"""system → direction → metric → f64[Q], the same queries for all systems of a direction."""
+from vidembed.evaluators.baselines import (
+    ALL,
+    STANDARDISED,
+    chance,
+    exchanged,
+    feature_embeddings,
+    popularity,
+)
+from vidembed.evaluators.related_videos import RelatedVideos
+from vidembed.metrics.per_query import PerQuery
+from vidembed.scores_file import Scores
 
 
 def embeddings_of_features(corpus: Corpus) -> dict[str, np.ndarray]:
-    """The raw features as embeddings: each modality alone, and all of them concatenated."""
-    names = tuple(corpus.table.features)
-    alone = {name: raw_features(corpus.table, (name,)) for name in names}
-    return alone | {"concatenated": raw_features(corpus.table, names)}
+    """Features as embeddings: each modality alone and all side by side, as they are; and all of
+    them standardised, which are the inputs of a network and so what it starts from."""
+    wanted = {*corpus.table.features, ALL, ALL + STANDARDISED}
+    return {name: vectors for name, vectors in feature_embeddings(corpus) if name in wanted}
 
 
 def score_systems(
@@ -35,7 +38,7 @@ def score_systems(
     Those named by `exchange` are measured once more as {name}_exchanged: each query asking with
     another's vector, which leaves what they know of the candidates alone.
     """
-    scores: Scores = {}
+    scores: dict[str, dict[str, PerQuery]] = {}
     for direction in evaluator.directions:
         measured: dict[str, PerQuery] = {
             name: evaluator.per_query(vectors, corpus, direction)
@@ -48,31 +51,5 @@ def score_systems(
         measured["popularity"] = popularity(evaluator, corpus, direction)
         measured["random"] = chance(evaluator, corpus, direction, seed=seed)
         for system, result in measured.items():
-            scores.setdefault(system, {})[direction] = dict(result.values)
+            scores.setdefault(system, {})[direction] = result
     return scores
-
-
-def write_scores(scores: Scores, path: Path) -> None:
-    """Parquet, a row for each of system × direction × metric: with `values`, f64 a query."""
-    rows = [
-        {"system": system, "direction": direction, "metric": metric, "values": values}
-        for system, direction, metric, values in _flat(scores)
-    ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows), path)
-
-
-def read_scores(path: Path) -> Scores:
-    """What `write_scores` wrote."""
-    scores: Scores = {}
-    for row in pq.read_table(path).to_pylist():
-        metrics = scores.setdefault(row["system"], {}).setdefault(row["direction"], {})
-        metrics[row["metric"]] = np.array(row["values"])
-    return scores
-
-
-def _flat(scores: Scores) -> Iterator[tuple[str, str, str, np.ndarray]]:
-    for system, directions in scores.items():
-        for direction, metrics in directions.items():
-            for metric, values in metrics.items():
-                yield system, direction, metric, values

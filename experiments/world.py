@@ -9,13 +9,7 @@ from typing import Any
 import numpy as np
 
 from experiments.stages import Stages
-from experiments.systems import (
-    Scores,
-    embeddings_of_features,
-    read_scores,
-    score_systems,
-    write_scores,
-)
+from experiments.systems import embeddings_of_features, score_systems
 from vidembed.corpus import Corpus, CorpusPaths
 from vidembed.evaluate import Evaluation, values_of
 from vidembed.feeds.simulated_sessions import PARAMETERS, permute_ids, simulate, write_sessions
@@ -25,11 +19,14 @@ from vidembed.graph.hierarchy import read_hierarchy, write_hierarchy
 from vidembed.models.fusion import Fusion
 from vidembed.recipe import Recipe
 from vidembed.records.table import FeatureTable
+from vidembed.scores_file import Scores, read_scores, write_scores
 from vidembed.stopping import StopFlag, StoppedError
 from vidembed.train import train
 from vidembed.workdir import Workdir
 
 ROUNDS = 4
+FORM = 2
+"""Of per_query.parquet; another one is made where an older version wrote it."""
 LINKAGE: Linkage = "average"
 """How every world's train graph is clustered, with no limits."""
 
@@ -130,10 +127,15 @@ class World:
                 seed=self.seed,
                 exchange=exchange,
             )
-            write_scores(measured, file)
+            write_scores(file, measured)
 
         recipes = {system: self.recipe_of(system).to_json() for system in self.models}
-        key = {"corpus": corpus.fingerprint, "recipes": recipes, "exchange": list(exchange)}
+        key = {
+            "corpus": corpus.fingerprint,
+            "recipes": recipes,
+            "exchange": list(exchange),
+            "form": FORM,
+        }
         with self.stop.raising():
             self.stages.run(f"{self.name}/evaluation", key, measure, outputs=[file])
         return read_scores(file)

@@ -11,9 +11,11 @@ import jax
 import numpy as np
 import pytest
 
+from vidembed import evaluate, storage
 from vidembed.checkpoint import CheckpointError
 from vidembed.embedding import embed_table
 from vidembed.evaluate import Evaluation, recipe_of
+from vidembed.evaluators.baselines import STANDARDISED, raw_features
 from vidembed.feeds.labelled import LabelledVideos
 from vidembed.feeds.triplets import Triplets
 from vidembed.graph.affinity import affinity_clusters
@@ -23,6 +25,7 @@ from vidembed.optimiser import Optimiser
 from vidembed.progress import Progress
 from vidembed.recipe import Recipe, Retention
 from vidembed.run_report import evaluations_of, other_evaluators
+from vidembed.scores_file import read_scores
 from vidembed.step import state_shape
 from vidembed.stopping import StopFlag
 from vidembed.tasks.cluster_labels import ClusterLabels
@@ -66,6 +69,12 @@ def evaluation_of(workdir, corpus, devices=ONE, **evaluator):
     return Evaluation(recipe, workdir, corpus=corpus, mesh=mesh, progress=QUIET)
 
 
+def mean_ndcg(result):
+    """The selection number, by hand."""
+    scores = result["scores"]
+    return (scores[NDCG]["value"] + scores["train_to_eval/ndcg@10"]["value"]) / 2
+
+
 def measured(workdir):
     return workdir.measurements(recipe_of(workdir).evaluator.identity())
 
@@ -100,12 +109,11 @@ def test_a_result_names_what_made_it_and_the_best_is_pinned(trained, corpus):
     assert stored["versions"]["jax"] == jax.__version__
     assert stored["recipe"] == json.loads(json.dumps(recipe_of(trained).to_json()))
     assert {"eval_to_train/ndcg@10", "train_to_eval/map"} <= stored["scores"].keys()
-    name = "eval_to_train/ndcg@10"
-    best = max(results, key=lambda step: results[step]["scores"][name]["value"])
+    best = max(results, key=lambda step: results[step]["selection"]["value"])
     assert measured(trained).best() == {
         "step": best,
-        "metric": name,
-        "value": results[best]["scores"][name]["value"],
+        "metric": "mean of ndcg@10 over eval_to_train, train_to_eval",
+        "value": pytest.approx(mean_ndcg(results[best])),
     }
     assert evaluation.step_named("best") == best
     assert trained.pinned() == {best}
@@ -124,13 +132,13 @@ def test_another_evaluator_measures_for_itself(trained, corpus, monkeypatch):
     other = evaluation_of(trained, corpus, ks=(3, 20))
     with pytest.raises(CheckpointError, match="this evaluator has measured nothing yet"):
         other.step_named("best")
-    worse = other.measure(min(results, key=lambda s: results[s]["scores"][NDCG]["value"]))
+    worse = other.measure(min(results, key=lambda step: mean_ndcg(results[step])))
     assert {"eval_to_train/ndcg@3", "eval_to_train/ndcg@20"} <= worse["scores"].keys()
     assert NDCG not in worse["scores"]
     # Each finds its own best, of what it has measured, and both are pinned.
     assert usual.step_named("best") == measured(trained).best()["step"] != worse["step"]
     assert other.step_named("best") == worse["step"]
-    assert other.measurements.best()["metric"] == "eval_to_train/ndcg@3"
+    assert other.measurements.best()["metric"].startswith("mean of ndcg@3 over")
     assert trained.pinned() == {usual.step_named("best"), worse["step"]}
     # Both results are there, and neither is measured again.
     assert measured(trained).read(worse["step"])["scores"].keys() >= {NDCG}
@@ -161,10 +169,11 @@ def test_a_record_of_before_there_were_directions_had_the_usual_ones(trained, co
     usual.measure(10)
     scores = other.measure(10)["scores"]
     assert next(iter(scores)) == "eval_to_eval/ndcg@10"
-    assert other.measurements.best()["metric"] == "eval_to_eval/ndcg@10"
+    metric = other.measurements.best()["metric"]
+    assert metric == "mean of ndcg@10 over eval_to_eval, train_to_eval"
     stored = usual.measurements.read(10)
     del stored["recipe"]["evaluator"]["directions"]
-    usual.measurements.write(10, stored)
+    usual.measurements.write(10, stored, usual.measurements.read_per_query(10))
     own = [line for line in other_evaluators(other) if str(usual.measurements.folder) in line]
     assert "(directions ['eval_to_train', 'train_to_eval'])" in own[0]
 
@@ -236,13 +245,91 @@ def test_hosts_that_measure_compare_data_and_classes(
 def test_a_restart_pins_what_was_measured_but_not_pinned(trained, corpus):
     evaluation = evaluation_of(trained, corpus)
     results = [evaluation.measure(step) for step in (0, 5, 10)]
-    name = "eval_to_train/ndcg@10"
-    best = max(results, key=lambda result: result["scores"][name]["value"])["step"]
+    best = max(results, key=mean_ndcg)["step"]
     measured(trained).folder.joinpath("best.json").unlink()
     again = evaluation_of(trained, corpus)
     for step in (0, 5, 10):
         again.measure(step)
     assert measured(trained).best()["step"] == best
+
+
+def test_a_best_by_another_metric_is_not_compared_with_the_selection_number(trained, corpus):
+    """As an older version left it, by the first direction alone: all that is there is compared."""
+    evaluation = evaluation_of(trained, corpus)
+    results = [evaluation.measure(step) for step in (0, 5, 10)]
+    best = max(results, key=mean_ndcg)
+    for step in (0, 5, 10):
+        measured(trained).pin(step, NDCG, 0.99)
+        # What is measured anyway is enough to see it, whichever it is.
+        evaluation_of(trained, corpus).measure(0)
+        assert measured(trained).best() == {
+            "step": best["step"],
+            "metric": best["selection"]["name"],
+            "value": best["selection"]["value"],
+        }
+    # One whose checkpoint is gone cannot be the best that is kept.
+    measured(trained).pin(0, NDCG, 0.99)
+    gone = evaluation_of(trained, corpus)
+    gone.checkpoints.steps = lambda: [step for step in (0, 5, 10) if step != best["step"]]
+    gone.measure(0)
+    assert measured(trained).best()["step"] in {0, 5, 10} - {best["step"]}
+
+
+def test_every_query_is_kept_with_the_id_of_its_video(trained, corpus):
+    evaluation = evaluation_of(trained, corpus)
+    result = evaluation.measure(10)
+    kept = measured(trained).read_per_query(10)
+    assert list(kept) == list(result["queries"])
+    for direction, found in kept.items():
+        asking = corpus.is_train if direction == "train_to_eval" else ~corpus.is_train
+        having = asking & (corpus.relevance.degrees() > 0)
+        assert found.ids.tolist() == corpus.table.ids[having].tolist()
+        for metric, values in found.values.items():
+            assert values.mean() == result["scores"][f"{direction}/{metric}"]["value"]
+    assert measured(trained).read_per_query(7) is None
+
+
+def test_a_step_counts_as_measured_only_with_its_queries(trained, corpus, monkeypatch):
+    evaluation = evaluation_of(trained, corpus, ks=(2,))
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "write_json", lambda *_: pytest.fail("the disk is full"))
+        with pytest.raises(pytest.fail.Exception):
+            evaluation.measure(10)
+    assert evaluation.measurements.steps() == set()
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "write_bytes", full_disk)
+        with pytest.raises(OSError, match="No space"):
+            evaluation.measure(10)
+    assert evaluation.measurements.steps() == set()
+    evaluation.measure(10)
+    assert evaluation.measurements.steps() == {10}
+    assert evaluation.measurements.read_per_query(10)
+
+
+def full_disk(path, data):
+    raise OSError(28, "No space left on device", str(path))
+
+
+def test_baselines_are_measured_once_for_all_steps(trained, corpus, monkeypatch):
+    evaluation = evaluation_of(trained, corpus)
+    record = evaluation.baselines()
+    visual = evaluation.recipe.evaluator.run(raw_features(corpus.table, ("visual",)), corpus)
+    assert record["systems"]["visual"] == evaluate._scores(visual)
+    raw = {"visual", "audio", "concatenated"}
+    features = raw | {name + STANDARDISED for name in raw}
+    assert record["systems"].keys() == features | {"popularity", "random"}
+    per_query = read_scores(evaluation.measurements.folder / "baselines.parquet")
+    values = per_query["popularity"]["train_to_eval"].values["map"]
+    assert values.mean() == record["systems"]["popularity"]["train_to_eval/map"]["value"]
+    again = evaluation_of(trained, corpus)
+    forbid = lambda *_, **__: pytest.fail("measured again")  # noqa: E731
+    with monkeypatch.context() as patch:
+        patch.setattr(type(again.recipe.evaluator), "baselines", forbid)
+        assert again.baselines() == json.loads(json.dumps(record))
+    # Of other data they are measured anew.
+    stored = record | {"fingerprints": {"corpus": "other"}, "systems": {}}
+    evaluation.measurements.write_baselines(stored, per_query)
+    assert evaluation_of(trained, corpus).baselines()["systems"] == record["systems"]
 
 
 def test_the_average_is_what_is_evaluated(corpus_paths, corpus, tmp_path):

@@ -320,14 +320,26 @@ def test_evaluators_are_chosen_on_the_command_line(corpus_paths, tmp_path, capsy
     assert code == 0
     assert re.search(r"step 1 eval_to_train: \d+ queries; \d+ videos without anything", text)
     assert "eval_to_train/ndcg@10 0." in text
-    code, text = run(["evaluate", *named, "--evaluator.ks", "3", "7", "--step", "0"], capsys)
+    assert "mean of ndcg@10 over eval_to_train, train_to_eval: 0." in text
+    assert all(f" {name} 0." in text for name in ("this run, step 1", "raw visual", "random"))
+    other = ["--evaluator.ks", "3", "7", "--step", "0", "--no-baselines"]
+    # As of a run that collapsed: whoever measures it or reads of it is told.
+    with open(tmp_path / "run" / "metrics.jsonl", "a") as file:
+        file.write('{"kind": "train", "step": 60, "spread": 0.01}\n')
+    code, text = run(["evaluate", *named, *other], capsys)
     assert code == 0
     assert all(f"eval_to_train/ndcg@{k} 0." in text for k in (3, 7))
+    assert "raw visual" not in text
+    collapsed = "the embeddings have collapsed: at step 60 their spread is 0.01"
+    assert text.count(f"WARNING: {collapsed}") == 1
     code, text = run(["report", *named], capsys)
     assert code == 0
     other = "not in the report: 1 steps measured by another evaluator (ks [3, 7])"
     assert other in text
     page = " ".join((tmp_path / "run" / "report.html").read_text().split())
     assert other in page
+    assert collapsed in page
+    assert "standardised visual" in page
+    assert "Trained: step 1, the last that is measured." in page
     assert "NDCG@10" in page
     assert "NDCG@7" not in page

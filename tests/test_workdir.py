@@ -154,7 +154,7 @@ def test_a_recipe_names_the_code_that_began_it_and_that_changed_it(tmp_path, mon
 def _measured(workdir, evaluator, steps):
     measurements = workdir.measurements(evaluator)
     for step in steps:
-        measurements.write(step, {"step": step})
+        measurements.write(step, {"step": step}, {})
     return measurements
 
 

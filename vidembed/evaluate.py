@@ -7,7 +7,7 @@ started again.
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -18,6 +18,7 @@ from vidembed.corpus import Corpus
 from vidembed.embedding import embed_table
 from vidembed.field_roles import differing_when_measured
 from vidembed.hosts import agree, is_first_host, of_first_host
+from vidembed.metrics.per_query import Result, Selection
 from vidembed.progress import Progress
 from vidembed.recipe import Recipe
 from vidembed.step import State, spec_of, state_shape
@@ -88,37 +89,55 @@ class Evaluation:
 
     def measure(self, step: int) -> dict[str, Any]:
         """Measures a checkpoint and stores the result; what this evaluator did is not redone."""
-        # Another evaluation job may be writing: all hosts go by what the first one read.
-        read = json.dumps(self.measurements.read(step)).encode()
-        known: dict[str, Any] | None = json.loads(bytes(of_first_host(list(read))))
+        known = _of_first_host(self.measurements.read(step))
         if known is not None:
-            self._pin(step, known["scores"])
+            self._pin(step, known)
             return known
         self.recipe.evaluator.check(self.corpus)
         began = time.monotonic()
         with self.progress.stage(f"evaluating step {step}"), jax.set_mesh(self.mesh):
             embeddings = self.embed(self.restore(step))
-            scores = {
-                name: {"value": value, "low": low, "high": high}
-                for name, value, low, high in self.recipe.evaluator.run(
-                    embeddings, self.corpus, mesh=self.mesh
-                )
-            }
-        result = {
-            "step": step,
-            "scores": scores,
-            "queries": self.recipe.evaluator.counts(self.corpus),
-            "simulated_sessions": self.corpus.simulated,
-            "seconds": time.monotonic() - began,
+            measured = self.recipe.evaluator.run(embeddings, self.corpus, mesh=self.mesh)
+        result = {"step": step, "scores": _scores(measured)}
+        result |= {
+            "selection": self.selection(result)._asdict(),
+            **self._about(began),
             "recipe": self.recipe.to_json(),
-            "fingerprints": {"corpus": self.corpus.fingerprint},
-            "versions": versions(),
         }
         if is_first_host():
             # Pinned before it counts as measured: from then on the trainer may delete it.
-            self._pin(step, scores)
-            self.measurements.write(step, result)
+            self._pin(step, result)
+            self.measurements.write(step, result, measured.per_query)
         return result
+
+    def selection(self, result: Mapping[str, Any]) -> Selection:
+        """The number by which a result is compared with those of other checkpoints."""
+        return self.recipe.evaluator.selection(values_of(result))
+
+    def baselines(self) -> dict[str, Any]:
+        """Scores of what needs no training (`systems`: name → scores), measured once per corpus."""
+        known = _of_first_host(self.measurements.read_baselines())
+        if known is not None and known["fingerprints"]["corpus"] == self.corpus.fingerprint:
+            return known
+        began = time.monotonic()
+        with self.progress.stage("measuring the baselines"), jax.set_mesh(self.mesh):
+            systems = self.recipe.evaluator.baselines(self.corpus, mesh=self.mesh)
+        record = {"systems": {name: _scores(found) for name, found in systems.items()}}
+        record |= self._about(began)
+        if is_first_host():
+            per_query = {name: found.per_query for name, found in systems.items()}
+            self.measurements.write_baselines(record, per_query)
+        return record
+
+    def _about(self, began: float) -> dict[str, Any]:
+        """What every record says of how it was measured."""
+        return {
+            "queries": self.recipe.evaluator.counts(self.corpus),
+            "simulated_sessions": self.corpus.simulated,
+            "seconds": time.monotonic() - began,
+            "fingerprints": {"corpus": self.corpus.fingerprint},
+            "versions": versions(),
+        }
 
     def step_named(self, name: str) -> int:
         """The step that "latest", "best" or a number names."""
@@ -187,17 +206,36 @@ class Evaluation:
     def _entries(self, shape: State) -> tuple[str, ...]:
         return ("average" if "average" in shape else "parameters", "state")
 
-    def _pin(self, step: int, scores: dict[str, dict[str, float]]) -> None:
-        """Checkpoints are compared by the first score that the evaluator yields."""
+    def _pin(self, step: int, result: Mapping[str, Any]) -> None:
+        """Pins this checkpoint, if none with a higher selection number is."""
         if not is_first_host():
             return
-        metric, score = next(iter(scores.items()))
+        name, value = self.selection(result)
         best = self.measurements.best()
-        if best is None or score["value"] > best["value"]:
-            self.measurements.pin(step, metric, score["value"])
+        values = {best["step"]: best["value"]} if best and best["metric"] == name else {}
+        if best and not values:
+            # Pinned by another metric, of an older version: all that can still be had is compared.
+            there = self.measurements.steps() & set(self.checkpoints.steps())
+            known = {other: self.measurements.read(other) for other in sorted(there)}
+            values = {other: self.selection(one).value for other, one in known.items() if one}
+        values.setdefault(step, value)
+        highest = max(values, key=values.__getitem__)
+        if not best or (best["step"], best["metric"]) != (highest, name):
+            self.measurements.pin(highest, name, values[highest])
 
 
-def values_of(result: dict[str, Any]) -> dict[str, float]:
+def _scores(measured: Result) -> dict[str, dict[str, float]]:
+    return {name: interval._asdict() for name, interval in measured.scores.items()}
+
+
+def _of_first_host(record: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Another evaluation job may be writing: all hosts go by what the first one read."""
+    text = json.dumps(record).encode()
+    known: dict[str, Any] | None = json.loads(bytes(of_first_host(list(text))))
+    return known
+
+
+def values_of(result: Mapping[str, Any]) -> dict[str, float]:
     """The bare values of a result, for the journal."""
     return {name: score["value"] for name, score in result["scores"].items()}
 

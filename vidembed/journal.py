@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from vidembed import storage
+from vidembed.diagnosis import Diagnose, Diagnosis
 from vidembed.events import Events
 from vidembed.hosts import is_first_host
 from vidembed.progress import Progress, Stage, ends_in
@@ -73,7 +74,8 @@ class Journal:
     (seconds since 1970) and the measures; NaN and infinities as null. A local file is flushed
     at each line. Remote storage cannot append: there the files are written whole, at most every
     30 seconds and at the end. What cannot be written, on a disk that is full, raises OSError with
-    the file's name; leaving the block hides no other exception that ended it.
+    the file's name; leaving the block hides no other exception that ended it. What `diagnose`, a
+    task's, warns of is said once.
     """
 
     def __init__(
@@ -83,12 +85,14 @@ class Journal:
         *,
         resumed_from: int = 0,
         progress: Progress | None = None,
+        diagnose: Diagnose = lambda lines, *, finished: {},
     ):
         self.workdir = workdir
         self.total_steps = total_steps
         self._first_host = is_first_host()
         self.progress = progress or Progress(quiet=not self._first_host)
         self._resumed_from = resumed_from
+        self._diagnosis = Diagnosis(diagnose, self.progress.say, steps=total_steps)
         self._logged: set[tuple[str, int]] = set()
         self._stack = contextlib.ExitStack()
         self._training: Stage | None = None
@@ -145,6 +149,7 @@ class Journal:
             self._flush()
         if kind == "train":
             self._show(step, values)
+            self._diagnosis.see(line)
 
     def say(self, message: str) -> None:
         """One remark on the terminal."""
@@ -208,6 +213,7 @@ class Journal:
                 continue
             if 0 < self._resumed_from >= step:
                 kept.append(line + "\n")
+                self._diagnosis.read([record])
                 self._logged.add((kind, step))
         return kept
 

@@ -26,8 +26,9 @@ from vidembed.mesh import MeshShape
 from vidembed.progress import Progress
 from vidembed.recipe import Recipe
 from vidembed.records.vocabulary import read_vocabulary
-from vidembed.run_report import other_evaluators, report_run
+from vidembed.run_report import journal_warnings, other_evaluators, report_run
 from vidembed.scale import Scale
+from vidembed.scoreboard import Scoreboard
 from vidembed.show import show
 from vidembed.stopping import EXIT_STOPPED, StopFlag, StoppedError
 from vidembed.train import NonFiniteLoss, train
@@ -62,6 +63,8 @@ class Train:
     """Folder of the run, local or gs://."""
     steal: bool = False
     """Take the work directory over from a run that still holds it."""
+    baselines: bool = True
+    """Show raw features, popularity and chance beside the scores that are measured here."""
     cluster: ClusterOptions = Cluster()
     recipe: RecipeOptions = Recipe()
 
@@ -69,24 +72,25 @@ class Train:
         """Trains; 0 when all steps are done, 143 when asked to stop."""
         self.cluster.connect()
         workdir, recipe = Workdir(self.workdir), self.recipe
-        _agree(self.workdir, recipe)
+        _agree(self.workdir, recipe, baselines=self.baselines)
         progress = Progress(quiet=jax.process_index() > 0)
         with StopFlag() as stop, workdir.lease(steal=self.steal) as lease:
             if lease.notice:
                 progress.say(lease.notice)
             with progress.stage("reading the data"), stop.raising():
                 corpus = recipe.corpus.open()
-            evaluation = None
+            scoreboard = None
 
             def evaluate(step: int) -> dict[str, float]:
-                nonlocal evaluation
-                evaluation = evaluation or Evaluation(
-                    recipe, workdir, corpus=corpus, progress=progress
+                nonlocal scoreboard
+                scoreboard = scoreboard or Scoreboard(
+                    Evaluation(recipe, workdir, corpus=corpus, progress=progress),
+                    baselines=self.baselines,
                 )
                 # The checkpoint is saved: what is broken off is measured when the run goes on.
                 with stop.raising():
-                    result = evaluation.measure(step)
-                _print_scores(progress, result)
+                    result = scoreboard.evaluation.measure(step)
+                    scoreboard.show(result)
                 return values_of(result)
 
             last = train(
@@ -118,21 +122,34 @@ class Evaluate:
     """latest, best, or a number."""
     follow: bool = False
     """Measure every checkpoint as it appears, until the run is done."""
+    baselines: bool = True
+    """Also measure raw features, popularity and chance, once, and show them beside the run. Raw
+    features take the memory of the whole table as float32, twice."""
     cluster: ClusterOptions = Cluster()
     recipe: RecipeOptions = Recipe()
 
     def run(self) -> int:
         """Measures; 0 when all that was asked for is measured."""
         self.cluster.connect()
-        _agree(self.workdir, self.recipe, step=self.step, follow=self.follow)
+        _agree(
+            self.workdir,
+            self.recipe,
+            step=self.step,
+            follow=self.follow,
+            baselines=self.baselines,
+        )
         progress = Progress(quiet=jax.process_index() > 0)
         with StopFlag() as stop, stop.raising():
             evaluation = _evaluation(self.workdir, self.recipe, progress)
+            scoreboard = Scoreboard(evaluation, baselines=self.baselines)
+            damaged = []
             if self.follow:
-                damaged = evaluation.follow(lambda result: _print_scores(progress, result), stop)
-                return int(bool(damaged))
-            _print_scores(progress, evaluation.measure(evaluation.step_named(self.step)))
-        return 0
+                damaged = evaluation.follow(scoreboard.show, stop)
+            else:
+                scoreboard.show(evaluation.measure(evaluation.step_named(self.step)))
+            for warning in journal_warnings(evaluation):
+                progress.say(f"WARNING: {warning}")
+        return int(bool(damaged))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -143,6 +160,8 @@ class Report:
     """Folder of the run, local or gs://."""
     vocabulary: str | None = None
     """A CSV file with Index and Name (YouTube-8M's vocabulary.csv), to name the labels."""
+    baselines: bool = True
+    """Show raw features, popularity and chance beside the run; measured where that was not done."""
     recipe: RecipeOptions = Recipe()
 
     def run(self) -> int:
@@ -150,7 +169,7 @@ class Report:
         progress = Progress()
         names = read_vocabulary(self.vocabulary) if self.vocabulary else {}
         evaluation = _evaluation(self.workdir, self.recipe, progress)
-        progress.say(f"wrote {report_run(evaluation, names)}")
+        progress.say(f"wrote {report_run(evaluation, names, baselines=self.baselines)}")
         for line in other_evaluators(evaluation):
             progress.say(line)
         return 0
@@ -260,17 +279,3 @@ def _evaluation(path: str, recipe: Recipe, progress: Progress) -> Evaluation:
     recipe_of(workdir)
     with progress.stage("reading the data"):
         return Evaluation(recipe, workdir, progress=progress)
-
-
-def _print_scores(progress: Progress, result: dict[str, Any]) -> None:
-    told = " (simulated sessions)" if result["simulated_sessions"] else ""
-    for direction, asked in result["queries"].items():
-        progress.say(
-            f"step {result['step']}  {direction}: {asked['queries']:,} queries; "
-            f"{asked['left_out']:,} videos without anything relevant are left out"
-        )
-    for name, score in result["scores"].items():
-        progress.say(
-            f"step {result['step']}  {name:28} {score['value']:.4f} "
-            f"[{score['low']:.4f}, {score['high']:.4f}]{told}"
-        )

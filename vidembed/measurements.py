@@ -12,6 +12,11 @@ from etils import epath
 from vidembed import storage
 from vidembed.hosts import is_first_host
 from vidembed.lease import Heartbeat, this_process
+from vidembed.metrics.per_query import PerQuery
+from vidembed.scores_file import Scores, read_scores, write_scores
+
+TRAINED = "trained"
+"""The system that a checkpoint's results are of."""
 
 # An evaluation job that is silent for so long is gone, and the trainer waits for it no more.
 FOLLOWER_STALE_SECONDS = 900.0
@@ -27,14 +32,18 @@ def evaluator_name(identity: Mapping[str, Any]) -> str:
 class Measurements:
     """The folder of one evaluator, WORKDIR/evaluation/EVALUATOR; another one has another folder.
 
-    {step}.json     what was measured of a checkpoint
-    best.json       the checkpoint that is best by the metric that this evaluator yields first
-    follower.json   while an evaluation job with this evaluator is attached
+    {step}.json         what was measured of a checkpoint
+    {step}.parquet      the same for each query; see `scores_file`
+    baselines.json,     what needs no training: raw features, popularity, chance
+    baselines.parquet
+    best.json           the checkpoint with the highest selection number of this evaluator
+    follower.json       while an evaluation job with this evaluator is attached
     """
 
     def __init__(self, folder: epath.PathLike) -> None:
         self.folder = epath.Path(folder)
         self._best_file = self.folder / "best.json"
+        self._baselines_file = self.folder / "baselines.json"
         self._follower_file = self.folder / "follower.json"
 
     def file(self, step: int) -> epath.Path:
@@ -45,8 +54,19 @@ class Measurements:
         """What was measured of a checkpoint, or None if it was not."""
         return storage.read_json(self.file(step))
 
-    def write(self, step: int, result: Mapping[str, Any]) -> None:
+    def read_per_query(self, step: int) -> Mapping[str, PerQuery] | None:
+        """Direction → metrics of each query; None for a step that was not measured, or was before
+        results were kept per query."""
+        try:
+            return read_scores(self._per_query_file(step)).get(TRAINED, {})
+        except FileNotFoundError:
+            return None
+
+    def write(
+        self, step: int, result: Mapping[str, Any], per_query: Mapping[str, PerQuery]
+    ) -> None:
         """Stores what was measured; from then on the checkpoint counts as measured."""
+        write_scores(self._per_query_file(step), {TRAINED: per_query})
         storage.write_json(self.file(step), result)
 
     def steps(self) -> set[int]:
@@ -57,6 +77,16 @@ class Measurements:
             return set()
         return {int(name) for name in names if name.isdecimal()}
 
+    def read_baselines(self) -> dict[str, Any] | None:
+        """baselines.json, or None before they were measured."""
+        record: dict[str, Any] | None = storage.read_json(self._baselines_file)
+        return record
+
+    def write_baselines(self, record: Mapping[str, Any], per_query: Scores) -> None:
+        """Stores them. Two jobs may do so at the same time: they write the same."""
+        write_scores(self.folder / "baselines.parquet", per_query)
+        storage.write_json(self._baselines_file, record)
+
     def pin(self, step: int, metric: str, value: float) -> None:
         """Names the best checkpoint; the trainer never deletes it while it is."""
         storage.write_json(self._best_file, {"step": step, "metric": metric, "value": value})
@@ -64,6 +94,9 @@ class Measurements:
     def best(self) -> dict[str, Any] | None:
         """{"step", "metric", "value"} of the best checkpoint, or None before any is measured."""
         return storage.read_json(self._best_file)
+
+    def _per_query_file(self, step: int) -> epath.Path:
+        return self.folder / f"{step}.parquet"
 
     @contextlib.contextmanager
     def attach_follower(self) -> Iterator[None]:

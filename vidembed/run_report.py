@@ -4,11 +4,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from vidembed.diagnosis import Diagnosis
 from vidembed.evaluate import Evaluation, recipe_of
 from vidembed.evaluators.related_videos import RelatedVideos
 from vidembed.report.clusters import clusters
 from vidembed.report.gallery import gallery
 from vidembed.report.page import write_report
+from vidembed.scoreboard import below_raw
 from vidembed.typed_json import to_json
 from vidembed.workdir import Workdir
 
@@ -50,14 +52,45 @@ def other_evaluators(evaluation: Evaluation) -> list[str]:
     return lines
 
 
-def report_run(evaluation: Evaluation, label_names: Mapping[int, str]) -> str:
+def journal_warnings(evaluation: Evaluation) -> list[str]:
+    """What the run's task reads out of its journal, in words."""
+    recipe = evaluation.recipe
+    diagnosis = Diagnosis(recipe.task.diagnose, evaluation.progress.say, steps=recipe.steps)
+    diagnosis.read(journal_of(evaluation.workdir))
+    return list(diagnosis.warnings().values())
+
+
+def beside_baselines(
+    result: Mapping[str, Any], baselines: Mapping[str, Any]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """direction → system → metric → {value, low, high}: the run, and what needs no training."""
+    systems = {"trained": result["scores"], **baselines["systems"]}
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for system, scores in systems.items():
+        for name, interval in scores.items():
+            direction, _, metric = name.partition("/")
+            found.setdefault(direction, {}).setdefault(system, {})[metric] = interval
+    return found
+
+
+def report_run(
+    evaluation: Evaluation, label_names: Mapping[int, str], *, baselines: bool = True
+) -> str:
     """Writes WORKDIR/report.html for one run, at its latest checkpoint; returns the path.
 
-    Its scores are those of the evaluation's evaluator, and it says which others there are.
+    Its scores are those of the evaluation's evaluator, and it says which others there are. With
+    `baselines` they stand beside those of the last measured step.
     """
     workdir, corpus = evaluation.workdir, evaluation.corpus
     embeddings = evaluation.embed(evaluation.restore(evaluation.step_named("latest")))
     measured = evaluations_of(workdir, evaluation.recipe.evaluator)
+    related, note, warnings = None, "", journal_warnings(evaluation)
+    if baselines and measured:
+        last, record = measured[-1], evaluation.baselines()
+        related = beside_baselines(last, record)
+        note = f"Trained: step {last['step']:,}, the last that is measured."
+        below = below_raw(last, record, last=evaluation.recipe.steps)
+        warnings += [below.removeprefix("WARNING: ")] if below else []
     write_report(
         workdir.report_file,
         title=f"vidembed: {workdir.path.name}",
@@ -68,6 +101,9 @@ def report_run(evaluation: Evaluation, label_names: Mapping[int, str]) -> str:
         gallery=gallery(embeddings, corpus, label_names),
         recipe=evaluation.recipe.to_json(),
         clusters=clusters(corpus, label_names),
+        related_videos=related,
+        related_note=note,
+        warnings=warnings,
         remarks=other_evaluators(evaluation),
     )
     return str(workdir.report_file)

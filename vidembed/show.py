@@ -9,6 +9,7 @@ from rich.table import Table
 
 from vidembed import mesh as meshes
 from vidembed.chips import CHIPS
+from vidembed.passes import Passes
 from vidembed.recipe import Recipe
 from vidembed.records.table import FeatureTable
 from vidembed.scale import Estimate, Scale
@@ -65,6 +66,8 @@ def costs(recipe: Recipe, scale: Scale = Scale()) -> dict[str, str]:  # noqa: B0
         )
     for name, product in arithmetic.products.items():
         lines[f"{name} a step"] = f"{product.flop / 1e9:,.1f} GFLOP ({product.note})"
+    if recipe.corpus.table and recipe.corpus.edges:
+        lines["passes"] = Passes.of(recipe, recipe.corpus.open()).describe(recipe.steps)
     if shapes.constants:
         lines["table a device"] = _bytes(device_bytes(shapes.constants))
     return lines

@@ -10,7 +10,7 @@ from typing import Any
 
 from etils import epath
 
-# What `write_text` calls a file that is not whole yet: by process and thread.
+# What `write_bytes` calls a file that is not whole yet: by process and thread.
 _UNFINISHED = re.compile(r"\..+\.(?P<pid>\d+)\.\d+")
 
 
@@ -20,14 +20,19 @@ def is_remote(path: epath.PathLike) -> bool:
 
 
 def write_text(path: epath.PathLike, text: str) -> None:
+    """Writes or replaces a file at once, in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: epath.PathLike, data: bytes) -> None:
     """Writes or replaces a file at once."""
     path = epath.Path(path)
     if is_remote(path):
-        path.write_text(text)
+        path.write_bytes(data)
         return
     new = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
-        new.write_text(text)
+        new.write_bytes(data)
         new.replace(path)
     except OSError as error:
         # That of a full disk names no file.

@@ -22,6 +22,7 @@ from vidembed.field_roles import differing_on_resume
 from vidembed.hosts import agree
 from vidembed.journal import Journal, Meter
 from vidembed.lease import Lease
+from vidembed.passes import Passes
 from vidembed.profiling import Profile
 from vidembed.progress import Progress
 from vidembed.recipe import Recipe
@@ -92,6 +93,8 @@ def train(
         progress.say(remarks.unknown_edges(corpus.edges_report))
     remarks.refuse_leak(corpus, feed.at(0)["rows"])
     progress.say(remarks.counts(corpus))
+    passes = Passes.of(recipe, corpus)
+    progress.say(passes.describe(recipe.steps))
     for note in feed.notes:
         progress.say(note)
     measuring = evaluate if recipe.evaluate_every else None
@@ -116,7 +119,13 @@ def train(
         in_flight: deque[tuple[int, dict[str, Any]]] = deque()
         meter, profile = Meter(), Profile(workdir.path / "profile", steps=recipe.profile_steps)
 
-        with Journal(workdir, recipe.steps, resumed_from=done, progress=progress) as journal:
+        with Journal(
+            workdir,
+            recipe.steps,
+            resumed_from=done,
+            progress=progress,
+            diagnose=recipe.task.diagnose,
+        ) as journal:
 
             def settle(most: int) -> None:
                 """Waits until at most so many updates are in flight, and looks at the others."""
@@ -126,7 +135,7 @@ def train(
                         raise NonFiniteLoss(remarks.non_finite(step, feed.ids_at(step - 1)))
                     meter.count(recipe.feed.examples)
                     if step % recipe.log_every == 0 or step in (1, recipe.steps):
-                        rates = meter.read(recipe.feed.unit)
+                        rates = meter.read(recipe.feed.unit) | {"passes": passes.at(step)}
                         journal.log(step, jax.device_get(measures) | rates)
 
             def prune() -> None:

@@ -1,8 +1,18 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from vidembed.evaluators.baselines import chance, exchanged, popularity, raw_features
-from vidembed.evaluators.related_videos import DIRECTIONS, RelatedVideos, queries
+from vidembed.evaluators.baselines import (
+    STANDARDISED,
+    chance,
+    exchanged,
+    feature_embeddings,
+    popularity,
+    raw_features,
+)
+from vidembed.evaluators.queries import DIRECTIONS, queries
+from vidembed.evaluators.related_videos import RelatedVideos
 from vidembed.metrics import ranking
 from vidembed.quantisation import dequantise
 
@@ -34,7 +44,7 @@ def test_popularity_is_one_list_by_weighted_degree(corpus, direction):
     found = popularity(RelatedVideos(), corpus, direction)
     expected = ranking.average_precision(np.array(ranks), asked.offsets)
     assert found.values["map"] == pytest.approx(expected)
-    assert found.rows.tolist() == asked.rows.tolist()
+    assert found.ids.tolist() == corpus.table.ids[asked.rows].tolist()
 
 
 def test_chance_is_as_good_as_chance(corpus):
@@ -106,3 +116,23 @@ def test_exchanged_is_the_mean_of_its_exchanges(corpus, direction):
         slow.append(ranking.ndcg(np.array(ranks), asked.offsets, 10))
     found = exchanged(RelatedVideos(), content, corpus, direction, seed=5, times=3)
     assert found.values["ndcg@10"] == pytest.approx(np.mean(slow, axis=0))
+
+
+def test_standardised_features_are_those_of_a_network(corpus):
+    """Mean 0 and deviation 1 over the train rows that have the modality; zeros where it lacks."""
+    named = dict(feature_embeddings(corpus))
+    raw = ["visual", "audio", "concatenated"]
+    assert list(named) == [*raw, *(name + STANDARDISED for name in raw)]
+    table, train = corpus.table, corpus.is_train
+    both = named["concatenated" + STANDARDISED]
+    assert both.dtype == np.float32
+    there = table.present["audio"]
+    for columns, rows in ((slice(5), train), (slice(5, 8), train & there)):
+        np.testing.assert_allclose(both[rows, columns].mean(axis=0), 0, atol=1e-5)
+        np.testing.assert_allclose(both[rows, columns].std(axis=0), 1, rtol=1e-4)
+    assert (both[~there, 5:] == 0).all()
+    assert np.array_equal(both[:, :5], named["visual" + STANDARDISED])
+    flat = replace(table, features={"visual": np.ones((60, 2), np.float32)}, present={})
+    constant = dict(feature_embeddings(replace(corpus, table=flat)))
+    assert (constant["visual" + STANDARDISED] == 0).all()
+    assert list(constant) == ["visual", "visual" + STANDARDISED]

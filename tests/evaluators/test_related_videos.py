@@ -6,7 +6,8 @@ import pytest
 import pytrec_eval
 
 from vidembed.corpus import Corpus
-from vidembed.evaluators.related_videos import DIRECTIONS, RelatedVideos, queries
+from vidembed.evaluators.queries import DIRECTIONS, queries
+from vidembed.evaluators.related_videos import RelatedVideos
 from vidembed.graph.relation import RelationGraph
 from vidembed.measurements import evaluator_name
 from vidembed.mesh import MeshShape, make_mesh
@@ -70,12 +71,15 @@ def test_equal_to_ranked_lists_scored_by_pytrec_eval(corpus, direction):
     embeddings = corpus.table.features["visual"]
     found = RelatedVideos(ks=(10, 3), block=5).per_query(embeddings, corpus, direction)
     expected = measured_by_trec(embeddings, corpus, direction)
-    assert found.rows.tolist() == sorted(expected)
+    rows = queries(corpus, direction).rows
+    assert rows.tolist() == sorted(expected)
+    assert found.ids.tolist() == corpus.table.ids[rows].tolist()
     assert list(found.values) == ["ndcg@10", "ndcg@3", "map", "recall@10", "recall@3"]
     for name, values in found.values.items():
         theirs = name.replace("@", "_").replace("ndcg", "ndcg_cut")
-        assert values == pytest.approx([expected[r][theirs] for r in found.rows], abs=1e-6)
-    assert found.left_out == sides(corpus, direction)[0].sum() - len(expected) > 0
+        assert values == pytest.approx([expected[r][theirs] for r in rows], abs=1e-6)
+    left_out = queries(corpus, direction).left_out
+    assert left_out == sides(corpus, direction)[0].sum() - len(expected) > 0
 
 
 def test_queries_and_candidates_are_the_partitions(corpus):
@@ -137,30 +141,46 @@ def test_the_query_never_counts():
     corpus = bare_corpus(graph, np.arange(8) > 5)
     vectors = np.repeat(np.eye(4, dtype=np.float32), 2, axis=0)
     evaluator = RelatedVideos(directions=("eval_to_eval",), ks=(1,), resamples=40)
-    assert [value for _, value, *_ in evaluator.run(vectors, corpus)] == [1, 1, 1]
+    assert [value for value, *_ in evaluator.run(vectors, corpus).scores.values()] == [1, 1, 1]
     assert evaluator.counts(corpus) == {"eval_to_eval": {"queries": 6, "left_out": 0}}
 
 
 def test_names_values_and_intervals(corpus):
     evaluator = RelatedVideos(ks=(5,), resamples=200, seed=7)
     embeddings = corpus.table.features["visual"]
-    found = list(evaluator.run(embeddings, corpus))
+    found, per_query = evaluator.run(embeddings, corpus)
     assert evaluator.metrics == ("ndcg@5", "map", "recall@5")
-    assert [name for name, *_ in found] == [
+    assert list(found) == [
         f"{direction}/{metric}"
         for direction in ("eval_to_train", "train_to_eval")
         for metric in evaluator.metrics
     ]
-    values = evaluator.per_query(embeddings, corpus, "train_to_eval").values["map"]
-    assert found[4][1:] == bootstrap(values, seed=7, resamples=200)
-    assert found[0][0] == f"eval_to_train/ndcg@{evaluator.ks[0]}"
+    values = evaluator.per_query(embeddings, corpus, "train_to_eval").values
+    assert found["train_to_eval/map"] == bootstrap([values], seed=7, resamples=200)["map"]
+    assert np.array_equal(per_query["train_to_eval"].values["map"], values["map"])
+
+
+def test_checkpoints_are_compared_by_the_mean_of_ndcg_over_the_directions():
+    values = {
+        f"{direction}/{metric}": place + deep
+        for place, direction in enumerate(DIRECTIONS)
+        for metric, deep in (("ndcg@3", 0.3), ("ndcg@10", 0.1), ("map", 9))
+    }
+    assert RelatedVideos().selection(values) == (
+        "mean of ndcg@10 over eval_to_train, train_to_eval", pytest.approx(0.6),
+    )  # fmt: skip
+    every = RelatedVideos(ks=(3, 10), directions=DIRECTIONS).selection(values)
+    assert every.value == pytest.approx(1.1)
+    assert "eval_to_eval" in every.name
+    one = RelatedVideos(ks=(3,), directions=("train_to_eval",)).selection(values)
+    assert one == ("mean of ndcg@3 over train_to_eval", 1.3)
 
 
 def test_the_directions_are_those_that_are_asked_for_in_that_order(corpus):
     embeddings = corpus.table.features["visual"]
-    usual = {name: rest for name, *rest in RelatedVideos(ks=(10, 60)).run(embeddings, corpus)}
+    usual = RelatedVideos(ks=(10, 60)).run(embeddings, corpus).scores
     turned = RelatedVideos(ks=(10, 60), directions=("eval_to_eval", "eval_to_train"))
-    found = {name: rest for name, *rest in turned.run(embeddings, corpus)}
+    found = turned.run(embeddings, corpus).scores
     assert next(iter(found)) == "eval_to_eval/ndcg@10"
     assert {name.split("/")[0] for name in found} == {"eval_to_eval", "eval_to_train"}
     assert found["eval_to_train/map"] == usual["eval_to_train/map"]
@@ -187,9 +207,8 @@ def test_embeddings_that_know_the_answer_score_one_and_of_opposite_sign_little()
     graph = RelationGraph.from_edges(np.arange(5), np.arange(5, 10), np.ones(5), nodes=10)
     corpus = bare_corpus(graph, is_train)
     embeddings = np.tile(np.eye(5, dtype=np.float32), (2, 1))
-    assert [value for _, value, *_ in RelatedVideos(resamples=40).run(embeddings, corpus)] == [
-        1
-    ] * 6
+    known = RelatedVideos(resamples=40).run(embeddings, corpus).scores
+    assert [interval.value for interval in known.values()] == [1] * 6
     embeddings[5:] *= -1
     worst = RelatedVideos(resamples=40).per_query(embeddings, corpus, "eval_to_train")
     assert worst.values["map"].tolist() == [0.2] * 5
@@ -201,16 +220,17 @@ def test_embeddings_that_know_the_answer_score_one_and_of_opposite_sign_little()
         scores = RelatedVideos(similarity=similarity).per_query(embeddings, corpus, "eval_to_train")
         assert (scores.values["map"].min() == 1) == perfect
     embeddings[3] = 0
-    assert np.isfinite([v for _, *v in RelatedVideos(resamples=40).run(embeddings, corpus)]).all()
+    scores = RelatedVideos(resamples=40).run(embeddings, corpus).scores
+    assert np.isfinite(list(scores.values())).all()
 
 
 def test_embeddings_that_cannot_be_ranked_are_refused(corpus):
     embeddings = corpus.table.features["visual"].copy()
     with pytest.raises(ValueError, match=r"must be \[60, D\], found \[59, 5\]"):
-        list(RelatedVideos().run(embeddings[1:], corpus))
+        RelatedVideos().run(embeddings[1:], corpus)
     embeddings[[3, 8], 1] = np.nan, np.inf
     with pytest.raises(ValueError, match=r"2 of 60 embeddings are not finite \(videos v3, v8\)"):
-        list(RelatedVideos().run(embeddings, corpus))
+        RelatedVideos().run(embeddings, corpus)
 
 
 def test_a_corpus_without_queries_and_a_wrong_direction_are_refused(corpus):

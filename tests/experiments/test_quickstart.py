@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from experiments.systems import read_scores
+from vidembed.scores_file import read_scores
 
 SYSTEMS = {
-    "trained", "trained_visual_only", "visual", "audio", "concatenated", "untrained",
-    "popularity", "random",
+    "trained", "trained_visual_only", "visual", "audio", "concatenated",
+    "concatenated_standardised", "untrained", "popularity", "random",
 }  # fmt: skip
 
 
@@ -61,19 +61,27 @@ def test_the_summary_compares_what_it_says(quickstart):
     scores = read_scores(folder / "seed0" / "per_query.parquet")
     for direction, systems in summary["related_videos"].items():
         for system in SYSTEMS:
-            mean = scores[system][direction]["ndcg@10"].mean()
+            mean = scores[system][direction].values["ndcg@10"].mean()
             assert systems[system]["ndcg@10"]["value"] == pytest.approx(mean)
         audio = summary["audio_contribution"][direction]["map"]["value"]
-        both, one = (scores[s][direction]["map"].mean() for s in ("trained", "trained_visual_only"))
+        both, one = (
+            scores[system][direction].values["map"].mean()
+            for system in ("trained", "trained_visual_only")
+        )
         assert audio == pytest.approx(both - one)
         control = read_scores(folder / "seed0-permuted" / "per_query.parquet")
         for pair in summary["permuted_difference"]:
-            one, other = (control[pair[p]][direction]["ndcg@10"].mean() for p in ("one", "other"))
+            one, other = (
+                control[pair[side]][direction].values["ndcg@10"].mean() for side in ("one", "other")
+            )
             found = pair["difference"][direction]["ndcg@10"]["value"]
             assert found == pytest.approx(one - other)
+        ratio = summary["ratio_to_visual"][direction]
+        assert ratio["low"] < ratio["mean"] < ratio["high"]
     for direction in ("eval_to_train", "train_to_eval"):
         assert not np.array_equal(
-            scores["untrained"][direction]["map"], scores["trained"][direction]["map"]
+            scores["untrained"][direction].values["map"],
+            scores["trained"][direction].values["map"],
         )
 
 

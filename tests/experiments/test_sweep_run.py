@@ -19,9 +19,10 @@ import pytest
 
 from experiments.sweep import REFERENCE
 from experiments.sweep_command import main
-from experiments.systems import read_scores, write_scores
 from vidembed.evaluate import Evaluation
+from vidembed.metrics.per_query import PerQuery
 from vidembed.recipe import Recipe, Retention
+from vidembed.scores_file import read_scores, write_scores
 from vidembed.stopping import StopFlag
 from vidembed.train import train
 from vidembed.workdir import Workdir
@@ -83,11 +84,10 @@ def states(folder, found):
 
 
 def per_query(folder, job, direction, metric):
-    """Slow and obvious: the column as it lies in the file."""
-    for row in pq.read_table(folder / job / "per_query.parquet").to_pylist():
-        if (row["system"], row["direction"], row["metric"]) == ("trained", direction, metric):
-            return np.array(row["values"])
-    raise KeyError(job)
+    """Slow and obvious: video id → value, as they lie in the file."""
+    rows = pq.read_table(folder / job / "per_query.parquet").to_pylist()
+    asked = [row for row in rows if (row["system"], row["direction"]) == ("trained", direction)]
+    return {row["video_id"]: row[metric] for row in asked}
 
 
 @pytest.fixture(scope="module")
@@ -107,11 +107,20 @@ def second_seed(folder):
         result = json.loads((copy / "result.json").read_text())
         result["recipe"]["seed"] = result["recipe"]["corpus"]["split_seed"] = 1
         (copy / "result.json").write_text(json.dumps(result))
-        scores = read_scores(copy / "per_query.parquet")
-        for directions in scores.values():
-            for metrics in directions.values():
-                metrics.update({name: values[::-1] * 0.9 for name, values in metrics.items()})
-        write_scores(scores, copy / "per_query.parquet")
+        change_scores(copy / "per_query.parquet", lambda values: values[::-1] * 0.9)
+
+
+def change_scores(path, change, systems=None):
+    """Writes other values of the same queries."""
+    scores = read_scores(path)
+    for system in systems or scores:
+        scores[system] = {
+            direction: PerQuery(
+                ids=found.ids, values={name: change(v) for name, v in found.values.items()}
+            )
+            for direction, found in scores[system].items()
+        }
+    write_scores(path, scores)
 
 
 def test_every_point_is_a_run_of_its_own(swept):
@@ -145,26 +154,31 @@ def test_gather_gives_what_the_files_say(swept, capsys):
                     per_query(swept, f"seed{seed}/{name}", direction, metric) for seed in (0, 1)
                 ]
                 score = result["points"][name]["scores"][direction][metric]
-                assert score["value"] == pytest.approx(np.mean([v.mean() for v in each]))
+                means = [np.mean(list(values.values())) for values in each]
+                assert score["value"] == pytest.approx(np.mean(means))
                 both[name] = each
             found = result["comparisons"][0]["differences"][direction][metric]
-            pairs = list(zip(both["early"], both[REFERENCE]))
-            assert found["value"] == pytest.approx(np.mean([(a - b).mean() for a, b in pairs]))
-            low, high = slow_interval(pairs)
+            minus = [
+                {video: one[video] - other[video] for video in one}
+                for one, other in zip(both["early"], both[REFERENCE])
+            ]
+            means = [np.mean(list(values.values())) for values in minus]
+            assert found["value"] == pytest.approx(np.mean(means))
+            low, high = slow_interval(minus)
             width = high - low
             assert found["low"] == pytest.approx(low, abs=width / 8)
             assert found["high"] == pytest.approx(high, abs=width / 8)
 
 
-def slow_interval(pairs, draws=2000):
+def slow_interval(seeds, draws=2000):
+    """Of the mean over seeds (video → value each), by resampling videos, the same in all seeds."""
     rng = np.random.default_rng(1)
+    videos = sorted(set().union(*seeds))
     means = []
     for _ in range(draws):
-        per_seed = []
-        for one, other in pairs:
-            chosen = rng.integers(0, len(one), len(one))
-            per_seed.append(np.mean(one[chosen]) - np.mean(other[chosen]))
-        means.append(np.mean(per_seed))
+        drawn = [videos[i] for i in rng.integers(0, len(videos), len(videos))]
+        each = [[values[video] for video in drawn if video in values] for values in seeds]
+        means.append(np.mean([np.mean(values) for values in each]))
     return np.percentile(means, [2.5, 97.5])
 
 
@@ -182,7 +196,10 @@ def test_the_table_is_written_in_every_form(swept):
     # Late: towers of 1024 and 128 to 8 to 4, with biases.
     assert int(rows[0]["parameters"]) == (1024 + 128) * 8 + 2 * (8 + 8 * 4 + 4)
     controls = {row["point"] for row in rows if row["kind"] == "control"}
-    assert controls == {"visual", "audio", "concatenated", "untrained", "popularity", "random"}
+    assert controls == {
+        "visual", "audio", "concatenated", "concatenated_standardised", "untrained", "popularity",
+        "random",
+    }  # fmt: skip
     for suffix in ("md", "html"):
         text = (swept / f"tiny.{suffix}").read_text()
         assert "simulated sessions" in text.lower()
@@ -216,10 +233,11 @@ def test_the_untrained_network_is_that_of_step_zero(swept):
     control = gather("sweep", swept)["controls"]["untrained"]
     assert control["seeds"] == [0, 1]
     rows = pq.read_table(swept / "seed0" / "controls" / "per_query.parquet").to_pylist()
-    for row in rows:
-        if row["system"] == "untrained":
-            expected = scores[f"{row['direction']}/{row['metric']}"]["value"]
-            assert np.mean(row["values"]) == pytest.approx(expected)
+    for name, score in scores.items():
+        direction, metric = name.split("/")
+        asked = ("untrained", direction)
+        found = [row[metric] for row in rows if (row["system"], row["direction"]) == asked]
+        assert np.mean(found) == pytest.approx(score["value"])
 
 
 def test_what_is_done_is_skipped(swept, capsys):
@@ -267,10 +285,7 @@ def test_points_that_are_permuted_beside_the_reference_are_told_apart(swept, tmp
         early = json.loads((folder / f"seed{seed}" / "early" / "result.json").read_text())
         result["recipe"]["task"] = early["recipe"]["task"]
         (copy / "result.json").write_text(json.dumps(result))
-        scores = read_scores(copy / "per_query.parquet")
-        for metrics in scores["trained"].values():
-            metrics.update({name: values * 2 for name, values in metrics.items()})
-        write_scores(scores, copy / "per_query.parquet")
+        change_scores(copy / "per_query.parquet", lambda values: values * 2, ["trained"])
     before, result = gather("sweep", swept), gather("both_permuted", folder)
     assert result["missing"] == []
     assert result["permuted"][:5] == before["permuted"]
@@ -281,7 +296,7 @@ def test_points_that_are_permuted_beside_the_reference_are_told_apart(swept, tmp
     for direction, metrics in COLUMNS.items():
         for metric in metrics:
             one, other = (
-                np.mean([scores["trained"][direction][metric].mean() for scores in found])
+                np.mean([scores["trained"][direction].values[metric].mean() for scores in found])
                 for found in (permuted_scores(folder, "early"), permuted_scores(folder, REFERENCE))
             )
             assert one == pytest.approx(2 * other)

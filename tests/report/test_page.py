@@ -287,6 +287,30 @@ def test_a_single_run_without_a_summary(write, inputs):
     assert '"batch_triplets": 512' in page.text["pre"]
 
 
+def test_a_single_run_stands_beside_its_baselines_below_its_warnings(write, inputs):
+    systems = ("trained", "visual", "concatenated_standardised", "popularity")
+    related = inputs["summary"]["related_videos"]
+    beside = {
+        d: {name: related[d].get(name, related[d]["audio"]) for name in systems} for d in related
+    }
+    html = write(
+        **EMPTY,
+        related_videos=beside,
+        related_note="Trained: step 30.",
+        warnings=["collapsed", EVIL],
+    )
+    page = Page(html)
+    assert page.text["h2"] == "Related videos, cold start"
+    assert "Trained: step 30." in page.words
+    for name in ("raw visual", "standardised, all", "popularity (oracle)"):
+        assert name in page.text["th"]
+    for number in numbers(beside):
+        assert f"{number:.3f}" in page.words
+    assert page.text["strong"] == "Warning.Warning."
+    assert "collapsed" in page.text["p"]
+    assert EVIL not in html
+
+
 def test_values_that_are_absent_or_not_finite_are_dashes(write, inputs):
     summary = inputs["summary"]
     summary["related_videos"]["eval_to_train"]["trained"] = {

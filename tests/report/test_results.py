@@ -64,7 +64,7 @@ def test_headlines():
     summary = {
         "ratio_to_visual": {
             "eval_to_train": {"mean": 1.3499, "per_seed": [1.3, 1.4]},
-            "train_to_eval": {"mean": 1.15, "per_seed": []},
+            "train_to_eval": {"mean": 1.15, "low": 1.1, "high": 1.204, "per_seed": []},
             "eval_to_eval": {"metric": "ndcg@5", "mean": 1.2, "per_seed": []},
         },
         "targets": {"eval_to_train": 1.35, "train_to_eval": 1.15},
@@ -77,7 +77,10 @@ def test_headlines():
             "1.350 ×",
             "each seed: 1.30, 1.40; aim 1.35: missed",
         ),
-        "raw visual NDCG@10, train → eval": ("1.150 ×", "aim 1.15: reached"),
+        "raw visual NDCG@10, train → eval": (
+            "1.150 ×",
+            "95 %: 1.10 to 1.20; aim 1.15: reached",
+        ),
         "raw visual NDCG@5, eval → eval": ("1.200 ×", ""),
         "all stages": ("101.5 s", "the sum of 2 stages"),
         "peak memory": ("2.00 GB", ""),

@@ -1,33 +1,84 @@
 """What an embedding has to beat: raw features, popularity and chance."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
+import jax
 import numpy as np
 
 from vidembed.corpus import Corpus
-from vidembed.evaluators.related_videos import Direction, PerQuery, RelatedVideos, queries
+from vidembed.evaluators.queries import Direction, queries
+from vidembed.metrics.per_query import PerQuery
 from vidembed.quantisation import dequantise
+from vidembed.records.statistics import Statistics, train_statistics
 from vidembed.records.table import FeatureTable
 
+if TYPE_CHECKING:
+    from vidembed.evaluators.related_videos import RelatedVideos
 
-def raw_features(table: FeatureTable, modalities: tuple[str, ...]) -> np.ndarray:
+ALL = "concatenated"
+"""All modalities side by side, where there are several."""
+STANDARDISED = "_standardised"
+"""Ends the name of features that are standardised."""
+
+
+def measured(
+    evaluator: "RelatedVideos", corpus: Corpus, *, mesh: jax.sharding.Mesh | None = None
+) -> dict[str, dict[str, PerQuery]]:
+    """System → direction → metrics of each query: features, then `popularity` and `random`."""
+    directions = evaluator.directions
+    systems: dict[str, dict[str, PerQuery]] = {
+        name: {d: evaluator.per_query(vectors, corpus, d, mesh=mesh) for d in directions}
+        for name, vectors in feature_embeddings(corpus)
+    }
+    systems["popularity"] = {d: popularity(evaluator, corpus, d) for d in directions}
+    systems["random"] = {d: chance(evaluator, corpus, d, seed=evaluator.seed) for d in directions}
+    return systems
+
+
+def feature_embeddings(corpus: Corpus) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and f32[N, D] of each modality's features and of all side by side, one at a time.
+
+    First as they are (`visual`, `audio`, `concatenated`), then standardised, which is what a
+    network sees (`visual_standardised` ...).
+    """
+    table = corpus.table
+    groups: dict[str, tuple[str, ...]] = {name: (name,) for name in table.features}
+    if len(groups) > 1:
+        groups[ALL] = tuple(table.features)
+    for name, modalities in groups.items():
+        yield name, raw_features(table, modalities)
+    statistics = train_statistics(table, corpus.is_train)
+    for name, modalities in groups.items():
+        yield name + STANDARDISED, raw_features(table, modalities, statistics)
+
+
+def raw_features(
+    table: FeatureTable, modalities: tuple[str, ...], statistics: Statistics | None = None
+) -> np.ndarray:
     """The features themselves as an embedding, f32[N, sum of widths], for `RelatedVideos`.
 
     Modalities are put side by side as they are, a missing one as zeros. Scaling each to unit
     length first would be a weaker baseline: on YouTube-8M's records NDCG@10 falls from 0.17 to
     0.11, because audio, which says less, then counts for as much as vision.
+
+    statistics: each dimension is standardised by these, as a network's inputs are: less the mean,
+    divided by the deviation, zero where it is constant.
     """
     parts = []
     for name in modalities:
         values = dequantise(table.features[name])
+        if statistics:
+            mean, deviation = statistics[name]["mean"], statistics[name]["deviation"]
+            varies = deviation > 1e-6
+            values = (values - mean) * np.where(varies, 1 / np.where(varies, deviation, 1), 0)
         if name in table.present:
             values = np.where(table.present[name][:, None], values, np.float32(0))
-        parts.append(values)
+        parts.append(values.astype(np.float32, copy=False))
     return np.concatenate(parts, axis=1)
 
 
-def popularity(evaluator: RelatedVideos, corpus: Corpus, direction: Direction) -> PerQuery:
+def popularity(evaluator: "RelatedVideos", corpus: Corpus, direction: Direction) -> PerQuery:
     """Every query gets the same list: the candidates by their co-watches (weighted degree).
 
     For eval_to_train these are the co-watches within the train partition, which is what is known
@@ -48,7 +99,7 @@ def popularity(evaluator: RelatedVideos, corpus: Corpus, direction: Direction) -
 
 
 def exchanged(
-    evaluator: RelatedVideos,
+    evaluator: "RelatedVideos",
     embeddings: np.ndarray,
     corpus: Corpus,
     direction: Direction,
@@ -79,7 +130,7 @@ def exchanged(
 
 
 def chance(
-    evaluator: RelatedVideos, corpus: Corpus, direction: Direction, *, seed: int, times: int = 8
+    evaluator: "RelatedVideos", corpus: Corpus, direction: Direction, *, seed: int, times: int = 8
 ) -> PerQuery:
     """Every query gets its own random order of the candidates: means over `times`, by a seed."""
     asked = queries(corpus, direction)
@@ -98,4 +149,5 @@ def chance(
 
 def _mean(drawn: Sequence[PerQuery]) -> PerQuery:
     names = drawn[0].values
-    return replace(drawn[0], values={n: np.mean([d.values[n] for d in drawn], 0) for n in names})
+    values = {name: np.mean([one.values[name] for one in drawn], axis=0) for name in names}
+    return PerQuery(ids=drawn[0].ids, values=values)

@@ -4,55 +4,23 @@ CDML (section 4.1) asks between the partitions, both ways. GCML asks where query
 are both unseen; its measures are MAP and NDCG@60 by cosine, which a second-hand source names.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import jax
 import numpy as np
 
 from vidembed.corpus import Corpus
+from vidembed.evaluators import baselines
+from vidembed.evaluators.queries import DIRECTIONS, Direction, Queries, queries
 from vidembed.evaluators.ranks import relevant_ranks
 from vidembed.metrics import ranking
-from vidembed.metrics.intervals import bootstrap
+from vidembed.metrics.intervals import Interval, bootstrap
+from vidembed.metrics.per_query import PerQuery, Result, Selection
 
-Direction = Literal["eval_to_train", "train_to_eval", "eval_to_eval"]
-"""QUERIES_to_CANDIDATES, by partition."""
-DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
-"""All that are known."""
 CDML: tuple[Direction, ...] = ("eval_to_train", "train_to_eval")
 """What is measured unless more is asked for."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Queries:
-    """What one direction asks: the videos with something relevant, and where that stands.
-
-    rows: i64[Q] and candidates: i64[C], table rows, ascending; offsets: i64[Q+1] into relevant:
-    i64[R], positions in candidates; exclude: i64[Q], the position of the query itself, which is
-    none of its results, or -1 where it is no candidate; left_out: videos of the querying partition
-    without anything relevant among the candidates.
-    """
-
-    rows: np.ndarray
-    candidates: np.ndarray
-    offsets: np.ndarray
-    relevant: np.ndarray
-    exclude: np.ndarray
-    left_out: int
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class PerQuery:
-    """Metrics of each query, for intervals and paired comparisons.
-
-    rows: i64[Q], the querying videos' table rows; values: f64[Q] by metric name (`ndcg@10`,
-    `recall@10`, `map`: average precision); left_out: videos that had nothing to look for.
-    """
-
-    rows: np.ndarray
-    values: Mapping[str, np.ndarray]
-    left_out: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +35,11 @@ class RelatedVideos:
 
     directions: tuple[Direction, ...] = CDML
     """Who looks for whom, by partition: eval_to_train, new videos for known ones; train_to_eval,
-    known ones for new ones; eval_to_eval, new ones for other new ones. Checkpoints are compared by
-    the first score of the first."""
+    known ones for new ones; eval_to_eval, new ones for other new ones. The best checkpoint is the
+    one with the highest mean of NDCG over these directions."""
     ks: tuple[int, ...] = (10,)
-    """Depths of NDCG and recall; CDML reports 10, GCML 60."""
+    """Depths of NDCG and recall; CDML reports 10, GCML 60. Checkpoints are compared at 10, or at
+    the first depth where 10 is not among them."""
     similarity: Literal["cosine", "dot"] = "cosine"
     """What ranks the candidates; for embeddings of unit length both are the same."""
     block: int | None = None
@@ -128,18 +97,40 @@ class RelatedVideos:
 
     def run(
         self, embeddings: np.ndarray, corpus: Corpus, *, mesh: jax.sharding.Mesh | None = None
-    ) -> Iterator[tuple[str, float, float, float]]:
-        """(name, value, low, high) such as `eval_to_train/ndcg@10`, for each direction.
+    ) -> Result:
+        """Measures embeddings f32[N, D], one row for each of the table's, in each direction.
 
-        The first is the one that checkpoints are compared by.
-
-        embeddings: f32[N, D], a row for each of the table's; low and high: 95 % over queries.
+        Scores are named `eval_to_train/ndcg@10`; their intervals are 95 % by resampling videos.
         """
-        for direction in self.directions:
-            measured = self.per_query(embeddings, corpus, direction, mesh=mesh)
-            for name, values in measured.values.items():
-                interval = bootstrap(values, seed=self.seed, resamples=self.resamples)
-                yield f"{direction}/{name}", interval.value, interval.low, interval.high
+        return self.result(
+            {d: self.per_query(embeddings, corpus, d, mesh=mesh) for d in self.directions}
+        )
+
+    def baselines(
+        self, corpus: Corpus, *, mesh: jax.sharding.Mesh | None = None
+    ) -> dict[str, Result]:
+        """What needs no training, by name: raw features, popularity, chance."""
+        systems = baselines.measured(self, corpus, mesh=mesh)
+        return {system: self.result(per_query) for system, per_query in systems.items()}
+
+    def result(self, per_query: Mapping[str, PerQuery]) -> Result:
+        """The means of queries, with intervals."""
+        scores: dict[str, Interval] = {}
+        for direction, measured in per_query.items():
+            found = bootstrap([measured.values], seed=self.seed, resamples=self.resamples)
+            scores |= {f"{direction}/{name}": interval for name, interval in found.items()}
+        return Result(scores=scores, per_query=per_query)
+
+    def selection(self, values: Mapping[str, float]) -> Selection:
+        """The number that checkpoints are compared by, from the values of scores by name.
+
+        It is the mean of NDCG@10 (of the first of `ks`, where 10 is not among them) over the
+        directions.
+        """
+        metric = f"ndcg@{10 if 10 in self.ks else self.ks[0]}"
+        each = [values[f"{direction}/{metric}"] for direction in self.directions]
+        name = f"mean of {metric} over {', '.join(self.directions)}"
+        return Selection(name=name, value=sum(each) / len(each))
 
     def counts(self, corpus: Corpus) -> dict[str, dict[str, int]]:
         """Direction → `queries` asked, and videos `left_out` since nothing is relevant to them."""
@@ -180,7 +171,7 @@ class RelatedVideos:
         values = {f"ndcg@{k}": ranking.ndcg(ranks, asked.offsets, k) for k in self.ks}
         values["map"] = ranking.average_precision(ranks, asked.offsets)
         values |= {f"recall@{k}": ranking.recall(ranks, asked.offsets, k) for k in self.ks}
-        return PerQuery(rows=asked.rows, values=values, left_out=asked.left_out)
+        return PerQuery(ids=asked.ids, values=values)
 
     def _ready(self, embeddings: np.ndarray, corpus: Corpus) -> np.ndarray:
         embeddings = np.asarray(embeddings, np.float32)
@@ -201,31 +192,3 @@ class RelatedVideos:
         length = np.linalg.norm(embeddings, axis=1, keepdims=True)
         # A vector of zeros has no direction: it stays zero and scores 0 against everything.
         return embeddings / np.where(length > 0, length, np.float32(1))
-
-
-def queries(corpus: Corpus, direction: Direction) -> Queries:
-    """Queries, candidates and relevant videos of one direction; ValueError if there are none."""
-    if direction not in DIRECTIONS:
-        raise ValueError(f"direction must be one of {', '.join(DIRECTIONS)}, found {direction!r}")
-    asking = corpus.is_train if direction == "train_to_eval" else ~corpus.is_train
-    asked_for = corpus.is_train if direction == "eval_to_train" else ~corpus.is_train
-    among_themselves = direction == "eval_to_eval"
-    graph = corpus.eval_relevance if among_themselves else corpus.relevance
-    degrees = graph.degrees()
-    rows = np.flatnonzero(asking & (degrees > 0))
-    if not len(rows):
-        other = "another of them" if among_themselves else "one of the other partition"
-        raise ValueError(
-            f"{direction}: none of {int(asking.sum())} videos is related to {other}; there is "
-            "nothing to measure. Are edges and split those of this table?"
-        )
-    candidates = np.flatnonzero(asked_for)
-    position = np.cumsum(asked_for) - 1
-    return Queries(
-        rows=rows,
-        candidates=candidates,
-        offsets=np.concatenate([[0], np.cumsum(degrees[rows])]),
-        relevant=position[graph.neighbours[asking[graph.rows()]]],
-        exclude=np.where(asked_for[rows], position[rows], -1),
-        left_out=int(asking.sum()) - len(rows),
-    )

@@ -59,6 +59,10 @@ class LabelledVideos:
         """B: what is split over the devices."""
         return self.batch_videos
 
+    def one_pass(self, corpus: RelatedTrainVideos) -> tuple[int, str]:
+        """How many videos make one pass over those that are drawn from, and what these are."""
+        return int(np.count_nonzero(self.labels(corpus).of_row >= 0)), "labelled videos"
+
     def classes(self, corpus: RelatedTrainVideos) -> int:
         """C: the clusters that are large enough; raises as `open` does where there are too few."""
         return len(self.labels(corpus).sizes)

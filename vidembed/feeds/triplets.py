@@ -72,6 +72,12 @@ class Triplets:
         """B: what is split over the devices."""
         return self.batch_triplets
 
+    def one_pass(self, corpus: RelatedTrainVideos) -> tuple[int, str]:
+        """How many triplets make one pass over what anchors are drawn from, and what that is."""
+        if self.anchors == "edges":
+            return corpus.train_graph.edges, "train relations"
+        return int(np.count_nonzero(corpus.train_graph.degrees())), "train videos with relations"
+
     def classes(self, corpus: object) -> int:
         """0: triplets have no labels."""
         del corpus

@@ -1,17 +1,25 @@
 """How sure a mean over queries is: 95 % percentile bootstrap (Efron and Tibshirani 1993, ch. 13).
 
-Queries are drawn again with replacement; the videos and the trained network stay as they are. So
-an interval says how far another sample of queries would move the mean, not another training run:
-that is what several seeds are for.
+Videos are resampled with replacement, a video with all of its queries; the trained network stays as
+it is. So an interval says how far another sample of videos would move the mean, not another
+training run: that is what several seeds are for. Seeds share videos, and what is easy for one seed
+is easy for another, so one sample of videos serves all seeds: with independent samples for each
+seed, shared luck would look like independent luck and the interval would be too narrow.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-# About 32 MB of drawn values at a time.
+# About 32 MB of drawn videos at a time.
 DRAWS_AT_ONCE = 1 << 22
+
+Name = TypeVar("Name")
+Runs = Sequence[Mapping[Name, np.ndarray]]
+"""For each run (seed) its metrics by name, f64[Q_r]: one value per query."""
+Videos = Sequence[np.ndarray]
+"""For each run the ids of the querying videos, [Q_r]."""
 
 
 class Interval(NamedTuple):
@@ -22,59 +30,131 @@ class Interval(NamedTuple):
     high: float
 
 
-def bootstrap(values: np.ndarray, *, seed: int, resamples: int = 1000) -> Interval:
-    """The mean of values f64[Q], one a query, with its interval; equal seeds give equal ends."""
-    return bootstrap_mean_of([values], seed=seed, resamples=resamples)
+def bootstrap(
+    runs: Runs[Name], *, videos: Videos | None = None, seed: int, resamples: int = 1000
+) -> dict[Name, Interval]:
+    """For each metric the mean over runs of each run's mean, with its interval.
 
-
-def bootstrap_mean_of(runs: Sequence[np.ndarray], *, seed: int, resamples: int = 1000) -> Interval:
-    """The mean over runs of each run's mean, values f64[Q_r] per run, with its interval.
-
-    Each run's queries are drawn again on their own (a stratified bootstrap), as fits runs of
-    different queries: other sessions, other splits. For runs that share their queries, average
-    over the runs first and bootstrap that: drawing apart would make shared luck look like
-    independent luck, and the interval too narrow.
+    videos: needed for several runs; a single run without them asks one query per video. Each
+    resample draws as many videos as there are different ones, the same for all runs and metrics. A
+    run that has no query in a resample is left out of that resample's mean over runs. Equal seeds
+    give equal ends.
     """
-    if not runs:
-        raise ValueError("a mean over no runs: give at least one array of values")
-    if resamples < 40:
-        raise ValueError(f"{resamples} resamples cannot show the outer 2.5 %: take 1,000")
-    rng = np.random.default_rng(seed)
-    means = np.zeros(resamples)
-    for values in runs:
-        values = np.asarray(values, np.float64)
-        if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
-            raise ValueError(
-                f"a run needs one finite value a query, found shape {values.shape} with "
-                f"{int((~np.isfinite(values)).sum())} not finite; leave out queries without a value"
-            )
-        means += _resampled_means(values, rng, resamples) / len(runs)
-    low, high = np.quantile(means, [0.025, 0.975])
-    value = float(np.mean([np.mean(values) for values in runs]))
-    return Interval(value=value, low=float(low), high=float(high))
+    runs, videos = _checked(runs, videos)
+    means = _resampled_means(runs, videos, seed=seed, resamples=resamples)
+    return {
+        name: _interval([run[name].mean() for run in runs], means[:, :, place])
+        for place, name in enumerate(runs[0])
+    }
 
 
-def paired(
-    pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, seed: int, resamples: int = 1000
-) -> Interval:
-    """The mean difference first − second over the same queries, a pair f64[Q_r] twice per run.
+def differences(
+    ones: Runs[Name], others: Runs[Name], *, videos: Videos, seed: int, resamples: int = 1000
+) -> dict[Name, Interval]:
+    """As `bootstrap`, of one minus other over the same queries.
 
     A query is drawn with both of its values, so what makes it easy or hard for both falls out.
     """
-    for first, second in pairs:
-        if np.shape(first) != np.shape(second):
-            raise ValueError(
-                f"a paired difference needs the same queries on both sides, found "
-                f"{np.shape(first)} and {np.shape(second)} values"
-            )
-    differences = [np.asarray(a, np.float64) - np.asarray(b, np.float64) for a, b in pairs]
-    return bootstrap_mean_of(differences, seed=seed, resamples=resamples)
+    ones, others = _paired(ones, others, videos)
+    pairs = [{n: one[n] - other[n] for n in one} for one, other in zip(ones, others)]
+    return bootstrap(pairs, videos=videos, seed=seed, resamples=resamples)
 
 
-def _resampled_means(values: np.ndarray, rng: np.random.Generator, resamples: int) -> np.ndarray:
-    rows = max(1, DRAWS_AT_ONCE // len(values))
-    means = []
-    for start in range(0, resamples, rows):
-        shape = (min(rows, resamples - start), len(values))
-        means.append(values[rng.integers(0, len(values), shape)].mean(axis=1))
-    return np.concatenate(means)
+def ratios(
+    ones: Runs[Name], others: Runs[Name], *, videos: Videos, seed: int, resamples: int = 1000
+) -> dict[Name, Interval]:
+    """For each metric the mean over runs of (mean of one) / (mean of other), the same queries.
+
+    A resample in which other's mean is zero says nothing of that run. Raises ValueError where
+    other's mean over all queries of a run is zero.
+    """
+    ones, others = _paired(ones, others, videos)
+    names = list(ones[0])
+    zero = [name for name in names if any(not run[name].mean() for run in others)]
+    if zero:
+        raise ValueError(f"there is no ratio to a mean of zero: {', '.join(map(str, zero))}")
+    both = [
+        {("one", n): one[n] for n in one} | {("other", n): other[n] for n in one}
+        for one, other in zip(ones, others)
+    ]
+    means = _resampled_means(both, videos, seed=seed, resamples=resamples)
+    above, below = means[:, :, : len(names)], means[:, :, len(names) :]
+    quotients = np.divide(above, below, where=below > 0, out=np.full_like(above, np.nan))
+    return {
+        name: _interval(
+            [one[name].mean() / other[name].mean() for one, other in zip(ones, others)],
+            quotients[:, :, place],
+        )
+        for place, name in enumerate(names)
+    }
+
+
+def _interval(points: Sequence[float], resampled: np.ndarray) -> Interval:
+    """The mean of one point per run, and the ends over resampled f64[resamples, runs]."""
+    known = ~np.isnan(resampled)
+    some = known.any(axis=1)
+    means = np.where(known, resampled, 0)[some].sum(axis=1) / known[some].sum(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Interval(value=float(np.mean(points)), low=float(low), high=float(high))
+
+
+def _resampled_means(runs: Runs[Name], videos: Videos, *, seed: int, resamples: int) -> np.ndarray:
+    """f64[resamples, runs, metrics]: the mean of each run's queries; NaN where it has none.
+
+    Sums are products of counts [resamples, V] with the values of each video [V, runs × metrics],
+    in blocks of resamples, so that memory is bounded.
+    """
+    if resamples < 40:
+        raise ValueError(f"{resamples} resamples cannot show the outer 2.5 %: take 1,000")
+    distinct, place = np.unique(np.concatenate(videos), return_inverse=True)
+    count = len(distinct)
+    places = np.split(place, np.cumsum([len(ids) for ids in videos])[:-1])
+    sums = np.zeros((count, len(runs), len(runs[0]) + 1))
+    for number, (run, rows) in enumerate(zip(runs, places)):
+        columns = [np.ones(len(rows)), *run.values()]
+        np.add.at(sums[:, number], rows, np.stack(columns, axis=1))
+    flat = sums.reshape(count, -1)
+    rng = np.random.default_rng(seed)
+    block = max(1, DRAWS_AT_ONCE // count)
+    totals = []
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        drawn = rng.integers(0, count, (size, count)) + count * np.arange(size)[:, None]
+        counts = np.bincount(drawn.reshape(-1), minlength=size * count).reshape(size, count)
+        totals.append(counts.astype(np.float64) @ flat)
+    summed = np.concatenate(totals).reshape(resamples, len(runs), -1)
+    queries = summed[:, :, :1]
+    means = np.full_like(summed[:, :, 1:], np.nan)
+    return np.divide(summed[:, :, 1:], queries, where=queries > 0, out=means)
+
+
+def _checked(runs: Runs[Name], videos: Videos | None) -> tuple[Runs[Name], Videos]:
+    if not runs:
+        raise ValueError("a mean over no runs: give the values of at least one")
+    if videos is None:
+        if len(runs) > 1:
+            raise ValueError(f"{len(runs)} runs may share videos: give the videos of each")
+        videos = [np.arange(np.size(next(iter(runs[0].values()))))]
+    runs = [{name: np.asarray(v, np.float64) for name, v in run.items()} for run in runs]
+    for run, ids in zip(runs, videos, strict=True):
+        if run.keys() != runs[0].keys():
+            raise ValueError(f"runs differ in their metrics: {list(runs[0])} and {list(run)}")
+        for name, values in run.items():
+            if values.shape != (len(ids),) or not len(values) or not np.isfinite(values).all():
+                raise ValueError(
+                    f"{name}: a run needs one finite value per query and a video for each, found "
+                    f"shape {values.shape} for {len(ids)} videos with "
+                    f"{int((~np.isfinite(values)).sum())} not finite; leave out queries without a "
+                    "value"
+                )
+    return runs, videos
+
+
+def _paired(ones: Runs[Name], others: Runs[Name], videos: Videos) -> tuple[Runs[Name], Runs[Name]]:
+    ones, others = _checked(ones, videos)[0], _checked(others, videos)[0]
+    if len(ones) != len(others) or ones[0].keys() != others[0].keys():
+        raise ValueError(
+            f"pairs need the same runs and metrics on both sides, found {len(ones)} and "
+            f"{len(others)} runs with {list(ones[0])} and {list(others[0])}"
+        )
+    return ones, others

@@ -37,6 +37,9 @@ def write_report(
     recipe: Mapping[str, Any] | None,
     clusters: Mapping[str, Any] | None = None,
     sweep: Mapping[str, Any] | None = None,
+    related_videos: Mapping[str, Any] | None = None,
+    related_note: str = "",
+    warnings: Sequence[str] = (),
     remarks: Sequence[str] = (),
 ) -> None:
     """Write report.html: results, neighbours, clusters, curves, checkpoints, data, costs, recipe.
@@ -49,6 +52,9 @@ def write_report(
     recipe       `Recipe.to_json()`
     clusters     as `vidembed.report.clusters.clusters` makes it, of the first of corpora
     sweep        what `gather` of a sweep found
+    related_videos   of a single run: direction → system → metric → {value, low, high}, as in a
+                     summary; related_note says which checkpoint is the one that is trained
+    warnings     what is wrong with the run, in words, to stand on top
     remarks      what to know of the measured checkpoints, such as what is not shown
 
     What is empty or missing leaves out its section. Where any of them says `simulated_sessions`,
@@ -68,7 +74,9 @@ def write_report(
         simulated=any(part.get("simulated_sessions") for part in said),
         seeds=summary.get("seeds"),
         headlines=results.headlines(summary) or _last_scores(evaluations),
-        panels=results.panels(summary.get("related_videos") or {}),
+        warnings=warnings,
+        panels=results.panels(summary.get("related_videos") or related_videos or {}),
+        related_note=related_note,
         audio=summary.get("audio_contribution") or {},
         control=results.control(
             summary.get("permuted_control") or {}, summary.get("permuted_difference") or []

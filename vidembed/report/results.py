@@ -15,6 +15,9 @@ CONTENT_BASED = (
     "visual",
     "audio",
     "concatenated",
+    "visual_standardised",
+    "audio_standardised",
+    "concatenated_standardised",
     "untrained",
 )
 """Systems that rank by what a video is: popularity and chance are no rivals, but bounds."""
@@ -46,6 +49,8 @@ def headlines(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     for direction, ratio in (summary.get("ratio_to_visual") or {}).items():
         each = [f"{one:.2f}" for one in ratio.get("per_seed") or () if is_number(one)]
         notes = [f"each seed: {', '.join(each)}"] if each else []
+        if is_number(ratio.get("low")) and is_number(ratio.get("high")):
+            notes.insert(0, f"95 %: {ratio['low']:.2f} to {ratio['high']:.2f}")
         mean, aim = ratio.get("mean"), targets.get(direction)
         if is_number(aim) and is_number(mean):
             notes.append(f"aim {aim:.2f}: {'reached' if mean >= aim else 'missed'}")
@@ -89,11 +94,6 @@ def control(
     return found
 
 
-def _in_order(systems: Mapping[str, Any]) -> list[str]:
-    known = [name for name in wording.SYSTEMS if name in systems]
-    return known + [name for name in systems if name not in known]
-
-
 def _metrics(systems: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(name for metrics in systems.values() for name in metrics))
 
@@ -109,7 +109,7 @@ def _rows(direction: str, systems: Mapping[str, Any], *, best: bool) -> list[dic
                 for metric in metrics
             ],
         }
-        for name in _in_order(systems)
+        for name in wording.in_order(systems)
     ]
 
 
@@ -130,7 +130,7 @@ def _dots(direction: str, systems: Mapping[str, Any]) -> Markup | None:
             series=0 if name.startswith("trained") else None,
             **{end: systems[name][main][end] for end in ("value", "low", "high")},
         )
-        for name in _in_order(systems)
+        for name in wording.in_order(systems)
         if all(is_number((systems[name].get(main) or {}).get(e)) for e in ("value", "low", "high"))
     ]
     title = f"{wording.metric(main)} of each system, {wording.direction(direction)}"

@@ -31,6 +31,7 @@ CURVES: Mapping[str, tuple[str, bool]] = {
 """What is drawn over the step: measure → its title, whether it lies between 0 and 1."""
 DISTANCES = ("positive_distance", "negative_distance")
 LAST = (
+    "passes",
     "loss",
     "mined",
     "fallen_back",

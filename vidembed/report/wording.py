@@ -14,7 +14,10 @@ SYSTEMS: Mapping[str, str] = {
     "trained_visual_only": "trained, visual only",
     "visual": "raw visual",
     "audio": "raw audio",
-    "concatenated": "raw visual + audio",
+    "concatenated": "raw, all modalities",
+    "visual_standardised": "standardised visual",
+    "audio_standardised": "standardised audio",
+    "concatenated_standardised": "standardised, all",
     "untrained": "untrained network",
     "popularity": "popularity",
     "random": "random",
@@ -113,6 +116,12 @@ def measured(name: str) -> str:
 def oracles(directions: Iterable[str]) -> list[str]:
     """Those where popularity counts what has not happened: nobody has watched new videos yet."""
     return [name for name in directions if name.endswith("_to_eval")]
+
+
+def in_order(systems: Iterable[str]) -> list[str]:
+    """Names of systems as they are shown: those of SYSTEMS, then any others."""
+    names = list(systems)
+    return [name for name in SYSTEMS if name in names] + [n for n in names if n not in SYSTEMS]
 
 
 def system(name: str, towards: str = "") -> str:

@@ -6,7 +6,7 @@ sample of them. Nothing depends on who else is in the batch, and no negatives ar
 of the hierarchy the numbers come from is the feed's.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ from vidembed.models import cluster_classifier
 from vidembed.models.cluster_classifier import KERNEL, ClusterClassifier, CosineClassifier
 from vidembed.models.fusion import Fusion, LateFusion
 from vidembed.models.parameters import Parameters, initialise, model_axes
-from vidembed.tasks import video
+from vidembed.tasks import collapse, video
 from vidembed.tasks.arithmetic import Arithmetic, Message, Product, Shapes, gathered_rows, layers
 from vidembed.tasks.spec import Spec
 from vidembed.tasks.video import Arrays
@@ -38,6 +38,11 @@ class ClusterLabels:
     loss: SampledSoftmax | FullSoftmax = SampledSoftmax()
     """Softmax over a sample of the classes, or over all."""
     learns_from: ClassVar[str] = "videos"
+
+    def diagnose(self, lines: Sequence[collapse.Line], *, finished: bool) -> dict[str, str]:
+        """Warnings by name, from the journal's lines of a run that is finished or goes on."""
+        remedy = "Try a lower --optimiser.learning-rate, or a lower --feed.level of the clusters"
+        return collapse.one_point(lines, finished=finished, remedy=remedy)
 
     @property
     def outputs(self) -> dict[str, Callable[..., jax.Array]]:

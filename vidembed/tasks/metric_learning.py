@@ -6,7 +6,7 @@ anchor with its positive and with the negative that was chosen. The result does 
 number of devices.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -24,7 +24,7 @@ from vidembed.mining.semi_hard_random import SemiHardRandom
 from vidembed.models.fusion import Fusion, LateFusion
 from vidembed.models.parameters import Parameters, initialise, model_axes
 from vidembed.pairwise import squared_distance
-from vidembed.tasks import video
+from vidembed.tasks import collapse, video
 from vidembed.tasks.arithmetic import Arithmetic, Message, Product, Shapes, gathered_rows, layers
 from vidembed.tasks.spec import Spec
 from vidembed.tasks.video import Arrays
@@ -60,6 +60,13 @@ class MetricLearning:
                 "NoMining finds no negative and unfound='drop' drops all triplets without one: "
                 "nothing would be learnt. Use unfound='keep' to train on the sampled negatives"
             )
+
+    def diagnose(self, lines: Sequence[collapse.Line], *, finished: bool) -> dict[str, str]:
+        """Warnings by name, from the journal's lines of a run that is finished or goes on."""
+        collapsed = collapse.one_point(lines, finished=finished) or collapse.at_margin(
+            lines, loss=self.loss, finished=finished
+        )
+        return collapsed | collapse.nothing_trains(lines, finished=finished)
 
     @property
     def outputs(self) -> dict[str, Callable[..., jax.Array]]:

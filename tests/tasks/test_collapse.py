@@ -1,0 +1,139 @@
+"""Warnings of a collapse: from made-up journals, and from small trainings that do collapse."""
+
+import json
+from dataclasses import replace
+
+import jax
+import pytest
+
+from vidembed.diagnosis import MOST_LINES, Diagnosis
+from vidembed.feeds.triplets import Triplets
+from vidembed.losses.triplet import Hinge
+from vidembed.mining.hardest import Hardest
+from vidembed.models.fusion import LateFusion, Layers
+from vidembed.optimiser import Optimiser
+from vidembed.progress import Progress
+from vidembed.recipe import Recipe, Retention
+from vidembed.stopping import StopFlag
+from vidembed.tasks.cluster_labels import ClusterLabels
+from vidembed.tasks.metric_learning import MetricLearning
+from vidembed.train import train
+from vidembed.workdir import Workdir
+
+TASK = MetricLearning()
+SOUND = {"loss": 0.06, "active": 0.8, "spread": 0.85, "trained": 1.0}
+SHRUNK = {"loss": 0.0995, "active": 1.0, "spread": 0.2, "trained": 1.0}
+POINT = SHRUNK | {"spread": 0.02}
+
+
+def journal(*parts, every=10):
+    """Lines of (steps, measures) one after the other."""
+    lines = []
+    for steps, measures in parts:
+        begin = lines[-1]["step"] if lines else 0
+        lines += [{"step": s, **measures} for s in range(begin + every, begin + steps + 1, every)]
+    return lines
+
+
+@pytest.mark.parametrize("every", [1, 10])
+@pytest.mark.parametrize("first", [SHRUNK, POINT])
+def test_the_first_steps_of_every_network_are_no_sign(every, first):
+    lines = journal((80, first), (120, SOUND), every=every)
+    for length in range(len(lines) + 1):
+        assert TASK.diagnose(lines[:length], finished=False) == {}
+    assert TASK.diagnose(lines, finished=True) == {}
+
+
+def test_what_lasts_is_a_sign():
+    shrunk = journal((300, SHRUNK))
+    [(name, message)] = TASK.diagnose(shrunk, finished=False).items()
+    assert name == "at the margin"
+    assert "from step 100 to 300 the loss is 0.0995" in message
+    assert (
+        "far as negatives (0.1000), 1 of the triplets have a loss, and the spread is 0.2" in message
+    )
+    assert "--optimiser.learning-rate" in message
+    assert "task.miner:semi-hard-random" in message
+    # It is at the margin, too, and that would say nothing more.
+    [(name, message)] = TASK.diagnose(journal((300, POINT)), finished=False).items()
+    assert name == "one point"
+    assert "their spread is 0.02 (0: all videos are one point)" in message
+    dropped = TASK.diagnose(journal((300, SOUND | {"trained": 0.004})), finished=False)
+    assert list(dropped) == ["nothing trains"]
+    assert "0.004 of the triplets have a negative" in dropped["nothing trains"]
+
+
+def test_a_sign_must_hold_throughout_and_long_enough():
+    # Within the last quarter, one line that is sound.
+    lines = journal((900, SHRUNK), (10, SOUND), (90, SHRUNK))
+    assert TASK.diagnose(lines, finished=True) == {}
+    # 200 steps, but four lines; at the end there is nothing to wait for.
+    few = journal((300, SHRUNK), every=75)
+    assert TASK.diagnose(few, finished=False) == {}
+    assert "at the margin" in TASK.diagnose(few, finished=True)
+    assert TASK.diagnose(journal((40, SHRUNK)), finished=True) == {}
+    assert TASK.diagnose([], finished=True) == {}
+    # A later collapse, after a sound beginning.
+    lines = journal((1000, SOUND), (400, POINT))
+    assert "one point" in TASK.diagnose(lines, finished=False)
+
+
+def test_a_loss_at_the_margin_alone_is_no_sign():
+    """Among many candidates the nearest farther negative is hardly farther than the positive."""
+    lines = journal((400, SHRUNK | {"spread": 0.6}))
+    assert TASK.diagnose(lines, finished=True) == {}
+    wide = replace(TASK, loss=Hinge(margin=0.5))
+    assert wide.diagnose(journal((400, SHRUNK)), finished=True) == {}
+    shrunk = journal((400, SHRUNK | {"loss": 0.4995}))
+    assert list(wide.diagnose(shrunk, finished=True)) == ["at the margin"]
+
+
+def test_measures_that_are_missing_or_not_numbers_are_no_sign():
+    lines = journal((300, {"loss": None, "spread": None}), (300, {"hits": 0.5}))
+    assert TASK.diagnose(lines, finished=True) == {}
+    labels = ClusterLabels()
+    assert labels.diagnose(lines, finished=True) == {}
+    [message] = labels.diagnose(journal((300, {"spread": 0.01})), finished=True).values()
+    assert "--feed.level" in message
+
+
+def test_each_warning_is_said_once_and_lines_do_not_pile_up():
+    said = []
+    diagnosis = Diagnosis(TASK.diagnose, said.append, steps=5000)
+    diagnosis.read(journal((100, SOUND), every=1))
+    for line in journal((500, SHRUNK), (1000, POINT), every=1):
+        diagnosis.see(line | {"step": line["step"] + 100})
+        diagnosis.see({"kind": "evaluation", "step": line["step"], "map": 0.5})
+    assert [message.split(":")[1] for message in said] == [
+        " the training does not leave the margin", " the embeddings have collapsed",
+    ]  # fmt: skip
+    assert len(diagnosis._lines) <= MOST_LINES
+
+
+def test_a_training_that_collapses_warns(corpus_paths, corpus, tmp_path):
+    """The hardest negatives at a high learning rate draw all videos into one point.
+
+    That a sound training does not warn is held where one is trained: `test_quality.py`.
+    """
+    model = LateFusion(layers=Layers(hidden=(16,), size=8))
+    recipe = Recipe(
+        corpus=corpus_paths,
+        task=MetricLearning(model=model, miner=Hardest(), loss=Hinge(margin=0.5)),
+        feed=Triplets(batch_triplets=64, read_threads=0, prefetch_batches=0),
+        optimiser=Optimiser(learning_rate=0.1),
+        checkpoints=Retention(every_steps=60),
+        steps=60,
+        log_every=5,
+    )
+    workdir, progress, said = Workdir(tmp_path), Progress(quiet=True), []
+    progress.say = said.append
+    with StopFlag() as stop, workdir.lease() as lease:
+        options = {"lease": lease, "stop": stop, "progress": progress}
+        train(recipe, workdir, corpus=corpus, devices=jax.devices()[:1], **options)
+    [warning] = [line for line in said if "WARNING" in line]
+    assert "the embeddings have collapsed: from step 45 to 60" in warning
+    edges = corpus.train_graph.edges
+    words = f"60 steps of 64 triplets are {60 * 64 / edges:.1f} passes over {edges} train relations"
+    assert words in said
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["passes"] == pytest.approx(60 * 64 / edges)

@@ -1,0 +1,47 @@
+"""Warnings that a task reads out of a run's journal, each said once."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+MOST_LINES = 400
+"""Of a long run every second line is dropped, again and again."""
+
+
+class Diagnose(Protocol):
+    """A task's `diagnose`."""
+
+    def __call__(
+        self, lines: Sequence[Mapping[str, Any]], *, finished: bool
+    ) -> Mapping[str, str]: ...
+
+
+class Diagnosis:
+    """Follows the lines of a run and says what the task makes of them."""
+
+    def __init__(self, diagnose: Diagnose, say: Callable[[str], None], *, steps: int) -> None:
+        self._diagnose, self._say, self._steps = diagnose, say, steps
+        self._lines: list[Mapping[str, Any]] = []
+        self._said: set[str] = set()
+
+    def read(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Lines of before; nothing is said of them."""
+        for line in lines:
+            if line.get("kind", "train") == "train":
+                self._lines.append(line)
+                if len(self._lines) > MOST_LINES:
+                    self._lines = self._lines[::2]
+
+    def see(self, line: Mapping[str, Any]) -> None:
+        """One more line of the journal."""
+        self.read([line])
+        if line.get("kind", "train") != "train":
+            return
+        for name, message in self.warnings().items():
+            if name not in self._said:
+                self._said.add(name)
+                self._say(f"WARNING: {message}")
+
+    def warnings(self) -> Mapping[str, str]:
+        """All that is to be said of the lines so far, by name."""
+        finished = bool(self._lines) and self._lines[-1]["step"] >= self._steps
+        return self._diagnose(self._lines, finished=finished)

@@ -1,0 +1,115 @@
+"""Signs in a run's journal that its training has collapsed, in words.
+
+Every network shrinks at first: within ten steps the spread of the embeddings falls to 0.2 to 0.6
+and the loss stands at the margin, and within 20 to 80 steps of 512 triplets it has left that state.
+So a sign counts only where it holds in every line of the last quarter of the run and, while the run
+goes on, of the last 200 steps.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from vidembed.losses.triplet import TripletLoss
+
+Line = Mapping[str, Any]
+"""A line of metrics.jsonl: `step` and measures."""
+QUARTER, STEPS, LINES = 0.75, 200, 5
+"""A sign holds from this share of the steps on, for this many steps and lines."""
+FEWEST = 50
+"""Steps of a finished run of which anything is said."""
+ONE_POINT = 0.1
+"""Below this spread all videos have nearly the same embedding."""
+SHRUNK = 0.5
+"""Below this spread a loss at the margin is a sign. Above it, it is none: among many candidates
+the nearest farther negative is hardly farther than the positive (4,096 triplets, step 10 of a sound
+training: loss 0.0986 of 0.1, 99.7 % with a loss, spread 0.83)."""
+AT_MARGIN = 0.02
+"""Share of the loss's value at equal distances within which a loss stands there."""
+REMEDY = (
+    "Try a lower --optimiser.learning-rate; a miner that does not take the hardest negatives "
+    "(task.miner:semi-hard-random, task.miner:none, or --task.miner.inside-margin); surer "
+    "relations (cowatch --min-weight); or a larger batch. `evaluate` shows raw features beside it"
+)
+
+
+def one_point(lines: Sequence[Line], *, finished: bool, remedy: str = REMEDY) -> dict[str, str]:
+    """Warns of embeddings that are nearly one point; {} or one message, by name."""
+    last = _while(lines, lambda line: _of(line, "spread", 1.0) < ONE_POINT, finished=finished)
+    if not last:
+        return {}
+    return {
+        "one point": (
+            f"the embeddings have collapsed: {_steps(last)} their spread is "
+            f"{_range(last, 'spread')} (0: all videos are one point). {remedy}"
+        )
+    }
+
+
+def at_margin(lines: Sequence[Line], *, loss: TripletLoss, finished: bool) -> dict[str, str]:
+    """Warns of a loss that stands where positives are as far as negatives."""
+
+    def shrunk(line: Line) -> bool:
+        return _of(line, "spread", 1.0) < SHRUNK and _of(line, "active", 0.0) >= 0.99
+
+    last = _while(lines, shrunk, finished=finished)
+    if not last:
+        return {}
+    equal = float(loss(jnp.zeros(()), jnp.zeros(())))
+    if any(abs(_of(line, "loss", math.inf) - equal) > AT_MARGIN * equal for line in last):
+        return {}
+    return {
+        "at the margin": (
+            f"the training does not leave the margin: {_steps(last)} the loss is "
+            f"{_range(last, 'loss')}, which is that of positives as far as negatives "
+            f"({equal:.4f}), {_range(last, 'active')} of the triplets have a loss, and the spread "
+            f"is {_range(last, 'spread')}. Related videos are not nearer than others. {REMEDY}"
+        )
+    }
+
+
+def nothing_trains(lines: Sequence[Line], *, finished: bool) -> dict[str, str]:
+    """Warns where nearly all triplets are dropped."""
+    last = _while(lines, lambda line: _of(line, "trained", 1.0) < 0.01, finished=finished)
+    if not last:
+        return {}
+    return {
+        "nothing trains": (
+            f"hardly anything is trained on: {_steps(last)} {_range(last, 'trained')} of the "
+            "triplets have a negative. Give --task.unfound keep, --task.pool all, another miner "
+            "(task.miner:...) or a larger batch"
+        )
+    }
+
+
+def _while(
+    lines: Sequence[Line], sign: Callable[[Line], bool], *, finished: bool
+) -> Sequence[Line]:
+    """The last lines, if they are enough and all show the sign; else none."""
+    if not lines:
+        return []
+    step = lines[-1]["step"]
+    if step < (FEWEST if finished else lines[0]["step"] + STEPS) or not sign(lines[-1]):
+        return []
+    begin = QUARTER * step if finished else min(QUARTER * step, step - STEPS)
+    last = [line for line in lines if line["step"] >= begin]
+    enough = finished or len(last) >= LINES
+    return last if enough and all(map(sign, last)) else []
+
+
+def _of(line: Line, measure: str, otherwise: float) -> float:
+    value = line.get(measure)
+    return otherwise if value is None else float(value)
+
+
+def _steps(lines: Sequence[Line]) -> str:
+    first, last = lines[0]["step"], lines[-1]["step"]
+    return f"at step {last:,}" if first == last else f"from step {first:,} to {last:,}"
+
+
+def _range(lines: Sequence[Line], measure: str) -> str:
+    values = sorted(_of(line, measure, 0.0) for line in lines)
+    low, high = f"{values[0]:.4g}", f"{values[-1]:.4g}"
+    return low if low == high else f"{low} to {high}"
