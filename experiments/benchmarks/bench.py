@@ -20,6 +20,8 @@ from typing import Any
 import rich
 from rich.table import Table
 
+from vidembed.commit import commit_of
+
 FOLDER = Path("runs/benchmarks")
 PACKAGES = ("jax", "numpy", "torch", "pytorch-metric-learning", "faiss-cpu", "tensorflow")
 """Ours and the peers', of which those that are installed are written down."""
@@ -69,7 +71,7 @@ def report(name: str, rows: list[Row]) -> Path:
         "benchmark": name,
         "command": " ".join(sys.orig_argv),
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-        "versions": dict(_versions()),
+        "versions": dict(_versions()) | commit_of(Path(__file__).parent),
         "rows": [asdict(row) | {"ratio": row.ratio} for row in rows],
     }
     FOLDER.mkdir(parents=True, exist_ok=True)

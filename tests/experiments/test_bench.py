@@ -1,5 +1,6 @@
 import json
 from importlib import metadata
+from pathlib import Path
 from threading import Event
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 from experiments.benchmarks import bench
 from experiments.benchmarks.bench import Row, measure, report
 from experiments.benchmarks.records import rows
+from vidembed.commit import commit_of
 
 
 def test_a_report_is_printed_and_kept(tmp_path, monkeypatch, capsys):
@@ -19,7 +21,9 @@ def test_a_report_is_printed_and_kept(tmp_path, monkeypatch, capsys):
     result = json.loads(path.read_text())
     assert result["benchmark"] == "name"
     installed = {d.metadata["Name"].lower() for d in metadata.distributions()}
-    assert result["versions"].keys() == installed & set(bench.PACKAGES)
+    commit = commit_of(Path(bench.__file__).parent)
+    assert result["versions"].keys() == installed & set(bench.PACKAGES) | commit.keys()
+    assert result["versions"].items() >= commit.items()
     assert result["versions"]["jax"] == jax.__version__
     [row] = result["rows"]
     assert row == {

@@ -4,7 +4,8 @@ import subprocess
 
 import pytest
 
-from vidembed.versions import commit_of, versions
+from vidembed.commit import commit_of
+from vidembed.versions import versions
 
 
 def git(folder, *arguments):
