@@ -55,8 +55,8 @@ recipe = varied(
     log_every=10,
     evaluate_every=50,
 )
-TARGETS = {"eval_to_train": 1.35, "train_to_eval": 1.15}
-"""Trained over raw visual NDCG@10 that this size is meant to reach."""
+TARGETS = {"eval_to_train": 1.45, "train_to_eval": 1.18}
+"""Trained over raw visual NDCG@10 that this size is meant to reach, as a mean over the seeds."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -103,8 +103,8 @@ def below_raw(result: Mapping[str, Any], baselines: Mapping[str, Any], *, last: 
     if result["step"] < last:
         return f"{said} ({last - result['step']:,} steps are left)"
     return (
-        f"WARNING: {said}. Without any training these features retrieve better than this "
-        "embedding. Look at loss and spread in metrics.jsonl; try more --steps, another "
+        f"WARNING: {said}. Without training these features retrieve better than this embedding. "
+        "Look at loss and spread in metrics.jsonl; try more --steps, another "
         "--optimiser.learning-rate, or fewer and surer relations (cowatch --min-weight)"
     )
 

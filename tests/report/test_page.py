@@ -302,7 +302,7 @@ def test_a_single_run_stands_beside_its_baselines_below_its_warnings(write, inpu
     page = Page(html)
     assert page.text["h2"] == "Related videos, cold start"
     assert "Trained: step 30." in page.words
-    for name in ("raw visual", "standardised, all", "popularity (oracle)"):
+    for name in ("raw visual", "all standardised", "popularity (oracle)"):
         assert name in page.text["th"]
     for number in numbers(beside):
         assert f"{number:.3f}" in page.words
