@@ -1,16 +1,17 @@
 """Batches of 256 to 7,200 triplets, with as many triplets seen by each as by the reference.
 
-    python -m experiments.batch_sizes run --workdir W --records FOLDER --steps 900
+    python -m experiments.batch_sizes run --workdir W --records FOLDER --steps 500 --seeds 0
     python -m experiments.batch_sizes gather --workdir W
 
 Mining looks for negatives within the batch, so a larger one has harder negatives; for the same
 triplets it also makes fewer updates, at the same learning rate. The reduced size leaves 7,200
-triplets about seven updates, which is no training: for this sweep take more --steps.
+triplets about seven updates, which is no training: for this sweep take more --steps. Networks have
+1,024 hidden units unless --scale is full.
 """
 
 import sys
 
-from experiments.sweep import REFERENCE, Sweep
+from experiments.sweep import NARROW_REFERENCE, Sweep, narrow_recipe
 from experiments.sweep_command import main
 from experiments.variation import varied
 from vidembed.recipe import Recipe
@@ -21,7 +22,7 @@ BATCHES = (256, 512, 1024, 2048, 4096, 7200)
 def points(base: Recipe) -> dict[str, Recipe]:
     """The reference, and batches of other sizes for about as many triplets in all."""
     seen = base.steps * base.feed.examples
-    found = {REFERENCE: base}
+    found = {NARROW_REFERENCE: base}
     for triplets in BATCHES:
         if triplets != base.feed.examples:
             steps = max(1, round(seen / triplets))
@@ -36,6 +37,8 @@ sweep = Sweep(
     title="Triplets in a batch, equal numbers seen",
     claim="Smaller batches than 7,200 triplets are worse, larger ones no better.",
     points=points,
+    base=narrow_recipe,
+    reference=NARROW_REFERENCE,
     axis=lambda recipe: recipe.feed.examples,
     axis_name="triplets in a batch",
 )

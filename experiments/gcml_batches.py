@@ -11,7 +11,7 @@ does and its negatives from all train videos: what it differs in from `gcml` is 
 import sys
 
 from experiments.comparisons import Comparison
-from experiments.gcml_systems import EVERYWHERE, REFERENCE, batches, labels, smart, sweep_of
+from experiments.gcml_systems import batches, sweep_of, systems
 from experiments.sweep_command import main
 from vidembed.recipe import Recipe
 
@@ -22,14 +22,9 @@ SUFFIXES = ("-32", "-128", "", "-2048")
 
 def points(control: Recipe) -> dict[str, Recipe]:
     """The three systems at the base's batch, and at others."""
-    systems = {
-        REFERENCE: control,
-        "gcml": smart(control),
-        "gcml-random": smart(control, EVERYWHERE),
-        "gcl": labels(control),
-    }
-    found = dict(systems)
-    for name, recipe in systems.items():
+    base = systems(control)
+    found = dict(base)
+    for name, recipe in base.items():
         for triplets in BATCHES:
             if triplets != control.feed.examples:
                 found[f"{name}-{triplets}"] = batches(recipe, triplets)

@@ -1,15 +1,21 @@
 """CDML, GCML and GCL at a size for two cores: the recipes that the sweeps of GCML compare.
 
+    python -m experiments.gcml_systems run --workdir W --records FOLDER
+    python -m experiments.gcml_systems gather --workdir W
+
 Same network, optimiser, margin and miner, and as many videos embedded by each: a triplet counts for
 three. Batches of another size make so many more or fewer updates, at the same learning rate.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
 from experiments import gcml
+from experiments.comparisons import Comparison
 from experiments.sweep import Sweep
+from experiments.sweep_command import main
 from experiments.variation import varied
 from experiments.world import ROUNDS
 from vidembed.feeds.labelled import LabelledVideos
@@ -65,6 +71,16 @@ def labels(control: Recipe, level: int = 1) -> Recipe:
     )
 
 
+def systems(control: Recipe) -> dict[str, Recipe]:
+    """The control, GCML, GCML's anchors with negatives from everywhere, and GCL."""
+    return {
+        REFERENCE: control,
+        "gcml": smart(control),
+        "gcml-random": smart(control, EVERYWHERE),
+        "gcl": labels(control),
+    }
+
+
 def batches(recipe: Recipe, triplets: int) -> Recipe:
     """The same for batches of another size, and for as many videos in all."""
     feed = recipe.feed
@@ -75,3 +91,21 @@ def batches(recipe: Recipe, triplets: int) -> Recipe:
 
 sweep_of = partial(Sweep, base=base, reference=REFERENCE, sizes=SIZES)
 """A sweep that varies the control."""
+
+sweep = sweep_of(
+    name="gcml_systems",
+    title="CDML, GCML and GCL",
+    claim="GCML and GCL are above CDML.",
+    points=systems,
+    permuted=("gcml", "gcl"),
+    measures=("sampled_survive",),
+    comparisons=(
+        Comparison("gcml", "cdml", "better than the control?"),
+        Comparison("gcml", "gcml-random", "better than random negatives?"),
+        Comparison("gcml-random", "cdml", "what do anchors by video give?"),
+        Comparison("gcl", "cdml", "better than the control?"),
+    ),
+)
+
+if __name__ == "__main__":
+    sys.exit(main(sweep))

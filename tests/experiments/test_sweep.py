@@ -4,7 +4,7 @@ import pytest
 
 from experiments import architectures, batch_sizes, compute, margins, miners, modalities, sizes
 from experiments.paper import TABLE_1, TABLE_2
-from experiments.sweep import REFERENCE, base_recipe
+from experiments.sweep import base_recipe
 from experiments.sweep_jobs import jobs, share
 from experiments.sweep_measures import courses
 
@@ -62,10 +62,10 @@ def test_the_papers_differences_are_those_that_it_makes():
 
 @pytest.mark.parametrize("sweep", SWEEPS, ids=lambda sweep: sweep.name)
 def test_a_name_means_one_recipe_in_all_sweeps(sweep):
-    base = base_recipe()
+    base = sweep.base(*sweep.sizes["reduced"])
     mine = sweep.points(base)
-    assert mine[REFERENCE] == base
-    for other in SWEEPS:
+    assert mine[sweep.reference] == base
+    for other in (other for other in SWEEPS if other.base == sweep.base):
         for name, recipe in other.points(base).items():
             assert mine.get(name, recipe) == recipe, f"{name} of {other.name}"
     recipes = list(mine.values())

@@ -1,0 +1,97 @@
+"""How long to train before architectures are compared: scores over steps, early and late fusion.
+
+    python -m experiments.curves --workdir W --records FOLDER
+
+Trains the 4000-256 networks of Table 2 on sessions of a seed that no table uses, measures them as
+they train, and prints NDCG@10 over the steps: the tables belong where the curves have become flat.
+"""
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from experiments.imported import SAMPLE, imported
+from experiments.stages import Stages
+from experiments.sweep import base_recipe, network
+from experiments.world import World
+from vidembed.launch import guarded
+from vidembed.progress import Progress
+from vidembed.recipe import Retention
+from vidembed.report import wording
+from vidembed.report.headline import headline
+from vidembed.run_report import evaluations_of
+from vidembed.stopping import StopFlag
+from vidembed.workdir import Workdir
+
+NETWORKS = {"early 4000-256": ("early", 4000, 256), "late 4000-256": ("late", 4000, 256)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Curves:
+    """Scores of early and late fusion over the steps of a training, on SIMULATED sessions."""
+
+    workdir: str = "runs/curves"
+    """Folder for everything that is made; running again goes on from what is done."""
+    records: str = os.path.relpath(SAMPLE)
+    """Video-level TFRecords: a folder, a file or a pattern."""
+    seed: int = 9
+    """Of people, sessions, split and training; one that the tables do not use."""
+    steps: int = 700
+    """Updates of each training."""
+    every: int = 50
+    """Steps between measurements."""
+
+    def run(self) -> int:
+        """Trains, measures and prints."""
+        folder, stages = Path(self.workdir), Stages(Workdir(self.workdir), Progress())
+        recipe = dataclasses.replace(
+            base_recipe(self.steps),
+            checkpoints=Retention(every_steps=self.every, keep_last=1, keep_every=self.steps),
+            evaluate_every=self.every,
+        )
+        with StopFlag() as stop, Workdir(self.workdir).lease():
+            world = World(
+                stages=stages,
+                stop=stop,
+                table_path=imported(stages, self.records, folder / "table"),
+                folder=folder,
+                recipe=recipe,
+                models={name: network(*kind) for name, kind in NETWORKS.items()},
+                seed=self.seed,
+            )
+            world.scores()
+        measured = {
+            name: {result["step"]: result["scores"] for result in evaluations_of(world.run(name))}
+            for name in NETWORKS
+        }
+        directions = recipe.evaluator.directions
+        main = headline(directions[0], recipe.evaluator.metrics)
+        columns = [(direction, name) for direction in directions for name in NETWORKS]
+        table = Table(title=f"{wording.metric(main)} over steps, SIMULATED sessions", box=None)
+        table.add_column("step", justify="right")
+        for direction, name in columns:
+            table.add_column(f"{name}\n{wording.direction(direction)}", justify="right")
+        for step in sorted(set.intersection(*(set(of) for of in measured.values()))):
+            scores = [measured[name][step][f"{d}/{main}"]["value"] for d, name in columns]
+            table.add_row(f"{step}", *(f"{score:.4f}" for score in scores))
+        Console(highlight=False).print(table)
+        return 0
+
+
+def main() -> int:
+    """The command line; exit codes as in `vidembed.launch`."""
+    try:
+        chosen = tyro.cli(Curves, prog="python -m experiments.curves")
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return guarded(chosen.run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
