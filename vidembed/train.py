@@ -79,6 +79,8 @@ def train(
         )
     if corpus.edges_report.get("unknown_edges"):
         progress.say(_unknown(corpus.edges_report))
+    for note in corpus.edges_report.get("notes", ()):
+        progress.say(note)
     _refuse_leak(corpus, feed.at(0)["rows"])
     progress.say(_counts(corpus))
     for note in feed.notes:
@@ -99,7 +101,8 @@ def train(
             progress.say(f"nothing to do: all {done} steps are done; raise --steps to go on")
         update = compile_update(recipe, shape, mesh)
         in_flight: deque[tuple[int, dict[str, Any]]] = deque()
-        meter, profile = Meter(), Profile(workdir.path / "profile", steps=recipe.profile_steps)
+        meter = Meter(feed.events)
+        profile = Profile(workdir.path / "profile", steps=recipe.profile_steps)
 
         with Journal(workdir, recipe.steps, resumed_from=done, progress=progress) as journal:
 
@@ -147,6 +150,8 @@ def train(
                     if stop.reached():
                         break
                     meter.wait(waited)
+                    for event in feed.events_of(batch):
+                        meter.event(event)
                     profile.before_step()
                     placed = meshes.place_batch(mesh, batch, feed.split_axes)
                     state, measures = update(state, constants, placed)
