@@ -42,9 +42,7 @@ EVALUATOR = RelatedVideos(
 """The paper's: query and candidates both new, MAP and NDCG@60; beside CDML's two directions."""
 
 gcml = Recipe(
-    task=MetricLearning(
-        miner=SemiHard(margin=MARGIN, inside_margin=True), loss=Hinge(margin=MARGIN)
-    ),
+    task=MetricLearning(miner=SemiHard(inside_margin=True), loss=Hinge(margin=MARGIN)),
     feed=Triplets(batch_triplets=TRIPLETS, anchors="videos", negatives=SiblingNegatives(level=0)),
     optimiser=Optimiser(rule=Adagrad(), learning_rate=0.1, decay=0.02, decay_steps=300_000),
     evaluator=EVALUATOR,

@@ -43,7 +43,7 @@ NETWORK = LateFusion(layers=Layers(hidden=(1024,), size=256, input_dropout=0.5))
 
 def base(steps: int = STEPS, triplets: int = TRIPLETS) -> Recipe:
     """The control: CDML's pairs and random negatives."""
-    miner = SemiHard(margin=MARGIN, inside_margin=True)
+    miner = SemiHard(inside_margin=True)
     task = {"model": NETWORK, "miner": miner, "loss": Hinge(margin=MARGIN)}
     return varied(
         gcml.cdml,

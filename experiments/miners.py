@@ -13,17 +13,13 @@ from experiments.sweep_command import main
 from experiments.variation import varied
 from vidembed.mining import Hardest, Miner, NoMining, SemiHard, SemiHardRandom
 from vidembed.recipe import Recipe
-from vidembed.tasks.metric_learning import MetricLearning
 
 
 def points(base: Recipe) -> dict[str, Recipe]:
     """The reference, and the same with every other miner."""
-    # The limit of the semi-hard ones is the margin of the loss, as FaceNet has it.
-    assert isinstance(base.task, MetricLearning)
-    margin = base.task.loss.margin
     miners: dict[str, Miner] = {
-        "miner-inside-margin": SemiHard(margin=margin, inside_margin=True),
-        "miner-semi-hard-random": SemiHardRandom(margin=margin),
+        "miner-inside-margin": SemiHard(inside_margin=True),
+        "miner-semi-hard-random": SemiHardRandom(),
         "miner-hardest": Hardest(),
         "miner-none": NoMining(),
     }

@@ -42,7 +42,12 @@ def _pairs(corpus: Corpus, seed: int) -> Iterator[tuple[str, np.ndarray, np.ndar
     ):
         yield name, graph.rows(), graph.neighbours
     try:
-        siblings = Siblings.of(corpus.hierarchy, corpus.train_graph, corpus.is_train)
+        siblings = Siblings.of(
+            corpus.hierarchy,
+            corpus.train_graph,
+            corpus.is_train,
+            relations=corpus.train_relations,
+        )
     except HierarchyError:
         return  # no video has a sibling
     anchors = np.repeat(np.flatnonzero(corpus.train_graph.degrees()), TIMES)

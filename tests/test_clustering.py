@@ -37,7 +37,7 @@ def test_it_writes_what_a_run_opens(corpus_paths, corpus, tmp_path, capsys):
     found.check(corpus.train_graph, corpus.is_train)
     wanted = affinity_clusters(corpus.train_graph, corpus.is_train, rounds=2, linkage="mean")
     assert found.fingerprint == wanted.fingerprint
-    told_of = {"split_seed": 0, "train_share": 0.7, "simulated": False}
+    told_of = {"split_seed": 0, "train_share": 0.7, "max_degree": 50, "simulated": False}
     assert found.parameters == {**wanted.parameters, **told_of}
     sizes = found.sizes(2)
     assert f"level 2: {len(sizes)} clusters, {(sizes == 1).sum()} of one video" in told
@@ -52,7 +52,7 @@ def test_it_writes_what_a_run_opens(corpus_paths, corpus, tmp_path, capsys):
 def test_every_option_arrives(corpus_paths, corpus, tmp_path):
     options = (
         "--split-seed 3 --train-share 0.5 --max-unknown-share 0 --rounds 4 --linkage sum "
-        "--min-similarity 3 --max-size 7"
+        "--min-similarity 3 --max-size 7 --max-degree 5"
     )
     assert cluster(corpus_paths, tmp_path / "h", options) == 0
     found = read_hierarchy(tmp_path / "h", corpus.table.ids)
@@ -63,12 +63,15 @@ def test_every_option_arrives(corpus_paths, corpus, tmp_path):
         "max_size": 7,
         "split_seed": 3,
         "train_share": 0.5,
+        "max_degree": 5,
         "simulated": False,
     }
     assert found.sizes(4).max() == 7
-    split = dataclasses.replace(corpus_paths, split_seed=3, train_share=0.5).open()
+    split = dataclasses.replace(corpus_paths, split_seed=3, train_share=0.5, max_degree=5)
+    split = split.open()
+    assert split.train_graph.edges < split.train_relations.edges
     found.check(split.train_graph, split.is_train)
-    with pytest.raises(ValueError, match=r"--split-seed and --train-share as then \(3 and 0\.5\)"):
+    with pytest.raises(ValueError, match=r"as then \(3, 0\.5, 5\)"):
         dataclasses.replace(corpus_paths, hierarchy=str(tmp_path / "h")).open()
 
 

@@ -1,5 +1,7 @@
 """The corpus of a run: which relation counts for what."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,7 +13,7 @@ from vidembed.records.table import FeatureTable
 
 @pytest.fixture
 def paths(tmp_path):
-    """Forty videos in a ring; every second relation is beyond the degree cap (kept is False)."""
+    """Forty videos in a ring, and the first of them related to all others, ever more weakly."""
     table = FeatureTable(
         ids=np.array([f"v{i:02d}" for i in range(40)], "S3"),
         features={"visual": np.arange(80, dtype=np.uint8).reshape(40, 2)},
@@ -21,10 +23,9 @@ def paths(tmp_path):
     table.write(tmp_path / "table")
     names = table.ids.astype(str)
     edges = {
-        "source": names,
-        "target": np.roll(names, -1),
-        "weight": np.full(40, 2.0),
-        "kept": np.arange(40) % 2 == 0,
+        "source": np.concatenate([names, np.full(37, names[0])]),
+        "target": np.concatenate([np.roll(names, -1), names[2:39]]),
+        "weight": np.concatenate([np.full(40, 99.0), np.arange(50, 13, -1.0)]),
     }
     pq.write_table(pa.table(edges), tmp_path / "edges.parquet")
     return CorpusPaths(table=str(tmp_path / "table"), edges=str(tmp_path / "edges.parquet"))
@@ -34,19 +35,36 @@ def pairs(graph):
     return set(zip(graph.rows().tolist(), graph.neighbours.tolist()))
 
 
-def test_relevance_is_before_the_cap_and_training_after_it(paths):
-    corpus = paths.open()
-    train = corpus.is_train
+def test_the_cap_is_taken_within_the_train_partition_and_spares_the_scores(paths):
     ring = [(i, (i + 1) % 40) for i in range(40)]
-    both = {p for a, b in ring for p in ((a, b), (b, a))}
-    kept = {p for a, b in ring if a % 2 == 0 for p in ((a, b), (b, a))}
-    assert pairs(corpus.relations) == both
-    assert pairs(corpus.relevance) == {(a, b) for a, b in both if train[a] != train[b]}
-    assert pairs(corpus.train_graph) == {(a, b) for a, b in kept if train[a] and train[b]}
-    assert pairs(corpus.relevance) & (both - kept)
-    new = {(a, b) for a, b in both if not train[a] and not train[b]}
-    assert pairs(corpus.eval_relevance) == new
-    assert new - kept
+    hub = [(0, other) for other in range(2, 39)]
+    # Video 0 trains, its neighbours in the ring do not.
+    corpus = replace(paths, max_degree=2, split_seed=7).open()
+    train, everyone = corpus.is_train, np.ones(40, bool)
+    assert train[[0, 1, 39]].tolist() == [True, False, False]
+
+    def joining(edges, one, other):
+        """Edges from a video where `one` to a video where `other`, both ways round."""
+        ends = {p for a, b in edges for p in ((a, b), (b, a))}
+        return {(a, b) for a, b in ends if (one[a] and other[b]) or (other[a] and one[b])}
+
+    assert pairs(corpus.relations) == joining([*ring, *hub], everyone, everyone)
+    assert pairs(corpus.relevance) == joining([*ring, *hub], train, ~train)
+    assert pairs(corpus.eval_relevance) == joining([*ring, *hub], ~train, ~train)
+    assert pairs(corpus.train_relations) == joining([*ring, *hub], train, train)
+    # Of the hub's relations the two strongest that train, and those to videos that have fewer than
+    # two stronger ones. A cap before the split would leave it the ring, which does not train.
+    strongest = [pair for pair in hub if train[pair[1]]][:2]
+    lonely = [(0, b) for _, b in hub if train[b] and not (train[b - 1] and train[b + 1])]
+    assert pairs(corpus.train_graph) == joining([*ring, *strongest, *lonely], train, train)
+    assert pairs(corpus.train_graph) < pairs(corpus.train_relations)
+
+
+def test_the_train_relations_are_the_train_graph_where_nothing_is_capped(paths):
+    corpus = paths.open()
+    assert corpus.train_relations is corpus.train_graph
+    with pytest.raises(ValueError, match="max_degree 0 must be at least 1"):
+        replace(paths, max_degree=0)
 
 
 def test_the_report_counts_and_keeps_what_reading_found(paths):
@@ -54,13 +72,11 @@ def test_the_report_counts_and_keeps_what_reading_found(paths):
     report = corpus.report()
     assert report["videos"] == 40
     assert report["train_videos"] + report["eval_videos"] == 40
-    assert report["edge_file"]["rows"] == 40
+    assert report["edge_file"]["rows"] == 77
     assert report["simulated_sessions"] is False
 
 
 def test_fingerprints_tell_other_data_and_other_splits(paths):
-    from dataclasses import replace
-
     one = paths.open()
     assert one.fingerprint == paths.open().fingerprint
     assert one.fingerprint != replace(paths, split_seed=1).open().fingerprint

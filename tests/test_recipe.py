@@ -6,6 +6,7 @@ import pytest
 from experiments import cdml, quickstart
 from vidembed.losses.triplet import Log
 from vidembed.mining.hardest import Hardest
+from vidembed.mining.semi_hard import SemiHard
 from vidembed.models.fusion import SingleModality
 from vidembed.optimiser import Sgd
 from vidembed.recipe import Recipe, Retention
@@ -71,3 +72,21 @@ def test_evaluations_fall_on_checkpoints():
         replace(cdml.recipe, checkpoints=Retention(every_steps=100), evaluate_every=150)
     with pytest.raises(ValueError, match="keep_last"):
         Retention(keep_last=0)
+
+
+def older(**miner):
+    """A recipe as it was stored when miners had a margin of their own."""
+    data = changed(("feed", "max_forbidden"), None)
+    data["task"]["miner"] |= miner
+    return data
+
+
+def test_recipes_of_older_versions_are_read_where_they_mean_the_same():
+    assert Recipe.from_json(older(margin=0.1)) == cdml.recipe
+    assert Recipe.from_json(older(margin=0.5)) == cdml.recipe  # it was not used
+    inside = Recipe.from_json(older(margin=0.1, inside_margin=True))
+    assert inside.task.miner == SemiHard(inside_margin=True)
+    with pytest.raises(
+        RecipeError, match=r"margin 0\.5 is not the loss's, 0\.1; .* use the version"
+    ):
+        Recipe.from_json(older(margin=0.5, inside_margin=True))

@@ -12,6 +12,7 @@ import pytest
 
 from vidembed.checkpoint import Checkpoints
 from vidembed.evaluate import Evaluation
+from vidembed.feeds.capacities import Capacities
 from vidembed.feeds.negatives import SiblingNegatives
 from vidembed.feeds.triplets import TripletFeed, Triplets
 from vidembed.graph.affinity import affinity_clusters
@@ -270,6 +271,7 @@ def test_a_batch_with_eval_videos_fails_the_run(recipe, corpus, tmp_path, monkey
 def test_unknown_edges_and_changed_options_are_said(recipe, corpus, tmp_path, capsys):
     run(replace(recipe, steps=1), tmp_path, corpus)
     report = {"unknown_edges": 3, "unknown_ids": 2, "unknown": ["zz", "yy"]}
+    report["notes"] = ["e.parquet: its column kept is not used"]
     workdir = Workdir(tmp_path)
     with StopFlag() as stop, workdir.lease() as lease:
         train(
@@ -284,7 +286,32 @@ def test_unknown_edges_and_changed_options_are_said(recipe, corpus, tmp_path, ca
     assert (
         "3 edges name one of 2 videos that are not in the table, and are left out: zz, yy" in said
     )
+    assert "its column kept is not used" in said
+    assert "a batch has room for" in said
     assert "steps: 1 -> 2" in said
+
+
+def test_batches_beyond_the_ordinary_capacity_are_counted_and_trained_on_alike(
+    recipe, corpus, tmp_path, monkeypatch
+):
+    """As if the first batches had been lucky: about half of the others need the large one."""
+    recipe = replace(recipe, feed=replace(recipe.feed, batch_triplets=64), log_every=3)
+    run(recipe, tmp_path / "one", corpus)
+    feed = recipe.feed.open(corpus, seed=recipe.seed)
+    counts = [int((feed.at(step)["forbidden"][0] < 64).sum()) for step in range(recipe.steps)]
+    of = Capacities.of
+    monkeypatch.setattr(
+        Capacities,
+        "of",
+        lambda *arguments, **options: replace(
+            of(*arguments, **options), ordinary=int(np.median(counts))
+        ),
+    )
+    run(recipe, tmp_path / "two", corpus)
+    assert losses(tmp_path / "two") == losses(tmp_path / "one")
+    lines = (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()
+    counted = [record["large_forbidden"] for record in map(json.loads, lines)]
+    assert sum(counted) == sum(count > np.median(counts) for count in counts) > 1
 
 
 def test_durable_checkpoints_and_the_last_one_are_measured(recipe, corpus, tmp_path):

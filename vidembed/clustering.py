@@ -27,6 +27,7 @@ def main(
     split_seed: int = 0,
     train_share: float = 0.7,
     max_unknown_share: float = 0.01,
+    max_degree: int = CorpusPaths.max_degree,
     rounds: int = 3,
     linkage: Linkage = "average",
     min_similarity: float = 0.0,
@@ -34,8 +35,8 @@ def main(
 ) -> int:
     """Co-watch edges to a hierarchy of clusters; the exit code is 1 where nothing was merged.
 
-    Only videos of the train partition are clustered, along edges within it: table, split seed and
-    train share must be those of the training run.
+    Only videos of the train partition are clustered, along edges within it: table, split seed,
+    train share and max degree must be those of the training run.
 
     Args:
         edges: co-watch edges, made by `python -m vidembed cowatch`, or source,target,weight.
@@ -44,6 +45,7 @@ def main(
         split_seed: seed of the hash that puts a video into its partition.
         train_share: share of the videos in the train partition.
         max_unknown_share: edges may name unknown videos up to this share; they are dropped.
+        max_degree: strongest edges of either end that count, taken within the train partition.
         rounds: rounds of merging; each makes a level.
         linkage: similarity of two clusters from the weights of the edges between them: their sum
             by the product of the sizes, their mean, their maximum, or their sum.
@@ -63,6 +65,7 @@ def main(
         split_seed=split_seed,
         train_share=train_share,
         max_unknown_share=max_unknown_share,
+        max_degree=max_degree,
     )
     with progress.stage(f"reading {table} and {edges}"):
         corpus = paths.open()
@@ -76,12 +79,13 @@ def main(
             max_size=max_size,
             on_round=stage.update,
         )
-    told = {"split_seed": split_seed, "train_share": train_share, "simulated": corpus.simulated}
-    made = replace(made, parameters={**made.parameters, **told})
+    data = {"split_seed": split_seed, "train_share": train_share, "max_degree": max_degree}
+    data |= {"simulated": corpus.simulated}
+    made = replace(made, parameters={**made.parameters, **data})
     write_hierarchy(made, path, corpus.table.ids)
     levels = describe(made, corpus.train_graph)
     console = Console(highlight=False, soft_wrap=True)
-    for line in _lines(levels, corpus):
+    for line in [*corpus.edges_report["notes"], *_lines(levels, corpus)]:
         console.print(line, markup=False)
     console.print(f"{path} written", markup=False)
     merged = levels[-1]["largest"] > 1

@@ -26,7 +26,7 @@ class Corpus:
     relations: RelationGraph
     """Every relation above the threshold, before the degree cap, whatever the partition."""
     train_graph: RelationGraph
-    """Relations within the train partition, after the degree cap: what triplets come from."""
+    """Relations within the train partition, after the degree cap: anchors and positives."""
     simulated: bool
     """Whether the relations come from simulated sessions."""
     hierarchy: Hierarchy | None = None
@@ -34,6 +34,15 @@ class Corpus:
     measured does not depend on it, and a feed that draws by it says so in its own."""
     edges_report: Mapping[str, Any] = field(default_factory=dict)
     """What reading the edges found: rows, unknown ids, loops, repeats."""
+
+    @cached_property
+    def train_relations(self) -> RelationGraph:
+        """Relations within the train partition, before the degree cap: what no negative may be.
+
+        Shares the memory of the train graph where the cap left nothing out.
+        """
+        within = self.relations.within(self.is_train)
+        return self.train_graph if within.edges == self.train_graph.edges else within
 
     @cached_property
     def relevance(self) -> RelationGraph:
@@ -88,12 +97,17 @@ class CorpusPaths:
     """Share of the videos in the train partition (the paper: 7:3)."""
     max_unknown_share: float = 0.01
     """Edges may name unknown videos up to this share; they are dropped and counted."""
+    max_degree: int = 50
+    """Strongest relations of either end that triplets come from, taken within the train partition
+    (CDML's lecture: at most 50). Negatives and scores heed all relations."""
 
     def __post_init__(self) -> None:
         if not 0 < self.train_share < 1:
             raise ValueError(f"train_share {self.train_share} must lie between 0 and 1")
         if not 0 <= self.max_unknown_share <= 1:
             raise ValueError(f"max_unknown_share {self.max_unknown_share} must lie in [0, 1]")
+        if self.max_degree < 1:
+            raise ValueError(f"max_degree {self.max_degree} must be at least 1")
 
     def open(self) -> Corpus:
         """Reads, checks and splits; raises where a file is missing or a video would leak."""
@@ -105,11 +119,8 @@ class CorpusPaths:
         is_train = train_rows(table.ids, seed=self.split_seed, train_share=self.train_share)
         nodes = len(table)
         relations = RelationGraph.from_edges(edges.source, edges.target, edges.weight, nodes=nodes)
-        kept = edges.kept
-        capped = RelationGraph.from_edges(
-            edges.source[kept], edges.target[kept], edges.weight[kept], nodes=nodes
-        )
-        train_graph = capped.within(is_train)
+        # Split, then cap: a place among the strongest is of no use to a video of the other side.
+        train_graph = relations.within(is_train).capped(self.max_degree)
         check_no_leak(train_graph, is_train)
         hierarchy = None
         if self.hierarchy:

@@ -9,6 +9,7 @@ from vidembed.feeds.labelled import LabelledVideos
 from vidembed.feeds.triplets import Triplets
 from vidembed.field_roles import MEASURING, TUNABLE
 from vidembed.mesh import MeshShape
+from vidembed.older_recipes import modernised
 from vidembed.optimiser import Optimiser
 from vidembed.tasks.cluster_labels import ClusterLabels
 from vidembed.tasks.metric_learning import MetricLearning
@@ -86,5 +87,6 @@ class Recipe:
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> "Recipe":
-        """The recipe that `to_json` wrote; raises RecipeError where it does not fit."""
-        return from_json(Recipe, data)
+        """The recipe that `to_json` wrote, today or before; raises RecipeError where it does not
+        fit."""
+        return from_json(Recipe, modernised(data))

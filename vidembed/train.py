@@ -91,6 +91,8 @@ def train(
     )
     if corpus.edges_report.get("unknown_edges"):
         progress.say(remarks.unknown_edges(corpus.edges_report))
+    for note in corpus.edges_report.get("notes", ()):
+        progress.say(note)
     remarks.refuse_leak(corpus, feed.at(0)["rows"])
     progress.say(remarks.counts(corpus))
     passes = Passes.of(recipe, corpus)
@@ -117,7 +119,8 @@ def train(
             workdir.clear_done()
         update = compile_update(recipe, shape, mesh)
         in_flight: deque[tuple[int, dict[str, Any]]] = deque()
-        meter, profile = Meter(), Profile(workdir.path / "profile", steps=recipe.profile_steps)
+        meter = Meter(feed.events)
+        profile = Profile(workdir.path / "profile", steps=recipe.profile_steps)
 
         with Journal(
             workdir,
@@ -172,6 +175,8 @@ def train(
                     if stop.reached():
                         break
                     meter.wait(waited)
+                    for event in feed.events_of(batch):
+                        meter.event(event)
                     profile.before_step()
                     placed = meshes.place_batch(mesh, batch, feed.split_axes)
                     state, measures = update(state, constants, placed)

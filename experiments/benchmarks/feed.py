@@ -90,7 +90,11 @@ def open_feed(
 ) -> TripletFeed:
     """The feed over all videos of a graph, with its hierarchy where there is one."""
     videos = SimpleNamespace(
-        table=table, train_graph=graph, is_train=np.ones(len(table), bool), hierarchy=hierarchy
+        table=table,
+        train_graph=graph,
+        train_relations=graph,
+        is_train=np.ones(len(table), bool),
+        hierarchy=hierarchy,
     )
     return Triplets(batch_triplets=triplets, **options).open(videos, seed=0)
 
@@ -120,7 +124,7 @@ def made_by_at(
     """A batch of row numbers with its forbidden pairs, made by one call on one core."""
     for sampling in ("uniform", "weight"):
         feed = open_feed(table, graph, triplets, sampling=sampling)
-        note = f"K {feed.forbidden_width}; limit: a 2 ms step"
+        note = f"P {feed.capacities.ordinary:,} of {feed.capacities.large:,}; limit: a 2 ms step"
         yield row_of(f"at, {name}, {sampling}", feed.at, STEP_SECONDS, note)
 
 
@@ -133,7 +137,7 @@ def sibling_negatives(table: FeatureTable, graph: RelationGraph, triplets: int) 
         feed = open_feed(
             table, graph, triplets, hierarchy=hierarchy, anchors="videos", negatives=negatives
         )
-        note = f"K {feed.forbidden_width}; opened in {time.perf_counter() - began:.1f} s"
+        note = f"P {feed.capacities.ordinary:,}; opened in {time.perf_counter() - began:.1f} s"
         yield row_of(f"at, even, siblings at level {level}", feed.at, STEP_SECONDS, note)
 
 

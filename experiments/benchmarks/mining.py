@@ -25,10 +25,11 @@ from experiments.benchmarks import mining_peer
 from experiments.benchmarks.bench import Row, measure, report
 from experiments.benchmarks.rounds import FULL, against, in_rounds, square_products
 from vidembed.mining import Forbidden, Hardest, Miner, SemiHard, SemiHardRandom
-from vidembed.mining.forbidden import mask
+from vidembed.mining.forbidden import Anchors, mask
 from vidembed.pairwise import normalise
 
 SQUARE = 4096
+MARGIN = 0.1
 MINERS: dict[str, Miner] = {
     "SemiHard": SemiHard(),
     "SemiHard, bfloat16": SemiHard(operands="bfloat16"),
@@ -50,7 +51,7 @@ def main(
     arguments = batch(triplets, dimensions, forbidden)
     key = jax.random.key(0)
     programs: dict[str, Any] = {
-        name: jax.jit(partial(miner, key=key)).lower(*arguments).compile()
+        name: jax.jit(partial(miner, key=key, margin=MARGIN)).lower(*arguments).compile()
         for name, miner in MINERS.items()
     }
     programs["semi-hard, all pairs at once"] = jax.jit(all_at_once).lower(*arguments).compile()
@@ -96,7 +97,7 @@ def arithmetic(pairs: int, dimensions: int) -> float:
 def once(triplets: int, dimensions: int, forbidden: int) -> tuple[int, float]:
     """Bytes that SemiHard's program allocates at another size, and the seconds of one run."""
     arguments = batch(triplets, dimensions, forbidden)
-    miner = jax.jit(partial(SemiHard(), key=jax.random.key(0)))
+    miner = jax.jit(partial(SemiHard(), key=jax.random.key(0), margin=MARGIN))
     program: Any = miner.lower(*arguments).compile()
     seconds, _ = measure(lambda: jax.block_until_ready(program(*arguments)), repeats=1)
     return program.memory_analysis().temp_size_in_bytes, seconds
@@ -116,7 +117,8 @@ def batch(
     positive = normalise(anchor + 0.75 * vectors())
     numbers = np.arange(triplets)[:, None]
     pairs = random.integers(0, 3 * triplets, (triplets, forbidden - 2))
-    pairs = np.concatenate([numbers + triplets, numbers + 2 * triplets, pairs], axis=1)
+    slots = np.concatenate([numbers + triplets, numbers + 2 * triplets, pairs], axis=1)
+    pairs = np.stack([np.repeat(numbers, forbidden), slots.reshape(-1)])
     pool = jnp.concatenate([negative, positive, anchor])
     lists = Forbidden(jnp.asarray(pairs, jnp.int32), jnp.ones(3 * triplets, bool))
     return anchor, positive, pool, lists
@@ -126,7 +128,7 @@ def all_at_once(
     anchor: jax.Array, positive: jax.Array, pool: jax.Array, forbidden: Forbidden
 ) -> tuple[jax.Array, jax.Array]:
     """The obvious way to the same negatives: the whole matrix, masked, and its argmax."""
-    scores = mask(anchor @ pool.T, forbidden)
+    scores = mask(anchor @ pool.T, forbidden, Anchors.of(forbidden, len(anchor), 0))
     farther = scores < jnp.sum(anchor * positive, axis=1, keepdims=True)
     scores = jnp.where(farther, scores, -jnp.inf)
     return jnp.argmax(scores, axis=1), jnp.max(scores, axis=1) > -jnp.inf

@@ -22,7 +22,7 @@ import tyro
 from experiments.benchmarks.bench import Row, measure, report
 from experiments.benchmarks.rounds import against, in_rounds, square_products
 from vidembed import mesh as meshes
-from vidembed.feeds.triplets import Placement, Triplets
+from vidembed.feeds.triplets import Placement, TripletFeed, Triplets
 from vidembed.mining import SemiHard
 from vidembed.models.fusion import LateFusion, Layers
 from vidembed.recipe import Recipe
@@ -108,12 +108,13 @@ def draw(triplets: int, videos: int) -> dict[str, np.ndarray]:
     numbers = np.arange(triplets, dtype=np.int32)
     others = random.integers(0, 3 * triplets, (triplets, FORBIDDEN - 2), np.int32)
     own = np.stack([numbers + triplets, numbers + 2 * triplets], axis=1)
+    slots = np.concatenate([own, others], axis=1)
     return {
         "rows": random.permutation(videos)[: 3 * triplets].astype(np.int32).reshape(3, triplets),
         "first": np.ones((3, triplets), bool),
         "negative_slot": numbers,
-        "forbidden": np.concatenate([own, others], axis=1),
-        "overflow": np.zeros((), np.int32),
+        "negative_allowed": ~np.any(slots == numbers[:, None], axis=1),
+        "forbidden": np.stack([np.repeat(numbers, FORBIDDEN), slots.reshape(-1)]),
     }
 
 
@@ -123,8 +124,7 @@ def updates(
     """A function that takes one more step of a run, and the bytes its program allocates."""
     mesh = meshes.make_mesh(recipe.mesh, jax.devices()[:1])
     batch: dict[str, Any] = dict(drawn)
-    axes: dict[str, int | None] = {"rows": None, "first": 1, "negative_slot": 0, "forbidden": 0}
-    axes |= {"overflow": None, "features": 1}
+    axes = TripletFeed.split_axes
     constants: Any = {}
     if recipe.feed.placement == "host":
         batch["features"] = {name: table[drawn["rows"]] for name, table in features.items()}

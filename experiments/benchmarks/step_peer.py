@@ -79,11 +79,11 @@ def loss_of(
     sampled one, where that is allowed."""
     negatives, positive, anchor = model(features)
     pool = torch.cat([negatives, positive, anchor])
-    forbidden = torch.from_numpy(drawn["forbidden"]).long()
+    # As many pairs for each anchor, so that the flat list is a table.
+    forbidden = torch.from_numpy(drawn["forbidden"][1]).long().reshape(len(anchor), -1)
     sampled = torch.from_numpy(drawn["negative_slot"]).long()
     mined, found = semi_hard(anchor, positive, pool, forbidden)
-    allowed = ~(forbidden == sampled[:, None]).any(1)
-    trained = found | allowed
+    trained = found | torch.from_numpy(drawn["negative_allowed"])
     negative = pool[torch.where(found, mined, sampled)]
     to_positive = (anchor - positive).square().sum(1)
     to_negative = (anchor - negative).square().sum(1)

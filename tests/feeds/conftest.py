@@ -37,5 +37,10 @@ def clustered():
     graph = whole.within(is_train)
     hierarchy = affinity_clusters(graph, is_train, rounds=3, max_size=60)
     return SimpleNamespace(
-        table=table, train_graph=graph, is_train=is_train, hierarchy=hierarchy, whole=whole
+        table=table,
+        train_graph=graph,
+        train_relations=graph,
+        is_train=is_train,
+        hierarchy=hierarchy,
+        whole=whole,
     )

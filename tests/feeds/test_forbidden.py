@@ -1,11 +1,9 @@
 """The forbidden lists against a brute-force oracle in plain sets."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 
-from vidembed.feeds.forbidden import SIEVE, WINDOW, ForbiddenPairs, sized_width
+from vidembed.feeds.forbidden import SIEVE, WINDOW, ForbiddenPairs
 from vidembed.graph.relation import RelationGraph
 
 
@@ -35,17 +33,23 @@ def oracle(graph: RelationGraph, rows: np.ndarray) -> tuple[list[int], list[list
     return first, lists
 
 
-def check(pairs: ForbiddenPairs, graph: RelationGraph, rows: np.ndarray, width: int) -> None:
-    got = pairs.lists(rows, width)
+def check(pairs: ForbiddenPairs, graph: RelationGraph, rows: np.ndarray) -> None:
+    found = pairs.of(rows)
     first, lists = oracle(graph, rows)
-    assert got.first_slot.reshape(-1).tolist() == first
-    assert got.forbidden.shape == (rows.shape[1], width)
-    assert got.first_slot.dtype == got.forbidden.dtype == np.int32
-    for row, wanted in zip(got.forbidden.tolist(), lists, strict=True):
-        padding = [rows.size] * max(0, width - len(wanted))
-        assert row == wanted[:width] + padding
-    assert got.overflow == sum(max(0, len(wanted) - width) for wanted in lists)
-    assert pairs.widest(rows) == max(len(wanted) for wanted in lists)
+    assert found.first_slot.reshape(-1).tolist() == first
+    assert found.total == sum(map(len, lists))
+    wanted = [[anchor, slot] for anchor, slots in enumerate(lists) for slot in slots]
+    batch = rows.shape[1]
+    for room in (0, 5):
+        flat, allowed = found.flat(found.total + room)
+        assert flat.dtype == found.first_slot.dtype == np.int32
+        assert flat.T.tolist() == wanted + [[batch, rows.size]] * room
+        assert allowed.tolist() == [first[i] not in lists[i] for i in range(batch)]
+
+
+def slots_of(pairs: ForbiddenPairs, rows: list) -> list[int]:
+    found = pairs.of(np.array(rows, np.int32))
+    return found.flat(found.total)[0][1].tolist()
 
 
 @pytest.mark.parametrize(
@@ -62,11 +66,8 @@ def test_lists_equal_the_oracle(nodes, edges, hub):
     rng = np.random.default_rng(nodes)
     graph = random_graph(rng, nodes, edges, hub)
     pairs = ForbiddenPairs(graph)
-    longest = int(graph.degrees().max()) + 1
     for batch in (120, 1, 7, 64, 120):  # one object throughout: what a batch left must not show
-        rows = random_rows(rng, graph, batch)
-        for width in (longest + 3, longest, 3, 2):
-            check(pairs, graph, rows, width)
+        check(pairs, graph, random_rows(rng, graph, batch))
 
 
 def test_the_hub_spans_several_windows_and_is_found_whole():
@@ -75,7 +76,7 @@ def test_the_hub_spans_several_windows_and_is_found_whole():
     related = graph.neighbours[graph.offsets[hub] :]
     assert len(related) > 3 * WINDOW
     rows = np.stack([related, related, np.full(len(related), hub)]).astype(np.int32)
-    check(ForbiddenPairs(graph), graph, rows, len(related) + 1)
+    check(ForbiddenPairs(graph), graph, rows)
 
 
 def test_videos_that_share_a_mark_are_not_taken_for_each_other():
@@ -85,10 +86,8 @@ def test_videos_that_share_a_mark_are_not_taken_for_each_other():
         np.array([0, 0]), np.array([5 + SIEVE, 1]), np.ones(2), nodes=nodes
     )
     pairs = ForbiddenPairs(graph)
-    got = pairs.lists(np.array([[5], [1], [0]], np.int32), 4)
-    assert got.forbidden.tolist() == [[2, 1, 3, 3]]
-    got = pairs.lists(np.array([[5 + SIEVE], [1], [0]], np.int32), 4)
-    assert got.forbidden.tolist() == [[2, 1, 0, 3]]
+    assert slots_of(pairs, [[5], [1], [0]]) == [2, 1]
+    assert slots_of(pairs, [[5 + SIEVE], [1], [0]]) == [2, 1, 0]
 
 
 def test_a_smaller_batch_does_not_stumble_over_what_a_larger_one_left():
@@ -97,43 +96,16 @@ def test_a_smaller_batch_does_not_stumble_over_what_a_larger_one_left():
         np.array([0, 0]), np.array([5, 1]), np.ones(2), nodes=SIEVE + 10
     )
     pairs = ForbiddenPairs(graph)
-    pairs.lists(np.array([[1, 1, 1], [1, 1, 0], [0, 0, 5]], np.int32), 4)
-    got = pairs.lists(np.array([[5 + SIEVE], [1], [0]], np.int32), 4)
-    assert got.forbidden.tolist() == [[2, 1, 3, 3]]
+    slots_of(pairs, [[1, 1, 1], [1, 1, 0], [0, 0, 5]])
+    assert slots_of(pairs, [[5 + SIEVE], [1], [0]]) == [2, 1]
 
 
 def test_no_mark_outlives_its_batch():
     """Marks that stayed would change no list, only cost time: in the end every entry would pass."""
     graph = random_graph(np.random.default_rng(0), 200, 800)
     pairs = ForbiddenPairs(graph)
-    pairs.lists(random_rows(np.random.default_rng(1), graph, 50), 8)
+    pairs.of(random_rows(np.random.default_rng(1), graph, 50))
     assert not pairs._scratch.sieve.any()
-
-
-@dataclass
-class Sized:
-    """What `sized_width` asks of ForbiddenPairs, with batches that are their own answers."""
-
-    longest_possible: int
-
-    def widest(self, rows: int) -> int:
-        return rows
-
-
-@pytest.mark.parametrize(
-    ("batches", "possible", "width"),
-    [
-        ([3, 11, 2], 1000, 16),  # 16.5
-        ([12, 3], 1000, 24),  # 18
-        ([12, 3], 13, 16),
-        ([2], 2, 8),
-        ([100], 1000, 152),  # 150
-        ([200], 1000, 256),
-        ([900], 1000, 256),
-    ],
-)
-def test_the_width_is_half_as_much_again_as_the_longest_list(batches, possible, width):
-    assert sized_width(Sized(possible), batches) == width
 
 
 def test_a_batch_worked_by_hand():
@@ -142,17 +114,24 @@ def test_a_batch_worked_by_hand():
         np.array([0, 0, 0, 4]), np.array([1, 2, 3, 5]), np.ones(4), nodes=6
     )
     rows = np.array([[3, 5, 0], [1, 0, 4], [0, 2, 5]], np.int32)
-    got = ForbiddenPairs(graph).lists(rows, 4)
-    assert got.first_slot.tolist() == [[0, 1, 2], [3, 2, 5], [2, 7, 1]]
+    found = ForbiddenPairs(graph).of(rows)
+    assert found.first_slot.tolist() == [[0, 1, 2], [3, 2, 5], [2, 7, 1]]
     # Anchor 0 (slot 2): positive 1 (3), then its neighbours 2 (7) and 3 (0) by row number.
-    assert got.forbidden.tolist() == [[2, 3, 7, 0], [7, 2, 9, 9], [1, 5, 9, 9]]
-    assert got.overflow == 0
+    flat, allowed = found.flat(10)
+    assert flat.tolist() == [[0, 0, 0, 0, 1, 1, 2, 2, 3, 3], [2, 3, 7, 0, 7, 2, 1, 5, 9, 9]]
+    # Its own negative is video 3; that of anchor 2 is video 5, that of anchor 5 is video 0.
+    assert allowed.tolist() == [False, True, True]
 
 
-def test_overflow_is_counted_and_spares_anchor_and_positive():
-    graph = RelationGraph.from_edges(np.zeros(9, int), np.arange(1, 10), np.ones(9), nodes=10)
-    rows = np.stack([np.arange(1, 10), np.arange(1, 10), np.zeros(9)]).astype(np.int32)
-    got = ForbiddenPairs(graph).lists(rows, 3)
-    assert got.overflow == 9 * 7  # 8 other neighbours each, room for one
-    assert got.forbidden[:, 0].tolist() == [18] * 9
-    assert got.forbidden[:, 1].tolist() == list(range(9))
+def test_in_a_clique_of_120_every_negative_is_forbidden_whatever_the_cap():
+    """Forbidden pairs from the capped graph left 70 relations of each anchor to be mined."""
+    one, other = np.triu_indices(120, 1)
+    relations = RelationGraph.from_edges(one, other, np.ones(len(one)), nodes=120)
+    capped = relations.capped(50)
+    assert capped.edges < relations.edges
+    rows = random_rows(np.random.default_rng(0), capped, 300)
+    found = ForbiddenPairs(relations).of(rows)
+    flat, allowed = found.flat(found.total)
+    assert not allowed.any()
+    videos = len(np.unique(rows))
+    assert np.bincount(flat[0], minlength=300).tolist() == [videos] * 300

@@ -16,7 +16,7 @@ from vidembed.graph.relation import RelationGraph
 B = 64
 TOP = {"cluster": 2, "video": 3}
 """L of three rounds."""
-SMART = Triplets(batch_triplets=B, anchors="videos", negatives=SiblingNegatives(), max_forbidden=8)
+SMART = Triplets(batch_triplets=B, anchors="videos", negatives=SiblingNegatives())
 
 
 def smart(**changes) -> Triplets:
@@ -146,7 +146,12 @@ def test_the_sequence_is_pinned(clustered):
     """A change here changes every run in progress: raise triplets.SEQUENCE with it."""
     rows = np.arange(0, 396)
     graph = RelationGraph.from_edges(rows, rows + 4, np.ones(396), nodes=400)
-    corpus = SimpleNamespace(table=clustered.table, train_graph=graph, is_train=np.ones(400, bool))
+    corpus = SimpleNamespace(
+        table=clustered.table,
+        train_graph=graph,
+        train_relations=graph,
+        is_train=np.ones(400, bool),
+    )
     corpus = with_levels(corpus, *(np.arange(400) // size for size in (4, 40, 400)))
     feed = open_feed(corpus, smart(batch_triplets=4, siblings_of="video"))
     # Relations join videos 4 apart, clusters hold 4 in a row: level 0 is a video's own cluster.
@@ -223,14 +228,35 @@ def test_the_notes_say_what_share_finds_siblings(clustered):
     shares = feed._sampler.siblings.shares(0, clustered.train_graph.degrees() > 0)
     np.testing.assert_allclose(shares[:-1], drawn, atol=0.01)
     assert shares[0] < 0.9
-    (note,) = feed.notes
+    note, room = feed.notes
+    assert room == feed.capacities.note
     assert "at level 0 (0 is hardest) of the anchor's video" in note
     percents = [100 * shares[0], 100 * shares[1:3].sum(), 100 * shares[3]]
     wanted = "{:.1f} % of them are found there, {:.1f} % a level or more above, {:.1f} % in all"
     assert wanted.format(*percents) in note
     by_edges = open_feed(clustered, dataclasses.replace(config, anchors="edges"))
     assert by_edges.notes != feed.notes  # anchors weigh by their degree there
-    assert open_feed(clustered, Triplets(batch_triplets=B)).notes == ()
+    assert len(open_feed(clustered, Triplets(batch_triplets=B)).notes) == 1
+
+
+def test_no_negative_is_a_relation_that_the_cap_left_out(clustered):
+    """All videos of an anchor's twenty are related to it, the cap leaves two of them."""
+    near = clustered.hierarchy.clusters[1]
+    one, other = np.triu_indices(len(near), 1)
+    joined = (near[one] == near[other]) & (near[one] >= 0)
+    weight = np.random.default_rng(1).integers(1, 99, joined.sum())
+    relations = RelationGraph.from_edges(one[joined], other[joined], weight, nodes=len(near))
+    capped = relations.capped(2)
+    assert capped.edges < relations.edges
+    graphs = {"train_graph": capped, "train_relations": relations}
+    corpus = SimpleNamespace(**(vars(clustered) | graphs))
+    corpus = with_levels(corpus, *clustered.hierarchy.clusters)
+    feed = open_feed(corpus, smart(siblings_of="video"))
+    related = relations.matrix().toarray() > 0
+    for step in range(10):
+        batch = feed.at(step)
+        assert not related[batch["rows"][2], batch["rows"][0]].any()
+        assert batch["negative_allowed"].all()
 
 
 def test_a_video_related_to_all_others_is_its_own_negative_and_so_dropped(clustered):
@@ -244,7 +270,8 @@ def test_a_video_related_to_all_others_is_its_own_negative_and_so_dropped(cluste
     columns = np.concatenate([columns, others])
     graph = type(graph).from_edges(rows, columns, np.ones(len(rows)), nodes=graph.nodes)
     clusters = clustered.hierarchy.clusters
-    corpus = SimpleNamespace(**(vars(clustered) | {"train_graph": graph}))
+    graphs = {"train_graph": graph, "train_relations": graph}
+    corpus = SimpleNamespace(**(vars(clustered) | graphs))
     corpus = with_levels(corpus, *clusters)
     feed = open_feed(corpus, smart(anchors="edges"))
     batch = feed.at(0)
@@ -252,15 +279,15 @@ def test_a_video_related_to_all_others_is_its_own_negative_and_so_dropped(cluste
     assert own.sum() > 3
     assert (batch["rows"][0, own] == hub).all()
     assert batch["drawn_at"][-1, own].all()
-    assert (batch["negative_slot"] == batch["forbidden"][:, 0])[own].all()
+    assert not batch["negative_allowed"][own].any()
     assert "may take no train video at all; their triplets are dropped" in feed.notes[1]
 
 
 def test_the_fingerprint_covers_the_new_options(clustered):
     other = with_levels(clustered, *clustered.hierarchy.clusters[[0, 2, 2]])
     configs = [
-        Triplets(batch_triplets=B, max_forbidden=8),
-        Triplets(batch_triplets=B, max_forbidden=8, anchors="videos"),
+        Triplets(batch_triplets=B),
+        Triplets(batch_triplets=B, anchors="videos"),
         smart(anchors="edges"),
         SMART,
         smart(level=1),
@@ -280,6 +307,7 @@ def test_the_fingerprint_covers_the_new_options(clustered):
 def test_shapes_without_data_are_those_of_a_batch(clustered, placement, siblings_of):
     config = smart(siblings_of=siblings_of, placement=placement)
     batch = open_feed(clustered, config).at(0)
+    batch["forbidden"] = batch["forbidden"][:, : 8 * B]
     shapes, axes = config.shapes(clustered.table.features, forbidden=8)
     assert shapes.keys() == batch.keys() - {"present"}
     for name in shapes.keys() - {"features"}:
@@ -315,7 +343,7 @@ def test_a_run_without_a_hierarchy_is_told_how_to_make_one(clustered):
     corpus = SimpleNamespace(**(vars(clustered) | {"hierarchy": None}))
     with pytest.raises(ValueError, match=r"set --corpus.hierarchy PATH, made by `python -m vid"):
         open_feed(corpus)
-    assert open_feed(corpus, Triplets(batch_triplets=B)).notes == ()
+    assert len(open_feed(corpus, Triplets(batch_triplets=B)).notes) == 1
 
 
 def test_a_hierarchy_of_another_graph_is_refused(clustered):

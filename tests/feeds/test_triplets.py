@@ -1,7 +1,6 @@
 """The feed of triplets: purity, hosts, resuming, placements, faults."""
 
 import dataclasses
-import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 
 from vidembed.feeds import prefetch
-from vidembed.feeds.forbidden import WIDEST_SIZED
 from vidembed.feeds.prefetch import HELD_BATCHES
 from vidembed.feeds.triplets import TripletFeed, Triplets
 from vidembed.graph.relation import RelationGraph
@@ -50,8 +48,13 @@ IS_TRAIN = np.random.default_rng(3).random(VIDEOS) < 0.7
 def open_feed(config: Triplets | None = None, **changes) -> TripletFeed:
     options = {"table": make_table(), "graph": make_graph(), "is_train": IS_TRAIN, "seed": 7}
     options |= changes
-    names = {"table": "table", "graph": "train_graph", "is_train": "is_train"}
-    corpus = SimpleNamespace(**{names[name]: options.pop(name) for name in names})
+    table, graph, is_train = (options.pop(name) for name in ("table", "graph", "is_train"))
+    corpus = SimpleNamespace(
+        table=table,
+        train_graph=graph,
+        train_relations=options.pop("relations", graph),
+        is_train=is_train,
+    )
     return (config or Triplets(batch_triplets=64)).open(corpus, **options)
 
 
@@ -68,14 +71,14 @@ def assert_same(got: dict, wanted: dict) -> None:
 def test_a_batch_is_what_its_docstring_says():
     feed, graph = open_feed(), make_graph()
     batch = feed.at(3)
-    assert list(batch) == ["rows", "first", "negative_slot", "forbidden", "overflow"]
+    assert list(batch) == ["rows", "first", "negative_slot", "negative_allowed", "forbidden"]
     types = {name: (value.dtype.str, value.shape) for name, value in batch.items()}
     assert types == {
         "rows": ("<i4", (3, 64)),
         "first": ("|b1", (3, 64)),
         "negative_slot": ("<i4", (64,)),
-        "forbidden": ("<i4", (64, feed.forbidden_width)),
-        "overflow": ("<i4", ()),
+        "negative_allowed": ("|b1", (64,)),
+        "forbidden": ("<i4", (2, feed.capacities.ordinary)),
     }
     related = graph.matrix().toarray() > 0
     negatives, positives, anchors = batch["rows"]
@@ -85,40 +88,43 @@ def test_a_batch_is_what_its_docstring_says():
     assert batch["negative_slot"].max() < 64
     np.testing.assert_array_equal(flat[batch["negative_slot"]], negatives)
     assert batch["first"].reshape(-1)[batch["negative_slot"]].all()
-    np.testing.assert_array_equal(
-        flat[batch["forbidden"][:, :2]], np.stack([anchors, positives], 1)
-    )
+    forbidden = np.zeros((65, 3 * 64 + 1), bool)
+    forbidden[tuple(batch["forbidden"])] = True
+    assert forbidden[64].tolist() == [False] * 192 + [True]
+    never = related[anchors] | (np.arange(VIDEOS) == anchors[:, None])
+    np.testing.assert_array_equal(forbidden[:64, :192], never[:, flat] & batch["first"].reshape(-1))
+    np.testing.assert_array_equal(batch["negative_allowed"], ~never[np.arange(64), negatives])
     np.testing.assert_array_equal(feed.ids_at(3), make_table().ids[batch["rows"]])
 
 
-# sampling -> step -> (rows, forbidden)
+# sampling -> step -> (rows, the slots that each anchor must not take)
 GOLDEN: dict = {
     "uniform": {
         0: (
             [[0, 5, 2, 4], [7, 0, 2, 2], [6, 2, 1, 1]],
-            [[8, 4, 12, 12], [2, 0, 10, 12], [10, 2, 0, 12], [10, 2, 0, 12]],
+            [[8, 4], [2, 0, 10], [10, 2, 0], [10, 2, 0]],
         ),
         1: (
             [[5, 5, 3, 7], [6, 2, 2, 2], [7, 1, 3, 0]],
-            [[3, 4, 12, 12], [9, 5, 11, 12], [2, 5, 12, 12], [11, 5, 9, 12]],
+            [[3, 4], [9, 5, 11], [2, 5], [11, 5, 9]],
         ),
         1000000000: (
             [[4, 5, 4, 6], [5, 5, 4, 0], [4, 4, 5, 2]],
-            [[0, 1, 12, 12], [0, 1, 12, 12], [1, 0, 12, 12], [11, 7, 12, 12]],
+            [[0, 1], [0, 1], [1, 0], [11, 7]],
         ),
     },
     "weight": {
         0: (
             [[0, 5, 2, 4], [7, 1, 2, 2], [6, 2, 1, 1]],
-            [[8, 4, 12, 12], [2, 5, 0, 12], [5, 2, 0, 12], [5, 2, 0, 12]],
+            [[8, 4], [2, 5, 0], [5, 2, 0], [5, 2, 0]],
         ),
         1: (
             [[5, 5, 3, 7], [6, 2, 1, 2], [7, 1, 2, 0]],
-            [[3, 4, 12, 12], [6, 5, 11, 12], [5, 6, 11, 2], [11, 5, 6, 12]],
+            [[3, 4], [6, 5, 11], [5, 6, 11, 2], [11, 5, 6]],
         ),
         1000000000: (
             [[4, 5, 4, 6], [7, 5, 4, 0], [6, 4, 5, 2]],
-            [[3, 4, 12, 12], [0, 1, 12, 12], [1, 0, 12, 12], [11, 7, 12, 12]],
+            [[3, 4], [0, 1], [1, 0], [11, 7]],
         ),
     },
 }
@@ -128,7 +134,7 @@ def test_the_fingerprint_of_a_default_feed_is_pinned():
     """A run in progress is refused another; options that came later must not change it."""
     config = Triplets(batch_triplets=64)
     table = make_table(audio_missing=True)
-    assert open_feed(config, table=table).fingerprint == "09996c8bb1868276305407e2cdf81e96"
+    assert open_feed(config, table=table).fingerprint == "7bc7b0ec4e3d91e48ba532d7c45c362e"
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "weight"])
@@ -141,29 +147,30 @@ def test_the_sequence_is_pinned(sampling):
         nodes=8,
     )
     feed = open_feed(
-        Triplets(batch_triplets=4, sampling=sampling, max_forbidden=4),
+        Triplets(batch_triplets=4, sampling=sampling),
         table=make_table(8),
         graph=graph,
         is_train=np.ones(8, bool),
     )
     for step, (rows, forbidden) in GOLDEN[sampling].items():
         assert feed.at(step)["rows"].tolist() == rows
-        assert feed.at(step)["forbidden"].tolist() == forbidden
+        anchors, slots = feed.at(step)["forbidden"]
+        assert [slots[anchors == anchor].tolist() for anchor in range(4)] == forbidden
 
 
 @pytest.mark.parametrize("placement", ["device", "host"])
 @pytest.mark.parametrize("hosts", [2, 4])
 def test_hosts_put_together_make_the_batch_of_one(placement, hosts):
-    config = Triplets(batch_triplets=64, placement=placement, max_forbidden=3)
+    config = Triplets(batch_triplets=64, placement=placement)
     options = {"table": make_table(audio_missing=True)}
     alone = open_feed(config, **options).at(11)
-    assert alone["overflow"] > 0
+    assert not alone["negative_allowed"].all()
     shares = [
         open_feed(config, process_index=host, process_count=hosts, **options).at(11)
         for host in range(hosts)
     ]
-    joined = {"first": shares[0]["first"], "overflow": shares[0]["overflow"]}
-    for name, axis in {"rows": 1, "negative_slot": 0, "forbidden": 0}.items():
+    joined = {name: shares[0][name] for name in ("first", "forbidden")}
+    for name, axis in {"rows": 1, "negative_slot": 0, "negative_allowed": 0}.items():
         joined[name] = np.concatenate([share[name] for share in shares], axis)
     if placement == "host":
         for group, names in {"features": ["visual", "audio"], "present": ["audio"]}.items():
@@ -172,8 +179,8 @@ def test_hosts_put_together_make_the_batch_of_one(placement, hosts):
             }
     assert_same({name: joined[name] for name in alone}, alone)
     for share in shares:
-        np.testing.assert_array_equal(share["first"], alone["first"])
-        assert share["overflow"] == alone["overflow"]
+        for name in ("first", "forbidden"):
+            np.testing.assert_array_equal(share[name], alone[name])
 
 
 def test_steps_differ_and_seeds_differ():
@@ -225,7 +232,8 @@ def test_an_evaluation_video_is_never_drawn():
 
 def test_a_graph_within_train_is_not_copied():
     within = make_graph().within(IS_TRAIN)
-    assert open_feed(graph=within)._graph is within
+    feed = open_feed(graph=within)
+    assert feed._graph is feed._relations is within
 
 
 def test_a_leak_stops_the_feed(monkeypatch):
@@ -328,34 +336,84 @@ def test_a_fault_in_a_reading_thread_reaches_the_caller(monkeypatch):
         next(feed.batches(0, 3))
 
 
-def test_the_width_is_sized_from_the_data_and_logged(caplog):
-    with caplog.at_level(logging.INFO, logger="vidembed"):
-        feed = open_feed(Triplets(batch_triplets=64))
-    longest = max((feed.at(step)["forbidden"] < 3 * 64).sum(axis=1).max() for step in range(8))
-    assert feed.forbidden_width == -(-int(longest * 1.5) // 8) * 8
-    assert f"hold {feed.forbidden_width} videos an anchor" in caplog.text
-    assert f"the longest of the first batches has {longest}," in caplog.text
-    assert all(feed.at(step)["overflow"] == 0 for step in range(8))
+def star(videos: int = VIDEOS, *, others: int = 600) -> RelationGraph:
+    """Video 0 is related to half of the others; there are `others` pairs besides."""
+    rng = np.random.default_rng(4)
+    source, target = rng.integers(1, videos, (2, others))
+    real = source != target
+    hub = np.arange(1, videos, 2)
+    source = np.concatenate([source[real], np.zeros(len(hub), int)])
+    target = np.concatenate([target[real], hub])
+    return RelationGraph.from_edges(source, target, np.ones(len(source)), nodes=videos)
 
 
-def test_the_width_never_exceeds_what_the_graph_can_ask():
-    """A triangle: 2 neighbours and the anchor itself, however many triplets."""
-    graph = RelationGraph.from_edges(
-        np.array([0, 1, 2]), np.array([1, 2, 0]), np.ones(3), nodes=VIDEOS
-    )
-    assert open_feed(graph=graph, is_train=np.ones(VIDEOS, bool)).forbidden_width == 8
-    star = RelationGraph.from_edges(np.zeros(15), np.arange(1, 16), np.ones(15), nodes=VIDEOS)
-    assert open_feed(graph=star, is_train=np.ones(VIDEOS, bool)).forbidden_width == 16
+def test_a_batch_that_needs_it_takes_the_large_capacity_and_says_so():
+    graph, everyone = star(), np.ones(VIDEOS, bool)
+    feed = open_feed(Triplets(batch_triplets=600), graph=graph, is_train=everyone)
+    assert feed.events == ("large_forbidden",)
+    usual = feed.at(0)
+    assert usual["forbidden"].shape == (2, feed.capacities.ordinary)
+    assert list(feed.events_of(usual)) == []
+    # As if the first batches had been lucky.
+    count = int((usual["forbidden"][0] < 600).sum())
+    feed.capacities = dataclasses.replace(feed.capacities, ordinary=count - 1)
+    large = feed.at(0)
+    assert large["forbidden"].shape == (2, feed.capacities.large)
+    assert list(feed.events_of(large)) == ["large_forbidden"]
+    np.testing.assert_array_equal(large["forbidden"][:, :count], usual["forbidden"][:, :count])
+    assert (large["forbidden"][:, count:] == [[600], [1800]]).all()
+    feed.capacities = dataclasses.replace(feed.capacities, large=count - 1)
+    with pytest.raises(ValueError, match=f"batch 0 has {count:,} forbidden pairs"):
+        feed.at(0)
 
 
-def test_hubs_do_not_widen_every_list_but_are_warned_of(caplog):
-    hub = RelationGraph.from_edges(np.zeros(399), np.arange(1, 400), np.ones(399), nodes=VIDEOS)
-    config = Triplets(batch_triplets=600)
-    feed = open_feed(config, graph=hub, is_train=np.ones(VIDEOS, bool))
-    assert feed.forbidden_width == WIDEST_SIZED
-    assert feed.at(0)["overflow"] > 0
-    assert "hold only 256 videos an anchor" in caplog.text
-    assert "a larger max_forbidden holds it" in caplog.text
+def test_no_batch_of_a_graph_with_hubs_exceeds_the_large_capacity():
+    graph, everyone = star(), np.ones(VIDEOS, bool)
+    for sampling, anchors in (("uniform", "edges"), ("weight", "edges"), ("uniform", "videos")):
+        config = Triplets(batch_triplets=64, sampling=sampling, anchors=anchors)
+        feed = open_feed(config, graph=graph, is_train=everyone)
+        for step in range(200):
+            feed.at(step)
+
+
+def test_where_one_capacity_is_enough_nothing_is_counted():
+    """A triangle: an anchor has itself and two others, however many triplets."""
+    triangle = RelationGraph.from_edges([0, 1, 2], [1, 2, 0], [1, 1, 1], nodes=VIDEOS)
+    feed = open_feed(graph=triangle, is_train=np.ones(VIDEOS, bool))
+    assert feed.capacities.ordinary == feed.capacities.large
+    assert feed.events == ()
+    assert feed.notes == (feed.capacities.note,)
+
+
+def test_a_graph_that_may_need_more_room_than_there_is_is_refused():
+    config = Triplets(batch_triplets=600, max_forbidden=1500)
+    with pytest.raises(
+        ValueError, match=r"above max_forbidden 1,500; the largest degrees .* 2\d\d"
+    ):
+        open_feed(config, graph=star(), is_train=np.ones(VIDEOS, bool))
+
+
+def test_positives_come_from_the_capped_graph_and_forbidden_pairs_from_all_relations():
+    """A clique of 120: every negative that the capped graph allowed was a relation."""
+    one, other = np.triu_indices(120, 1)
+    weight = np.random.default_rng(5).integers(1, 99, len(one))
+    relations = RelationGraph.from_edges(one, other, weight, nodes=VIDEOS)
+    capped = relations.capped(10)
+    feed = open_feed(graph=capped, relations=relations, is_train=np.ones(VIDEOS, bool))
+    related, positive = (graph.matrix().toarray() > 0 for graph in (relations, capped))
+    for step in range(5):
+        batch = feed.at(step)
+        negatives, positives, anchors = batch["rows"]
+        assert positive[anchors, positives].all()
+        anchor, slot = batch["forbidden"][:, batch["forbidden"][0] < 64]
+        videos = batch["rows"].reshape(-1)
+        for i in range(64):
+            among = {*videos[slot[anchor == i]].tolist()}
+            assert among == {v for v in videos.tolist() if v < 120}
+        np.testing.assert_array_equal(
+            batch["negative_allowed"], ~related[anchors, negatives] & (anchors != negatives)
+        )
+    assert feed.fingerprint != open_feed(graph=capped, is_train=np.ones(VIDEOS, bool)).fingerprint
 
 
 def test_the_fingerprint_covers_what_the_batches_depend_on():
@@ -376,10 +434,11 @@ def test_the_fingerprint_covers_what_the_batches_depend_on():
         open_feed(config, table=make_table(audio_missing=True)).fingerprint,
         open_feed(dataclasses.replace(config, batch_triplets=128)).fingerprint,
         open_feed(dataclasses.replace(config, sampling="weight")).fingerprint,
-        open_feed(dataclasses.replace(config, max_forbidden=5)).fingerprint,
+        open_feed(config, relations=make_graph(edges=1501)).fingerprint,
     ]
     assert len(set(prints)) == len(prints)
-    same = dataclasses.replace(config, placement="host", read_threads=1, prefetch_batches=9)
+    same = dataclasses.replace(config, placement="host", read_threads=1, prefetch_batches=9,
+                               max_forbidden=2**20)  # fmt: skip
     assert open_feed(same, process_index=1, process_count=2).fingerprint == prints[0]
 
 
@@ -389,7 +448,6 @@ def test_the_fingerprint_covers_what_the_batches_depend_on():
         ({"batch_triplets": 0}, "batch_triplets must be at least 1, found 0"),
         ({"sampling": "degree"}, "sampling must be 'uniform' or 'weight', found 'degree'"),
         ({"placement": "disk"}, "placement must be 'device' or 'host', found 'disk'"),
-        ({"max_forbidden": 1}, "max_forbidden must be at least 2"),
         ({"read_threads": -1}, "read_threads must lie between 0 and prefetch_batches"),
         ({"read_threads": 5}, "found 5 threads and 4 batches"),
     ],

@@ -15,8 +15,8 @@ from vidembed.graph.sessions import SessionError
 from vidembed.records.table import FeatureTable
 
 
-def brute_force(rows, min_weight, max_degree):
-    """{(source, target): (weight, kept)} and counts, in plain Python."""
+def brute_force(rows, min_weight):
+    """{(source, target): weight} and counts, in plain Python."""
     sessions = {}
     for session, timestamp, video in rows:
         sessions.setdefault(session, []).append((timestamp, video.encode()))
@@ -28,18 +28,7 @@ def brute_force(rows, min_weight, max_degree):
             if one != other:
                 weights[min(one, other), max(one, other)] += 1
     strong = {pair: weight for pair, weight in weights.items() if weight >= min_weight}
-    kept = set()
-    for video in {end for pair in strong for end in pair}:
-        mine = [
-            (-weight, pair[0] if pair[1] == video else pair[1], pair)
-            for pair, weight in strong.items()
-            if video in pair
-        ]
-        kept |= {pair for _, _, pair in sorted(mine)[:max_degree]}
-    edges = {
-        (low.decode(), high.decode()): (weight, (low, high) in kept)
-        for (low, high), weight in strong.items()
-    }
+    edges = {(low.decode(), high.decode()): weight for (low, high), weight in strong.items()}
     return edges, {
         "events": len(rows),
         "sessions": len(sessions),
@@ -47,7 +36,6 @@ def brute_force(rows, min_weight, max_degree):
         "repeats": repeats,
         "pairs": len(weights),
         "edges": len(edges),
-        "kept": len(kept),
     }
 
 
@@ -64,7 +52,7 @@ def write(path, rows, **types):
 
 def read(path):
     rows = pq.read_table(path).to_pylist()
-    return {(r["source"], r["target"]): (r["weight"], r["kept"]) for r in rows}
+    return {(r["source"], r["target"]): r["weight"] for r in rows}
 
 
 # Names whose order as bytes is none of: as numbers, as lower case, as code units of UTF-16.
@@ -81,16 +69,15 @@ def test_equal_to_brute_force(seed, tmp_path):
         (f"s{rng.integers(sessions)}", int(rng.integers(-3, 8)), NAMES[rng.integers(videos)])
         for _ in range(events)
     ]
-    min_weight, max_degree = int(rng.integers(1, 4)), int(rng.integers(1, 4))
+    min_weight = int(rng.integers(1, 4))
     suffix = "csv" if seed % 4 == 0 else "parquet"
     report = count_cowatches(
         write(tmp_path / f"sessions.{suffix}", rows),
         tmp_path / "edges.parquet",
         min_weight=min_weight,
-        max_degree=max_degree,
         threads=1 + seed % 2,
     )
-    edges, counts = brute_force(rows, min_weight, max_degree)
+    edges, counts = brute_force(rows, min_weight)
     assert read(tmp_path / "edges.parquet") == edges
     assert {name: report[name] for name in counts} == counts
 
@@ -105,29 +92,8 @@ def test_worked_by_hand(tmp_path):
         (3, 0, "c"), (3, 5, "d"),
     ]  # fmt: skip
     report = count_cowatches(write(tmp_path / "s.parquet", rows), tmp_path / "e.parquet")
-    assert read(tmp_path / "e.parquet") == {("a", "b"): (2, True), ("c", "d"): (2, True)}
+    assert read(tmp_path / "e.parquet") == {("a", "b"): 2, ("c", "d"): 2}
     assert (report["sessions"], report["repeats"], report["pairs"]) == (3, 1, 2)
-
-
-def test_an_edge_is_kept_when_it_is_strong_for_either_end(tmp_path):
-    # hub meets v0..v4, weight 7..3; max_degree 2 leaves it two, but each v keeps its only edge.
-    rows = [
-        (f"{video}-{n}", when, name)
-        for video in range(5)
-        for n in range(7 - video)
-        for when, name in enumerate(("hub", f"v{video}"))
-    ]
-    # v4 is stronger with w and x, so its edge to the hub is neither end's.
-    rows += [
-        (f"{name}-{n}", when, end)
-        for name in "wx"
-        for n in range(9)
-        for when, end in enumerate(("v4", name))
-    ]
-    count_cowatches(write(tmp_path / "s.parquet", rows), tmp_path / "e.parquet", max_degree=2)
-    edges = read(tmp_path / "e.parquet")
-    assert edges["hub", "v4"] == (3, False)
-    assert [pair for pair, (_, kept) in edges.items() if not kept] == [("hub", "v4")]
 
 
 def test_order_of_rows_and_number_of_files_change_nothing(tmp_path):
@@ -167,18 +133,18 @@ def test_edges_are_sorted_typed_and_say_where_they_come_from(tmp_path):
     mark = {"simulated": True, "seed": 3, "permuted": False}
     marked = pq.read_table(sessions).replace_schema_metadata({METADATA_KEY: json.dumps(mark)})
     pq.write_table(marked, sessions)
-    report = count_cowatches(sessions, tmp_path / "e.parquet", min_weight=2, max_degree=9)
+    report = count_cowatches(sessions, tmp_path / "e.parquet", min_weight=2)
 
     edges = pq.read_table(tmp_path / "e.parquet")
     pairs = list(zip(edges["source"].to_pylist(), edges["target"].to_pylist(), strict=True))
     assert pairs == sorted(pairs)
     assert all(low < high for low, high in pairs)
-    assert edges.schema.types == [pa.string(), pa.string(), pa.int64(), pa.bool_()]
+    assert edges.schema.types == [pa.string(), pa.string(), pa.int64()]
     stored = json.loads(edges.schema.metadata[METADATA_KEY])
     assert stored == {k: v for k, v in report.items() if k != "seconds"}
     assert stored["simulated"]
     assert stored["simulation"] == mark
-    assert stored["parameters"] == {"min_weight": 2, "max_degree": 9}
+    assert stored["parameters"] == {"min_weight": 2}
     assert stored["events"] == 12
     assert stored["edges"] == len(edges)
 
@@ -273,9 +239,8 @@ def test_absent_mixed_and_unreadable_sessions(tmp_path):
     write(tmp_path / "s.csv", [(1, 0, "a")])
     with pytest.raises(SessionError, match="both CSV and Parquet"):
         count_cowatches(tmp_path, tmp_path / "e.parquet")
-    for option in ("min_weight", "max_degree"):
-        with pytest.raises(ValueError, match=option):
-            count_cowatches(tmp_path / "s.parquet", tmp_path / "e.parquet", **{option: 0})
+    with pytest.raises(ValueError, match="min_weight must be at least 1, found 0"):
+        count_cowatches(tmp_path / "s.parquet", tmp_path / "e.parquet", min_weight=0)
 
 
 def test_a_failure_leaves_the_older_edges(tmp_path, monkeypatch):
@@ -283,8 +248,8 @@ def test_a_failure_leaves_the_older_edges(tmp_path, monkeypatch):
     edges = tmp_path / "e.parquet"
     count_cowatches(sessions, edges, min_weight=1)
     before = edges.read_bytes()
-    monkeypatch.setattr(cowatch, "EDGES", cowatch.EDGES.replace("as kept", "as nothing"))
-    with pytest.raises(Exception, match="kept"):
+    monkeypatch.setattr(cowatch, "EDGES", cowatch.EDGES.replace("as target", "as nothing"))
+    with pytest.raises(Exception, match="target"):
         count_cowatches(sessions, edges, min_weight=1)
     assert edges.read_bytes() == before
     assert {path.name for path in tmp_path.iterdir()} == {"s.parquet", "e.parquet"}

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from etils import epath
 
+from vidembed.graph.edge_digest import DIGEST_KEY, EdgeDigest
 from vidembed.graph.edges import METADATA_KEY, EdgeError, read_edges
 from vidembed.records.table import FeatureTable
 
@@ -47,13 +48,11 @@ def test_ends_become_rows_sorted_and_each_pair_once(path, table):
         source=["d", "b", "a", "a", "e"],
         target=["c", "a", "b", "a", "a"],
         weight=[3, 2, 5, 9, 1],
-        kept=[True, False, True, True, False],
     )
     edges = read_edges(path, table)
     assert edges.source.tolist() == [0, 0, 2]
     assert edges.target.tolist() == [1, 4, 3]
     assert edges.weight.tolist() == [7, 1, 3], "a-b and b-a add up"
-    assert edges.kept.tolist() == [True, False, True], "kept once is kept"
     assert (edges.source.dtype, edges.weight.dtype) == (np.int32, np.float32)
     assert edges.report == {
         "rows": 5,
@@ -63,16 +62,33 @@ def test_ends_become_rows_sorted_and_each_pair_once(path, table):
         "loops": 1,
         "merged": 1,
         "edges": 3,
+        "notes": [],
     }
     assert len(edges) == 3
     assert not edges.simulated
 
 
-def test_without_the_column_everything_is_kept(path, table):
-    write(path, source=["a", "b"], target=["b", "c"], weight=[0.5, 2.0], other=[1, 2])
+@pytest.mark.parametrize("name", ["other", "kept"])
+def test_other_columns_are_not_used_and_kept_is_noted(path, table, name):
+    write(path, source=["a", "b"], target=["b", "c"], weight=[0.5, 2.0], **{name: ["", "no"]})
     edges = read_edges(path, table)
-    assert edges.kept.tolist() == [True, True]
     assert edges.weight.tolist() == [0.5, 2.0]
+    notes = edges.report["notes"]
+    assert len(notes) == (name == "kept")
+    assert all(f"{path}: its column kept is not used" in note for note in notes)
+    assert all("--corpus.max-degree" in note for note in notes)
+
+
+def test_a_digest_of_an_older_version_covers_its_column_kept(tmp_path, table):
+    columns = {"source": ["a", "b"], "target": ["b", "c"], "weight": [1, 2], "kept": [True, False]}
+    edges = pa.table(columns).replace_schema_metadata({METADATA_KEY: "{}"})
+    digest = EdgeDigest(b"{}")
+    for batch in edges.to_batches():
+        digest.update(batch)
+    with pq.ParquetWriter(tmp_path / "e.parquet", edges.schema) as writer:
+        writer.write_table(edges)
+        writer.add_key_value_metadata({DIGEST_KEY: digest.hexdigest()})
+    assert len(read_edges(tmp_path / "e.parquet", table)) == 2
 
 
 def test_unknown_ids_are_dropped_below_the_threshold_and_refused_above(path, table):

@@ -33,14 +33,14 @@ def counted(tmp_path):
     draw = random.Random(0)
     lines = [f"s{s},{t},v{draw.randrange(30):02d}" for s in range(300) for t in range(4)]
     (tmp_path / "s.csv").write_text("\n".join(["session_id,timestamp,video_id", *lines]))
-    count_cowatches(tmp_path / "s.csv", tmp_path / "e.parquet", min_weight=1, max_degree=5)
+    count_cowatches(tmp_path / "s.csv", tmp_path / "e.parquet", min_weight=1)
     return tmp_path / "e.parquet"
 
 
 def same(one, other):
     return one.metadata == other.metadata and all(
         np.array_equal(getattr(one, name), getattr(other, name))
-        for name in ("source", "target", "weight", "kept")
+        for name in ("source", "target", "weight")
     )
 
 

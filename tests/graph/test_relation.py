@@ -149,6 +149,31 @@ def test_arrays_that_do_not_fit_each_other_are_refused():
         RelationGraph(offsets=offsets, neighbours=neighbours, weights=np.ones(3, np.float32))
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_the_cap_keeps_what_is_among_the_strongest_of_either_end(seed):
+    rng = np.random.default_rng(seed)
+    nodes, cap = int(rng.integers(2, 15)), int(rng.integers(1, 5))
+    one, other = np.triu_indices(nodes, 1)
+    weight = rng.integers(1, 4, len(one)) * (rng.random(len(one)) < 0.6)  # ties are common
+    edges = {(a, b): w for a, b, w in zip(one.tolist(), other.tolist(), weight.tolist()) if w}
+    strong = set()
+    for row in range(nodes):
+        own = [(-w, sum(pair) - row, pair) for pair, w in edges.items() if row in pair]
+        strong |= {pair for *_, pair in sorted(own)[:cap]}
+    graph = RelationGraph.from_edges(one[weight > 0], other[weight > 0], weight[weight > 0],
+                                     nodes=nodes)  # fmt: skip
+    capped = graph.capped(cap)
+    found = zip(capped.rows().tolist(), capped.neighbours.tolist(), capped.weights.tolist())
+    assert {(a, b): w for a, b, w in found if a < b} == {p: edges[p] for p in strong}
+    assert (capped.matrix() != capped.matrix().T).nnz == 0
+    assert (capped is graph) == (graph.degrees().max(initial=0) <= cap)
+
+
+def test_a_cap_below_one_is_refused():
+    with pytest.raises(ValueError, match="max_degree must be at least 1, found 0"):
+        RelationGraph.from_edges([0], [1], [1], nodes=2).capped(0)
+
+
 @pytest.mark.parametrize("mask", [np.ones(2, bool), np.ones(3, np.int8)])
 def test_masks_of_another_length_or_type_are_refused(mask):
     graph = RelationGraph.from_edges([0], [1], [1], nodes=3)

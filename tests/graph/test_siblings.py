@@ -38,7 +38,8 @@ def random_case(seed: int) -> SimpleNamespace:
         edges = np.concatenate([edges, np.stack([np.zeros(nodes), np.arange(nodes)], 1)])
     edges = edges[edges[:, 0] != edges[:, 1]].astype(np.int64)
     edges = np.concatenate([edges, [[0, 1]]])
-    graph = graph_of(edges, nodes).within(is_train)
+    relations = graph_of(edges, nodes).within(is_train)
+    graph = relations.capped(2) if seed % 2 else relations
     rounds = int(rng.integers(1, 5))
     labels, levels = np.arange(nodes), []
     for _ in range(rounds):
@@ -47,12 +48,12 @@ def random_case(seed: int) -> SimpleNamespace:
         labels = rng.integers(0, groups, nodes)[labels] if rng.random() < 0.9 else labels
         levels.append(labels)
     hierarchy = hierarchy_of(levels, graph, is_train)
-    return SimpleNamespace(graph=graph, hierarchy=hierarchy, is_train=is_train)
+    return SimpleNamespace(graph=graph, relations=relations, hierarchy=hierarchy, is_train=is_train)
 
 
 def allowed(case: SimpleNamespace, anchor: int, level: int, reading: str) -> set[int]:
     """What the docstring of Siblings says, one video after the other."""
-    related = case.graph.matrix().toarray()[anchor] > 0
+    related = case.relations.matrix().toarray()[anchor] > 0
     ancestor = level + (2 if reading == "cluster" else 1)
     found = set()
     for video in np.flatnonzero(case.is_train):
@@ -78,7 +79,13 @@ def wanted(case: SimpleNamespace, anchor: int, level: int, reading: str) -> tupl
 def index_of(case: SimpleNamespace, reading: str) -> Siblings | None:
     """The index from level 0 on, or None where it is refused for having no siblings anywhere."""
     try:
-        return Siblings.of(case.hierarchy, case.graph, case.is_train, siblings_of=reading)
+        return Siblings.of(
+            case.hierarchy,
+            case.graph,
+            case.is_train,
+            relations=case.relations,
+            siblings_of=reading,
+        )
     except HierarchyError:
         return None
 

@@ -95,12 +95,21 @@ def test_hinge_without_margin_is_refused_with_semi_hard_negatives(miner):
         check(miner, Hinge(margin=0))
 
 
+@pytest.mark.parametrize("miner", [SemiHardRandom(), SemiHard(inside_margin=True)])
+def test_a_margin_that_leaves_no_negative_is_refused(miner):
+    name = type(miner).__name__
+    with pytest.raises(
+        ValueError, match=rf"{name}\(inside_margin=True\) with Log\(margin=0\): no negative lies"
+    ):
+        check(miner, Log(margin=0))
+
+
 @pytest.mark.parametrize(
     ("miner", "loss"),
     [
         (SemiHard(), Hinge(margin=0.1)),
         (SemiHard(), Log(margin=0)),
-        (SemiHardRandom(), Exponential(margin=0)),
+        (SemiHardRandom(inside_margin=False), Exponential(margin=0)),
         (Hardest(), Hinge(margin=0)),
         (NoMining(), Hinge(margin=0)),
     ],

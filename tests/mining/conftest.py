@@ -10,12 +10,18 @@ class Case(NamedTuple):
     anchor: np.ndarray
     positive: np.ndarray
     pool: np.ndarray
-    pairs: np.ndarray
+    pairs: np.ndarray  # i32[b, K], pool rows; numbers from N on are none
     candidates: np.ndarray
 
     @property
     def forbidden(self):
-        return Forbidden(self.pairs, self.candidates)
+        """The pairs as one flat list, with room for as many again as there may be: cases of one
+        size compile once."""
+        anchors, columns = np.nonzero(self.pairs < len(self.pool))
+        slots = self.pairs[anchors, columns]
+        flat = np.full((2, 2 * self.pairs.size), 2**30, np.int32)
+        flat[:, : len(anchors)] = anchors, slots
+        return Forbidden(flat, self.candidates)
 
     @property
     def arguments(self):

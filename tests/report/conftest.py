@@ -123,7 +123,7 @@ def full(corpus):
                     "positive_distance": 0.6,
                     "negative_distance": 0.7,
                     "spread": 0.9,
-                    "forbidden_overflow": step // 20,
+                    "large_forbidden": step // 20,
                     "trained": 1.0,
                     "gradient_norm": 0.1,
                     "learning_rate": 0.001,

@@ -24,7 +24,7 @@ def test_last_measures_by_hand():
         {"kind": "evaluation", "step": 9, "loss": 7.0},
         {"kind": "train", "step": 3, "loss": 0.5, "triplets_per_second": 300.0},
     ]
-    lines[1]["forbidden_overflow"] = 4
+    lines[1]["large_forbidden"], lines[3]["large_forbidden"] = 4, 3
     table = runs.last_measures({"a": lines, "b": [{"step": 7, "loss": None, "mined": 0.25}]})
     assert table["runs"] == ["a", "b"]
     assert {row["name"]: row["cells"] for row in table["rows"]} == {
@@ -32,7 +32,7 @@ def test_last_measures_by_hand():
         "loss": ["0.5", "–"],
         "mined": ["–", "0.25"],
         "triplets per second": ["250", "–"],
-        "forbidden overflow": ["4", "–"],
+        "large forbidden": ["7", "–"],
     }
 
 

@@ -1,25 +1,16 @@
-"""Which videos of a batch an anchor must never take as its negative, as sparse lists.
+"""Which videos of a batch an anchor must never take as its negative, as one flat list of pairs.
 
 Without them rounding alone makes the positive its own negative for a third of the anchors, and
 related videos are pushed apart. A dense mask of 7,200 anchors and 21,600 slots would be 155 MB.
 """
 
-import logging
 import threading
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
 from vidembed.graph.relation import RelationGraph
 
-logger = logging.getLogger(__name__)
-
-# The width of the lists is sized from this many batches, with this much to spare.
-SIZING_BATCHES, SIZING_SPARE = 8, 1.5
-# Never wider than this by itself: a hub's list may take in a tenth of the batch, and every anchor
-# pays for the longest (7,200 lists of 256 are 7 MB).
-WIDEST_SIZED = 256
 # Neighbours are fetched in windows of this many, one copy of 128 bytes each; it costs less to
 # fetch entries of the next row and drop them than to number each neighbour's place.
 WINDOW = 32
@@ -28,21 +19,45 @@ WINDOW = 32
 SIEVE = 1 << 18
 
 
-class ForbiddenLists(NamedTuple):
-    """first_slot i32[3, B], forbidden i32[B, K] and the number of pairs that found no place."""
+class BatchPairs(NamedTuple):
+    """The forbidden pairs of one batch; besides those listed an anchor has itself and its positive.
+
+    first_slot: i32[3, B], the first slot of each slot's video. anchor: i64[n] rising, slot: i32[n]:
+    first slots of the anchor's other relations in the batch, each once, by row number.
+    """
 
     first_slot: np.ndarray
-    forbidden: np.ndarray
-    overflow: int
+    anchor: np.ndarray
+    slot: np.ndarray
 
+    @property
+    def total(self) -> int:
+        """All pairs: two for each anchor, and its other relations."""
+        return 2 * self.first_slot.shape[1] + len(self.anchor)
 
-class _Hits(NamedTuple):
-    """Videos of the batch that are neighbours of its anchors, in order of anchor; no positives."""
+    def flat(self, capacity: int) -> tuple[np.ndarray, np.ndarray]:
+        """(pairs i32[2, P], negative_allowed bool[B]) with room for P = `capacity` pairs.
 
-    first_slot: np.ndarray  # i32[3B]
-    anchor: np.ndarray  # i64[n]
-    slot: np.ndarray  # i32[n]
-    counts: np.ndarray  # i64[B], hits of each anchor
+        pairs: number of the anchor and first slot of what it must not take, in order of anchor:
+        itself, its positive, then the others; the rest is (B, 3B). negative_allowed: whether the
+        anchor may take the negative of its own triplet.
+        """
+        batch = self.first_slot.shape[1]
+        negative, positive, own = self.first_slot
+        numbers = np.arange(batch)
+        counts = 2 + np.bincount(self.anchor, minlength=batch)
+        begin = np.cumsum(counts) - counts
+        pairs = np.empty((2, capacity), np.int32)
+        anchors, slots = pairs[0, : self.total], pairs[1, : self.total]
+        anchors[:] = np.repeat(numbers, counts)
+        slots[begin] = own
+        slots[begin + 1] = positive
+        slots[np.arange(2, 2 + len(self.anchor)) + 2 * self.anchor] = self.slot
+        pairs[0, self.total :] = batch
+        pairs[1, self.total :] = self.first_slot.size
+        allowed = (negative != own) & (negative != positive)
+        allowed[self.anchor[negative[self.anchor] == self.slot]] = False
+        return pairs, allowed
 
 
 class _Scratch(threading.local):
@@ -65,7 +80,6 @@ class ForbiddenPairs:
         if len(neighbours) < WINDOW:
             neighbours = np.pad(neighbours, (0, WINDOW - len(neighbours)))
         self._offsets = graph.offsets
-        self.longest_possible = 1 + int(graph.degrees().max(initial=0))
         self._last = len(neighbours) - WINDOW
         # Overlapping windows as opaque items, so that one is copied whole. To be indexed only:
         # anything that wants it contiguous (np.take) would copy the graph 32 times.
@@ -77,34 +91,8 @@ class ForbiddenPairs:
         )
         self._scratch = _Scratch(graph.nodes)
 
-    def lists(self, rows: np.ndarray, width: int) -> ForbiddenLists:
-        """Lists of the batch rows i32[3, B] (negatives, positives, anchors), `width` K an anchor.
-
-        forbidden[i] holds flat slots 0..3B-1, each the first occurrence of its video: the anchor
-        itself, its positive, then its neighbours by row number; the rest is 3B. What does not fit
-        is counted; anchor and positive always fit.
-        """
-        batch = rows.shape[1]
-        hits = self._hits(rows)
-        forbidden = np.full((batch, width), rows.size, np.int32)
-        first = hits.first_slot.reshape(3, batch)
-        forbidden[:, 0] = first[2]
-        forbidden[:, 1] = first[1]
-        begin = np.cumsum(hits.counts) - hits.counts
-        column = np.arange(2, 2 + len(hits.anchor)) - begin[hits.anchor]
-        anchor, slot, overflow = hits.anchor, hits.slot, 0
-        if 2 + hits.counts.max() > width:
-            fits = column < width
-            overflow = int(np.count_nonzero(~fits))
-            anchor, slot, column = anchor[fits], slot[fits], column[fits]
-        forbidden.reshape(-1)[anchor * width + column] = slot
-        return ForbiddenLists(first, forbidden, overflow)
-
-    def widest(self, rows: np.ndarray) -> int:
-        """The longest list of the batch rows i32[3, B]: the least K that loses nothing."""
-        return 2 + int(self._hits(rows).counts.max())
-
-    def _hits(self, rows: np.ndarray) -> _Hits:
+    def of(self, rows: np.ndarray) -> BatchPairs:
+        """The pairs of the batch rows i32[3, B] (negatives, positives, anchors)."""
         batch = rows.shape[1]
         flat = rows.reshape(-1).astype(np.intp)
         where, sieve = self._scratch.where, self._scratch.sieve
@@ -132,9 +120,8 @@ class ForbiddenPairs:
         real = flat.take(slot, mode="clip") == video
         real &= (position >= start[window]) & (position < end[window])
         real &= slot != first_slot[batch : 2 * batch][anchor]
-        kept = np.flatnonzero(real)  # twice as fast as masks where the outcome is irregular
-        anchor, slot = anchor[kept], slot[kept]
-        return _Hits(first_slot, anchor, slot, np.bincount(anchor, minlength=batch))
+        place = np.flatnonzero(real)  # twice as fast as masks where the outcome is irregular
+        return BatchPairs(first_slot.reshape(3, batch), anchor[place], slot[place])
 
     def _window_bounds(
         self, anchors: np.ndarray
@@ -148,27 +135,3 @@ class ForbiddenPairs:
         start += nth * WINDOW
         # A window never reads past the array's end, but starts earlier and skips what it repeats.
         return anchor, start, np.minimum(start, self._last), high[anchor]
-
-
-def sized_width(pairs: ForbiddenPairs, batches: Iterable[np.ndarray]) -> int:
-    """K that these batches, rows i32[3, B] each, fill to two thirds; a multiple of 8.
-
-    No more than the graph can ever ask for, nor than WIDEST_SIZED. The log says what was found.
-    """
-    longest = max(pairs.widest(rows) for rows in batches)
-    most = min(int(longest * SIZING_SPARE), pairs.longest_possible, WIDEST_SIZED)
-    width = 8 * -(-most // 8)
-    if longest <= width:
-        logger.info(
-            "forbidden lists hold %d videos an anchor; the longest of the first batches has %d, "
-            "the graph admits %d",
-            *(width, longest, pairs.longest_possible),
-        )
-    else:
-        logger.warning(
-            "forbidden lists hold only %d videos an anchor; the longest of the first batches has "
-            "%d, for the graph has hubs. What does not fit is counted as overflow; a larger "
-            "max_forbidden holds it, at its cost in memory and mining",
-            *(width, longest),
-        )
-    return width

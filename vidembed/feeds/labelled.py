@@ -158,6 +158,7 @@ class LabelledFeed:
     present   name -> bool[B/hosts]   only where the table lacks rows
     """
 
+    events: ClassVar[tuple[str, ...]] = ()
     split_axes: ClassVar[Mapping[str, int | None]] = {
         "rows": 0,
         "labels": 0,
@@ -200,6 +201,11 @@ class LabelledFeed:
             read_threads=config.read_threads,
             prefetch_batches=config.prefetch_batches,
         )
+
+    def events_of(self, batch: Batch) -> tuple[str, ...]:
+        """Nothing rare can happen to a batch."""
+        del batch
+        return ()
 
     @property
     def notes(self) -> tuple[str, ...]:

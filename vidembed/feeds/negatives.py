@@ -7,7 +7,6 @@ import numpy as np
 
 from vidembed.feeds.prefetch import RelatedTrainVideos, needed_hierarchy
 from vidembed.graph.hierarchy import HierarchyError
-from vidembed.graph.relation import RelationGraph
 from vidembed.graph.siblings import Siblings, SiblingsOf
 
 
@@ -25,9 +24,9 @@ class UniformNegatives:
         del step
         return 0
 
-    def open(self, corpus: RelatedTrainVideos, graph: RelationGraph) -> None:
+    def open(self, corpus: RelatedTrainVideos) -> None:
         """No index is needed."""
-        del corpus, graph
+        del corpus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +70,16 @@ class SiblingNegatives:
         """All that the draws depend on besides the data, in an order that must not change."""
         return ("siblings", self.level, self.siblings_of, *self.curriculum_steps)
 
-    def open(self, corpus: RelatedTrainVideos, graph: RelationGraph) -> Siblings:
+    def open(self, corpus: RelatedTrainVideos) -> Siblings:
         """The index to draw from; raises ValueError where there is nothing to draw from."""
         hierarchy = needed_hierarchy(corpus, "negatives from sibling clusters")
         siblings = Siblings.of(
-            hierarchy, graph, corpus.is_train, siblings_of=self.siblings_of, level=self.level
+            hierarchy,
+            corpus.train_graph,
+            corpus.is_train,
+            relations=corpus.train_relations,
+            siblings_of=self.siblings_of,
+            level=self.level,
         )
         if (begins := self.level_at(0)) > (top := siblings.levels):
             raise HierarchyError(

@@ -1,6 +1,6 @@
 """The feed of triplets: batch k is a pure function of (seed, k), so resuming needs only k."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, ClassVar
@@ -9,7 +9,8 @@ import numpy as np
 import xxhash
 
 from vidembed.feeds import prefetch
-from vidembed.feeds.forbidden import SIZING_BATCHES, ForbiddenPairs, sized_width
+from vidembed.feeds.capacities import SIZING_BATCHES, Capacities
+from vidembed.feeds.forbidden import ForbiddenPairs
 from vidembed.feeds.negatives import SiblingNegatives, UniformNegatives
 from vidembed.feeds.prefetch import Batch, Placement, RelatedTrainVideos
 from vidembed.feeds.sampling import Anchors, Sampling, TripletSampler, anchor_chances
@@ -20,9 +21,11 @@ from vidembed.graph.split import check_no_leak
 from vidembed.records.table import FeatureTable
 
 # Changed whenever the same seed and data would give other batches than before.
-SEQUENCE = 1
+SEQUENCE = 2
 # Rounds of the hierarchy that arithmetic without data supposes: GCML's.
 SUPPOSED_ROUNDS = 3
+LARGE_FORBIDDEN = "large_forbidden"
+"""The event of a batch that needs the large capacity."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +36,9 @@ class Triplets:
     uniformly among the train videos that have relations, its positive uniformly among these (GCML).
     sampling: edges uniformly, or in proportion to their weights. negatives: any train video, or
     one of a sibling cluster. placement: "device" sends row numbers to a table that is resident
-    there, "host" gathers the features here and sends them as stored. max_forbidden: K, the width
-    of the forbidden lists; None sizes it from the data. read_threads and prefetch_batches: batches
+    there, "host" gathers the features here and sends them as stored. max_forbidden: the most
+    forbidden pairs that a batch may have; each takes 8 bytes on every host and device (134 MB by
+    default). A graph that could need more is refused. read_threads and prefetch_batches: batches
     made at the same time, and ahead of their use; 0 and 0 make each batch when it is asked for.
     """
 
@@ -43,7 +47,7 @@ class Triplets:
     sampling: Sampling = "uniform"
     negatives: UniformNegatives | SiblingNegatives = UniformNegatives()
     placement: Annotated[Placement, TUNABLE] = "device"
-    max_forbidden: int | None = None
+    max_forbidden: Annotated[int, TUNABLE] = 2**24
     read_threads: Annotated[int, TUNABLE] = 2
     prefetch_batches: Annotated[int, TUNABLE] = 4
     unit: ClassVar[str] = "triplets"
@@ -61,11 +65,6 @@ class Triplets:
                 "neighbours, all alike: choose sampling='uniform', or anchors='edges'"
             )
         prefetch.check_reading(self.placement, self.read_threads, self.prefetch_batches)
-        if self.max_forbidden is not None and self.max_forbidden < 2:
-            raise ValueError(
-                f"max_forbidden must be at least 2 (the anchor and its positive), found "
-                f"{self.max_forbidden}; None sizes it from the data"
-            )
 
     @property
     def examples(self) -> int:
@@ -88,16 +87,16 @@ class Triplets:
     ) -> tuple[Batch, Mapping[str, int | None]]:
         """A whole batch as arrays without content or memory, and the axes that are split.
 
-        For arithmetic before there is data. `features`: modality → array [N, F]; `forbidden`: K.
-        Sibling negatives are supposed to come from a hierarchy of SUPPOSED_ROUNDS.
+        `features`: modality → array [N, F]; `forbidden`: pairs of each anchor. Sibling negatives
+        are supposed to come from a hierarchy of SUPPOSED_ROUNDS.
         """
         triplets = self.batch_triplets
         shapes: dict[str, tuple[tuple[int, ...], type]] = {
             "rows": ((3, triplets), np.int32),
             "first": ((3, triplets), np.bool_),
             "negative_slot": ((triplets,), np.int32),
-            "forbidden": ((triplets, forbidden), np.int32),
-            "overflow": ((), np.int32),
+            "negative_allowed": ((triplets,), np.bool_),
+            "forbidden": ((2, triplets * forbidden), np.int32),
         }
         if isinstance(self.negatives, SiblingNegatives):
             levels = levels_of(SUPPOSED_ROUNDS, self.negatives.siblings_of)
@@ -118,7 +117,8 @@ class Triplets:
         Every host makes the same global batch and keeps its own slice of the B axis. Raises
         ValueError where there is nothing to draw from or the hosts cannot share the batch evenly.
         """
-        table, graph, is_train = corpus.table, corpus.train_graph, corpus.is_train
+        table, is_train = corpus.table, corpus.is_train
+        graph = corpus.train_graph
         prefetch.check_rows(corpus)
         own = prefetch.own_share(
             self.unit,
@@ -147,13 +147,14 @@ class Triplets:
             config=self,
             table=table,
             graph=within,
+            relations=corpus.train_relations,
             is_train=is_train,
             sampler=TripletSampler.of(
                 within,
                 is_train,
                 sampling=self.sampling,
                 anchors=self.anchors,
-                siblings=self.negatives.open(corpus, within),
+                siblings=self.negatives.open(corpus),
             ),
             seed=seed,
             own=own,
@@ -166,17 +167,19 @@ class TripletFeed:
     A batch of B triplets, as a dict. Slots are ordered negatives, positives, anchors; "own" is
     this host's contiguous slice of the B axis, "whole" is the same on every host:
 
-    rows           i32[3, B/hosts]      own    table rows
-    negative_slot  i32[B/hosts]         own    slot of the first occurrence of the sampled negative
-    drawn_at       bool[L+1, B/hosts]   own    only of sibling negatives: whether it came from this
-                                               level; the last: from all train videos, or from none
-    forbidden      i32[B/hosts, K]      own    slots each anchor must never take; 3B is padding
-    features       name -> [3, B/hosts, F]     own; only in host placement, dtype as stored
-    present        name -> bool[3, B/hosts]    own; only where the table lacks rows
-    first          bool[3, B]           whole  whether the slot is the first of its video
-    overflow       i32[]                whole  forbidden pairs that did not fit in K
+    rows              i32[3, B/hosts]    own    table rows
+    negative_slot     i32[B/hosts]       own    slot of the first occurrence of the sampled negative
+    negative_allowed  bool[B/hosts]      own    whether the anchor may take that negative
+    drawn_at          bool[L+1, B/hosts] own    only of sibling negatives: whether it came from this
+                                                level; the last: from all train videos, or from none
+    features          name -> [3, B/hosts, F]   own; only in host placement, dtype as stored
+    present           name -> bool[3, B/hosts]  own; only where the table lacks rows
+    first             bool[3, B]         whole  whether the slot is the first of its video
+    forbidden         i32[2, P]          whole  (anchor, slot that it must never take), in order of
+                                                anchor; (B, 3B) is padding
 
-    Slots are numbered over the whole batch, 0..3B-1 row by row: the pool of candidates is global.
+    Anchors and slots are numbered over the whole batch, 0..B-1 and, row by row, 0..3B-1: the pool
+    of candidates is global. P is one of two capacities, the smaller that holds the batch's pairs.
     `split_axes` says the same to the mesh: the axis of each entry that is split; None is whole.
     """
 
@@ -184,9 +187,9 @@ class TripletFeed:
         "rows": 1,
         "first": None,
         "negative_slot": 0,
+        "negative_allowed": 0,
         "drawn_at": 1,
-        "forbidden": 0,
-        "overflow": None,
+        "forbidden": None,
         "features": 1,
         "present": 1,
     }
@@ -197,6 +200,7 @@ class TripletFeed:
         config: Triplets,
         table: FeatureTable,
         graph: RelationGraph,
+        relations: RelationGraph,
         is_train: np.ndarray,
         sampler: TripletSampler,
         seed: int,
@@ -206,12 +210,18 @@ class TripletFeed:
         self.seed = seed
         self._table = table
         self._graph = graph
+        self._relations = relations
         self._is_train = is_train
         self._sampler = sampler
-        self._pairs = ForbiddenPairs(graph)
+        self._pairs = ForbiddenPairs(relations)
         self._own = own
-        self.forbidden_width = config.max_forbidden or sized_width(
-            self._pairs, (self._draw(step)[0] for step in range(SIZING_BATCHES))
+        self._chances = anchor_chances(graph, config.anchors, config.sampling)
+        self.capacities = Capacities.of(
+            (self._pairs.of(self._draw(step)[0]).total for step in range(SIZING_BATCHES)),
+            relations.degrees(),
+            self._chances,
+            triplets=config.batch_triplets,
+            max_forbidden=config.max_forbidden,
         )
 
     def at(self, step: int) -> Batch:
@@ -236,23 +246,35 @@ class TripletFeed:
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
-        """Where negatives come from, for people; nothing where it is the default."""
+        """For people: where negatives come from, unless that is the default, and the capacities."""
         config, siblings = self.config, self._sampler.siblings
         if siblings is None or isinstance(config.negatives, UniformNegatives):
-            return ()
-        chances = anchor_chances(self._graph, config.anchors, config.sampling)
-        return config.negatives.notes(siblings, chances)
+            return (self.capacities.note,)
+        return (*config.negatives.notes(siblings, self._chances), self.capacities.note)
+
+    @property
+    def events(self) -> tuple[str, ...]:
+        """Names of what `events_of` may say of a batch."""
+        capacities = self.capacities
+        return (LARGE_FORBIDDEN,) if capacities.ordinary < capacities.large else ()
+
+    def events_of(self, batch: Batch) -> Iterable[str]:
+        """Rare events that this batch is one of, to be counted."""
+        large = batch["forbidden"].shape[1] > self.capacities.ordinary
+        return (LARGE_FORBIDDEN,) if large else ()
 
     @cached_property
     def fingerprint(self) -> str:
         """Hex digest of all that the sequence of batches depends on besides the step.
 
-        Placement, threads and number of hosts are no part of it: they change no batch.
+        Placement, threads, number of hosts and the room for forbidden pairs are no part of it:
+        they change neither what is drawn nor what is forbidden.
         """
         config = self.config
-        settings = (SEQUENCE, config.batch_triplets, config.sampling, self.forbidden_width)
-        data = (self._table.fingerprint, self._graph.fingerprint)
-        digest = xxhash.xxh3_128(repr((*settings, self.seed, *data)).encode())
+        settings = (SEQUENCE, config.batch_triplets, config.sampling)
+        data = (self._table, self._graph, self._relations)
+        prints = [part.fingerprint for part in data]
+        digest = xxhash.xxh3_128(repr((*settings, self.seed, *prints)).encode())
         digest.update(np.packbits(self._is_train).tobytes())
         # Only where they are used, so that runs from before these options go on.
         if config.anchors != "edges":
@@ -270,14 +292,15 @@ class TripletFeed:
 
     def _make(self, step: int, out: prefetch.Buffers) -> Batch:
         (rows, drawn_at), own = self._draw(step), self._own
-        lists = self._pairs.lists(rows, self.forbidden_width)
+        found = self._pairs.of(rows)
+        pairs, allowed = found.flat(self.capacities.fitting(found.total, step))
         slots = np.arange(rows.size, dtype=np.int32).reshape(rows.shape)
         batch: Batch = {
             "rows": rows[:, own],
-            "first": lists.first_slot == slots,
-            "negative_slot": lists.first_slot[0, own],
-            "forbidden": lists.forbidden[own],
-            "overflow": np.array(lists.overflow, np.int32),
+            "first": found.first_slot == slots,
+            "negative_slot": found.first_slot[0, own],
+            "negative_allowed": allowed[own],
+            "forbidden": pairs,
         }
         if drawn_at is not None:
             batch["drawn_at"] = drawn_at[:, own]

@@ -28,7 +28,6 @@ SCHEMA = pa.schema(
         pa.field("source", pa.string(), nullable=False),
         pa.field("target", pa.string(), nullable=False),
         pa.field("weight", pa.int64(), nullable=False),
-        pa.field("kept", pa.bool_(), nullable=False),
     ]
 )
 
@@ -56,18 +55,9 @@ create temp table strong as
 select pair // {videos} as low, pair % {videos} as high, weight
 from pairs where pair >= 0 and weight >= {min_weight}
 """
-KEPT = """
-create temp table kept as
-with ends as (
-    select low as video, high as other, weight from strong union all
-    select high, low, weight from strong)
-select distinct least(video, other) as low, greatest(video, other) as high from ends
-qualify row_number() over (partition by video order by weight desc, other) <= {max_degree}
-"""
 EDGES = """
-select s.video_id as source, t.video_id as target, e.weight, k.low is not null as kept
+select s.video_id as source, t.video_id as target, e.weight
 from strong e join videos s on s.video = e.low join videos t on t.video = e.high
-left join kept k on k.low = e.low and k.high = e.high
 order by e.low, e.high
 """
 
@@ -77,7 +67,6 @@ def count_cowatches(
     edges: str | os.PathLike[str],
     *,
     min_weight: int = 2,
-    max_degree: int = 50,
     memory_limit: str = "2GB",
     threads: int | None = None,
     temp_directory: str | os.PathLike[str] | None = None,
@@ -85,22 +74,20 @@ def count_cowatches(
     """Count the co-watches of `sessions` into the Parquet file `edges`; returns what was found.
 
     sessions: Parquet or CSV (one file, a folder, or a glob) with session_id, timestamp, video_id.
-    edges: `source < target, weight, kept`, sorted, one row a pair watched together at least
-    `min_weight` times; `kept` marks the edges among the `max_degree` strongest of either end.
+    edges: `source < target, weight`, sorted, one row for each pair that was watched together at
+    least `min_weight` times.
 
-    Watches of a session are ordered by timestamp, equal timestamps by video id, and equal weights
-    at the degree cap go to the neighbour with the smaller id (ids compare as UTF-8 bytes): the
-    answer depends neither on the order of the rows nor on the number of files. The same video twice
-    in a row is no edge. What does not fit `memory_limit` goes to `temp_directory` (a folder beside
-    `edges` if None, removed afterwards). The file appears whole or not at all, and carries
-    parameters, source digest, counts and the `simulated` mark of its sessions as schema metadata;
-    where no pair is strong enough it has no rows. Raises SessionError for sessions that cannot be
-    read or counted, and ValueError for an `edges` that is not on a local disk.
+    Watches of a session are ordered by timestamp, equal timestamps by video id (ids compare as
+    UTF-8 bytes): the answer depends neither on the order of the rows nor on the number of files.
+    The same video twice in a row is no edge. What does not fit `memory_limit` goes to
+    `temp_directory` (a folder beside `edges` if None, removed afterwards). The file appears whole
+    or not at all, and carries parameters, source digest, counts and the `simulated` mark of its
+    sessions as schema metadata; where no pair is strong enough it has no rows. Raises SessionError
+    for sessions that cannot be read or counted, and ValueError for an `edges` that is not on a
+    local disk.
     """
-    if min_weight < 1 or max_degree < 1:
-        raise ValueError(
-            f"min_weight and max_degree must be at least 1, found {min_weight} and {max_degree}"
-        )
+    if min_weight < 1:
+        raise ValueError(f"min_weight must be at least 1, found {min_weight}")
     began = time.perf_counter()
     edges, paths = local_path(edges), session_files(sessions)
     edges.parent.mkdir(parents=True, exist_ok=True)
@@ -117,10 +104,10 @@ def count_cowatches(
         database.execute("set preserve_insertion_order = false")
         if threads is not None:
             database.execute("set threads = $1", [threads])
-        counts = _count(database, paths, min_weight=min_weight, max_degree=max_degree)
+        counts = _count(database, paths, min_weight=min_weight)
         report = {
             **marks(paths),
-            "parameters": {"min_weight": min_weight, "max_degree": max_degree},
+            "parameters": {"min_weight": min_weight},
             "sessions_digest": digest(paths),
             **counts,
         }
@@ -151,7 +138,6 @@ def main(
     edges: str,
     *,
     min_weight: int = 2,
-    max_degree: int = 50,
     memory_limit: str = "2GB",
     threads: int | None = None,
 ) -> int:
@@ -161,7 +147,6 @@ def main(
         sessions: Parquet or CSV file, folder or glob with session_id, timestamp, video_id.
         edges: the Parquet file to write.
         min_weight: co-watches from which on a pair is an edge.
-        max_degree: strongest edges of a video that are kept for training.
         memory_limit: what the database may hold in memory; the rest goes to disk.
         threads: threads to use; all cores if not given.
     """
@@ -169,7 +154,6 @@ def main(
         sessions,
         edges,
         min_weight=min_weight,
-        max_degree=max_degree,
         memory_limit=memory_limit,
         threads=threads,
     )
@@ -179,8 +163,7 @@ def main(
         f"{report['events']:,} watches of {report['videos']:,} videos in {report['sessions']:,} "
         f"{told} ({report['repeats']:,} repeats of the same video left out)\n"
         f"{report['pairs']:,} pairs watched one after the other, {report['edges']:,} of them at "
-        f"least {min_weight} times, {report['kept']:,} of those among the {max_degree} strongest "
-        f"of either end\n{edges} written in {report['seconds']:.1f} s",
+        f"least {min_weight} times\n{edges} written in {report['seconds']:.1f} s",
         markup=False,
     )
     if report["edges"]:
@@ -197,7 +180,7 @@ def main(
 
 
 def _count(
-    database: duckdb.DuckDBPyConnection, paths: list[Path], *, min_weight: int, max_degree: int
+    database: duckdb.DuckDBPyConnection, paths: list[Path], *, min_weight: int
 ) -> dict[str, int]:
     open_events(database, paths)
     database.execute(VIDEOS)
@@ -211,8 +194,7 @@ def _count(
     )
     database.execute(STRONG.format(videos=videos, min_weight=min_weight))
     database.execute("drop table pairs")
-    database.execute(KEPT.format(max_degree=max_degree))
-    edges, kept = (_one(database, f"select count(*) from {name}")[0] for name in ("strong", "kept"))
+    edges = _one(database, "select count(*) from strong")[0]
     return {
         "events": events,
         "sessions": sessions,
@@ -220,7 +202,6 @@ def _count(
         "repeats": repeats,
         "pairs": pairs,
         "edges": edges,
-        "kept": kept,
     }
 
 

@@ -17,7 +17,7 @@ class EdgeDigest:
         self._columns = {"mark": xxhash.xxh3_64(mark)}
 
     def update(self, batch: pa.RecordBatch) -> None:
-        """The next rows: source, target as text, and, where there, weight and kept."""
+        """The next rows: source and target as text, weight (and kept, in older files)."""
         for name, column in zip(batch.schema.names, batch.columns):
             if not pa.types.is_string(column.type):
                 numbers = column.to_numpy(zero_copy_only=False)

@@ -19,6 +19,11 @@ from vidembed.graph.edge_digest import DIGEST_KEY, EdgeDigest
 METADATA_KEY = b"vidembed"
 REQUIRED = ("source", "target", "weight")
 LISTED = 10
+KEPT_UNUSED = (
+    "its column kept is not used: the strongest relations of a video are now chosen within the "
+    "train partition (--corpus.max-degree, and --max-degree of `cluster`). To leave edges out, "
+    "drop their rows"
+)
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 # Text that is none shows where Arrow hands it to Python: in names of columns.
 _ARROW_FAULTS = (pa.ArrowException, UnicodeDecodeError)
@@ -39,15 +44,14 @@ class Lookup(Protocol):
 class Edges:
     """E undirected edges between table rows, each pair once, source < target, in that order.
 
-    source, target: i32[E]; weight: f32[E]; kept: bool[E] (within the degree cap; all of them
-    where the file has no such column). `metadata` is what the writer said of the file (empty for
-    other people's files), `report` what reading found: rows, unknown, loops, merged, edges.
+    source, target: i32[E]; weight: f32[E]. `metadata` is what the writer said of the file (empty
+    for other people's files), `report` what reading found: rows, unknown, loops, merged, edges,
+    and notes, sentences for people.
     """
 
     source: np.ndarray
     target: np.ndarray
     weight: np.ndarray
-    kept: np.ndarray
     metadata: Mapping[str, Any] = field(default_factory=dict)
     report: Mapping[str, Any] = field(default_factory=dict)
 
@@ -61,16 +65,16 @@ class Edges:
 
 
 def read_edges(path: epath.PathLike, table: Lookup, *, max_unknown_share: float = 0.01) -> Edges:
-    """Read `source, target, weight[, kept]` (Parquet, or CSV with a header) as rows of `table`.
+    """Read `source, target, weight` (Parquet, or CSV with a header) as rows of `table`.
 
     A CSV file may be compressed (.csv.gz, .csv.bz2, .csv.zst). Edges that name an id outside the
     table are dropped and reported while they are at most `max_unknown_share` of all edges. Self
-    loops are dropped. An edge given more than once, either way round, becomes one: weights add up,
-    and it is kept where any of them is. Raises EdgeError for what is no such file, missing columns,
-    an empty file, missing ids, more unknown ids than allowed, and weights that are not finite and
+    loops are dropped. An edge given more than once, either way round, becomes one: weights add up.
+    Other columns are not used. Raises EdgeError for what is no such file, missing columns, an
+    empty file, missing ids, more unknown ids than allowed, and weights that are not finite and
     positive.
     """
-    edges, metadata = _load(epath.Path(path))
+    edges, metadata, notes = _load(epath.Path(path))
     weight = edges["weight"].to_numpy().astype(np.float64)
     bad = np.flatnonzero(~(weight > 0) | ~np.isfinite(weight))
     if len(bad):
@@ -80,7 +84,6 @@ def read_edges(path: epath.PathLike, table: Lookup, *, max_unknown_share: float 
             "weight is how often two videos were watched together: mend or drop them"
         )
     source, target, unknown = _rows(path, edges, table, max_unknown_share)
-    kept = edges["kept"].to_numpy() if "kept" in edges.column_names else np.ones(len(weight), bool)
     known = (source >= 0) & (target >= 0)
     loops = known & (source == target)
     chosen = known & ~loops
@@ -96,7 +99,6 @@ def read_edges(path: epath.PathLike, table: Lookup, *, max_unknown_share: float 
         source=(pairs // len(table)).astype(np.int32),
         target=(pairs % len(table)).astype(np.int32),
         weight=np.bincount(place, weight[chosen], minlength=len(pairs)).astype(np.float32),
-        kept=np.bincount(place, kept[chosen], minlength=len(pairs)) > 0,
         metadata=metadata,
         report={
             "rows": len(weight),
@@ -104,11 +106,12 @@ def read_edges(path: epath.PathLike, table: Lookup, *, max_unknown_share: float 
             "loops": int(loops.sum()),
             "merged": int(chosen.sum()) - len(pairs),
             "edges": len(pairs),
+            "notes": notes,
         },
     )
 
 
-def _load(path: epath.Path) -> tuple[pa.Table, dict[str, Any]]:
+def _load(path: epath.Path) -> tuple[pa.Table, dict[str, Any], list[str]]:
     with reading(path):
         there, is_folder = path.exists(), path.is_dir()
     if is_folder:
@@ -129,17 +132,17 @@ def _load(path: epath.Path) -> tuple[pa.Table, dict[str, Any]]:
     missing = [name for name in REQUIRED if name not in found]
     if missing:
         raise EdgeError(
-            f"{path}: column {', '.join(missing)} is missing; expected source, target, weight "
-            f"[, kept], found {', '.join(found)}"
+            f"{path}: column {', '.join(missing)} is missing; expected source, target, weight, "
+            f"found {', '.join(found)}"
         )
     if not len(table):
         raise EdgeError(f"{path}: holds no edges; was the threshold of the co-watches too high?")
     wanted = {"source": pa.string(), "target": pa.string(), "weight": pa.float64()}
-    if "kept" in found:
-        wanted["kept"] = pa.bool_()
-    metadata = read_mark(path, table.schema.metadata)
+    stored = table.schema.metadata or {}
+    if "kept" in found and DIGEST_KEY in stored:
+        wanted["kept"] = pa.bool_()  # older versions wrote it, and their digest covers it
+    metadata = read_mark(path, stored)
     with reading(path):
-        stored = table.schema.metadata or {}
         table = table.select(list(wanted)).cast(pa.schema(wanted)).combine_chunks()
         table.validate(full=True)  # text that is no UTF-8, among others
     if DIGEST_KEY in stored and stored[DIGEST_KEY] != _digest(stored, table):
@@ -147,7 +150,7 @@ def _load(path: epath.Path) -> tuple[pa.Table, dict[str, Any]]:
             f"{path}: is damaged: its rows, or what it says of them, are not what was written. "
             "Make it again with `python -m vidembed cowatch`, or restore it from a copy"
         )
-    for name in wanted:
+    for name in REQUIRED:
         # An empty cell of a CSV file arrives as "", not as null.
         empty = pc.equal(table[name], "") if pa.types.is_string(wanted[name]) else None
         missing_cells = table[name].null_count + (pc.sum(empty).as_py() or 0 if empty else 0)
@@ -155,7 +158,7 @@ def _load(path: epath.Path) -> tuple[pa.Table, dict[str, Any]]:
             raise EdgeError(
                 f"{path}: {missing_cells} of {len(table)} edges have no {name}; mend or drop them"
             )
-    return table, metadata
+    return table, metadata, [f"{path}: {KEPT_UNUSED}"] if "kept" in found else []
 
 
 def _read_parquet(file: Any) -> pa.Table:
@@ -198,7 +201,7 @@ def read_mark(path: epath.PathLike, metadata: Mapping[bytes, bytes] | None) -> d
 @contextmanager
 def reading(
     path: epath.Path,
-    what: str = "edges (Parquet, or CSV with a header, of text, text, number[, true or false])",
+    what: str = "edges (Parquet, or CSV with a header, of text, text, number)",
     refused: type[ValueError] = EdgeError,
 ) -> Iterator[None]:
     """Turns faults of a file, but not of the disk or the network, into `refused` with its name."""

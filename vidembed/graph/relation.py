@@ -112,6 +112,31 @@ class RelationGraph:
         mask = self._mask(mask)
         return self._only(mask[self.rows()] != mask[self.neighbours])
 
+    def capped(self, max_degree: int) -> "RelationGraph":
+        """The edges that are among the `max_degree` strongest of either end; rows keep their
+        numbers. Of equal weights that to the neighbour with the smaller row is the stronger.
+
+        Returns this graph itself where no row has more. Only the rows above the cap are sorted.
+        """
+        if max_degree < 1:
+            raise ValueError(f"max_degree must be at least 1, found {max_degree}")
+        degrees = self.degrees()
+        above = np.flatnonzero(degrees > max_degree)
+        if not len(above):
+            return self
+        counts = degrees[above]
+        row = np.repeat(np.arange(len(above)), counts)
+        rank = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+        entry = self.offsets[above][row] + rank
+        # Stable, so that equal weights stay in order of neighbour.
+        order = np.lexsort((-self.weights[entry], row))
+        strong = np.ones(len(self.neighbours), np.bool_)
+        strong[entry[order[rank >= max_degree]]] = False
+        # The transpose has the same places, each with what stands at the edge's other end.
+        shape = (self.nodes, self.nodes)
+        ends = scipy.sparse.csr_array((strong, self.neighbours, self.offsets), shape=shape)
+        return self._only(strong | ends.tocsc().data)
+
     def matrix(self) -> scipy.sparse.csr_array:
         """The same graph as scipy's f32[N, N]; its arrays are shared, not copied."""
         shape = (self.nodes, self.nodes)

@@ -30,9 +30,9 @@ class Siblings:
     anchor (hierarchy level l+2), but its own level-1 cluster; L = R-1 for R rounds.
     siblings_of "video": those under the (l+1)-th ancestor, but the anchor itself; L = R.
 
-    Never the anchor nor its neighbours in the graph. Where a level has nothing that is allowed,
-    the next one up is drawn from, finally all train videos (the paper does not say). Where even
-    there nothing is left, the draw is the anchor itself: forbidden lists hold it, so that its
+    Never the anchor nor anything related to it, capped or not. Where a level has nothing that is
+    allowed, the next one up is drawn from, finally all train videos (the paper does not say). Where
+    even there nothing is left, the draw is the anchor itself: forbidden lists hold it, so that its
     triplet is dropped.
 
     Train videos lie in one order in which each cluster of every level is a range. What an anchor
@@ -59,10 +59,14 @@ class Siblings:
         graph: RelationGraph,
         is_train: np.ndarray,
         *,
+        relations: RelationGraph | None = None,
         siblings_of: SiblingsOf = "cluster",
         level: int = 0,
     ) -> "Siblings":
         """Index over the train graph and its hierarchy; is_train: bool[N].
+
+        relations: all relations within the train partition, before the degree cap; none of them is
+        drawn. None where the graph holds them all.
 
         Raises HierarchyError where the hierarchy is not of this graph, where sibling level `level`,
         the lowest that will be drawn at, is above L, and where no anchor has a sibling there or
@@ -87,7 +91,7 @@ class Siblings:
         own = own_end - own_begin
 
         # Of each row's neighbours outside its own cluster the place in the order without that.
-        row, at = _places(graph, place)
+        row, at = _places(graph if relations is None else relations, place)
         outside = (at < own_begin[row]) | (at >= own_end[row])
         row, at = row[outside], at[outside]
         at -= np.where(at >= own_end[row], own[row], 0)

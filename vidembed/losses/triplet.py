@@ -57,6 +57,8 @@ TripletLoss = Hinge | Log | Exponential
 class _Miner(Protocol):
     @property
     def only_farther(self) -> bool: ...
+    @property
+    def inside_margin(self) -> bool: ...
 
 
 def check(miner: _Miner, loss: TripletLoss) -> None:
@@ -64,6 +66,7 @@ def check(miner: _Miner, loss: TripletLoss) -> None:
 
     The paper names both margin 0 (section 3.2.1) and semi-hard mining (4.1.1). With a hinge they
     exclude each other: semi-hard negatives are farther than the positive, so every term is zero.
+    A miner that looks inside the margin, which is the loss's, needs one above 0.
     """
     if miner.only_farther and isinstance(loss, Hinge) and loss.margin == 0:
         raise ValueError(
@@ -71,4 +74,10 @@ def check(miner: _Miner, loss: TripletLoss) -> None:
             "farther than the positive, where a hinge without margin is zero and has no gradient: "
             "nothing would be learnt. Give the hinge a margin (CDML tried 0.1, 0.3 and 0.5), or "
             "use the Log or Exponential loss, or the Hardest miner"
+        )
+    if miner.inside_margin and loss.margin == 0:
+        raise ValueError(
+            f"{type(miner).__name__}(inside_margin=True) with {type(loss).__name__}(margin=0): no "
+            "negative lies inside a margin of 0. Give the loss a margin (--task.loss.margin 0.1), "
+            "or mine outside it, too (--task.miner.no-inside-margin)"
         )

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from vidembed import pairwise
-from vidembed.mining.forbidden import Forbidden, mask
+from vidembed.mining.forbidden import Anchors, Forbidden, mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,7 @@ class Hardest:
     operands: Literal["float32", "bfloat16"] = "float32"
 
     only_farther: ClassVar[bool] = False
+    inside_margin: ClassVar[bool] = False
 
     def __call__(
         self,
@@ -34,19 +36,22 @@ class Hardest:
         forbidden: Forbidden,
         *,
         key: jax.Array,
+        margin: float,
         anchor_offset: jax.Array | int = 0,
     ) -> tuple[jax.Array, jax.Array]:
         """(index: i32[b] into the pool, found: bool[b]), false where all the pool is forbidden.
 
-        anchor: f32[b, D], pool: f32[N, D], unit vectors; positive, key, anchor_offset: not used.
+        anchor: f32[b, D], pool: f32[N, D], unit vectors; anchor_offset: i32[], anchors of the batch
+        before these; positive, key, margin: not used.
         """
-        del positive, key, anchor_offset
+        del positive, key, margin
         anchor, pool = lax.stop_gradient((anchor, pool))
 
-        def choose(scores: jax.Array, pairs: jax.Array) -> tuple[jax.Array, jax.Array]:
-            value, index = pairwise.best(mask(scores, Forbidden(pairs, forbidden.candidates)))
-            return index, value > -float("inf")
+        def choose(scores: jax.Array, anchors: Anchors) -> tuple[jax.Array, jax.Array]:
+            value, index = pairwise.best(mask(scores, forbidden, anchors))
+            return index, value > -jnp.inf
 
+        anchors = Anchors.of(forbidden, len(anchor), anchor_offset)
         return pairwise.over_blocks(
-            choose, anchor, pool, forbidden.pairs, block=self.block, operands=self.operands
+            choose, anchor, pool, anchors, block=self.block, operands=self.operands
         )

@@ -14,6 +14,7 @@ class NoMining:
     """Never finds anything, so that the sampled negative stays. The control for every miner."""
 
     only_farther: ClassVar[bool] = False
+    inside_margin: ClassVar[bool] = False
 
     def __call__(
         self,
@@ -23,8 +24,9 @@ class NoMining:
         forbidden: Forbidden,
         *,
         key: jax.Array,
+        margin: float,
         anchor_offset: jax.Array | int = 0,
     ) -> tuple[jax.Array, jax.Array]:
         """(zeros: i32[b], false: bool[b]) for anchor f32[b, D]; nothing else is used."""
-        del positive, pool, forbidden, key, anchor_offset
+        del positive, pool, forbidden, key, margin, anchor_offset
         return jnp.zeros(anchor.shape[0], jnp.int32), jnp.zeros(anchor.shape[0], bool)

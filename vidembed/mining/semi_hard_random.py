@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from vidembed import pairwise
-from vidembed.mining.forbidden import Forbidden, mask
+from vidembed.mining.forbidden import Anchors, Forbidden, mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,22 +18,15 @@ class SemiHardRandom:
     FaceNet's set of semi-hard negatives (section 3.2), of which CDML takes the hardest. A random
     member is less often a false negative, a video that belongs to the anchor without an edge.
 
-    margin: in squared Euclidean distance.
     inside_margin: false draws from all farther negatives, most of them easy.
     block, operands: as in SemiHard.
     """
 
-    margin: float = 0.1
     inside_margin: bool = True
     block: int = 144
     operands: Literal["float32", "bfloat16"] = "float32"
 
     only_farther: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        pairwise.check_margin(self.margin)
-        if self.inside_margin and self.margin == 0:
-            raise ValueError("inside_margin with margin=0 leaves no negative: raise the margin")
 
     def __call__(
         self,
@@ -43,40 +36,39 @@ class SemiHardRandom:
         forbidden: Forbidden,
         *,
         key: jax.Array,
+        margin: float,
         anchor_offset: jax.Array | int = 0,
     ) -> tuple[jax.Array, jax.Array]:
         """(index: i32[b] into the pool, found: bool[b]), false where no negative qualifies.
 
         anchor, positive: f32[b, D], pool: f32[N, D], unit vectors. key: the draw of the whole
-        batch, the same on every device; anchor_offset: i32[], anchors of the batch before these.
+        batch, the same on every device; margin: in squared Euclidean distance; anchor_offset:
+        i32[], anchors of the batch before these.
         """
         anchor, positive, pool = lax.stop_gradient((anchor, positive, pool))
         seeds = jax.random.bits(key, (2,), jnp.uint32)
         columns = jnp.arange(pool.shape[0], dtype=jnp.uint32)
 
         def choose(
-            scores: jax.Array, reference: jax.Array, row: jax.Array, pairs: jax.Array
+            scores: jax.Array, reference: jax.Array, anchors: Anchors
         ) -> tuple[jax.Array, jax.Array]:
-            scores = mask(scores, Forbidden(pairs, forbidden.candidates))
+            scores = mask(scores, forbidden, anchors)
             eligible = scores < reference[:, None]
             # The forbidden, at −inf, are below any reference: the lower bound leaves them out.
-            low = self.margin / 2 if self.inside_margin else jnp.inf
+            low = margin / 2 if self.inside_margin else jnp.inf
             eligible &= scores > reference[:, None] - low
-            draw = lottery(seeds, row, columns)
+            draw = lottery(seeds, anchors.number.astype(jnp.uint32), columns)
             value, index = pairwise.best(jnp.where(eligible, draw, -jnp.inf))
             return index, value > -jnp.inf
 
         reference = jnp.sum(anchor * positive, axis=-1)
-        rows = jnp.arange(anchor.shape[0], dtype=jnp.uint32) + jnp.asarray(
-            anchor_offset, jnp.uint32
-        )
+        anchors = Anchors.of(forbidden, len(anchor), anchor_offset)
         return pairwise.over_blocks(
             choose,
             anchor,
             pool,
             reference,
-            rows,
-            forbidden.pairs,
+            anchors,
             block=self.block,
             operands=self.operands,
         )

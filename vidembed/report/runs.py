@@ -95,7 +95,8 @@ def last_measures(journals: Journals) -> dict[str, Any]:
     """A table with a column a run (`runs`) and `rows` (`name`, text `cells`) of measures.
 
     Values of the last line; but the speed and the waiting are medians over the lines after the
-    first, which carries the compilation, and the overflow is the largest of all lines.
+    first, which carries the compilation, and the batches that needed the large capacity are those
+    of all lines.
     """
     lines = {name: found for name, found in _train_lines(journals).items() if found}
     last = [found[-1] for found in lines.values()]
@@ -103,8 +104,8 @@ def last_measures(journals: Journals) -> dict[str, Any]:
     for measure in ("triplets_per_second", "videos_per_second", "waiting_share"):
         steady = [_values(found[1:] or found, measure) for found in lines.values()]
         rows.append(_row(measure, [float(np.median(v)) if v else None for v in steady]))
-    overflow = [_values(found, "forbidden_overflow") for found in lines.values()]
-    rows.append(_row("forbidden_overflow", [max(v, default=None) for v in overflow]))
+    large = [_values(found, "large_forbidden") for found in lines.values()]
+    rows.append(_row("large_forbidden", [sum(v) if v else None for v in large]))
     return {"runs": list(lines), "rows": [row for row in rows if set(row["cells"]) != {ABSENT}]}
 
 

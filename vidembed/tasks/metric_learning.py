@@ -110,9 +110,9 @@ class MetricLearning:
 
         `constants` holds the feature table where it lives on the devices ({} otherwise: then the
         batch carries its features). `batch`: rows i32[3, B], first bool[3, B], negative_slot
-        i32[B], forbidden i32[B, K], overflow i32[]; where negatives are drawn at levels, drawn_at
-        bool[L, B]. The share drawn at each, `drawn_at/l`, is measured then, and how many of these
-        the miner chose again, `survive_at/l`.
+        i32[B], negative_allowed bool[B], forbidden i32[2, P]; where negatives are drawn at levels,
+        drawn_at bool[L, B]. The share drawn at each, `drawn_at/l`, is measured then, and how many
+        of these the miner chose again, `survive_at/l`.
         """
         chex.assert_rank([batch["rows"], batch["negative_slot"], batch["forbidden"]], [2, 1, 2])
         features, present = video.batch_features(self.model, constants, batch)
@@ -120,9 +120,18 @@ class MetricLearning:
         embedded = self.embed(parameters, state, features, present, drop_key)
         triplets = batch["rows"].shape[1]
         drawn_at = batch.get("drawn_at", jnp.zeros((0, triplets), bool))
-        on_all = mesh.on_all_devices(self._triplets, (1, None, 0, 0, 1, None))
+        forbidden = Forbidden(
+            pairs=batch["forbidden"],
+            candidates=batch["first"][: GROUPS[self.pool]].reshape(-1),
+        )
+        on_all = mesh.on_all_devices(self._triplets, (1, 0, 0, 1, None, None))
         totals = on_all(
-            embedded, batch["first"], batch["negative_slot"], batch["forbidden"], drawn_at, mine_key
+            embedded,
+            batch["negative_slot"],
+            batch["negative_allowed"],
+            drawn_at,
+            forbidden,
+            mine_key,
         )
         drawn, survived = totals.pop("drawn_at"), totals.pop("survive_at")
         measures = {name: value / triplets for name, value in totals.items()}
@@ -131,7 +140,6 @@ class MetricLearning:
             # 0/0, not a number, where none was drawn: nothing is known of how many survive.
             measures[f"survive_at/{level}"] = survived[level] / drawn[level]
         measures["spread"] = 1 - jnp.sum(jnp.square(measures.pop("mean")))
-        measures["forbidden_overflow"] = batch["overflow"].astype(jnp.float32)
         loss = totals["loss"] / jnp.maximum(totals["trained"], 1)
         return loss, (state, {"loss": loss} | {k: v for k, v in measures.items() if k != "loss"})
 
@@ -183,17 +191,16 @@ class MetricLearning:
     def _triplets(
         self,
         embedded: jax.Array,
-        first: jax.Array,
         negative_slot: jax.Array,
-        pairs: jax.Array,
+        negative_allowed: jax.Array,
         drawn_at: jax.Array,
+        forbidden: Forbidden,
         key: jax.Array,
     ) -> dict[str, jax.Array]:
-        """Sums over all triplets; a device has its own embedded f32[3, b, D], pairs i32[b, K]."""
-        groups = GROUPS[self.pool]
-        pool = mesh.gather(embedded[:groups], axis=1)
+        """Sums over all triplets; a device has its own embedded f32[3, b, D] and b flags,
+        and the forbidden pairs of the whole batch."""
+        pool = mesh.gather(embedded[: GROUPS[self.pool]], axis=1)
         pool = pool.reshape(-1, pool.shape[-1])
-        forbidden = Forbidden(pairs=pairs, candidates=first[:groups].reshape(-1))
         anchor, positive = embedded[ANCHORS], embedded[POSITIVES]
         mined, found = self.miner(
             anchor,
@@ -201,10 +208,10 @@ class MetricLearning:
             pool,
             forbidden,
             key=key,
+            margin=self.loss.margin,
             anchor_offset=mesh.device_number() * len(anchor),
         )
-        sampled_allowed = ~jnp.any(pairs == negative_slot[:, None], axis=1)
-        kept = ~found & sampled_allowed & (self.unfound == "keep")
+        kept = ~found & negative_allowed & (self.unfound == "keep")
         negative = pool[jnp.where(found, mined, negative_slot)]
 
         positive_distance = squared_distance(anchor, positive)
