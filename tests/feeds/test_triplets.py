@@ -162,8 +162,8 @@ def test_hosts_put_together_make_the_batch_of_one(placement, hosts):
         open_feed(config, process_index=host, process_count=hosts, **options).at(11)
         for host in range(hosts)
     ]
-    joined = {"first": shares[0]["first"], "overflow": shares[0]["overflow"]}
-    for name, axis in {"rows": 1, "negative_slot": 0, "forbidden": 0}.items():
+    joined = {name: shares[0][name] for name in ("rows", "first", "overflow")}
+    for name, axis in {"negative_slot": 0, "forbidden": 0}.items():
         joined[name] = np.concatenate([share[name] for share in shares], axis)
     if placement == "host":
         for group, names in {"features": ["visual", "audio"], "present": ["audio"]}.items():
@@ -172,8 +172,8 @@ def test_hosts_put_together_make_the_batch_of_one(placement, hosts):
             }
     assert_same({name: joined[name] for name in alone}, alone)
     for share in shares:
-        np.testing.assert_array_equal(share["first"], alone["first"])
-        assert share["overflow"] == alone["overflow"]
+        for name in ("rows", "first", "overflow"):
+            np.testing.assert_array_equal(share[name], alone[name])
 
 
 def test_steps_differ_and_seeds_differ():

@@ -159,7 +159,7 @@ class TripletFeed:
     A batch of B triplets, as a dict. Slots are ordered negatives, positives, anchors; "own" is
     this host's contiguous slice of the B axis, "whole" is the same on every host:
 
-    rows           i32[3, B/hosts]      own    table rows
+    rows           i32[3, B]            whole  table rows
     negative_slot  i32[B/hosts]         own    slot of the first occurrence of the sampled negative
     drawn_at       bool[L+1, B/hosts]   own    only of sibling negatives: whether it came from this
                                                level; the last: from all train videos, or from none
@@ -174,7 +174,7 @@ class TripletFeed:
     """
 
     split_axes: ClassVar[Mapping[str, int | None]] = {
-        "rows": 1,
+        "rows": None,
         "first": None,
         "negative_slot": 0,
         "drawn_at": 1,
@@ -266,7 +266,7 @@ class TripletFeed:
         lists = self._pairs.lists(rows, self.forbidden_width)
         slots = np.arange(rows.size, dtype=np.int32).reshape(rows.shape)
         batch: Batch = {
-            "rows": rows[:, own],
+            "rows": rows,
             "first": lists.first_slot == slots,
             "negative_slot": lists.first_slot[0, own],
             "forbidden": lists.forbidden[own],
@@ -274,4 +274,4 @@ class TripletFeed:
         }
         if drawn_at is not None:
             batch["drawn_at"] = drawn_at[:, own]
-        return batch | prefetch.gathered(self._table, batch["rows"], self.config.placement, out)
+        return batch | prefetch.gathered(self._table, rows[:, own], self.config.placement, out)
