@@ -20,6 +20,7 @@ from vidembed.corpus import Corpus
 from vidembed.graph.split import LeakError
 from vidembed.journal import Journal, Meter
 from vidembed.lease import Lease
+from vidembed.placing import Placer
 from vidembed.profiling import Profile
 from vidembed.progress import Progress
 from vidembed.recipe import TUNABLE, Recipe
@@ -95,11 +96,13 @@ def train(
         with stop.raising():
             done, state = _start(recipe, corpus, spec, checkpoints, shape, progress, stop)
             constants = place_constants(recipe, corpus, mesh)
+            placer = Placer.of(recipe, feed, len(corpus.table), mesh)
         if done == recipe.steps:
             progress.say(f"nothing to do: all {done} steps are done; raise --steps to go on")
         update = compile_update(recipe, shape, mesh)
         in_flight: deque[tuple[int, dict[str, Any]]] = deque()
-        meter, profile = Meter(), Profile(workdir.path / "profile", steps=recipe.profile_steps)
+        meter = Meter(placer.events)
+        profile = Profile(workdir.path / "profile", steps=recipe.profile_steps)
 
         with Journal(workdir, recipe.steps, resumed_from=done, progress=progress) as journal:
 
@@ -148,7 +151,9 @@ def train(
                         break
                     meter.wait(waited)
                     profile.before_step()
-                    placed = meshes.place_batch(mesh, batch, feed.split_axes)
+                    placed, events = placer.place(batch)
+                    for event in events:
+                        meter.event(event)
                     state, measures = update(state, constants, placed)
                     done = step + 1
                     in_flight.append((done, measures))

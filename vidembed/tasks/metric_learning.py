@@ -108,7 +108,7 @@ class MetricLearning:
         the miner chose again, `survive_at/l`.
         """
         chex.assert_rank([batch["rows"], batch["negative_slot"], batch["forbidden"]], [2, 1, 2])
-        features, present = video.batch_features(self.model, constants, batch)
+        features, present = video.batch_features(constants, batch)
         drop_key, mine_key = jax.random.split(key)
         embedded = self.embed(parameters, state, features, present, drop_key)
         triplets = batch["rows"].shape[1]
