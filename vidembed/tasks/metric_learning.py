@@ -24,7 +24,7 @@ from vidembed.mining.semi_hard_random import SemiHardRandom
 from vidembed.models.fusion import Fusion, LateFusion
 from vidembed.models.parameters import Parameters, initialise, model_axes
 from vidembed.pairwise import squared_distance
-from vidembed.tasks import video
+from vidembed.tasks import pool, video
 from vidembed.tasks.arithmetic import Arithmetic, Message, Product, Shapes, gathered_rows, layers
 from vidembed.tasks.spec import Spec
 from vidembed.tasks.video import Arrays
@@ -145,11 +145,12 @@ class MetricLearning:
         pooled = GROUPS[self.pool] * triplets
         pool = pooled * size * 4
         scalars = SCALARS + (2 * batch["drawn_at"].shape[0] if "drawn_at" in batch else 0)
-        passing = {"gradient of the widest layer": backward, "pool's gradient": 2 * pool}
+        chosen = triplets * (size + 1) * 4
+        passing = {"gradient of the widest layer": backward, "chosen negatives' gradient": chosen}
         traffic = {"activations": 3.0 * (sum(kept.values()) + backward), "pool": 6.0 * pool}
         messages = {
             "pool": Message(kind="all-gather", bytes=pool, devices=devices),
-            "pool's gradient": Message(kind="reduce-scatter", bytes=pool, devices=devices),
+            "chosen negatives' gradient": Message(kind="all-gather", bytes=chosen, devices=devices),
             "sums": Message(kind="all-reduce", bytes=(scalars + size) * 4, devices=devices),
         }
         passing["pool"] = pool
@@ -184,21 +185,21 @@ class MetricLearning:
     ) -> dict[str, jax.Array]:
         """Sums over all triplets; a device has its own embedded f32[3, b, D], pairs i32[b, K]."""
         groups = GROUPS[self.pool]
-        pool = mesh.gather(embedded[:groups], axis=1)
-        pool = pool.reshape(-1, pool.shape[-1])
+        candidates = pool.gather(embedded[:groups])
         forbidden = Forbidden(pairs=pairs, candidates=first[:groups].reshape(-1))
         anchor, positive = embedded[ANCHORS], embedded[POSITIVES]
         mined, found = self.miner(
             anchor,
             positive,
-            pool,
+            candidates.reshape(-1, candidates.shape[-1]),
             forbidden,
             key=key,
             anchor_offset=mesh.device_number() * len(anchor),
         )
         sampled_allowed = ~jnp.any(pairs == negative_slot[:, None], axis=1)
         kept = ~found & sampled_allowed & (self.unfound == "keep")
-        negative = pool[jnp.where(found, mined, negative_slot)]
+        chosen = jnp.where(found, mined, negative_slot)
+        negative = pool.choose(embedded[:groups], candidates, chosen)
 
         positive_distance = squared_distance(anchor, positive)
         negative_distance = squared_distance(anchor, negative)
