@@ -115,6 +115,7 @@ def test_a_step_equals_that_of_one_process(
     workdir = tmp_path / "run"
     train(workdir, processes=processes, devices_each=devices_each, steps=1, placement=placement)
     assert_same_step(alone, workdir, corpus, 1)
+    assert line(workdir, 1).get("gather_overflow") == (0 if placement == "device" else None)
 
 
 @pytest.mark.long

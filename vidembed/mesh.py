@@ -7,7 +7,7 @@ The engine runs under `jax.set_mesh(mesh)`; the functions below use the mesh tha
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -124,14 +124,44 @@ def place_batch(
     return jax.tree.map(place, shardings(mesh, specs), batch)
 
 
-def gather_rows(table: jax.Array, rows: jax.Array) -> jax.Array:
+class Exchange(NamedTuple):
+    """Which rows of a table that is split over all D devices travel where; see vidembed.exchange.
+
+    send  i32[D, D, C]   rows of its own part that a device sends to each device; padded with 0
+    take  i32[..., B]    where each slot's row lies among the D · C that its device receives
+    """
+
+    send: Any
+    take: Any
+
+
+def exchange_specs(rank: int) -> Exchange:
+    """How an exchange for rows of so many axes is laid out: each device has its own part."""
+    return Exchange(everywhere_spec(0), everywhere_spec(rank - 1))
+
+
+def place_exchange(mesh: jax.sharding.Mesh, plan: Exchange) -> Exchange:
+    """A plan in numpy, the same on every host, as global arrays."""
+    specs = shardings(mesh, exchange_specs(plan.take.ndim))
+    place = jax.make_array_from_callback
+    return jax.tree.map(lambda a, spec: place(a.shape, spec, a.__getitem__), plan, specs)
+
+
+def gather_rows(table: jax.Array, rows: jax.Array, plan: Exchange | None = None) -> jax.Array:
     """Rows of a table that is split over all devices: [N, ...] at i32[..., B] → [..., B, ...].
 
-    Every device takes the rows it owns and zeros for the others; a reduce-scatter in the stored
-    dtype (exactly one term of each sum is not zero, so nothing overflows or rounds) leaves each
-    device with its part of the batch. The table never travels. `rows` must be in range.
+    With a plan, each device sends the others the rows that they need. Without one, every device
+    takes the rows it owns and zeros for the others; a reduce-scatter in the stored dtype (exactly
+    one term of each sum is not zero, so nothing overflows or rounds) leaves each device with its
+    part of the batch, which on TPU sends the whole batch to every device. The table never travels.
+    `rows` must be in range, and the plan theirs.
     """
     axis = rows.ndim - 1
+
+    def exchanged(part: jax.Array, send: jax.Array, take: jax.Array) -> jax.Array:
+        sent = jnp.take(part, send.reshape(-1), axis=0, mode="clip")
+        received = jax.lax.all_to_all(sent, ALL, split_axis=0, concat_axis=0, tiled=True)
+        return jnp.take(received, take, axis=0, mode="clip")
 
     def own_rows(part: jax.Array, wanted: jax.Array) -> jax.Array:
         taken = _own_rows(part, wanted - jax.lax.axis_index(ALL) * len(part))
@@ -139,6 +169,12 @@ def gather_rows(table: jax.Array, rows: jax.Array) -> jax.Array:
 
     if jax.sharding.get_abstract_mesh().size == 1:
         return jnp.take(table, rows, axis=0, mode="clip")
+    if plan is not None:
+        return jax.shard_map(
+            exchanged,
+            in_specs=(everywhere_spec(0), everywhere_spec(0), everywhere_spec(axis)),
+            out_specs=everywhere_spec(axis),
+        )(table, *plan)
     return jax.shard_map(
         own_rows,
         in_specs=(everywhere_spec(0), PartitionSpec()),

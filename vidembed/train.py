@@ -23,6 +23,7 @@ from vidembed.hosts import agree
 from vidembed.journal import Journal, Meter
 from vidembed.lease import Lease
 from vidembed.passes import Passes
+from vidembed.placing import Placer
 from vidembed.profiling import Profile
 from vidembed.progress import Progress
 from vidembed.recipe import Recipe
@@ -113,13 +114,14 @@ def train(
         with stop.raising():
             done, state = _start(recipe, corpus, spec, checkpoints, shape, progress, stop)
             constants = place_constants(recipe, corpus, mesh)
+            placer = Placer.of(recipe, feed, len(corpus.table), mesh)
         if done == recipe.steps:
             progress.say(f"nothing to do: all {done} steps are done; raise --steps to go on")
         else:
             workdir.clear_done()
         update = compile_update(recipe, shape, mesh)
         in_flight: deque[tuple[int, dict[str, Any]]] = deque()
-        meter = Meter(feed.events)
+        meter = Meter(placer.events)
         profile = Profile(workdir.path / "profile", steps=recipe.profile_steps)
 
         with Journal(
@@ -175,10 +177,10 @@ def train(
                     if stop.reached():
                         break
                     meter.wait(waited)
-                    for event in feed.events_of(batch):
-                        meter.event(event)
                     profile.before_step()
-                    placed = meshes.place_batch(mesh, batch, feed.split_axes)
+                    placed, events = placer.place(batch)
+                    for event in events:
+                        meter.event(event)
                     state, measures = update(state, constants, placed)
                     done = step + 1
                     in_flight.append((done, measures))

@@ -106,7 +106,8 @@ def test_hosts_put_together_make_the_batch_of_one(clustered, hosts):
     for name, axis in LabelledFeed.split_axes.items():
         for modality in alone[name] if isinstance(alone[name], dict) else [None]:
             parts = [s[name][modality] if modality else s[name] for s in (alone, *shares)]
-            np.testing.assert_array_equal(np.concatenate(parts[1:], axis), parts[0])
+            for part in parts[1:] if axis is None else [np.concatenate(parts[1:], axis)]:
+                np.testing.assert_array_equal(part, parts[0])
 
 
 @pytest.mark.parametrize("placement", ["device", "host"])

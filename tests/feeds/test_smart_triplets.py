@@ -177,7 +177,9 @@ def test_hosts_put_together_make_the_batch_of_one(clustered, hosts):
             for modality in alone[name]:
                 joined = np.concatenate([share[name][modality] for share in shares], axis)
                 np.testing.assert_array_equal(joined, alone[name][modality])
-        elif axis is not None:
+        elif axis is None:
+            assert all(np.array_equal(share[name], alone[name]) for share in shares)
+        else:
             joined = np.concatenate([share[name] for share in shares], axis)
             np.testing.assert_array_equal(joined, alone[name])
 

@@ -169,8 +169,8 @@ def test_hosts_put_together_make_the_batch_of_one(placement, hosts):
         open_feed(config, process_index=host, process_count=hosts, **options).at(11)
         for host in range(hosts)
     ]
-    joined = {name: shares[0][name] for name in ("first", "forbidden")}
-    for name, axis in {"rows": 1, "negative_slot": 0, "negative_allowed": 0}.items():
+    joined = {name: shares[0][name] for name in ("rows", "first", "forbidden")}
+    for name, axis in {"negative_slot": 0, "negative_allowed": 0}.items():
         joined[name] = np.concatenate([share[name] for share in shares], axis)
     if placement == "host":
         for group, names in {"features": ["visual", "audio"], "present": ["audio"]}.items():
@@ -179,7 +179,7 @@ def test_hosts_put_together_make_the_batch_of_one(placement, hosts):
             }
     assert_same({name: joined[name] for name in alone}, alone)
     for share in shares:
-        for name in ("first", "forbidden"):
+        for name in ("rows", "first", "forbidden"):
             np.testing.assert_array_equal(share[name], alone[name])
 
 

@@ -12,12 +12,14 @@ import pytest
 from experiments.benchmarks.class_table import compiled, seconds_a_step, sizes
 from experiments.compiled_step import collectives, computed
 from vidembed import mesh as meshes
+from vidembed.exchange import Exchanger
 from vidembed.feeds.labelled import LabelledFeed, LabelledVideos
 from vidembed.losses.sampled_softmax import SampledSoftmax
 from vidembed.losses.softmax import FullSoftmax
 from vidembed.models.cluster_classifier import KERNEL, CosineClassifier, DotClassifier
 from vidembed.models.fusion import LateFusion, Layers, SingleModality
 from vidembed.optimiser import Optimiser
+from vidembed.placing import Placer
 from vidembed.recipe import Recipe
 from vidembed.records.statistics import train_statistics
 from vidembed.step_cost import device_bytes, memory
@@ -56,7 +58,9 @@ def on_mesh(task, corpus, batch, parameters, state, shape=(1, 1)):
     with jax.set_mesh(mesh):
         resident = {} if "features" in batch else task.resident(corpus.table)
         constants = jax.tree.map(partial(meshes.place_rows, mesh), resident)
-        placed = meshes.place_batch(mesh, batch, LabelledFeed.split_axes)
+        exchanger = Exchanger.sized([batch["rows"]], videos=len(corpus.table), devices=mesh.size)
+        placer = Placer(mesh=mesh, axes=LabelledFeed.split_axes, exchanger=exchanger)
+        placed, _ = placer.place(batch)
         axes = task.model_axes(parameters)
         specs = {name: meshes.model_spec(axis) for name, axis in axes.items()}
         split = jax.device_put(parameters, meshes.shardings(mesh, specs))

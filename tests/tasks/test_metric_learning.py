@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from vidembed import mesh as meshes
+from vidembed.exchange import Exchanger
 from vidembed.feeds.triplets import TripletFeed, Triplets
 from vidembed.losses.triplet import Exponential, Hinge, Log
 from vidembed.mining.hardest import Hardest
@@ -17,6 +18,7 @@ from vidembed.mining.none import NoMining
 from vidembed.mining.semi_hard import SemiHard
 from vidembed.mining.semi_hard_random import SemiHardRandom
 from vidembed.models.fusion import EarlyFusion, LateFusion, Layers, SingleModality
+from vidembed.placing import Placer
 from vidembed.records.statistics import train_statistics
 from vidembed.tasks.metric_learning import MetricLearning
 from vidembed.tasks.spec import Spec
@@ -50,7 +52,9 @@ def on_mesh(task, corpus, batch, parameters, state, shape=(1, 1)):
     with jax.set_mesh(mesh):
         resident = {} if "features" in batch else task.resident(corpus.table)
         constants = jax.tree.map(partial(meshes.place_rows, mesh), resident)
-        placed = meshes.place_batch(mesh, batch, TripletFeed.split_axes)
+        exchanger = Exchanger.sized([batch["rows"]], videos=len(corpus.table), devices=mesh.size)
+        placer = Placer(mesh=mesh, axes=TripletFeed.split_axes, exchanger=exchanger)
+        placed, _ = placer.place(batch)
         everything = jax.device_put((parameters, state), meshes.replicated(mesh))
         key = jax.device_put(jax.random.key(5), meshes.replicated(mesh))
         (loss, (_, measures)), gradient = compiled(task)(*everything, constants, placed, key)

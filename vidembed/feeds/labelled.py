@@ -149,10 +149,10 @@ class LabelledVideos:
 class LabelledFeed:
     """Random access to the batches of one run on one host; made by `LabelledVideos.open`.
 
-    A batch of B videos, drawn evenly and with replacement, as a dict. It holds this host's
-    contiguous slice of the B axis; all entries are split along it.
+    A batch of B videos, drawn evenly and with replacement, as a dict. Rows are whole on every
+    host; of all else it holds this host's contiguous slice of the B axis.
 
-    rows      i32[B/hosts]            table rows
+    rows      i32[B]                  table rows
     labels    i32[B/hosts]            class of each, 0..C-1
     features  name -> [B/hosts, F]    only in host placement, dtype as stored
     present   name -> bool[B/hosts]   only where the table lacks rows
@@ -160,7 +160,7 @@ class LabelledFeed:
 
     events: ClassVar[tuple[str, ...]] = ()
     split_axes: ClassVar[Mapping[str, int | None]] = {
-        "rows": 0,
+        "rows": None,
         "labels": 0,
         "features": 0,
         "present": 0,
@@ -236,6 +236,7 @@ class LabelledFeed:
         return self._videos[below(raw, len(self._videos))]
 
     def _make(self, step: int, out: prefetch.Buffers) -> Batch:
-        rows = self._rows(step)[self._own]
-        batch: Batch = {"rows": rows, "labels": self._labels.of_row[rows]}
-        return batch | prefetch.gathered(self._table, rows, self.config.placement, out)
+        rows = self._rows(step)
+        own = rows[self._own]
+        batch: Batch = {"rows": rows, "labels": self._labels.of_row[own]}
+        return batch | prefetch.gathered(self._table, own, self.config.placement, out)

@@ -167,7 +167,7 @@ class TripletFeed:
     A batch of B triplets, as a dict. Slots are ordered negatives, positives, anchors; "own" is
     this host's contiguous slice of the B axis, "whole" is the same on every host:
 
-    rows              i32[3, B/hosts]    own    table rows
+    rows              i32[3, B]          whole  table rows
     negative_slot     i32[B/hosts]       own    slot of the first occurrence of the sampled negative
     negative_allowed  bool[B/hosts]      own    whether the anchor may take that negative
     drawn_at          bool[L+1, B/hosts] own    only of sibling negatives: whether it came from this
@@ -184,7 +184,7 @@ class TripletFeed:
     """
 
     split_axes: ClassVar[Mapping[str, int | None]] = {
-        "rows": 1,
+        "rows": None,
         "first": None,
         "negative_slot": 0,
         "negative_allowed": 0,
@@ -296,7 +296,7 @@ class TripletFeed:
         pairs, allowed = found.flat(self.capacities.fitting(found.total, step))
         slots = np.arange(rows.size, dtype=np.int32).reshape(rows.shape)
         batch: Batch = {
-            "rows": rows[:, own],
+            "rows": rows,
             "first": found.first_slot == slots,
             "negative_slot": found.first_slot[0, own],
             "negative_allowed": allowed[own],
@@ -304,4 +304,4 @@ class TripletFeed:
         }
         if drawn_at is not None:
             batch["drawn_at"] = drawn_at[:, own]
-        return batch | prefetch.gathered(self._table, batch["rows"], self.config.placement, out)
+        return batch | prefetch.gathered(self._table, rows[:, own], self.config.placement, out)

@@ -66,10 +66,7 @@ def gathered_rows(constants: Shapes, slots: int, devices: int) -> tuple[int, dic
     """Bytes of `slots` rows out of a table on the devices, and the messages that bring them."""
     stored = constants["features"], constants["present"]
     rows = slots * sum(x.dtype.itemsize * x.size // x.shape[0] for x in jax.tree.leaves(stored))
-    return rows, {
-        "row numbers": Message(kind="all-gather", bytes=slots * 4, devices=devices),
-        "features": Message(kind="reduce-scatter", bytes=rows, devices=devices),
-    }
+    return rows, {"features": Message(kind="reduce-scatter", bytes=rows, devices=devices)}
 
 
 def layers(

@@ -108,7 +108,7 @@ class ClusterLabels:
         embeddings, 1 − |mean|².
         """
         chex.assert_rank([batch["rows"], batch["labels"]], 1)
-        features, present = video.batch_features(self.model, constants, batch)
+        features, present = video.batch_features(constants, batch)
         drop_key, draw_key = jax.random.split(key)
         embedded = self.embed(parameters, state, features, present, drop_key)
         scale = self.classifier.scale_of(parameters)

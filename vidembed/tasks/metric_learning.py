@@ -24,7 +24,7 @@ from vidembed.mining.semi_hard_random import SemiHardRandom
 from vidembed.models.fusion import Fusion, LateFusion
 from vidembed.models.parameters import Parameters, initialise, model_axes
 from vidembed.pairwise import squared_distance
-from vidembed.tasks import collapse, video
+from vidembed.tasks import collapse, pool, video
 from vidembed.tasks.arithmetic import Arithmetic, Message, Product, Shapes, gathered_rows, layers
 from vidembed.tasks.spec import Spec
 from vidembed.tasks.video import Arrays
@@ -115,7 +115,7 @@ class MetricLearning:
         of these the miner chose again, `survive_at/l`.
         """
         chex.assert_rank([batch["rows"], batch["negative_slot"], batch["forbidden"]], [2, 1, 2])
-        features, present = video.batch_features(self.model, constants, batch)
+        features, present = video.batch_features(constants, batch)
         drop_key, mine_key = jax.random.split(key)
         embedded = self.embed(parameters, state, features, present, drop_key)
         triplets = batch["rows"].shape[1]
@@ -160,11 +160,12 @@ class MetricLearning:
         pooled = GROUPS[self.pool] * triplets
         pool = pooled * size * 4
         scalars = SCALARS + (2 * batch["drawn_at"].shape[0] if "drawn_at" in batch else 0)
-        passing = {"gradient of the widest layer": backward, "pool's gradient": 2 * pool}
+        chosen = triplets * (size + 1) * 4
+        passing = {"gradient of the widest layer": backward, "chosen negatives' gradient": chosen}
         traffic = {"activations": 3.0 * (sum(kept.values()) + backward), "pool": 6.0 * pool}
         messages = {
             "pool": Message(kind="all-gather", bytes=pool, devices=devices),
-            "pool's gradient": Message(kind="reduce-scatter", bytes=pool, devices=devices),
+            "chosen negatives' gradient": Message(kind="all-gather", bytes=chosen, devices=devices),
             "sums": Message(kind="all-reduce", bytes=(scalars + size) * 4, devices=devices),
         }
         passing["pool"] = pool
@@ -199,20 +200,21 @@ class MetricLearning:
     ) -> dict[str, jax.Array]:
         """Sums over all triplets; a device has its own embedded f32[3, b, D] and b flags,
         and the forbidden pairs of the whole batch."""
-        pool = mesh.gather(embedded[: GROUPS[self.pool]], axis=1)
-        pool = pool.reshape(-1, pool.shape[-1])
+        groups = GROUPS[self.pool]
+        candidates = pool.gather(embedded[:groups])
         anchor, positive = embedded[ANCHORS], embedded[POSITIVES]
         mined, found = self.miner(
             anchor,
             positive,
-            pool,
+            candidates.reshape(-1, candidates.shape[-1]),
             forbidden,
             key=key,
             margin=self.loss.margin,
             anchor_offset=mesh.device_number() * len(anchor),
         )
         kept = ~found & negative_allowed & (self.unfound == "keep")
-        negative = pool[jnp.where(found, mined, negative_slot)]
+        chosen = jnp.where(found, mined, negative_slot)
+        negative = pool.choose(embedded[:groups], candidates, chosen)
 
         positive_distance = squared_distance(anchor, positive)
         negative_distance = squared_distance(anchor, negative)

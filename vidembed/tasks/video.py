@@ -75,20 +75,18 @@ def embed(
     return apply(model, parameters, inputs, key, present=present)
 
 
-def batch_features(model: Fusion, constants: Arrays, batch: Arrays) -> tuple[Arrays, Arrays]:
+def batch_features(constants: Arrays, batch: Arrays) -> tuple[Arrays, Arrays]:
     """(features, present) of batch["rows"] i32[..., B]: the batch's own, or those on the devices.
 
     `constants` is what `resident` named, split over the devices; {} where the batch carries its
-    features.
+    features. batch["exchange"], if there is one, plans how the rows travel between the devices.
     """
     if "features" in batch:
         return batch["features"], batch.get("present", {})
-    rows = batch["rows"]
-    features = {m: mesh.gather_rows(constants["features"][m], rows) for m in model.modalities}
-    present = {
-        m: mesh.gather_rows(flags, rows).astype(bool) for m, flags in constants["present"].items()
-    }
-    return features, present
+    rows, plan = batch["rows"], batch.get("exchange")
+    gathered = jax.tree.map(lambda table: mesh.gather_rows(table, rows, plan), dict(constants))
+    present = {m: flags.astype(bool) for m, flags in gathered["present"].items()}
+    return gathered["features"], present
 
 
 def _like(vector: jax.Array, values: jax.Array) -> jax.Array:
