@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from functools import lru_cache, partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +60,8 @@ def on_mesh(task, corpus, batch, parameters, state, shape=(1, 1)):
         resident = {} if "features" in batch else task.resident(corpus.table)
         constants = jax.tree.map(partial(meshes.place_rows, mesh), resident)
         exchanger = Exchanger.sized([batch["rows"]], videos=len(corpus.table), devices=mesh.size)
-        placer = Placer(mesh=mesh, axes=LabelledFeed.split_axes, exchanger=exchanger)
+        feed = SimpleNamespace(split_axes=LabelledFeed.split_axes, events_of=lambda batch: ())
+        placer = Placer(mesh=mesh, feed=feed, exchanger=exchanger)
         placed, _ = placer.place(batch)
         axes = task.model_axes(parameters)
         specs = {name: meshes.model_spec(axis) for name, axis in axes.items()}

@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import replace
 from functools import lru_cache, partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +54,8 @@ def on_mesh(task, corpus, batch, parameters, state, shape=(1, 1)):
         resident = {} if "features" in batch else task.resident(corpus.table)
         constants = jax.tree.map(partial(meshes.place_rows, mesh), resident)
         exchanger = Exchanger.sized([batch["rows"]], videos=len(corpus.table), devices=mesh.size)
-        placer = Placer(mesh=mesh, axes=TripletFeed.split_axes, exchanger=exchanger)
+        feed = SimpleNamespace(split_axes=TripletFeed.split_axes, events_of=lambda batch: ())
+        placer = Placer(mesh=mesh, feed=feed, exchanger=exchanger)
         placed, _ = placer.place(batch)
         everything = jax.device_put((parameters, state), meshes.replicated(mesh))
         key = jax.device_put(jax.random.key(5), meshes.replicated(mesh))
