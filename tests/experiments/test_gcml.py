@@ -154,7 +154,8 @@ def test_the_first_word_must_be_a_system(capsys):
 def test_the_presets_embed_as_many_videos_and_are_those_of_the_notes():
     assert [embedded_videos(recipe) for recipe in gcml.RECIPES.values()] == [3 * 9_600] * 3
     preset = gcml.gcml
-    assert preset.task.loss.margin == preset.task.miner.margin == 0.5
+    assert preset.task.loss.margin == 0.5
+    assert preset.task.miner.inside_margin
     assert preset.optimiser.rate(300_000) == pytest.approx(0.1 * 0.98)
     assert preset.evaluator.directions[0] == "eval_to_eval"
     assert 60 in preset.evaluator.ks
