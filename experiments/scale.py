@@ -34,7 +34,7 @@ UNSIGNED = ("u8", "u32")
 """What stored features travel as."""
 COLUMNS = (
     "slice", "batch", "compile", "arguments", "temporaries", "operations", "read and written",
-    "features", "collectives (sent by a chip)", "products", "memory", "links",
+    "features", "collectives (sent by a chip)", "products", "memory, at most", "links",
 )  # fmt: skip
 INTRODUCTION = """# A step on TPU slices, by the compiler
 
@@ -45,7 +45,8 @@ compiler of jax {jax} on a machine without a TPU: **nothing here was run on a TP
 - All numbers are those of one chip. Arguments are the parameters with their optimiser, the chip's
   share of the feature table and its part of the batch; temporaries come on top.
 - Operations count products in loops as often as they run. Bytes read and written count the body of
-  a loop once, and arrays that never leave the chip as well as those in its memory.
+  a loop once, and arrays that never leave the chip as well as those in its memory: what its
+  memory moves is less.
 - "Features" are the bytes of the collectives that carry stored features. Collectives that send
   0.1 MB or more are listed by what each chip puts in, with what it sends around a ring.
 - The last three columns are times in ms **by the data sheet** (`vidembed/chips.py`) at full rates,

@@ -1,12 +1,12 @@
 import re
 
 import pytest
+from vidembed.scale import Scale
 
 from vidembed.corpus import CorpusPaths
 from vidembed.feeds.labelled import LabelledVideos
 from vidembed.feeds.triplets import Triplets
 from vidembed.recipe import Recipe
-from vidembed.scale import Scale
 from vidembed.show import costs, show
 from vidembed.tasks.cluster_labels import ClusterLabels
 

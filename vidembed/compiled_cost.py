@@ -48,7 +48,7 @@ class StepCost:
     """Operand dtype → operations of matrix products, as often as they run."""
     traffic: float
     """Bytes that operations read and write. The body of a loop is counted once, and arrays that
-    stay on the chip count as well as those in its memory."""
+    stay on the chip count as well as those in its memory, of which it is therefore the most."""
     collectives: tuple[Collective, ...]
     unknown_loops: int
     """Loops of unknown length, whose bodies are counted once."""
@@ -114,7 +114,17 @@ def step_cost(recipe: Recipe, arguments: Arguments, mesh: jax.sharding.Mesh) -> 
             f"the step does not fit on {mesh.size} devices: {reason} Choose a smaller "
             f"--feed.batch-{recipe.feed.unit}, --feed.placement host, or more devices"
         ) from error
-    seconds = time.perf_counter() - began
+    return read_cost(recipe, arguments, mesh, compiled, time.perf_counter() - began)
+
+
+def read_cost(
+    recipe: Recipe,
+    arguments: Arguments,
+    mesh: jax.sharding.Mesh,
+    compiled: Any,
+    compile_seconds: float,
+) -> StepCost:
+    """What a `compiled_update` costs."""
     memory, counts = compiled.memory_analysis(), compiled.cost_analysis()
     program = read_program(compiled.as_text())
     repeated = sum(program.products.values()) - program.products_once
@@ -129,7 +139,7 @@ def step_cost(recipe: Recipe, arguments: Arguments, mesh: jax.sharding.Mesh) -> 
         traffic=counts["bytes accessed"],
         collectives=program.collectives,
         unknown_loops=program.unknown_loops,
-        compile_seconds=seconds,
+        compile_seconds=compile_seconds,
     )
 
 

@@ -96,14 +96,15 @@ def cost_lines(recipe: Recipe, costs: dict[str, StepCost]) -> list[tuple[str, ..
         ("  in all", *(as_bytes(cost.memory) + _of_chip(cost) for cost in each)),
         ("operations", *(_giga(cost.operations) for cost in each)),
         *((f"  products of {d}", *(_giga(c.products.get(d, 0)) for c in each)) for d in dtypes),
-        ("read and written", *(as_bytes(cost.traffic) for cost in each)),
+        ("read and written, on the chip too", *(as_bytes(cost.traffic) for cost in each)),
         ("sent to others", *(as_bytes(cost.sent) for cost in each)),
     ]
     if any(cost.chip for cost in each):
         lines.append((DATA_SHEET, *("" for _ in each)))
-        for name in ("products", "memory", "links"):
+        bounds = {"products": "products", "memory": "memory, at most", "links": "links"}
+        for name, bound in bounds.items():
             texts = (_milliseconds(cost.seconds().get(name)) for cost in each)
-            lines.append((f"  {name}", *texts))
+            lines.append((f"  {bound}", *texts))
     else:
         lines.append((NO_DATA_SHEET, *("" for _ in each)))
     return lines
