@@ -151,15 +151,13 @@ def main(
     """
     import jax
 
-    progress = Progress(console=Console(stderr=True))
-    print(INTRODUCTION.format(jax=jax.__version__))
-    known = cases()
+    known, progress = cases(), Progress(console=Console(stderr=True))
     if unknown := set(recipes) - known.keys():
         print(f"unknown recipes {sorted(unknown)}: choose from {list(known)}", file=sys.stderr)
         return 2
-    for name in recipes or known:
-        case = known[name]
-        places = [place for place in slices or SLICES if place in case.slices or slices]
+    print(INTRODUCTION.format(jax=jax.__version__))
+    for case in (known[name] for name in recipes or known):
+        places = slices or case.slices
         costs = {place: cost_of(case, place, Path(workdir), progress) for place in places}
         print("\n".join(table(case.title, costs)) + "\n", flush=True)
     return 0

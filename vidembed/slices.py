@@ -16,8 +16,10 @@ ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "true",
 }
-"""One accelerator type serves the slices of every generation."""
+"""One accelerator type serves the slices of every generation. Several processes may compile at the
+same time, since none touches a TPU."""
 
 
 def slice_devices(name: str) -> list[Any]:
@@ -36,8 +38,10 @@ def slice_devices(name: str) -> list[Any]:
     try:
         return list(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
     except jax.errors.JaxRuntimeError as error:
+        if "INVALID_ARGUMENT" not in str(error):
+            raise ValueError(f"the TPU compiler does not start: {error}") from error
         raise ValueError(
-            f"{name} is no TPU slice: {str(error).partition(': ')[2] or error}. Names are a "
+            f"{name} is no TPU slice: {str(error).partition(': ')[2]}. Names are a "
             f"generation and its chips along each side, even but for the third: {EXAMPLES}. "
             "Parts that are exchanged (task.miner:hardest) stand before --compile"
         ) from error
