@@ -42,8 +42,9 @@ Made by `python -m experiments.scale --workdir runs/scale > experiments/SCALE.md
 compiler of jax {jax} on a machine without a TPU: **nothing here was run on a TPU**.
 `python -m experiments.cdml show --compile v5e:8x8` says the same of any recipe.
 
-- All numbers are those of one chip. Arguments are the parameters with their optimiser, the chip's
-  share of the feature table and its part of the batch; temporaries come on top.
+- Compilation is in seconds of one core. All other numbers are those of one chip. Arguments are the
+  parameters with their optimiser, the chip's share of the feature table and its part of the batch;
+  temporaries come on top.
 - Operations count products in loops as often as they run. Bytes read and written count the body of
   a loop once, and arrays that never leave the chip as well as those in its memory: what its
   memory moves is less.

@@ -53,6 +53,7 @@ class StepCost:
     unknown_loops: int
     """Loops of unknown length, whose bodies are counted once."""
     compile_seconds: float
+    """Of processor time, which other work on the machine does not change."""
 
     @property
     def devices(self) -> int:
@@ -103,7 +104,7 @@ def step_cost(recipe: Recipe, arguments: Arguments, mesh: jax.sharding.Mesh) -> 
 
     Raises ValueError if the step does not fit into the memory of its devices.
     """
-    began = time.perf_counter()
+    began = time.process_time()
     try:
         compiled = compiled_update(recipe, arguments, mesh)
     except jax.errors.JaxRuntimeError as error:
@@ -114,7 +115,7 @@ def step_cost(recipe: Recipe, arguments: Arguments, mesh: jax.sharding.Mesh) -> 
             f"the step does not fit on {mesh.size} devices: {reason} Choose a smaller "
             f"--feed.batch-{recipe.feed.unit}, --feed.placement host, or more devices"
         ) from error
-    return read_cost(recipe, arguments, mesh, compiled, time.perf_counter() - began)
+    return read_cost(recipe, arguments, mesh, compiled, time.process_time() - began)
 
 
 def read_cost(
