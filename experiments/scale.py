@@ -30,7 +30,7 @@ from vidembed.storage import write_text
 SLICES = ("v5e:2x2", "v5e:4x4", "v5e:8x8", "v5e:16x16", "v5p:4x4x4", "v6e:4x4")
 LISTED_BYTES = 1e5
 """Collectives that send less are left out of the table."""
-UNSIGNED = ("u8", "u32")
+UNSIGNED = ("u8[", "u32[")
 """What stored features travel as."""
 COLUMNS = (
     "slice", "batch", "compile", "arguments", "temporaries", "operations", "read and written",
@@ -119,7 +119,7 @@ def table(title: str, costs: Mapping[str, StepCost]) -> Iterator[str]:
 
 
 def _row(name: str, cost: StepCost) -> list[str]:
-    features = sum(c.bytes for c in cost.collectives if set(c.dtypes) <= set(UNSIGNED))
+    features = sum(c.bytes for c in cost.collectives if c.operands.startswith(UNSIGNED))
     listed = [
         f"{c.kind} {c.operands}{f' × {c.times}' if c.times > 1 else ''}: {c.sent / 1e6:.1f} MB"
         + (", asynchronous" if c.asynchronous else "")

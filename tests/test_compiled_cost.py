@@ -89,7 +89,7 @@ def test_collectives_by_hand(cost):
     assert PARAMETERS * 4 <= largest.bytes <= PARAMETERS * 4 + 256
     assert cost.sent == sum(each.sent for each in cost.collectives)
     # Every modality's features of all slots, as stored.
-    features = [each for each in cost.collectives if each.dtypes == ("u8",)]
+    features = [each for each in cost.collectives if each.operands.startswith("u8[")]
     assert sum(each.bytes for each in features) == 3 * B * WIDTH
 
 
@@ -125,7 +125,7 @@ def test_a_batch_that_does_not_divide_is_refused_or_exchanged(data):
 
 def test_data_sheet_times_by_hand():
     sent = Collective(
-        kind="all-gather", operands="u8[1]", dtypes=("u8",), put=10**9, devices=3, times=1,
+        kind="all-gather", operands="u8[1]", put=10**9, devices=3, times=1,
         asynchronous=False,
     )  # fmt: skip
     cost = StepCost(

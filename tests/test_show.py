@@ -23,11 +23,11 @@ def columns(line):
 
 def cost_of(devices, kind="TPU v5 lite", **changes):
     pool = Collective(
-        kind="all-gather", operands="f32[3,112,256]", dtypes=("f32",), put=344_064,
-        devices=devices, times=1, asynchronous=False,
+        kind="all-gather", operands="f32[3,112,256]", put=344_064, devices=devices, times=1,
+        asynchronous=False,
     )  # fmt: skip
     small = Collective(
-        kind="all-reduce", operands="f32[]", dtypes=("f32",), put=4, devices=devices, times=1,
+        kind="all-reduce", operands="f32[]", put=4, devices=devices, times=1,
         asynchronous=False,
     )  # fmt: skip
     given = {
@@ -105,7 +105,7 @@ def test_a_refusal_comes_alone(capsys):
     with pytest.raises(ValueError, match="choose 56 or 64"):
         show(Recipe(task=TASK, feed=Triplets(batch_triplets=60)))
     with pytest.raises(ValueError, match="nowhere"):
-        show(Recipe(corpus=CorpusPaths(table="nowhere")))
+        show(Recipe(corpus=CorpusPaths(table="nowhere", edges="nowhere")))
     assert capsys.readouterr().out == ""
 
 

@@ -93,9 +93,7 @@ class StepCost:
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "StepCost":
         """The cost that `to_json` gave, after JSON has made lists of tuples."""
-        collectives = tuple(
-            Collective(**{**each, "dtypes": tuple(each["dtypes"])}) for each in data["collectives"]
-        )
+        collectives = tuple(Collective(**each) for each in data["collectives"])
         return StepCost(**{**data, "collectives": collectives})
 
 

@@ -25,8 +25,6 @@ class Collective:
     """One of KINDS."""
     operands: str
     """What each device puts in: the largest array, and how many others."""
-    dtypes: tuple[str, ...]
-    """Of the operands, each once."""
     put: int
     """Bytes that each device puts in."""
     devices: int
@@ -99,7 +97,6 @@ def read_program(text: str) -> Program:
                     Collective(
                         kind=kind,
                         operands=_named(shapes),
-                        dtypes=tuple(sorted({dtype for dtype, _ in shapes})),
                         put=sum(map(_bytes, shapes)),
                         devices=_group(rest, kind),
                         times=max(runs(name), 1),

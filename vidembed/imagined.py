@@ -8,6 +8,7 @@ all of them.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -46,24 +47,11 @@ class Imagined:
             )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rows:
-    """The arrays of a feature table, with or without content."""
+class Rows(NamedTuple):
+    """The arrays of a feature table: features [N, F] and, where some videos lack one, bool[N]."""
 
     features: Mapping[str, np.ndarray]
-    """Modality → stored numbers [N, F]."""
     present: Mapping[str, np.ndarray]
-    """Modality → bool[N], where some videos lack it."""
-
-    @property
-    def videos(self) -> int:
-        """N."""
-        return len(next(iter(self.features.values())))
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one video's features."""
-        return sum(a.shape[1] * a.dtype.itemsize for a in self.features.values())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,7 +61,7 @@ class Data:
     corpus: Corpus
     """What the feed is opened on."""
     rows: Rows
-    """The whole table."""
+    """The whole table, with or without content."""
     spec: Spec
     degree: float
     """Mean relations of a video."""
@@ -82,27 +70,24 @@ class Data:
 
 
 def data_of(recipe: Recipe, imagined: Imagined) -> Data:
-    """The corpus that the recipe names; imagined relations if it names no edges, or no table."""
-    if recipe.corpus.table and recipe.corpus.edges:
-        corpus = recipe.corpus.open()
-        table, videos = corpus.table, max(len(corpus.table), 1)
-        return Data(
-            corpus=corpus,
-            rows=Rows(features=table.features, present=table.present),
-            spec=spec_of(recipe, corpus),
-            degree=2 * corpus.relations.edges / videos,
-            source=f"{recipe.corpus.table}, {len(table):,} videos",
-        )
-    if recipe.corpus.table:
-        table = FeatureTable.open(recipe.corpus.table, verify=False)
-        rows = Rows(features=table.features, present=table.present)
-        source = f"{recipe.corpus.table}, {len(table):,} videos"
-    else:
-        shapes = {m: (int(imagined.videos), w) for m, w in YOUTUBE_8M_WIDTHS.items()}
-        features = {m: np.broadcast_to(np.uint8(0), shape) for m, shape in shapes.items()}
-        rows = Rows(features=features, present={})
-        source = f"none named: {rows.videos:,} videos of YouTube-8M's widths, uint8"
-    return imagined_data(recipe, rows, imagined, source)
+    """The corpus that the recipe names, or YouTube-8M's widths without content if it names none."""
+    if not recipe.corpus.table:
+        videos = int(imagined.videos)
+        features = {
+            name: np.broadcast_to(np.uint8(0), (videos, width))
+            for name, width in YOUTUBE_8M_WIDTHS.items()
+        }
+        source = f"none named: {videos:,} videos of YouTube-8M's widths, uint8"
+        return imagined_data(recipe, Rows(features, {}), imagined, source)
+    corpus = recipe.corpus.open()
+    table = corpus.table
+    return Data(
+        corpus=corpus,
+        rows=Rows(table.features, table.present),
+        spec=spec_of(recipe, corpus),
+        degree=2 * corpus.relations.edges / len(table),
+        source=f"{recipe.corpus.table}, {len(table):,} videos",
+    )
 
 
 def imagined_data(recipe: Recipe, rows: Rows, imagined: Imagined, source: str = "") -> Data:
@@ -121,19 +106,16 @@ def imagined_data(recipe: Recipe, rows: Rows, imagined: Imagined, source: str = 
 
 
 def _imagined_corpus(recipe: Recipe, rows: Rows, degree: float) -> Corpus:
-    videos = min(rows.videos, max(LEAST_VIDEOS, VIDEOS_PER_EXAMPLE * recipe.feed.examples))
+    total = len(next(iter(rows.features.values())))
+    videos = min(total, max(LEAST_VIDEOS, VIDEOS_PER_EXAMPLE * recipe.feed.examples))
     table = FeatureTable(
         ids=np.arange(videos).astype("S12"),
-        features={
-            m: np.broadcast_to(a.dtype.type(0), (videos, a.shape[1]))
-            for m, a in rows.features.items()
-        },
-        present={m: np.ones(videos, np.bool_) for m in rows.present},
+        features={name: array[:videos] for name, array in rows.features.items()},
         label_offsets=np.zeros(videos + 1, np.int64),
         label_values=np.zeros(0, np.int32),
     )
     random = np.random.default_rng(0)
-    edges = max(1, round(degree / 2 * videos * videos / rows.videos))
+    edges = max(1, round(degree / 2 * videos * videos / total))
     source = random.integers(0, videos, edges)
     target = (source + random.integers(1, videos, edges)) % videos
     weight = np.ones(edges, np.float32)

@@ -136,9 +136,10 @@ def collective_lines(cost: StepCost) -> list[str]:
 
 
 def _host_lines(recipe: Recipe, data: Data, costs: dict[str, StepCost]) -> list[tuple[str, ...]]:
+    stored = data.rows.features.values()
     parts = host_memory(
-        data.rows.videos,
-        data.rows.row_bytes,
+        len(next(iter(stored))),
+        sum(array.shape[1] * array.dtype.itemsize for array in stored),
         data.degree,
         train_share=recipe.corpus.train_share,
         threads=recipe.feed.read_threads,

@@ -62,8 +62,7 @@ def compiled(recipe: Any, classes: int, mesh: Any, widths: dict[str, int] = WIDT
 
     shapes = {name: (TABLE_VIDEOS, width) for name, width in widths.items()}
     features = {name: np.broadcast_to(np.uint8(0), shape) for name, shape in shapes.items()}
-    rows = Rows(features=features, present={})
-    data = imagined_data(recipe, rows, Imagined(classes=classes))
+    data = imagined_data(recipe, Rows(features, {}), Imagined(classes=classes))
     arguments = step_arguments(recipe, data, mesh)
     return arguments, compiled_update(recipe, arguments, mesh)
 

@@ -16,7 +16,7 @@ def compiled(monkeypatch):
     def cost(recipe, arguments, mesh):
         steps.append((recipe.feed.examples, mesh.size))
         features = Collective(
-            kind="all-to-all", operands="u8[4,25,1024]", dtypes=("u8",), put=1_024_000, devices=4,
+            kind="all-to-all", operands="u8[4,25,1024]", put=1_024_000, devices=4,
             times=1, asynchronous=True,
         )  # fmt: skip
         return StepCost(
