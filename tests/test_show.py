@@ -83,7 +83,7 @@ def test_collectives_are_listed_with_bytes_and_data_sheet_times():
         f"all-gather of f32[3,112,256] among 64 devices: 22.0 MB, sends {as_bytes(sent)}, "
         f"{sent / 200e9 * 1e3:.3f} ms by the data sheet, synchronous"
     )
-    assert small == "1 smaller collectives send 8 bytes in all"
+    assert small == "smaller collectives: 1, which send 8 bytes in all"
     [line, *_] = collective_lines(cost_of(64, kind="cpu"))
     assert line.endswith("sends 21.7 MB, synchronous")
     alone = cost_of(1, collectives=(), unknown_loops=2)

@@ -127,7 +127,7 @@ def collective_lines(cost: StepCost) -> list[str]:
     small = [each for each in cost.collectives if each.sent < SMALL_BYTES]
     if small:
         sent = as_bytes(sum(each.sent for each in small))
-        lines.append(f"{len(small)} smaller collectives send {sent} in all")
+        lines.append(f"smaller collectives: {len(small)}, which send {sent} in all")
     if not cost.collectives:
         lines.append("nothing is sent between devices")
     if cost.unknown_loops:
