@@ -159,7 +159,7 @@ class Report:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Show:
-    """Show the resolved recipe, and what a step costs by the compiler's word; computes nothing."""
+    """Show the resolved recipe, and what a step costs by the compiler's word; nothing is run."""
 
     workdir: str | None = None
     """Begin with the recipe of this run."""
