@@ -22,6 +22,13 @@ def test_a_batch_holds_as_many_related_pairs_as_among_all_videos():
     assert all(array.strides == (0, 0) for array in data.corpus.table.features.values())
 
 
+def test_sparse_relations_are_enough_to_draw_batches_from():
+    recipe = Recipe(feed=Triplets(batch_triplets=512))
+    relations = data_of(recipe, Imagined(videos=278e6, degree=50)).corpus.relations
+    assert relations.edges == pytest.approx(8 * 512, rel=0.01)
+    assert relations.edges / relations.nodes**2 == pytest.approx(50 / 2 / 278e6, rel=0.01)
+
+
 def test_the_named_corpus_is_taken_with_its_own_classes(clustered_paths, clustered):
     feed = LabelledVideos(batch_videos=16)
     recipe = Recipe(corpus=clustered_paths, task=ClusterLabels(), feed=feed)

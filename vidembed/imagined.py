@@ -6,6 +6,7 @@ than asked for, thinned in proportion: a batch then holds as many related pairs 
 all of them.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -24,8 +25,9 @@ from vidembed.tasks.spec import Spec
 YOUTUBE_8M_WIDTHS = {"visual": 1024, "audio": 128}
 CLUSTER_ROUNDS = 3
 """GCML's."""
-LEAST_VIDEOS, VIDEOS_PER_EXAMPLE = 100_000, 20
-"""Videos that relations are imagined among: many beside a batch, or most pairs would be related."""
+LEAST_VIDEOS, VIDEOS_PER_EXAMPLE, EDGES_PER_EXAMPLE = 100_000, 20, 8
+"""Relations are imagined among so many videos, and are so many, beside a batch: with fewer, its
+examples would be related to each other, or drawn again and again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +109,9 @@ def imagined_data(recipe: Recipe, rows: Rows, imagined: Imagined, source: str = 
 
 def _imagined_corpus(recipe: Recipe, rows: Rows, degree: float) -> Corpus:
     total = len(next(iter(rows.features.values())))
-    videos = min(total, max(LEAST_VIDEOS, VIDEOS_PER_EXAMPLE * recipe.feed.examples))
+    examples = recipe.feed.examples
+    enough = math.isqrt(int(2 * EDGES_PER_EXAMPLE * examples * total / degree)) + 1
+    videos = min(total, max(LEAST_VIDEOS, VIDEOS_PER_EXAMPLE * examples, enough))
     table = FeatureTable(
         ids=np.arange(videos).astype("S12"),
         features={name: array[:videos] for name, array in rows.features.items()},
