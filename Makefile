@@ -5,15 +5,20 @@ PYTHON ?= python3
 CONSTRAINTS ?= -c constraints.txt
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS)
 
-.PHONY: quickstart test test-long lint clean
+.PHONY: quickstart test test-long test-tpu lint clean
 quickstart: .venv/installed
 	.venv/bin/python -m experiments.quickstart
 
 test: .venv/installed-test lint
-	.venv/bin/python -m pytest -n 2 -m "not long"
+	.venv/bin/python -m pytest -n 2 -m "not long and not tpu"
 
 test-long: .venv/installed-test
 	.venv/bin/python -m pytest -m long
+
+# Compiles every recipe for a TPU slice; needs no TPU. In a .venv of its own: beside libtpu every run
+# on a machine without a TPU would begin with its complaints.
+test-tpu: .venv-tpu/installed
+	.venv-tpu/bin/python -m pytest tests/test_tpu.py
 
 lint: .venv/installed-test
 	.venv/bin/ruff check .
@@ -32,5 +37,12 @@ lint: .venv/installed-test
 	.venv/bin/python -m pip check
 	touch $@
 
+.venv-tpu/installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-tpu
+	@echo "installing vidembed with the TPU compiler into .venv-tpu (about a minute) ..."
+	.venv-tpu/bin/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) \
+		--editable ".[test,tpu]"
+	touch $@
+
 clean:
-	rm -rf .venv runs build *.egg-info
+	rm -rf .venv .venv-tpu runs build *.egg-info

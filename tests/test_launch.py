@@ -191,16 +191,11 @@ def test_a_damaged_recipe_is_one_message(claimed, capsys):
     assert "class 'Lag' is none of ['Exponential', 'Hinge', 'Log']" in text
 
 
-def test_show_prints_the_arithmetic_of_the_paper(capsys):
-    code, text = run(["show", "--mesh.model", "2"], capsys)
-    assert code == 0
-    assert "data 4 × model 2" in text
-    # 21,600 rows through 1024+128 → 4000 → 256 twice: 2·rows·entries·3 less the first layer's dx.
-    entries = (1024 + 128) * 4000 + 2 * 4000 * 256
-    work = 2 * 21_600 * (3 * entries - (1024 + 128) * 4000) / 1e9
-    assert f"{work:,.1f} GFLOP" in text
-    assert "79.6 GFLOP (7,200 × 21,600 × 256)" in text
-    assert "86.4 kB" in text
+def test_a_slice_that_cannot_be_compiled_for_is_one_message(monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    code, text = run(["show", "--compile", "v5e:8x8"], capsys)
+    assert code == 1
+    assert text.startswith("ValueError: v5e:8x8 needs the TPU compiler, which is not installed")
 
 
 def test_show_begins_with_the_recipe_of_a_run_on_its_devices(tmp_path, capsys):
@@ -208,7 +203,7 @@ def test_show_begins_with_the_recipe_of_a_run_on_its_devices(tmp_path, capsys):
     Workdir(tmp_path / "run").claim_recipe(pod.to_json(), {})
     code, text = run(["show", "--workdir", f"{tmp_path}/run", "--steps", "123"], capsys)
     assert code == 0
-    assert "data 16 × model 2" in text
+    assert "mesh data 16 × model 2 is not of the 8 devices here" in text
     assert '"steps": 123, "seed": 77' in text
     code, text = run(["show", "--workdir", f"{tmp_path}/nowhere"], capsys)
     assert code == 1
@@ -217,7 +212,7 @@ def test_show_begins_with_the_recipe_of_a_run_on_its_devices(tmp_path, capsys):
 
 def test_parts_are_switched_and_their_fields_set(capsys):
     code, text = run(
-        ["show", "task.miner:hardest", "task.model:single-modality",
+        ["show", "--mesh.data", "16", "task.miner:hardest", "task.model:single-modality",
          "--task.model.layers.hidden", "8", "4"], capsys,
     )  # fmt: skip
     assert code == 0

@@ -1,4 +1,4 @@
-"""Accelerators by their data sheets: what an estimate of a step's time is made of.
+"""Accelerators by their data sheets: what a step would take at their full rates.
 
 TPUs: the system architecture pages of docs.cloud.google.com/tpu/docs (v5e, v5p, v6e), read in
 November 2026. GPUs: the figures published for H100 and H200 SXM, without sparsity, in hosts of
@@ -9,15 +9,13 @@ sixth of its rate, derived and not stated by the vendor), a GPU without its matr
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
-ChipName = Literal["v5e", "v5p", "v6e", "h100", "h200"]
 TERA, GIGA, GIBI = 1e12, 1e9, 2.0**30
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chip:
-    """Peak rates of one chip in a second, and the host that it sits in."""
+    """Peak rates of one chip in a second, and the memory of it and of its host."""
 
     bfloat16: float
     """Operations of products a second, operands in bfloat16."""
@@ -33,8 +31,6 @@ class Chip:
     """Chips that are joined so."""
     network_rate: float
     """Bytes a second that a chip sends beyond these: its share of the host's adapters."""
-    host_chips: int
-    """Chips of a host."""
     host_memory: float
     """Bytes of host memory."""
 
@@ -45,7 +41,7 @@ class Chip:
 
 def _tpu(
     bfloat16: float, memory: float, memory_rate: float, link_rate: float, linked: int,
-    network_rate: float, host_chips: int, host_memory: float,
+    network_rate: float, host_memory: float,
 ) -> Chip:  # fmt: skip
     return Chip(
         bfloat16=bfloat16,
@@ -55,7 +51,6 @@ def _tpu(
         link_rate=link_rate,
         linked=linked,
         network_rate=network_rate,
-        host_chips=host_chips,
         host_memory=host_memory,
     )
 
@@ -69,22 +64,28 @@ def _hopper(memory: float, memory_rate: float) -> Chip:
         link_rate=450 * GIGA,
         linked=8,
         network_rate=50 * GIGA,
-        host_chips=8,
         host_memory=2 * TERA,
     )
 
 
-CHIPS: dict[ChipName, Chip] = {
-    "v5e": _tpu(
-        197 * TERA, 16 * GIGA, 819 * GIGA, 200 * GIGA, 256, 3.125 * GIGA, 8, 512 * GIBI
+CHIPS = {
+    "TPU v5 lite": _tpu(
+        197 * TERA, 16 * GIGA, 819 * GIGA, 200 * GIGA, 256, 3.125 * GIGA, 512 * GIBI
     ),
-    "v5p": _tpu(
-        459 * TERA, 95 * GIGA, 2765 * GIGA, 600 * GIGA, 6144, 6.25 * GIGA, 4, 448 * GIGA
+    "TPU v5": _tpu(
+        459 * TERA, 95 * GIGA, 2765 * GIGA, 600 * GIGA, 6144, 6.25 * GIGA, 448 * GIGA
     ),
     # The page names no data-centre rate for v6e: that of v5e, the slower, is taken.
-    "v6e": _tpu(
-        918 * TERA, 32 * GIGA, 1638 * GIGA, 400 * GIGA, 256, 3.125 * GIGA, 8, 1536 * GIBI
+    "TPU v6 lite": _tpu(
+        918 * TERA, 32 * GIGA, 1638 * GIGA, 400 * GIGA, 256, 3.125 * GIGA, 1536 * GIBI
     ),
-    "h100": _hopper(80 * GIGA, 3350 * GIGA),
-    "h200": _hopper(141 * GIGA, 4800 * GIGA),
+    "NVIDIA H100": _hopper(80 * GIGA, 3350 * GIGA),
+    "NVIDIA H200": _hopper(141 * GIGA, 4800 * GIGA),
 }  # fmt: skip
+"""By the name that JAX gives the device, or its beginning for GPUs. TPU v5 is v5p, "lite" is e."""
+
+
+def chip_of(device_kind: str) -> Chip | None:
+    """The data sheet of a device; None if there is none here, as for CPUs."""
+    beginning = " ".join(device_kind.split()[:2])
+    return CHIPS.get(device_kind) or (CHIPS.get(beginning) if "NVIDIA" in beginning else None)

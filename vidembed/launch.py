@@ -21,13 +21,13 @@ from vidembed.cluster import Cluster
 from vidembed.evaluate import Evaluation, recipe_of, values_of
 from vidembed.field_roles import differing_on_hosts, without
 from vidembed.hosts import agree, is_first_host, lost_host
+from vidembed.imagined import Imagined
 from vidembed.lease import LeaseHeldError, LeaseLostError
 from vidembed.mesh import MeshShape
 from vidembed.progress import Progress
 from vidembed.recipe import Recipe
 from vidembed.records.vocabulary import read_vocabulary
 from vidembed.run_report import journal_warnings, other_evaluators, report_run
-from vidembed.scale import Scale
 from vidembed.scoreboard import Scoreboard
 from vidembed.show import show
 from vidembed.stopping import EXIT_STOPPED, StopFlag, StoppedError
@@ -48,7 +48,7 @@ FAULTS = (
 """What a user can mend: shown as one message. Anything else is a bug, and keeps its traceback."""
 
 RecipeOptions = Annotated[Recipe, tyro.conf.arg(name="")]
-ScaleOptions = Annotated[Scale, tyro.conf.arg(name="")]
+ImaginedOptions = Annotated[Imagined, tyro.conf.arg(name="")]
 ClusterOptions = Annotated[Cluster, tyro.conf.arg(name="")]
 EXIT_INTERRUPTED = 130
 LAST_WORDS_SECONDS = 2.0
@@ -177,18 +177,21 @@ class Report:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Show:
-    """Show the resolved recipe, its parameters, bytes and arithmetic; computes nothing."""
+    """Show the resolved recipe, and what a step costs by the compiler's word; nothing is run."""
 
     workdir: str | None = None
     """Begin with the recipe of this run."""
-    scale: ScaleOptions = Scale()
+    compile: tuple[str, ...] = ()
+    """TPU slices to compile for, such as v5e:8x8; no TPU is needed. None: the devices here. Stands
+    behind the parts that are exchanged (task.miner:hardest)."""
+    imagined: ImaginedOptions = Imagined()
     recipe: RecipeOptions = Recipe()
 
     def run(self) -> int:
         """Prints to the terminal."""
         if self.workdir:
             recipe_of(Workdir(self.workdir))
-        show(self.recipe, self.scale)
+        show(self.recipe, self.compile, self.imagined)
         return 0
 
 

@@ -75,7 +75,7 @@ def model_spec(axis: int | None) -> PartitionSpec:
     return PartitionSpec() if axis is None else PartitionSpec(*(None,) * axis, MODEL)
 
 
-def shardings(mesh: jax.sharding.Mesh, specs: Any) -> Any:
+def shardings(mesh: Any, specs: Any) -> Any:
     """A pytree of partition specs as shardings of `mesh`."""
     return jax.tree.map(
         lambda spec: NamedSharding(mesh, spec),
@@ -114,14 +114,21 @@ def place_batch(
     `axes`: entry of the batch → the array axis that is split over the data axis, None for entries
     that are whole on every host and device.
     """
+    layout = batch_shardings(mesh, batch, axes)
+    if jax.process_count() == 1:
+        return jax.device_put(batch, layout)
+    return jax.tree.map(jax.make_array_from_process_local_data, layout, batch)
+
+
+def batch_shardings(
+    mesh: jax.sharding.Mesh, batch: Mapping[str, Any], axes: Mapping[str, int | None]
+) -> Any:
+    """How the entries of a batch are laid out; `axes` as in `place_batch`."""
     specs = {
         name: jax.tree.map(lambda _, axis=axes[name]: batch_spec(axis), value)
         for name, value in batch.items()
     }
-    if jax.process_count() == 1:
-        return jax.device_put(batch, shardings(mesh, specs))
-    place = jax.make_array_from_process_local_data
-    return jax.tree.map(place, shardings(mesh, specs), batch)
+    return shardings(mesh, specs)
 
 
 class Exchange(NamedTuple):

@@ -1,134 +1,182 @@
-"""What a recipe comes to: parameters, bytes on each device, bytes and operations of a step."""
+"""What a recipe comes to: its fields, and the cost of a step, here or on TPU slices."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import jax
 from rich.console import Console
 from rich.table import Table
 
 from vidembed import mesh as meshes
-from vidembed.chips import CHIPS
+from vidembed.compiled_cost import StepCost, dividing, step_arguments, step_cost
+from vidembed.host_memory import host_memory
+from vidembed.imagined import Data, Imagined, data_of
 from vidembed.passes import Passes
+from vidembed.progress import Progress
 from vidembed.recipe import Recipe
-from vidembed.records.table import FeatureTable
-from vidembed.scale import Estimate, Scale
-from vidembed.step_cost import Rows, device_bytes, imagined_rows, step_shapes
+from vidembed.slices import slice_devices
+from vidembed.step import state_shape
 
-YOUTUBE_8M_WIDTHS = {"visual": 1024, "audio": 128}
-Line = tuple[str, ...]
 WIDTH = 160
 """Columns of the output, in a terminal or not: a table that is cut to 80 says nothing."""
-ESTIMATE = (
-    "Memory and network follow from shapes; times are estimates from data-sheet rates at "
-    "{utilisation:.0%} of the products' peak, not measurements, and leave out latency."
-)
+SMALL_BYTES = 1e5
+"""Collectives that send less are summed up in one line."""
+DATA_SHEET = "by the data sheet, at full rates; not measured"
+NO_DATA_SHEET = "no data sheet of this device is known here, so that no times are given"
 
 
-def show(recipe: Recipe, scale: Scale = Scale()) -> None:  # noqa: B008 - a frozen value
-    """Prints the recipe as JSON and a table of what it costs, here or on `scale.chips`."""
-    console = Console(width=WIDTH, highlight=False)
-    # What is refused is refused before anything is shown.
-    if not scale.chips:
-        lines = costs(recipe, scale)
-        console.print_json(json.dumps(recipe.to_json()))
-        console.print(_table(lines.items()))
-        return
-    rows, source = _rows(recipe, scale)
-    estimates = [Estimate.of(recipe, rows, scale, chips) for chips in scale.chips]
-    console.print_json(json.dumps(recipe.to_json()))
-    console.print(f"corpus: {source}\n{ESTIMATE.format(utilisation=scale.utilisation)}")
-    console.print(_table(_lines(estimates, scale)))
-    for estimate in estimates:
-        for limit in estimate.limits():
-            console.print(f"{estimate.chips:,} × {scale.chip}: {limit}")
+def show(recipe: Recipe, slices: Sequence[str] = (), imagined: Imagined | None = None) -> None:
+    """Prints the recipe as JSON, and what a step costs on each TPU slice named, or else here.
 
-
-def costs(recipe: Recipe, scale: Scale = Scale()) -> dict[str, str]:  # noqa: B008
-    """Line → text, on the mesh that the recipe names, here or not; on the devices here where it
-    leaves their number open. Sizes are those of the corpus where it names one, else YouTube-8M's.
+    Raises ValueError before anything is printed if a slice is unknown, or the recipe is refused.
     """
-    shape = recipe.mesh
-    devices = jax.device_count() if shape.data == -1 else shape.data * shape.model
-    mesh = meshes.imagined_mesh(shape, devices)
-    rows, source = _rows(recipe, scale)
-    shapes = step_shapes(recipe, rows, mesh, forbidden=scale.forbidden, classes=scale.classes)
-    arithmetic = recipe.task.arithmetic(shapes.state["parameters"], shapes.constants, shapes.batch)
-    lines = {
-        "corpus": source,
-        "mesh": f"data {mesh.shape[meshes.DATA]} × model {mesh.shape[meshes.MODEL]}",
-        "parameters": f"{sum(leaf.size for leaf in shapes.state['parameters'].values()):,}",
-        "state a device": _bytes(device_bytes(shapes.state)),
+    places = {name: slice_devices(name) for name in slices} or _here(recipe)
+    data = data_of(recipe, imagined or Imagined())
+    console, progress = Console(width=WIDTH, highlight=False), Progress()
+    fitted = {
+        name: dividing(recipe, len(devices)) if slices else recipe
+        for name, devices in places.items()
     }
-    for name, leaf in shapes.batch.items():
-        lines[f"batch: {name}"] = _bytes(
-            sum(part.size * part.dtype.itemsize for part in jax.tree.leaves(leaf))
-        )
-    for name, product in arithmetic.products.items():
-        lines[f"{name} a step"] = f"{product.flop / 1e9:,.1f} GFLOP ({product.note})"
-    if recipe.corpus.table and recipe.corpus.edges:
-        lines["passes"] = Passes.of(recipe, recipe.corpus.open()).describe(recipe.steps)
-    if shapes.constants:
-        lines["table a device"] = _bytes(device_bytes(shapes.constants))
-    return lines
-
-
-def _rows(recipe: Recipe, scale: Scale) -> tuple[Rows, str]:
+    grids = {name: meshes.make_mesh(recipe.mesh, devices) for name, devices in places.items()}
+    arguments = {name: step_arguments(fitted[name], data, mesh) for name, mesh in grids.items()}
+    console.print_json(json.dumps(recipe.to_json()))
+    console.print(f"data: {data.source}", markup=False)
+    one = meshes.imagined_mesh(meshes.MeshShape(), 1)
+    parameters = state_shape(recipe, data.spec, one)["parameters"].values()
+    console.print(f"parameters: {sum(leaf.size for leaf in parameters):,}")
     if recipe.corpus.table:
-        opened = FeatureTable.open(recipe.corpus.table, verify=False)
-        return Rows(
-            opened.features, opened.present
-        ), f"{recipe.corpus.table}, {len(opened):,} videos"
-    videos = int(scale.videos)
-    source = f"none given: {videos:,} videos of YouTube-8M's widths, uint8"
-    return imagined_rows(YOUTUBE_8M_WIDTHS, videos), source
+        console.print(Passes.of(recipe, data.corpus).describe(recipe.steps))
+    for name, other in fitted.items():
+        if other != recipe:
+            unit, examples = recipe.feed.unit, other.feed.examples
+            console.print(
+                f"{name}: {recipe.feed.examples:,} {unit} do not divide over "
+                f"{grids[name].size} chips; compiled with {examples:,} "
+                f"(--feed.batch-{unit} {examples})"
+            )
+    costs: dict[str, StepCost] = {}
+    for name, mesh in grids.items():
+        with progress.stage(f"compiling a step for {name}"):
+            costs[name] = step_cost(fitted[name], arguments[name], mesh)
+    if costs:
+        console.print(_table(cost_lines(recipe, costs)))
+    else:
+        shape = recipe.mesh
+        console.print(
+            f"not compiled: mesh data {shape.data} × model {shape.model} is not of the "
+            f"{jax.device_count()} devices here; --compile names TPU slices to compile for"
+        )
+    for name, cost in costs.items():
+        for line in collective_lines(cost):
+            console.print(f"{name}: {line}", markup=False)
+    console.print(_table(_host_lines(recipe, data, costs)))
 
 
-def _lines(estimates: list[Estimate], scale: Scale) -> list[Line]:
-    """A name and a text for each estimate."""
-    chip = CHIPS[scale.chip]
-    lines: list[Line] = [("", *(f"{e.chips:,} × {scale.chip}" for e in estimates))]
+def _here(recipe: Recipe) -> dict[str, list[jax.Device]]:
+    """The devices of this machine, where they are those of the recipe's mesh."""
+    devices, shape = jax.devices(), recipe.mesh
+    fits = len(devices) % shape.model == 0 if shape.data == -1 else False
+    if fits or shape.data * shape.model == len(devices):
+        return {f"{len(devices)} × {devices[0].device_kind}": devices}
+    return {}
 
-    def add(title: str, parts: Sequence[Mapping[str, float]], total: str, of: str = "") -> None:
-        lines.append((title, *("" for _ in parts)))
-        for name in parts[0]:
-            lines.append((f"  {name}", *(_bytes(part[name]) for part in parts)))
-        lines.append((f"  {total}", *(_bytes(sum(part.values())) + of for part in parts)))
 
-    add("memory of a chip", [e.memory for e in estimates], "in all", f" of {_bytes(chip.memory)}")
-    lines.append(("  the largest that passes is", *(e.passing for e in estimates)))
-    sent = [{n: m.sent for n, m in e.messages.items()} for e in estimates]
-    add("sent by a chip in a step", sent, "in all")
-    lines.append(("products of a chip in a step", *("" for _ in estimates)))
-    lines += [
-        (f"  {name}", *(f"{e.products[name] / 1e9:,.1f} GFLOP" for e in estimates))
-        for name in estimates[0].products
+def cost_lines(recipe: Recipe, costs: dict[str, StepCost]) -> list[tuple[str, ...]]:
+    """A name, and a text for each place."""
+    each = list(costs.values())
+    dtypes = dict.fromkeys(dtype for cost in each for dtype in cost.products)
+    lines: list[tuple[str, ...]] = [
+        ("a step of one device", *costs),
+        (recipe.feed.unit, *(f"{cost.examples:,}" for cost in each)),
+        ("mesh", *(" × ".join(f"{axis} {n}" for axis, n in cost.mesh.items()) for cost in each)),
+        ("memory", *("" for _ in each)),
     ]
-    lines.append(("time of a step (estimate)", *("" for _ in estimates)))
+    names = {"state": "parameters, optimiser", "constants": "share of the table", "batch": "batch"}
+    for part, name in names.items():
+        lines.append((f"  {name}", *(as_bytes(cost.arguments[part]) for cost in each)))
     lines += [
-        (f"  {name}", *(_milliseconds(e.seconds[name]) for e in estimates))
-        for name in estimates[0].seconds
+        ("  temporaries", *(as_bytes(cost.temporaries) for cost in each)),
+        ("  in all", *(as_bytes(cost.memory) + _of_chip(cost) for cost in each)),
+        ("operations", *(_giga(cost.operations) for cost in each)),
+        *((f"  products of {d}", *(_giga(c.products.get(d, 0)) for c in each)) for d in dtypes),
+        ("read and written, on the chip too", *(as_bytes(cost.traffic) for cost in each)),
+        ("sent to others", *(as_bytes(cost.sent) for cost in each)),
     ]
-    together = (_milliseconds(max(e.seconds.values())) for e in estimates)
-    in_turn = (_milliseconds(sum(e.seconds.values())) for e in estimates)
-    lines += [("  if all overlap", *together), ("  if one after another", *in_turn)]
-    of_host = f" of {_bytes(chip.host_memory)}"
-    add("memory of every host", [e.host for e in estimates], "in all", of_host)
+    if any(cost.chip for cost in each):
+        lines.append((DATA_SHEET, *("" for _ in each)))
+        bounds = {"products": "products", "memory": "memory, at most", "links": "links"}
+        for name, bound in bounds.items():
+            texts = (_milliseconds(cost.seconds().get(name)) for cost in each)
+            lines.append((f"  {bound}", *texts))
+    else:
+        lines.append((NO_DATA_SHEET, *("" for _ in each)))
     return lines
 
 
-def _table(lines: Iterable[Line]) -> Table:
+def collective_lines(cost: StepCost) -> list[str]:
+    """One line for each collective, the largest first, and what to know of the counts above."""
+    lines = []
+    for each in cost.collectives:
+        if each.sent < SMALL_BYTES:
+            continue
+        rate = cost.chip.sending_rate(each.devices) if cost.chip else 0
+        took = f", {_milliseconds(each.sent / rate)} by the data sheet" if rate else ""
+        loops = f", {each.times} times" if each.times > 1 else ""
+        overlap = "asynchronous" if each.asynchronous else "synchronous"
+        lines.append(
+            f"{each.kind} of {each.operands} among {each.devices} devices: "
+            f"{as_bytes(each.bytes)}{loops}, sends {as_bytes(each.sent)}{took}, {overlap}"
+        )
+    small = [each for each in cost.collectives if each.sent < SMALL_BYTES]
+    if small:
+        sent = as_bytes(sum(each.sent for each in small))
+        lines.append(f"smaller collectives: {len(small)}, which send {sent} in all")
+    if not cost.collectives:
+        lines.append("nothing is sent between devices")
+    if cost.unknown_loops:
+        lines.append(f"{cost.unknown_loops} loops of unknown length are counted as one run each")
+    return lines
+
+
+def _host_lines(recipe: Recipe, data: Data, costs: dict[str, StepCost]) -> list[tuple[str, ...]]:
+    stored = data.rows.features.values()
+    parts = host_memory(
+        len(next(iter(stored))),
+        sum(array.shape[1] * array.dtype.itemsize for array in stored),
+        data.degree,
+        train_share=recipe.corpus.train_share,
+        threads=recipe.feed.read_threads,
+    )
+    chips = {cost.chip.host_memory for cost in costs.values() if cost.chip}
+    of = ", ".join(as_bytes(memory) for memory in sorted(chips))
+    return [
+        ("memory of every host", ""),
+        *((f"  {name}", as_bytes(count)) for name, count in parts.items()),
+        ("  in all", as_bytes(sum(parts.values())) + (f" of {of}" if of else "")),
+    ]
+
+
+def _table(lines: Iterable[tuple[str, ...]]) -> Table:
     table = Table(box=None, show_header=False)
     for line in lines:
         table.add_row(*line)
     return table
 
 
-def _milliseconds(seconds: float) -> str:
-    return f"{seconds * 1e3:,.3f} ms"
+def _of_chip(cost: StepCost) -> str:
+    return f" of {as_bytes(cost.chip.memory)}" if cost.chip else ""
 
 
-def _bytes(count: float) -> str:
+def _giga(operations: float) -> str:
+    return f"{operations / 1e9:,.1f} GFLOP"
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds * 1e3:,.3f} ms"
+
+
+def as_bytes(count: float) -> str:
+    """A number of bytes for people."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= size:
             return f"{count / size:,.1f} {unit}"

@@ -44,7 +44,9 @@ def new_state(recipe: Recipe, spec: Spec, statistics: Statistics) -> State:
     return whole
 
 
-def state_shape(recipe: Recipe, spec: Spec, mesh: jax.sharding.Mesh) -> State:
+def state_shape(
+    recipe: Recipe, spec: Spec, mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh
+) -> State:
     """Shapes, dtypes and shardings of the state, without computing it."""
     check_modalities(recipe.task.model, spec.widths)
     nothing = {
@@ -123,9 +125,7 @@ def refuse_uneven_batch(recipe: Recipe, devices: int) -> None:
         )
 
 
-def _refuse_uneven(
-    name: str, shape: tuple[int, ...], axis: int | None, mesh: jax.sharding.Mesh
-) -> None:
+def _refuse_uneven(name: str, shape: tuple[int, ...], axis: int | None, mesh: Any) -> None:
     parts = mesh.shape[meshes.MODEL]
     if axis is not None and shape[axis] % parts:
         raise ValueError(

@@ -11,7 +11,6 @@ minutes on two cores; `--rounds 0` compiles only.
 """
 
 import os
-import re
 import sys
 import time
 from dataclasses import dataclass
@@ -39,45 +38,33 @@ class Bytes:
 
 def sizes(program: Any) -> Bytes:
     """Bytes of one device, from the compiler's analysis and its program's text."""
-    from experiments.compiled_step import ITEM_BYTES, KINDS
+    from vidembed.compiled_text import array_bytes, arrays, read_program
 
     analysis, text = program.memory_analysis(), program.as_text()
-
-    def largest(part: str) -> int:
-        found = [0]
-        for dtype, shape in re.findall(r"\b(\w+)\[([\d,]+)\]", part):
-            size = ITEM_BYTES.get(dtype, 0)
-            for length in shape.split(","):
-                size *= int(length)
-            found.append(size)
-        return max(found)
-
-    # A sum over groups of one device sends nothing.
-    sent = [
-        match[1]
-        for match in re.finditer(rf"\S+ = (.*?) (?:{KINDS})(?:-start)?\((.*)", text)
-        if not re.search(r"replica_groups=(\{\{0\}|\[\d+,1\]<)", match[2])
-    ]
+    sent = (
+        array_bytes(each.operands) * each.bytes // each.put
+        for each in read_program(text).collectives
+    )
     return Bytes(
         arguments=analysis.argument_size_in_bytes,
         temporaries=analysis.temp_size_in_bytes,
-        largest=largest(text),
-        largest_sent=max(map(largest, sent), default=0),
+        largest=max(map(array_bytes, arrays(text))),
+        largest_sent=max(sent, default=0),
     )
 
 
 def compiled(recipe: Any, classes: int, mesh: Any, widths: dict[str, int] = WIDTHS) -> Any:
-    """(shapes, compiled update) of a recipe whose feed would label with so many classes."""
-    import jax
+    """(arguments, compiled update) of a recipe whose feed would label with so many classes."""
+    import numpy as np
 
-    from vidembed.step import compile_update
-    from vidembed.step_cost import imagined_rows, step_shapes
+    from vidembed.compiled_cost import compiled_update, step_arguments
+    from vidembed.imagined import Imagined, Rows, imagined_data
 
-    rows = imagined_rows(widths, TABLE_VIDEOS)
-    shapes = step_shapes(recipe, rows, mesh, forbidden=0, classes=classes)
-    with jax.set_mesh(mesh):
-        update: Any = compile_update(recipe, shapes.state, mesh)
-        return shapes, update.lower(*shapes).compile()
+    shapes = {name: (TABLE_VIDEOS, width) for name, width in widths.items()}
+    features = {name: np.broadcast_to(np.uint8(0), shape) for name, shape in shapes.items()}
+    data = imagined_data(recipe, Rows(features, {}), Imagined(classes=classes))
+    arguments = step_arguments(recipe, data, mesh)
+    return arguments, compiled_update(recipe, arguments, mesh)
 
 
 def seconds_a_step(

@@ -19,9 +19,14 @@ def test_what_is_sent_is_read_from_the_program():
     class Program:
         def as_text(self):
             return """
-            %a = f32[100,8]{1,0} all-reduce(%x), replica_groups={{0},{1}}, use_global_device_ids
-            %b = (f32[4,8]{1,0}, u8[7]{0}) all-reduce(%x, %y), replica_groups={{0,1}}
-            %c = f32[50,8]{1,0} fusion(%x)"""
+ENTRY %main (x: f32[100,8]) -> f32[50,8] {
+  %x = f32[100,8]{1,0} parameter(0)
+  %y = f32[4,8]{1,0} slice(%x)
+  %z = u8[7]{0} bitcast(%x)
+  %a = f32[100,8]{1,0} all-reduce(%x), replica_groups={{0},{1}}, use_global_device_ids=true
+  %b = (f32[4,8]{1,0}, u8[7]{0}) all-reduce(%y, %z), replica_groups={{0,1}}
+  %c = f32[50,8]{1,0} fusion(%x)
+}"""
 
         def memory_analysis(self):
             class Analysis:

@@ -160,18 +160,8 @@ def test_the_notes_count_classes_and_what_is_left_out(clustered):
     )
 
 
-@pytest.mark.parametrize("placement", ["device", "host"])
-def test_shapes_without_data_are_those_of_a_batch(clustered, placement):
-    config = LabelledVideos(batch_videos=B, placement=placement)
-    batch = config.open(clustered, seed=0).at(0)
-    shapes, axes = config.shapes(clustered.table.features, forbidden=8)
-    assert shapes.keys() == batch.keys() - {"present"}
-    for name in ("rows", "labels"):
-        assert shapes[name].shape == batch[name].shape
-        assert shapes[name].dtype == batch[name].dtype
-    for name, value in shapes.get("features", {}).items():
-        assert value.shape == batch["features"][name].shape
-    assert axes["labels"] == 0
+def test_a_batch_is_counted_in_videos():
+    config = LabelledVideos(batch_videos=B)
     assert (config.unit, config.examples) == ("videos", B)
 
 

@@ -304,18 +304,8 @@ def test_the_fingerprint_covers_the_new_options(clustered):
     assert open_feed(other, configs[0]).fingerprint == prints[0]
 
 
-@pytest.mark.parametrize("placement", ["device", "host"])
-@pytest.mark.parametrize("siblings_of", ["cluster", "video"])
-def test_shapes_without_data_are_those_of_a_batch(clustered, placement, siblings_of):
-    config = smart(siblings_of=siblings_of, placement=placement)
-    batch = open_feed(clustered, config).at(0)
-    batch["forbidden"] = batch["forbidden"][:, : 8 * B]
-    shapes, axes = config.shapes(clustered.table.features, forbidden=8)
-    assert shapes.keys() == batch.keys() - {"present"}
-    for name in shapes.keys() - {"features"}:
-        assert shapes[name].shape == batch[name].shape
-        assert shapes[name].dtype == batch[name].dtype
-    assert axes["drawn_at"] == 1
+def test_a_batch_is_counted_in_triplets_without_classes(clustered):
+    config = smart()
     assert (config.unit, config.examples, config.classes(clustered)) == ("triplets", B, 0)
 
 

@@ -92,22 +92,6 @@ class LabelledVideos:
             hierarchy_fingerprint=hierarchy.fingerprint,
         )
 
-    def shapes(
-        self, features: Mapping[str, np.ndarray], *, forbidden: int = 0
-    ) -> tuple[Batch, Mapping[str, int | None]]:
-        """A whole batch as arrays without content or memory, and the axes that are split.
-
-        For arithmetic before there is data. `features`: modality → array [N, F]; nothing is
-        forbidden here.
-        """
-        del forbidden
-        shape = (self.batch_videos,)
-        shapes: dict[str, tuple[tuple[int, ...], type]] = {
-            "rows": (shape, np.int32),
-            "labels": (shape, np.int32),
-        }
-        return prefetch.shapes_of(shapes, features, self.placement), LabelledFeed.split_axes
-
     def open(
         self,
         corpus: RelatedTrainVideos,

@@ -1,7 +1,7 @@
 """What feeds share: their data, what travels to the device, hosts' shares, and reading ahead."""
 
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from typing import Any, Literal, Protocol
 
 import grain
@@ -90,22 +90,6 @@ def check_step(step: int) -> None:
     """Raises ValueError unless a batch of this number exists."""
     if not 0 <= step < 2**64:
         raise ValueError(f"a step is a number from 0 on, found {step}")
-
-
-def shapes_of(
-    shapes: Mapping[str, tuple[tuple[int, ...], type]],
-    features: Mapping[str, np.ndarray],
-    placement: Placement,
-) -> Batch:
-    """A batch of arrays without content or memory; "rows" gives the shape of its features."""
-    batch: Batch = {n: np.broadcast_to(d(0), shape) for n, (shape, d) in shapes.items()}
-    if placement == "host":
-        rows = shapes["rows"][0]
-        batch["features"] = {
-            name: np.broadcast_to(stored.dtype.type(0), (*rows, stored.shape[1]))
-            for name, stored in features.items()
-        }
-    return batch
 
 
 def gathered(table: FeatureTable, rows: np.ndarray, placement: Placement, out: Buffers) -> Batch:

@@ -16,14 +16,11 @@ from vidembed.feeds.prefetch import Batch, Placement, RelatedTrainVideos
 from vidembed.feeds.sampling import Anchors, Sampling, TripletSampler, anchor_chances
 from vidembed.field_roles import TUNABLE
 from vidembed.graph.relation import RelationGraph
-from vidembed.graph.siblings import levels_of
 from vidembed.graph.split import check_no_leak
 from vidembed.records.table import FeatureTable
 
 # Changed whenever the same seed and data would give other batches than before.
 SEQUENCE = 2
-# Rounds of the hierarchy that arithmetic without data supposes: GCML's.
-SUPPOSED_ROUNDS = 3
 LARGE_FORBIDDEN = "large_forbidden"
 """The event of a batch that needs the large capacity."""
 
@@ -81,28 +78,6 @@ class Triplets:
         """0: triplets have no labels."""
         del corpus
         return 0
-
-    def shapes(
-        self, features: Mapping[str, np.ndarray], *, forbidden: int
-    ) -> tuple[Batch, Mapping[str, int | None]]:
-        """A whole batch as arrays without content or memory, and the axes that are split.
-
-        `features`: modality → array [N, F]; `forbidden`: pairs of each anchor. Sibling negatives
-        are supposed to come from a hierarchy of SUPPOSED_ROUNDS.
-        """
-        triplets = self.batch_triplets
-        shapes: dict[str, tuple[tuple[int, ...], type]] = {
-            "rows": ((3, triplets), np.int32),
-            "first": ((3, triplets), np.bool_),
-            "negative_slot": ((triplets,), np.int32),
-            "negative_allowed": ((triplets,), np.bool_),
-            "forbidden": ((2, triplets * forbidden), np.int32),
-        }
-        if isinstance(self.negatives, SiblingNegatives):
-            levels = levels_of(SUPPOSED_ROUNDS, self.negatives.siblings_of)
-            shapes["drawn_at"] = ((levels + 1, triplets), np.bool_)
-        batch = prefetch.shapes_of(shapes, features, self.placement)
-        return batch, TripletFeed.split_axes
 
     def open(
         self,

@@ -22,7 +22,6 @@ from vidembed.models.cluster_classifier import KERNEL, ClusterClassifier, Cosine
 from vidembed.models.fusion import Fusion, LateFusion
 from vidembed.models.parameters import Parameters, initialise, model_axes
 from vidembed.tasks import collapse, video
-from vidembed.tasks.arithmetic import Arithmetic, Message, Product, Shapes, gathered_rows, layers
 from vidembed.tasks.spec import Spec
 from vidembed.tasks.video import Arrays
 
@@ -125,83 +124,6 @@ class ClusterLabels:
             "spread": 1 - jnp.sum(jnp.square(jnp.mean(embedded, axis=0))),
         }
         return mean, (state, measures)
-
-    def arithmetic(self, parameters: Shapes, constants: Shapes, batch: Shapes) -> Arithmetic:
-        """What a step costs; see `tasks.arithmetic`. Arguments as shapes of those of the loss."""
-        table = parameters[KERNEL]
-        (rows, size), part = table.shape, table.sharding.shard_shape(table.shape)[0]
-        videos, devices = batch["rows"].shape[0], batch["rows"].sharding.mesh.size
-        model = rows // part
-        compute = self.model.layers.compute
-        classes = cluster_classifier.model_axes(parameters)
-        network = {name: shape for name, shape in parameters.items() if name not in classes}
-        flop, kept, backward = layers(network, videos // devices, compute)
-        passing = {"gradient of the widest layer": backward}
-        traffic = {"activations": 3.0 * (sum(kept.values()) + backward)}
-        messages = {"sums": Message(kind="all-reduce", bytes=(3 + size) * 4, devices=devices)}
-        if isinstance(self.loss, SampledSoftmax):
-            scored = candidates = min(self.loss.samples, rows)
-            own = videos // devices
-            vectors = (videos + scored) * size * 4
-            kept["class vectors"] = 2 * vectors
-            passing["scores and class vectors' gradient"] = 2 * vectors
-            labels = Message(kind="all-gather", bytes=videos * 4, devices=devices // model)
-            messages |= {
-                "labels": labels,
-                "class vectors": Message(kind="all-reduce", bytes=vectors, devices=model),
-                "their gradient": Message(kind="all-reduce", bytes=vectors, devices=devices),
-            }
-            traffic["class vectors"] = 6.0 * vectors
-        else:
-            scored, candidates, own = rows, part, videos * model // devices
-            vectors, queries = part * size * 4, own * size * 4
-            kept |= {"class vectors": vectors, "queries": queries}
-            blocks = -(-own // self.loss.block)
-            # Each of several blocks' gradients is made before it is added to those before it.
-            passing["scores and class vectors' gradient"] = 2 * vectors if blocks > 1 else 0
-            messages |= {
-                "maxima and sums": Message(kind="all-reduce", bytes=5 * own * 4, devices=model),
-                "queries' gradient": Message(kind="all-reduce", bytes=queries, devices=model),
-                "class table's gradient": Message(
-                    kind="all-reduce", bytes=vectors, devices=devices // model
-                ),
-            }
-            if model > 1:
-                messages["queries"] = Message(kind="all-gather", bytes=queries, devices=model)
-            traffic["class vectors"] = (2.0 + 4.0 * blocks) * vectors
-        passing["scores and class vectors' gradient"] += (
-            2 * min(self.loss.block, own) * candidates * 4
-        )
-        # Made twice, and each time written, read for the maximum and read for the sum; then the
-        # gradient is written and read.
-        traffic["scores"] = 8.0 * own * candidates * 4
-        if "features" not in batch:
-            gathered, sent = gathered_rows(constants, videos, devices)
-            passing["features on their way"] = gathered + gathered // devices
-            traffic["features"] = 3.0 * gathered
-            messages |= sent
-        products = {
-            "products": Product(
-                flop=flop * devices,
-                operands=compute,
-                note="no gradient of the inputs",
-                operands_field="model.layers.compute",
-            ),
-            # Forward, again in the backward pass, and the gradients of both operands.
-            "classes": Product(
-                flop=8.0 * videos * scored * size,
-                operands="float32",
-                note=f"{videos:,} × {scored:,} of {rows:,} class vectors × {size}",
-            ),
-        }
-        return Arithmetic(
-            products=products,
-            kept=kept,
-            passing=passing,
-            traffic=traffic,
-            messages=messages,
-            stays_split=frozenset({KERNEL}),
-        )
 
     def _score(
         self, queries: jax.Array, labels: jax.Array, table: jax.Array, known: Arrays, key: jax.Array

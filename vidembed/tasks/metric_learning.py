@@ -25,15 +25,12 @@ from vidembed.models.fusion import Fusion, LateFusion
 from vidembed.models.parameters import Parameters, initialise, model_axes
 from vidembed.pairwise import squared_distance
 from vidembed.tasks import collapse, pool, video
-from vidembed.tasks.arithmetic import Arithmetic, Message, Product, Shapes, gathered_rows, layers
 from vidembed.tasks.spec import Spec
 from vidembed.tasks.video import Arrays
 
 NEGATIVES, POSITIVES, ANCHORS = 0, 1, 2
 GROUPS = {"negatives": 1, "negatives+positives": 2, "all": 3}
 """How many of the groups of slots a pool is made of."""
-SCALARS = 8
-"""Numbers that are summed over all devices besides the mean anchor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,52 +139,6 @@ class MetricLearning:
         measures["spread"] = 1 - jnp.sum(jnp.square(measures.pop("mean")))
         loss = totals["loss"] / jnp.maximum(totals["trained"], 1)
         return loss, (state, {"loss": loss} | {k: v for k, v in measures.items() if k != "loss"})
-
-    def arithmetic(self, parameters: Shapes, constants: Shapes, batch: Shapes) -> Arithmetic:
-        """What a step costs; see `tasks.arithmetic`. Arguments as shapes of those of the loss."""
-        triplets, devices = batch["rows"].shape[1], batch["rows"].sharding.mesh.size
-        size, compute = self.model.layers.size, self.model.layers.compute
-        slots = 3 * triplets
-        flop, kept, backward = layers(parameters, slots // devices, compute)
-        products = {
-            "products": Product(
-                flop=flop * devices,
-                operands=compute,
-                note="no gradient of the inputs",
-                operands_field="model.layers.compute",
-            )
-        }
-        pooled = GROUPS[self.pool] * triplets
-        pool = pooled * size * 4
-        scalars = SCALARS + (2 * batch["drawn_at"].shape[0] if "drawn_at" in batch else 0)
-        chosen = triplets * (size + 1) * 4
-        passing = {"gradient of the widest layer": backward, "chosen negatives' gradient": chosen}
-        traffic = {"activations": 3.0 * (sum(kept.values()) + backward), "pool": 6.0 * pool}
-        messages = {
-            "pool": Message(kind="all-gather", bytes=pool, devices=devices),
-            "chosen negatives' gradient": Message(kind="all-gather", bytes=chosen, devices=devices),
-            "sums": Message(kind="all-reduce", bytes=(scalars + size) * 4, devices=devices),
-        }
-        passing["pool"] = pool
-        if not isinstance(self.miner, NoMining):
-            products["mining"] = Product(
-                flop=2.0 * triplets * pooled * size,
-                operands=self.miner.operands,
-                note=f"{triplets:,} × {pooled:,} × {size}",
-                operands_field="miner.operands",
-            )
-            block = min(self.miner.block, triplets // devices)
-            passing["pool"] += 2 * block * pooled * 4
-            # Written by the product, read and written by the mask, read by the maximum.
-            traffic["similarities"] = 4.0 * triplets / devices * pooled * 4
-        if "features" not in batch:
-            gathered, sent = gathered_rows(constants, slots, devices)
-            passing["features on their way"] = gathered + gathered // devices
-            traffic["features"] = 3.0 * gathered
-            messages |= sent
-        return Arithmetic(
-            products=products, kept=kept, passing=passing, traffic=traffic, messages=messages
-        )
 
     def _triplets(
         self,

@@ -1,0 +1,168 @@
+"""What a step of every recipe costs on TPU slices, by the compiler: the table of SCALE.md.
+
+    python -m experiments.scale --workdir runs/scale > experiments/SCALE.md
+
+Needs the `tpu` extra and no TPU. The cost of each compiled step is kept in the work folder, so that
+the command goes on where it stopped; after a change of the code take another folder. A step takes
+about a minute of one core.
+"""
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+from experiments import gcml
+from vidembed import mesh as meshes
+from vidembed.compiled_cost import StepCost, dividing, step_arguments, step_cost
+from vidembed.imagined import Imagined, data_of
+from vidembed.progress import Progress
+from vidembed.recipe import Recipe
+from vidembed.slices import slice_devices
+from vidembed.storage import write_text
+
+SLICES = ("v5e:2x2", "v5e:4x4", "v5e:8x8", "v5e:16x16", "v5p:4x4x4", "v6e:4x4")
+LISTED_BYTES = 1e5
+"""Collectives that send less are left out of the table."""
+UNSIGNED = ("u8[", "u32[")
+"""What stored features travel as."""
+COLUMNS = (
+    "slice", "batch", "compile", "arguments", "temporaries", "operations", "read and written",
+    "features", "collectives (sent by a chip)", "products", "memory, at most", "links",
+)  # fmt: skip
+INTRODUCTION = """# A step on TPU slices, by the compiler
+
+Made by `python -m experiments.scale --workdir runs/scale > experiments/SCALE.md`, with the TPU
+compiler of jax {jax} on a machine without a TPU: **nothing here was run on a TPU**.
+`python -m experiments.cdml show --compile v5e:8x8` says the same of any recipe.
+
+- Compilation is in seconds of one core. All other numbers are those of one chip. Arguments are the
+  parameters with their optimiser, the chip's share of the feature table and its part of the batch;
+  temporaries come on top.
+- Operations count products in loops as often as they run. Bytes read and written count the body of
+  a loop once, and arrays that never leave the chip as well as those in its memory: what its
+  memory moves is less.
+- "Features" are the bytes of the collectives that carry stored features. Collectives that send
+  0.1 MB or more are listed by what each chip puts in, with what it sends around a ring.
+- The last three columns are times in ms **by the data sheet** (`vidembed/chips.py`) at full rates,
+  not measurements. Float32 products count as six of bfloat16.
+- A batch that does not divide over the chips is exchanged for the nearest one that does. Relations
+  are imagined: 50 a video, at random.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A recipe at a size of data."""
+
+    title: str
+    recipe: Recipe
+    videos: float = 8e6
+    slices: tuple[str, ...] = SLICES
+
+
+def cases() -> dict[str, Case]:
+    """Every recipe, and those of its variants that are worth a table."""
+    paper = Recipe()
+    narrow = _bfloat16(paper)
+    return {
+        "cdml": Case(title="cdml, float32", recipe=paper),
+        "cdml-bfloat16": Case(title="cdml, layers in bfloat16", recipe=narrow),
+        "gcml": Case(title="gcml gcml: smart triplets", recipe=gcml.gcml),
+        "gcl": Case(title="gcml gcl: cluster labels, 100,000 classes", recipe=gcml.gcl),
+        "control": Case(title="gcml cdml: the control", recipe=gcml.cdml),
+        "large": Case(
+            title="cdml, layers in bfloat16, 278 million videos (CDML's corpus)",
+            recipe=narrow,
+            videos=278e6,
+            slices=("v5p:4x4x4",),
+        ),
+    }
+
+
+def _bfloat16(recipe: Recipe) -> Recipe:
+    model = recipe.task.model
+    narrow: Any = replace(model, layers=replace(model.layers, compute="bfloat16"))
+    return replace(recipe, task=replace(recipe.task, model=narrow))
+
+
+def cost_of(case: Case, name: str, folder: Path, progress: Progress) -> StepCost:
+    """The cost of a case on the slice of that name, compiled unless the folder has it."""
+    devices = slice_devices(name)
+    recipe, imagined = dividing(case.recipe, len(devices)), Imagined(videos=case.videos)
+    key = json.dumps([recipe.to_json(), asdict(imagined), name], sort_keys=True)
+    path = folder / f"{name.replace(':', '-')}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    if path.exists():
+        return StepCost.from_json(json.loads(path.read_text()))
+    with progress.stage(f"{case.title}, {name}"):
+        mesh = meshes.make_mesh(recipe.mesh, devices)
+        cost = step_cost(recipe, step_arguments(recipe, data_of(recipe, imagined), mesh), mesh)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(cost.to_json()))
+    return cost
+
+
+def table(title: str, costs: Mapping[str, StepCost]) -> Iterator[str]:
+    """Lines of Markdown: one row per slice."""
+    yield f"## {title}"
+    yield ""
+    yield f"| {' | '.join(COLUMNS)} |"
+    yield "|---" * len(COLUMNS) + "|"
+    for name, cost in costs.items():
+        yield f"| {' | '.join(_row(name, cost))} |"
+
+
+def _row(name: str, cost: StepCost) -> list[str]:
+    features = sum(c.bytes for c in cost.collectives if c.operands.startswith(UNSIGNED))
+    listed = [
+        f"{c.kind} {c.operands}{f' × {c.times}' if c.times > 1 else ''}: {c.sent / 1e6:.1f} MB"
+        + (", asynchronous" if c.asynchronous else "")
+        for c in cost.collectives
+        if c.sent >= LISTED_BYTES
+    ]
+    return [
+        name,
+        f"{cost.examples:,}",
+        f"{cost.compile_seconds:.0f} s",
+        f"{sum(cost.arguments.values()) / 1e6:,.0f} MB",
+        f"{cost.temporaries / 1e6:,.0f} MB",
+        f"{cost.operations / 1e9:,.1f} GFLOP",
+        f"{cost.traffic / 1e6:,.0f} MB",
+        f"{features / 1e6:.2f} MB",
+        "; ".join(listed),
+        *(f"{seconds * 1e3:.2f}" for seconds in cost.seconds().values()),
+    ]
+
+
+def main(
+    *, workdir: str = "runs/scale", recipes: tuple[str, ...] = (), slices: tuple[str, ...] = ()
+) -> int:
+    """Print the tables.
+
+    Args:
+        workdir: where the cost of each compiled step is kept.
+        recipes: cdml, cdml-bfloat16, gcml, gcl, control, large; all if not given.
+        slices: TPU slices, such as v5e:8x8; those of SCALE.md if not given.
+    """
+    import jax
+
+    known, progress = cases(), Progress(console=Console(stderr=True))
+    if unknown := set(recipes) - known.keys():
+        print(f"unknown recipes {sorted(unknown)}: choose from {list(known)}", file=sys.stderr)
+        return 2
+    print(INTRODUCTION.format(jax=jax.__version__))
+    for case in (known[name] for name in recipes or known):
+        places = slices or case.slices
+        costs = {place: cost_of(case, place, Path(workdir), progress) for place in places}
+        print("\n".join(table(case.title, costs)) + "\n", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(tyro.cli(main))

@@ -1,0 +1,55 @@
+"""The table of SCALE.md, without a compiler."""
+
+import jax
+import pytest
+
+from experiments import scale
+from vidembed.compiled_cost import StepCost
+from vidembed.compiled_text import Collective
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """The (batch, devices) of each step that was compiled."""
+    steps = []
+
+    def cost(recipe, arguments, mesh):
+        steps.append((recipe.feed.examples, mesh.size))
+        features = Collective(
+            kind="all-to-all", operands="u8[4,25,1024]", put=1_024_000, devices=4,
+            times=1, asynchronous=True,
+        )  # fmt: skip
+        return StepCost(
+            mesh={"data": mesh.size, "model": 1}, device_kind="TPU v5 lite",
+            examples=recipe.feed.examples, arguments={"state": 8e7, "constants": 1.44e8},
+            temporaries=27e6, operations=11.8e9, products={"bfloat16": 197e9}, traffic=819e6,
+            collectives=(features,), unknown_loops=0, compile_seconds=70.4,
+        )  # fmt: skip
+
+    monkeypatch.setattr(scale, "step_cost", cost)
+    monkeypatch.setattr(scale, "step_arguments", lambda *_: None)
+    monkeypatch.setattr(scale, "data_of", lambda *_: None)
+    monkeypatch.setattr(scale, "slice_devices", lambda name: jax.devices()[: int(name[-1])])
+    return steps
+
+
+def test_rows_are_compiled_once_and_read_again(compiled, tmp_path, capsys):
+    options = {"workdir": str(tmp_path), "recipes": ("cdml", "gcl")}
+    assert scale.main(**options, slices=("v5e:1x7",)) == 0
+    assert compiled == [(7203, 7), (28798, 7)]
+    capsys.readouterr()
+    assert scale.main(**options, slices=("v5e:1x7", "v5e:1x8")) == 0
+    assert compiled[2:] == [(7200, 8), (28800, 8)]
+    text = capsys.readouterr().out
+    assert "## cdml, float32" in text
+    assert "nothing here was run on a TPU" in text
+    row = (
+        "| v5e:1x8 | 7,200 | 70 s | 224 MB | 27 MB | 11.8 GFLOP | 819 MB | 1.02 MB | "
+        "all-to-all u8[4,25,1024]: 0.8 MB, asynchronous | 1.00 | 1.00 | 0.00 |"
+    )
+    assert row in text.splitlines()
+
+
+def test_other_names_are_refused(tmp_path, capsys):
+    assert scale.main(workdir=str(tmp_path), recipes=("gmcl",)) == 2
+    assert "choose from ['cdml'" in capsys.readouterr().err
