@@ -168,7 +168,8 @@ def gather_rows(table: jax.Array, rows: jax.Array, plan: Exchange | None = None)
     def exchanged(part: jax.Array, send: jax.Array, take: jax.Array) -> jax.Array:
         sent = jnp.take(part, send.reshape(-1), axis=0, mode="clip")
         received = jax.lax.all_to_all(sent, ALL, split_axis=0, concat_axis=0, tiled=True)
-        return jnp.take(received, take, axis=0, mode="clip")
+        # With a barrier what follows is compiled, and so rounds, alike with a plan and without.
+        return jax.lax.optimization_barrier(jnp.take(received, take, axis=0, mode="clip"))
 
     def own_rows(part: jax.Array, wanted: jax.Array) -> jax.Array:
         taken = _own_rows(part, wanted - jax.lax.axis_index(ALL) * len(part))
