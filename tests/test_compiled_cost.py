@@ -76,7 +76,8 @@ def test_products_by_hand_with_the_miners_loop(cost):
     mining = 2 * (B // DEVICES) * 3 * B * SIZE
     assert cost.products == {"float32": layers + mining}
     assert layers + mining < cost.operations < 2 * (layers + mining)
-    assert cost.unknown_loops == 0
+    # The windows of forbidden pairs, as many as a block has; no products are in it.
+    assert cost.unknown_loops == 1
 
 
 def test_collectives_by_hand(arguments, cost):
@@ -86,7 +87,9 @@ def test_collectives_by_hand(arguments, cost):
         by_kind.setdefault(each.kind, []).append(each)
     pool = 3 * B * SIZE * 4
     assert pool in [each.bytes for each in by_kind["all-gather"]]
-    assert pool in [each.bytes for each in by_kind["reduce-scatter"]]
+    # The chosen negatives' gradients, of all devices.
+    assert pool // 3 in [each.bytes for each in by_kind["all-gather"]]
+    assert "reduce-scatter" not in by_kind
     # The gradient, and the sums beside it.
     largest = max(by_kind["all-reduce"], key=lambda each: each.bytes)
     assert PARAMETERS * 4 <= largest.bytes <= PARAMETERS * 4 + 256

@@ -75,6 +75,7 @@ def seconds_a_step(
     import numpy as np
 
     from vidembed import mesh as meshes
+    from vidembed.exchange import Exchanger
     from vidembed.feeds.labelled import LabelledFeed
     from vidembed.step import new_state
     from vidembed.tasks.spec import Spec
@@ -100,6 +101,12 @@ def seconds_a_step(
             out_shardings=jax.tree.map(lambda leaf: leaf.sharding, shapes.state),
         )()
         placed = meshes.place_batch(mesh, batch, LabelledFeed.split_axes)
+        if exchange := shapes.batch.get("exchange"):
+            devices, _, capacity = exchange.send.shape
+            part = -(-TABLE_VIDEOS // devices)
+            plan = Exchanger(devices=devices, part=part, capacity=capacity).plan(batch["rows"])
+            assert plan is not None, f"random rows exceed the capacity of {capacity}"
+            placed["exchange"] = meshes.place_exchange(mesh, plan)
         seconds, losses = [], []
         for _ in range(rounds + 1):
             began = time.perf_counter()
