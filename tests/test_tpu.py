@@ -43,7 +43,8 @@ def test_every_recipe_compiles_for_a_slice(recipe):
     assert cost.temporaries > 0
     # What is read from the text is within what the compiler counts.
     assert 0.5 * cost.operations < sum(cost.products.values()) < cost.operations
-    assert cost.unknown_loops == 0
+    # The miner's windows of forbidden pairs, as many as a block has.
+    assert cost.unknown_loops == (1 if recipe.feed.unit == "triplets" else 0)
     assert all(each.devices == 4 for each in cost.collectives)
     features = [c for c in cost.collectives if c.operands.startswith(("u8", "u32"))]
     assert {each.kind for each in features} == {FEATURES_TRAVEL_BY}
