@@ -66,6 +66,17 @@ def test_a_trip_count_that_the_compiler_knows_is_taken():
     assert program.products["float32"] == 7 * 2 * 144 * 21_600 * 256
 
 
+def test_products_of_a_library_are_not_counted_but_said():
+    """As XLA writes them for GPUs."""
+    call = (
+        '  %g = (f32[8,8]{1,0}, s8[64]{0}) custom-call(%a, %b), custom_call_target="__cublas$gemm"'
+    )
+    program = read_program(TPU + call)
+    assert program.library_products == 1
+    assert program.products == read_program(TPU).products
+    assert read_program(TPU).library_products == 0
+
+
 def test_collectives_by_hand():
     features, gathered, numbers, looped = read_program(TPU).collectives
     assert (features.kind, features.operands) == ("all-reduce", "u32[3,2,921600] and 1 more")

@@ -403,12 +403,34 @@ def test_a_follower_of_an_extended_run_goes_on_to_its_new_end(tmp_path, corpus_p
         assert workdir.done() == 5
         stop = StopFlag()
         stop.sleep = lambda seconds: followed.set() or time.sleep(0.05)
-        evaluation_of(workdir, corpus).follow(lambda result: seen.append(result["step"]), stop)
+        evaluation = evaluation_of(workdir, corpus)
+        evaluation.follow(lambda result: seen.append(result["step"]), stop)
     finally:
         followed.set()
         trainer.join(90)
     assert not trainer.is_alive()
     assert seen == [5, 10, 15, 20]
+    # It was opened on a run of 5 steps.
+    assert evaluation.last_step() == 20
+    assert measured(workdir).read(20)["recipe"]["steps"] == 20
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_all_hosts_list_the_checkpoints_alike(trained, corpus, known, monkeypatch):
+    """That is done together, so that a host which lists once more waits for the others for ever;
+    also where a best of another metric is replaced, which the first host does."""
+    calls = []
+    for first in (True, False):
+        evaluation = evaluation_of(trained, corpus)
+        measured(trained).pin(10, NDCG, 0.99)
+        monkeypatch.setattr(evaluate, "is_first_host", lambda first=first: first)
+        if not known:
+            monkeypatch.setattr(evaluation.measurements, "read", lambda step: None)
+        steps, listed = evaluation.checkpoints.steps, []
+        evaluation.checkpoints.steps = lambda: listed.append(1) or steps()  # noqa: B023
+        evaluation.measure(10)
+        calls.append(len(listed))
+    assert calls[0] == calls[1] > 0
 
 
 def test_the_job_runs_in_another_process_and_resumes(trained, corpus):

@@ -31,7 +31,7 @@ RESUMED = MEASURED | {
 def test_a_recipe_says_what_does_not_decide_a_run(recipe):
     assert differing_on_hosts(recipe) == PATHS
     assert differing_when_measured(recipe) == MEASURED
-    room = {"feed.max_forbidden"} if recipe.feed.unit == "triplets" else set()
+    room = {"feed.max_forbidden_pairs"} if recipe.feed.unit == "triplets" else set()
     assert differing_on_resume(recipe) == RESUMED | room
     left = without(recipe.to_json(), differing_on_hosts(recipe))
     moved = replace(recipe, corpus=replace(recipe.corpus, table="a", edges="b", hierarchy="c"))

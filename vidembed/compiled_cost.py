@@ -53,6 +53,8 @@ class StepCost:
     collectives: tuple[Collective, ...]
     unknown_loops: int
     """Loops of unknown length, whose bodies are counted once."""
+    library_products: int = 0
+    """Products that are calls of a library, as on GPUs: they are not counted."""
     compile_seconds: float
     """Of processor time, which other work on the machine does not change."""
 
@@ -81,8 +83,8 @@ class StepCost:
         if self.chip is None:
             return {}
         rates = {"float32": self.chip.float32, "bfloat16": self.chip.bfloat16}
-        return {
-            "products": sum(flop / rates[dtype] for dtype, flop in self.products.items()),
+        products = sum(flop / rates[dtype] for dtype, flop in self.products.items())
+        return ({} if self.library_products else {"products": products}) | {
             "memory": self.traffic / self.chip.memory_rate,
             "links": self.sent / self.chip.sending_rate(self.devices),
         }
@@ -139,6 +141,7 @@ def read_cost(
         traffic=counts["bytes accessed"],
         collectives=program.collectives,
         unknown_loops=program.unknown_loops,
+        library_products=program.library_products,
         compile_seconds=compile_seconds,
     )
 

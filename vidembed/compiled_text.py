@@ -11,6 +11,7 @@ from math import prod
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 ITEM_BYTES = {"pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "bf16": 2, "f16": 2}
 ITEM_BYTES |= {"s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8}
+LIBRARY_PRODUCT = re.compile(r'custom_call_target="[^"]*(?:gemm|matmul|cublas)[^"]*"', re.I)
 SHAPE = re.compile(r"\b(\w+)\[([\d,]*)\]")
 COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
 INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.-]+) = (.*?) ([\w-]+)\((.*)$")
@@ -60,6 +61,8 @@ class Program:
     """Their operations if the body of every loop ran once, as the compiler's analysis counts."""
     unknown_loops: int
     """Loops whose trip count the text does not give: their bodies are counted once."""
+    library_products: int
+    """Products that are calls of a library (on GPUs), of which nothing is counted."""
 
 
 @dataclass(kw_only=True)
@@ -83,6 +86,7 @@ def read_program(text: str) -> Program:
         return times[name]
 
     collectives, products, once = [], {"float32": 0.0, "bfloat16": 0.0}, 0.0
+    library = len(LIBRARY_PRODUCT.findall(text))
     for name, own in computations.items():
         meanwhile = any(asynchronous for _, _, asynchronous in own.callers)
         for of, operation, rest in own.lines.values():
@@ -109,6 +113,7 @@ def read_program(text: str) -> Program:
         products={dtype: flop for dtype, flop in products.items() if flop},
         products_once=once,
         unknown_loops=unknown,
+        library_products=library,
     )
 
 

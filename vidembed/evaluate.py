@@ -7,7 +7,7 @@ started again.
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -59,7 +59,8 @@ class Evaluation:
             raise ValueError(
                 f"{workdir} was trained on data {stored['corpus']}, {recipe.corpus.table} with "
                 f"{recipe.corpus.edges} is {self.corpus.fingerprint}: name the data of the run by "
-                "--corpus.table and --corpus.edges"
+                "--corpus.table and --corpus.edges. (Versions that took the degree cap before the "
+                "split had other train relations: measure their runs with the same version)"
             )
         self.checkpoints = Checkpoints(workdir.checkpoints, read_only=True)
         self._video = jax.jit(recipe.task.outputs["video"])
@@ -91,7 +92,7 @@ class Evaluation:
         """Measures a checkpoint and stores the result; what this evaluator did is not redone."""
         known = _of_first_host(self.measurements.read(step))
         if known is not None:
-            self._pin(step, known)
+            self._pin(step, known, self.checkpoints.steps())
             return known
         self.recipe.evaluator.check(self.corpus)
         began = time.monotonic()
@@ -102,13 +103,18 @@ class Evaluation:
         result |= {
             "selection": self.selection(result)._asdict(),
             **self._about(began),
-            "recipe": self.recipe.to_json(),
+            "recipe": self.recipe.to_json() | {"steps": self.last_step()},
         }
+        # Pinned before it counts as measured: from then on the trainer may delete it.
+        self._pin(step, result, self.checkpoints.steps())
         if is_first_host():
-            # Pinned before it counts as measured: from then on the trainer may delete it.
-            self._pin(step, result)
             self.measurements.write(step, result, measured.per_query)
         return result
+
+    def last_step(self) -> int:
+        """Where the run ends; it may be extended while it is measured."""
+        stored = self.workdir.read_recipe()
+        return int(stored["recipe"]["steps"]) if stored else self.recipe.steps
 
     def selection(self, result: Mapping[str, Any]) -> Selection:
         """The number by which a result is compared with those of other checkpoints."""
@@ -206,8 +212,9 @@ class Evaluation:
     def _entries(self, shape: State) -> tuple[str, ...]:
         return ("average" if "average" in shape else "parameters", "state")
 
-    def _pin(self, step: int, result: Mapping[str, Any]) -> None:
-        """Pins this checkpoint, if none with a higher selection number is."""
+    def _pin(self, step: int, result: Mapping[str, Any], steps: Sequence[int]) -> None:
+        """Pins this checkpoint, if none with a higher selection number is. steps: those on disk,
+        which all hosts list together."""
         if not is_first_host():
             return
         name, value = self.selection(result)
@@ -215,7 +222,7 @@ class Evaluation:
         values = {best["step"]: best["value"]} if best and best["metric"] == name else {}
         if best and not values:
             # Pinned by another metric, of an older version: all that can still be had is compared.
-            there = self.measurements.steps() & set(self.checkpoints.steps())
+            there = self.measurements.steps() & set(steps)
             known = {other: self.measurements.read(other) for other in sorted(there)}
             values = {other: self.selection(one).value for other, one in known.items() if one}
         values.setdefault(step, value)

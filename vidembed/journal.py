@@ -26,7 +26,8 @@ _UPLOAD_SECONDS = 30.0
 class Meter:
     """Counts units, the time spent waiting for them, and rare events, between two calls of `read`.
 
-    events: names of what may happen to a step, such as a batch that needed its large form.
+    events: names of what may happen to a step, such as a batch that needed its large form. What
+    came after the last line of a run that was stopped is not counted.
     """
 
     def __init__(self, events: Iterable[str] = ()) -> None:

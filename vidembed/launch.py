@@ -64,7 +64,8 @@ class Train:
     steal: bool = False
     """Take the work directory over from a run that still holds it."""
     baselines: bool = True
-    """Show raw features, popularity and chance beside the scores that are measured here."""
+    """Show raw features, popularity and chance beside the scores that are measured here. Raw
+    features take four times the memory of the whole table as float32, once."""
     cluster: ClusterOptions = Cluster()
     recipe: RecipeOptions = Recipe()
 
@@ -124,7 +125,7 @@ class Evaluate:
     """Measure every checkpoint as it appears, until the run is done."""
     baselines: bool = True
     """Also measure raw features, popularity and chance, once, and show them beside the run. Raw
-    features take the memory of the whole table as float32, twice."""
+    features take four times the memory of the whole table as float32."""
     cluster: ClusterOptions = Cluster()
     recipe: RecipeOptions = Recipe()
 

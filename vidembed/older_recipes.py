@@ -9,10 +9,10 @@ def modernised(recipe: dict[str, Any]) -> dict[str, Any]:
     """The same recipe without what its fields said before they changed; today's are left alone.
 
     A miner had a margin of its own; where it was used and differs from the loss's, which is today's
-    only one, RecipeError is raised. `feed.max_forbidden` could be None, where it has a default now.
+    only one, RecipeError is raised. `feed.max_forbidden`, a width per anchor, is no field any more.
     """
     task, feed = recipe.get("task"), recipe.get("feed")
-    if isinstance(feed, dict) and feed.get("max_forbidden", 0) is None:
+    if isinstance(feed, dict) and "max_forbidden" in feed:
         recipe = recipe | {"feed": {k: v for k, v in feed.items() if k != "max_forbidden"}}
     miner = task.get("miner") if isinstance(task, dict) else None
     if isinstance(task, dict) and isinstance(miner, dict) and "margin" in miner:

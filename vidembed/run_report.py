@@ -54,8 +54,9 @@ def other_evaluators(evaluation: Evaluation) -> list[str]:
 
 def journal_warnings(evaluation: Evaluation) -> list[str]:
     """What the run's task reads out of its journal, in words."""
-    recipe = evaluation.recipe
-    diagnosis = Diagnosis(recipe.task.diagnose, evaluation.progress.say, steps=recipe.steps)
+    diagnosis = Diagnosis(
+        evaluation.recipe.task.diagnose, evaluation.progress.say, steps=evaluation.last_step()
+    )
     diagnosis.read(journal_of(evaluation.workdir))
     return list(diagnosis.warnings().values())
 

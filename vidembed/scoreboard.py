@@ -32,7 +32,7 @@ class Scoreboard:
         say(f"step {result['step']}  {name}: {value:.4f}; best so far: step {best.get('step')}")
         if not self.baselines:
             return
-        record, last = self.evaluation.baselines(), self.evaluation.recipe.steps
+        record, last = self.evaluation.baselines(), self.evaluation.last_step()
         if not self._shown or result["step"] == last:
             self._shown = True
             for line in table(result, record):

@@ -133,6 +133,8 @@ def collective_lines(cost: StepCost) -> list[str]:
         lines.append(f"smaller collectives: {len(small)}, which send {sent} in all")
     if not cost.collectives:
         lines.append("nothing is sent between devices")
+    if cost.library_products:
+        lines.append(f"{cost.library_products} products are calls of a library, and not counted")
     if cost.unknown_loops:
         lines.append(f"{cost.unknown_loops} loops of unknown length are counted as one run each")
     return lines

@@ -88,6 +88,7 @@ def train(
         {
             "videos, relations and split": fingerprints["corpus"],
             "batches (the feed, and the clusters that it draws by)": fingerprints["feed"],
+            "what the feed says of itself": list(feed.notes),
         }
     )
     if corpus.edges_report.get("unknown_edges"):

@@ -12,7 +12,7 @@ DEGREES, CHANCES = np.array([0, 3, 40, 900, 2500]), np.array([0, 50, 40, 2, 1])
 
 def sized(counts=(400, 500, 450), **options) -> Capacities:
     return Capacities.of(
-        counts, DEGREES, CHANCES, **({"triplets": 100, "max_forbidden": 2**24} | options)
+        counts, DEGREES, CHANCES, **({"triplets": 100, "max_forbidden_pairs": 2**24} | options)
     )
 
 
@@ -57,13 +57,13 @@ def test_the_bound_is_not_exceeded_in_many_batches_and_not_far_above_the_mean():
 
 def test_what_would_not_fit_is_refused_with_the_options_that_help():
     bound = most_pairs(DEGREES, CHANCES, 100)
-    assert sized(max_forbidden=bound).large == bound
+    assert sized(max_forbidden_pairs=bound).large == bound
     with pytest.raises(ValueError, match=f"may have {bound:,} forbidden pairs") as refusal:
-        sized(max_forbidden=bound - 1)
+        sized(max_forbidden_pairs=bound - 1)
     for words in (
         "2,500, 900, 40",
-        f"max_forbidden {bound - 1:,}",
-        "--feed.max-forbidden",
+        f"max_forbidden_pairs {bound - 1:,}",
+        "--feed.max-forbidden-pairs",
         "--feed.batch-triplets",
         "cowatch --min-weight",
     ):

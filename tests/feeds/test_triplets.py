@@ -386,9 +386,9 @@ def test_where_one_capacity_is_enough_nothing_is_counted():
 
 
 def test_a_graph_that_may_need_more_room_than_there_is_is_refused():
-    config = Triplets(batch_triplets=600, max_forbidden=1500)
+    config = Triplets(batch_triplets=600, max_forbidden_pairs=1500)
     with pytest.raises(
-        ValueError, match=r"above max_forbidden 1,500; the largest degrees .* 2\d\d"
+        ValueError, match=r"above max_forbidden_pairs 1,500; the largest degrees .* 2\d\d"
     ):
         open_feed(config, graph=star(), is_train=np.ones(VIDEOS, bool))
 
@@ -438,7 +438,7 @@ def test_the_fingerprint_covers_what_the_batches_depend_on():
     ]
     assert len(set(prints)) == len(prints)
     same = dataclasses.replace(config, placement="host", read_threads=1, prefetch_batches=9,
-                               max_forbidden=2**20)  # fmt: skip
+                               max_forbidden_pairs=2**20)  # fmt: skip
     assert open_feed(same, process_index=1, process_count=2).fingerprint == prints[0]
 
 

@@ -16,6 +16,8 @@ from vidembed.records.table import FeatureTable
 if TYPE_CHECKING:
     from vidembed.evaluators.related_videos import RelatedVideos
 
+ROWS_AT_ONCE = 1 << 14
+"""Rows that are turned into float32 at a time."""
 ALL = "concatenated"
 """All modalities side by side, where there are several."""
 STANDARDISED = "_standardised"
@@ -27,10 +29,10 @@ def measured(
 ) -> dict[str, dict[str, PerQuery]]:
     """System → direction → metrics of each query: features, then `popularity` and `random`."""
     directions = evaluator.directions
-    systems: dict[str, dict[str, PerQuery]] = {
-        name: {d: evaluator.per_query(vectors, corpus, d, mesh=mesh) for d in directions}
-        for name, vectors in feature_embeddings(corpus)
-    }
+    systems: dict[str, dict[str, PerQuery]] = {}
+    for name, vectors in feature_embeddings(corpus):
+        systems[name] = {d: evaluator.per_query(vectors, corpus, d, mesh=mesh) for d in directions}
+        del vectors  # before the next are made: each may be as large as the table in float32
     systems["popularity"] = {d: popularity(evaluator, corpus, d) for d in directions}
     systems["random"] = {d: chance(evaluator, corpus, d, seed=evaluator.seed) for d in directions}
     return systems
@@ -46,11 +48,10 @@ def feature_embeddings(corpus: Corpus) -> Iterator[tuple[str, np.ndarray]]:
     groups: dict[str, tuple[str, ...]] = {name: (name,) for name in table.features}
     if len(groups) > 1:
         groups[ALL] = tuple(table.features)
-    for name, modalities in groups.items():
-        yield name, raw_features(table, modalities)
     statistics = train_statistics(table, corpus.is_train)
-    for name, modalities in groups.items():
-        yield name + STANDARDISED, raw_features(table, modalities, statistics)
+    for suffix, known in (("", None), (STANDARDISED, statistics)):
+        for name, modalities in groups.items():
+            yield name + suffix, raw_features(table, modalities, known)
 
 
 def raw_features(
@@ -65,17 +66,22 @@ def raw_features(
     statistics: each dimension is standardised by these, as a network's inputs are: less the mean,
     divided by the deviation, zero where it is constant.
     """
-    parts = []
+    features = np.empty((len(table), sum(table.widths[name] for name in modalities)), np.float32)
+    first = 0
     for name in modalities:
-        values = dequantise(table.features[name])
+        part = features[:, first : first + table.widths[name]]
+        first += table.widths[name]
+        for start in range(0, len(table), ROWS_AT_ONCE):
+            rows = slice(start, start + ROWS_AT_ONCE)
+            part[rows] = dequantise(table.features[name][rows])
         if statistics:
             mean, deviation = statistics[name]["mean"], statistics[name]["deviation"]
             varies = deviation > 1e-6
-            values = (values - mean) * np.where(varies, 1 / np.where(varies, deviation, 1), 0)
+            part -= mean
+            part *= np.where(varies, 1 / np.where(varies, deviation, 1), 0).astype(np.float32)
         if name in table.present:
-            values = np.where(table.present[name][:, None], values, np.float32(0))
-        parts.append(values.astype(np.float32, copy=False))
-    return np.concatenate(parts, axis=1)
+            part[~table.present[name]] = 0
+    return features
 
 
 def popularity(evaluator: "RelatedVideos", corpus: Corpus, direction: Direction) -> PerQuery:
@@ -87,7 +93,7 @@ def popularity(evaluator: "RelatedVideos", corpus: Corpus, direction: Direction)
     method. A query that stands in the list itself is left out of it.
     """
     asked = queries(corpus, direction)
-    known = corpus.train_graph if direction == "eval_to_train" else corpus.relations
+    known = corpus.train_relations if direction == "eval_to_train" else corpus.relations
     scores = known.strengths()[asked.candidates]
     order = np.argsort(-scores, kind="stable")
     rank = np.empty(len(order), np.int64)

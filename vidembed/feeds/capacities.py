@@ -34,25 +34,26 @@ class Capacities:
         chances: np.ndarray,
         *,
         triplets: int,
-        max_forbidden: int,
+        max_forbidden_pairs: int,
     ) -> "Capacities":
         """Sized from the pairs of the first batches and from the graph.
 
         degrees: i64[N], relations of each row. chances: f[N], in proportion to how often it is an
-        anchor. Raises ValueError if a large batch may have more than `max_forbidden` pairs.
+        anchor. Raises ValueError if a large batch may have more than `max_forbidden_pairs` pairs.
         """
         bound = most_pairs(degrees, chances, triplets)
-        if bound > max_forbidden:
+        if bound > max_forbidden_pairs:
             top = np.sort(degrees)[: -1 - SHOWN_DEGREES : -1]
             raise ValueError(
                 f"a batch of {triplets:,} triplets may have {bound:,} forbidden pairs "
                 f"({bound * BYTES_PER_PAIR / 1e6:,.0f} MB on every host and device), above "
-                f"max_forbidden {max_forbidden:,}; the largest degrees of the graph are "
-                f"{', '.join(f'{degree:,}' for degree in top)}. Raise --feed.max-forbidden, choose "
-                "a smaller --feed.batch-triplets, or make the edges with a higher "
+                f"max_forbidden_pairs {max_forbidden_pairs:,}; the largest degrees of the graph "
+                f"are {', '.join(f'{degree:,}' for degree in top)}. Raise "
+                "--feed.max-forbidden-pairs, choose a smaller --feed.batch-triplets, or make the "
+                "edges with a higher "
                 "`cowatch --min-weight`"
             )
-        large = min(_rounded(bound), max_forbidden)
+        large = min(_rounded(bound), max_forbidden_pairs)
         ordinary = _rounded(math.ceil(max(counts) * SIZING_SPARE))
         return Capacities(ordinary=min(ordinary, large), large=large)
 

@@ -33,7 +33,7 @@ class Triplets:
     uniformly among the train videos that have relations, its positive uniformly among these (GCML).
     sampling: edges uniformly, or in proportion to their weights. negatives: any train video, or
     one of a sibling cluster. placement: "device" sends row numbers to a table that is resident
-    there, "host" gathers the features here and sends them as stored. max_forbidden: the most
+    there, "host" gathers the features here and sends them as stored. max_forbidden_pairs: the most
     forbidden pairs that a batch may have; each takes 8 bytes on every host and device (134 MB by
     default). A graph that could need more is refused. read_threads and prefetch_batches: batches
     made at the same time, and ahead of their use; 0 and 0 make each batch when it is asked for.
@@ -44,7 +44,7 @@ class Triplets:
     sampling: Sampling = "uniform"
     negatives: UniformNegatives | SiblingNegatives = UniformNegatives()
     placement: Annotated[Placement, TUNABLE] = "device"
-    max_forbidden: Annotated[int, TUNABLE] = 2**24
+    max_forbidden_pairs: Annotated[int, TUNABLE] = 2**24
     read_threads: Annotated[int, TUNABLE] = 2
     prefetch_batches: Annotated[int, TUNABLE] = 4
     unit: ClassVar[str] = "triplets"
@@ -196,7 +196,7 @@ class TripletFeed:
             relations.degrees(),
             self._chances,
             triplets=config.batch_triplets,
-            max_forbidden=config.max_forbidden,
+            max_forbidden_pairs=config.max_forbidden_pairs,
         )
 
     def at(self, step: int) -> Batch:
@@ -251,7 +251,7 @@ class TripletFeed:
         prints = [part.fingerprint for part in data]
         digest = xxhash.xxh3_128(repr((*settings, self.seed, *prints)).encode())
         digest.update(np.packbits(self._is_train).tobytes())
-        # Only where they are used, so that runs from before these options go on.
+        # Only where they are used.
         if config.anchors != "edges":
             digest.update(repr(config.anchors).encode())
         if (siblings := self._sampler.siblings) is not None:
