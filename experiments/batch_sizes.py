@@ -22,14 +22,14 @@ BATCHES = (256, 512, 1024, 2048, 4096, 7200)
 def points(base: Recipe) -> dict[str, Recipe]:
     """The reference, and batches of other sizes for about as many triplets in all."""
     seen = base.steps * base.feed.examples
-    found = {NARROW_REFERENCE: base}
+    sizes = {NARROW_REFERENCE: base}
     for triplets in BATCHES:
         if triplets != base.feed.examples:
             steps = max(1, round(seen / triplets))
-            found[f"batch-{triplets}"] = varied(
+            sizes[f"batch-{triplets}"] = varied(
                 base, feed={"batch_triplets": triplets}, steps=steps
             )
-    return dict(sorted(found.items(), key=lambda point: point[1].feed.examples))
+    return dict(sorted(sizes.items(), key=lambda point: point[1].feed.examples))
 
 
 sweep = Sweep(

@@ -41,7 +41,7 @@ class Curves:
     """Video-level TFRecords: a folder, a file or a pattern."""
     seed: int = 9
     """Of people, sessions, split and training; one that the tables do not use."""
-    steps: int = 700
+    steps: int = 500
     """Updates of each training."""
     every: int = 50
     """Steps between measurements."""

@@ -22,13 +22,12 @@ SUFFIXES = ("-32", "-128", "", "-2048")
 
 def points(control: Recipe) -> dict[str, Recipe]:
     """The three systems at the base's batch, and at others."""
-    base = systems(control)
-    found = dict(base)
-    for name, recipe in base.items():
+    recipes = systems(control)
+    for name, recipe in systems(control).items():
         for triplets in BATCHES:
             if triplets != control.feed.examples:
-                found[f"{name}-{triplets}"] = batches(recipe, triplets)
-    return found
+                recipes[f"{name}-{triplets}"] = batches(recipe, triplets)
+    return recipes
 
 
 sweep = sweep_of(

@@ -1,6 +1,7 @@
 """The paper's grid of margins, learning rates and decays (section 4.1.1).
 
-    python -m experiments.margins run --workdir W --records FOLDER --steps 500 --seeds 0
+    python -m experiments.margins run --workdir W --records FOLDER --steps 500 --triplets 256 \
+        --seeds 0
     python -m experiments.margins gather --workdir W
 
 A decay first acts after 100,000 steps: a run that ends before is the same with all of them, so

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from unittest.mock import Mock
 
 import jax
 import numpy as np
@@ -320,7 +321,10 @@ def test_baselines_are_measured_once_for_all_steps(trained, corpus, monkeypatch)
     values = per_query["popularity"]["train_to_eval"].values["map"]
     assert values.mean() == record["systems"]["popularity"]["train_to_eval/map"]["value"]
     again = evaluation_of(trained, corpus)
-    forbid = lambda *_, **__: pytest.fail("measured again")  # noqa: E731
+
+    def forbid(*_, **__):
+        pytest.fail("measured again")
+
     with monkeypatch.context() as patch:
         patch.setattr(type(again.recipe.evaluator), "baselines", forbid)
         assert again.baselines() == json.loads(json.dumps(record))
@@ -426,10 +430,10 @@ def test_all_hosts_list_the_checkpoints_alike(trained, corpus, known, monkeypatc
         monkeypatch.setattr(evaluate, "is_first_host", lambda first=first: first)
         if not known:
             monkeypatch.setattr(evaluation.measurements, "read", lambda step: None)
-        steps, listed = evaluation.checkpoints.steps, []
-        evaluation.checkpoints.steps = lambda: listed.append(1) or steps()  # noqa: B023
+        steps = Mock(wraps=evaluation.checkpoints.steps)
+        monkeypatch.setattr(evaluation.checkpoints, "steps", steps)
         evaluation.measure(10)
-        calls.append(len(listed))
+        calls.append(steps.call_count)
     assert calls[0] == calls[1] > 0
 
 

@@ -89,7 +89,7 @@ def test_collectives_are_listed_with_bytes_and_data_sheet_times():
     alone = cost_of(1, collectives=(), unknown_loops=2)
     assert collective_lines(alone) == [
         "nothing is sent between devices",
-        "2 loops of unknown length are counted as one run each",
+        "loops of unknown length, counted as one run each: 2",
     ]
 
 

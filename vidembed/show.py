@@ -136,7 +136,7 @@ def collective_lines(cost: StepCost) -> list[str]:
     if cost.library_products:
         lines.append(f"{cost.library_products} products are calls of a library, and not counted")
     if cost.unknown_loops:
-        lines.append(f"{cost.unknown_loops} loops of unknown length are counted as one run each")
+        lines.append(f"loops of unknown length, counted as one run each: {cost.unknown_loops}")
     return lines
 
 

@@ -10,8 +10,8 @@ from experiments.imported import SAMPLE
 def test_a_training_is_measured_along_its_way(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(curves, "NETWORKS", {"early 8-4": ("early", 8, 4)})
     records = str(SAMPLE / "validate0000.tfrecord")
-    asked = curves.Curves(workdir=str(tmp_path), records=records, steps=5, every=2)
-    assert asked.run() == 0
+    command = curves.Curves(workdir=str(tmp_path), records=records, steps=5, every=2)
+    assert command.run() == 0
     printed = capsys.readouterr().out
     assert "SIMULATED sessions" in printed
     rows = [line.split() for line in printed.splitlines() if line.split()[:1] in (["2"], ["4"])]
@@ -21,6 +21,6 @@ def test_a_training_is_measured_along_its_way(tmp_path, monkeypatch, capsys):
     assert [int(row[0]) for row in rows] == [2, 4]
     for step, *values in rows:
         line = scores[int(step)]
-        wanted = [line[f"{d}/ndcg@10"] for d in ("eval_to_train", "train_to_eval")]
-        assert [float(value) for value in values] == [round(value, 4) for value in wanted]
+        expected = [line[f"{d}/ndcg@10"] for d in ("eval_to_train", "train_to_eval")]
+        assert [float(value) for value in values] == [round(value, 4) for value in expected]
     assert 5 in scores

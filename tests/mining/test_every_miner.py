@@ -76,7 +76,10 @@ def test_no_gradient_flows_through_the_choice(miner, make_case):
 @pytest.mark.parametrize("miner", CHOOSING, indirect=True, ids=repr)
 def test_differentiating_makes_no_second_product(miner, make_case):
     case = make_case(0, anchors=6, pool=20, pairs=2)
-    run = lambda a, p, n: miner(a, p, n, case.forbidden, **OPTIONS)  # noqa: E731
+
+    def run(anchor, positive, pool):
+        return miner(anchor, positive, pool, case.forbidden, **OPTIONS)
+
     arguments = case.anchor, case.positive, case.pool
     text = str(jax.make_jaxpr(lambda *x: jax.jvp(run, x, x))(*arguments))
     assert text.count("dot_general") == 1

@@ -28,6 +28,8 @@ def test_four_by_four_with_a_neighbour_forbidden(circle):
 
 
 def test_bfloat16_operands_choose_by_rounded_vectors(almost_equal):
-    choose = lambda miner: list(miner(*almost_equal.arguments, key=KEY, margin=0.1)[0])  # noqa: E731
+    def choose(miner):
+        return list(miner(*almost_equal.arguments, key=KEY, margin=0.1)[0])
+
     assert choose(Hardest()) == [1]
     assert choose(Hardest(operands="bfloat16")) == [0]

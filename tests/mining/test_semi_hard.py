@@ -62,6 +62,9 @@ def test_is_near_the_best_where_numbers_are_rounded(make_case, eligible_by_loops
 
 def test_bfloat16_operands_choose_by_rounded_vectors(almost_equal):
     case = almost_equal._replace(positive=1.1 * almost_equal.anchor)
-    choose = lambda miner: list(miner(*case.arguments, key=KEY, margin=0.1)[0])  # noqa: E731
+
+    def choose(miner):
+        return list(miner(*case.arguments, key=KEY, margin=0.1)[0])
+
     assert choose(SemiHard()) == [1]
     assert choose(SemiHard(operands="bfloat16")) == [0]
