@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -6,7 +7,14 @@ import time
 
 import pytest
 
-from vidembed.storage import is_remote, read_json, remove_unfinished, write_json, write_text
+from vidembed.storage import (
+    is_remote,
+    read_json,
+    remove_unfinished,
+    whole_file,
+    write_json,
+    write_text,
+)
 
 
 def test_round_trip_and_nothing_else_left(tmp_path):
@@ -27,6 +35,35 @@ def test_what_fails_leaves_the_old_file(tmp_path):
         write_text(file, "half \ud800")
     assert read_json(file) == {"good": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "new" / "file"
+    with whole_file(path) as unfinished:
+        unfinished.write_text("one")
+        assert not path.exists()
+    assert path.read_text() == "one"
+
+    def fail_halfway():
+        with whole_file(path) as unfinished:
+            unfinished.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_halfway()
+    assert path.read_text() == "one"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_cannot_be_written_is_named(tmp_path):
+    def fail(*error):
+        with whole_file(tmp_path / "file"):
+            raise OSError(*error)
+
+    for said, name in (((errno.EIO, "bad disk"), "file"), ((errno.EIO, "bad", "other"), "other")):
+        with pytest.raises(OSError, match="bad") as caught:
+            fail(*said)
+        assert os.path.basename(caught.value.filename) == name
 
 
 def test_a_killed_writer_leaves_a_whole_file(tmp_path):

@@ -12,8 +12,8 @@ from vidembed.corpus import Corpus, CorpusPaths
 from vidembed.graph.affinity import Linkage, affinity_clusters, check_options
 from vidembed.graph.hierarchy import Hierarchy, write_hierarchy
 from vidembed.graph.hierarchy_report import describe
-from vidembed.graph.whole_file import local_path
 from vidembed.progress import Progress
+from vidembed.storage import local_path
 
 GIANT_SHARE = 0.5
 """From this share of the videos with edges on, a cluster is warned of."""

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -109,7 +110,6 @@ class Journal:
                 self._folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
             else:
                 self._folder = Path(self.workdir.path)
-                self._folder.mkdir(parents=True, exist_ok=True)
             storage.write_text(self._folder / "metrics.jsonl", "".join(kept))
             self._file = opened.enter_context(
                 open(self._folder / "metrics.jsonl", "a", encoding="utf-8")
@@ -226,10 +226,9 @@ class Journal:
         self._events.flush()
         if not self._remote:
             return
-        self.workdir.metrics_file.write_text((self._folder / "metrics.jsonl").read_text())
-        self.workdir.events.mkdir(parents=True, exist_ok=True)
-        for file in (self._folder / "events").iterdir():
-            (self.workdir.events / file.name).write_bytes(file.read_bytes())
+        for file in [self._folder / "metrics.jsonl", *(self._folder / "events").iterdir()]:
+            name = file.relative_to(self._folder)
+            storage.write_bytes(self.workdir.path / name, file.read_bytes())
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -238,8 +237,9 @@ class Journal:
             yield
         except OSError as error:
             place = error.filename or self.workdir.metrics_file
-            why = f"{error.strerror or error}: the journal cannot be written; mend that (free "
-            why += "space?) and start again, it resumes from the newest checkpoint"
+            why = os.strerror(error.errno) if error.errno else str(error)
+            why += ": the journal cannot be written; mend that (free space?) and start again, it "
+            why += "resumes from the newest checkpoint"
             raise OSError(error.errno or 0, why, str(place)) from error
 
 

@@ -21,7 +21,6 @@ KEYS = ("system", "direction", "video_id")
 
 def write_scores(path: epath.PathLike, scores: Scores) -> None:
     """Writes or replaces the file, whole or not at all; its folder is made."""
-    path = epath.Path(path)
     parts = [
         (system, direction, found)
         for system, directions in scores.items()
@@ -37,7 +36,6 @@ def write_scores(path: epath.PathLike, scores: Scores) -> None:
         columns[metric] = pa.array(np.concatenate([found.values[metric] for *_, found in parts]))
     buffer = pa.BufferOutputStream()
     pq.write_table(pa.table(columns), buffer, write_page_checksum=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
     storage.write_bytes(path, buffer.getvalue().to_pybytes())
 
 

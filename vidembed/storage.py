@@ -1,44 +1,83 @@
-"""Small files that readers see whole or not at all, on a local disk or remote (gs://)."""
+"""Files that readers see whole or not at all, on a local disk or remote (gs://)."""
 
 import contextlib
 import json
 import os
 import re
-import threading
 import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from etils import epath
 
-# What `write_bytes` calls a file that is not whole yet: by process and thread.
-_UNFINISHED = re.compile(r"\..+\.(?P<pid>\d+)\.\d+")
+_UNFINISHED = re.compile(r"\..+\.(?P<pid>\d+)\.[0-9a-f]+")
 
 
-def is_remote(path: epath.PathLike) -> bool:
+def is_remote(path: object) -> bool:
     """Whether a path names object storage: no appending, no locks, each write whole."""
     return "://" in str(path)
 
 
-def write_text(path: epath.PathLike, text: str) -> None:
-    """Writes or replaces a file at once, in UTF-8."""
-    write_bytes(path, text.encode())
+def local_path(path: str | os.PathLike[str]) -> Path:
+    """The path, if it is on a local disk; ValueError for gs:// and its like.
+
+    Path would make a folder `gs:` of it.
+    """
+    if is_remote(path):
+        raise ValueError(
+            f"{path}: is not on a local disk, and this file can be written only there: give a "
+            "local path, and copy the file afterwards"
+        )
+    return Path(path)
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether a file of this name is still being written, or was when its writer was killed."""
+    return _UNFINISHED.fullmatch(name) is not None
+
+
+@contextlib.contextmanager
+def whole_file(path: epath.PathLike) -> Iterator[epath.Path]:
+    """A place beside `path` to write to, which becomes `path` when the block ends well.
+
+    If the block raises, what was written is removed and an older file stays as it was. The folder
+    is made. An OSError of the disk names `path`.
+    """
+    path = epath.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # By process, and by a random part: other hosts may write the same file.
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(unfinished)):
+            raise
+        why = error.strerror
+        if error.filename is None:
+            # A full disk, most likely; the system names no file then.
+            why = f"{why}; nothing of it was kept, free some space and run it again"
+        raise OSError(error.errno, why, str(path)) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def write_bytes(path: epath.PathLike, data: bytes) -> None:
-    """Writes or replaces a file at once."""
-    path = epath.Path(path)
+    """Writes or replaces a file at once; its folder is made."""
     if is_remote(path):
+        path = epath.Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         return
-    new = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    try:
-        new.write_bytes(data)
-        new.replace(path)
-    except OSError as error:
-        # That of a full disk names no file.
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        new.unlink(missing_ok=True)
+    with whole_file(path) as unfinished:
+        unfinished.write_bytes(data)
+
+
+def write_text(path: epath.PathLike, text: str) -> None:
+    """As `write_bytes`, in UTF-8."""
+    write_bytes(path, text.encode())
 
 
 def remove_unfinished(folder: epath.PathLike, *, older_than_seconds: float = 0.0) -> None:
@@ -58,11 +97,8 @@ def remove_unfinished(folder: epath.PathLike, *, older_than_seconds: float = 0.0
 
 
 def write_json(path: epath.PathLike, value: Any) -> None:
-    """Writes or replaces a file at once; its folder is made. NaN is refused: it is not JSON."""
-    path = epath.Path(path)
-    text = json.dumps(value, indent=1, allow_nan=False) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text)
+    """As `write_bytes`, indented JSON. NaN is refused: it is not JSON."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: epath.PathLike) -> Any:

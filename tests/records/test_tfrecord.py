@@ -296,7 +296,13 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
 
 def test_shards_are_found_by_glob_folder_and_file(tmp_path):
     names = ["b.tfrecord", "a.tfrecord", "c.tfrecord.gz"]
-    for name in [*names, "a.tfrecord.offsets", "d.tfrecord.1f.part", "labels.csv"]:
+    for name in [
+        *names,
+        "a.tfrecord.offsets",
+        "d.tfrecord.1f.part",
+        ".e.tfrecord.12.1f",
+        "labels.csv",
+    ]:
         write(tmp_path / name, b"")
     (tmp_path / "deep").mkdir()
     write(tmp_path / "deep" / "e.tfrecord", b"")

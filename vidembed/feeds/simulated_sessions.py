@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from vidembed.graph.edges import METADATA_KEY
-from vidembed.graph.whole_file import local_path, whole_file
 from vidembed.records.table import FeatureTable
+from vidembed.storage import local_path, whole_file
 
 PARAMETERS: Mapping[str, Any] = {
     "people_per_video": 2,

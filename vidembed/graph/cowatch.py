@@ -21,7 +21,7 @@ from rich.console import Console
 from vidembed.graph.edge_digest import DIGEST_KEY, EdgeDigest
 from vidembed.graph.edges import METADATA_KEY
 from vidembed.graph.sessions import SessionError, digest, marks, open_events, session_files
-from vidembed.graph.whole_file import local_path, whole_file
+from vidembed.storage import local_path, whole_file
 
 SCHEMA = pa.schema(
     [

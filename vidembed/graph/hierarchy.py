@@ -16,7 +16,7 @@ from etils import epath
 from vidembed.graph.edge_digest import DIGEST_KEY, EdgeDigest
 from vidembed.graph.edges import METADATA_KEY, reading
 from vidembed.graph.relation import RelationGraph
-from vidembed.graph.whole_file import local_path, whole_file
+from vidembed.storage import local_path, whole_file
 
 REMEDY = "make it anew with `python -m vidembed cluster`"
 

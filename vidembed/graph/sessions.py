@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from vidembed.graph.edges import EdgeError, read_mark
+from vidembed.storage import is_remote
 
 COLUMNS = ("session_id", "timestamp", "video_id")
 SORTABLE = ("TINY", "SMALL", "INT", "BIG", "HUGE", "DECIMAL", "FLOAT", "DOUBLE", "DATE", "TIME")
@@ -20,7 +21,7 @@ class SessionError(ValueError):
 
 def session_files(sessions: str | os.PathLike[str]) -> list[Path]:
     """The files that a path, folder or glob names, sorted, of one kind; SessionError if none."""
-    if "://" in os.fspath(sessions):
+    if is_remote(sessions):
         raise SessionError(
             f"{sessions}: is not on a local disk, and DuckDB counts on local files only: copy the "
             "sessions here first, or mount the bucket"

@@ -7,7 +7,8 @@ from typing import Any
 import xxhash
 from etils import epath
 
-from vidembed.records.ranges import is_remote, read_range
+from vidembed.records.ranges import read_range
+from vidembed.storage import is_remote
 
 _END_BYTES = 1 << 16
 _REQUESTS = 16  # at a time, to a bucket

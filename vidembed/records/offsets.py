@@ -5,10 +5,8 @@ stops, and a digest of all that; little-endian. It is a cache: built by reading 
 shard once, rebuilt when the shard has changed, and done without where the folder is read-only.
 """
 
-import contextlib
 import logging
 import struct
-import uuid
 from os import PathLike
 from typing import NamedTuple
 
@@ -19,7 +17,8 @@ from etils import epath
 from vidembed.records.faults import Faults, OnError, RecordError, Skips
 from vidembed.records.framing import FOOTER, HEADER, is_gzip, read_blocks
 from vidembed.records.identity import ends_digest
-from vidembed.records.shards import OFFSETS_SUFFIX, PART_SUFFIX
+from vidembed.records.shards import OFFSETS_SUFFIX
+from vidembed.storage import write_bytes
 
 _MAGIC = b"vidOffs1"
 _HEAD = struct.Struct("<8sQ16sQ")
@@ -111,12 +110,7 @@ def _load(sidecar: epath.Path, size: int, identity: bytes) -> Offsets | None:
 def _keep(sidecar: epath.Path, size: int, identity: bytes, offsets: Offsets) -> None:
     body = _HEAD.pack(_MAGIC, size, identity, len(offsets.starts))
     body += offsets.starts.astype("<i8").tobytes() + offsets.stops.astype("<i8").tobytes()
-    part = sidecar.with_name(f"{sidecar.name}.{uuid.uuid4().hex[:8]}{PART_SUFFIX}")
     try:
-        sidecar.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(body + xxhash.xxh3_128_digest(body))
-        part.replace(sidecar)
+        write_bytes(sidecar, body + xxhash.xxh3_128_digest(body))
     except Exception as error:  # every kind of storage has its own for "read-only"
-        with contextlib.suppress(Exception):
-            part.unlink(missing_ok=True)
         _log.info("%s cannot be kept (%s): the index stays in memory", sidecar, error)

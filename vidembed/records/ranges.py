@@ -4,11 +4,7 @@ import fsspec
 from etils import epath
 
 from vidembed.records.remote import installed_for
-
-
-def is_remote(path: object) -> bool:
-    """Whether a path means storage behind requests (gs://, s3://, ...)."""
-    return "://" in str(path)
+from vidembed.storage import is_remote
 
 
 def read_range(path: epath.Path, start: int, stop: int) -> bytes:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from vidembed.storage import is_remote
+
 
 class RemoteError(ValueError):
     """A bucket that cannot be read because a package for it is not installed."""
@@ -14,7 +16,7 @@ def installed_for(path: object) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        if "://" not in str(path):
+        if not is_remote(path):
             raise
         raise RemoteError(
             f"{path}: {error}; for gs:// that is pip install -e '.[gcs]', or copy the files to a "

@@ -7,9 +7,11 @@ from os import PathLike
 from etils import epath
 
 from vidembed.records.remote import installed_for
+from vidembed.storage import is_unfinished
 
-# Our own files beside shards: offset indexes, and shards still being written.
-OFFSETS_SUFFIX, PART_SUFFIX = ".offsets", ".part"
+OFFSETS_SUFFIX = ".offsets"
+# Beside shards lie offset indexes, and what older versions left when they were killed.
+_OURS = (OFFSETS_SUFFIX, ".part")
 _GLOB = re.compile(r"[*?\[]")
 
 
@@ -39,8 +41,8 @@ def _matching(pattern: str | PathLike[str]) -> list[epath.Path]:
         found = path.glob("*.tfrecord*")
     else:
         return [path] if path.exists() else _nothing(path)
-    ours = (OFFSETS_SUFFIX, PART_SUFFIX)
-    return sorted(p for p in found if not p.name.endswith(ours) and p.is_file()) or _nothing(path)
+    others = (p for p in found if not p.name.endswith(_OURS) and not is_unfinished(p.name))
+    return sorted(p for p in others if p.is_file()) or _nothing(path)
 
 
 def _nothing(path: epath.Path) -> list[epath.Path]:

@@ -16,8 +16,9 @@ from typing import SupportsIndex
 from vidembed.records.faults import OnError, RecordError, Skips
 from vidembed.records.framing import FOOTER, HEADER, crc32c, length_is_sound, mask
 from vidembed.records.offsets import read_offsets
-from vidembed.records.ranges import is_remote, read_range
+from vidembed.records.ranges import read_range
 from vidembed.records.shards import shards
+from vidembed.storage import is_remote
 
 _REQUESTS = 16  # at a time, while the indexes of remote shards are read
 

@@ -1,7 +1,6 @@
 """TFRecord files: found, read and written, local or remote, plain or gzip."""
 
 import gzip
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from os import PathLike
@@ -11,7 +10,8 @@ from etils import epath
 
 from vidembed.records.faults import Faults, OnError, RecordError, Skips
 from vidembed.records.framing import frame, read_blocks
-from vidembed.records.shards import PART_SUFFIX, shards
+from vidembed.records.shards import shards
+from vidembed.storage import whole_file
 
 __all__ = ["OnError", "RecordError", "Skips", "read_records", "shards", "write_records"]
 
@@ -36,19 +36,12 @@ def write_records(
     path: str | PathLike[str], payloads: Iterable[bytes], *, compress: bool = False
 ) -> int:
     """Write one file, whole or not at all; returns how many records it holds."""
-    final = epath.Path(path)
-    part = final.with_name(f"{final.name}.{uuid.uuid4().hex[:8]}{PART_SUFFIX}")
     count = 0
-    try:
-        with ExitStack() as stack:
-            file: Any = stack.enter_context(part.open("wb"))
-            if compress:
-                file = stack.enter_context(gzip.GzipFile("", "wb", 6, file, mtime=0))
-            for payload in payloads:
-                file.write(frame(payload))
-                count += 1
-        part.replace(final)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    with whole_file(path) as unfinished, ExitStack() as stack:
+        file: Any = stack.enter_context(unfinished.open("wb"))
+        if compress:
+            file = stack.enter_context(gzip.GzipFile("", "wb", 6, file, mtime=0))
+        for payload in payloads:
+            file.write(frame(payload))
+            count += 1
     return count
