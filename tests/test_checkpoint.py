@@ -201,18 +201,14 @@ def test_what_a_checkpoint_cannot_hold_is_refused_at_once(tmp_path, tree, meta, 
         assert checkpoints.steps() == [1]
 
 
-def test_prune_and_delete(tmp_path):
+def test_deleted_steps_are_gone(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
-        for step in range(1, 7):
+        for step in range(1, 5):
             checkpoints.save(step, {"x": jnp.full(2, step)}, {})
         checkpoints.wait()
-        assert checkpoints.prune(keep_last=2, keep_every=3, pinned={1}, measured={1, 2, 3}) == [2]
-        assert checkpoints.steps() == [1, 3, 4, 5, 6]
-        checkpoints.delete(4)
-        assert checkpoints.steps() == [1, 3, 5, 6]
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "3", "5", "6"]
-        with pytest.raises(VanishedError, match=r"delete of step 4: .* holds \[1, 3, 5, 6\]"):
-            checkpoints.delete(4)
+        checkpoints.delete([1, 3])
+        assert checkpoints.steps() == [2, 4]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "4"]
 
 
 def test_a_reader_changes_nothing(tmp_path):
@@ -228,8 +224,7 @@ def test_a_reader_changes_nothing(tmp_path):
             assert reader.restore(1, {"x": jnp.zeros(2)})["x"].tolist() == [1, 1]
             for work in (
                 lambda: reader.save(3, {"x": jnp.ones(2)}, {}),
-                lambda: reader.delete(1),
-                lambda: reader.prune(keep_last=1, measured={1}) or reader.delete(1),
+                lambda: reader.delete([1]),
                 reader.wait,
                 reader.check,
             ):

@@ -13,6 +13,7 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from vidembed.checkpoint import Checkpoints
@@ -285,7 +286,7 @@ with Checkpoints(sys.argv[1]) as checkpoints:
     while True:
         step += 1
         checkpoints.save(step, {"x": noise + step}, {"step": step})
-        checkpoints.prune(keep_last=2)
+        checkpoints.delete(checkpoints.steps()[:-2])
         checkpoints.wait()
         print(step, flush=True)
 """
@@ -349,7 +350,7 @@ def test_a_deletion_cut_short_leaves_no_step(tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(type(checkpoints.folder), "rmtree", die)
             with pytest.raises(KeyboardInterrupt):
-                checkpoints.delete(1)
+                checkpoints.delete([1])
         assert checkpoints.steps() == [2]
     assert _names(tmp_path) == ["1.deleted", "2"]
     with Checkpoints(tmp_path):
@@ -384,3 +385,10 @@ def test_nothing_is_written_to_the_terminal(tmp_path):
         [sys.executable, "-W", "error", "-c", _NOISY, str(tmp_path)], capture_output=True, text=True
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_orbax_names_what_is_unfinished_as_it_did():
+    from vidembed import step_folder
+
+    assert step_folder._UNFINISHED == ocp.utils.TMP_DIR_SUFFIX
+    assert step_folder._FINISHED == ocp.path.atomicity.COMMIT_SUCCESS_FILE

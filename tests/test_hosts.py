@@ -113,7 +113,7 @@ with workdir.lease() as lease, Checkpoints(workdir.checkpoints) as checkpoints:
             checkpoints.save(step, make(step), {"step": step})
             journal.log(step, {"loss": 1.0})
     checkpoints.wait()
-    assert checkpoints.prune(keep_last=2) == [1]
+    checkpoints.delete([1])
     assert checkpoints.steps() == [2, 3]
     try:
         checkpoints.restore(3, {"x": make(0)["x"]})
@@ -137,7 +137,7 @@ with workdir.lease() as lease, Checkpoints(workdir.checkpoints) as checkpoints:
     assert step == 2 and len(troubles) == 1 and "step 3" in troubles[0], (step, troubles)
     assert tree["x"].sharding == make(0)["x"].sharding
     assert bool((tree["x"] == make(2)["x"]).all()) and int(tree["n"]) == 2
-    checkpoints.delete(3)
+    checkpoints.delete([3])
     # One host reads a wrong number where all have a copy of their own, or nothing at all.
     own_read = ocp.CompositeCheckpointHandler.restore
 

@@ -1,6 +1,6 @@
 import pytest
 
-from vidembed.retention import stale_steps
+from vidembed.recipe import Retention
 
 TABLE = [
     # steps, rules, what may go
@@ -26,11 +26,6 @@ TABLE = [
 
 @pytest.mark.parametrize(("steps", "rules", "stale"), TABLE)
 def test_table(steps, rules, stale):
-    assert stale_steps(steps, **rules) == stale
-
-
-def test_rules_that_would_lose_the_run_are_refused():
-    with pytest.raises(ValueError, match="keep_last is 0: at least 1"):
-        stale_steps([1, 2], keep_last=0)
-    with pytest.raises(ValueError, match="keep_every is 0 steps: at least 1, or None"):
-        stale_steps([1, 2], keep_last=1, keep_every=0)
+    rules = {"pinned": (), "measured": None} | rules
+    pinned, measured = rules.pop("pinned"), rules.pop("measured")
+    assert Retention(**rules).stale(steps, pinned=pinned, measured=measured) == stale

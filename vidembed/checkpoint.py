@@ -24,7 +24,6 @@ from vidembed.checkpoint_record import (
 from vidembed.digest import digests
 from vidembed.hosts import is_first_host, meet, of_first_host, together
 from vidembed.orbax_noise import quieten
-from vidembed.retention import stale_steps
 from vidembed.step_folder import StepFolder
 from vidembed.stopping import unbroken
 
@@ -52,7 +51,7 @@ class Checkpoints:
     def __init__(
         self, folder: epath.PathLike, *, read_only: bool = False, free_space_factor: float = 1.1
     ):
-        self._disk = StepFolder(folder, ocp.utils.is_checkpoint_finalized)
+        self._disk = StepFolder(folder)
         self.folder = self._disk.path
         self.read_only = read_only
         self._free_space_factor = free_space_factor
@@ -61,7 +60,7 @@ class Checkpoints:
             self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
             if is_first_host():
                 self.folder.mkdir(parents=True, exist_ok=True)
-                self._disk.remove_leftovers(ocp.utils.TMP_DIR_SUFFIX)
+                self._disk.remove_leftovers()
             meet("vidembed checkpoints opened")
 
     def __enter__(self) -> "Checkpoints":
@@ -70,14 +69,10 @@ class Checkpoints:
     def __exit__(self, kind: type | None, *_: object) -> None:
         if self.read_only:
             return
-        try:
+        # Whatever ended the block is what the caller has to see.
+        hidden = contextlib.suppress(CheckpointError) if kind else contextlib.nullcontext()
+        with contextlib.closing(self._orbax), hidden:
             self.wait()
-        except CheckpointError:
-            # Whatever ended the block is what the caller has to see.
-            if kind is None:
-                raise
-        finally:
-            self._orbax.close()
 
     def save(self, step: int, tree: Any, meta: dict[str, Any]) -> None:
         """Starts saving; returns once the arrays may be donated or overwritten.
@@ -188,34 +183,12 @@ class Checkpoints:
             self._disk.set_aside(step)
         meet("vidembed checkpoint set aside")
 
-    def delete(self, step: int) -> None:
-        """Removes a step; killed half-way it leaves nothing that looks like a checkpoint."""
+    def delete(self, steps: Collection[int]) -> None:
+        """Removes steps (of the first host); killed half-way it leaves none that looks whole."""
         self._refuse_reader("delete")
-        if step not in self.steps():
-            raise VanishedError(f"delete of step {step}: {self.folder} holds {self.steps()}")
         if is_first_host():
-            self._disk.remove(step)
-
-    def prune(
-        self,
-        *,
-        keep_last: int,
-        keep_every: int | None = None,
-        pinned: Collection[int] = (),
-        measured: Collection[int] | None = None,
-    ) -> list[int]:
-        """Deletes what `stale_steps` names (to the first host), and returns it."""
-        stale = stale_steps(
-            self.steps(),
-            keep_last=keep_last,
-            keep_every=keep_every,
-            pinned=pinned,
-            measured=measured,
-        )
-        stale = of_first_host(stale)
-        for step in stale:
-            self.delete(step)
-        return stale
+            for step in steps:
+                self._disk.remove(step)
 
     def follow(
         self,
@@ -241,7 +214,11 @@ class Checkpoints:
                 sleep(poll_seconds)
 
     def _read(self, step: int, wanted: dict[str, Any]) -> dict[str, jax.Array]:
-        like = {name: _placed(leaf) for name, leaf in wanted.items()}
+        one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        like = {
+            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding or one_device)
+            for name, leaf in wanted.items()
+        }
         how = ocp.checkpoint_utils.construct_restore_args(like)
         args = ocp.args.PyTreeRestore(item=like, restore_args=how, partial_restore=True)
 
@@ -282,7 +259,7 @@ class Checkpoints:
             if is_first_host():
                 # A write that is still on its way may be in the way; the next run removes it.
                 with contextlib.suppress(OSError):
-                    self._disk.remove_leftovers(ocp.utils.TMP_DIR_SUFFIX)
+                    self._disk.remove_leftovers()
             full = "No space left" in str(error)
             why = f"{'the disk is full: ' if full else ''}{in_short(error)}"
             raise CheckpointError(
@@ -293,8 +270,3 @@ class Checkpoints:
     def _refuse_reader(self, verb: str) -> None:
         if self.read_only:
             raise CheckpointError(f"{verb}: {self.folder} was opened read-only")
-
-
-def _placed(leaf: Any) -> jax.ShapeDtypeStruct:
-    sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

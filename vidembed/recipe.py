@@ -1,5 +1,6 @@
 """A recipe: everything that decides what a run computes, as one frozen tree of parts."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -33,6 +34,23 @@ class Retention:
                 f"every_steps {self.every_steps} and keep_last {self.keep_last} must be 1 or more, "
                 f"keep_every {self.keep_every} 0 or more"
             )
+
+    def stale(
+        self, steps: Collection[int], *, pinned: Collection[int], measured: Collection[int] | None
+    ) -> list[int]:
+        """The steps that may go, ascending.
+
+        pinned: steps that an evaluation named best; these stay.
+        measured: what the attached evaluation jobs have measured; any other step waits for them.
+        None if no job is attached.
+        """
+        return [
+            step
+            for step in sorted(steps)[: -self.keep_last]
+            if step not in pinned
+            and not (self.keep_every and step % self.keep_every == 0)
+            and (measured is None or step in measured)
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)

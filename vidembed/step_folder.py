@@ -1,29 +1,26 @@
 """The folder that holds one folder a step, as this process sees it on the disk now."""
 
-from collections.abc import Callable
 from typing import Any
 
 from etils import epath
 
 from vidembed import storage
 from vidembed.checkpoint_record import DigestError, VanishedError, read_record
-from vidembed.stopping import unbroken
 
+# How Orbax names what it has not finished, and marks what it has where folders cannot be renamed.
+_UNFINISHED = ".orbax-checkpoint-tmp"
+_FINISHED = "commit_success.txt"
 _DELETED = ".deleted"
 _DAMAGED = ".damaged"
 
 
 class StepFolder:
-    """Which steps are durable, what they say of themselves, and how one goes.
+    """Which steps are durable, what they say of themselves, and how one goes."""
 
-    is_durable: whether the folder of a step was written to its end.
-    """
-
-    def __init__(self, path: epath.PathLike, is_durable: Callable[[epath.Path], bool]) -> None:
+    def __init__(self, path: epath.PathLike) -> None:
         path = epath.Path(path)
         # Orbax refuses relative paths.
         self.path = path if storage.is_remote(path) else path.absolute()
-        self._is_durable = is_durable
 
     def steps(self) -> list[int]:
         """The durable steps, ascending."""
@@ -31,8 +28,11 @@ class StepFolder:
             paths = list(self.path.iterdir())
         except FileNotFoundError:
             return []
-        durable = (int(p.name) for p in paths if p.name.isdecimal() and self._is_durable(p))
-        return unbroken(lambda: sorted(durable))
+        return sorted(int(p.name) for p in paths if p.name.isdecimal() and self._is_durable(p))
+
+    def _is_durable(self, path: epath.Path) -> bool:
+        in_bucket = str(path).startswith("gs://")
+        return (path / _FINISHED).exists() if in_bucket else path.is_dir()
 
     def record(self, step: int) -> dict[str, Any]:
         """The JSON part of a step, verified; DigestError or VanishedError."""
@@ -52,7 +52,7 @@ class StepFolder:
         folder = self.path / str(step)
         if storage.is_remote(folder):
             # Object storage cannot rename at once; without this file the step is none.
-            (folder / "commit_success.txt").unlink()
+            (folder / _FINISHED).unlink(missing_ok=True)
         else:
             folder = folder.rename(self.path / f"{step}{_DELETED}")
         folder.rmtree()
@@ -66,11 +66,11 @@ class StepFolder:
         aside.rmtree(missing_ok=True)
         (self.path / str(step)).rename(aside)
 
-    def remove_leftovers(self, mark: str) -> None:
-        """Removes what killed saves and deletions left; `mark` stands in unfinished names."""
+    def remove_leftovers(self) -> None:
+        """Removes what killed saves and deletions left."""
         for path in self.path.iterdir():
             unfinished = path.name.isdecimal() and not self._is_durable(path)
-            if unfinished or mark in path.name or path.suffix == _DELETED:
+            if unfinished or _UNFINISHED in path.name or path.suffix == _DELETED:
                 path.rmtree(missing_ok=True)
 
     def step_before(self, step: int) -> str:

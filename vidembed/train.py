@@ -147,11 +147,10 @@ def train(
             def prune() -> None:
                 # What is measured is read first: an evaluation pins before it says "measured".
                 measured = workdir.awaited_measurements()
-                checkpoints.prune(
-                    keep_last=recipe.checkpoints.keep_last,
-                    keep_every=recipe.checkpoints.keep_every or None,
-                    pinned=workdir.pinned(),
-                    measured=measured,
+                checkpoints.delete(
+                    recipe.checkpoints.stale(
+                        checkpoints.steps(), pinned=workdir.pinned(), measured=measured
+                    )
                 )
 
             def save(step: int) -> int:
