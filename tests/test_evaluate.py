@@ -104,7 +104,7 @@ def test_embeddings_are_the_same_in_blocks_and_on_any_mesh(trained, corpus):
 def test_a_result_names_what_made_it_and_the_best_is_pinned(trained, corpus):
     evaluation = evaluation_of(trained, corpus)
     results = {step: evaluation.measure(step) for step in (0, 10)}
-    stored = json.loads(measured(trained).file(10).read_text())
+    stored = json.loads((measured(trained).folder / "10.json").read_text())
     assert stored == json.loads(json.dumps(results[10]))
     assert stored["fingerprints"]["corpus"] == corpus.fingerprint
     assert stored["versions"]["jax"] == jax.__version__

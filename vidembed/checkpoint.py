@@ -1,7 +1,6 @@
 """Checkpoints: Orbax holds the arrays, this file holds the promise that they come back right."""
 
 import contextlib
-import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
@@ -10,7 +9,6 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from vidembed import storage
 from vidembed.checkpoint_record import (
     CheckpointError,
     DigestError,
@@ -24,11 +22,10 @@ from vidembed.checkpoint_record import (
 from vidembed.digest import digests
 from vidembed.hosts import is_first_host, meet, of_first_host, together
 from vidembed.orbax_noise import quieten
-from vidembed.step_folder import StepFolder
+from vidembed.step_folder import FREE_SPACE, StepFolder
 from vidembed.stopping import unbroken
 
 _READ_ERRORS = (CheckpointError, VanishedError, DigestError)
-_FREE_SPACE = " Free some space, keep fewer checkpoints, and start again: it resumes from there."
 
 quieten()
 
@@ -90,7 +87,8 @@ class Checkpoints:
                 "grow. Resume from the newest step, or choose another work directory."
             )
         arrays = entries_of(tree)
-        together(lambda: self._check_free_space(step, arrays), CheckpointError)
+        needed = int(self._free_space_factor * sum(array.nbytes for array in arrays.values()))
+        together(lambda: self._disk.refuse_without_room(step, needed), CheckpointError)
         with jax.transfer_guard("allow"):
             record = write_record(step, meta, arrays, digests(arrays))
             self._saving = step
@@ -240,17 +238,6 @@ class Checkpoints:
                 f"{self._disk.step_before(step)}"
             ) from error
 
-    def _check_free_space(self, step: int, arrays: dict[str, jax.Array]) -> None:
-        if storage.is_remote(self.folder):
-            return
-        needed = int(self._free_space_factor * sum(array.nbytes for array in arrays.values()))
-        free = shutil.disk_usage(self.folder).free
-        if free < needed:
-            raise CheckpointError(
-                f"save of step {step}: needs {needed:,} bytes, the disk of {self.folder} has "
-                f"{free:,} free. Nothing was written; {self._disk.newest()}.{_FREE_SPACE}"
-            )
-
     @contextlib.contextmanager
     def _failures(self) -> Iterator[None]:
         try:
@@ -264,7 +251,7 @@ class Checkpoints:
             why = f"{'the disk is full: ' if full else ''}{in_short(error)}"
             raise CheckpointError(
                 f"the save of step {self._saving} failed: {why}. What it left in {self.folder} was "
-                f"removed; {self._disk.newest()}.{_FREE_SPACE if full else ''}"
+                f"removed; {self._disk.newest()}.{FREE_SPACE if full else ''}"
             ) from error
 
     def _refuse_reader(self, verb: str) -> None:

@@ -43,22 +43,17 @@ class Measurements:
     def __init__(self, folder: epath.PathLike) -> None:
         self.folder = epath.Path(folder)
         self._best_file = self.folder / "best.json"
-        self._baselines_file = self.folder / "baselines.json"
         self._follower_file = self.folder / "follower.json"
-
-    def file(self, step: int) -> epath.Path:
-        """Where the measures of a checkpoint are."""
-        return self.folder / f"{step}.json"
 
     def read(self, step: int) -> dict[str, Any] | None:
         """What was measured of a checkpoint, or None if it was not."""
-        return storage.read_json(self.file(step))
+        return storage.read_json(self.folder / f"{step}.json")
 
     def read_per_query(self, step: int) -> Mapping[str, PerQuery] | None:
         """Direction → metrics of each query; None for a step that was not measured, or was before
         results were kept per query."""
         try:
-            return read_scores(self._per_query_file(step)).get(TRAINED, {})
+            return read_scores(self.folder / f"{step}.parquet").get(TRAINED, {})
         except FileNotFoundError:
             return None
 
@@ -66,8 +61,19 @@ class Measurements:
         self, step: int, result: Mapping[str, Any], per_query: Mapping[str, PerQuery]
     ) -> None:
         """Stores what was measured; from then on the checkpoint counts as measured."""
-        write_scores(self._per_query_file(step), {TRAINED: per_query})
-        storage.write_json(self.file(step), result)
+        self._write(str(step), result, {TRAINED: per_query})
+
+    def read_baselines(self) -> dict[str, Any] | None:
+        """baselines.json, or None before they were measured."""
+        return storage.read_json(self.folder / "baselines.json")
+
+    def write_baselines(self, record: Mapping[str, Any], per_query: Scores) -> None:
+        """Stores them. Two jobs may do so at the same time: they write the same."""
+        self._write("baselines", record, per_query)
+
+    def _write(self, name: str, record: Mapping[str, Any], per_query: Scores) -> None:
+        write_scores(self.folder / f"{name}.parquet", per_query)
+        storage.write_json(self.folder / f"{name}.json", record)
 
     def steps(self) -> set[int]:
         """The checkpoints that are measured."""
@@ -77,16 +83,6 @@ class Measurements:
             return set()
         return {int(name) for name in names if name.isdecimal()}
 
-    def read_baselines(self) -> dict[str, Any] | None:
-        """baselines.json, or None before they were measured."""
-        record: dict[str, Any] | None = storage.read_json(self._baselines_file)
-        return record
-
-    def write_baselines(self, record: Mapping[str, Any], per_query: Scores) -> None:
-        """Stores them. Two jobs may do so at the same time: they write the same."""
-        write_scores(self.folder / "baselines.parquet", per_query)
-        storage.write_json(self._baselines_file, record)
-
     def pin(self, step: int, metric: str, value: float) -> None:
         """Names the best checkpoint; the trainer never deletes it while it is."""
         storage.write_json(self._best_file, {"step": step, "metric": metric, "value": value})
@@ -94,9 +90,6 @@ class Measurements:
     def best(self) -> dict[str, Any] | None:
         """{"step", "metric", "value"} of the best checkpoint, or None before any is measured."""
         return storage.read_json(self._best_file)
-
-    def _per_query_file(self, step: int) -> epath.Path:
-        return self.folder / f"{step}.parquet"
 
     @contextlib.contextmanager
     def attach_follower(self) -> Iterator[None]:

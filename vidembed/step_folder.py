@@ -1,15 +1,17 @@
 """The folder that holds one folder a step, as this process sees it on the disk now."""
 
+import shutil
 from typing import Any
 
 from etils import epath
 
 from vidembed import storage
-from vidembed.checkpoint_record import DigestError, VanishedError, read_record
+from vidembed.checkpoint_record import CheckpointError, DigestError, VanishedError, read_record
 
 # How Orbax names what it has not finished, and marks what it has where folders cannot be renamed.
 _UNFINISHED = ".orbax-checkpoint-tmp"
 _FINISHED = "commit_success.txt"
+FREE_SPACE = " Free some space, keep fewer checkpoints, and start again: it resumes from there."
 _DELETED = ".deleted"
 _DAMAGED = ".damaged"
 
@@ -46,6 +48,17 @@ class StepFolder:
         if record is None:
             raise DigestError(f"step {step} is damaged: {path}. {self.step_before(step)}")
         return record
+
+    def refuse_without_room(self, step: int, needed: int) -> None:
+        """Raises CheckpointError if the disk has less than `needed` bytes free for a step."""
+        if storage.is_remote(self.path):
+            return
+        free = shutil.disk_usage(self.path).free
+        if free < needed:
+            raise CheckpointError(
+                f"save of step {step}: needs {needed:,} bytes, the disk of {self.path} has "
+                f"{free:,} free. Nothing was written; {self.newest()}.{FREE_SPACE}"
+            )
 
     def remove(self, step: int) -> None:
         """Removes a step. Killed half-way it leaves nothing that looks like a checkpoint."""

@@ -186,7 +186,7 @@ class Workdir:
     def awaited_measurements(self) -> set[int] | None:
         """The steps that all attached evaluation jobs have measured; None when none is attached.
 
-        For `Checkpoints.prune`: what is not among them has to wait.
+        For `Retention.stale`: what is not among them has to wait.
         """
         followed = [m.steps() for m in self.all_measurements() if m.followed()]
         return set.intersection(*followed) if followed else None
@@ -214,16 +214,13 @@ def _completed(stored: dict[str, Any]) -> dict[str, Any]:
 
 def _differences(stored: Any, wanted: Any, path: str = "") -> dict[str, str]:
     """Dotted path -> "stored -> wanted" wherever two JSON values differ."""
+    if isinstance(stored, list) and isinstance(wanted, list) and len(stored) == len(wanted):
+        stored, wanted = dict(enumerate(stored)), dict(enumerate(wanted))
     if isinstance(stored, dict) and isinstance(wanted, dict):
         found: dict[str, str] = {}
-        for key in [*stored, *(key for key in wanted if key not in stored)]:
-            below = f"{path}.{key}" if path else key
+        for key in stored | wanted:
+            below = f"{path}.{key}" if path else str(key)
             found |= _differences(stored.get(key, _ABSENT), wanted.get(key, _ABSENT), below)
-        return found
-    if isinstance(stored, list) and isinstance(wanted, list) and len(stored) == len(wanted):
-        found = {}
-        for index, (old, new) in enumerate(zip(stored, wanted, strict=True)):
-            found |= _differences(old, new, f"{path}.{index}" if path else str(index))
         return found
     if stored == wanted and isinstance(stored, bool) == isinstance(wanted, bool):
         return {}
