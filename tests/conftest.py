@@ -1,11 +1,19 @@
 """Every test sees eight simulated devices, so that none that is about sharding passes vacuously."""
 
 import os
+import tempfile
 
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Many tests compile the same small step: each compilation is kept for the session, and the workers
+# and the processes that tests start share them.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    kept = tempfile.TemporaryDirectory(prefix="compiled")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = kept.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 from dataclasses import replace
 
