@@ -128,22 +128,17 @@ def courses(
     journals: the lines of each run's metrics.jsonl. Lines that do not know a measure (null) count
     for nothing; a measure that a third of a run does not know at all is left out.
     """
+    trainings = [[line for line in lines if line["kind"] == "train"] for lines in journals]
     found = {}
     for name in names:
-        parts = [
-            [line[name] for line in part if line[name] is not None]
-            for lines in journals
-            for part in _thirds([li for li in lines if li["kind"] == "train" and name in li])
-        ]
-        if parts and all(parts):
-            each = np.reshape([np.mean(part) for part in parts], (-1, len(PARTS)))
-            found[name] = each.mean(axis=0).tolist()
+        # A measure that is not known becomes NaN.
+        logged = [np.array([line.get(name) for line in lines], float) for lines in trainings]
+        thirds = [part for values in logged for part in np.array_split(values, len(PARTS))]
+        known = [part[~np.isnan(part)] for part in thirds]
+        if known and all(map(len, known)):
+            means = np.reshape([part.mean() for part in known], (-1, len(PARTS)))
+            found[name] = means.mean(axis=0).tolist()
     return found
-
-
-def _thirds(lines: Sequence[Any]) -> list[Sequence[Any]]:
-    ends = np.cumsum([len(part) for part in np.array_split(range(len(lines)), len(PARTS))])
-    return [lines[first:last] for first, last in zip([0, *ends], ends)]
 
 
 def _trainings(runs: Sequence[Point], sweep: Sweep) -> dict[str, Any]:

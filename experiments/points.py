@@ -84,17 +84,9 @@ class Point:
         found: dict[str, Any] | None = self.run.read_json(self.run.path / "result.json")
         return found
 
-    def is_same(self) -> bool:
-        """Whether the work directory holds this recipe, wherever its data lie."""
-        made, recipe = recipe_of(self.run), self.recipe
-        # An older version took the evaluator's own seed in every world.
-        evaluator = replace(recipe.evaluator, seed=made.evaluator.seed)
-        recipe = replace(recipe, corpus=made.corpus, checkpoints=made.checkpoints)
-        return made == replace(recipe, evaluator=evaluator)
-
     def scores(self) -> Scores:
         """System → direction → metrics of each query; nothing where a part is missing."""
-        if self.result is None or not self.is_same():
+        if not (self.result and self._is_same()):
             return {}
         made, path = recipe_of(self.run), self.run.path
         measured = self.run.measurements(made.evaluator.identity())
@@ -108,11 +100,28 @@ class Point:
                 found |= {name: of for name, of in baselines.items() if name in CONTROLS}
                 found["untrained"] = measured.read_per_query(0)
             if self.permuted:
-                exchanged = read_scores(path / "per_query.parquet")["trained_exchanged"]
-                found["trained_exchanged"] = exchanged
+                exchanged = read_scores(path / "per_query.parquet")
+                found["trained_exchanged"] = exchanged["trained_exchanged"]
         except FileNotFoundError:
             return {}
         return {} if None in found.values() else found
+
+    def missing(self) -> str:
+        """Why there are no scores."""
+        if self.run.is_leased():
+            return "under way"
+        if self.result and not self._is_same():
+            return "another recipe of the same name"
+        last = (self.attempts or [{"end": "not run"}])[-1]
+        return last["end"] + (f", {last['message']}" if "message" in last else "")
+
+    def _is_same(self) -> bool:
+        """Whether the work directory holds this recipe, wherever its data lie."""
+        made, recipe = recipe_of(self.run), self.recipe
+        # An older version took the evaluator's own seed in every world.
+        evaluator = replace(recipe.evaluator, seed=made.evaluator.seed)
+        recipe = replace(recipe, corpus=made.corpus, checkpoints=made.checkpoints)
+        return made == replace(recipe, evaluator=evaluator)
 
     def named(self, system: str) -> str:
         """The name in tables of a system that was measured here: the point's own if it is what was
@@ -120,15 +129,6 @@ class Point:
         if system == "trained" and not self.permuted:
             return self.name
         return system if self.controls else f"{self.name} {system}"
-
-    def missing(self) -> str:
-        """Why there are no scores."""
-        if self.run.is_leased():
-            return "under way"
-        if self.result and not self.is_same():
-            return "another recipe of the same name"
-        last = (self.attempts or [{"end": "not run"}])[-1]
-        return last["end"] + (f", {last['message']}" if "message" in last else "")
 
 
 def points_of(sweep: Sweep, base: Recipe, folder: Path, seeds: Sequence[int]) -> list[Point]:

@@ -10,7 +10,7 @@ Finished stages are recognised, and an interrupted training goes on.
 import dataclasses
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from vidembed.evaluate import Evaluation
 from vidembed.launch import guarded
 from vidembed.metrics.intervals import bootstrap, differences, ratios
 from vidembed.models.fusion import LateFusion, Layers, SingleModality
-from vidembed.progress import Progress
 from vidembed.recipe import Recipe, Retention
 from vidembed.records.vocabulary import read_vocabulary
 from vidembed.report import wording
@@ -101,7 +100,8 @@ class Quickstart:
             summary["seconds"]["report"] = stage.seconds
             workdir.write_json(workdir.path / "summary.json", summary)
             print_systems(summary["related_videos"], simulated=True)
-            self._say(runner.progress, summary)
+            for line in self._lines(summary):
+                runner.progress.say(line)
         return 0
 
     def _summary(self, runner: Runner, done: list[Point]) -> dict[str, Any]:
@@ -110,27 +110,23 @@ class Quickstart:
         ordinary, permuted = (
             list(worlds(scores, columns, permuted=side).values()) for side in (False, True)
         )
-        ratio = over_seeds(ordinary, "trained", "visual", by=ratios)
         corpora = {point.world: runner.corpus(point) for point in done if not point.permuted}
+        fingerprints = {world: corpus.fingerprint for world, corpus in corpora.items()}
         return {
             "simulated_sessions": True,
             "seeds": list(self.seeds),
             "related_videos": _systems(ordinary),
-            "ratio_to_visual": {d: _ratio(d, of, ordinary) for d, of in ratio.items()},
+            "ratio_to_visual": _ratios(ordinary),
             "targets": TARGETS,
             "audio_contribution": over_seeds(ordinary, *points(recipe), by=differences),
             "permuted_control": _systems(permuted),
             "permuted_difference": [
-                {"one": one, "other": other, "difference": difference}
-                for one, other, *_ in PERMUTED
-                for difference in [over_seeds(permuted, one, other, by=differences)]
+                {"one": a, "other": b, "difference": over_seeds(permuted, a, b, by=differences)}
+                for a, b, *_ in PERMUTED
             ],
             "data": {"records": self.records, **{w: of.report() for w, of in corpora.items()}},
             "recipes": {point.name: point.recipe.to_json() for point in done[:2]},
-            "fingerprints": {
-                "table": runner.table().fingerprint,
-                **{world: corpus.fingerprint for world, corpus in corpora.items()},
-            },
+            "fingerprints": {"table": runner.table().fingerprint, **fingerprints},
             "seconds": runner.seconds,
             "peak_memory_bytes": runner.peak_memory_bytes,
             "versions": versions(),
@@ -155,10 +151,11 @@ class Quickstart:
             clusters=clusters(corpus, names),
         )
 
-    def _say(self, progress: Progress, summary: dict[str, Any]) -> None:
+    def _lines(self, summary: dict[str, Any]) -> Iterator[str]:
+        """What the terminal says below the tables."""
         for direction, found in summary["ratio_to_visual"].items():
             each = ", ".join(f"{r:.2f}" for r in found["per_seed"])
-            progress.say(
+            yield (
                 f"{direction}: trained is {found['mean']:.2f} × raw visual at "
                 f"{wording.metric(found['metric'])} [{found['low']:.2f}, {found['high']:.2f}] "
                 f"(seeds: {each}; target {TARGETS[direction]:.2f})"
@@ -170,26 +167,32 @@ class Quickstart:
         for title, of in told:
             for direction, metrics in of.items():
                 d = metrics[headline(direction, metrics)]
-                progress.say(
-                    f"{direction}: {title} {d['value']:+.4f} [{d['low']:+.4f}, {d['high']:+.4f}]"
-                )
+                yield f"{direction}: {title} {d['value']:+.4f} [{d['low']:+.4f}, {d['high']:+.4f}]"
         total = sum(summary["seconds"].values())
-        progress.say(f"{total:.0f} s, peak memory {summary['peak_memory_bytes'] / 1e9:.2f} GB")
-        progress.say(f"wrote {self.workdir}/summary.json and {self.workdir}/report.html")
+        yield f"{total:.0f} s, peak memory {summary['peak_memory_bytes'] / 1e9:.2f} GB"
+        yield f"wrote {self.workdir}/summary.json and {self.workdir}/report.html"
 
 
 def _systems(seeds: Sequence[Scores]) -> dict[str, Any]:
     """direction → system → metric → {value, low, high}: means over seeds."""
     found = {system: over_seeds(seeds, system, by=bootstrap) for system in seeds[0]}
-    directions = next(iter(found.values()))
-    return {d: {system: of[d] for system, of in found.items()} for d in directions}
+    return {d: {name: of[d] for name, of in found.items()} for d in recipe.evaluator.directions}
 
 
-def _ratio(direction: str, found: Mapping[str, Any], seeds: Sequence[Scores]) -> dict[str, Any]:
-    main = headline(direction, found)
-    each = [[s[n][direction].values[main].mean() for n in ("trained", "visual")] for s in seeds]
-    ends = {"mean": found[main]["value"], "low": found[main]["low"], "high": found[main]["high"]}
-    return {"metric": main, **ends, "per_seed": [float(one / other) for one, other in each]}
+def _ratios(seeds: Sequence[Scores]) -> dict[str, Any]:
+    """direction → {metric, mean, low, high, per_seed}: trained over raw visual, by NDCG."""
+    pair, found = ("trained", "visual"), {}
+    for direction, metrics in over_seeds(seeds, *pair, by=ratios).items():
+        main = headline(direction, metrics)
+        each = [[seed[name][direction].values[main].mean() for name in pair] for seed in seeds]
+        found[direction] = {
+            "metric": main,
+            "mean": metrics[main]["value"],
+            "low": metrics[main]["low"],
+            "high": metrics[main]["high"],
+            "per_seed": [float(one / other) for one, other in each],
+        }
+    return found
 
 
 def main() -> int:

@@ -6,13 +6,13 @@ process's at a time, and what all need is made by one while the others wait.
 
 import contextlib
 import fcntl
-import functools
 import gc
 import resource
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +89,10 @@ class Runner:
                 self._account(f"{point}", training, attempt)
                 evaluating = attempt.get("seconds", 0.0) - training
                 self._account(f"{point.world}/evaluation", evaluating, attempt)
-            # Each point has its own compiled programs, which would pile up.
-            jax.clear_caches()
-            gc.collect()
+            if number % 10 == 0:
+                # Each point has its own compiled programs, which would pile up.
+                jax.clear_caches()
+                gc.collect()
         if failed:
             print(
                 f"{len(failed)} of {len(points)} failed: {', '.join(failed)}. Why is said above, "
@@ -106,30 +107,26 @@ class Runner:
         path = str(self.folder / "table")
         key = {"shards": [[file.name, file.stat().length] for file in shards(self.records)]}
         with self._alone():
-            self._stage("import", key, path, lambda: importing.main(self.records, path))
+            self._stage("import", key, path, partial(importing.main, self.records, path))
         return FeatureTable.open(path, verify=False)
 
     def corpus(self, point: Point) -> Corpus:
         """The videos with the relations and clusters of a world; made where they are missing."""
         if point.world not in self._corpora:
             paths, sessions = point.recipe.corpus, f"{self.folder / point.world}/sessions.parquet"
-            split = {
-                name: getattr(paths, name) for name in ("split_seed", "train_share", "max_degree")
-            }
-            key = {"table": self.table().fingerprint, "permuted": point.permuted, "rounds": ROUNDS}
-            key |= {**split, "parameters": dict(simulated_sessions.PARAMETERS)}
-            simulate = functools.partial(
-                simulated_sessions.main, seed=point.seed, permute=point.permuted
-            )
-            cluster = functools.partial(clustering.main, table=paths.table, rounds=ROUNDS, **split)
+            options = ("split_seed", "train_share", "max_degree")
+            split = {"rounds": ROUNDS} | {name: getattr(paths, name) for name in options}
+            key = {"table": self.table().fingerprint, "permuted": point.permuted, **split}
+            key["parameters"] = dict(simulated_sessions.PARAMETERS)
+            simulate = partial(simulated_sessions.main, seed=point.seed, permute=point.permuted)
+            cluster = partial(clustering.main, table=paths.table, **split)
             with self._alone():
                 for name, verb, source, output in (
                     ("sessions", simulate, paths.table, sessions),
                     ("graph", cowatch.main, sessions, paths.edges),
                     ("hierarchy", cluster, paths.edges, paths.hierarchy),
                 ):
-                    make = functools.partial(verb, source, output)
-                    self._stage(f"{point.world}/{name}", key, output, make)
+                    self._stage(f"{point.world}/{name}", key, output, partial(verb, source, output))
                 self._corpora[point.world] = paths.open()
         return self._corpora[point.world]
 
@@ -175,7 +172,7 @@ class Runner:
                 self.progress.say(f"{point}: done before")
                 return
 
-            @functools.cache
+            @cache
             def evaluation() -> Evaluation:
                 return Evaluation(recipe, run, corpus=corpus, progress=self.progress)
 
