@@ -86,9 +86,9 @@ class Point:
 
     def scores(self) -> Scores:
         """System → direction → metrics of each query; nothing where a part is missing."""
-        if not (self.result and self._is_same()):
+        made, path = self._made(), self.run.path
+        if not made:
             return {}
-        made, path = recipe_of(self.run), self.run.path
         measured = self.run.measurements(made.evaluator.identity())
         older = path.parent / "controls" / "per_query.parquet"
         found: dict[str, Any] = {"trained": measured.read_per_query(made.steps)}
@@ -110,18 +110,21 @@ class Point:
         """Why there are no scores."""
         if self.run.is_leased():
             return "under way"
-        if self.result and not self._is_same():
+        if self.result and not self._made():
             return "another recipe of the same name"
         last = (self.attempts or [{"end": "not run"}])[-1]
         return last["end"] + (f", {last['message']}" if "message" in last else "")
 
-    def _is_same(self) -> bool:
-        """Whether the work directory holds this recipe, wherever its data lie."""
+    def _made(self) -> Recipe | None:
+        """The recipe that a finished work directory was made with, if it is this one wherever its
+        data lie."""
+        if self.result is None:
+            return None
         made, recipe = recipe_of(self.run), self.recipe
         # An older version took the evaluator's own seed in every world.
         evaluator = replace(recipe.evaluator, seed=made.evaluator.seed)
         recipe = replace(recipe, corpus=made.corpus, checkpoints=made.checkpoints)
-        return made == replace(recipe, evaluator=evaluator)
+        return made if made == replace(recipe, evaluator=evaluator) else None
 
     def named(self, system: str) -> str:
         """The name in tables of a system that was measured here: the point's own if it is what was

@@ -20,7 +20,7 @@ from experiments import cdml
 from experiments.gathering import over_seeds, worlds
 from experiments.points import Point, points_of
 from experiments.running import SAMPLE, Runner, refuse_seeds
-from experiments.sweep import PERMUTED, Comparison, Sweep, varied
+from experiments.sweep import PERMUTED, Sweep, varied
 from experiments.tables import print_systems
 from vidembed.evaluate import Evaluation
 from vidembed.launch import guarded
@@ -65,7 +65,6 @@ sweep = Sweep(
     title="Quickstart",
     claim="Audio helps.",
     points=points,
-    comparisons=[Comparison("trained", "trained_visual_only", "audio adds")],
     reference="trained",
 )
 

@@ -142,9 +142,10 @@ class Runner:
                 work()
             storage.write_json(stamp, known)
             self.progress.say(f"{name}: {known['seconds']:.1f} s")
-        elif name not in self.seconds:
+        elif name in self.seconds:
+            return
+        else:
             self.progress.say(f"{name}: done before ({known['seconds']:.1f} s)")
-        self.seconds.pop(name, None)
         self._account(name, known["seconds"], known)
 
     def _account(self, name: str, seconds: float, record: dict[str, Any]) -> None:

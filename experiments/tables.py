@@ -109,15 +109,17 @@ def as_markdown(result: Mapping[str, Any]) -> str:
 def as_csv(result: Mapping[str, Any]) -> str:
     """One row a point and a control, numbers unrounded; empty where there is none yet."""
     rows = []
-    for kind in ("point", "control"):
-        for name, point in result[f"{kind}s"].items():
-            row = {"point": name, "kind": kind, "seeds": " ".join(map(str, point["seeds"]))}
-            row |= {key: point.get(key) for key in ("parameters", "train_seconds")}
-            row["simulated_sessions"] = result["simulated_sessions"]
-            for of, score, paper in _scores(result, point.get("scores", {}), point):
-                row |= {of: score.get("value"), f"{of}/low": score.get("low")}
-                row |= {f"{of}/high": score.get("high"), f"{of}/paper_percent": paper}
-            rows.append(row)
+    named = [("point", *item) for item in result["points"].items()]
+    named += [("control", *item) for item in result["controls"].items()]
+    for kind, name, point in named:
+        row = {"point": name, "kind": kind, "seeds": " ".join(map(str, point["seeds"]))}
+        row |= {key: point.get(key) for key in ("parameters", "train_seconds")}
+        row["simulated_sessions"] = result["simulated_sessions"]
+        for direction, metric, score, paper in _scores(result, point, "scores"):
+            of = f"{direction}/{metric}"
+            row |= {of: score.get("value"), f"{of}/low": score.get("low")}
+            row |= {f"{of}/high": score.get("high"), f"{of}/paper_percent": paper}
+        rows.append(row)
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0])
     writer.writeheader()
@@ -126,13 +128,14 @@ def as_csv(result: Mapping[str, Any]) -> str:
 
 
 def _scores(
-    result: Mapping[str, Any], scores: Mapping[str, Any], row: Mapping[str, Any]
-) -> Iterator[tuple[str, Mapping[str, float], float | None]]:
-    """direction/metric, the score (empty where there is none yet) and the paper's, by column."""
+    result: Mapping[str, Any], row: Mapping[str, Any], of: str
+) -> Iterator[tuple[str, str, Mapping[str, float], float | None]]:
+    """Of each column the direction, the metric, the score (empty where there is none yet), and the
+    paper's number."""
     paper = row.get("paper_percent") or {}
     for direction, metric in cells(result):
-        score = scores.get(direction, {}).get(metric, {})
-        yield f"{direction}/{metric}", score, paper.get(direction, {}).get(metric)
+        score = row[of].get(direction, {}).get(metric, {})
+        yield direction, metric, score, paper.get(direction, {}).get(metric)
 
 
 def _tables(result: Mapping[str, Any]) -> Iterator[tuple[str, Row, list[Row]]]:
@@ -157,11 +160,14 @@ def _tables(result: Mapping[str, Any]) -> Iterator[tuple[str, Row, list[Row]]]:
 
 
 def _point_row(result: Mapping[str, Any], name: str, point: Mapping[str, Any]) -> Row:
-    cost = []
+    said = [name]
     if point.get("parameters") is not None:
-        cost = [f"{point['parameters'] / 1e6:.1f} M, {point['train_seconds']:.0f} s", point["size"]]
-    row = [[name, *cost, _taken(point["seeds"], result["seeds"])]]
-    for _, score, paper in _scores(result, point.get("scores", {}), point):
+        said += [
+            f"{point['parameters'] / 1e6:.1f} M, {point['train_seconds']:.0f} s",
+            point["size"],
+        ]
+    row = [[*said, _taken(point["seeds"], result["seeds"])]]
+    for *_, score, paper in _scores(result, point, "scores"):
         lines = [wording.ABSENT]
         if score:
             lines = [f"{score['value']:.3f}", f"{score['low']:.3f}–{score['high']:.3f}"]
@@ -172,13 +178,12 @@ def _point_row(result: Mapping[str, Any], name: str, point: Mapping[str, Any]) -
 def _difference_row(result: Mapping[str, Any], one: Mapping[str, Any]) -> Row:
     said = (one["one"], f"- {one['other']}", one["asks"], _taken(one["seeds"], result["seeds"]))
     row = [[line for words in said for line in textwrap.wrap(words, NAME_WIDTH)]]
-    for of, score, paper in _scores(result, one["differences"], one):
+    for direction, metric, score, paper in _scores(result, one, "differences"):
         lines = [wording.ABSENT]
         if score:
-            direction, _, metric = of.partition("/")
-            each = one["per_seed"][direction][metric]
+            each = [value > 0 for value in one["per_seed"][direction][metric]]
             lines = [f"{score['value']:+.4f}", f"{score['low']:+.4f} to", f"{score['high']:+.4f}"]
-            lines.append(f"+ in {sum(value > 0 for value in each)} of {len(each)}")
+            lines.append(f"+ in {sum(each)} of {len(each)}")
         row.append(lines + ([] if paper is None else [f"paper {paper:+.2f}"]))
     return row
 
@@ -200,9 +205,7 @@ def _remarks(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _taken(seeds: Sequence[int], of: Sequence[int]) -> str:
-    if not seeds:
-        return "0 seeds" if not of else "no seed yet"
-    many = "s" if len(seeds) > 1 else ""
+    many = "" if len(seeds) == 1 else "s"
     if list(seeds) == list(of):
         return f"{len(seeds)} seed{many}"
-    return f"ONLY seed{many} {', '.join(map(str, seeds))}"
+    return f"ONLY seed{many} {', '.join(map(str, seeds))}" if seeds else "no seed yet"
