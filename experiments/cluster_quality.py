@@ -36,8 +36,8 @@ import tyro
 
 from experiments.cluster_table import print_quality, write_quality
 from experiments.clusterings import NO_IGRAPH, clusterings, has_igraph, linked_videos
-from experiments.points import Point
-from experiments.running import SAMPLE, Runner, refuse_seeds
+from experiments.points import Point, refuse_seeds
+from experiments.running import SAMPLE, Runner
 from experiments.shared_labels import shared_labels
 from vidembed.corpus import Corpus
 from vidembed.launch import guarded

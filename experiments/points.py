@@ -134,6 +134,15 @@ class Point:
         return system if self.controls else f"{self.name} {system}"
 
 
+def refuse_seeds(seeds: Sequence[int]) -> None:
+    """Raises ValueError unless `seeds` are different numbers of which each can make a world."""
+    valid = all(0 <= seed < 2**32 for seed in seeds)
+    if not seeds or not valid or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f"seeds must be one or more different numbers in [0, 2^32), found {tuple(seeds)}"
+        )
+
+
 def points_of(sweep: Sweep, base: Recipe, folder: Path, seeds: Sequence[int]) -> list[Point]:
     """The points of every seed, in an order that all shards agree on."""
     recipes = sweep.points(base)

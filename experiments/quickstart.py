@@ -18,8 +18,8 @@ import tyro
 
 from experiments import cdml
 from experiments.gathering import over_seeds, worlds
-from experiments.points import Point, points_of
-from experiments.running import SAMPLE, Runner, refuse_seeds
+from experiments.points import Point, points_of, refuse_seeds
+from experiments.running import SAMPLE, Runner
 from experiments.sweep import PERMUTED, Sweep, varied
 from experiments.tables import print_systems
 from vidembed.evaluate import Evaluation

@@ -29,6 +29,7 @@ from vidembed.graph import cowatch
 from vidembed.lease import Lease, LeaseHeldError
 from vidembed.metrics.per_query import PerQuery
 from vidembed.progress import Progress
+from vidembed.recipe import Recipe
 from vidembed.records import importing
 from vidembed.records.shards import shards
 from vidembed.records.table import FeatureTable
@@ -36,20 +37,12 @@ from vidembed.scores_file import write_scores
 from vidembed.step import state_shape
 from vidembed.stopping import StopFlag, StoppedError
 from vidembed.train import train
+from vidembed.workdir import Workdir
 
 SAMPLE = Path(__file__).resolve().parents[1] / "data" / "youtube8m"
 """Real YouTube-8M records, ten shards of 295 videos."""
 ROUNDS = 4
 """Of clustering, with average linkage and no limits."""
-
-
-def refuse_seeds(seeds: Sequence[int]) -> None:
-    """Raises ValueError unless `seeds` are different numbers of which each can make a world."""
-    valid = all(0 <= seed < 2**32 for seed in seeds)
-    if not seeds or not valid or len(set(seeds)) < len(seeds):
-        raise ValueError(
-            f"seeds must be one or more different numbers in [0, 2^32), found {tuple(seeds)}"
-        )
 
 
 class Runner:
@@ -102,13 +95,19 @@ class Runner:
             )
         return int(bool(failed))
 
-    def table(self) -> FeatureTable:
-        """The videos, imported where they are missing; refused if made of other records."""
+    def table(self, base: Recipe | None = None) -> FeatureTable:
+        """The videos, imported where they are missing; refused if made of other records.
+
+        base: claims the work directory for points that vary this recipe.
+        """
         path = str(self.folder / "table")
         key = {"shards": [[file.name, file.stat().length] for file in shards(self.records)]}
         with self._alone():
             self._stage("import", key, path, partial(importing.main, self.records, path))
-        return FeatureTable.open(path, verify=False)
+            table = FeatureTable.open(path, verify=False)
+            if base:
+                Workdir(self.folder).claim_recipe(base.to_json(), {"table": table.fingerprint})
+        return table
 
     def corpus(self, point: Point) -> Corpus:
         """The videos with the relations and clusters of a world; made where they are missing."""

@@ -16,8 +16,8 @@ from typing import Literal
 import tyro
 
 from experiments.gathering import gathered
-from experiments.points import points_of
-from experiments.running import SAMPLE, Runner, refuse_seeds
+from experiments.points import points_of, refuse_seeds
+from experiments.running import SAMPLE, Runner
 from experiments.sweep import Sweep
 from experiments.tables import print_sweep, write_sweep
 from vidembed import command_line
@@ -25,7 +25,6 @@ from vidembed.launch import guarded
 from vidembed.recipe import Recipe
 from vidembed.run_report import journal_of
 from vidembed.stopping import StopFlag
-from vidembed.workdir import Workdir
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,8 +64,7 @@ class Run:
         base, folder, (number, of) = self.base(), Path(self.workdir), self._shard()
         with StopFlag() as stop:
             runner = Runner(folder, stop, records=self.records)
-            data = {"table": runner.table().fingerprint}
-            Workdir(folder).claim_recipe(base.to_json(), data)
+            runner.table(base)
             return runner.run(points_of(self.sweep, base, folder, self.seeds)[number - 1 :: of])
 
     def _shard(self) -> tuple[int, int]:
