@@ -6,9 +6,8 @@ python -m experiments.architectures gather --workdir W
 
 import sys
 
-from experiments.comparisons import Comparison
 from experiments.paper import TABLE_2, minus
-from experiments.sweep import Sweep, networks
+from experiments.sweep import Comparison, Sweep, networks
 from experiments.sweep_command import main
 
 ASKED = (

@@ -11,9 +11,8 @@ triplets about seven updates, which is no training: for this sweep take more --s
 
 import sys
 
-from experiments.sweep import NARROW_REFERENCE, Sweep, narrow_recipe
+from experiments.sweep import NARROW_REFERENCE, Sweep, narrow_recipe, varied
 from experiments.sweep_command import main
-from experiments.variation import varied
 from vidembed.recipe import Recipe
 
 BATCHES = (256, 512, 1024, 2048, 4096, 7200)

@@ -36,13 +36,11 @@ import tyro
 
 from experiments.cluster_table import print_quality, write_quality
 from experiments.clusterings import NO_IGRAPH, clusterings, has_igraph, linked_videos
-from experiments.imported import SAMPLE, imported
+from experiments.points import Point, refuse_seeds
+from experiments.running import SAMPLE, Runner
 from experiments.shared_labels import shared_labels
-from experiments.stages import Stages
-from experiments.world import World, refuse_seeds
 from vidembed.corpus import Corpus
 from vidembed.launch import guarded
-from vidembed.progress import Progress
 from vidembed.recipe import Recipe
 from vidembed.records.table import FeatureTable
 from vidembed.stopping import StopFlag
@@ -72,23 +70,14 @@ class ClusterQuality:
     def run(self) -> dict[str, Any]:
         """Measures, prints and writes cluster_quality.json and .md; returns what the first has."""
         verticals = read_verticals(self.vocabulary)
-        workdir, progress = Workdir(self.workdir), Progress()
-        stages = Stages(workdir, progress)
+        folder = Path(self.workdir)
         measured: list[dict[str, Any]] = []
-        with StopFlag() as stop, workdir.lease(), stop.raising():
-            table = imported(stages, self.records, Path(self.workdir) / "table")
+        with StopFlag() as stop, Workdir(folder).lease(), stop.raising():
+            runner = Runner(folder, stop, records=self.records)
             for seed in self.seeds:
-                world = World(
-                    stages=stages,
-                    stop=stop,
-                    table_path=table,
-                    folder=Path(self.workdir),
-                    recipe=Recipe(),
-                    models={},
-                    seed=seed,
-                )
-                corpus = world.corpus
-                with progress.stage(f"{world.name}/cluster quality"):
+                world = Point(folder=folder, name="", varied=Recipe(), seed=seed)
+                corpus = runner.corpus(world)
+                with runner.progress.stage(f"{world.world}/cluster quality"):
                     measured.append(quality(corpus, verticals, seed=seed))
             result = {
                 "simulated_sessions": any(one["simulated_sessions"] for one in measured),
@@ -98,8 +87,8 @@ class ClusterQuality:
                 "versions": versions() | _peers(),
             }
             print_quality(result)
-            for file in write_quality(result, Path(self.workdir)):
-                progress.say(f"wrote {file}")
+            for file in write_quality(result, folder):
+                runner.progress.say(f"wrote {file}")
         return result
 
 

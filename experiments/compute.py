@@ -7,9 +7,8 @@ python -m experiments.compute gather --workdir W
 import sys
 from dataclasses import replace
 
-from experiments.sweep import REFERENCE, Sweep
+from experiments.sweep import REFERENCE, Sweep, varied
 from experiments.sweep_command import main
-from experiments.variation import varied
 from vidembed.mining import SemiHard
 from vidembed.recipe import Recipe
 

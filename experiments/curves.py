@@ -15,12 +15,10 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from experiments.imported import SAMPLE, imported
-from experiments.stages import Stages
-from experiments.sweep import base_recipe, network
-from experiments.world import World
+from experiments.points import Point
+from experiments.running import SAMPLE, Runner
+from experiments.sweep import base_recipe, networks
 from vidembed.launch import guarded
-from vidembed.progress import Progress
 from vidembed.recipe import Retention
 from vidembed.report import wording
 from vidembed.report.headline import headline
@@ -28,7 +26,7 @@ from vidembed.run_report import evaluations_of
 from vidembed.stopping import StopFlag
 from vidembed.workdir import Workdir
 
-NETWORKS = {"early 4000-256": ("early", 4000, 256), "late 4000-256": ("late", 4000, 256)}
+NETWORKS = ("early-4000-256", "late-4000-256")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,30 +46,26 @@ class Curves:
 
     def run(self) -> int:
         """Trains, measures and prints."""
-        folder, stages = Path(self.workdir), Stages(Workdir(self.workdir), Progress())
         recipe = dataclasses.replace(
             base_recipe(self.steps),
-            checkpoints=Retention(every_steps=self.every, keep_last=1, keep_every=self.steps),
+            checkpoints=Retention(every_steps=self.every, keep_last=1),
             evaluate_every=self.every,
         )
-        with StopFlag() as stop, Workdir(self.workdir).lease():
-            world = World(
-                stages=stages,
-                stop=stop,
-                table_path=imported(stages, self.records, folder / "table"),
-                folder=folder,
-                recipe=recipe,
-                models={name: network(*kind) for name, kind in NETWORKS.items()},
-                seed=self.seed,
-            )
-            world.scores()
+        folder = Path(self.workdir)
+        points = [
+            Point(folder=folder, name=name.replace("-", " ", 1), varied=one, seed=self.seed)
+            for name, one in networks(recipe, *NETWORKS).items()
+        ]
+        with StopFlag() as stop, Workdir(folder).lease():
+            if failed := Runner(folder, stop, records=self.records).run(points):
+                return failed
         measured = {
-            name: {result["step"]: result["scores"] for result in evaluations_of(world.run(name))}
-            for name in NETWORKS
+            point.name: {of["step"]: of["scores"] for of in evaluations_of(point.run)}
+            for point in points
         }
         directions = recipe.evaluator.directions
         main = headline(directions[0], recipe.evaluator.metrics)
-        columns = [(direction, name) for direction in directions for name in NETWORKS]
+        columns = [(direction, name) for direction in directions for name in measured]
         table = Table(title=f"{wording.metric(main)} over steps, SIMULATED sessions", box=None)
         table.add_column("step", justify="right")
         for direction, name in columns:

@@ -22,10 +22,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from experiments.variation import varied
 from vidembed.evaluators.related_videos import RelatedVideos
 from vidembed.feeds.labelled import LabelledVideos
-from vidembed.feeds.negatives import SiblingNegatives, UniformNegatives
+from vidembed.feeds.negatives import SiblingNegatives
 from vidembed.feeds.triplets import Triplets
 from vidembed.launch import main
 from vidembed.losses.triplet import Hinge
@@ -53,7 +52,7 @@ gcl = replace(
     feed=LabelledVideos(batch_videos=3 * TRIPLETS),
     optimiser=Optimiser(),
 )
-cdml = varied(gcml, feed={"anchors": "edges", "negatives": UniformNegatives()})
+cdml = replace(gcml, feed=Triplets(batch_triplets=TRIPLETS))
 RECIPES: Mapping[str, Recipe] = {"gcml": gcml, "gcl": gcl, "cdml": cdml}
 
 

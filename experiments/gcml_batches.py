@@ -10,8 +10,8 @@ does and its negatives from all train videos: what it differs in from `gcml` is 
 
 import sys
 
-from experiments.comparisons import Comparison
 from experiments.gcml_systems import batches, sweep_of, systems
+from experiments.sweep import Comparison
 from experiments.sweep_command import main
 from vidembed.recipe import Recipe
 

@@ -10,10 +10,9 @@ At this size there are fewer classes than samples, so that the softmax of `gcl` 
 import sys
 from typing import Any
 
-from experiments.comparisons import Comparison
 from experiments.gcml_systems import REFERENCE, labels, sweep_of
+from experiments.sweep import Comparison, varied
 from experiments.sweep_command import main
-from experiments.variation import varied
 from vidembed.losses.sampled_softmax import SampledSoftmax
 from vidembed.models.cluster_classifier import DotClassifier
 from vidembed.recipe import Recipe

@@ -8,10 +8,9 @@
 
 import sys
 
-from experiments.comparisons import Comparison
 from experiments.gcml_systems import REFERENCE, smart, sweep_of
+from experiments.sweep import Comparison, varied
 from experiments.sweep_command import main
-from experiments.variation import varied
 from vidembed.mining.none import NoMining
 from vidembed.recipe import Recipe
 

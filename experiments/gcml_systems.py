@@ -13,11 +13,9 @@ from dataclasses import replace
 from functools import partial
 
 from experiments import gcml
-from experiments.comparisons import Comparison
-from experiments.sweep import Sweep
+from experiments.running import ROUNDS
+from experiments.sweep import Comparison, Sweep, varied
 from experiments.sweep_command import main
-from experiments.variation import varied
-from experiments.world import ROUNDS
 from vidembed.feeds.labelled import LabelledVideos
 from vidembed.feeds.negatives import SiblingNegatives
 from vidembed.feeds.triplets import Triplets

@@ -13,9 +13,8 @@ import sys
 from dataclasses import replace
 from itertools import product
 
-from experiments.sweep import NARROW_REFERENCE, Sweep, narrow_recipe
+from experiments.sweep import NARROW_REFERENCE, Sweep, narrow_recipe, varied
 from experiments.sweep_command import main
-from experiments.variation import varied
 from vidembed.losses.triplet import Hinge
 from vidembed.recipe import Recipe
 

@@ -8,9 +8,8 @@ The reference mines semi-hard negatives without a limit.
 
 import sys
 
-from experiments.sweep import REFERENCE, Sweep
+from experiments.sweep import REFERENCE, Sweep, varied
 from experiments.sweep_command import main
-from experiments.variation import varied
 from vidembed.mining import Hardest, Miner, NoMining, SemiHard, SemiHardRandom
 from vidembed.recipe import Recipe
 

@@ -12,9 +12,8 @@ it).
 
 import sys
 
-from experiments.comparisons import Comparison
 from experiments.paper import TABLE_1, minus
-from experiments.sweep import Sweep, networks
+from experiments.sweep import Comparison, Sweep, networks
 from experiments.sweep_command import main
 
 sweep = Sweep(

@@ -2,33 +2,31 @@
 
 Check and import the records, simulate watch sessions from their labels, count co-watches, split
 7:3 by video, train CDML with semi-hard mining, evaluate both cold-start directions against
-baselines and controls, write a report. Everything is done for each seed: sessions, split and
-training. The recipe is that of `experiments/cdml.py` at a smaller size; nothing here is a second
-program. Finished stages are recognised, and an interrupted training goes on.
+baselines and controls, write a report. It is a small sweep: the recipe of `experiments/cdml.py` at
+a smaller size and its visual tower alone, each with every seed's sessions, split and training.
+Finished stages are recognised, and an interrupted training goes on.
 """
 
 import dataclasses
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import tyro
 
 from experiments import cdml
-from experiments.comparisons import PERMUTED
-from experiments.imported import SAMPLE, imported
-from experiments.stages import Stages
-from experiments.summary import difference, print_table, ratio, with_intervals
-from experiments.variation import varied
-from experiments.world import World, refuse_seeds
+from experiments.gathering import over_seeds, worlds
+from experiments.points import Point, points_of, refuse_seeds
+from experiments.running import SAMPLE, Runner
+from experiments.sweep import PERMUTED, Sweep, varied
+from experiments.tables import print_systems
+from vidembed.evaluate import Evaluation
 from vidembed.launch import guarded
-from vidembed.models.fusion import Fusion, LateFusion, Layers, SingleModality
-from vidembed.progress import Progress
-from vidembed.recipe import Retention
-from vidembed.records.table import FeatureTable
+from vidembed.metrics.intervals import bootstrap, differences, ratios
+from vidembed.models.fusion import LateFusion, Layers, SingleModality
+from vidembed.recipe import Recipe, Retention
 from vidembed.records.vocabulary import read_vocabulary
 from vidembed.report import wording
 from vidembed.report.clusters import clusters
@@ -42,13 +40,10 @@ from vidembed.versions import versions
 from vidembed.workdir import Workdir
 
 LAYERS = Layers(hidden=(1024,), size=256, input_dropout=0.5)
-MODELS: dict[str, Fusion] = {
-    "trained": LateFusion(layers=LAYERS),
-    "trained_visual_only": SingleModality(layers=LAYERS),
-}
-"""Both at the same widths."""
+"""Of both networks."""
 recipe = varied(
     cdml.recipe,
+    task={"model": LateFusion(layers=LAYERS)},
     feed={"batch_triplets": 512},
     checkpoints=Retention(every_steps=50, keep_last=10),
     steps=200,
@@ -57,6 +52,21 @@ recipe = varied(
 )
 TARGETS = {"eval_to_train": 1.45, "train_to_eval": 1.18}
 """Trained over raw visual NDCG@10 that this size is meant to reach, as a mean over the seeds."""
+
+
+def points(base: Recipe) -> dict[str, Recipe]:
+    """CDML, and the same with its visual tower alone."""
+    visual = varied(base, task={"model": SingleModality(layers=LAYERS)})
+    return {"trained": base, "trained_visual_only": visual}
+
+
+sweep = Sweep(
+    name="quickstart",
+    title="Quickstart",
+    claim="Audio helps.",
+    points=points,
+    reference="trained",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,100 +85,76 @@ class Quickstart:
     def __post_init__(self) -> None:
         refuse_seeds(self.seeds)
 
-    def run(self) -> dict[str, Any]:
-        """All stages; returns the summary that is also written to summary.json."""
-        workdir, progress = Workdir(self.workdir), Progress()
-        stages = Stages(workdir, progress)
+    def run(self) -> int:
+        """All stages; 0 when summary.json and report.html are written, 1 if a training failed."""
+        workdir, base = Workdir(self.workdir), dataclasses.replace(recipe, steps=self.steps)
         with StopFlag() as stop, workdir.lease():
-            table = imported(stages, self.records, Path(self.workdir) / "table")
-            worlds = [self._world(stages, stop, table, seed) for seed in self.seeds]
-            controls = [replace(world, permuted=True) for world in worlds]
-            controls = [replace(c, models={"trained": MODELS["trained"]}) for c in controls]
-            scores = [world.scores() for world in worlds]
-            permuted = [control.scores() for control in controls]
-            summary = self._summary(stages, worlds, scores, permuted)
-            with progress.stage("report") as stage:
-                self._report(workdir, summary, worlds, controls)
-            stages.seconds["report"] = stage.seconds
+            runner = Runner(Path(self.workdir), stop, records=self.records)
+            done = points_of(sweep, base, runner.folder, self.seeds)
+            if failed := runner.run(done):
+                return failed
+            summary = self._summary(runner, done)
+            with runner.progress.stage("report") as stage:
+                self._report(runner, summary, done)
+            summary["seconds"]["report"] = stage.seconds
             workdir.write_json(workdir.path / "summary.json", summary)
-            print_table(summary["related_videos"], simulated=True)
-            self._say(progress, summary)
-        return summary
+            print_systems(summary["related_videos"], simulated=True)
+            for line in self._lines(summary):
+                runner.progress.say(line)
+        return 0
 
-    def _world(self, stages: Stages, stop: StopFlag, table: Path, seed: int) -> World:
-        # Step 0, the untrained network, is kept whatever the number of steps.
-        checkpoints = replace(recipe.checkpoints, keep_every=self.steps)
-        return World(
-            stages=stages,
-            stop=stop,
-            table_path=table,
-            folder=Path(self.workdir),
-            recipe=replace(recipe, steps=self.steps, checkpoints=checkpoints),
-            models=MODELS,
-            seed=seed,
+    def _summary(self, runner: Runner, done: list[Point]) -> dict[str, Any]:
+        scores = {point: point.scores() for point in done}
+        columns = dict.fromkeys(recipe.evaluator.directions, recipe.evaluator.metrics)
+        ordinary, permuted = (
+            list(worlds(scores, columns, permuted=side).values()) for side in (False, True)
         )
-
-    def _summary(
-        self,
-        stages: Stages,
-        worlds: Sequence[World],
-        scores: Sequence[Scores],
-        permuted: Sequence[Scores],
-    ) -> dict[str, Any]:
-        first = worlds[0]
+        corpora = {point.world: runner.corpus(point) for point in done if not point.permuted}
+        fingerprints = {world: corpus.fingerprint for world, corpus in corpora.items()}
         return {
             "simulated_sessions": True,
             "seeds": list(self.seeds),
-            "related_videos": with_intervals(scores),
-            "ratio_to_visual": ratio(scores, "trained", "visual"),
+            "related_videos": _systems(ordinary),
+            "ratio_to_visual": _ratios(ordinary),
             "targets": TARGETS,
-            "audio_contribution": difference(scores, "trained", "trained_visual_only"),
-            "permuted_control": with_intervals(permuted),
+            "audio_contribution": over_seeds(ordinary, *points(recipe), by=differences),
+            "permuted_control": _systems(permuted),
             "permuted_difference": [
-                {"one": one, "other": other, "difference": difference(permuted, one, other)}
-                for one, other, *_ in PERMUTED
+                {"one": a, "other": b, "difference": over_seeds(permuted, a, b, by=differences)}
+                for a, b, *_ in PERMUTED
             ],
-            "data": {"records": self.records, **{w.name: w.corpus.report() for w in worlds}},
-            "recipes": {system: first.recipe_of(system).to_json() for system in MODELS},
-            "fingerprints": {
-                "table": FeatureTable.open(first.table_path, verify=False).fingerprint,
-                **{world.name: world.corpus.fingerprint for world in worlds},
-            },
-            "seconds": stages.seconds,
-            "peak_memory_bytes": stages.peak_memory_bytes,
+            "data": {"records": self.records, **{w: of.report() for w, of in corpora.items()}},
+            "recipes": {point.name: point.recipe.to_json() for point in done[:2]},
+            "fingerprints": {"table": runner.table().fingerprint, **fingerprints},
+            "seconds": runner.seconds,
+            "peak_memory_bytes": runner.peak_memory_bytes,
             "versions": versions(),
         }
 
-    def _report(
-        self,
-        workdir: Workdir,
-        summary: dict[str, Any],
-        worlds: Sequence[World],
-        controls: Sequence[World],
-    ) -> None:
-        runs = {
-            f"{world.name}/{system}": world.run(system)
-            for world in (*worlds, *controls)
-            for system in world.models
-        }
-        names = read_vocabulary(SAMPLE / "vocabulary.csv")
-        first = worlds[0]
+    def _report(self, runner: Runner, summary: dict[str, Any], done: list[Point]) -> None:
+        names, first = read_vocabulary(SAMPLE / "vocabulary.csv"), done[0]
+        corpus = runner.corpus(first)
+        evaluation = Evaluation(first.recipe, first.run, corpus=corpus, progress=runner.progress)
+        embeddings = evaluation.embed(evaluation.restore(self.steps))
+        evaluations = {str(point): evaluations_of(point.run) for point in done}
         write_report(
-            workdir.report_file,
+            Workdir(self.workdir).report_file,
             title="vidembed quickstart",
             summary=summary,
-            journals={name: journal_of(run) for name, run in runs.items()},
-            evaluations={name: evaluations_of(run) for name, run in runs.items()},
-            corpora={world.name: world.corpus.report() for world in worlds},
-            gallery=gallery(first.embed("trained"), first.corpus, names),
-            recipe=first.recipe_of("trained").to_json(),
-            clusters=clusters(first.corpus, names),
+            journals={str(point): journal_of(point.run) for point in done},
+            # Step 0, the untrained network, is a system of its own.
+            evaluations={n: [one for one in of if one["step"]] for n, of in evaluations.items()},
+            corpora={name: of for name, of in summary["data"].items() if name != "records"},
+            gallery=gallery(embeddings, corpus, names),
+            recipe=first.recipe.to_json(),
+            clusters=clusters(corpus, names),
         )
 
-    def _say(self, progress: Progress, summary: dict[str, Any]) -> None:
+    def _lines(self, summary: dict[str, Any]) -> Iterator[str]:
+        """What the terminal says below the tables."""
         for direction, found in summary["ratio_to_visual"].items():
             each = ", ".join(f"{r:.2f}" for r in found["per_seed"])
-            progress.say(
+            yield (
                 f"{direction}: trained is {found['mean']:.2f} × raw visual at "
                 f"{wording.metric(found['metric'])} [{found['low']:.2f}, {found['high']:.2f}] "
                 f"(seeds: {each}; target {TARGETS[direction]:.2f})"
@@ -177,15 +163,35 @@ class Quickstart:
         for pair in summary["permuted_difference"]:
             one, other = (wording.system(pair[part]) for part in ("one", "other"))
             told.append((f"permuted ids, {one} minus {other}", pair["difference"]))
-        for title, differences in told:
-            for direction, metrics in differences.items():
+        for title, of in told:
+            for direction, metrics in of.items():
                 d = metrics[headline(direction, metrics)]
-                progress.say(
-                    f"{direction}: {title} {d['value']:+.4f} [{d['low']:+.4f}, {d['high']:+.4f}]"
-                )
+                yield f"{direction}: {title} {d['value']:+.4f} [{d['low']:+.4f}, {d['high']:+.4f}]"
         total = sum(summary["seconds"].values())
-        progress.say(f"{total:.0f} s, peak memory {summary['peak_memory_bytes'] / 1e9:.2f} GB")
-        progress.say(f"wrote {self.workdir}/summary.json and {self.workdir}/report.html")
+        yield f"{total:.0f} s, peak memory {summary['peak_memory_bytes'] / 1e9:.2f} GB"
+        yield f"wrote {self.workdir}/summary.json and {self.workdir}/report.html"
+
+
+def _systems(seeds: Sequence[Scores]) -> dict[str, Any]:
+    """direction → system → metric → {value, low, high}: means over seeds."""
+    found = {system: over_seeds(seeds, system, by=bootstrap) for system in seeds[0]}
+    return {d: {name: of[d] for name, of in found.items()} for d in recipe.evaluator.directions}
+
+
+def _ratios(seeds: Sequence[Scores]) -> dict[str, Any]:
+    """direction → {metric, mean, low, high, per_seed}: trained over raw visual, by NDCG."""
+    pair, found = ("trained", "visual"), {}
+    for direction, metrics in over_seeds(seeds, *pair, by=ratios).items():
+        main = headline(direction, metrics)
+        each = [[seed[name][direction].values[main].mean() for name in pair] for seed in seeds]
+        found[direction] = {
+            "metric": main,
+            "mean": metrics[main]["value"],
+            "low": metrics[main]["low"],
+            "high": metrics[main]["high"],
+            "per_seed": [float(one / other) for one, other in each],
+        }
+    return found
 
 
 def main() -> int:
@@ -195,12 +201,7 @@ def main() -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-
-    def run() -> int:
-        chosen.run()
-        return 0
-
-    return guarded(run)
+    return guarded(chosen.run)
 
 
 if __name__ == "__main__":

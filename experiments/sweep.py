@@ -8,30 +8,33 @@ controls, and every point of the same name, which is trained once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 from experiments import cdml
-from experiments.comparisons import Comparison
-from experiments.variation import varied
+from experiments.paper import Percent
 from vidembed.models.fusion import EarlyFusion, Fusion, LateFusion, Layers, SingleModality
 from vidembed.recipe import Recipe, Retention
 
-REDUCED_STEPS, REDUCED_TRIPLETS = 100, 512
-"""The largest network of the tables takes about a minute at this size on two cores."""
 REFERENCE = "late-4000-256"
 """CDML's choice: the recipe that every other point varies, and the controls are made with."""
 NARROW_REFERENCE = "base"
 """The same for sweeps of `narrow_recipe`."""
-SIZES = {
-    "reduced": (REDUCED_STEPS, REDUCED_TRIPLETS),
-    "full": (cdml.recipe.steps, cdml.recipe.feed.examples),
-}
-"""Scale → steps and triplets a batch."""
+SIZES = {"reduced": (100, 512), "full": (cdml.recipe.steps, cdml.recipe.feed.examples)}
+"""Scale → steps and triplets a batch. The largest network of the tables takes about a minute at
+the reduced scale on two cores."""
 
 
-def base_recipe(
-    steps: int = REDUCED_STEPS, triplets: int = REDUCED_TRIPLETS, *, hidden: int = 4000
+def varied(
+    recipe: Recipe, *, task: Mapping[str, Any] = {}, feed: Mapping[str, Any] = {}, **fields: Any
 ) -> Recipe:
+    """`recipe` with these fields of its task, of its feed and of its own; TypeError for others."""
+    return replace(
+        recipe, task=replace(recipe.task, **task), feed=replace(recipe.feed, **feed), **fields
+    )
+
+
+def base_recipe(steps: int = 100, triplets: int = 512, *, hidden: int = 4000) -> Recipe:
     """The recipe that sweeps vary: the paper's network, dropout on the input, float32."""
     return varied(
         cdml.recipe,
@@ -53,20 +56,40 @@ def narrow_recipe(steps: int, triplets: int) -> Recipe:
 
 def network(kind: str, *widths: int) -> Fusion:
     """`late`, `early` or `visual` (one tower over the visual features), of these widths."""
-    *hidden, size = widths
-    layers = Layers(hidden=tuple(hidden), size=size, input_dropout=0.5)
     kinds = {"late": LateFusion, "early": EarlyFusion, "visual": SingleModality}
-    return kinds[kind](layers=layers)
+    return kinds[kind](layers=Layers(hidden=widths[:-1], size=widths[-1], input_dropout=0.5))
 
 
 def networks(base: Recipe, *names: str) -> dict[str, Recipe]:
     """Name → `base` with the network that the name spells, such as early-4000-512-256."""
-    found = {}
-    for name in names:
-        kind, *widths = name.split("-")
-        model = network(kind, *map(int, widths))
-        found[name] = varied(base, task={"model": model})
-    return found
+    spelt = {name: name.split("-") for name in names}
+    models = {name: network(kind, *map(int, widths)) for name, (kind, *widths) in spelt.items()}
+    return {name: varied(base, task={"model": model}) for name, model in models.items()}
+
+
+class Comparison(NamedTuple):
+    """`one` minus `other`: points of a sweep, or systems that are scored alike."""
+
+    one: str
+    other: str
+    asks: str
+    paper: Percent | None = None
+    """The difference that the paper itself reports, in percent, where it makes this comparison."""
+
+
+PERMUTED = (
+    Comparison("visual", "random", "not above zero"),
+    Comparison("audio", "random", "not above zero"),
+    Comparison("concatenated", "random", "not above zero"),
+    Comparison("trained", "trained_exchanged", "not above zero"),
+    Comparison("trained_exchanged", "random", "popularity learnt"),
+)
+"""Compared where video ids are permuted, so that content tells nothing of what is watched.
+
+Raw features, which know nothing else, are to fall to chance. A network may learn how much each
+candidate is watched: it must not be above its own embedding with the queries exchanged, and that
+above random is what it knows of the candidates alone. A difference below zero is noise: nothing
+here could teach a system to avoid what is related."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,3 +126,10 @@ class Sweep:
         others = [name for name in points if name != self.reference]
         asked = self.comparisons or [Comparison(name, self.reference, "") for name in others]
         return [one for one in asked if points >= {one.one, one.other}]
+
+    def compared_permuted(self) -> list[Comparison]:
+        """What is compared where ids are permuted: the reference, then each further point."""
+        exchanged = [(f"{name} trained", f"{name} trained_exchanged") for name in self.permuted]
+        pairs = [Comparison(*pair, "not above zero") for pair in exchanged]
+        chance = [Comparison(other, "random", "popularity learnt") for _, other in exchanged]
+        return [*PERMUTED, *(one for both in zip(pairs, chance) for one in both)]

@@ -15,20 +15,16 @@ from typing import Literal
 
 import tyro
 
-from experiments.imported import SAMPLE
-from experiments.stages import Stages
+from experiments.gathering import gathered
+from experiments.points import points_of, refuse_seeds
+from experiments.running import SAMPLE, Runner
 from experiments.sweep import Sweep
-from experiments.sweep_gather import gathered, journals
-from experiments.sweep_jobs import jobs, share
-from experiments.sweep_run import Runner
-from experiments.sweep_table import print_sweep, write_sweep
-from experiments.world import refuse_seeds
+from experiments.tables import print_sweep, write_sweep
 from vidembed import command_line
 from vidembed.launch import guarded
-from vidembed.progress import Progress
 from vidembed.recipe import Recipe
+from vidembed.run_report import journal_of
 from vidembed.stopping import StopFlag
-from vidembed.workdir import Workdir
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,19 +61,11 @@ class Run:
 
     def run(self) -> int:
         """Runs this shard; 1 where points failed. Raises StoppedError when asked to stop."""
-        base = self.base()
-        todo = share(jobs(self.sweep, base, self.seeds), *self._shard())
+        base, folder, (number, of) = self.base(), Path(self.workdir), self._shard()
         with StopFlag() as stop:
-            stages = Stages(Workdir(self.workdir), Progress())
-            failed = Runner(stages, stop, base=base, records=self.records).run(todo)
-        if failed:
-            print(
-                f"{len(failed)} of {len(todo)} failed: {', '.join(failed)}. Why is said above, and "
-                f"in attempts.json of each folder that was begun in {self.workdir}; the same "
-                "command tries them again",
-                file=sys.stderr,
-            )
-        return 1 if failed else 0
+            runner = Runner(folder, stop, records=self.records)
+            runner.table(base)
+            return runner.run(points_of(self.sweep, base, folder, self.seeds)[number - 1 :: of])
 
     def _shard(self) -> tuple[int, int]:
         found = re.fullmatch(r"(\d+)/(\d+)", self.shard)
@@ -103,7 +91,11 @@ class Gather:
         folder = Path(self.workdir)
         result = gathered(self.sweep, folder, self.seeds)
         print_sweep(result)
-        for file in write_sweep(result, folder, journals(self.sweep, folder, result)):
+        base = Recipe.from_json(result["recipe"])
+        points = points_of(self.sweep, base, folder, result["seeds"])
+        journals = {str(point): journal_of(point.run) for point in points}
+        known = {name: lines for name, lines in journals.items() if lines}
+        for file in write_sweep(result, folder, known):
             print(f"wrote {file}")
         return 0
 
@@ -115,10 +107,6 @@ def main(sweep: Sweep, arguments: Sequence[str] | None = None) -> int:
         "gather": Gather(sweep=sweep, workdir=tyro.MISSING),
     }
     given = sys.argv[1:] if arguments is None else arguments
-    chosen = command_line.parse(
-        verbs,
-        given,
-        prog=f"python -m experiments.{sweep.name}",
-        description=f"{sweep.title}. {sweep.claim}",
-    )
-    return guarded(chosen.run)
+    told = {"prog": f"python -m experiments.{sweep.name}"}
+    told["description"] = f"{sweep.title}. {sweep.claim}"
+    return guarded(command_line.parse(verbs, given, **told).run)

@@ -21,7 +21,7 @@ from experiments.cluster_quality import (
 )
 from experiments.cluster_table import as_markdown, print_quality
 from experiments.clusterings import clusterings, communities, linked_videos
-from experiments.imported import SAMPLE
+from experiments.running import SAMPLE
 from experiments.shared_labels import shared_labels
 from vidembed.corpus import Corpus
 from vidembed.graph.affinity import affinity_clusters

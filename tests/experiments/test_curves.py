@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 from experiments import curves
-from experiments.imported import SAMPLE
+from experiments.running import SAMPLE
 
 
 def test_a_training_is_measured_along_its_way(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(curves, "NETWORKS", {"early 8-4": ("early", 8, 4)})
+    monkeypatch.setattr(curves, "NETWORKS", ("early-8-4",))
     records = str(SAMPLE / "validate0000.tfrecord")
     command = curves.Curves(workdir=str(tmp_path), records=records, steps=5, every=2)
     assert command.run() == 0

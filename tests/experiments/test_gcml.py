@@ -10,7 +10,7 @@ import pytest
 
 from experiments import gcml, gcml_batches, gcml_labels, gcml_levels, gcml_mining
 from experiments.gcml_systems import NETWORK, base, labels, smart
-from experiments.variation import varied
+from experiments.sweep import varied
 from vidembed.checkpoint import Checkpoints
 from vidembed.evaluate import Evaluation
 from vidembed.feeds.labelled import LabelledVideos

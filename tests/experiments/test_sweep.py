@@ -1,12 +1,13 @@
 """The sweeps themselves: their points, their shards, and the paper's numbers beside them."""
 
+from pathlib import Path
+
 import pytest
 
 from experiments import architectures, batch_sizes, compute, margins, miners, modalities, sizes
 from experiments.paper import TABLE_1, TABLE_2
+from experiments.points import points_of
 from experiments.sweep import base_recipe
-from experiments.sweep_jobs import jobs, share
-from experiments.sweep_measures import courses
 
 SWEEPS = [
     module.sweep
@@ -76,11 +77,11 @@ def test_a_name_means_one_recipe_in_all_sweeps(sweep):
 
 @pytest.mark.parametrize("sweep", SWEEPS, ids=lambda sweep: sweep.name)
 def test_shards_are_disjoint_and_are_all(sweep):
-    whole = jobs(sweep, base_recipe(), (0, 1, 2))
-    folders = [str(job) for job in whole]
+    whole = points_of(sweep, base_recipe(), Path("w"), (0, 1, 2))
+    folders = [str(point) for point in whole]
     assert len(set(folders)) == len(folders)
     for of in (1, 2, 3, 7, 1000):
-        parts = [str(job) for number in range(1, of + 1) for job in share(whole, number, of)]
+        parts = [point for number in range(of) for point in folders[number::of]]
         assert sorted(parts) == sorted(folders)
 
 
@@ -109,17 +110,3 @@ def test_decays_are_in_the_grid_where_they_act():
         for recipe in long.values()
     }
     assert len(rates) == 7 * 3 * 2
-
-
-def test_the_course_of_a_measure_is_its_mean_over_thirds_of_each_run():
-    def run(*values):
-        lines = [{"kind": "train", "step": n, "share": value} for n, value in enumerate(values)]
-        return [*lines[:3], {"kind": "evaluation", "step": 3, "share": 100.0}, *lines[3:]]
-
-    runs = [run(0, 2, 3, 5, 6, 8, 9), run(1, 1, 1, 1, 1, 1)]
-    first, middle, last = (5 / 3 + 1) / 2, (5.5 + 1) / 2, (8.5 + 1) / 2
-    assert courses(runs, ["share", "other"]) == {"share": pytest.approx([first, middle, last])}
-    assert courses([], ["share"]) == {}
-    assert courses([run(1, 2)], ["share"]) == {}
-    assert courses([run(1, None, 2, None, None, 4)], ["share"])["share"] == [1, 2, 4]
-    assert courses([run(1, 1, None, None, 2, 2)], ["share"]) == {}

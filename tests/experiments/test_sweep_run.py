@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +18,9 @@ import pytest
 
 from experiments.sweep import REFERENCE
 from experiments.sweep_command import main
-from vidembed.evaluate import Evaluation
 from vidembed.metrics.per_query import PerQuery
-from vidembed.recipe import Recipe, Retention
+from vidembed.recipe import Recipe
 from vidembed.scores_file import read_scores, write_scores
-from vidembed.stopping import StopFlag
-from vidembed.train import train
 from vidembed.workdir import Workdir
 
 SCRIPT = Path(__file__).with_name("tiny_sweep.py")
@@ -36,7 +32,6 @@ COLUMNS = {
     "train_to_eval": ["ndcg@10", "map"],
     "eval_to_eval": ["ndcg@60", "map"],
 }
-JOBS = [*POINTS, "seed0/controls", "seed0-permuted/controls"]
 
 
 def options(folder, *more):
@@ -78,14 +73,15 @@ def attempts(folder, job):
 
 def states(folder, found):
     """When each job's files were last written."""
-    files = ("metrics.jsonl", "per_query.parquet", "result.json", "attempts.json")
+    files = ("metrics.jsonl", "recipe.json", "result.json", "attempts.json")
     paths = [folder / job / name for job in found for name in files]
     return {str(path): path.stat().st_mtime_ns for path in paths if path.exists()}
 
 
 def per_query(folder, job, direction, metric):
     """Slow and obvious: video id → value, as they lie in the file."""
-    rows = pq.read_table(folder / job / "per_query.parquet").to_pylist()
+    (path,) = (folder / job).glob("evaluation/*/3.parquet")
+    rows = pq.read_table(path).to_pylist()
     asked = [row for row in rows if (row["system"], row["direction"]) == ("trained", direction)]
     return {row["video_id"]: row[metric] for row in asked}
 
@@ -101,13 +97,19 @@ def swept(tmp_path_factory):
 
 def second_seed(folder):
     """Files as of another seed, with other scores, without the time of another training."""
-    for job in JOBS:
+    for job in POINTS:
         copy = folder / job.replace("seed0", "seed1")
         shutil.copytree(folder / job, copy)
-        result = json.loads((copy / "result.json").read_text())
-        result["recipe"]["seed"] = result["recipe"]["corpus"]["split_seed"] = 1
-        (copy / "result.json").write_text(json.dumps(result))
-        change_scores(copy / "per_query.parquet", lambda values: values[::-1] * 0.9)
+        stored = json.loads((copy / "recipe.json").read_text())
+        for part in (stored["recipe"], stored["recipe"]["evaluator"]):
+            part["seed"] = 1
+        stored["recipe"]["corpus"]["split_seed"] = 1
+        (copy / "recipe.json").write_text(json.dumps(stored))
+        recipe = Recipe.from_json(stored["recipe"])
+        (measured,) = (copy / "evaluation").iterdir()
+        measured.rename(Workdir(copy).measurements(recipe.evaluator.identity()).folder)
+        for path in (*copy.glob("evaluation/*/*.parquet"), *copy.glob("per_query.parquet")):
+            change_scores(path, lambda values: values[::-1] * 0.9)
 
 
 def change_scores(path, change, systems=None):
@@ -128,8 +130,9 @@ def test_every_point_is_a_run_of_its_own(swept):
         point = swept / "seed0" / name
         assert json.loads((point / "DONE").read_text()) == {"step": 3}
         assert json.loads((point / "recipe.json").read_text())["recipe"]["seed"] == 0
-        saved = [p.name for p in (point / "checkpoints").iterdir() if p.name.isdecimal()]
-        assert saved == ["3"]
+        saved = {p.name for p in (point / "checkpoints").iterdir() if p.name.isdecimal()}
+        # Of the reference, the untrained network is measured, too.
+        assert saved == ({"0", "3"} if name == REFERENCE else {"3"})
         [measured] = (point / "evaluation").glob("*/3.json")
         assert "eval_to_train/ndcg@10" in measured.read_text()
         assert [one["end"] for one in attempts(swept, f"seed0/{name}")] == ["done"]
@@ -221,30 +224,47 @@ def test_the_table_is_written_in_every_form(swept):
     assert "jax" in result["versions"]
 
 
-@pytest.mark.long
-def test_the_untrained_network_is_that_of_step_zero(swept):
-    """The first checkpoint of a training that keeps it, measured as any other."""
-    stored = json.loads((swept / "seed0" / REFERENCE / "recipe.json").read_text())["recipe"]
-    recipe = replace(Recipe.from_json(stored), checkpoints=Retention(every_steps=1, keep_last=9))
-    workdir = Workdir(swept / "kept")
-    with StopFlag() as stop, workdir.lease() as lease:
-        train(recipe, workdir, lease=lease, stop=stop)
-    scores = Evaluation(recipe, workdir).measure(0)["scores"]
-    control = gather("sweep", swept)["controls"]["untrained"]
-    assert control["seeds"] == [0, 1]
-    rows = pq.read_table(swept / "seed0" / "controls" / "per_query.parquet").to_pylist()
-    for name, score in scores.items():
-        direction, metric = name.split("/")
-        asked = ("untrained", direction)
-        found = [row[metric] for row in rows if (row["system"], row["direction"]) == asked]
-        assert np.mean(found) == pytest.approx(score["value"])
+def test_the_controls_are_those_of_the_reference(swept):
+    found = gather("sweep", swept)["controls"]
+    (step_zero,) = (swept / "seed0" / REFERENCE).glob("evaluation/*/0.parquet")
+    (baselines,) = (swept / "seed0" / REFERENCE).glob("evaluation/*/baselines.parquet")
+    of_file = {"untrained": (step_zero, "trained"), "visual": (baselines, "visual")}
+    for control, (path, system) in of_file.items():
+        assert found[control]["seeds"] == [0, 1]
+        for direction, metrics in COLUMNS.items():
+            for metric in metrics:
+                asked = [
+                    [
+                        row[metric]
+                        for row in pq.read_table(file).to_pylist()
+                        if (row["system"], row["direction"]) == (system, direction)
+                    ]
+                    for file in (path, *swept.glob(f"seed1/{REFERENCE}/evaluation/*/{path.name}"))
+                ]
+                value = found[control]["scores"][direction][metric]["value"]
+                assert value == pytest.approx(np.mean([np.mean(values) for values in asked]))
+
+
+def test_a_folder_of_an_older_version_is_read(swept, tmp_path):
+    """It held the controls of a world in a folder of their own."""
+    folder = tmp_path / "older"
+    shutil.copytree(swept, folder)
+    for world in ("seed0", "seed1", "seed0-permuted", "seed1-permuted"):
+        measured = next((folder / world / REFERENCE / "evaluation").iterdir())
+        scores = read_scores(measured / "baselines.parquet")
+        scores["untrained"] = read_scores(measured / "0.parquet")["trained"]
+        write_scores(folder / world / "controls" / "per_query.parquet", scores)
+        for name in ("baselines.parquet", "baselines.json", "0.parquet", "0.json"):
+            (measured / name).unlink()
+    before, after = gather("sweep", swept), gather("sweep", folder)
+    assert after == before
 
 
 def test_what_is_done_is_skipped(swept, capsys):
-    before = states(swept, JOBS)
+    before = states(swept, POINTS)
     assert main(TINY["sweep"], options(swept)) == 0
-    assert capsys.readouterr().out.count("done before\n") == 5
-    assert states(swept, JOBS) == before
+    assert capsys.readouterr().out.count("done before\n") == 3
+    assert states(swept, POINTS) == before
 
 
 def test_a_sweep_of_one_number_is_drawn(swept):
@@ -257,17 +277,19 @@ def test_a_sweep_of_one_number_is_drawn(swept):
 
 
 def test_seeds_that_lack_a_point_are_named(swept, tmp_path, capsys):
-    """Also one that was measured before the controls of permuted ids were."""
     shutil.copytree(swept, tmp_path / "part")
-    for job in ("seed0/early", "seed1-permuted/controls"):
+    for job in ("seed0/early", f"seed1-permuted/{REFERENCE}"):
         shutil.rmtree(tmp_path / "part" / job)
     result = gather("sweep", tmp_path / "part")
-    assert result["missing"] == ["seed0/early: not run", "seed1-permuted/controls: not run"]
-    assert [one["seeds"] for one in result["permuted"]] == [[0], [0], [0], [0, 1], [0, 1]]
+    assert result["missing"] == [
+        "seed0/early: not run",
+        f"seed1-permuted/{REFERENCE}: not run",
+    ]
+    assert [one["seeds"] for one in result["permuted"]] == [[0]] * 5
     printed = capsys.readouterr().out
     assert "Means over seeds 0, 1, where a row names no others" in printed
-    # A point, two comparisons with it, and three of raw features; each table in two parts.
-    assert (printed.count("ONLY seed 1"), printed.count("ONLY seed 0")) == (6, 6)
+    # A point, two comparisons with it, and five where ids are permuted; each in two parts.
+    assert (printed.count("ONLY seed 1"), printed.count("ONLY seed 0")) == (6, 10)
     assert "ONLY seed 1" in (tmp_path / "part" / "tiny.md").read_text()
     rows = csv.DictReader((tmp_path / "part" / "tiny.csv").read_text().splitlines())
     assert [row["seeds"] for row in rows][:2] == ["0 1", "1"]
@@ -281,11 +303,12 @@ def test_points_that_are_permuted_beside_the_reference_are_told_apart(swept, tmp
         reference = folder / f"seed{seed}-permuted" / REFERENCE
         copy = reference.with_name("early")
         shutil.copytree(reference, copy)
-        result = json.loads((copy / "result.json").read_text())
-        early = json.loads((folder / f"seed{seed}" / "early" / "result.json").read_text())
-        result["recipe"]["task"] = early["recipe"]["task"]
-        (copy / "result.json").write_text(json.dumps(result))
-        change_scores(copy / "per_query.parquet", lambda values: values * 2, ["trained"])
+        stored = json.loads((copy / "recipe.json").read_text())
+        early = json.loads((folder / f"seed{seed}" / "early" / "recipe.json").read_text())
+        stored["recipe"]["task"] = early["recipe"]["task"]
+        (copy / "recipe.json").write_text(json.dumps(stored))
+        (path,) = copy.glob("evaluation/*/3.parquet")
+        change_scores(path, lambda values: values * 2)
     before, result = gather("sweep", swept), gather("both_permuted", folder)
     assert result["missing"] == []
     assert result["permuted"][:5] == before["permuted"]
@@ -296,8 +319,13 @@ def test_points_that_are_permuted_beside_the_reference_are_told_apart(swept, tmp
     for direction, metrics in COLUMNS.items():
         for metric in metrics:
             one, other = (
-                np.mean([scores["trained"][direction].values[metric].mean() for scores in found])
-                for found in (permuted_scores(folder, "early"), permuted_scores(folder, REFERENCE))
+                np.mean(
+                    [
+                        np.mean(list(per_query(folder, job, direction, metric).values()))
+                        for job in (f"seed{seed}-permuted/{name}" for seed in (0, 1))
+                    ]
+                )
+                for name in ("early", REFERENCE)
             )
             assert one == pytest.approx(2 * other)
             each = further["differences"][direction][metric]["value"]
@@ -306,26 +334,23 @@ def test_points_that_are_permuted_beside_the_reference_are_told_apart(swept, tmp
     assert chance["differences"] == before["permuted"][4]["differences"]
 
 
-def permuted_scores(folder, name):
-    return [read_scores(folder / f"seed{s}-permuted" / name / "per_query.parquet") for s in (0, 1)]
-
-
-def test_a_point_on_another_split_is_refused(swept, capsys):
-    """It would be asked other queries than the rest."""
-    assert refused("halved", swept) == 1
-    out = capsys.readouterr().out
-    assert "seed0/half FAILED" in out
-    assert "points must share the split" in out
+def test_points_that_cannot_be_compared_are_refused(swept, capsys):
+    """On another split they would be asked other queries; by another evaluator, other things."""
+    for sweep, name in (("halved", "half"), ("unlike", "usual")):
+        assert refused(sweep, swept) == 1
+        said = capsys.readouterr().err
+        assert f"{name} has another corpus or evaluator" in said
+        assert "share the split and be measured alike" in said
 
 
 @pytest.mark.long
 def test_a_failed_point_is_recorded_and_stops_no_other(swept):
-    shared = states(swept, JOBS)
+    shared = states(swept, POINTS)
     code, _, errors = run("failing", swept)
     assert code == 1
-    assert "1 of 6 failed: seed0/broken" in errors
+    assert "1 of 4 failed: seed0/broken" in errors
     # Its points that other sweeps have done are not done again.
-    assert states(swept, JOBS) == shared
+    assert states(swept, POINTS) == shared
     assert [one["end"] for one in attempts(swept, "seed0/audio")] == ["done"]
     first = attempts(swept, "seed0/broken")
     assert first[0]["end"] == "failed"
@@ -334,15 +359,8 @@ def test_a_failed_point_is_recorded_and_stops_no_other(swept):
     missing = gather("failing", swept)["missing"]
     assert any(line.startswith("seed0/broken: failed, NonFiniteLoss") for line in missing)
     assert any(line == "seed1/audio: not run" for line in missing)
-    assert run("failing", swept, "--shard", "1/6")[0] == 1
+    assert run("failing", swept, "--shard", "1/4")[0] == 1
     assert len(attempts(swept, "seed0/broken")) == 2
-
-
-def test_a_point_that_is_measured_otherwise_is_refused(swept, capsys):
-    assert refused("unlike", swept) == 1
-    out = capsys.readouterr().out
-    assert "seed0/usual FAILED" in out
-    assert "so that all points are measured alike" in out
 
 
 def test_another_recipe_under_the_same_name_is_refused(swept, capsys):
@@ -391,7 +409,7 @@ def test_two_processes_share_the_work(tmp_path):
     # What both need is made by one of them, while the other waits.
     assert told.count("import ...\n") == 1
     assert told.count("seed0/graph ...\n") == 1
-    assert [len(attempts(tmp_path, job)) for job in JOBS] == [1] * 5
+    assert [len(attempts(tmp_path, job)) for job in POINTS] == [1] * 3
     assert gather("sweep", tmp_path)["missing"] == []
 
 

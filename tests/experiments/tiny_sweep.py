@@ -3,9 +3,8 @@
 import sys
 from dataclasses import replace
 
-from experiments.comparisons import Comparison
 from experiments.paper import TABLE_2, minus
-from experiments.sweep import REFERENCE, Sweep, base_recipe, network
+from experiments.sweep import REFERENCE, Comparison, Sweep, base_recipe, network
 from experiments.sweep_command import main
 from vidembed.evaluators.queries import DIRECTIONS
 from vidembed.evaluators.related_videos import RelatedVideos

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments.summary import difference, print_table, ratio, with_intervals
+from experiments.gathering import courses, over_seeds
+from experiments.tables import print_systems
+from vidembed.metrics.intervals import bootstrap, differences, ratios
 from vidembed.metrics.per_query import PerQuery
 
 
@@ -22,27 +24,27 @@ def scores(value, queries=50, shift=0.0):
     }
 
 
+def summary(seeds):
+    found = {system: over_seeds(seeds, system, by=bootstrap) for system in seeds[0]}
+    return {d: {system: found[system][d] for system in found} for d in found["trained"]}
+
+
 SEEDS = [{"trained": scores(1.0, n), "visual": scores(0.5, n)} for n in (40, 60)]
 
 
 def test_values_are_means_over_seeds():
-    entry = with_intervals(SEEDS)["eval_to_train"]["trained"]["map"]
+    entry = over_seeds(SEEDS, "trained", by=bootstrap)["eval_to_train"]["map"]
     means = [s["trained"]["eval_to_train"].values["map"].mean() for s in SEEDS]
     assert entry["value"] == pytest.approx(np.mean(means))
     assert entry["low"] < entry["value"] < entry["high"]
 
 
 def test_ratio_and_paired_difference():
-    assert ratio(SEEDS, "trained", "visual")["train_to_eval"] == {
-        "metric": "ndcg@10",
-        "mean": pytest.approx(2.0),
-        # Twice as much for every query: no sample of them says anything else.
-        "low": pytest.approx(2.0),
-        "high": pytest.approx(2.0),
-        "per_seed": pytest.approx([2.0, 2.0]),
-    }
+    # Twice as much for every query: no sample of them says anything else.
+    ratio = over_seeds(SEEDS, "trained", "visual", by=ratios)["train_to_eval"]["ndcg@10"]
+    assert ratio == dict.fromkeys(("value", "low", "high"), pytest.approx(2.0))
     shifted = [{"a": scores(1.0, n, shift=0.01), "b": scores(1.0, n)} for n in (40, 60)]
-    entry = difference(shifted, "a", "b")["eval_to_train"]["ndcg@10"]
+    entry = over_seeds(shifted, "a", "b", by=differences)["eval_to_train"]["ndcg@10"]
     # The same for every query: pairing leaves no spread.
     assert (entry["low"], entry["high"]) == (pytest.approx(0.01), pytest.approx(0.01))
 
@@ -50,7 +52,7 @@ def test_ratio_and_paired_difference():
 def test_the_table_fits_80_columns_and_names_oracle_and_simulation():
     both = [{s: scores(0.5) for s in ("trained", "popularity", "random")}]
     out = io.StringIO()
-    print_table(with_intervals(both), simulated=True, console=Console(file=out, width=80))
+    print_systems(summary(both), simulated=True, console=Console(file=out, width=80))
     text = out.getvalue()
     assert max(map(len, text.splitlines())) <= 80
     assert text.count("SIMULATED sessions") == 2
@@ -64,7 +66,7 @@ def test_a_direction_among_new_videos_is_shown_at_its_own_depth():
     half = dict.fromkeys(one, asked({name: array / 2 for name, array in values.items()}))
     both = [{"trained": one, "popularity": half}]
     out = io.StringIO()
-    print_table(with_intervals(both), simulated=True, console=Console(file=out, width=80))
+    print_systems(summary(both), simulated=True, console=Console(file=out, width=80))
     first, second = out.getvalue().split("eval queries, other eval candidates")
     assert "NDCG@10" in first
     assert row_of(first) == ["trained", "0.100", "0.100", "to", "0.100", "0.300", "0.400"]
@@ -72,8 +74,6 @@ def test_a_direction_among_new_videos_is_shown_at_its_own_depth():
     assert "recall@60" in second
     assert row_of(second) == ["trained", "0.200", "0.200", "to", "0.200", "0.300", "0.500"]
     assert (first.count("(oracle)"), second.count("(oracle)")) == (0, 1)
-    found = ratio([{"trained": half, "visual": one}], "visual", "trained")["eval_to_eval"]
-    assert (found["metric"], found["mean"], found["per_seed"]) == ("ndcg@60", 2.0, [2.0])
 
 
 def row_of(text):
@@ -85,8 +85,20 @@ def test_systems_that_were_asked_other_queries_are_not_compared():
     direction = "train_to_eval"
     other[direction] = asked(dict(other[direction].values), first=1)
     seeds = [{"trained": one, "visual": other}]
-    for compare in (difference, ratio):
+    for by in (differences, ratios):
         with pytest.raises(ValueError, match="trained, visual were not asked the same queries"):
-            compare(seeds, "trained", "visual")
-    with pytest.raises(ValueError, match="were not asked the same"):
-        with_intervals(seeds)
+            over_seeds(seeds, "trained", "visual", by=by)
+
+
+def test_the_course_of_a_measure_is_its_mean_over_thirds_of_each_run():
+    def run(*values):
+        lines = [{"kind": "train", "step": n, "share": value} for n, value in enumerate(values)]
+        return [*lines[:3], {"kind": "evaluation", "step": 3, "share": 100.0}, *lines[3:]]
+
+    runs = [run(0, 2, 3, 5, 6, 8, 9), run(1, 1, 1, 1, 1, 1)]
+    first, middle, last = (5 / 3 + 1) / 2, (5.5 + 1) / 2, (8.5 + 1) / 2
+    assert courses(runs, ["share", "other"]) == {"share": pytest.approx([first, middle, last])}
+    assert courses([], ["share"]) == {}
+    assert courses([run(1, 2)], ["share"]) == {}
+    assert courses([run(1, None, 2, None, None, 4)], ["share"])["share"] == [1, 2, 4]
+    assert courses([run(1, 1, None, None, 2, 2)], ["share"]) == {}

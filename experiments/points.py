@@ -1,0 +1,165 @@
+"""What a sweep has to do and what is done: ordinary work directories, in a folder for each seed.
+
+W/recipe.json               the base recipe: one work directory, one size
+W/table, W/seedS/           the videos; each seed's sessions, graph and clusters
+W/seedS/POINT/              a run as any other, and beside it
+    attempts.json                  each attempt: seconds, how it ended, why it failed
+    result.json                    written last: the number of parameters, and counts of the data
+    per_query.parquet              where ids are permuted: scores with the queries exchanged
+W/seedS-permuted/           the reference and some points with ids exchanged
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from experiments.sweep import Sweep
+from vidembed.evaluate import recipe_of
+from vidembed.recipe import Recipe
+from vidembed.scores_file import Scores, read_scores
+from vidembed.workdir import Workdir
+
+CONTROLS = (
+    "visual", "audio", "concatenated", "concatenated_standardised", "untrained", "popularity",
+    "random",
+)  # fmt: skip
+"""Systems that need no training, measured beside the reference."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A recipe on the simulated sessions of a seed: one training with its evaluation.
+
+    `permuted` exchanges the video ids of the sessions at random: the control, in which content has
+    nothing to do with what is watched together.
+    """
+
+    folder: Path
+    """The work directory of the sweep."""
+    name: str
+    varied: Recipe
+    seed: int
+    permuted: bool = False
+    controls: bool = False
+    """Whether the untrained network and the baselines are measured beside it."""
+
+    def __str__(self) -> str:
+        return f"{self.world}/{self.name}"
+
+    @property
+    def world(self) -> str:
+        """The folder of its sessions."""
+        return f"seed{self.seed}" + ("-permuted" if self.permuted else "")
+
+    @property
+    def run(self) -> Workdir:
+        return Workdir(self.folder / str(self))
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe with its data and seed; a reference keeps step 0, the untrained network."""
+        recipe, world = self.varied, self.folder / self.world
+        checkpoints = replace(recipe.checkpoints, keep_every=recipe.steps)
+        return replace(
+            recipe,
+            corpus=replace(
+                recipe.corpus,
+                table=str(self.folder / "table"),
+                edges=str(world / "edges.parquet"),
+                hierarchy=str(world / "hierarchy.parquet"),
+                split_seed=self.seed,
+            ),
+            evaluator=replace(recipe.evaluator, seed=self.seed),
+            checkpoints=checkpoints if self.controls else recipe.checkpoints,
+            seed=self.seed,
+        )
+
+    @property
+    def attempts(self) -> list[dict[str, Any]]:
+        return self.run.read_json(self.run.path / "attempts.json") or []
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = self.run.read_json(self.run.path / "result.json")
+        return found
+
+    def scores(self) -> Scores:
+        """System → direction → metrics of each query; nothing where a part is missing."""
+        made, path = self._made(), self.run.path
+        if not made:
+            return {}
+        measured = self.run.measurements(made.evaluator.identity())
+        older = path.parent / "controls" / "per_query.parquet"
+        found: dict[str, Any] = {"trained": measured.read_per_query(made.steps)}
+        try:
+            if self.controls and older.exists():  # where an older version measured them
+                found |= read_scores(older)
+            elif self.controls:
+                baselines = read_scores(measured.folder / "baselines.parquet")
+                found |= {name: of for name, of in baselines.items() if name in CONTROLS}
+                found["untrained"] = measured.read_per_query(0)
+            if self.permuted:
+                exchanged = read_scores(path / "per_query.parquet")
+                found["trained_exchanged"] = exchanged["trained_exchanged"]
+        except FileNotFoundError:
+            return {}
+        return {} if None in found.values() else found
+
+    def missing(self) -> str:
+        """Why there are no scores."""
+        if self.run.is_leased():
+            return "under way"
+        if self.result and not self._made():
+            return "another recipe of the same name"
+        last = (self.attempts or [{"end": "not run"}])[-1]
+        return last["end"] + (f", {last['message']}" if "message" in last else "")
+
+    def _made(self) -> Recipe | None:
+        """The recipe that a finished work directory was made with, if it is this one wherever its
+        data lie."""
+        if self.result is None:
+            return None
+        made, recipe = recipe_of(self.run), self.recipe
+        # An older version took the evaluator's own seed in every world.
+        evaluator = replace(recipe.evaluator, seed=made.evaluator.seed)
+        recipe = replace(recipe, corpus=made.corpus, checkpoints=made.checkpoints)
+        return made if made == replace(recipe, evaluator=evaluator) else None
+
+    def named(self, system: str) -> str:
+        """The name in tables of a system that was measured here: the point's own if it is what was
+        trained; where ids are permuted, the reference's goes by its system."""
+        if system == "trained" and not self.permuted:
+            return self.name
+        return system if self.controls else f"{self.name} {system}"
+
+
+def refuse_seeds(seeds: Sequence[int]) -> None:
+    """Raises ValueError unless `seeds` are different numbers of which each can make a world."""
+    valid = all(0 <= seed < 2**32 for seed in seeds)
+    if not seeds or not valid or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f"seeds must be one or more different numbers in [0, 2^32), found {tuple(seeds)}"
+        )
+
+
+def points_of(sweep: Sweep, base: Recipe, folder: Path, seeds: Sequence[int]) -> list[Point]:
+    """The points of every seed, in an order that all shards agree on."""
+    recipes = sweep.points(base)
+    for name, recipe in recipes.items():
+        if (recipe.corpus, recipe.evaluator) != (base.corpus, base.evaluator):
+            raise ValueError(
+                f"{sweep.name}: {name} has another corpus or evaluator than the base recipe. A "
+                "sweep compares query by query: its points must share the split and be measured "
+                "alike"
+            )
+    exchanged = {name: recipes[name] for name in (sweep.reference, *sweep.permuted)}
+    return [
+        Point(
+            folder=folder, name=name, varied=recipe, seed=seed, permuted=permuted,
+            controls=name == sweep.reference,
+        )
+        for seed in seeds
+        for permuted in (False, True)
+        for name, recipe in (exchanged if permuted else recipes).items()
+    ]  # fmt: skip

@@ -1,0 +1,253 @@
+"""Running points: the verbs that make a world, then training and evaluation, one after the other.
+
+Several processes may work in one work directory, on shards or on everything: a folder is one
+process's at a time, and what all need is made by one while the others wait.
+"""
+
+import contextlib
+import fcntl
+import gc
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from experiments.points import Point
+from vidembed import clustering, storage
+from vidembed.corpus import Corpus
+from vidembed.evaluate import Evaluation, values_of
+from vidembed.evaluators.baselines import exchanged
+from vidembed.feeds import simulated_sessions
+from vidembed.field_roles import differing_on_resume
+from vidembed.graph import cowatch
+from vidembed.lease import Lease, LeaseHeldError
+from vidembed.metrics.per_query import PerQuery
+from vidembed.progress import Progress
+from vidembed.recipe import Recipe
+from vidembed.records import importing
+from vidembed.records.shards import shards
+from vidembed.records.table import FeatureTable
+from vidembed.scores_file import write_scores
+from vidembed.step import state_shape
+from vidembed.stopping import StopFlag, StoppedError
+from vidembed.train import train
+from vidembed.workdir import Workdir
+
+SAMPLE = Path(__file__).resolve().parents[1] / "data" / "youtube8m"
+"""Real YouTube-8M records, ten shards of 295 videos."""
+ROUNDS = 4
+"""Of clustering, with average linkage and no limits."""
+
+
+class Runner:
+    """Runs points in a work directory that other processes may be working in, too.
+
+    seconds: what each stage took, in this process or before.
+    """
+
+    def __init__(self, folder: Path, stop: StopFlag, *, records: str) -> None:
+        self.folder, self.stop, self.records = folder, stop, records
+        self.progress = Progress()
+        self.seconds: dict[str, float] = {}
+        self.peak_memory_bytes = 0
+        self._corpora: dict[str, Corpus] = {}
+
+    def run(self, points: Sequence[Point]) -> int:
+        """Does what is not done yet; 1 if any failed, which stops no other.
+
+        Raises StoppedError once asked to stop, and whatever prevents the import.
+        """
+        self.table()
+        failed = []
+        for number, point in enumerate(points, 1):
+            if self.stop.asked:
+                raise StoppedError(f"stopped before {point}")
+            self.progress.say(f"[{number} of {len(points)}] {point}")
+            try:
+                with point.run.lease() as lease:
+                    self._run(point, lease)
+            except LeaseHeldError:
+                self.progress.say(f"{point}: another process is at it, and is left to it")
+            except Exception as error:
+                failed.append(str(point))
+                self.progress.say(f"{point} FAILED, going on with the others: {_message(error)}")
+            for attempt in point.attempts:
+                training = attempt.get("train_seconds", 0.0)
+                self._account(f"{point}", training, attempt)
+                evaluating = attempt.get("seconds", 0.0) - training
+                self._account(f"{point.world}/evaluation", evaluating, attempt)
+            if number % 10 == 0:
+                # Each point has its own compiled programs, which would pile up.
+                jax.clear_caches()
+                gc.collect()
+        if failed:
+            print(
+                f"{len(failed)} of {len(points)} failed: {', '.join(failed)}. Why is said above, "
+                f"and in attempts.json of each folder that was begun in {self.folder}; the same "
+                "command tries them again",
+                file=sys.stderr,
+            )
+        return int(bool(failed))
+
+    def table(self, base: Recipe | None = None) -> FeatureTable:
+        """The videos, imported where they are missing; refused if made of other records.
+
+        base: claims the work directory for points that vary this recipe.
+        """
+        path = str(self.folder / "table")
+        key = {"shards": [[file.name, file.stat().length] for file in shards(self.records)]}
+        with self._alone():
+            self._stage("import", key, path, partial(importing.main, self.records, path))
+            table = FeatureTable.open(path, verify=False)
+            if base:
+                Workdir(self.folder).claim_recipe(base.to_json(), {"table": table.fingerprint})
+        return table
+
+    def corpus(self, point: Point) -> Corpus:
+        """The videos with the relations and clusters of a world; made where they are missing."""
+        if point.world not in self._corpora:
+            paths, sessions = point.recipe.corpus, f"{self.folder / point.world}/sessions.parquet"
+            options = ("split_seed", "train_share", "max_degree")
+            split = {"rounds": ROUNDS} | {name: getattr(paths, name) for name in options}
+            key = {"table": self.table().fingerprint, "permuted": point.permuted, **split}
+            key["parameters"] = dict(simulated_sessions.PARAMETERS)
+            simulate = partial(simulated_sessions.main, seed=point.seed, permute=point.permuted)
+            cluster = partial(clustering.main, table=paths.table, **split)
+            with self._alone():
+                for name, verb, source, output in (
+                    ("sessions", simulate, paths.table, sessions),
+                    ("graph", cowatch.main, sessions, paths.edges),
+                    ("hierarchy", cluster, paths.edges, paths.hierarchy),
+                ):
+                    self._stage(f"{point.world}/{name}", key, output, partial(verb, source, output))
+                self._corpora[point.world] = paths.open()
+        return self._corpora[point.world]
+
+    def _stage(self, name: str, key: dict[str, Any], output: str, work: Callable[[], Any]) -> None:
+        """Does `work()` unless its stamp, stages/NAME.json, bears the same key (what the output is
+        made from) and the output is still there."""
+        stamp = self.folder / "stages" / f"{name.replace('/', '-')}.json"
+        known = storage.read_json(stamp)
+        if known is None or known["key"] != key or not Path(output).exists():
+            self.progress.say(f"{name} ...")
+            known = {"key": key}
+            with _timed(known):
+                work()
+            storage.write_json(stamp, known)
+            self.progress.say(f"{name}: {known['seconds']:.1f} s")
+        elif name in self.seconds:
+            return
+        else:
+            self.progress.say(f"{name}: done before ({known['seconds']:.1f} s)")
+        self._account(name, known["seconds"], known)
+
+    def _account(self, name: str, seconds: float, record: dict[str, Any]) -> None:
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        peak = record.get("peak_memory_bytes", 0)
+        self.peak_memory_bytes = max(self.peak_memory_bytes, peak)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Holds what all processes of the work directory share; waits for it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.stop.raising(), (self.folder / "preparing.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _run(self, point: Point, lease: Lease) -> None:
+        run, recipe, done = point.run, point.recipe, bool(point.scores())
+        with contextlib.ExitStack() as stack:
+            attempt = {} if done else stack.enter_context(_attempt(point))
+            # Inside, so that what prevents one world fails its own points alone.
+            corpus = self.corpus(point)
+            if done:
+                data = (run.read_recipe() or {})["fingerprints"] | {"corpus": corpus.fingerprint}
+                run.recipe_changes(recipe.to_json(), data, tunable=differing_on_resume(recipe))
+                self.progress.say(f"{point}: done before")
+                return
+
+            @cache
+            def evaluation() -> Evaluation:
+                return Evaluation(recipe, run, corpus=corpus, progress=self.progress)
+
+            def evaluate(step: int) -> dict[str, float]:
+                # The checkpoint is saved: what is broken off is measured when the run goes on.
+                with self.stop.raising():
+                    return values_of(evaluation().measure(step))
+
+            with _timed(attempt, "train_seconds"):
+                last = train(
+                    recipe, run, lease=lease, stop=self.stop, corpus=corpus,
+                    progress=self.progress, evaluate=evaluate,
+                )  # fmt: skip
+            if last < recipe.steps:
+                raise StoppedError(f"{run} stopped at step {last}")
+            with self.stop.raising():
+                _measure(point, evaluation())
+
+
+def _measure(point: Point, evaluation: Evaluation) -> None:
+    recipe, corpus, measurements = evaluation.recipe, evaluation.corpus, evaluation.measurements
+    for step in (recipe.steps, 0) if point.controls else (recipe.steps,):
+        if measurements.read_per_query(step) is None:
+            # A result that has lost its queries is measured anew.
+            measurements.file(step).unlink(missing_ok=True)
+        evaluation.measure(step)
+    if point.controls:
+        evaluation.baselines()
+    if point.permuted:
+        vectors = evaluation.embed(evaluation.restore(recipe.steps))
+        scores: dict[str, PerQuery] = {
+            direction: exchanged(recipe.evaluator, vectors, corpus, direction, seed=recipe.seed)
+            for direction in recipe.evaluator.directions
+        }
+        write_scores(point.run.path / "per_query.parquet", {"trained_exchanged": scores})
+    parameters = state_shape(recipe, evaluation.spec, evaluation.mesh)["parameters"]
+    result = {"parameters": sum(leaf.size for leaf in parameters.values())}
+    # Last: where there is a result, there is everything.
+    storage.write_json(point.run.path / "result.json", result | {"data": corpus.report()})
+
+
+@contextlib.contextmanager
+def _attempt(point: Point) -> Iterator[dict[str, Any]]:
+    """Writes down how long the work inside took and how it ended: killed, until it says otherwise.
+
+    The entry is there from the start, for nothing runs after SIGKILL.
+    """
+    file, before = point.run.path / "attempts.json", point.attempts
+    entry: dict[str, Any] = {"time": time.strftime("%Y-%m-%d %H:%M:%S"), "end": "killed"}
+    storage.write_json(file, [*before, entry])
+    try:
+        with _timed(entry):
+            yield entry
+        entry["end"] = "done"
+    except StoppedError:
+        entry["end"] = "stopped"
+        raise
+    except Exception as error:
+        entry |= {"end": "failed", "message": _message(error), "traceback": traceback.format_exc()}
+        raise
+    finally:
+        storage.write_json(file, [*before, entry])
+
+
+@contextlib.contextmanager
+def _timed(record: dict[str, Any], name: str = "seconds") -> Iterator[None]:
+    """Enters into `record` how long the work inside took, and the most memory until its end."""
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        record[name] = round(time.monotonic() - began, 3)
+        # Of the process until now; where stages were run apart, the largest counts.
+        record["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _message(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
