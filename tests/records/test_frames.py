@@ -5,7 +5,12 @@ from hypothesis import strategies as st
 from tensorflow_datasets.proto import tf_example_pb2 as pb
 
 from vidembed.quantisation import dequantise
-from vidembed.records.example import encode_feature, encode_sequence_example
+from vidembed.records.example import (
+    MessageError,
+    encode_bytes,
+    encode_feature,
+    encode_sequence_example,
+)
 from vidembed.records.formats import Modality
 from vidembed.records.frames import (
     FrameLevel,
@@ -15,7 +20,6 @@ from vidembed.records.frames import (
     read_frames,
 )
 from vidembed.records.tfrecord import RecordError, Skips, write_records
-from vidembed.records.wire import MessageError, encode_bytes
 
 SMALL = FrameLevel(
     modalities=(

@@ -6,8 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from vidembed.records.example import NOTHING, Feature
-from vidembed.records.wire import MessageError
+from vidembed.records.example import NOTHING, Feature, MessageError
 
 Missing = Literal["refuse", "mask"]
 

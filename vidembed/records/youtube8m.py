@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
-from vidembed.records.example import encode_example, parse_example
+from vidembed.records.example import MessageError, encode_example, parse_example
 from vidembed.records.faults import Faults, OnError, Skips
 from vidembed.records.formats import (
     YOUTUBE_8M,
@@ -26,7 +26,6 @@ from vidembed.records.formats import (
 )
 from vidembed.records.framing import Block, read_blocks
 from vidembed.records.matching import Matched, match
-from vidembed.records.wire import MessageError
 
 __all__ = [
     "Modality",
