@@ -26,7 +26,7 @@ ALONE = {
     "optax": {"optimiser.py", "step.py"},
     "duckdb": {"graph"},
     "tensorstore": {"records"},
-    "grain": {"records", "feeds"},
+    "grain": {"feeds"},
 }
 
 

@@ -243,9 +243,7 @@ def test_labels_cut_in_mid_number_spoil_no_neighbours_labels(tmp_path):
     write_records(tmp_path / "a", [good, bad, good])
     videos = rows(read_videos(tmp_path / "a", SMALL, on_error="skip"))
     assert [row[1] for row in videos] == [[7, 300], [7, 300]]
-    with pytest.raises(
-        RecordError, match=r"record 1 at byte .*: malformed message: its 236 bytes"
-    ):
+    with pytest.raises(RecordError, match=r"record 1 at byte .*: malformed message: its 236 bytes"):
         list(read_videos(tmp_path / "a", SMALL))
 
 
