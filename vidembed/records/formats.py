@@ -88,6 +88,25 @@ class FrameLevel:
 
 YOUTUBE_8M = VideoLevel()
 YOUTUBE_8M_FRAMES = FrameLevel()
+YOUTUBE8M_OPTIONS = tuple(f"{m.name}:{m.key}:{m.width}" for m in YOUTUBE_8M.modalities)
+"""As the command line writes its modalities."""
+
+
+def video_level(modalities: Iterable[str], labels_key: str, missing: Missing) -> VideoLevel:
+    """The format for modalities typed as NAME:KEY:WIDTH; labels_key "" for records without labels.
+
+    Raises ValueError for text of another form.
+    """
+    parsed = []
+    for text in modalities:
+        name, _, rest = text.partition(":")
+        key, _, width = rest.rpartition(":")
+        if not (name and key and width.isdecimal()):
+            raise ValueError(
+                f"modality {text!r} is not of the form NAME:KEY:WIDTH, as visual:mean_rgb:1024"
+            )
+        parsed.append(Modality(name=name, key=key, width=int(width)))
+    return VideoLevel(modalities=tuple(parsed), labels_key=labels_key or None, missing=missing)
 
 
 def read_id(features: Mapping[str, Feature], id_keys: tuple[str, ...]) -> bytes:

@@ -14,9 +14,9 @@ from vidembed.progress import Progress
 from vidembed.records.arrays import TableError
 from vidembed.records.checks import Checks, clipping, refusals
 from vidembed.records.counts import check_counts, compared, read_counts, shard_names
-from vidembed.records.identity import identities
+from vidembed.records.formats import YOUTUBE8M_OPTIONS, video_level
 from vidembed.records.import_report import import_report, lines
-from vidembed.records.modality_options import YOUTUBE8M, video_level
+from vidembed.records.remote import identities
 from vidembed.records.streaming import stream_videos
 from vidembed.records.table import DTYPES
 from vidembed.records.table_folder import TableWriter, read_manifest, table_state
@@ -158,7 +158,7 @@ def main(
     table: Annotated[str, tyro.conf.arg(metavar="TABLE")],
     *,
     dtype: Dtype = "uint8",
-    modalities: tuple[str, ...] = YOUTUBE8M,
+    modalities: tuple[str, ...] = YOUTUBE8M_OPTIONS,
     labels_key: str = "labels",
     missing: Literal["refuse", "mask"] = "refuse",
     duplicates: Literal["error", "first"] = "error",

@@ -16,9 +16,8 @@ from vidembed.records.arrays import TableError, read_array
 from vidembed.records.checks import Checks, refusals
 from vidembed.records.counts import check_counts, compared, read_counts, shard_names
 from vidembed.records.faults import Skips
-from vidembed.records.formats import Modality, VideoLevel
+from vidembed.records.formats import YOUTUBE8M_OPTIONS, Modality, VideoLevel, video_level
 from vidembed.records.framing import HEADER, is_gzip
-from vidembed.records.modality_options import YOUTUBE8M, video_level
 from vidembed.records.remote import installed_for
 from vidembed.records.shards import is_glob, shards
 from vidembed.records.streaming import stream_videos
@@ -189,7 +188,7 @@ def _compressed(file: epath.Path) -> bool:
 def main(
     path: Annotated[str, tyro.conf.arg(metavar="PATH")],
     *,
-    modalities: tuple[str, ...] = YOUTUBE8M,
+    modalities: tuple[str, ...] = YOUTUBE8M_OPTIONS,
     labels_key: str = "labels",
     missing: Literal["refuse", "mask"] = "refuse",
     counts: str | None = None,
