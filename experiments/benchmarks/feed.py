@@ -245,11 +245,13 @@ def data_loader_rows(
     for gathered, limit in ((False, STEP_SECONDS), (True, copy_seconds)):
         batches: Any = TripletBatches(table, graph, triplets, gathered=gathered)
         loader = iter(DataLoader(batches, batch_size=None, num_workers=PEER_WORKERS))
+
+        def take(step: int, loader: Iterator[Any] = loader) -> Any:
+            return next(loader)
+
         what = "host" if gathered else "row numbers"
         note = f"{PEER_WORKERS} worker processes; no forbidden pairs"
-        yield row_of(
-            f"peer: DataLoader, {what}", lambda step, loader=loader: next(loader), limit, note
-        )
+        yield row_of(f"peer: DataLoader, {what}", take, limit, note)
 
 
 if __name__ == "__main__":

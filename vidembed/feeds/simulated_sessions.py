@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from vidembed.graph.edges import METADATA_KEY
 from vidembed.graph.whole_file import local_path, whole_file
 from vidembed.records.table import FeatureTable
+from vidembed.records.tabular import METADATA_KEY
 
 PARAMETERS: Mapping[str, Any] = {
     "people_per_video": 2,
