@@ -23,7 +23,8 @@ import tyro
 
 from experiments.benchmarks.bench import Row, measure, measured, report
 from vidembed.records.frames import encode_frames, read_frames
-from vidembed.records.tfrecord import read_records, shards, write_records
+from vidembed.records.framing import read_records, write_records
+from vidembed.records.shards import shards
 from vidembed.records.youtube8m import read_videos
 
 Level = Literal["video", "frame"]

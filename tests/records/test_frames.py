@@ -11,6 +11,7 @@ from vidembed.records.example import (
     encode_feature,
     encode_sequence_example,
 )
+from vidembed.records.faults import RecordError, Skips
 from vidembed.records.formats import Modality
 from vidembed.records.frames import (
     FrameLevel,
@@ -19,7 +20,7 @@ from vidembed.records.frames import (
     parse_frames,
     read_frames,
 )
-from vidembed.records.tfrecord import RecordError, Skips, write_records
+from vidembed.records.framing import write_records
 
 SMALL = FrameLevel(
     modalities=(

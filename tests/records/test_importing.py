@@ -15,11 +15,13 @@ import pytest
 
 from vidembed.quantisation import OFFSET, STEP, dequantise, quantise
 from vidembed.records import arrays, streaming
+from vidembed.records.faults import RecordError
+from vidembed.records.framing import read_records, write_records
 from vidembed.records.importing import RefusedError, import_videos, main
+from vidembed.records.shards import shards
 from vidembed.records.streaming import stream_videos
 from vidembed.records.table import FeatureTable, TableError
 from vidembed.records.table_folder import read_manifest, table_state
-from vidembed.records.tfrecord import RecordError, read_records, shards, write_records
 from vidembed.records.youtube8m import Modality, VideoLevel, encode_video, parse_video, read_videos
 
 FORMAT = VideoLevel(

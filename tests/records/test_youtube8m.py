@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from tensorflow_datasets.proto import tf_example_pb2 as pb
 
 from vidembed.records.example import MessageError, encode_bytes, encode_example, encode_feature
-from vidembed.records.faults import Faults
-from vidembed.records.framing import read_blocks
+from vidembed.records.faults import Faults, RecordError, Skips
+from vidembed.records.framing import read_blocks, read_records, write_records
 from vidembed.records.matching import match
-from vidembed.records.tfrecord import RecordError, Skips, read_records, shards, write_records
+from vidembed.records.shards import shards
 from vidembed.records.youtube8m import (
     Modality,
     VideoLevel,

@@ -1,5 +1,6 @@
 """A look at records, or at a feature table, before anything is trained on them: every fault."""
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -45,7 +46,7 @@ def inspect(
     *,
     counts: str | os.PathLike | None = None,
     workers: int = 2,
-    progress: Callable[[int, int, int], None] | None = None,
+    progress: Callable[[int, int, int], object] = lambda *_: None,
 ) -> Inspection:
     """Inspect TFRecords (a file, a folder, a glob) or a feature table, whichever `path` is.
 
@@ -69,22 +70,18 @@ def _inspect_records(
     format: VideoLevel,
     counts: str | os.PathLike | None,
     workers: int,
-    progress: Callable[[int, int, int], None] | None,
+    progress: Callable[[int, int, int], object],
 ) -> Inspection:
     files = shards(pattern)
     names = shard_names(files)
     expected = read_counts(files, counts)
     checks, skips = Checks(format), Skips(limit=2**62)
     stream = stream_videos(files, format, on_error="skip", skips=skips, workers=workers)
-    try:
+    with contextlib.closing(stream):
         for number, videos in stream:
             checks.add(names[number], videos)
-            if progress is not None:
-                progress(number, len(files), checks.rows)
-    finally:
-        stream.close()
-    if progress is not None:
-        progress(len(files), len(files), checks.rows)
+            progress(number, len(files), checks.rows)
+    progress(len(files), len(files), checks.rows)
     unreadable = sorted(skips.errors, key=lambda error: (error.path, error.record))
     broken = {error.path for error in unreadable}
     found = compared(files, checks.records, unreadable)
