@@ -16,13 +16,12 @@ from vidembed.records.checks import Checks, clipping, refusals
 from vidembed.records.counts import check_counts, compared, read_counts, shard_names
 from vidembed.records.faults import Skips
 from vidembed.records.formats import YOUTUBE8M_OPTIONS, video_level
-from vidembed.records.import_report import import_report, lines
 from vidembed.records.remote import identities
 from vidembed.records.shards import shards
 from vidembed.records.streaming import stream_videos
 from vidembed.records.table import DTYPES
 from vidembed.records.table_folder import TableWriter, read_manifest, table_state
-from vidembed.records.table_rows import Kept, as_stored, choose
+from vidembed.records.table_rows import Kept, as_stored, choose, import_report, report_lines
 from vidembed.records.youtube8m import VideoLevel
 
 Dtype = Literal["uint8", "bfloat16", "float32"]
@@ -208,5 +207,5 @@ def main(
             ),
         )
     console = Console(highlight=False, soft_wrap=True)
-    for line in lines(table, report, invalid=invalid):
+    for line in report_lines(table, report, invalid=invalid):
         console.print(line, markup=False)
