@@ -20,9 +20,7 @@ Whatever the numbers, they are no evidence about real watches: the sessions are 
 these same labels. They tell how well a method finds in a graph what was put there.
 """
 
-import csv
 import dataclasses
-import io
 import os
 import sys
 import time
@@ -43,6 +41,7 @@ from vidembed.corpus import Corpus
 from vidembed.launch import guarded
 from vidembed.recipe import Recipe
 from vidembed.records.table import FeatureTable
+from vidembed.records.vocabulary import vocabulary_lines
 from vidembed.stopping import StopFlag
 from vidembed.versions import versions
 from vidembed.workdir import Workdir
@@ -169,15 +168,8 @@ def verticals_of(labels: np.ndarray, verticals: Mapping[int, str]) -> np.ndarray
 
 def read_verticals(path: str) -> dict[int, str]:
     """Label number → its first vertical, where the vocabulary (Index, Vertical1) knows one."""
-    text = Path(path).read_text(encoding="utf-8-sig")
-    lines = csv.DictReader(io.StringIO(text, newline=""))
-    missing = [name for name in ("Index", "Vertical1") if name not in (lines.fieldnames or ())]
-    if missing:
-        raise ValueError(
-            f"{path} lacks the columns {', '.join(missing)}, so that no label has a vertical: give "
-            "YouTube-8M's vocabulary.csv by --vocabulary"
-        )
-    found = {int(line["Index"]): line["Vertical1"] for line in lines}
+    lines = vocabulary_lines(path, "Vertical1").items()
+    found = {label: line["Vertical1"] for label, line in lines}
     return {label: name for label, name in found.items() if name and name != UNKNOWN}
 
 

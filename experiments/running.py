@@ -197,7 +197,7 @@ def _measure(point: Point, evaluation: Evaluation) -> None:
     for step in (recipe.steps, 0) if point.controls else (recipe.steps,):
         if measurements.read_per_query(step) is None:
             # A result that has lost its queries is measured anew.
-            measurements.file(step).unlink(missing_ok=True)
+            (measurements.folder / f"{step}.json").unlink(missing_ok=True)
         evaluation.measure(step)
     if point.controls:
         evaluation.baselines()

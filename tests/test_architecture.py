@@ -10,7 +10,7 @@ SHARED = {"field_roles", "quantisation", "storage", "progress", "pairwise"}
 """Small files beside the folders that any part may use."""
 ALLOWED = {
     "records": {"records"},
-    "graph": {"graph"},
+    "graph": {"graph", "records"},
     "feeds": {"feeds", "records", "graph"},
     "models": {"models"},
     "mining": {"mining"},
@@ -24,9 +24,9 @@ ALONE = {
     "flax": {"models"},
     "orbax": {"checkpoint.py"},
     "optax": {"optimiser.py", "step.py"},
-    "duckdb": {"graph"},
+    "duckdb": {"graph", "records"},
     "tensorstore": {"records"},
-    "grain": {"records", "feeds"},
+    "grain": {"feeds"},
 }
 
 

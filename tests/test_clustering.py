@@ -12,8 +12,8 @@ import pytest
 
 from vidembed.__main__ import main
 from vidembed.graph.affinity import affinity_clusters
-from vidembed.graph.edges import METADATA_KEY
 from vidembed.graph.hierarchy import read_hierarchy
+from vidembed.records.tabular import METADATA_KEY
 
 
 def cluster(paths, to, options="", edges=None):

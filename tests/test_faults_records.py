@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from vidembed.__main__ import main
+from vidembed.records.framing import write_records
 from vidembed.records.table import FeatureTable
-from vidembed.records.tfrecord import write_records
 from vidembed.records.youtube8m import Modality, VideoLevel, encode_video
 
 FORMAT = VideoLevel(modalities=(Modality(name="visual", key="k", width=4),))

@@ -227,7 +227,7 @@ def test_a_run_that_cannot_be_is_not_begun(data, tmp_path, capsys, more, said):
 def test_data_that_is_not_there_is_named(data, tmp_path, capsys):
     for paths, said in (
         (("no/such/table", data[1]), "no/such/table holds no feature table"),
-        ((data[0], "no/such/edges"), "no/such/edges: no such edge file"),
+        ((data[0], "no/such/edges"), "no/such/edges: no such file"),
     ):
         assert run("train", tmp_path / "run", *options(paths)) == 1
         assert said in capsys.readouterr().err

@@ -15,7 +15,7 @@ from tensorboardX.proto import event_pb2
 from vidembed import journal as journals
 from vidembed.journal import Journal, Meter
 from vidembed.progress import Progress
-from vidembed.records.tfrecord import read_records
+from vidembed.records.framing import read_records
 from vidembed.workdir import Workdir
 
 

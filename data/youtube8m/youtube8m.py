@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from vidembed.records.tfrecord import shards
+from vidembed.records.shards import shards
 from vidembed.records.youtube8m import VideoLevel, read_videos
 
 FORMAT = VideoLevel()

@@ -1,22 +1,27 @@
 """What the benchmarks share: a case measured against its limit, printed as a table, kept as JSON.
 
 A limit is something obvious that the same work cannot do without (reading the file, one bare
-product), measured in the same run, so that a ratio means the same on every machine.
+product), measured in the same run, so that a ratio means the same on every machine. Cases that are
+timed in turn, round by round, have ratios that a busy machine does not spoil.
 """
 
 import contextlib
 import json
 import os
 import platform
+import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import rich
 from rich.table import Table
 
@@ -25,6 +30,7 @@ from vidembed.commit import commit_of
 FOLDER = Path("runs/benchmarks")
 PACKAGES = ("jax", "numpy", "torch", "pytorch-metric-learning", "faiss-cpu", "tensorflow")
 """Ours and the peers', of which those that are installed are written down."""
+FULL, NARROW = "product, float32", "product, bfloat16"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +64,61 @@ def measure(work: Callable[[], Any], *, repeats: int = 3) -> tuple[float, int]:
             best = min(best, time.perf_counter() - began)
         peak = max(peak, memory.added_bytes)
     return best, peak
+
+
+def measured(
+    case: str, work: Callable[[], Any], limit_seconds: float, *, repeats: int = 3, note: str = ""
+) -> Row:
+    """The row of a case that is measured by itself."""
+    seconds, peak = measure(work, repeats=repeats)
+    return Row(case=case, seconds=seconds, limit_seconds=limit_seconds, peak_bytes=peak, note=note)
+
+
+def square_products(side: int) -> dict[str, Callable[[], Any]]:
+    """FULL and NARROW: the bare product of side³ whose rate is a limit.
+
+    The float32 one at the precision that the network and the miners ask for: at the default, an
+    accelerator would round its operands. The other, with float32 sums, is the most that the matrix
+    units of an accelerator give.
+    """
+    full = jax.random.normal(jax.random.key(0), (side, side))
+    narrow = full.astype(jnp.bfloat16)
+    exact = jax.jit(partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST))
+    fast = jax.jit(partial(jnp.matmul, preferred_element_type=jnp.float32))
+    return {FULL: partial(exact, full, full), NARROW: partial(fast, narrow, narrow)}
+
+
+def in_rounds(works: Mapping[str, Callable[[], Any]], *, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each case in each of `rounds` rounds, after one that compiles and is not counted.
+
+    A round runs every case once, so that what slows the machine for a while slows all of them.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for round_number in range(rounds + 1):
+        for name, work in works.items():
+            began = time.perf_counter()
+            jax.block_until_ready(work())
+            if round_number:
+                seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def against_products(
+    case: str, seconds_of: Mapping[str, list[float]], arithmetic: float, *, peak_bytes: int
+) -> Row:
+    """The row of a case whose limit is its arithmetic, in bare products of the same rounds.
+
+    The limit is scaled so that seconds / limit is the median of the ratios within rounds; the note
+    has their range, and the case's rate as a share of the bfloat16 product's.
+    """
+    seconds = seconds_of[case]
+    ratios = sorted(a / (b * arithmetic) for a, b in zip(seconds, seconds_of[FULL]))
+    shares = [b * arithmetic / a for a, b in zip(seconds, seconds_of[NARROW])]
+    note = f"ratio {ratios[0]:.2f} to {ratios[-1]:.2f} in {len(ratios)} rounds"
+    note += f", {statistics.median(shares):.0%} of the bfloat16 rate"
+    took = statistics.median(seconds)
+    limit = took / statistics.median(ratios)
+    return Row(case=case, seconds=took, limit_seconds=limit, peak_bytes=peak_bytes, note=note)
 
 
 def report(name: str, rows: list[Row]) -> Path:

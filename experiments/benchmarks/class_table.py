@@ -10,15 +10,29 @@ machine's cores, so that seconds show that it runs, and not how it scales. 7 GB 
 minutes on two cores; `--rounds 0` compiles only.
 """
 
-import os
 import sys
 import time
 from dataclasses import dataclass
 from typing import Any
 
+import jax
+import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
+
+from vidembed import mesh as meshes
+from vidembed.compiled_cost import compiled_update, step_arguments
+from vidembed.compiled_text import array_bytes, arrays, read_program
+from vidembed.exchange import Exchanger
+from vidembed.feeds.labelled import LabelledFeed, LabelledVideos
+from vidembed.imagined import Imagined, Rows, imagined_data
+from vidembed.losses.sampled_softmax import SampledSoftmax
+from vidembed.models.fusion import LateFusion, Layers
+from vidembed.recipe import Recipe
+from vidembed.step import new_state
+from vidembed.tasks.cluster_labels import ClusterLabels
+from vidembed.tasks.spec import Spec
 
 WIDTHS = {"visual": 1024, "audio": 128}
 TABLE_VIDEOS = 10_000
@@ -38,8 +52,6 @@ class Bytes:
 
 def sizes(program: Any) -> Bytes:
     """Bytes of one device, from the compiler's analysis and its program's text."""
-    from vidembed.compiled_text import array_bytes, arrays, read_program
-
     analysis, text = program.memory_analysis(), program.as_text()
     sent = (
         array_bytes(each.operands) * each.bytes // each.put
@@ -55,11 +67,6 @@ def sizes(program: Any) -> Bytes:
 
 def compiled(recipe: Any, classes: int, mesh: Any, widths: dict[str, int] = WIDTHS) -> Any:
     """(arguments, compiled update) of a recipe whose feed would label with so many classes."""
-    import numpy as np
-
-    from vidembed.compiled_cost import compiled_update, step_arguments
-    from vidembed.imagined import Imagined, Rows, imagined_data
-
     shapes = {name: (TABLE_VIDEOS, width) for name, width in widths.items()}
     features = {name: np.broadcast_to(np.uint8(0), shape) for name, shape in shapes.items()}
     data = imagined_data(recipe, Rows(features, {}), Imagined(classes=classes))
@@ -71,15 +78,6 @@ def seconds_a_step(
     recipe: Any, classes: int, mesh: Any, shapes: Any, program: Any, rounds: int
 ) -> tuple[float, list[float]]:
     """(best time of `rounds` updates after a first, losses), from random features and labels."""
-    import jax
-    import numpy as np
-
-    from vidembed import mesh as meshes
-    from vidembed.exchange import Exchanger
-    from vidembed.feeds.labelled import LabelledFeed
-    from vidembed.step import new_state
-    from vidembed.tasks.spec import Spec
-
     random = np.random.default_rng(0)
     widths = {name: part.shape[1] for name, part in shapes.constants["features"].items()}
     nothing: Any = {
@@ -128,15 +126,6 @@ def main(
     rounds: int = 3,
 ) -> None:
     """Print bytes a device and seconds a step for each size of the model axis."""
-    import jax
-
-    from vidembed import mesh as meshes
-    from vidembed.feeds.labelled import LabelledVideos
-    from vidembed.losses.sampled_softmax import SampledSoftmax
-    from vidembed.models.fusion import LateFusion, Layers
-    from vidembed.recipe import Recipe
-    from vidembed.tasks.cluster_labels import ClusterLabels
-
     task = ClusterLabels(
         model=LateFusion(layers=Layers(hidden=(hidden,), size=size)),
         loss=SampledSoftmax(samples=samples),
@@ -160,8 +149,6 @@ def main(
 
 
 if __name__ == "__main__":
-    # Before JAX is first imported: it looks once.
-    flags = os.environ.get("XLA_FLAGS", "")
-    os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=8"
-    os.environ["JAX_PLATFORMS"] = "cpu"
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", 8)
     sys.exit(tyro.cli(main))

@@ -14,7 +14,7 @@ import scipy.sparse
 import scipy.sparse.csgraph
 import tyro
 
-from experiments.benchmarks.bench import Row, measure, report
+from experiments.benchmarks.bench import measure, measured, report
 from vidembed.graph.affinity import affinity_clusters
 from vidembed.graph.relation import RelationGraph
 
@@ -39,15 +39,11 @@ def main(
         for case in cases:
             work = partial(affinity_clusters, graph, is_train, rounds=rounds, **CASES[case])
             made = work()
-            seconds, peak = measure(work, repeats=repeats)
             levels = [made.sizes(level) for level in range(1, rounds + 1)]
             note = f"{graph.edges:,} edges; clusters (largest): " + ", ".join(
                 f"{len(sizes):,} ({sizes.max():,})" for sizes in levels
             )
-            name = f"{kind}, {case}"
-            rows.append(
-                Row(case=name, seconds=seconds, limit_seconds=limit, peak_bytes=peak, note=note)
-            )
+            rows.append(measured(f"{kind}, {case}", work, limit, repeats=repeats, note=note))
     report("clustering", rows)
 
 

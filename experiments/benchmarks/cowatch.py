@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tyro
 
-from experiments.benchmarks.bench import Row, measure, report
+from experiments.benchmarks.bench import measure, measured, report
 from vidembed.graph.cowatch import count_cowatches
 
 WATCHES_PER_SESSION = 10
@@ -31,14 +31,11 @@ def main(*, events: int = 10_000_000, memory_limit: str = "2GB", repeats: int = 
         for case, allowed in (("as configured", memory_limit), ("a tenth", tenth(memory_limit))):
             count = partial(count_cowatches, sessions, edges, memory_limit=allowed)
             found = count()
-            seconds, peak = measure(count, repeats=repeats)
             note = (
                 f"{found['events']:,} watches, {found['pairs']:,} pairs, {found['edges']:,} edges"
             )
             name = f"{case}, memory limit {allowed}"
-            rows.append(
-                Row(case=name, seconds=seconds, limit_seconds=limit, peak_bytes=peak, note=note)
-            )
+            rows.append(measured(name, count, limit, repeats=repeats, note=note))
     report("cowatch", rows)
 
 

@@ -6,6 +6,7 @@ of thousands, and an anchor has about a hundred. Sibling negatives come from aff
 the "even" graph. A batch of row numbers is measured against 2 ms, an accelerator's step; a gather
 on the host against the copy of as many contiguous bytes of the same table in the same run. Every
 time is one batch's, the mean of a round of batches, best of a few rounds. About a minute, and 3 GB.
+The peer is PyTorch's DataLoader, where torch is installed (`pip install -e '.[bench]'`).
 """
 
 import importlib.util
@@ -13,12 +14,13 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.bench import Row, measure, report
+from experiments.benchmarks.bench import Row, measured, report
 from vidembed.feeds.negatives import SiblingNegatives
 from vidembed.feeds.prefetch import Placement
 from vidembed.feeds.triplets import TripletFeed, Triplets
@@ -28,7 +30,7 @@ from vidembed.graph.relation import RelationGraph
 from vidembed.records.table import FeatureTable
 
 VIDEOS, EDGES, TRIPLETS = 1_000_000, 12_500_000, 7_200
-BATCHES, ROUNDS = 50, 6
+BATCHES, ROUNDS, PEER_WORKERS = 50, 6, 2
 STEP_SECONDS = 0.002
 
 
@@ -47,8 +49,6 @@ def main(*, videos: int = VIDEOS, edges: int = EDGES, triplets: int = TRIPLETS) 
     rows += gathers
     rows += through_grain(table, even, triplets, "host", copy)
     if importlib.util.find_spec("torch"):
-        from experiments.benchmarks.feed_peer import data_loader_rows
-
         rows += data_loader_rows(table, even, triplets, copy_seconds=copy)
     hubs = synthetic_graph(rng, videos, edges, tail=0.5)
     rows += made_by_at(table, hubs, triplets, "hubs")
@@ -108,14 +108,8 @@ def row_of(case: str, work: Callable[[int], Any], limit_seconds: float, note: st
         for step in itertools.islice(steps, BATCHES):
             work(step)
 
-    seconds, peak = measure(round_of_batches, repeats=ROUNDS)
-    return Row(
-        case=case,
-        seconds=seconds / BATCHES,
-        limit_seconds=limit_seconds,
-        peak_bytes=peak,
-        note=note,
-    )
+    row = measured(case, round_of_batches, limit_seconds, repeats=ROUNDS, note=note)
+    return replace(row, seconds=row.seconds / BATCHES)
 
 
 def made_by_at(
@@ -188,23 +182,17 @@ def host_gathers(table: FeatureTable, triplets: int) -> tuple[float, list[Row]]:
     out = {name: np.empty((3, triplets, width), np.uint8) for name, width in table.widths.items()}
     pieces = len(table) // (3 * triplets)
 
-    def copy(step: int) -> None:
+    def copy(step: int, to: dict[str, np.ndarray] = out) -> None:
         begin = step % pieces * 3 * triplets
         for name, stored in table.features.items():
-            flat = out[name].reshape(3 * triplets, -1)
-            np.copyto(flat, stored[begin : begin + 3 * triplets])
+            np.copyto(to[name].reshape(3 * triplets, -1), stored[begin : begin + 3 * triplets])
 
     ring = [{name: np.empty_like(array) for name, array in out.items()} for _ in range(9)]
-
-    def copy_to_ring(step: int) -> None:
-        begin = step % pieces * 3 * triplets
-        for name, stored in table.features.items():
-            flat = ring[step % len(ring)][name].reshape(3 * triplets, -1)
-            np.copyto(flat, stored[begin : begin + 3 * triplets])
-
     in_order = np.arange(pieces * 3 * triplets).reshape(pieces, 3, triplets)
     limit = row_of("copy", copy, 1.0).seconds
-    ringed = row_of("copy into a ring of 9 buffers", copy_to_ring, limit)
+    ringed = row_of(
+        "copy into a ring of 9 buffers", lambda step: copy(step, ring[step % len(ring)]), limit
+    )
     ordered = row_of(
         "host gather of rows in order",
         lambda step: table.rows(in_order[step % pieces], out=out),
@@ -225,6 +213,45 @@ def host_gathers(table: FeatureTable, triplets: int) -> tuple[float, list[Row]]:
         note,
     )
     return limit, [ringed, ordered, reused, fresh]
+
+
+class TripletBatches:
+    """What the peer loads, made to be quick: item k is a whole batch, rows i64[3, B] of edges of
+    the graph, and where wanted their features u8[3, B, F]; no forbidden pairs are made."""
+
+    def __init__(
+        self, table: FeatureTable, graph: RelationGraph, triplets: int, *, gathered: bool
+    ) -> None:
+        self.table, self.triplets, self.gathered = table, triplets, gathered
+        self.anchors, self.neighbours = graph.rows(), graph.neighbours
+
+    def __len__(self) -> int:
+        return 10**6
+
+    def __getitem__(self, step: int) -> dict[str, Any]:
+        random = np.random.default_rng([0, step])
+        edges = random.integers(0, len(self.neighbours), self.triplets)
+        negatives = random.integers(0, len(self.table), self.triplets)
+        rows = np.stack([negatives, self.neighbours[edges], self.anchors[edges]])
+        return {"rows": rows} | (self.table.rows(rows) if self.gathered else {})
+
+
+def data_loader_rows(
+    table: FeatureTable, graph: RelationGraph, triplets: int, *, copy_seconds: float
+) -> Iterator[Row]:
+    """The rate at which a consumer that does nothing gets row numbers, and gathered rows."""
+    from torch.utils.data import DataLoader
+
+    for gathered, limit in ((False, STEP_SECONDS), (True, copy_seconds)):
+        batches: Any = TripletBatches(table, graph, triplets, gathered=gathered)
+        loader = iter(DataLoader(batches, batch_size=None, num_workers=PEER_WORKERS))
+
+        def take(step: int, loader: Iterator[Any] = loader) -> Any:
+            return next(loader)
+
+        what = "host" if gathered else "row numbers"
+        note = f"{PEER_WORKERS} worker processes; no forbidden pairs"
+        yield row_of(f"peer: DataLoader, {what}", take, limit, note)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ same without one. The devices share two cores and one memory, so that the times 
 costs and not what it saves; the notes have the bytes that a device receives. Half a minute.
 """
 
-import os
 import statistics
 from collections.abc import Callable
 from functools import partial
@@ -18,8 +17,7 @@ import jax
 import numpy as np
 import tyro
 
-from experiments.benchmarks.bench import Row, report
-from experiments.benchmarks.rounds import in_rounds
+from experiments.benchmarks.bench import Row, in_rounds, report
 from experiments.benchmarks.step import WIDTHS, synthetic_features
 from vidembed import mesh as meshes
 from vidembed.exchange import Exchanger
@@ -99,7 +97,5 @@ def gathering(features: dict[str, np.ndarray], devices: int, rounds: int) -> lis
 
 
 if __name__ == "__main__":
-    # Before JAX first looks for devices.
-    flags = os.environ.get("XLA_FLAGS", "")
-    os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=8"
+    jax.config.update("jax_num_cpu_devices", 8)
     tyro.cli(main)

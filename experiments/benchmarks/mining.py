@@ -6,13 +6,14 @@ of a 4096³ float32 product in the same rounds; the notes have the share of a bf
 Memory is what the compiled program allocates beside its arguments and results. The batches of
 14,400 to 57,600 triplets run once: they show that memory grows with the batch, and not with its
 square. Two minutes on two cores. What pytorch-metric-learning needs is measured where it is
-installed (`pip install -e '.[bench]'`), without forbidden lists: its hardest negatives, and its
-semi-hard ones of 14,400 embeddings (their own pool: 106 GFLOP), which take 14 GB
-(`--no-semi-hard-peer` leaves them out).
+installed (`pip install -e '.[bench]'`), without forbidden lists: its hardest negatives, and with
+`--semi-hard-peer` its semi-hard ones of 14,400 embeddings (their own pool: 106 GFLOP), which take
+14 GB.
 """
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -21,9 +22,16 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments.benchmarks import mining_peer
-from experiments.benchmarks.bench import Row, measure, report
-from experiments.benchmarks.rounds import FULL, against, in_rounds, square_products
+from experiments.benchmarks.bench import (
+    FULL,
+    Row,
+    against_products,
+    in_rounds,
+    measure,
+    measured,
+    report,
+    square_products,
+)
 from vidembed.mining import Forbidden, Hardest, Miner, SemiHard, SemiHardRandom
 from vidembed.mining.forbidden import Anchors, mask
 from vidembed.pairwise import normalise
@@ -45,7 +53,7 @@ def main(
     forbidden: int = 48,
     rounds: int = 7,
     larger: tuple[int, ...] = (14_400, 28_800, 57_600),
-    semi_hard_peer: bool = True,
+    semi_hard_peer: bool = False,
 ) -> None:
     """Measure all cases and report them; other sizes show how time and memory grow."""
     arguments = batch(triplets, dimensions, forbidden)
@@ -64,9 +72,9 @@ def main(
     pairs = triplets * 3 * triplets
     rows = []
     for name, program in programs.items():
-        took, limit, note = against(seconds[name], seconds, arithmetic(pairs, dimensions))
         peak = program.memory_analysis().temp_size_in_bytes
-        rows.append(Row(case=name, seconds=took, limit_seconds=limit, peak_bytes=peak, note=note))
+        amount = arithmetic(pairs, dimensions)
+        rows.append(against_products(name, seconds, amount, peak_bytes=peak))
     for count in larger:
         peak, took = once(count, dimensions, forbidden)
         limit = product_seconds * arithmetic(count * 3 * count, dimensions)
@@ -75,17 +83,7 @@ def main(
             Row(case=name, seconds=took, limit_seconds=limit, peak_bytes=peak, note="one run")
         )
     if importlib.util.find_spec("pytorch_metric_learning"):
-        limit = product_seconds * arithmetic(pairs, dimensions)
-        rows.append(peer(*arguments[:3], limit=limit))
-        if semi_hard_peer:
-            took, peak = mining_peer.semi_hard(triplets, dimensions)
-            # Its batch is its own pool: other pairs than ours, and more of them.
-            limit = product_seconds * arithmetic((2 * triplets) ** 2, dimensions)
-            name = "peer: pytorch-metric-learning, semi-hard"
-            note = f"{2 * triplets:,} embeddings, once"
-            rows.append(
-                Row(case=name, seconds=took, limit_seconds=limit, peak_bytes=peak, note=note)
-            )
+        rows += peers(*arguments[:3], product_seconds, semi_hard=semi_hard_peer)
     report("mining" if triplets == 7200 else f"mining-{triplets}", rows)
 
 
@@ -142,23 +140,36 @@ def product(
     return anchor @ pool.T
 
 
-def peer(anchor: jax.Array, positive: jax.Array, pool: jax.Array, *, limit: float) -> Row:
-    """pytorch-metric-learning's BatchHardMiner on the same vectors, one class a triplet."""
+def peers(
+    anchor: jax.Array,
+    positive: jax.Array,
+    pool: jax.Array,
+    product_seconds: float,
+    *,
+    semi_hard: bool,
+) -> Iterator[Row]:
+    """pytorch-metric-learning's miners on the same vectors, one class a triplet."""
     import torch
     from pytorch_metric_learning.distances import LpDistance
-    from pytorch_metric_learning.miners import BatchHardMiner
+    from pytorch_metric_learning.miners import BatchHardMiner, TripletMarginMiner
 
-    del positive
     torch.set_num_threads(os.cpu_count() or 1)
-    count = len(anchor)
-    numbers = torch.arange(count)
+    anchors, positives, candidates = (
+        torch.from_numpy(np.array(x)) for x in (anchor, positive, pool)
+    )
+    distance, numbers = LpDistance(power=2), torch.arange(len(anchor))
     # Negatives are classes of their own; positives and anchors bear the number of their triplet.
-    labels = torch.cat([numbers + count, numbers, numbers])
-    miner = BatchHardMiner(distance=LpDistance(power=2))
-    tensors = [torch.from_numpy(np.array(x)) for x in (anchor, pool)]
-    seconds, peak = measure(lambda: miner(tensors[0], numbers, tensors[1], labels), repeats=2)
+    labels = torch.cat([numbers + len(anchor), numbers, numbers])
+    hardest = partial(BatchHardMiner(distance=distance), anchors, numbers, candidates, labels)
+    limit = product_seconds * arithmetic(len(anchor) * len(pool), anchor.shape[1])
     name = "peer: pytorch-metric-learning, hardest"
-    return Row(case=name, seconds=seconds, limit_seconds=limit, peak_bytes=peak, note="best of 2")
+    yield measured(name, hardest, limit, repeats=2, note="best of 2")
+    if semi_hard:
+        # Its batch is its own pool: other pairs than ours, and more of them.
+        batch, limit = torch.cat([anchors, positives]), limit * 4 * len(anchor) / len(pool)
+        miner = TripletMarginMiner(MARGIN, type_of_triplets="semihard", distance=distance)
+        name, note = "peer: pytorch-metric-learning, semi-hard", f"{len(batch):,} embeddings, once"
+        yield measured(name, partial(miner, batch, numbers.repeat(2)), limit, repeats=1, note=note)
 
 
 if __name__ == "__main__":

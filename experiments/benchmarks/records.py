@@ -3,26 +3,35 @@
 One core, the real sample records repeated, files warm in the page cache. The limit of each case is
 reading its bytes and nothing else. Targets: 250,000 video-level and 3,500 frame-level records a
 second with both crcs and all fields, and no fewer than tf.data, which reads the same files on the
-same core with `--peer`: that makes an environment with TensorFlow first (300 MB to download).
+same core with `--peer`. TensorFlow is no dependency of this project: that makes an environment with
+it first, once (300 MB to download, 1.5 GB on disk).
 """
 
+import json
 import os
+import subprocess
+import sys
 import tempfile
+import venv
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import tyro
 
-from experiments.benchmarks import records_peer
-from experiments.benchmarks.bench import Row, measure, report
+from experiments.benchmarks.bench import Row, measure, measured, report
 from vidembed.records.frames import encode_frames, read_frames
-from vidembed.records.tfrecord import read_records, shards, write_records
+from vidembed.records.framing import read_records, write_records
+from vidembed.records.shards import shards
 from vidembed.records.youtube8m import read_videos
 
 Level = Literal["video", "frame"]
 DATA = Path(__file__).parents[2] / "data" / "youtube8m"
+ENVIRONMENT = Path("runs/benchmarks/tensorflow-env")
+READER = Path(__file__).with_name("tensorflow_reader.py")
+TENSORFLOW = "tensorflow-cpu>=2.20"
 
 
 def main(*, peer: bool = False) -> None:
@@ -31,7 +40,7 @@ def main(*, peer: bool = False) -> None:
     Args:
         peer: also read by tf.data, in an environment that is made where there is none.
     """
-    python = records_peer.environment() if peer else None
+    python = environment() if peer else None
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory() as folder:
         report("records", rows(Path(folder), python=python))
@@ -63,7 +72,7 @@ def rows(
 
 
 def _peer(ours: Row, python: Path, level: Level, paths: list[Path], records: int) -> Row:
-    seconds, parsed = records_peer.read(python, level, paths)
+    seconds, parsed = read_by_tensorflow(python, level, paths)
     if parsed != records:
         raise AssertionError(f"tf.data, {ours.case}: {parsed} of {records} records were parsed")
     note = f"{records / seconds:,.0f} records/s of {records:,}"
@@ -78,12 +87,10 @@ def _row(case: str, paths: list[Path], parse: Callable[[list[Path]], int], recor
             raise AssertionError(f"{case}: {parsed} of {records} records were parsed")
 
     limit, _ = measure(lambda: _read(paths))
-    seconds, peak = measure(work, repeats=5)
+    row = measured(case, work, limit, repeats=5)
     again, _ = measure(lambda: _read(paths))
-    note = f"{records / seconds:,.0f} records/s of {records:,}"
-    return Row(
-        case=case, seconds=seconds, peak_bytes=peak, limit_seconds=min(limit, again), note=note
-    )
+    note = f"{records / row.seconds:,.0f} records/s of {records:,}"
+    return replace(row, limit_seconds=min(limit, again), note=note)
 
 
 def _parse_videos(paths: list[Path]) -> int:
@@ -103,6 +110,30 @@ def _read(paths: list[Path]) -> None:
         with path.open("rb", buffering=0) as file:
             while file.readinto(buffer):
                 pass
+
+
+def environment(folder: Path = ENVIRONMENT) -> Path:
+    """The Python of an environment with TensorFlow, which is made where it is not there yet."""
+    python, made = folder / "bin" / "python", folder / "made"
+    if not made.exists():
+        print(f"making {folder} with {TENSORFLOW} (minutes)", file=sys.stderr)
+        venv.create(folder, with_pip=True, clear=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", TENSORFLOW], check=True)
+        made.touch()
+    return python
+
+
+def read_by_tensorflow(
+    python: Path, level: str, paths: list[Path], *, repeats: int = 5
+) -> tuple[float, int]:
+    """(best seconds of reading all files once by tf.data, records); on the caller's cores."""
+    command: list[str | Path] = [python, READER, level, str(repeats), *paths]
+    quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, env=quiet, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"tf.data failed on {len(paths)} files: {done.stderr[-1000:]}")
+    found = json.loads(done.stdout.splitlines()[-1])
+    return found["seconds"], found["records"]
 
 
 if __name__ == "__main__":

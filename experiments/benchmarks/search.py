@@ -19,8 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments.benchmarks.bench import Row, measure, report
-from experiments.benchmarks.rounds import against, in_rounds, square_products
+from experiments.benchmarks.bench import (
+    against_products,
+    in_rounds,
+    measure,
+    report,
+    square_products,
+)
 from vidembed.evaluators.ranks import relevant_ranks
 from vidembed.pairwise import search
 
@@ -58,12 +63,11 @@ def main(
     arithmetic = queries * candidates * dimensions / SQUARE**3
     rows = []
     for name in list(works)[len(products) :]:
-        took, limit, note = against(seconds[name], seconds, arithmetic)
         if name == "search":
             peak = program.memory_analysis().temp_size_in_bytes
         else:
             _, peak = measure(works[name], repeats=1)
-        rows.append(Row(case=name, seconds=took, limit_seconds=limit, peak_bytes=peak, note=note))
+        rows.append(against_products(name, seconds, arithmetic, peak_bytes=peak))
     report("search", rows)
 
 

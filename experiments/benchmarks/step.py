@@ -19,8 +19,13 @@ import jax
 import numpy as np
 import tyro
 
-from experiments.benchmarks.bench import Row, measure, report
-from experiments.benchmarks.rounds import against, in_rounds, square_products
+from experiments.benchmarks.bench import (
+    against_products,
+    in_rounds,
+    measure,
+    report,
+    square_products,
+)
 from vidembed import mesh as meshes
 from vidembed.feeds.triplets import Placement, TripletFeed, Triplets
 from vidembed.mining import SemiHard
@@ -83,8 +88,7 @@ def main(
     rows = []
     for name, peak in memory.items():
         own = 1.0 if name in products else arithmetic
-        took, limit, note = against(seconds[name], seconds, own)
-        rows.append(Row(case=name, seconds=took, limit_seconds=limit, peak_bytes=peak, note=note))
+        rows.append(against_products(name, seconds, own, peak_bytes=peak))
     report("step" if triplets == 7200 else f"step-{triplets}", rows)
 
 

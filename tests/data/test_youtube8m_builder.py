@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidembed.records.tfrecord import read_records, write_records
+from vidembed.records.framing import read_records, write_records
 from vidembed.records.youtube8m import read_videos
 
 ROOT = Path(__file__).parent.parent.parent

@@ -8,8 +8,16 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import bench
-from experiments.benchmarks.bench import Row, measure, report
-from experiments.benchmarks.records import rows
+from experiments.benchmarks.bench import (
+    FULL,
+    NARROW,
+    Row,
+    against_products,
+    in_rounds,
+    measure,
+    report,
+    square_products,
+)
 from vidembed.commit import commit_of
 
 
@@ -52,17 +60,31 @@ def test_time_is_the_best_and_memory_the_highest(monkeypatch):
     assert 60 << 20 <= peak < 90 << 20
 
 
-def test_the_benchmark_of_records_runs(tmp_path):
-    measured = rows(tmp_path, video_copies=1, frame_copies=2)
-    assert [row.case for row in measured] == [
-        "video level, one file",
-        "video level, small shards",
-        "frame level",
-    ]
-    assert all(row.seconds > 0 and row.limit_seconds > 0 for row in measured)
+def test_every_round_runs_every_case_and_the_first_is_not_counted():
+    calls = []
+    works = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
+    seconds = in_rounds(works, rounds=2)
+    assert calls == ["a", "b"] * 3
+    assert {name: len(values) for name, values in seconds.items()} == {"a": 2, "b": 2}
 
 
-def test_a_benchmark_that_loses_records_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("experiments.benchmarks.records.read_videos", lambda path: iter(()))
-    with pytest.raises(AssertionError, match="video level, one file: 0 of 2950 records"):
-        rows(tmp_path, video_copies=1, frame_copies=2)
+def test_the_ratio_is_the_median_of_the_rounds():
+    # A slow round, the second, slows both alike.
+    products = {FULL: [0.5, 5.0, 1.0], NARROW: [0.25, 2.5, 0.5]}
+    row = against_products("case", products | {"case": [2.0, 40.0, 3.0]}, 2.0, peak_bytes=7)
+    assert (row.seconds, row.ratio, row.peak_bytes) == (3.0, 2.0, 7)
+    assert row.note == "ratio 1.50 to 4.00 in 3 rounds, 25% of the bfloat16 rate"
+
+
+def test_the_products_are_what_they_say():
+    products = square_products(64)
+    full = np.asarray(jax.random.normal(jax.random.key(0), (64, 64)), np.float64)
+    assert np.asarray(products[FULL]()) == pytest.approx(full @ full, abs=1e-4)
+    narrow = products[NARROW]()
+    assert narrow.dtype == np.float32
+    # Eight bits of each operand; the sums, of 64 products, keep all of theirs.
+    error = np.abs(np.asarray(narrow) - full @ full).max()
+    assert 1e-3 < error < 64 * 2**-7
+    # Asked for in full, wherever it runs.
+    program = jax.jit(products[FULL].func).lower(*products[FULL].args)
+    assert "HIGHEST" in program.as_text()

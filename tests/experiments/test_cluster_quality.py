@@ -96,7 +96,7 @@ def test_verticals_of_the_real_vocabulary():
 def test_a_vocabulary_without_verticals_is_refused(tmp_path):
     path = tmp_path / "words.csv"
     path.write_text("Index,Name\n0,Game\n")
-    with pytest.raises(ValueError, match="lacks the columns Vertical1"):
+    with pytest.raises(ValueError, match="a vocabulary needs Vertical1"):
         read_verticals(str(path))
 
 

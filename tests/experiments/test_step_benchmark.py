@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import bench, step
-from experiments.benchmarks.rounds import FULL, NARROW
+from experiments.benchmarks.bench import FULL, NARROW
 from vidembed.feeds.triplets import Triplets
 from vidembed.models.fusion import LateFusion, Layers
 from vidembed.optimiser import Optimiser

@@ -11,8 +11,8 @@ import scipy.stats
 from vidembed.feeds import simulated_sessions
 from vidembed.feeds.simulated_sessions import permute_ids, simulate, write_sessions
 from vidembed.graph.cowatch import count_cowatches
-from vidembed.graph.edges import METADATA_KEY
 from vidembed.records.table import FeatureTable
+from vidembed.records.tabular import METADATA_KEY
 
 
 def corpus(videos=3000, labels=40, seed=0):

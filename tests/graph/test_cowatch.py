@@ -10,9 +10,10 @@ import pytest
 
 from vidembed.graph import cowatch
 from vidembed.graph.cowatch import count_cowatches
-from vidembed.graph.edges import METADATA_KEY, read_edges
+from vidembed.graph.edges import read_edges
 from vidembed.graph.sessions import SessionError
 from vidembed.records.table import FeatureTable
+from vidembed.records.tabular import METADATA_KEY
 
 
 def brute_force(rows, min_weight):

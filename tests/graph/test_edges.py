@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from etils import epath
 
-from vidembed.graph.edge_digest import DIGEST_KEY, EdgeDigest
-from vidembed.graph.edges import METADATA_KEY, EdgeError, read_edges
+from vidembed.graph.edges import EdgeError, read_edges
 from vidembed.records.table import FeatureTable
+from vidembed.records.tabular import DIGEST_KEY, METADATA_KEY, RowsDigest
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_other_columns_are_not_used_and_kept_is_noted(path, table, name):
 def test_a_digest_of_an_older_version_covers_its_column_kept(tmp_path, table):
     columns = {"source": ["a", "b"], "target": ["b", "c"], "weight": [1, 2], "kept": [True, False]}
     edges = pa.table(columns).replace_schema_metadata({METADATA_KEY: "{}"})
-    digest = EdgeDigest(b"{}")
+    digest = RowsDigest(b"{}")
     for batch in edges.to_batches():
         digest.update(batch)
     with pq.ParquetWriter(tmp_path / "e.parquet", edges.schema) as writer:
@@ -150,7 +150,7 @@ def test_empty_absent_and_unreadable_files(tmp_path, table):
     write(tmp_path / "edges.parquet", source=pa.array([], pa.string()), target=[], weight=[])
     with pytest.raises(EdgeError, match="holds no edges"):
         read_edges(tmp_path / "edges.parquet", table)
-    with pytest.raises(EdgeError, match=r"no such edge file; .*edges\.parquet"):
+    with pytest.raises(EdgeError, match=r"no such file; .*edges\.parquet"):
         read_edges(tmp_path / "edge.parquet", table)
     (tmp_path / "text.parquet").write_text("source,target,weight")
     with pytest.raises(EdgeError, match="cannot be read as edges"):

@@ -15,8 +15,6 @@ import pytest
 from etils import epath
 
 from vidembed.graph.affinity import affinity_clusters
-from vidembed.graph.edge_digest import DIGEST_KEY
-from vidembed.graph.edges import METADATA_KEY
 from vidembed.graph.hierarchy import (
     Hierarchy,
     HierarchyError,
@@ -25,6 +23,7 @@ from vidembed.graph.hierarchy import (
     write_hierarchy,
 )
 from vidembed.graph.relation import RelationGraph
+from vidembed.records.tabular import DIGEST_KEY, METADATA_KEY
 
 NODES = 60
 IDS = np.array([f"v{row:02d}" for row in range(NODES)], "S3")

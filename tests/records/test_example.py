@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from google.protobuf.internal import encoder
 from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,14 +9,15 @@ from tensorflow_datasets.proto import tf_feature_pb2 as part
 
 from vidembed.records.example import (
     NOTHING,
+    MessageError,
+    encode_bytes,
     encode_example,
     encode_feature,
     encode_sequence_example,
+    encode_varint,
     parse_example,
     parse_sequence_example,
-    parse_steps,
 )
-from vidembed.records.wire import MessageError, encode_bytes
 
 int64s = st.integers(-(2**63), 2**63 - 1)
 float32s = st.floats(width=32)
@@ -71,14 +73,19 @@ def test_sequence_examples_are_read_as_protobuf_reads_them(context, lists):
         context=part.Features(feature=context), feature_lists=part.FeatureLists(feature_list=lists)
     )
     data = message.SerializeToString()
-    ours, spans = parse_sequence_example(data)
+    ours, our_lists = parse_sequence_example(data)
     assert ours.keys() == context.keys()
     assert all(same(ours[key], context[key]) for key in ours)
-    assert spans.keys() == lists.keys()
+    assert our_lists.keys() == lists.keys()
     for key, theirs in lists.items():
-        steps = parse_steps(data, spans[key])
-        assert len(steps) == len(theirs.feature)
-        assert all(same(*pair) for pair in zip(steps, theirs.feature))
+        assert len(our_lists[key]) == len(theirs.feature)
+        assert all(same(*pair) for pair in zip(our_lists[key], theirs.feature))
+
+
+@pytest.mark.parametrize("number", [0, 127, 128, 300, 2**14, 2**31, 2**63, 2**64 - 1])
+def test_varints_are_protobufs(number):
+    assert encode_varint(number) == encoder._VarintBytes(number)
+    assert encode_varint(number - 2**64) == encode_varint(number)
 
 
 def test_what_is_encoded_protobuf_reads():
@@ -118,14 +125,26 @@ def test_lists_that_are_not_packed_and_messages_in_parts():
     ("body", "fault"),
     [
         (entry(b"k") + entry(b"k"), "key 'k' occurs twice"),
-        (entry(b"\xff"), "is not UTF-8"),
-        (entry(b"k", encode_feature([1]) + encode_feature([1.0])), "two kinds of feature"),
-        (entry(b"k", b"\x12\x04\x0a\x02ab"), "2 bytes of floats"),
-        (entry(b"k", b"\x1a\x03\x0a\x01\x80"), "an integer runs past byte"),
+        (entry(b"k", encode_feature([1]) + encode_feature([1.0])), "'k' has two kinds of feature"),
     ],
 )
 def test_what_could_be_read_in_two_ways_is_refused(body, fault):
     with pytest.raises(MessageError, match=fault):
+        parse_example(encode_bytes(1, body))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        entry(b"\xff"),  # a key that is not UTF-8
+        entry(b"k", b"\x12\x04\x0a\x02ab"),  # two bytes of floats
+        entry(b"k", b"\x1a\x03\x0a\x01\x80"),  # an integer without an end
+        b"\x02\x00",  # field number 0
+        b"\x0f",  # wire type 7
+    ],
+)
+def test_malformed_messages_are_refused(body):
+    with pytest.raises(MessageError, match=r"malformed message: its \d+ bytes are no Example"):
         parse_example(encode_bytes(1, body))
 
 

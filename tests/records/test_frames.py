@@ -5,7 +5,13 @@ from hypothesis import strategies as st
 from tensorflow_datasets.proto import tf_example_pb2 as pb
 
 from vidembed.quantisation import dequantise
-from vidembed.records.example import encode_feature, encode_sequence_example
+from vidembed.records.example import (
+    MessageError,
+    encode_bytes,
+    encode_feature,
+    encode_sequence_example,
+)
+from vidembed.records.faults import RecordError, Skips
 from vidembed.records.formats import Modality
 from vidembed.records.frames import (
     FrameLevel,
@@ -14,8 +20,7 @@ from vidembed.records.frames import (
     parse_frames,
     read_frames,
 )
-from vidembed.records.tfrecord import RecordError, Skips, write_records
-from vidembed.records.wire import MessageError, encode_bytes
+from vidembed.records.framing import write_records
 
 SMALL = FrameLevel(
     modalities=(

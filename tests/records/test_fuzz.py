@@ -19,13 +19,19 @@ from hypothesis import strategies as st
 from tensorflow_datasets.proto import tf_example_pb2 as pb
 
 from tests.fuzzing import many
-from vidembed.records.example import encode_feature
+from vidembed.records.example import MessageError, encode_bytes, encode_feature
 from vidembed.records.faults import Faults, RecordError, Skips
 from vidembed.records.formats import YOUTUBE_8M
 from vidembed.records.frames import FrameLevel, parse_frames, read_frames
-from vidembed.records.framing import crc32c, frame, is_gzip, mask, read_blocks
-from vidembed.records.tfrecord import read_records, write_records
-from vidembed.records.wire import MessageError, encode_bytes
+from vidembed.records.framing import (
+    crc32c,
+    frame,
+    is_gzip,
+    mask,
+    read_blocks,
+    read_records,
+    write_records,
+)
 from vidembed.records.youtube8m import Modality, VideoLevel, parse_video, read_videos
 
 A, B = Modality(name="a", key="ka", width=3), Modality(name="b", key="kb", width=40)

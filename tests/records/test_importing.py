@@ -15,11 +15,13 @@ import pytest
 
 from vidembed.quantisation import OFFSET, STEP, dequantise, quantise
 from vidembed.records import arrays, streaming
+from vidembed.records.faults import RecordError
+from vidembed.records.framing import read_records, write_records
 from vidembed.records.importing import RefusedError, import_videos, main
+from vidembed.records.shards import shards
 from vidembed.records.streaming import stream_videos
 from vidembed.records.table import FeatureTable, TableError
 from vidembed.records.table_folder import read_manifest, table_state
-from vidembed.records.tfrecord import RecordError, read_records, shards, write_records
 from vidembed.records.youtube8m import Modality, VideoLevel, encode_video, parse_video, read_videos
 
 FORMAT = VideoLevel(
@@ -127,16 +129,18 @@ def test_order_does_not_depend_on_the_workers(tmp_path):
     assert orders[0] == orders[1] == orders[2]
 
 
-def test_position_in_a_shard_is_restored(records):
-    def read():
-        return read_videos(records / "shard00.tfrecord", FORMAT, chunk_records=2)
+def test_only_a_few_shards_are_read_ahead(records, monkeypatch):
+    opened = []
 
-    whole = [videos.ids.tolist() for videos in streaming._Chunks(read)]
-    assert len(whole) == 4
-    first, second = iter(streaming._Chunks(read)), iter(streaming._Chunks(read))
-    taken = [next(first).ids.tolist() for _ in range(3)]
-    second.set_state(first.get_state())
-    assert taken + [videos.ids.tolist() for videos in second] == whole
+    def read(file, *arguments, **options):
+        opened.append(file.name)
+        return read_videos(file, *arguments, **options)
+
+    monkeypatch.setattr(streaming, "read_videos", read)
+    stream = stream_videos(shards(records), FORMAT, workers=2)
+    assert next(stream)[0] == 0
+    stream.close()  # no thread is left that could open another
+    assert set(opened) <= {"shard00.tfrecord", "shard01.tfrecord"}
 
 
 def test_only_a_few_chunks_are_in_memory(tmp_path, records, monkeypatch):
@@ -299,8 +303,7 @@ def test_threads_end_with_a_failed_import(tmp_path, monkeypatch):
     (folder / "shard00.tfrecord").write_bytes(b"x" * 40)
     with pytest.raises(RecordError):
         import_videos(folder, tmp_path / "t", format=FORMAT, workers=4)
-    left = [t.name for t in threading.enumerate() if "grain-thread-prefetch" in t.name]
-    assert left == []
+    assert [t.name for t in threading.enumerate() if t.name.startswith("shard")] == []
 
 
 def test_wrong_width(tmp_path, records):

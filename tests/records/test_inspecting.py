@@ -6,9 +6,9 @@ import os
 import numpy as np
 import pytest
 
+from vidembed.records.framing import read_records, write_records
 from vidembed.records.inspecting import inspect, main
 from vidembed.records.table import FeatureTable
-from vidembed.records.tfrecord import read_records, write_records
 from vidembed.records.youtube8m import Modality, VideoLevel, encode_video
 
 FORMAT = VideoLevel(modalities=(Modality(name="visual", key="mean_rgb", width=4),))

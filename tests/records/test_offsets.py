@@ -9,9 +9,10 @@ import pytest
 from etils import epath
 
 from vidembed.records import offsets as module
-from vidembed.records.framing import frame
+from vidembed.records.faults import RecordError, Skips
+from vidembed.records.framing import frame, write_records
 from vidembed.records.offsets import read_offsets, sidecar_path
-from vidembed.records.tfrecord import RecordError, Skips, shards, write_records
+from vidembed.records.shards import shards
 
 PAYLOADS = [b"first", b"", b"the third", b"4" * 300]
 STARTS = [0, 21, 37, 62]

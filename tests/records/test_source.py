@@ -8,9 +8,11 @@ from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import _registry
 from fsspec.spec import AbstractBufferedFile
 
+from vidembed.records.faults import RecordError, Skips
+from vidembed.records.framing import read_records, write_records
 from vidembed.records.offsets import read_offsets
+from vidembed.records.shards import shards
 from vidembed.records.source import RecordSource, RunSource
-from vidembed.records.tfrecord import RecordError, Skips, read_records, shards, write_records
 from vidembed.records.youtube8m import read_videos
 
 

@@ -12,9 +12,9 @@ from etils import epath
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidembed.records.faults import Faults
-from vidembed.records.framing import frame, mask, read_blocks
-from vidembed.records.tfrecord import RecordError, Skips, read_records, shards, write_records
+from vidembed.records.faults import Faults, RecordError, Skips
+from vidembed.records.framing import frame, mask, read_blocks, read_records, write_records
+from vidembed.records.shards import shards
 
 GO_ON = "on_error='skip' (--on-error skip) goes on without what is lost"
 DATA = "data/youtube8m"

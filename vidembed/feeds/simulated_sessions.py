@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from vidembed.graph.edges import METADATA_KEY
 from vidembed.records.table import FeatureTable
+from vidembed.records.tabular import METADATA_KEY
 from vidembed.storage import local_path, whole_file
 
 PARAMETERS: Mapping[str, Any] = {

@@ -18,9 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from vidembed.graph.edge_digest import DIGEST_KEY, EdgeDigest
-from vidembed.graph.edges import METADATA_KEY
 from vidembed.graph.sessions import SessionError, digest, marks, open_events, session_files
+from vidembed.records.tabular import DIGEST_KEY, METADATA_KEY, RowsDigest
 from vidembed.storage import local_path, whole_file
 
 SCHEMA = pa.schema(
@@ -212,7 +211,7 @@ def _one(database: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
 
 def _write(database: duckdb.DuckDBPyConnection, edges: Path, report: Mapping[str, Any]) -> None:
     mark = json.dumps(report).encode()
-    schema, digest = SCHEMA.with_metadata({METADATA_KEY: mark}), EdgeDigest(mark)
+    schema, digest = SCHEMA.with_metadata({METADATA_KEY: mark}), RowsDigest(mark)
     with whole_file(edges) as unfinished, pq.ParquetWriter(unfinished, schema) as writer:
         for batch in database.sql(EDGES).to_arrow_reader():
             rows = batch.cast(schema)

@@ -1,36 +1,34 @@
 """Edges from a file, checked and turned from ids into table rows."""
 
-import io
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet
 from etils import epath
 
-from vidembed.graph.edge_digest import DIGEST_KEY, EdgeDigest
+from vidembed.records import tabular
+from vidembed.records.tabular import DIGEST_KEY, LISTED
 
-METADATA_KEY = b"vidembed"
 REQUIRED = ("source", "target", "weight")
-LISTED = 10
 KEPT_UNUSED = (
     "its column kept is not used: the strongest relations of a video are now chosen within the "
     "train partition (--corpus.max-degree, and --max-degree of `cluster`). To leave edges out, "
     "drop their rows"
 )
-COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
-# Text that is none shows where Arrow hands it to Python: in names of columns.
-_ARROW_FAULTS = (pa.ArrowException, UnicodeDecodeError)
 
 
 class EdgeError(ValueError):
     """An edge file that must not be used as it is."""
+
+
+EDGES = tabular.Kind(
+    what="edges (Parquet, or CSV with a header, of text, text, number)",
+    give="the one Parquet or CSV file with the edges",
+    refused=EdgeError,
+)
 
 
 class Lookup(Protocol):
@@ -112,44 +110,21 @@ def read_edges(path: epath.PathLike, table: Lookup, *, max_unknown_share: float 
 
 
 def _load(path: epath.Path) -> tuple[pa.Table, dict[str, Any], list[str]]:
-    with reading(path):
-        there, is_folder = path.exists(), path.is_dir()
-    if is_folder:
-        raise EdgeError(f"{path}: is a folder; give the one Parquet or CSV file with the edges")
-    if not there:
-        beside = sorted(other.name for other in path.parent.glob("*"))[:LISTED]
-        raise EdgeError(f"{path}: no such edge file; {path.parent} holds {beside or 'nothing'}")
-    with reading(path), path.open("rb") as file:
-        packed = COMPRESSIONS.get(path.suffix)
-        if (path.with_suffix("") if packed else path).suffix == ".csv":
-            text = {"source": pa.string(), "target": pa.string()}
-            options = pyarrow.csv.ConvertOptions(column_types=text)
-            plain = pa.input_stream(file, compression=packed)
-            table = pyarrow.csv.read_csv(plain, convert_options=options)
-        else:
-            table = _read_parquet(file)
-        found = table.column_names
-    missing = [name for name in REQUIRED if name not in found]
-    if missing:
-        raise EdgeError(
-            f"{path}: column {', '.join(missing)} is missing; expected source, target, weight, "
-            f"found {', '.join(found)}"
-        )
+    table = tabular.read_table(path, EDGES, text=REQUIRED[:2])
+    found = table.column_names
+    tabular.check_columns(path, found, REQUIRED, EDGES)
     if not len(table):
         raise EdgeError(f"{path}: holds no edges; was the threshold of the co-watches too high?")
     wanted = {"source": pa.string(), "target": pa.string(), "weight": pa.float64()}
     stored = table.schema.metadata or {}
     if "kept" in found and DIGEST_KEY in stored:
         wanted["kept"] = pa.bool_()  # older versions wrote it, and their digest covers it
-    metadata = read_mark(path, stored)
-    with reading(path):
-        table = table.select(list(wanted)).cast(pa.schema(wanted)).combine_chunks()
+    metadata = tabular.read_mark(path, stored, EDGES)
+    with tabular.reading(path, EDGES):
+        table = table.select(list(wanted)).cast(pa.schema(wanted, stored)).combine_chunks()
         table.validate(full=True)  # text that is no UTF-8, among others
-    if DIGEST_KEY in stored and stored[DIGEST_KEY] != _digest(stored, table):
-        raise EdgeError(
-            f"{path}: is damaged: its rows, or what it says of them, are not what was written. "
-            "Make it again with `python -m vidembed cowatch`, or restore it from a copy"
-        )
+    remedy = "Make it again with `python -m vidembed cowatch`, or restore it from a copy"
+    tabular.check_digest(path, table, remedy, EDGES)
     for name in REQUIRED:
         # An empty cell of a CSV file arrives as "", not as null.
         empty = pc.equal(table[name], "") if pa.types.is_string(wanted[name]) else None
@@ -159,63 +134,6 @@ def _load(path: epath.Path) -> tuple[pa.Table, dict[str, Any], list[str]]:
                 f"{path}: {missing_cells} of {len(table)} edges have no {name}; mend or drop them"
             )
     return table, metadata, [f"{path}: {KEPT_UNUSED}"] if "kept" in found else []
-
-
-def _read_parquet(file: Any) -> pa.Table:
-    """The table, with its digest (b"" where a fault of the footer hides it) in the metadata."""
-    parquet = pyarrow.parquet.ParquetFile(file)
-    table, said = parquet.read(), parquet.metadata.metadata or {}
-    file.seek(-8, io.SEEK_END)
-    file.seek(-8 - int.from_bytes(file.read(4), "little"), io.SEEK_END)
-    if DIGEST_KEY in file.read():
-        digest = {DIGEST_KEY: said.get(DIGEST_KEY, b"")}
-        table = table.replace_schema_metadata({**(table.schema.metadata or {}), **digest})
-    return table
-
-
-def _digest(stored: Mapping[bytes, bytes], table: pa.Table) -> bytes:
-    digest = EdgeDigest(stored.get(METADATA_KEY, b""))
-    for batch in table.to_batches():
-        digest.update(batch)
-    return digest.hexdigest()
-
-
-def read_mark(path: epath.PathLike, metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
-    """What the writer of a Parquet file said of it in its schema; empty for other people's files.
-
-    Raises EdgeError where something else stands under our key.
-    """
-    text = (metadata or {}).get(METADATA_KEY, b"{}")
-    try:
-        mark = json.loads(text)
-    except ValueError:
-        mark = None
-    if not isinstance(mark, dict):
-        raise EdgeError(
-            f"{path}: its metadata {METADATA_KEY.decode()!r} is not JSON as vidembed writes it, "
-            f"found {text[:60]!r}: write the file anew without that key"
-        )
-    return mark
-
-
-@contextmanager
-def reading(
-    path: epath.Path,
-    what: str = "edges (Parquet, or CSV with a header, of text, text, number)",
-    refused: type[ValueError] = EdgeError,
-) -> Iterator[None]:
-    """Turns faults of a file, but not of the disk or the network, into `refused` with its name."""
-    try:
-        yield
-    except ImportError as error:
-        raise refused(
-            f"{path}: {error}; for gs:// that is pip install -e '.[gcs]', or copy the file to a "
-            "local disk"
-        ) from error
-    except (*_ARROW_FAULTS, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # of the disk or the network, and no fault of the file
-        raise refused(f"{path}: cannot be read as {what}: {error}") from error
 
 
 def _rows(

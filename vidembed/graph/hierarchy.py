@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import xxhash
 from etils import epath
 
-from vidembed.graph.edge_digest import DIGEST_KEY, EdgeDigest
-from vidembed.graph.edges import METADATA_KEY, reading
 from vidembed.graph.relation import RelationGraph
+from vidembed.records import tabular
+from vidembed.records.tabular import DIGEST_KEY, METADATA_KEY
 from vidembed.storage import local_path, whole_file
 
 REMEDY = "make it anew with `python -m vidembed cluster`"
@@ -23,6 +23,13 @@ REMEDY = "make it anew with `python -m vidembed cluster`"
 
 class HierarchyError(ValueError):
     """A hierarchy that must not be used as it is, or not with this table or graph."""
+
+
+CLUSTERS = tabular.Kind(
+    what="a cluster hierarchy (the Parquet file of `python -m vidembed cluster`)",
+    give="the Parquet file that `python -m vidembed cluster` wrote",
+    refused=HierarchyError,
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -166,9 +173,9 @@ def write_hierarchy(hierarchy: Hierarchy, path: str | os.PathLike[str], ids: np.
         "graph_fingerprint": hierarchy.graph_fingerprint,
         "parameters": dict(hierarchy.parameters),
     }
-    mark = json.dumps({"hierarchy": said}).encode()
-    table = pa.table(columns, names=["video_id", *names])
-    table = table.replace_schema_metadata({METADATA_KEY: mark, DIGEST_KEY: _digest(mark, table)})
+    mark = {METADATA_KEY: json.dumps({"hierarchy": said}).encode()}
+    table = pa.table(columns, names=["video_id", *names], metadata=mark)
+    table = table.replace_schema_metadata({**mark, DIGEST_KEY: tabular.digest_of(table)})
     with whole_file(path) as unfinished:
         pq.write_table(table, unfinished, write_page_checksum=True)
 
@@ -180,15 +187,8 @@ def read_hierarchy(path: epath.PathLike, ids: np.ndarray) -> Hierarchy:
     made with another table. Whether it fits the graph is what Hierarchy.check tells.
     """
     path = epath.Path(path)
-    with _reading(path):
-        there, is_folder = path.exists(), path.is_dir()
-    if not there or is_folder:
-        raise HierarchyError(
-            f"{path}: {'is a folder' if is_folder else 'no such file'}; give the Parquet file that "
-            "`python -m vidembed cluster` wrote"
-        )
-    with _reading(path), path.open("rb") as file:
-        table = pq.read_table(file, page_checksum_verification=True)
+    table = tabular.read_table(path, CLUSTERS)
+    with tabular.reading(path, CLUSTERS):
         stored, found, names = table.schema.metadata or {}, table.schema, table.column_names
     levels = [name for name in names if name.startswith("level_")]
     kinds = [pa.string()] + [pa.int32()] * len(levels)
@@ -197,13 +197,8 @@ def read_hierarchy(path: epath.PathLike, ids: np.ndarray) -> Hierarchy:
             f"{path}: is not a cluster hierarchy as vidembed writes it (video_id, level_1 ... and "
             f"what they were made from), found columns {', '.join(names)}: {REMEDY}"
         )
-    mark = stored[METADATA_KEY]
-    if stored[DIGEST_KEY] != _digest(mark, table):
-        raise HierarchyError(
-            f"{path}: is damaged: its rows, or what it says of them, are not what was written; "
-            f"restore it from a copy, or {REMEDY}"
-        )
-    said = json.loads(mark)["hierarchy"]
+    tabular.check_digest(path, table, f"Restore it from a copy, or {REMEDY}", CLUSTERS)
+    said = tabular.read_mark(path, stored, CLUSTERS)["hierarchy"]
     _same_videos(path, table["video_id"], _text(ids))
     return Hierarchy(
         clusters=np.stack([table[name].to_numpy() for name in levels]),
@@ -221,18 +216,6 @@ def _text(ids: np.ndarray) -> pa.Array:
             f"{len(bad)} ids of the table are not UTF-8, the first {bad[0]!r}, and clusters are "
             "stored by id: import the table with other ids"
         ) from error
-
-
-def _reading(path: epath.Path) -> Any:
-    what = "a cluster hierarchy (the Parquet file of `python -m vidembed cluster`)"
-    return reading(path, what, HierarchyError)
-
-
-def _digest(mark: bytes, table: pa.Table) -> bytes:
-    digest = EdgeDigest(mark)
-    for batch in table.to_batches():
-        digest.update(batch)
-    return digest.hexdigest()
 
 
 def _same_videos(path: epath.Path, found: pa.ChunkedArray, wanted: pa.Array) -> None:

@@ -104,12 +104,12 @@ class RelationGraph:
 
     def within(self, mask: np.ndarray) -> "RelationGraph":
         """The edges with both ends in mask bool[N]; rows keep their numbers."""
-        mask = self._mask(mask)
+        mask = self.mask(mask)
         return self._only(mask[self.rows()] & mask[self.neighbours])
 
     def between(self, mask: np.ndarray) -> "RelationGraph":
         """The edges with one end in mask bool[N] and one outside it; rows keep their numbers."""
-        mask = self._mask(mask)
+        mask = self.mask(mask)
         return self._only(mask[self.rows()] != mask[self.neighbours])
 
     def capped(self, max_degree: int) -> "RelationGraph":
@@ -181,10 +181,11 @@ class RelationGraph:
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
-    def _mask(self, mask: np.ndarray) -> np.ndarray:
+    def mask(self, mask: np.ndarray, name: str = "a mask") -> np.ndarray:
+        """A mask of the rows, bool[N]. Raises ValueError for another array."""
         mask = np.asarray(mask)
         if mask.shape != (self.nodes,) or mask.dtype != bool:
-            raise ValueError(f"a mask must be bool[{self.nodes}], found {mask.dtype}{mask.shape}")
+            raise ValueError(f"{name} must be bool[{self.nodes}], found {mask.dtype}{mask.shape}")
         return mask
 
     def _only(self, chosen: np.ndarray) -> "RelationGraph":

@@ -4,11 +4,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow.parquet as pq
 import xxhash
 
-from vidembed.graph.edges import EdgeError, read_mark
+from vidembed.records import tabular
 from vidembed.storage import is_remote
 
 COLUMNS = ("session_id", "timestamp", "video_id")
@@ -17,6 +16,13 @@ SORTABLE = ("TINY", "SMALL", "INT", "BIG", "HUGE", "DECIMAL", "FLOAT", "DOUBLE",
 
 class SessionError(ValueError):
     """A session file that must not be used as it is."""
+
+
+SESSIONS = tabular.Kind(
+    what="Parquet or CSV sessions",
+    give="a Parquet or CSV file, a folder or a pattern of them",
+    refused=SessionError,
+)
 
 
 def session_files(sessions: str | os.PathLike[str]) -> list[Path]:
@@ -39,43 +45,21 @@ def session_files(sessions: str | os.PathLike[str]) -> list[Path]:
             f"{sessions}: no session file (Parquet or CSV) there; {path.parent} holds "
             f"{beside or 'nothing'}"
         )
-    if len({_is_csv(one) for one in paths}) > 1:
+    if len({tabular.is_csv(one) for one in paths}) > 1:
         raise SessionError(f"{sessions}: holds both CSV and Parquet; name one kind, as *.parquet")
     return paths
 
 
-def _is_csv(path: Path) -> bool:
-    return ".csv" in path.suffixes
-
-
-def open_events(database: duckdb.DuckDBPyConnection, paths: list[Path]) -> None:
+def open_events(database: Any, paths: list[Path]) -> None:
     """Make the view `events` of the files: session_id, timestamp, video_id as text, none missing.
 
     Raises SessionError for files that are no sessions, and for watches that lack one of the three.
     """
     names = [str(path) for path in paths]
     shown = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
-    try:
-        if _is_csv(paths[0]):
-            # Ids may look like numbers; they are names.
-            text = {"session_id": "VARCHAR", "video_id": "VARCHAR"}
-            several: Any = names  # DuckDB's stubs know of one file at a time.
-            header = database.read_csv(several, header=True, all_varchar=True).columns
-            known = {name: kind for name, kind in text.items() if name in header}
-            source = database.read_csv(several, header=True, dtype=known)
-        else:
-            source = database.read_parquet(names)
-        found = dict(zip(source.columns, map(str, source.types), strict=True))
-    except duckdb.Error as error:
-        raise SessionError(
-            f"{shown}: cannot be read as Parquet or CSV sessions: {error}"
-        ) from error
-    missing = [name for name in COLUMNS if name not in found]
-    if missing:
-        raise SessionError(
-            f"{shown}: column {', '.join(missing)} is missing; expected {', '.join(COLUMNS)}, "
-            f"found {', '.join(found)}"
-        )
+    # Ids may look like numbers; they are names.
+    source, found = tabular.open_files(database, names, SESSIONS, text=("session_id", "video_id"))
+    tabular.check_columns(shown, list(found), COLUMNS, SESSIONS)
     # First, because a column of an empty file has no type to speak of.
     if not source.select("1").limit(1).fetchall():
         raise SessionError(f"{shown}: holds no watches")
@@ -104,12 +88,9 @@ def open_events(database: duckdb.DuckDBPyConnection, paths: list[Path]) -> None:
 
 def marks(paths: list[Path]) -> dict[str, Any]:
     """What the writers of the sessions said of them; one simulated file marks them all."""
-    if _is_csv(paths[0]):
+    if tabular.is_csv(paths[0]):
         return {"simulated": False}
-    try:
-        said = [read_mark(path, pq.read_schema(path).metadata) for path in paths]
-    except EdgeError as error:
-        raise SessionError(str(error)) from error
+    said = [tabular.read_mark(path, pq.read_schema(path).metadata, SESSIONS) for path in paths]
     simulated = [mark for mark in said if mark.get("simulated", False)]
     return {"simulated": True, "simulation": simulated[0]} if simulated else {"simulated": False}
 

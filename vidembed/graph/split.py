@@ -38,11 +38,7 @@ def check_no_leak(
 
     is_train: bool[N]. ids S[N], where given, name the offending pairs; else their rows do.
     """
-    is_train = np.asarray(is_train)
-    if is_train.shape != (graph.nodes,) or is_train.dtype != bool:
-        raise ValueError(
-            f"is_train must be bool[{graph.nodes}], found {is_train.dtype}{is_train.shape}"
-        )
+    is_train = graph.mask(is_train, "is_train")
     rows, others = graph.rows(), graph.neighbours
     leaks = np.flatnonzero((rows < others) & ~(is_train[rows] & is_train[others]))
     if not len(leaks):

@@ -1,28 +1,37 @@
-"""`tf.train.Example` and `SequenceExample` messages, read and written without TensorFlow.
+"""`tf.train.Example` and `SequenceExample` messages, read by protobuf and without TensorFlow.
 
-Parsed as protobuf has it: a message that comes in parts is merged, unknown fields are passed over;
-but of two values for one key, or two kinds in one feature, protobuf would silently keep the last:
-they are refused.
+The messages are declared here, their maps as the repeated entries that they are on the wire and
+without the oneof: of two values for one key, or two kinds in one feature, protobuf would silently
+keep the last. They are refused.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
 
-from vidembed.records.wire import (
-    BYTES,
-    FIXED32,
-    VARINT,
-    MessageError,
-    encode_bytes,
-    encode_varint,
-    fields,
-    varint,
-)
+DECLARED: dict[str, dict[str, str]] = {
+    "BytesList": {"value": "bytes*"},
+    "FloatList": {"value": "float*"},
+    "Int64List": {"value": "int64*"},
+    "Feature": {"bytes_list": "BytesList", "float_list": "FloatList", "int64_list": "Int64List"},
+    "FeatureEntry": {"key": "string", "value": "Feature"},
+    "Features": {"feature": "FeatureEntry*"},
+    "Example": {"features": "Features"},
+    "FeatureList": {"feature": "Feature*"},
+    "FeatureListEntry": {"key": "string", "value": "FeatureList"},
+    "FeatureLists": {"feature_list": "FeatureListEntry*"},
+    "SequenceExample": {"context": "Features", "feature_lists": "FeatureLists"},
+}
+"""Message → field → its type, repeated with a star; fields are numbered in this order."""
 
-Spans = list[tuple[int, int]]  # the parts of a message: where they begin and end in its data
-KINDS = {1: "bytes_list", 2: "float_list", 3: "int64_list"}
+
+class MessageError(ValueError):
+    """Bytes that are no message of the expected kind, or one without what is asked of it."""
 
 
 class Feature(NamedTuple):
@@ -40,18 +49,19 @@ NOTHING = Feature("", ())
 
 def parse_example(data: bytes) -> dict[str, Feature]:
     """The features of an Example, by key. Raises MessageError."""
-    return {key: _feature(data, spans) for key, spans in _map(data, _spans(data, 1)).items()}
+    return _by_key(_parsed("Example", data).features.feature, _feature)
 
 
-def parse_sequence_example(data: bytes) -> tuple[dict[str, Feature], dict[str, Spans]]:
-    """Context features, and where the feature lists lie, by key. Raises MessageError."""
-    context = {key: _feature(data, spans) for key, spans in _map(data, _spans(data, 1)).items()}
-    return context, _map(data, _spans(data, 2))
+def parse_features(data: bytes) -> dict[str, Feature]:
+    """The features of a Features message (an Example's, a context), by key. Raises MessageError."""
+    return _by_key(_parsed("Features", data).feature, _feature)
 
 
-def parse_steps(data: bytes, feature_list: Spans) -> list[Feature]:
-    """The feature of each step of one list of a SequenceExample. Raises MessageError."""
-    return [_feature(data, [step]) for span in feature_list for step in _spans(data, 1, *span)]
+def parse_sequence_example(data: bytes) -> tuple[dict[str, Feature], dict[str, list[Feature]]]:
+    """Context features, and the feature of each step of each list, by key. Raises MessageError."""
+    message = _parsed("SequenceExample", data)
+    lists = _by_key(message.feature_lists.feature_list, _features)
+    return _by_key(message.context.feature, _feature), lists
 
 
 def encode_example(features: Mapping[str, Any]) -> bytes:
@@ -67,8 +77,7 @@ def encode_sequence_example(
         key: b"".join(encode_bytes(1, encode_feature(value)) for value in values)
         for key, values in lists.items()
     }
-    encoded = _encode_map({k: encode_feature(v) for k, v in context.items()})
-    return encode_bytes(1, encoded) + encode_bytes(2, _encode_map(steps))
+    return encode_example(context) + encode_bytes(2, _encode_map(steps))
 
 
 def encode_feature(values: Any) -> bytes:
@@ -84,6 +93,22 @@ def encode_feature(values: Any) -> bytes:
     return encode_bytes(3, encode_bytes(1, packed))
 
 
+def encode_bytes(number: int, value: bytes) -> bytes:
+    """Field `number` of a message, which holds bytes, a string or a message."""
+    return encode_varint(number << 3 | 2) + encode_varint(len(value)) + value
+
+
+def encode_varint(value: int) -> bytes:
+    """An integer of 64 bits; a negative one as its two's complement."""
+    value &= (1 << 64) - 1
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
 def _encode_map(entries: Mapping[str, bytes]) -> bytes:
     return b"".join(
         encode_bytes(1, encode_bytes(1, key.encode()) + encode_bytes(2, value))
@@ -91,71 +116,58 @@ def _encode_map(entries: Mapping[str, bytes]) -> bytes:
     )
 
 
-def _spans(data: bytes, wanted: int, start: int = 0, stop: int | None = None) -> Spans:
-    """Where field `wanted` of a message lies, each time that it occurs."""
-    every = fields(data, start, len(data) if stop is None else stop)
-    return [(a, b) for number, wire, a, b in every if number == wanted and wire == BYTES]
+def _declare() -> dict[str, Any]:
+    """The classes of the messages, by name."""
+    package, field = "vidembed", FieldDescriptorProto
+    file = FileDescriptorProto(name="example.proto", package=package, syntax="proto3")
+    for name, members in DECLARED.items():
+        message = file.message_type.add(name=name)
+        for number, (member, kind) in enumerate(members.items(), 1):
+            one = kind.rstrip("*")
+            label = field.LABEL_OPTIONAL if one == kind else field.LABEL_REPEATED
+            declared = message.field.add(name=member, number=number, label=label)
+            if one in DECLARED:
+                declared.type_name = f".{package}.{one}"
+            else:
+                declared.type = getattr(field, f"TYPE_{one.upper()}")
+    pool = DescriptorPool()
+    pool.Add(file)
+    return {
+        name: GetMessageClass(pool.FindMessageTypeByName(f"{package}.{name}")) for name in DECLARED
+    }
 
 
-def _map(data: bytes, messages: Spans) -> dict[str, Spans]:
-    """A map<string, message>: by key the spans of its value."""
-    entries: dict[str, Spans] = {}
-    for message in messages:
-        for start, stop in _spans(data, 1, *message):
-            key, value = b"", []
-            for number, wire, a, b in fields(data, start, stop):
-                if number == 1 and wire == BYTES:
-                    key = data[a:b]
-                elif number == 2 and wire == BYTES:
-                    value.append((a, b))
-            try:
-                name = key.decode()
-            except UnicodeDecodeError:
-                raise MessageError(f"malformed message: key {key!r} is not UTF-8") from None
-            if name in entries:
-                raise MessageError(f"malformed message: key {name!r} occurs twice")
-            entries[name] = value
-    return entries
+_MESSAGES = _declare()
 
 
-def _feature(data: bytes, messages: Spans) -> Feature:
-    """The Feature whose parts these spans are."""
-    kind = 0
-    lists: Spans = []
-    for start, stop in messages:
-        for number, wire, a, b in fields(data, start, stop):
-            if number in KINDS and wire == BYTES:
-                if kind not in (0, number):
-                    raise MessageError(f"malformed message: two kinds of feature at byte {a}")
-                kind = number
-                lists.append((a, b))
-    if not kind:
+def _parsed(kind: str, data: bytes) -> Any:
+    try:
+        return _MESSAGES[kind].FromString(data)
+    except DecodeError as error:
+        raise MessageError(f"malformed message: its {len(data)} bytes are no {kind}") from error
+
+
+def _by_key(entries: Iterable[Any], read: Callable[[Any, str], Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for entry in entries:
+        if entry.key in found:
+            raise MessageError(f"malformed message: key {entry.key!r} occurs twice")
+        found[entry.key] = read(entry.value, entry.key)
+    return found
+
+
+def _features(message: Any, key: str) -> list[Feature]:
+    return [_feature(step, key) for step in message.feature]
+
+
+def _feature(message: Any, key: str) -> Feature:
+    kinds = message.ListFields()
+    if not kinds:
         return NOTHING
-    read = (_bytes, _floats, _integers)[kind - 1]
-    return Feature(KINDS[kind], read(data, lists))
-
-
-def _bytes(data: bytes, lists: Spans) -> list[bytes]:
-    return [data[a:b] for span in lists for a, b in _spans(data, 1, *span)]
-
-
-def _floats(data: bytes, lists: Spans) -> np.ndarray:
-    parts = []
-    for span in lists:
-        for number, wire, a, b in fields(data, *span):
-            if number == 1 and wire in (BYTES, FIXED32):
-                if (b - a) % 4:
-                    raise MessageError(f"malformed message: {b - a} bytes of floats at byte {a}")
-                parts.append(data[a:b])
-    return np.frombuffer(parts[0] if len(parts) == 1 else b"".join(parts), "<f4")
-
-
-def _integers(data: bytes, lists: Spans) -> np.ndarray:
-    values = []
-    for span in lists:
-        for number, wire, a, b in fields(data, *span):
-            if number == 1 and wire in (BYTES, VARINT):
-                while a < b:
-                    value, a = varint(data, a, b)
-                    values.append(value - (1 << 64) if value >> 63 else value)
-    return np.array(values, np.int64)
+    if len(kinds) > 1:
+        raise MessageError(f"malformed message: {key!r} has two kinds of feature")
+    [(field, values)] = kinds
+    kind = field.name
+    if kind == "bytes_list":
+        return Feature(kind, list(values.value))
+    return Feature(kind, np.array(values.value, "<f4" if kind == "float_list" else np.int64))

@@ -6,8 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from vidembed.records.example import NOTHING, Feature
-from vidembed.records.wire import MessageError
+from vidembed.records.example import NOTHING, Feature, MessageError
 
 Missing = Literal["refuse", "mask"]
 
@@ -25,22 +24,17 @@ class Modality:
             raise ValueError(f"{self}: name and key must not be empty, and width at least 1")
 
 
-def check_format(
-    modalities: tuple[Modality, ...],
-    id_keys: tuple[str, ...],
-    labels_key: str | None,
-    missing: str,
-) -> None:
+def check_format(format: "VideoLevel | FrameLevel") -> None:
     """Raise ValueError for a format that no record could be read by, or in two ways."""
-    names = [modality.name for modality in modalities]
-    keys = [*id_keys, *([labels_key] if labels_key is not None else [])]
-    keys += [modality.key for modality in modalities]
-    if not names or not id_keys:
+    names = [modality.name for modality in format.modalities]
+    keys = [*format.id_keys, *([] if format.labels_key is None else [format.labels_key])]
+    keys += [modality.key for modality in format.modalities]
+    if not names or not format.id_keys:
         raise ValueError("a format needs at least one modality and one id key")
     if len({*names}) < len(names) or len({*keys}) < len(keys):
         raise ValueError(f"no name and no key may occur twice: names {names}, keys {keys}")
-    if missing not in ("refuse", "mask"):
-        raise ValueError(f"missing is {missing!r}; it must be 'refuse' or 'mask'")
+    if format.missing not in ("refuse", "mask"):
+        raise ValueError(f"missing is {format.missing!r}; it must be 'refuse' or 'mask'")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +55,7 @@ class VideoLevel:
     missing: Missing = "refuse"
 
     def __post_init__(self) -> None:
-        check_format(self.modalities, self.id_keys, self.labels_key, self.missing)
+        check_format(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,13 +76,32 @@ class FrameLevel:
     missing: Missing = "refuse"
 
     def __post_init__(self) -> None:
-        check_format(self.modalities, self.id_keys, self.labels_key, self.missing)
+        check_format(self)
         if self.max_frames < 1:
             raise ValueError(f"max_frames is {self.max_frames}; it must be at least 1")
 
 
 YOUTUBE_8M = VideoLevel()
 YOUTUBE_8M_FRAMES = FrameLevel()
+YOUTUBE8M_OPTIONS = tuple(f"{m.name}:{m.key}:{m.width}" for m in YOUTUBE_8M.modalities)
+"""As the command line writes its modalities."""
+
+
+def video_level(modalities: Iterable[str], labels_key: str, missing: Missing) -> VideoLevel:
+    """The format for modalities typed as NAME:KEY:WIDTH; labels_key "" for records without labels.
+
+    Raises ValueError for text of another form.
+    """
+    parsed = []
+    for text in modalities:
+        name, _, rest = text.partition(":")
+        key, _, width = rest.rpartition(":")
+        if not (name and key and width.isdecimal()):
+            raise ValueError(
+                f"modality {text!r} is not of the form NAME:KEY:WIDTH, as visual:mean_rgb:1024"
+            )
+        parsed.append(Modality(name=name, key=key, width=int(width)))
+    return VideoLevel(modalities=tuple(parsed), labels_key=labels_key or None, missing=missing)
 
 
 def read_id(features: Mapping[str, Feature], id_keys: tuple[str, ...]) -> bytes:

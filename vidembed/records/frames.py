@@ -4,6 +4,7 @@ YouTube-8M's layout (`tf.train.SequenceExample`; https://research.google.com/you
 is the default, with the segment labels of its 2019 release where a record has them.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any, NamedTuple
@@ -14,16 +15,16 @@ from etils import epath
 from vidembed.quantisation import dequantise
 from vidembed.records.example import (
     Feature,
-    Spans,
+    MessageError,
+    encode_bytes,
     encode_sequence_example,
+    parse_features,
     parse_sequence_example,
-    parse_steps,
 )
 from vidembed.records.faults import Faults, OnError, Skips
 from vidembed.records.formats import (
     YOUTUBE_8M_FRAMES,
     FrameLevel,
-    Modality,
     check_id,
     check_names,
     found,
@@ -32,12 +33,13 @@ from vidembed.records.formats import (
     refuse_missing,
 )
 from vidembed.records.framing import read_blocks
-from vidembed.records.wire import MessageError, encode_bytes
 
 __all__ = ["FrameLevel", "Frames", "Segments", "encode_frames", "parse_frames", "read_frames"]
 
 _SEGMENT_KEYS = ("segment_start_times", "segment_end_times", "segment_labels", "segment_scores")
 _SEGMENT_KINDS = ("int64_list", "int64_list", "int64_list", "float_list")
+# How field 1 or 2 of a message begins that holds a string or a message: its tag and its length.
+_HEAD = re.compile(rb"([\x0a\x12])([\x80-\xff]{0,3}[\0-\x7f])")
 
 
 class Segments(NamedTuple):
@@ -94,12 +96,15 @@ def read_frames(
 
 def parse_frames(payload: bytes, format: FrameLevel = YOUTUBE_8M_FRAMES) -> Frames:
     """One record. Raises MessageError."""
-    context, lists = parse_sequence_example(payload)
+    try:
+        context, lists = _as_laid_out(payload, format)
+    except ValueError:
+        context, lists = _by_protobuf(payload, format)
     video_id = read_id(context, format.id_keys)
     labels = read_labels(context, format.labels_key)
     there = {}
     for modality in format.modalities:
-        frames = _read_frames(payload, lists.get(modality.key, []), modality, format.max_frames)
+        frames = lists.get(modality.key, ())
         if len(frames):
             there[modality.name] = frames
         elif format.missing == "refuse":
@@ -154,28 +159,71 @@ def encode_frames(
     return payload
 
 
-def _read_frames(data: bytes, spans: Spans, modality: Modality, max_frames: int) -> np.ndarray:
-    """The modality's frames u8[T, F], T at most max_frames."""
-    width = modality.width
+def _as_laid_out(payload: bytes, format: FrameLevel) -> tuple[dict[str, Feature], dict[str, Any]]:
+    """Context, and by key the frames u8[T, F] of the format's modalities: the fast path.
+
+    As every writer lays a record out: a context, then lists, each a key and a value in which every
+    frame stands behind the same few bytes. Raises ValueError for any other record.
+    """
+    widths = {modality.key: modality.width for modality in format.modalities}
+    lists: dict[str, Any] = {}
+    context, position = _field(payload, 1, 0, len(payload))
+    features = payload[context:position]
+    position, stop = _field(payload, 2, position, len(payload))
+    while position < stop:
+        entry, entry_end = _field(payload, 1, position, stop)
+        key, key_end = _field(payload, 1, entry, entry_end)
+        value, position = _field(payload, 2, key_end, entry_end)
+        name = payload[key:key_end].decode()
+        if position < entry_end or name in lists:
+            raise ValueError(f"{name} is laid out otherwise")
+        lists[name] = ()
+        if name in widths:
+            steps = memoryview(payload)[value:position]
+            lists[name] = _frames_alike(steps, widths[name], format.max_frames)
+    if stop < len(payload):
+        raise ValueError("there is more than a context and lists")
+    return parse_features(features), lists
+
+
+def _field(data: bytes, number: int, start: int, stop: int) -> tuple[int, int]:
+    """Where the value of field 1 or 2, which stands at `start`, begins and ends."""
+    head = _HEAD.match(data, start, stop)
+    if head is None or head[1][0] >> 3 != number:
+        raise ValueError(f"field {number} does not stand at byte {start}")
+    size = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(head[2]))
+    if head.end() + size > stop:
+        raise ValueError(f"field {number} runs past its message")
+    return head.end(), head.end() + size
+
+
+def _frames_alike(steps: memoryview, width: int, max_frames: int) -> np.ndarray:
+    """The first frames u8[T, F] of a list, each of which stands behind the same few bytes."""
     step = encode_bytes(1, encode_bytes(1, encode_bytes(1, bytes(width))))
     head = np.frombuffer(step[:-width], np.uint8)
-    start, stop = spans[0] if len(spans) == 1 else (0, 1)
-    count, odd = divmod(stop - start, len(step))
-    if not odd:
-        # As every writer lays it out: each frame behind the same few bytes.
-        steps = np.frombuffer(data, np.uint8, stop - start, start).reshape(count, len(step))
-        if (steps[:, : len(head)] == head).all():
-            return steps[:max_frames, len(head) :].copy()
-    frames = parse_steps(data, spans)
-    for number, (kind, values) in enumerate(frames):
-        if kind != "bytes_list" or len(values) != 1 or len(values[0]) != width:
-            sizes = [f"{len(value)} bytes" for value in values] if kind == "bytes_list" else ""
-            raise MessageError(
-                f"modality {modality.name!r} ({modality.key}): frame {number}: expected bytes_list"
-                f" of 1 with {width} bytes, found {frames[number]} {sizes}"
-            )
-    joined = bytearray().join(values[0] for _, values in frames[:max_frames])
-    return np.frombuffer(joined, np.uint8).reshape(-1, width)
+    rows = np.frombuffer(steps, np.uint8).reshape(-1, len(step))
+    if (rows[:, : len(head)] != head).any():
+        raise ValueError("a frame is laid out otherwise")
+    return rows[:max_frames, len(head) :].copy()
+
+
+def _by_protobuf(payload: bytes, format: FrameLevel) -> tuple[dict[str, Feature], dict[str, Any]]:
+    """The same of a record of any layout that protobuf allows. Raises MessageError."""
+    context, lists = parse_sequence_example(payload)
+    frames = {}
+    for modality in format.modalities:
+        steps, width = lists.get(modality.key, ()), modality.width
+        for number, (kind, values) in enumerate(steps):
+            if kind != "bytes_list" or len(values) != 1 or len(values[0]) != width:
+                sizes = [f"{len(value)} bytes" for value in values] if kind == "bytes_list" else ""
+                raise MessageError(
+                    f"modality {modality.name!r} ({modality.key}): frame {number}: expected "
+                    f"bytes_list of 1 with {width} bytes, found {steps[number]} {sizes}"
+                )
+        if steps:
+            joined = bytearray().join(values[0] for _, values in steps[: format.max_frames])
+            frames[modality.key] = np.frombuffer(joined, np.uint8).reshape(-1, width)
+    return context, lists | frames
 
 
 def _read_segments(context: Mapping[str, Feature]) -> Segments | None:

@@ -1,4 +1,4 @@
-"""The framing of TFRecord files: from bytes to checked blocks of records, and back.
+"""TFRecord files and their framing: from bytes to checked blocks of records, and back.
 
 A record is u64 length, u32 masked crc32c of the length, payload, u32 masked crc32c of the payload,
 all little-endian. A file may be gzip-compressed as a whole.
@@ -7,15 +7,17 @@ all little-endian. A file may be gzip-compressed as a whole.
 import gzip
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from os import PathLike
 from typing import Any, NamedTuple
 
 import google_crc32c
 import numpy as np
 from etils import epath
 
-from vidembed.records.faults import Faults
+from vidembed.records.faults import Faults, OnError, Skips
+from vidembed.storage import whole_file
 
 HEADER = struct.Struct("<QI")
 FOOTER = struct.Struct("<I")
@@ -73,6 +75,37 @@ def is_gzip(head: bytes) -> bool:
     if not head.startswith(_GZIP_MAGIC):
         return False
     return len(head) < HEADER.size or not length_is_sound(*HEADER.unpack_from(head))
+
+
+def read_records(
+    path: str | PathLike[str], *, on_error: OnError = "error", skips: Skips | None = None
+) -> Iterator[bytes]:
+    """The payloads of one file, both crcs of each verified.
+
+    Under on_error="skip" a payload with a wrong crc is dropped; a wrong length, a truncation or a
+    broken gzip stream drops the rest of the file; each is logged and counted in `skips`.
+    Raises RecordError, also for an empty file.
+    """
+    path = epath.Path(path)
+    for block in read_blocks(path, Faults(path, on_error, skips)):
+        memory = block.data.data
+        for start, stop in zip(block.starts.tolist(), block.stops.tolist()):
+            yield memory[start:stop].tobytes()
+
+
+def write_records(
+    path: str | PathLike[str], payloads: Iterable[bytes], *, compress: bool = False
+) -> int:
+    """Write one file, whole or not at all; returns how many records it holds."""
+    count = 0
+    with whole_file(path) as unfinished, ExitStack() as stack:
+        file: Any = stack.enter_context(unfinished.open("wb"))
+        if compress:
+            file = stack.enter_context(gzip.GzipFile("", "wb", 6, file, mtime=0))
+        for payload in payloads:
+            file.write(frame(payload))
+            count += 1
+    return count
 
 
 def read_blocks(

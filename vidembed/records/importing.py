@@ -14,14 +14,14 @@ from vidembed.progress import Progress
 from vidembed.records.arrays import TableError
 from vidembed.records.checks import Checks, clipping, refusals
 from vidembed.records.counts import check_counts, compared, read_counts, shard_names
-from vidembed.records.identity import identities
-from vidembed.records.import_report import import_report, lines
-from vidembed.records.modality_options import YOUTUBE8M, video_level
+from vidembed.records.faults import Skips
+from vidembed.records.formats import YOUTUBE8M_OPTIONS, video_level
+from vidembed.records.remote import identities
+from vidembed.records.shards import shards
 from vidembed.records.streaming import stream_videos
 from vidembed.records.table import DTYPES
 from vidembed.records.table_folder import TableWriter, read_manifest, table_state
-from vidembed.records.table_rows import Kept, as_stored, choose
-from vidembed.records.tfrecord import Skips, shards
+from vidembed.records.table_rows import Kept, as_stored, choose, import_report, report_lines
 from vidembed.records.youtube8m import VideoLevel
 
 Dtype = Literal["uint8", "bfloat16", "float32"]
@@ -44,7 +44,7 @@ def import_videos(
     counts: str | os.PathLike | None = None,
     workers: int = 2,
     force: bool = False,
-    progress: Callable[[int, int, int], None] | None = None,
+    progress: Callable[[int, int, int], object] = lambda *_: None,
 ) -> dict[str, Any]:
     """Import the shards that match `pattern` into a feature table at `path`; returns a report.
 
@@ -87,8 +87,7 @@ def import_videos(
     try:
         for number, videos in stream:
             verdict = checks.add(names[number], videos)
-            if progress is not None:
-                progress(number, len(files), checks.rows)
+            progress(number, len(files), checks.rows)
             if refusals(checks, duplicates=duplicates, invalid=invalid):
                 continue  # to the end, so that every fault is named
             writer = writer or TableWriter(path, source=source, replace=force)
@@ -103,8 +102,7 @@ def import_videos(
         ]
         if faults or writer is None or not writer.rows:
             raise RefusedError(_message(pattern, faults or ["no usable records"]))
-        if progress is not None:
-            progress(len(files), len(files), checks.rows)
+        progress(len(files), len(files), checks.rows)
         report = import_report(checks, skips, kept, writer.rows, time.monotonic() - began)
         for entry in source["shards"]:
             entry["records"] = checks.records.get(entry["name"], 0)
@@ -158,7 +156,7 @@ def main(
     table: Annotated[str, tyro.conf.arg(metavar="TABLE")],
     *,
     dtype: Dtype = "uint8",
-    modalities: tuple[str, ...] = YOUTUBE8M,
+    modalities: tuple[str, ...] = YOUTUBE8M_OPTIONS,
     labels_key: str = "labels",
     missing: Literal["refuse", "mask"] = "refuse",
     duplicates: Literal["error", "first"] = "error",
@@ -209,5 +207,5 @@ def main(
             ),
         )
     console = Console(highlight=False, soft_wrap=True)
-    for line in lines(table, report, invalid=invalid):
+    for line in report_lines(table, report, invalid=invalid):
         console.print(line, markup=False)

@@ -1,5 +1,6 @@
 """A look at records, or at a feature table, before anything is trained on them: every fault."""
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -16,9 +17,8 @@ from vidembed.records.arrays import TableError, read_array
 from vidembed.records.checks import Checks, refusals
 from vidembed.records.counts import check_counts, compared, read_counts, shard_names
 from vidembed.records.faults import Skips
-from vidembed.records.formats import Modality, VideoLevel
+from vidembed.records.formats import YOUTUBE8M_OPTIONS, Modality, VideoLevel, video_level
 from vidembed.records.framing import HEADER, is_gzip
-from vidembed.records.modality_options import YOUTUBE8M, video_level
 from vidembed.records.remote import installed_for
 from vidembed.records.shards import is_glob, shards
 from vidembed.records.streaming import stream_videos
@@ -46,7 +46,7 @@ def inspect(
     *,
     counts: str | os.PathLike | None = None,
     workers: int = 2,
-    progress: Callable[[int, int, int], None] | None = None,
+    progress: Callable[[int, int, int], object] = lambda *_: None,
 ) -> Inspection:
     """Inspect TFRecords (a file, a folder, a glob) or a feature table, whichever `path` is.
 
@@ -70,22 +70,18 @@ def _inspect_records(
     format: VideoLevel,
     counts: str | os.PathLike | None,
     workers: int,
-    progress: Callable[[int, int, int], None] | None,
+    progress: Callable[[int, int, int], object],
 ) -> Inspection:
     files = shards(pattern)
     names = shard_names(files)
     expected = read_counts(files, counts)
     checks, skips = Checks(format), Skips(limit=2**62)
     stream = stream_videos(files, format, on_error="skip", skips=skips, workers=workers)
-    try:
+    with contextlib.closing(stream):
         for number, videos in stream:
             checks.add(names[number], videos)
-            if progress is not None:
-                progress(number, len(files), checks.rows)
-    finally:
-        stream.close()
-    if progress is not None:
-        progress(len(files), len(files), checks.rows)
+            progress(number, len(files), checks.rows)
+    progress(len(files), len(files), checks.rows)
     unreadable = sorted(skips.errors, key=lambda error: (error.path, error.record))
     broken = {error.path for error in unreadable}
     found = compared(files, checks.records, unreadable)
@@ -189,7 +185,7 @@ def _compressed(file: epath.Path) -> bool:
 def main(
     path: Annotated[str, tyro.conf.arg(metavar="PATH")],
     *,
-    modalities: tuple[str, ...] = YOUTUBE8M,
+    modalities: tuple[str, ...] = YOUTUBE8M_OPTIONS,
     labels_key: str = "labels",
     missing: Literal["refuse", "mask"] = "refuse",
     counts: str | None = None,

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vidembed.records.example import encode_bytes
 from vidembed.records.formats import VideoLevel
 from vidembed.records.framing import SLACK_BYTES, Block
-from vidembed.records.wire import encode_bytes
 
 _WINDOW_BYTES = 48  # compared at a cursor; a longer header (a very long key) never matches
 _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = 1, 2, 3  # of a Feature message

@@ -16,7 +16,7 @@ from etils import epath
 
 from vidembed.records.faults import Faults, OnError, RecordError, Skips
 from vidembed.records.framing import FOOTER, HEADER, is_gzip, read_blocks
-from vidembed.records.identity import ends_digest
+from vidembed.records.remote import ends_digest
 from vidembed.records.shards import OFFSETS_SUFFIX
 from vidembed.storage import write_bytes
 

@@ -7,7 +7,6 @@ request (`gs://`), one element is a run of about 64 consecutive records, read by
 
 import operator
 from bisect import bisect_right
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import accumulate
 from os import PathLike
@@ -16,11 +15,8 @@ from typing import SupportsIndex
 from vidembed.records.faults import OnError, RecordError, Skips
 from vidembed.records.framing import FOOTER, HEADER, crc32c, length_is_sound, mask
 from vidembed.records.offsets import read_offsets
-from vidembed.records.ranges import read_range
+from vidembed.records.remote import read_range, requests_to
 from vidembed.records.shards import shards
-from vidembed.storage import is_remote
-
-_REQUESTS = 16  # at a time, while the indexes of remote shards are read
 
 
 class RecordSource:
@@ -74,7 +70,7 @@ class RunSource:
         self.pattern, self.run_records = str(pattern), run_records
         self._paths = shards(pattern)
         opened = partial(read_offsets, folder=index_folder, on_error=on_error, skips=skips)
-        with ThreadPoolExecutor(_REQUESTS if is_remote(pattern) else 1) as pool:
+        with requests_to(pattern) as pool:
             self._offsets = list(pool.map(opened, self._paths))
         runs = [-(-len(offsets.starts) // run_records) for offsets in self._offsets]
         self._after = list(accumulate(runs))

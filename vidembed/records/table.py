@@ -12,6 +12,8 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from vidembed.records.arrays import TableError, describe, read_array
 from vidembed.records.table_folder import TableWriter, fingerprint, read_manifest
@@ -117,32 +119,23 @@ class FeatureTable:
     def find(self, ids: Any) -> np.ndarray:
         """Row i64[...] of each id (bytes or text, any shape); -1 where there is none."""
         queries = np.asarray(ids)
-        if queries.dtype.kind in "UO":
-            queries = np.array(
-                [i.encode() if isinstance(i, str) else i for i in queries.reshape(-1)], dtype="S"
-            ).reshape(queries.shape)
-        if queries.dtype.kind != "S":
-            if queries.size:
-                raise TypeError(f"ids are bytes or text, got {queries.dtype}")
-            return np.full(queries.shape, -1, np.int64)
-        if not len(self):
-            return np.full(queries.shape, -1, np.int64)
-        order, keys = self._by_id
-        place = np.searchsorted(keys, _sortable(queries, self.ids.dtype.itemsize))
-        rows = order[np.minimum(place, len(order) - 1)]
-        return np.where(self.ids[rows] == queries, rows, -1)
+        if queries.size and queries.dtype.kind not in "SUO":
+            raise TypeError(f"ids are bytes or text, got {queries.dtype}")
+        flat = queries.reshape(-1)
+        names = pa.array(flat if queries.dtype.kind == "S" else flat.tolist(), pa.binary())
+        rows = pc.index_in(names, value_set=self._unique_ids).fill_null(-1)
+        return rows.to_numpy().astype(np.int64).reshape(queries.shape)
 
     @functools.cached_property
-    def _by_id(self) -> tuple[np.ndarray, np.ndarray]:
-        keys = _sortable(self.ids, self.ids.dtype.itemsize)
-        order = np.argsort(keys, kind="stable")
-        keys = keys[order]
-        if (keys[1:] == keys[:-1]).any():
-            twice = self.ids[order[1:][keys[1:] == keys[:-1]]]
+    def _unique_ids(self) -> pa.Array:
+        ids = pa.array(self.ids, pa.binary())
+        if (more := len(ids) - len(ids.unique())) > 0:
+            counts = ids.value_counts()
+            twice = counts.filter(pc.greater(counts.field("counts"), 1))[0]["values"].as_py()
             raise TableError(
-                f"{len(twice)} ids occur more than once, first {twice[0].decode(errors='replace')}"
+                f"{more} ids occur more than once, first {twice.decode(errors='replace')}"
             )
-        return order, keys
+        return ids
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -200,16 +193,6 @@ def arrays_beside_features(
         "label_values": label_values,
         **{f"present/{name}": mask for name, mask in present.items()},
     }
-
-
-def _sortable(ids: np.ndarray, width: int) -> np.ndarray:
-    """Ids cut or padded to `width` bytes, as keys in the same order: integers if they fit in one.
-
-    Sorting and searching integers is several times faster than strings.
-    """
-    if width > 8:
-        return ids.astype(f"S{width}")
-    return ids.astype(f"S{width}").astype("S8").view(">u8").astype(np.uint64)
 
 
 def _below(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

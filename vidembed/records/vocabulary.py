@@ -7,30 +7,39 @@ from etils import epath
 
 from vidembed.records.remote import installed_for
 
-COLUMNS = ("Index", "Name")
-
 
 def read_vocabulary(path: epath.PathLike) -> dict[int, str]:
     """Label number → name, from YouTube-8M's vocabulary.csv or another with Index and Name.
 
-    A label without a name goes by its KnowledgeGraphId, where there is such a column. Raises
-    ValueError for another kind of file, and for a number that is none or comes twice, with the
-    line where it stands.
+    A label without a name goes by its KnowledgeGraphId, where there is such a column. Raises what
+    `vocabulary_lines` raises.
+    """
+    return {
+        label: line["Name"] or line.get("KnowledgeGraphId") or f"label {label}"
+        for label, line in vocabulary_lines(path, "Name").items()
+    }
+
+
+def vocabulary_lines(path: epath.PathLike, column: str) -> dict[int, dict[str, str]]:
+    """Label number → its line of a vocabulary that has a certain column, too: column → value.
+
+    Raises ValueError for another kind of file, and for a number that is none or comes twice, with
+    the line where it stands.
     """
     with installed_for(path):
         text = epath.Path(path).read_bytes().decode("utf-8-sig")
     lines = csv.DictReader(io.StringIO(text, newline=""))
-    missing = [name for name in COLUMNS if name not in (lines.fieldnames or ())]
+    missing = [name for name in ("Index", column) if name not in (lines.fieldnames or ())]
     if missing:
         raise ValueError(
             f"{path} has the columns {', '.join(lines.fieldnames or ['none'])}; a vocabulary needs "
             f"{', '.join(missing)}, too: give YouTube-8M's vocabulary.csv"
         )
-    names: dict[int, str] = {}
+    found: dict[int, dict[str, str]] = {}
     for line in lines:
         index = line["Index"] or ""
-        if not index.isdecimal() or int(index) in names:
+        if not index.isdecimal() or int(index) in found:
             fault = "comes twice" if index.isdecimal() else "is not a number"
             raise ValueError(f"{path}, line {lines.line_num}: the label number {index!r} {fault}")
-        names[int(index)] = line["Name"] or line.get("KnowledgeGraphId") or f"label {index}"
-    return names
+        found[int(index)] = line
+    return found

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
-from vidembed.records.example import encode_example, parse_example
+from vidembed.records.example import MessageError, encode_example, parse_example
 from vidembed.records.faults import Faults, OnError, Skips
 from vidembed.records.formats import (
     YOUTUBE_8M,
@@ -26,7 +26,6 @@ from vidembed.records.formats import (
 )
 from vidembed.records.framing import Block, read_blocks
 from vidembed.records.matching import Matched, match
-from vidembed.records.wire import MessageError
 
 __all__ = [
     "Modality",
@@ -132,8 +131,7 @@ def _parse_block(block: Block, format: VideoLevel, faults: Faults) -> Videos:
             rows.append(row)
         except MessageError as error:
             faults.add(int(block.numbers[row]), int(block.offsets[row]), str(error))
-    order = np.concatenate([matched.rows, np.array(rows, np.int64)]).argsort()
-    return _merge(videos, _stack(others, format), order)
+    return _insert(videos, np.searchsorted(matched.rows, rows), others)
 
 
 def _gather(data: np.ndarray, matched: Matched, format: VideoLevel) -> Videos:
@@ -155,37 +153,29 @@ def _gather(data: np.ndarray, matched: Matched, format: VideoLevel) -> Videos:
     )
 
 
-def _stack(videos: list[Video], format: VideoLevel) -> Videos:
+def _insert(videos: Videos, places: np.ndarray, others: list[Video]) -> Videos:
+    """The videos, with other ones before those whose places i64[n] are given."""
+    ids = np.array([video.id for video in others], np.bytes_)
+    labels = [video.labels for video in others]
+    counts = np.array([len(each) for each in labels], np.int64)
     features, present = {}, {}
-    for modality in format.modalities:
-        vectors = [video.features[modality.name] for video in videos]
-        features[modality.name] = np.zeros((len(videos), modality.width), np.float32)
-        present[modality.name] = np.array([vector is not None for vector in vectors], bool)
-        for row, vector in zip(features[modality.name], vectors):
-            if vector is not None:
-                row[:] = vector
+    for name, rows in videos.features.items():
+        vectors = [video.features[name] for video in others]
+        there = np.array([vector is not None for vector in vectors], bool)
+        nothing = np.zeros(rows.shape[1], np.float32)
+        more = np.array([nothing if v is None else v for v in vectors]).reshape(-1, rows.shape[1])
+        features[name] = np.insert(rows, places, more, axis=0)
+        present[name] = np.insert(videos.present[name], places, there)
     return Videos(
-        np.array([video.id for video in videos], np.bytes_),
-        _offsets(np.array([len(video.labels) for video in videos], np.int64)),
-        np.concatenate([np.empty(0, np.int32), *(video.labels for video in videos)]),
+        np.insert(videos.ids.astype(np.promote_types(videos.ids.dtype, ids.dtype)), places, ids),
+        _offsets(np.insert(np.diff(videos.label_offsets), places, counts)),
+        np.insert(
+            videos.label_values,
+            np.repeat(videos.label_offsets[places], counts),
+            np.concatenate([np.empty(0, np.int32), *labels]),
+        ),
         features,
         present,
-    )
-
-
-def _merge(a: Videos, b: Videos, order: np.ndarray) -> Videos:
-    """The videos of both; the result's i-th is number order[i] of a's and then b's."""
-    counts = np.concatenate([np.diff(a.label_offsets), np.diff(b.label_offsets)])
-    values = np.concatenate([a.label_values, b.label_values])
-    offsets = _offsets(counts[order])
-    where = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts[order])
-    where += np.repeat(_offsets(counts)[order], counts[order])
-    return Videos(
-        np.concatenate([a.ids, b.ids])[order],
-        offsets,
-        values[where],
-        {name: np.concatenate([a.features[name], b.features[name]])[order] for name in a.features},
-        {name: np.concatenate([a.present[name], b.present[name]])[order] for name in a.present},
     )
 
 

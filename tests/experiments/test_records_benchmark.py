@@ -1,4 +1,4 @@
-"""The records benchmark beside its peer (experiments.benchmarks.records_peer)."""
+"""The benchmark of records, and its peer (experiments.benchmarks.records)."""
 
 import json
 import sys
@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.benchmarks import records_peer
-from experiments.benchmarks.records import rows
+from experiments.benchmarks.records import read_by_tensorflow, rows
 
 
 def program(path, text):
@@ -37,4 +36,20 @@ def test_a_peer_that_loses_records_is_not_compared(tmp_path):
 
 def test_a_peer_that_fails_says_why():
     with pytest.raises(RuntimeError, match=r"tf\.data failed on 1 files: (.|\n)*Error"):
-        records_peer.read(Path(sys.executable), "video", [Path("no/such.tfrecord")])
+        read_by_tensorflow(Path(sys.executable), "video", [Path("no/such.tfrecord")])
+
+
+def test_the_benchmark_of_records_runs(tmp_path):
+    measured = rows(tmp_path, video_copies=1, frame_copies=2)
+    assert [row.case for row in measured] == [
+        "video level, one file",
+        "video level, small shards",
+        "frame level",
+    ]
+    assert all(row.seconds > 0 and row.limit_seconds > 0 for row in measured)
+
+
+def test_a_benchmark_that_loses_records_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("experiments.benchmarks.records.read_videos", lambda path: iter(()))
+    with pytest.raises(AssertionError, match="video level, one file: 0 of 2950 records"):
+        rows(tmp_path, video_copies=1, frame_copies=2)
