@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.sweep import Sweep
+from vidembed import storage
 from vidembed.evaluate import recipe_of
 from vidembed.recipe import Recipe
 from vidembed.scores_file import Scores, read_scores
@@ -77,11 +78,11 @@ class Point:
 
     @property
     def attempts(self) -> list[dict[str, Any]]:
-        return self.run.read_json(self.run.path / "attempts.json") or []
+        return storage.read_json(self.run.path / "attempts.json") or []
 
     @property
     def result(self) -> dict[str, Any] | None:
-        found: dict[str, Any] | None = self.run.read_json(self.run.path / "result.json")
+        found: dict[str, Any] | None = storage.read_json(self.run.path / "result.json")
         return found
 
     def scores(self) -> Scores:

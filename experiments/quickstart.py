@@ -22,6 +22,7 @@ from experiments.points import Point, points_of, refuse_seeds
 from experiments.running import SAMPLE, Runner
 from experiments.sweep import PERMUTED, Sweep, varied
 from experiments.tables import print_systems
+from vidembed import storage
 from vidembed.evaluate import Evaluation
 from vidembed.launch import guarded
 from vidembed.metrics.intervals import bootstrap, differences, ratios
@@ -97,7 +98,7 @@ class Quickstart:
             with runner.progress.stage("report") as stage:
                 self._report(runner, summary, done)
             summary["seconds"]["report"] = stage.seconds
-            workdir.write_json(workdir.path / "summary.json", summary)
+            storage.write_json(workdir.path / "summary.json", summary)
             print_systems(summary["related_videos"], simulated=True)
             for line in self._lines(summary):
                 runner.progress.say(line)

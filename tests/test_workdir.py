@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from vidembed import storage
 from vidembed.feeds.negatives import SiblingNegatives
 from vidembed.feeds.triplets import Triplets
 from vidembed.lease import LeaseHeldError
@@ -236,13 +237,13 @@ def test_a_killed_follower_is_awaited_for_a_while(tmp_path):
     measurements = workdir.measurements(ONE)
     file = measurements.folder / "follower.json"
     with measurements.attach_follower():
-        record = workdir.read_json(file)
+        record = storage.read_json(file)
     for silent, awaited in (
         (FOLLOWER_STALE_SECONDS - 60, set()),
         (FOLLOWER_STALE_SECONDS + 1, None),
     ):
         record["beat"] = time.time() - silent
-        workdir.write_json(file, record)
+        storage.write_json(file, record)
         assert workdir.awaited_measurements() == awaited
 
 
@@ -252,13 +253,13 @@ def test_a_follower_beats_and_leaves_anothers_record(tmp_path, monkeypatch):
     measurements = workdir.measurements(ONE)
     file = measurements.folder / "follower.json"
     with measurements.attach_follower():
-        first = workdir.read_json(file)
+        first = storage.read_json(file)
         time.sleep(0.2)
-        assert workdir.read_json(file)["beat"] > first["beat"]
+        assert storage.read_json(file)["beat"] > first["beat"]
         monkeypatch.setattr("vidembed.storage.write_json", lambda *_: None)
         time.sleep(0.1)
         file.write_text(json.dumps({**first, "pid": 1}))
-    assert workdir.read_json(file)["pid"] == 1
+    assert storage.read_json(file)["pid"] == 1
 
 
 def test_a_recipe_that_is_older_than_a_field_is_the_same_with_its_default(tmp_path):

@@ -101,13 +101,13 @@ class Workdir:
             if is_first_host():
                 new = {"started": now, "recipe": recipe, "fingerprints": fingerprints}
                 new |= {"versions": versions(), "history": []}
-                self.write_json(self.recipe_file, new)
+                storage.write_json(self.recipe_file, new)
             return []
         lines = self.recipe_changes(recipe, fingerprints, tunable=tunable)
         if lines and is_first_host():
             change = {"time": now, "changes": lines, "versions": versions()}
             history = [*stored["history"], change]
-            self.write_json(self.recipe_file, {**stored, "recipe": recipe, "history": history})
+            storage.write_json(self.recipe_file, {**stored, "recipe": recipe, "history": history})
         return lines
 
     def recipe_changes(
@@ -146,11 +146,11 @@ class Workdir:
 
     def read_recipe(self) -> dict[str, Any] | None:
         """recipe.json ("recipe", "fingerprints", "versions", "history"); None before the start."""
-        return self.read_json(self.recipe_file)
+        return storage.read_json(self.recipe_file)
 
     def mark_done(self, step: int) -> None:
         """Tells the other jobs that `step` is durable and is the last."""
-        self.write_json(self.done_file, {"step": step})
+        storage.write_json(self.done_file, {"step": step})
 
     def clear_done(self) -> None:
         """Training goes on (more steps than before)."""
@@ -161,7 +161,7 @@ class Workdir:
 
         A run that was extended is not finished: DONE counts if the stored recipe ends at its step.
         """
-        record, stored = self.read_json(self.done_file), self.read_recipe()
+        record, stored = storage.read_json(self.done_file), self.read_recipe()
         if record is None or stored is None or record["step"] != stored["recipe"]["steps"]:
             return None
         step: int = record["step"]
@@ -190,14 +190,6 @@ class Workdir:
         """
         followed = [m.steps() for m in self.all_measurements() if m.followed()]
         return set.intersection(*followed) if followed else None
-
-    def write_json(self, path: epath.PathLike, value: Any) -> None:
-        """Writes a file that readers see whole or not at all; NaN is refused, as JSON does."""
-        storage.write_json(path, value)
-
-    def read_json(self, path: epath.PathLike) -> Any:
-        """What `write_json` wrote, or None if there is no such file."""
-        return storage.read_json(path)
 
 
 def _completed(stored: dict[str, Any]) -> dict[str, Any]:
