@@ -11,7 +11,6 @@ import os
 import sys
 from pathlib import Path
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
@@ -19,7 +18,7 @@ from experiments.imported import SAMPLE, imported
 from experiments.stages import Stages
 from experiments.sweep import base_recipe, network
 from experiments.world import World
-from vidembed.launch import guarded
+from vidembed.command_line import start
 from vidembed.progress import Progress
 from vidembed.recipe import Retention
 from vidembed.report import wording
@@ -83,15 +82,5 @@ class Curves:
         return 0
 
 
-def main() -> int:
-    """The command line; exit codes as in `vidembed.launch`."""
-    try:
-        chosen = tyro.cli(Curves, prog="python -m experiments.curves")
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return guarded(chosen.run)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start(Curves, prog="python -m experiments.curves"))
