@@ -22,7 +22,8 @@ import tyro
 from experiments.benchmarks.bench import Row, measure, report
 from experiments.benchmarks.rounds import against, in_rounds, square_products
 from vidembed import mesh as meshes
-from vidembed.feeds.triplets import Placement, TripletFeed, Triplets
+from vidembed.feeds.prefetch import Placement
+from vidembed.feeds.triplets import TripletFeed, Triplets
 from vidembed.mining import SemiHard
 from vidembed.models.fusion import LateFusion, Layers
 from vidembed.recipe import Recipe
