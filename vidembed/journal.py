@@ -152,16 +152,6 @@ class Journal:
             self._show(step, values)
             self._diagnosis.see(line)
 
-    def say(self, message: str) -> None:
-        """One remark on the terminal."""
-        self.progress.say(message)
-
-    def stage(
-        self, name: str, total: int | None = None, unit: str = ""
-    ) -> contextlib.AbstractContextManager[Stage]:
-        """Progress of other long work; see `Progress.stage`."""
-        return self.progress.stage(name, total, unit)
-
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
         """Around the loop: shows how far it is."""

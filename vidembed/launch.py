@@ -35,25 +35,55 @@ ClusterOptions = Annotated[Cluster, tyro.conf.arg(name="")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Train:
-    """Train, or go on training: from the newest checkpoint of the work directory."""
+class _OfRun:
+    """What verbs of a work directory have in common."""
 
     workdir: str
     """Folder of the run, local or gs://."""
+    baselines: bool = True
+    """Show raw features, popularity and chance beside the run's scores; measured where that was not
+    done yet. Raw features take four times the memory of the whole table as float32, once."""
+    recipe: RecipeOptions = Recipe()
+
+    def evaluation(self, progress: Progress) -> Evaluation:
+        """The evaluation of the run; raises where there is no run."""
+        workdir = Workdir(self.workdir)
+        recipe_of(workdir)
+        with progress.stage("reading the data"):
+            return Evaluation(self.recipe, workdir, progress=progress)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _OnHosts(_OfRun):
+    """What verbs have in common that several hosts run together."""
+
+    cluster: ClusterOptions = Cluster()
+
+    def join(self, **options: Any) -> Progress:
+        """Waits for the other hosts; refuses those with other options, libraries or code.
+
+        Paths may differ. So may uncommitted changes: what they change is not known, the commit is.
+        """
+        self.cluster.connect()
+        said = without(self.recipe.to_json(), differing_on_hosts(self.recipe))
+        own = ("python", "platform", "tree")
+        made_by = {name: version for name, version in versions().items() if name not in own}
+        options |= {"workdir": self.workdir, "baselines": self.baselines}
+        agree(options | {"recipe": said, "versions": made_by})
+        return Progress(quiet=jax.process_index() > 0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train(_OnHosts):
+    """Train, or go on training: from the newest checkpoint of the work directory."""
+
     steal: bool = False
     """Take the work directory over from a run that still holds it."""
-    baselines: bool = True
-    """Show raw features, popularity and chance beside the scores that are measured here. Raw
-    features take four times the memory of the whole table as float32, once."""
-    cluster: ClusterOptions = Cluster()
-    recipe: RecipeOptions = Recipe()
 
     def run(self) -> int:
         """Trains; 0 when all steps are done, 143 when asked to stop."""
-        self.cluster.connect()
+        progress = self.join()
         workdir, recipe = Workdir(self.workdir), self.recipe
-        _agree(self.workdir, recipe, baselines=self.baselines)
-        progress = Progress(quiet=jax.process_index() > 0)
         with StopFlag() as stop, workdir.lease(steal=self.steal) as lease:
             if lease.notice:
                 progress.say(lease.notice)
@@ -89,38 +119,23 @@ class Train:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluate:
+class Evaluate(_OnHosts):
     """Measure checkpoints of a work directory, as they come or afterwards.
 
     The options of the recipe are those of the run. What may be given otherwise is the evaluator
     (its results are kept beside those of others), where the data are, and the mesh.
     """
 
-    workdir: str
-    """Folder of the run, local or gs://."""
     step: str = "latest"
     """latest, best, or a number."""
     follow: bool = False
     """Measure every checkpoint as it appears, until the run is done."""
-    baselines: bool = True
-    """Also measure raw features, popularity and chance, once, and show them beside the run. Raw
-    features take four times the memory of the whole table as float32."""
-    cluster: ClusterOptions = Cluster()
-    recipe: RecipeOptions = Recipe()
 
     def run(self) -> int:
         """Measures; 0 when all that was asked for is measured."""
-        self.cluster.connect()
-        _agree(
-            self.workdir,
-            self.recipe,
-            step=self.step,
-            follow=self.follow,
-            baselines=self.baselines,
-        )
-        progress = Progress(quiet=jax.process_index() > 0)
+        progress = self.join(step=self.step, follow=self.follow)
         with StopFlag() as stop, stop.raising():
-            evaluation = _evaluation(self.workdir, self.recipe, progress)
+            evaluation = self.evaluation(progress)
             scoreboard = Scoreboard(evaluation, baselines=self.baselines)
             damaged = []
             if self.follow:
@@ -133,22 +148,17 @@ class Evaluate:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Report:
+class Report(_OfRun):
     """Write WORKDIR/report.html: curves, scores, data, and what the embedding finds."""
 
-    workdir: str
-    """Folder of the run, local or gs://."""
     vocabulary: str | None = None
     """A CSV file with Index and Name (YouTube-8M's vocabulary.csv), to name the labels."""
-    baselines: bool = True
-    """Show raw features, popularity and chance beside the run; measured where that was not done."""
-    recipe: RecipeOptions = Recipe()
 
     def run(self) -> int:
         """Writes the report and says where it is."""
         progress = Progress()
         names = read_vocabulary(self.vocabulary) if self.vocabulary else {}
-        evaluation = _evaluation(self.workdir, self.recipe, progress)
+        evaluation = self.evaluation(progress)
         progress.say(f"wrote {report_run(evaluation, names, baselines=self.baselines)}")
         for line in other_evaluators(evaluation):
             progress.say(line)
@@ -223,17 +233,6 @@ def _run(verb: str, recipe: Recipe, arguments: Sequence[str], *, prog: str) -> i
     return guarded(run)
 
 
-def _agree(workdir: str, recipe: Recipe, **options: Any) -> None:
-    """Refuses hosts that were started with other options, libraries or code than the rest.
-
-    Paths may differ. So may uncommitted changes: what they change is not known, the commit is.
-    """
-    said = without(recipe.to_json(), differing_on_hosts(recipe))
-    own = ("python", "platform", "tree")
-    made_by = {name: version for name, version in versions().items() if name not in own}
-    agree({"workdir": workdir, **options, "recipe": said, "versions": made_by})
-
-
 def _recipe_of_run(verb: str, arguments: Sequence[str]) -> Recipe | None:
     """The recipe of the run that is named: what the options are by default, but for `train`.
 
@@ -244,11 +243,3 @@ def _recipe_of_run(verb: str, arguments: Sequence[str]) -> Recipe | None:
         return None
     recipe = recipe_of(Workdir(workdir))
     return recipe if verb == "show" else dataclasses.replace(recipe, mesh=MeshShape())
-
-
-def _evaluation(path: str, recipe: Recipe, progress: Progress) -> Evaluation:
-    """The evaluation of a run by `recipe`; raises where there is no run."""
-    workdir = Workdir(path)
-    recipe_of(workdir)
-    with progress.stage("reading the data"):
-        return Evaluation(recipe, workdir, progress=progress)
