@@ -10,7 +10,7 @@ quickstart: .venv/installed
 	.venv/bin/python -m experiments.quickstart
 
 test: .venv/installed-test lint
-	.venv/bin/python -m pytest -n 2 -m "not long and not tpu"
+	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not long and not tpu"
 
 test-long: .venv/installed-test
 	.venv/bin/python -m pytest -m long

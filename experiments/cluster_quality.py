@@ -24,21 +24,21 @@ import dataclasses
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 
 from experiments.cluster_table import print_quality, write_quality
 from experiments.clusterings import NO_IGRAPH, clusterings, has_igraph, linked_videos
 from experiments.points import Point, refuse_seeds
 from experiments.running import SAMPLE, Runner
 from experiments.shared_labels import shared_labels
+from vidembed.command_line import start
 from vidembed.corpus import Corpus
-from vidembed.launch import guarded
 from vidembed.recipe import Recipe
 from vidembed.records.table import FeatureTable
 from vidembed.records.vocabulary import vocabulary_lines
@@ -66,8 +66,8 @@ class ClusterQuality:
     def __post_init__(self) -> None:
         refuse_seeds(self.seeds)
 
-    def run(self) -> dict[str, Any]:
-        """Measures, prints and writes cluster_quality.json and .md; returns what the first has."""
+    def run(self) -> int:
+        """Measures, prints and writes cluster_quality.json and .md."""
         verticals = read_verticals(self.vocabulary)
         folder = Path(self.workdir)
         measured: list[dict[str, Any]] = []
@@ -88,7 +88,7 @@ class ClusterQuality:
             print_quality(result)
             for file in write_quality(result, folder):
                 runner.progress.say(f"wrote {file}")
-        return result
+        return 0
 
 
 def quality(corpus: Corpus, verticals: Mapping[int, str], *, seed: int) -> dict[str, Any]:
@@ -178,16 +178,7 @@ def _peers() -> dict[str, str]:
     return {name: metadata.version(name) for name in names}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; exit codes as in `vidembed.launch`."""
-    chosen = tyro.cli(ClusterQuality, args=arguments, prog="python -m experiments.cluster_quality")
-
-    def run() -> int:
-        chosen.run()
-        return 0
-
-    return guarded(run)
-
+main = partial(start, ClusterQuality, prog="python -m experiments.cluster_quality")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,14 +11,13 @@ import os
 import sys
 from pathlib import Path
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
 from experiments.points import Point
 from experiments.running import SAMPLE, Runner
 from experiments.sweep import base_recipe, networks
-from vidembed.launch import guarded
+from vidembed.command_line import start
 from vidembed.recipe import Retention
 from vidembed.report import wording
 from vidembed.report.headline import headline
@@ -77,15 +76,5 @@ class Curves:
         return 0
 
 
-def main() -> int:
-    """The command line; exit codes as in `vidembed.launch`."""
-    try:
-        chosen = tyro.cli(Curves, prog="python -m experiments.curves")
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return guarded(chosen.run)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start(Curves, prog="python -m experiments.curves"))

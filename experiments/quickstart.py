@@ -11,10 +11,9 @@ import dataclasses
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import tyro
 
 from experiments import cdml
 from experiments.gathering import over_seeds, worlds
@@ -23,8 +22,8 @@ from experiments.running import SAMPLE, Runner
 from experiments.sweep import PERMUTED, Sweep, varied
 from experiments.tables import print_systems
 from vidembed import storage
+from vidembed.command_line import start
 from vidembed.evaluate import Evaluation
-from vidembed.launch import guarded
 from vidembed.metrics.intervals import bootstrap, differences, ratios
 from vidembed.models.fusion import LateFusion, Layers, SingleModality
 from vidembed.recipe import Recipe, Retention
@@ -195,15 +194,7 @@ def _ratios(seeds: Sequence[Scores]) -> dict[str, Any]:
     return found
 
 
-def main() -> int:
-    """The command line; exit codes as in `vidembed.launch`."""
-    try:
-        chosen = tyro.cli(Quickstart, prog="python -m experiments.quickstart")
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return guarded(chosen.run)
-
+main = partial(start, Quickstart, prog="python -m experiments.quickstart")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import tyro
 from rich.console import Console
 
 from experiments import gcml
+from vidembed import command_line
 from vidembed import mesh as meshes
 from vidembed.compiled_cost import StepCost, dividing, step_arguments, step_cost
 from vidembed.imagined import Imagined, data_of
@@ -165,4 +165,4 @@ def main(
 
 
 if __name__ == "__main__":
-    sys.exit(tyro.cli(main))
+    sys.exit(command_line.call(main, sys.argv[1:], prog="python -m experiments.scale"))

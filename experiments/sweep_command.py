@@ -21,7 +21,6 @@ from experiments.running import SAMPLE, Runner
 from experiments.sweep import Sweep
 from experiments.tables import print_sweep, write_sweep
 from vidembed import command_line
-from vidembed.launch import guarded
 from vidembed.recipe import Recipe
 from vidembed.run_report import journal_of
 from vidembed.stopping import StopFlag
@@ -109,4 +108,4 @@ def main(sweep: Sweep, arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     told = {"prog": f"python -m experiments.{sweep.name}"}
     told["description"] = f"{sweep.title}. {sweep.claim}"
-    return guarded(command_line.parse(verbs, given, **told).run)
+    return command_line.guarded(command_line.parse(verbs, given, **told).run)

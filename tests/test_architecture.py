@@ -18,6 +18,7 @@ ALLOWED = {
     "metrics": {"metrics"},
     "tasks": {"tasks", "models", "mining", "losses", "mesh"},
     "evaluators": {"evaluators", "metrics", "graph", "records", "mesh", "corpus"},
+    "recipes": {"recipe", "optimiser", "evaluators", "feeds", "losses", "mining", "tasks"},
     "report": {"report", "corpus", "graph", "records", "metrics"},
 }  # fmt: skip
 ALONE = {

@@ -12,6 +12,7 @@ import pytest
 
 from experiments import gcml
 from tests.jobs import SYSTEMS, data
+from vidembed.__main__ import main
 from vidembed.checkpoint import Checkpoints
 from vidembed.feeds.labelled import LabelledFeed
 from vidembed.graph.affinity import affinity_clusters
@@ -36,7 +37,7 @@ def contents(workdir):
 def refused(system, paths, workdir, capsys):
     """The one message of a command that ends with code 1, and begins nothing."""
     options = [*data(paths), *SYSTEMS[system][1], "--steps", "3"]
-    assert gcml.run([system, "train", "--workdir", str(workdir), *options]) == 1
+    assert main(["train", "gcml", system, "--workdir", str(workdir), *options]) == 1
     said = capsys.readouterr().err
     assert "Traceback" not in said
     assert not Workdir(workdir).recipe_file.exists()
@@ -112,7 +113,7 @@ def test_a_damaged_hierarchy_is_refused_by_name(clustered_paths, tmp_path, capsy
 def test_a_task_and_a_feed_that_do_not_fit_are_a_mistake_in_the_command(tmp_path, capsys):
     for system, part in (("gcl", "feed:triplets"), ("gcml", "task:cluster-labels")):
         with pytest.raises(SystemExit) as ended:
-            gcml.run([system, "train", "--workdir", str(tmp_path / "run"), part])
+            main(["train", "gcml", system, "--workdir", str(tmp_path / "run"), part])
         assert ended.value.code == 2
         said = capsys.readouterr().err
         assert "ClusterLabels learns from videos, feed Triplets gives triplets" in said

@@ -1,19 +1,24 @@
 """`python -m vidembed` as people run it: a real process, its exit code, what it prints."""
 
+import configparser
+import json
 import os
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from vidembed.__main__ import VERBS, main
+from vidembed import launch
+from vidembed.__main__ import DATA, RUNS, main
 from vidembed.records import inspecting
 from vidembed.records.table import FeatureTable
 
-SAMPLE = Path(__file__).parent.parent / "data/youtube8m"
+ROOT = Path(__file__).parent.parent
+SAMPLE = ROOT / "data/youtube8m"
 
 
 def run(*arguments):
@@ -27,34 +32,72 @@ def run(*arguments):
     )
 
 
+def ended(capsys, *arguments):
+    """Exit code and words of a command that ends while it is parsed."""
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    said = capsys.readouterr()
+    return end.value.code, said.out + said.err
+
+
 def test_help_lists_the_verbs_and_imports_none():
+    """Nor does `import vidembed`, which takes no time."""
     program = (
-        "import sys; from vidembed.__main__ import main; code = main(['--help'])\n"
-        "assert code == 0\n"
+        "import sys; from vidembed.__main__ import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
         "assert not {'numpy', 'jax', 'grain', 'tyro', 'duckdb'} & sys.modules.keys()"
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
-    for verb in VERBS:
+    for verb in DATA | RUNS:
         assert verb in done.stdout.decode()
 
 
-@pytest.mark.parametrize("verb", list(VERBS))
-def test_each_verb_explains_itself(verb, capsys):
-    with pytest.raises(SystemExit) as caught:
-        main([verb, "--help"])
-    assert caught.value.code == 0
-    assert f"python -m vidembed {verb}" in capsys.readouterr().out
+@pytest.mark.parametrize("words", [[verb] for verb in DATA] + [[verb, "cdml"] for verb in RUNS])
+def test_each_verb_explains_itself(words, capsys):
+    code, text = ended(capsys, *words, "--help")
+    assert code == 0
+    assert f"python -m vidembed {' '.join(words)}" in text
 
 
 def test_wrong_commands(capsys):
     assert run("inspekt", "x").returncode == 2
-    assert main(["inspekt", "x"]) == 2
-    assert "Did you mean 'inspect'?" in capsys.readouterr().err
-    assert main([]) == 2
-    with pytest.raises(SystemExit) as caught:
-        main(["import", str(SAMPLE), "table", "--dtipe", "uint8"])
-    assert caught.value.code == 2
-    assert "--dtype" in capsys.readouterr().err
+    for given, words in (
+        (["inspekt", "x"], "Did you mean 'inspect'?"),
+        ([], "usage: python -m vidembed VERB"),
+        (["train"], "usage: python -m vidembed train RECIPE"),
+        (["train", "cdmll"], "Did you mean 'cdml'?"),
+        (["train", "cdml", "--workdir", "w", "--stepz", "3"], "--steps"),
+        (["import", str(SAMPLE), "table", "--dtipe", "uint8"], "--dtype"),
+    ):
+        code, text = ended(capsys, *given)
+        assert code == 2
+        assert words in text
+
+
+def test_a_recipe_is_the_same_by_both_ways(capsys):
+    """`vidembed VERB PAPER SYSTEM` and `python -m experiments.PAPER SYSTEM VERB`."""
+    options = ["--mesh.data", "64", "--feed.min-cluster-size", "3", "--seed", "7"]
+    assert main(["show", "gcml", "gcl", *options]) == 0
+    recipe, _ = json.JSONDecoder().raw_decode(capsys.readouterr().out)
+    assert (recipe["task"]["class"], recipe["feed"]["min_cluster_size"]) == ("ClusterLabels", 3)
+    assert launch.main(arguments=["gcl", "show", *options], name="gcml") == 0
+    assert json.JSONDecoder().raw_decode(capsys.readouterr().out)[0] == recipe
+    for command in (["vidembed", "show", "cdml"], ["experiments.cdml", "show"]):
+        done = subprocess.run(
+            [sys.executable, "-m", *command, "--mesh.data", "64", "task.miner:hardest"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        recipe, _ = json.JSONDecoder().raw_decode(done.stdout)
+        assert recipe["task"]["miner"]["class"] == "Hardest"
+
+
+def test_vidembed_alone_is_installed():
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    included = settings["options.packages.find"]["include"].split()
+    folders = (folder.name for folder in ROOT.iterdir() if folder.is_dir())
+    assert [f for f in folders if any(fnmatch(f, each) for each in included)] == ["vidembed"]
 
 
 def test_inspect_import_inspect(tmp_path):
@@ -114,10 +157,10 @@ def test_no_edges_are_a_failure(tmp_path, capsys):
     assert "holds no edges" in capsys.readouterr().out
 
 
-def test_traceback_on_request(tmp_path, monkeypatch):
+def test_traceback_on_request(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("VIDEMBED_TRACEBACK", "1")
-    with pytest.raises(FileNotFoundError):
-        main(["inspect", str(tmp_path / "cut.tfrecords")])
+    assert main(["inspect", str(tmp_path / "cut.tfrecords")]) == 1
+    assert "Traceback" in capsys.readouterr().err
 
 
 def test_interruption_is_quiet(monkeypatch, capsys):

@@ -256,7 +256,7 @@ def test_two_hosts_that_are_asked_while_they_read_stop_before_they_train(tmp_pat
 _INTERRUPTED = """
 import os, signal, sys, time, jax
 jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
-from vidembed.launch import guarded
+from vidembed.command_line import guarded
 from vidembed.stopping import StopFlag
 
 def run():

@@ -8,13 +8,12 @@ as this project asks for them, in full precision: a TPU makes them of six bfloat
 sixth of its rate, derived and not stated by the vendor), a GPU without its matrix units.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
-TERA, GIGA, GIBI = 1e12, 1e9, 2.0**30
+T, G, GIBI = 1e12, 1e9, 2.0**30
 
 
-@dataclass(frozen=True, kw_only=True)
-class Chip:
+class Chip(NamedTuple):
     """Peak rates of one chip in a second, and the memory of it and of its host."""
 
     bfloat16: float
@@ -39,49 +38,16 @@ class Chip:
         return self.link_rate if chips <= self.linked else self.network_rate
 
 
-def _tpu(
-    bfloat16: float, memory: float, memory_rate: float, link_rate: float, linked: int,
-    network_rate: float, host_memory: float,
-) -> Chip:  # fmt: skip
-    return Chip(
-        bfloat16=bfloat16,
-        float32=bfloat16 / 6,
-        memory=memory,
-        memory_rate=memory_rate,
-        link_rate=link_rate,
-        linked=linked,
-        network_rate=network_rate,
-        host_memory=host_memory,
-    )
-
-
-def _hopper(memory: float, memory_rate: float) -> Chip:
-    return Chip(
-        bfloat16=989 * TERA,
-        float32=67 * TERA,
-        memory=memory,
-        memory_rate=memory_rate,
-        link_rate=450 * GIGA,
-        linked=8,
-        network_rate=50 * GIGA,
-        host_memory=2 * TERA,
-    )
-
-
 CHIPS = {
-    "TPU v5 lite": _tpu(
-        197 * TERA, 16 * GIGA, 819 * GIGA, 200 * GIGA, 256, 3.125 * GIGA, 512 * GIBI
-    ),
-    "TPU v5": _tpu(
-        459 * TERA, 95 * GIGA, 2765 * GIGA, 600 * GIGA, 6144, 6.25 * GIGA, 448 * GIGA
-    ),
+    "TPU v5 lite": Chip(197 * T, 197 * T / 6, 16 * G, 819 * G, 200 * G, 256, 3.125 * G, 512 * GIBI),
+    "TPU v5": Chip(459 * T, 459 * T / 6, 95 * G, 2765 * G, 600 * G, 6144, 6.25 * G, 448 * G),
     # The page names no data-centre rate for v6e: that of v5e, the slower, is taken.
-    "TPU v6 lite": _tpu(
-        918 * TERA, 32 * GIGA, 1638 * GIGA, 400 * GIGA, 256, 3.125 * GIGA, 1536 * GIBI
+    "TPU v6 lite": Chip(
+        918 * T, 918 * T / 6, 32 * G, 1638 * G, 400 * G, 256, 3.125 * G, 1536 * GIBI
     ),
-    "NVIDIA H100": _hopper(80 * GIGA, 3350 * GIGA),
-    "NVIDIA H200": _hopper(141 * GIGA, 4800 * GIGA),
-}  # fmt: skip
+    "NVIDIA H100": Chip(989 * T, 67 * T, 80 * G, 3350 * G, 450 * G, 8, 50 * G, 2 * T),
+    "NVIDIA H200": Chip(989 * T, 67 * T, 141 * G, 4800 * G, 450 * G, 8, 50 * G, 2 * T),
+}
 """By the name that JAX gives the device, or its beginning for GPUs. TPU v5 is v5p, "lite" is e."""
 
 

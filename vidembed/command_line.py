@@ -1,39 +1,111 @@
-"""The command line, parsed by tyro into dataclasses; what is refused is named as it was typed."""
+"""The one command-line shell: words, options parsed by tyro, faults as one message, exit codes.
+
+Exit codes: 0 done; 1 refused or failed, with one message; 2 a mistake on the command line; 130
+interrupted; 143 asked to stop (SIGTERM, Ctrl-C), and saved what there was: the same command goes on
+from there. Nothing heavy is imported before it is needed: help must come at once.
+"""
 
 import contextlib
-import functools
+import difflib
 import io
-import operator
+import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
-import tyro
+EXIT_INTERRUPTED = 130
+LAST_WORDS_SECONDS = 2.0
+"""The first process carries what binds the others: at a fault it lets them speak before it ends."""
+
+
+class Command(Protocol):
+    """A dataclass whose fields are options."""
+
+    def run(self) -> int:
+        """Does what was asked for; an exit code."""
+
+
+C = TypeVar("C", bound=Command)
+
+
+def choose(
+    words: Mapping[str, str],
+    arguments: Sequence[str],
+    *,
+    prog: str,
+    kind: str = "verb",
+    about: str = "",
+) -> tuple[str, list[str]]:
+    """The first argument, which must be one of `words` (word → what it is), and the others.
+
+    Ends the process (SystemExit) where it is none: with 0 and the list after --help, else with 2.
+    """
+    if arguments and arguments[0] in words:
+        return arguments[0], list(arguments[1:])
+    width = max(map(len, words)) + 2
+    lines = [f"usage: {prog} {kind.upper()} ...", ""]
+    lines += [f"  {word:<{width}}{text}" for word, text in words.items()]
+    lines += ["", f"More on each: {prog} {kind.upper()} --help"]
+    if arguments and arguments[0] in ("-h", "--help"):
+        print("\n".join([*lines, "", about.strip()]).rstrip())
+        raise SystemExit(0)
+    if arguments:
+        near = difflib.get_close_matches(arguments[0], words, n=1)
+        meant = f" Did you mean {near[0]!r}?" if near else ""
+        print(f"there is no {kind} {arguments[0]!r}.{meant}\n", file=sys.stderr)
+    print("\n".join(lines), file=sys.stderr)
+    raise SystemExit(2)
+
+
+def call(function: Callable[..., int | None], arguments: Sequence[str], *, prog: str) -> int:
+    """Calls a function with the options that its parameters are; an exit code."""
+    import tyro
+
+    config = (tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff)
+
+    def run() -> int:
+        return tyro.cli(function, prog=prog, args=arguments, config=config) or 0
+
+    return guarded(run, named=False)
+
+
+def start(command: C | type[C], arguments: Sequence[str] | None = None, *, prog: str) -> int:
+    """Parses the options of a program's one command, and runs it; an exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    return guarded(lambda: parse_one(command, given, prog=prog).run())
 
 
 def parse(
     verbs: Mapping[str, Any], arguments: Sequence[str], *, prog: str, description: str = ""
 ) -> Any:
-    """The verb that the arguments name, with their options set.
+    """The verb that the arguments name, with its options set; see `parse_one`.
 
-    verbs: word → a dataclass instance with the defaults of that verb. Ends the process (SystemExit)
-    with 0 after --help, with 2 after a mistake: a value out of range as one line that begins with
-    the options it is about, any other mistake as tyro shows it, with the nearest names.
+    verbs: word → a dataclass instance with the defaults of that verb.
     """
-    kinds: Any = tuple(
-        Annotated[type(verb), tyro.conf.subcommand(name=word, default=verb)]
-        for word, verb in verbs.items()
-    )
-    shown = io.StringIO()
+    words = {word: summary(type(verb)) for word, verb in verbs.items()}
+    word, rest = choose(words, arguments, prog=prog, about=description)
+    return parse_one(verbs[word], rest, prog=f"{prog} {word}")
+
+
+def parse_one(command: C | type[C], arguments: Sequence[str], *, prog: str) -> C:
+    """A dataclass, or an instance with its defaults, with the options set that were given.
+
+    Ends the process (SystemExit) with 0 after --help, with 2 after a mistake: a value out of range
+    as one line that begins with the options it is about, any other mistake as tyro shows it, with
+    the nearest names.
+    """
+    import tyro
+
+    shown, config = io.StringIO(), (tyro.conf.CascadeSubcommandArgs,)
     try:
         with contextlib.redirect_stderr(shown):
+            if isinstance(command, type):
+                return tyro.cli(command, args=arguments, prog=prog, config=config)
             return tyro.cli(
-                functools.reduce(operator.or_, kinds),
-                args=list(arguments),
-                prog=prog,
-                description=description,
-                config=(tyro.conf.CascadeSubcommandArgs,),
+                type(command), default=command, args=arguments, prog=prog, config=config
             )
     except ValueError as error:
         print(_as_typed("", str(error), arguments), file=sys.stderr)
@@ -53,6 +125,11 @@ def parse(
         raise
 
 
+def summary(command: type) -> str:
+    """The first sentence of a command's docstring."""
+    return (command.__doc__ or "").strip().splitlines()[0].rstrip(".")
+
+
 def option_of(arguments: Sequence[str], option: str) -> str | None:
     """The value that the arguments give an option, before they are parsed; None if they do not.
 
@@ -64,6 +141,78 @@ def option_of(arguments: Sequence[str], option: str) -> str | None:
         if name == option:
             found = value if equals else following
     return found
+
+
+def guarded(run: Callable[[], int], *, named: bool = True) -> int:
+    """What `run()` returns, or another exit code after one message for what ended it.
+
+    A fault that no user can mend is a bug, and keeps its traceback; VIDEMBED_TRACEBACK=1 shows that
+    of every fault. named: whether the message begins with the kind of the fault. With several hosts
+    a fault ends this process at once: the others wait in a collective, and learn of it when this
+    one falls silent.
+    """
+    try:
+        return run()
+    except SystemExit:
+        raise
+    except KeyboardInterrupt:
+        # Of a training the second Ctrl-C. Python's own end would wait for the other hosts.
+        print("interrupted", file=sys.stderr, flush=True)
+        if _several_hosts():
+            _end_at_once(EXIT_INTERRUPTED)
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        words, several = _words_for(error, named=named), _several_hosts()
+        if words is None and not several:
+            raise
+        if words is None or os.environ.get("VIDEMBED_TRACEBACK"):
+            traceback.print_exc()
+        if words is not None:
+            print(words, file=sys.stderr, flush=True)
+        if several:
+            from vidembed.hosts import is_first_host
+
+            time.sleep(LAST_WORDS_SECONDS if is_first_host() else 0)
+            _end_at_once(1)
+        return 1
+    except BaseException as stopped:
+        from vidembed.stopping import EXIT_STOPPED, StoppedError
+
+        if not isinstance(stopped, StoppedError):
+            raise
+        print(f"{stopped}; the same command goes on from there", file=sys.stderr, flush=True)
+        return EXIT_STOPPED
+
+
+def _words_for(error: Exception, *, named: bool) -> str | None:
+    """The message for a fault that the user can mend; None for a bug."""
+    if _several_hosts():
+        from vidembed.hosts import lost_host
+
+        if lost := lost_host(error):
+            return f"LostHostError: {lost}"
+    if not isinstance(error, ValueError | OSError | ImportError):
+        from vidembed.checkpoint import CheckpointError
+        from vidembed.lease import LeaseHeldError, LeaseLostError
+        from vidembed.train import NonFiniteLoss
+
+        if not isinstance(error, CheckpointError | LeaseHeldError | LeaseLostError | NonFiniteLoss):
+            return None
+    words = f"{type(error).__name__ if named else 'error'}: {error}"
+    if isinstance(error, ImportError):
+        words += "; what gs:// and s3:// need is an extra: pip install -e '.[gcs]' or [s3]"
+    return words
+
+
+def _several_hosts() -> bool:
+    """Whether other processes take part, without waking JAX where nothing has used it."""
+    jax = sys.modules.get("jax")
+    return jax is not None and jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def _end_at_once(code: int) -> None:
+    sys.stdout.flush()
+    os._exit(code)
 
 
 def _as_typed(place: str, words: str, arguments: Sequence[str]) -> str:

@@ -1,80 +1,89 @@
-"""The command line of an experiment: `python -m experiments.NAME {train,evaluate,report,show} ...`.
-
-Exit codes: 0 done; 1 refused or failed, with one message; 2 a mistake in the command line;
-143 asked to stop (SIGTERM, Ctrl-C), and saved what there was: the same command goes on from there.
-"""
+"""The verbs of a recipe: train, evaluate, report, show. For exit codes see `command_line`."""
 
 import dataclasses
-import os
+import importlib
 import sys
-import time
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import jax
 import tyro
 
 from vidembed import command_line
-from vidembed.checkpoint import CheckpointError
 from vidembed.cluster import Cluster
+from vidembed.command_line import guarded
 from vidembed.evaluate import Evaluation, recipe_of, values_of
 from vidembed.field_roles import differing_on_hosts, without
-from vidembed.hosts import agree, is_first_host, lost_host
+from vidembed.hosts import agree
 from vidembed.imagined import Imagined
-from vidembed.lease import LeaseHeldError, LeaseLostError
 from vidembed.mesh import MeshShape
 from vidembed.progress import Progress
 from vidembed.recipe import Recipe
+from vidembed.recipes import PAPERS
 from vidembed.records.vocabulary import read_vocabulary
 from vidembed.run_report import journal_warnings, other_evaluators, report_run
 from vidembed.scoreboard import Scoreboard
 from vidembed.show import show
-from vidembed.stopping import EXIT_STOPPED, StopFlag, StoppedError
-from vidembed.train import NonFiniteLoss, train
+from vidembed.stopping import EXIT_STOPPED, StopFlag
+from vidembed.train import train
 from vidembed.versions import versions
 from vidembed.workdir import Workdir
-
-FAULTS = (
-    ValueError,
-    OSError,
-    # What gs:// and s3:// need is an extra, and may be missing.
-    ImportError,
-    CheckpointError,
-    LeaseHeldError,
-    LeaseLostError,
-    NonFiniteLoss,
-)
-"""What a user can mend: shown as one message. Anything else is a bug, and keeps its traceback."""
 
 RecipeOptions = Annotated[Recipe, tyro.conf.arg(name="")]
 ImaginedOptions = Annotated[Imagined, tyro.conf.arg(name="")]
 ClusterOptions = Annotated[Cluster, tyro.conf.arg(name="")]
-EXIT_INTERRUPTED = 130
-LAST_WORDS_SECONDS = 2.0
-"""The first process carries what binds the others: at a fault it lets them speak before it ends."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Train:
-    """Train, or go on training: from the newest checkpoint of the work directory."""
+class _OfRun:
+    """What verbs of a work directory have in common."""
 
     workdir: str
     """Folder of the run, local or gs://."""
+    baselines: bool = True
+    """Show raw features, popularity and chance beside the run's scores; measured where that was not
+    done yet. Raw features take four times the memory of the whole table as float32, once."""
+    recipe: RecipeOptions = Recipe()
+
+    def evaluation(self, progress: Progress) -> Evaluation:
+        """The evaluation of the run; raises where there is no run."""
+        workdir = Workdir(self.workdir)
+        recipe_of(workdir)
+        with progress.stage("reading the data"):
+            return Evaluation(self.recipe, workdir, progress=progress)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _OnHosts(_OfRun):
+    """What verbs have in common that several hosts run together."""
+
+    cluster: ClusterOptions = Cluster()
+
+    def join(self, **options: Any) -> Progress:
+        """Waits for the other hosts; refuses those with other options, libraries or code.
+
+        Paths may differ. So may uncommitted changes: what they change is not known, the commit is.
+        """
+        self.cluster.connect()
+        said = without(self.recipe.to_json(), differing_on_hosts(self.recipe))
+        own = ("python", "platform", "tree")
+        made_by = {name: version for name, version in versions().items() if name not in own}
+        options |= {"workdir": self.workdir, "baselines": self.baselines}
+        agree(options | {"recipe": said, "versions": made_by})
+        return Progress(quiet=jax.process_index() > 0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train(_OnHosts):
+    """Train, or go on training: from the newest checkpoint of the work directory."""
+
     steal: bool = False
     """Take the work directory over from a run that still holds it."""
-    baselines: bool = True
-    """Show raw features, popularity and chance beside the scores that are measured here. Raw
-    features take four times the memory of the whole table as float32, once."""
-    cluster: ClusterOptions = Cluster()
-    recipe: RecipeOptions = Recipe()
 
     def run(self) -> int:
         """Trains; 0 when all steps are done, 143 when asked to stop."""
-        self.cluster.connect()
+        progress = self.join()
         workdir, recipe = Workdir(self.workdir), self.recipe
-        _agree(self.workdir, recipe, baselines=self.baselines)
-        progress = Progress(quiet=jax.process_index() > 0)
         with StopFlag() as stop, workdir.lease(steal=self.steal) as lease:
             if lease.notice:
                 progress.say(lease.notice)
@@ -110,38 +119,23 @@ class Train:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluate:
+class Evaluate(_OnHosts):
     """Measure checkpoints of a work directory, as they come or afterwards.
 
     The options of the recipe are those of the run. What may be given otherwise is the evaluator
     (its results are kept beside those of others), where the data are, and the mesh.
     """
 
-    workdir: str
-    """Folder of the run, local or gs://."""
     step: str = "latest"
     """latest, best, or a number."""
     follow: bool = False
     """Measure every checkpoint as it appears, until the run is done."""
-    baselines: bool = True
-    """Also measure raw features, popularity and chance, once, and show them beside the run. Raw
-    features take four times the memory of the whole table as float32."""
-    cluster: ClusterOptions = Cluster()
-    recipe: RecipeOptions = Recipe()
 
     def run(self) -> int:
         """Measures; 0 when all that was asked for is measured."""
-        self.cluster.connect()
-        _agree(
-            self.workdir,
-            self.recipe,
-            step=self.step,
-            follow=self.follow,
-            baselines=self.baselines,
-        )
-        progress = Progress(quiet=jax.process_index() > 0)
+        progress = self.join(step=self.step, follow=self.follow)
         with StopFlag() as stop, stop.raising():
-            evaluation = _evaluation(self.workdir, self.recipe, progress)
+            evaluation = self.evaluation(progress)
             scoreboard = Scoreboard(evaluation, baselines=self.baselines)
             damaged = []
             if self.follow:
@@ -154,22 +148,17 @@ class Evaluate:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Report:
+class Report(_OfRun):
     """Write WORKDIR/report.html: curves, scores, data, and what the embedding finds."""
 
-    workdir: str
-    """Folder of the run, local or gs://."""
     vocabulary: str | None = None
     """A CSV file with Index and Name (YouTube-8M's vocabulary.csv), to name the labels."""
-    baselines: bool = True
-    """Show raw features, popularity and chance beside the run; measured where that was not done."""
-    recipe: RecipeOptions = Recipe()
 
     def run(self) -> int:
         """Writes the report and says where it is."""
         progress = Progress()
         names = read_vocabulary(self.vocabulary) if self.vocabulary else {}
-        evaluation = _evaluation(self.workdir, self.recipe, progress)
+        evaluation = self.evaluation(progress)
         progress.say(f"wrote {report_run(evaluation, names, baselines=self.baselines)}")
         for line in other_evaluators(evaluation):
             progress.say(line)
@@ -196,90 +185,61 @@ class Show:
         return 0
 
 
-def main(recipe: Recipe, arguments: Sequence[str] | None = None, *, name: str) -> int:
-    """Runs the verb that the command line names, with `recipe` as the default; an exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+VERBS: Mapping[str, Any] = {"train": Train, "evaluate": Evaluate, "report": Report, "show": Show}
 
+
+def main(recipe: Recipe | None = None, arguments: Sequence[str] | None = None, *, name: str) -> int:
+    """`python -m experiments.NAME [SYSTEM] VERB ...`; an exit code.
+
+    With this recipe, or else with one of `vidembed.recipes.NAME`.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    prog = f"python -m experiments.{name}"
+    if recipe is None:
+        recipe, given, prog = _chosen(name, given, prog)
+    words = {word: command_line.summary(verb) for word, verb in VERBS.items()}
+    verb, rest = command_line.choose(words, given, prog=prog)
+    return _run(verb, recipe, rest, prog=f"{prog} {verb}")
+
+
+def of_paper(verb: str, arguments: Sequence[str], *, prog: str) -> int:
+    """`vidembed VERB PAPER [SYSTEM] ...`; an exit code."""
+    paper, given = command_line.choose(PAPERS, arguments, prog=prog, kind="recipe")
+    recipe, given, prog = _chosen(paper, given, f"{prog} {paper}")
+    return _run(verb, recipe, given, prog=prog)
+
+
+def _chosen(paper: str, arguments: list[str], prog: str) -> tuple[Recipe, list[str], str]:
+    """The paper's recipe, if it has several the one that the first argument names; what follows."""
+    module = importlib.import_module(f"vidembed.recipes.{paper}")
+    recipes: Mapping[str, Recipe] = module.RECIPES
+    if len(recipes) == 1:
+        return next(iter(recipes.values())), arguments, prog
+    words = {word: type(recipe.task).__name__ for word, recipe in recipes.items()}
+    word, rest = command_line.choose(
+        words, arguments, prog=prog, kind="system", about=module.__doc__ or ""
+    )
+    return recipes[word], rest, f"{prog} {word}"
+
+
+def _run(verb: str, recipe: Recipe, arguments: Sequence[str], *, prog: str) -> int:
     def run() -> int:
-        own = _recipe_of_run(given) or recipe
-        verbs = {
-            "train": Train(workdir=tyro.MISSING, recipe=recipe),
-            "evaluate": Evaluate(workdir=tyro.MISSING, recipe=own),
-            "report": Report(workdir=tyro.MISSING, recipe=own),
-            "show": Show(recipe=own),
-        }
-        chosen = command_line.parse(verbs, given, prog=f"python -m experiments.{name}")
+        missing = {} if verb == "show" else {"workdir": tyro.MISSING}
+        own = _recipe_of_run(verb, arguments) or recipe
+        chosen = command_line.parse_one(VERBS[verb](recipe=own, **missing), arguments, prog=prog)
         code: int = chosen.run()
         return code
 
     return guarded(run)
 
 
-def guarded(run: Callable[[], int]) -> int:
-    """What `run()` returns, or 1 after showing a fault that the user can mend as one message.
-
-    VIDEMBED_TRACEBACK=1 shows where it came from. With several hosts a fault ends this process at
-    once: the others wait in a collective, and learn of it when this one falls silent.
-    """
-    try:
-        return run()
-    except StoppedError as stopped:
-        print(f"{stopped}; the same command goes on from there", file=sys.stderr, flush=True)
-        return EXIT_STOPPED
-    except KeyboardInterrupt:
-        if not jax.distributed.is_initialized():
-            raise
-        # The second Ctrl-C. Python's own end would wait for the other hosts.
-        print("interrupted", file=sys.stderr, flush=True)
-        sys.stdout.flush()
-        os._exit(EXIT_INTERRUPTED)
-    except Exception as error:
-        lost, several = lost_host(error), jax.process_count() > 1
-        known = lost is not None or isinstance(error, FAULTS)
-        if not known and not several:
-            raise
-        if not known or os.environ.get("VIDEMBED_TRACEBACK"):
-            traceback.print_exc()
-        if known:
-            words = f"LostHostError: {lost}" if lost else f"{type(error).__name__}: {error}"
-            if isinstance(error, ImportError):
-                words += "; what gs:// and s3:// need is an extra: pip install -e '.[gcs]' or [s3]"
-            print(words, file=sys.stderr, flush=True)
-        if several:
-            sys.stdout.flush()
-            time.sleep(LAST_WORDS_SECONDS if is_first_host() else 0)
-            os._exit(1)
-        return 1
-
-
-def _agree(workdir: str, recipe: Recipe, **options: Any) -> None:
-    """Refuses hosts that were started with other options, libraries or code than the rest.
-
-    Paths may differ. So may uncommitted changes: what they change is not known, the commit is.
-    """
-    said = without(recipe.to_json(), differing_on_hosts(recipe))
-    own = ("python", "platform", "tree")
-    made_by = {name: version for name, version in versions().items() if name not in own}
-    agree({"workdir": workdir, **options, "recipe": said, "versions": made_by})
-
-
-def _recipe_of_run(arguments: Sequence[str]) -> Recipe | None:
+def _recipe_of_run(verb: str, arguments: Sequence[str]) -> Recipe | None:
     """The recipe of the run that is named: what the options are by default, but for `train`.
 
     A run is measured on all devices here: an evaluation has another machine than the training.
     """
-    verb, workdir = arguments[:1], command_line.option_of(arguments, "--workdir")
-    if verb not in (["evaluate"], ["report"], ["show"]) or not workdir:
-        return None
-    if Workdir(workdir).read_recipe() is None:
+    workdir = command_line.option_of(arguments, "--workdir")
+    if verb == "train" or not workdir or Workdir(workdir).read_recipe() is None:
         return None
     recipe = recipe_of(Workdir(workdir))
-    return recipe if verb == ["show"] else dataclasses.replace(recipe, mesh=MeshShape())
-
-
-def _evaluation(path: str, recipe: Recipe, progress: Progress) -> Evaluation:
-    """The evaluation of a run by `recipe`; raises where there is no run."""
-    workdir = Workdir(path)
-    recipe_of(workdir)
-    with progress.stage("reading the data"):
-        return Evaluation(recipe, workdir, progress=progress)
+    return recipe if verb == "show" else dataclasses.replace(recipe, mesh=MeshShape())

@@ -27,7 +27,8 @@ from experiments.benchmarks.bench import (
     square_products,
 )
 from vidembed import mesh as meshes
-from vidembed.feeds.triplets import Placement, TripletFeed, Triplets
+from vidembed.feeds.prefetch import Placement
+from vidembed.feeds.triplets import TripletFeed, Triplets
 from vidembed.mining import SemiHard
 from vidembed.models.fusion import LateFusion, Layers
 from vidembed.recipe import Recipe

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import jax
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from experiments import gcml, gcml_batches, gcml_labels, gcml_levels, gcml_mining
 from experiments.gcml_systems import NETWORK, base, labels, smart
 from experiments.sweep import varied
+from vidembed import launch
+from vidembed.__main__ import main
 from vidembed.checkpoint import Checkpoints
 from vidembed.evaluate import Evaluation
 from vidembed.feeds.labelled import LabelledVideos
@@ -50,7 +53,7 @@ def embedded_videos(recipe):
 def test_a_system_trains_and_is_measured(system, clustered_paths, tmp_path, capfd):
     options = [*SMALL, *data(clustered_paths), BATCH[system], "32", "--evaluate-every", "3"]
     workdir = str(tmp_path / "run")
-    assert gcml.run([system, "train", "--workdir", workdir, *options]) == 0
+    assert main(["train", "gcml", system, "--workdir", workdir, *options]) == 0
     told = capfd.readouterr()
     notes = {"gcml": "sibling clusters at level 0", "gcl": "classes", "cdml": "videos"}
     assert notes[system] in told.out + told.err
@@ -65,7 +68,7 @@ def test_a_system_trains_and_is_measured(system, clustered_paths, tmp_path, capf
     measured = [line for line in lines if line["kind"] == "evaluation"][-1]
     assert {"eval_to_eval/ndcg@60", "eval_to_eval/map", "eval_to_train/ndcg@10"} <= measured.keys()
     # Another job measures the best, from what the work directory says of the run.
-    assert gcml.run([system, "evaluate", "--workdir", workdir, "--step", "best"]) == 0
+    assert main(["evaluate", "gcml", system, "--workdir", workdir, "--step", "best"]) == 0
 
 
 def trained(recipe, path, corpus, *, steps):
@@ -133,7 +136,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     # Without a fault of its own a case is about clusters that are missing.
     paths = clustered_paths if given else replace(clustered_paths, hierarchy="")
     options = [*SMALL, *data(paths), BATCH[system], "32", *given]
-    assert gcml.run([system, "train", "--workdir", str(tmp_path / "run"), *options]) == 1
+    assert main(["train", "gcml", system, "--workdir", str(tmp_path / "run"), *options]) == 1
     assert words in capfd.readouterr().err
     assert not (tmp_path / "run" / "recipe.json").exists()
 
@@ -146,9 +149,17 @@ def test_a_task_is_refused_a_feed_that_it_cannot_learn_from():
 
 
 def test_the_first_word_must_be_a_system(capsys):
-    assert gcml.run(["gmcl", "train"]) == 2
-    assert "gcml, gcl, cdml" in capsys.readouterr().err
-    assert gcml.run(["--help"]) == 0
+    for run in (main, partial(launch.main, name="gcml")):
+        before = ["train", "gcml"] if run is main else []
+        with pytest.raises(SystemExit) as ended:
+            run(arguments=[*before, "gmcl", "train"])
+        assert ended.value.code == 2
+        assert "Did you mean 'gcl'?" in capsys.readouterr().err
+        with pytest.raises(SystemExit) as ended:
+            run(arguments=[*before, "--help"])
+        assert ended.value.code == 0
+        text = capsys.readouterr().out
+        assert all(f"  {system}  " in text for system in gcml.RECIPES)
 
 
 def test_the_presets_embed_as_many_videos_and_are_those_of_the_notes():

@@ -1,4 +1,4 @@
-"""The feed of labelled videos: classes, draws, hosts, resuming, placements, faults."""
+"""The feed of labelled videos: classes, draws, faults."""
 
 import dataclasses
 from types import SimpleNamespace
@@ -7,16 +7,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vidembed.feeds.labelled import LabelledFeed, LabelledVideos
+from vidembed.feeds.labelled import LabelledVideos
 from vidembed.graph.hierarchy import Hierarchy, HierarchyError, first_seen
 from vidembed.graph.relation import RelationGraph
 
 B = 64
 
 
-def open_feed(clustered: SimpleNamespace, *, seed: int = 7, hosts=(0, 1), **changes):
-    config = LabelledVideos(**({"batch_videos": B} | changes))
-    return config.open(clustered, seed=seed, process_index=hosts[0], process_count=hosts[1])
+def open_feed(clustered: SimpleNamespace, **changes):
+    return LabelledVideos(**({"batch_videos": B} | changes)).open(clustered, seed=7)
 
 
 def with_levels(clustered: SimpleNamespace, *labels) -> SimpleNamespace:
@@ -58,13 +57,6 @@ def test_a_batch_is_what_its_docstring_says(clustered):
     assert all(value.shape == (B,) and value.dtype == np.int32 for value in batch.values())
     wanted = LabelledVideos(min_cluster_size=3).labels(clustered).of_row
     np.testing.assert_array_equal(batch["labels"], wanted[batch["rows"]])
-    np.testing.assert_array_equal(feed.ids_at(3), clustered.table.ids[batch["rows"]])
-    host = open_feed(clustered, min_cluster_size=3, placement="host").at(3)
-    for name, stored in clustered.table.features.items():
-        assert host["features"][name].dtype == stored.dtype
-        np.testing.assert_array_equal(host["features"][name], stored[batch["rows"]])
-    present = clustered.table.present["audio"][batch["rows"]]
-    np.testing.assert_array_equal(host["present"]["audio"], present)
 
 
 def test_labelled_train_videos_are_drawn_alike_and_no_others(clustered):
@@ -96,56 +88,16 @@ def test_the_sequence_is_pinned(clustered):
     assert labels == {0: [1, 0, 0, 0], 1: [1, 0, 0, 0], 1000000000: [1, 3, 1, 0]}
 
 
-@pytest.mark.parametrize("hosts", [2, 4])
-def test_hosts_put_together_make_the_batch_of_one(clustered, hosts):
-    alone = open_feed(clustered, placement="host").at(11)
-    shares = [
-        open_feed(clustered, placement="host", hosts=(host, hosts)).at(11) for host in range(hosts)
-    ]
-    assert alone.keys() == LabelledFeed.split_axes.keys()
-    for name, axis in LabelledFeed.split_axes.items():
-        for modality in alone[name] if isinstance(alone[name], dict) else [None]:
-            parts = [s[name][modality] if modality else s[name] for s in (alone, *shares)]
-            for part in parts[1:] if axis is None else [np.concatenate(parts[1:], axis)]:
-                np.testing.assert_array_equal(part, parts[0])
-
-
-@pytest.mark.parametrize("placement", ["device", "host"])
-def test_batches_from_any_start_are_the_same_batches(clustered, placement):
-    feed = open_feed(clustered, placement=placement)
-    seen = []
-    for step, batch, waited in open_feed(clustered, placement=placement).batches(5, 20):
-        seen.append(step)
-        wanted = feed.at(step)
-        assert batch.keys() == wanted.keys()
-        np.testing.assert_array_equal(batch["rows"], wanted["rows"])
-        np.testing.assert_array_equal(batch["labels"], wanted["labels"])
-        if placement == "host":
-            for name, value in wanted["features"].items():
-                np.testing.assert_array_equal(batch["features"][name], value)
-        assert waited >= 0
-    assert seen == list(range(5, 20))
-
-
-def test_steps_differ_and_seeds_differ(clustered):
-    drawn = [open_feed(clustered, seed=seed).at(step)["rows"] for seed, step in [(7, 0), (7, 1)]]
-    drawn += [open_feed(clustered, seed=8).at(step)["rows"] for step in (0, 1)]
-    assert len({rows.tobytes() for rows in drawn}) == 4
-
-
 def test_the_fingerprint_covers_what_the_batches_depend_on(clustered):
     other = with_levels(clustered, np.arange(400) // 50, np.arange(400) // 100)
     prints = [
         open_feed(clustered).fingerprint,
-        open_feed(clustered, seed=8).fingerprint,
         open_feed(clustered, level=2).fingerprint,
         open_feed(clustered, min_cluster_size=3).fingerprint,
         open_feed(clustered, batch_videos=128).fingerprint,
         open_feed(other).fingerprint,
     ]
     assert len(set(prints)) == len(prints)
-    same = {"placement": "host", "read_threads": 1, "prefetch_batches": 9}
-    assert open_feed(clustered, hosts=(1, 2), **same).fingerprint == prints[0]
 
 
 def test_the_notes_count_classes_and_what_is_left_out(clustered):
@@ -168,11 +120,8 @@ def test_a_batch_is_counted_in_videos():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"batch_videos": 0}, "batch_videos must be at least 1, found 0"),
         ({"level": 0}, "level must be at least 1, found 0"),
         ({"min_cluster_size": 0}, "min_cluster_size must be at least 1, found 0"),
-        ({"placement": "disk"}, "placement must be 'device' or 'host', found 'disk'"),
-        ({"read_threads": 5}, "found 5 threads and 4 batches"),
     ],
 )
 def test_impossible_configurations_are_refused(changes, message):
@@ -183,9 +132,6 @@ def test_impossible_configurations_are_refused(changes, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hosts": (0, 3)}, "batch_videos must be a multiple of .* found 64 videos on 3 hosts"),
-        ({"hosts": (2, 2)}, r"process_index must lie in \[0, 2\), found 2"),
-        ({"seed": -1}, "seed must lie in"),
         ({"level": 4}, "there is no level 4: the hierarchy has levels 1 to 3"),
         ({"level": 3, "min_cluster_size": 49}, "found 1 clusters of 49 or more videos at level 3"),
     ],
@@ -212,8 +158,3 @@ def test_a_run_without_a_hierarchy_or_with_anothers_is_refused(clustered):
     corpus.hierarchy = dataclasses.replace(clustered.hierarchy, graph_fingerprint="another")
     with pytest.raises(HierarchyError, match="made from the train graph another"):
         open_feed(corpus)
-
-
-def test_a_negative_step_is_refused(clustered):
-    with pytest.raises(ValueError, match="from 0 on, found -1"):
-        open_feed(clustered).at(-1)

@@ -1,17 +1,15 @@
 """The feed of videos labelled by the number of their cluster: batch k is a pure function of k."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Annotated, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import xxhash
 
-from vidembed.feeds import prefetch
-from vidembed.feeds.prefetch import Batch, Placement, RelatedTrainVideos
+from vidembed.feeds.feed import Feed, FeedOptions, RelatedTrainVideos, needed_hierarchy
+from vidembed.feeds.prefetch import Batch
 from vidembed.feeds.sampling import below, raw_draws
-from vidembed.field_roles import TUNABLE
 from vidembed.graph.hierarchy import Hierarchy, HierarchyError
 from vidembed.records.table import FeatureTable
 
@@ -30,11 +28,10 @@ class Labels(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelledVideos:
+class LabelledVideos(FeedOptions["LabelledFeed"]):
     """Train videos with the number of their cluster, to be classified (GCML, cluster labels).
 
-    Which level the paper takes, and whether it leaves out small clusters, is not known. placement,
-    read_threads and prefetch_batches are those of `Triplets`.
+    Which level the paper takes, and whether it leaves out small clusters, is not known.
     """
 
     batch_videos: int = 21_600
@@ -43,21 +40,13 @@ class LabelledVideos:
     """The level of the hierarchy, from 1; the higher, the fewer and larger the classes."""
     min_cluster_size: int = 2
     """Clusters of fewer videos are no classes, and their videos are never drawn."""
-    placement: Annotated[Placement, TUNABLE] = "device"
-    read_threads: Annotated[int, TUNABLE] = 2
-    prefetch_batches: Annotated[int, TUNABLE] = 4
     unit: ClassVar[str] = "videos"
 
     def __post_init__(self) -> None:
-        for name in ("batch_videos", "level", "min_cluster_size"):
+        super().__post_init__()
+        for name in ("level", "min_cluster_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
-        prefetch.check_reading(self.placement, self.read_threads, self.prefetch_batches)
-
-    @property
-    def examples(self) -> int:
-        """B: what is split over the devices."""
-        return self.batch_videos
 
     def one_pass(self, corpus: RelatedTrainVideos) -> tuple[int, str]:
         """How many videos make one pass over those that are drawn from, and what these are."""
@@ -74,7 +63,7 @@ class LabelledVideos:
         low numbers for frequent ones. Raises ValueError without a hierarchy, HierarchyError where
         it is of another graph, has no such level, or leaves fewer than 2 classes.
         """
-        hierarchy = prefetch.needed_hierarchy(corpus, "cluster labels")
+        hierarchy = needed_hierarchy(corpus, "cluster labels")
         hierarchy.check(corpus.train_graph, corpus.is_train)
         cluster, sizes = hierarchy.level(self.level), hierarchy.sizes(self.level)
         order = np.argsort(-sizes, kind="stable")
@@ -92,29 +81,8 @@ class LabelledVideos:
             hierarchy_fingerprint=hierarchy.fingerprint,
         )
 
-    def open(
-        self,
-        corpus: RelatedTrainVideos,
-        *,
-        seed: int,
-        process_index: int = 0,
-        process_count: int = 1,
-    ) -> "LabelledFeed":
-        """The feed over the train videos that are in a cluster large enough.
-
-        Every host makes the same global batch and keeps its own slice of the B axis. Raises
-        ValueError where there is nothing to draw from or the hosts cannot share the batch evenly.
-        """
-        prefetch.check_rows(corpus)
-        own = prefetch.own_share(
-            self.unit,
-            self.batch_videos,
-            seed=seed,
-            process_index=process_index,
-            process_count=process_count,
-        )
-        labels = self.labels(corpus)
-        return LabelledFeed(config=self, table=corpus.table, labels=labels, seed=seed, own=own)
+    def _open(self, corpus: RelatedTrainVideos, *, seed: int, own: slice) -> "LabelledFeed":
+        return LabelledFeed(self, corpus.table, self.labels(corpus), seed=seed, own=own)
 
     def _too_few(self, hierarchy: Hierarchy, kept: int) -> str:
         found = "; ".join(
@@ -130,19 +98,15 @@ class LabelledVideos:
         )
 
 
-class LabelledFeed:
-    """Random access to the batches of one run on one host; made by `LabelledVideos.open`.
+class LabelledFeed(Feed):
+    """A batch has B videos, drawn evenly and with replacement:
 
-    A batch of B videos, drawn evenly and with replacement, as a dict. Rows are whole on every
-    host; of all else it holds this host's contiguous slice of the B axis.
-
-    rows      i32[B]                  table rows
-    labels    i32[B/hosts]            class of each, 0..C-1
-    features  name -> [B/hosts, F]    only in host placement, dtype as stored
-    present   name -> bool[B/hosts]   only where the table lacks rows
+    rows      i32[B]                  whole  table rows
+    labels    i32[B/hosts]            own    class of each, 0..C-1
+    features  name -> [B/hosts, F]    own
+    present   name -> bool[B/hosts]   own
     """
 
-    events: ClassVar[tuple[str, ...]] = ()
     split_axes: ClassVar[Mapping[str, int | None]] = {
         "rows": None,
         "labels": 0,
@@ -151,45 +115,12 @@ class LabelledFeed:
     }
 
     def __init__(
-        self,
-        *,
-        config: LabelledVideos,
-        table: FeatureTable,
-        labels: Labels,
-        seed: int,
-        own: slice,
+        self, config: LabelledVideos, table: FeatureTable, labels: Labels, *, seed: int, own: slice
     ) -> None:
-        self.config = config
-        self.seed = seed
-        self._table = table
+        super().__init__(table, seed=seed, own=own)
+        self.config: LabelledVideos = config
         self._labels = labels
         self._videos = np.flatnonzero(labels.of_row >= 0).astype(np.int32)
-        self._own = own
-
-    def at(self, step: int) -> Batch:
-        """Batch `step` of this host, in fresh memory; the same from any thread, in any order."""
-        return self._make(step, out=None)
-
-    def ids_at(self, step: int) -> np.ndarray:
-        """Ids S[B] of the whole batch `step`, for messages about it."""
-        return self._table.ids[self._rows(step)]
-
-    def batches(self, start: int, stop: int) -> Generator[tuple[int, Batch, float], None, None]:
-        """Yields (step, batch, seconds waited for it); see `prefetch.read_ahead` for their life."""
-        config, share = self.config, self._own.stop - self._own.start
-        return prefetch.read_ahead(
-            self._make,
-            start,
-            stop,
-            buffers=lambda: prefetch.empty_features(self._table, (share,), config.placement),
-            read_threads=config.read_threads,
-            prefetch_batches=config.prefetch_batches,
-        )
-
-    def events_of(self, batch: Batch) -> tuple[str, ...]:
-        """Nothing rare can happen to a batch."""
-        del batch
-        return ()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -202,25 +133,16 @@ class LabelledFeed:
             f"with {labels.dropped_videos:,} videos are left out",
         )
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """Hex digest of all that the sequence of batches depends on besides the step.
-
-        Placement, threads and number of hosts are no part of it: they change no batch.
-        """
+        """See `Feed`."""
         config, labels = self.config, self._labels
         settings = ("labelled", SEQUENCE, config.batch_videos, config.level)
         data = (self._table.fingerprint, labels.hierarchy_fingerprint)
         everything = (*settings, config.min_cluster_size, self.seed, *data)
         return xxhash.xxh3_128_hexdigest(repr(everything).encode())
 
-    def _rows(self, step: int) -> np.ndarray:
-        prefetch.check_step(step)
+    def _drawn(self, step: int) -> Batch:
         raw = raw_draws(self.seed, step, (self.config.batch_videos,))
-        return self._videos[below(raw, len(self._videos))]
-
-    def _make(self, step: int, out: prefetch.Buffers) -> Batch:
-        rows = self._rows(step)
-        own = rows[self._own]
-        batch: Batch = {"rows": rows, "labels": self._labels.of_row[own]}
-        return batch | prefetch.gathered(self._table, own, self.config.placement, out)
+        rows = self._videos[below(raw, len(self._videos))]
+        return {"rows": rows, "labels": self._labels.of_row[rows[self._own]]}

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from vidembed.feeds.prefetch import RelatedTrainVideos, needed_hierarchy
+from vidembed.feeds.feed import RelatedTrainVideos, needed_hierarchy
 from vidembed.graph.hierarchy import HierarchyError
 from vidembed.graph.siblings import Siblings, SiblingsOf
 

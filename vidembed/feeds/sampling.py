@@ -18,6 +18,8 @@ def raw_draws(seed: int, step: int, shape: tuple[int, ...]) -> np.ndarray:
     Raw words, because NumPy promises their stream for ever, while what `Generator` makes of them
     may change with a release, and with it every batch of a resumed run.
     """
+    if not 0 <= step < 2**64:
+        raise ValueError(f"a step is a number from 0 on, found {step}")
     key = np.array([seed, step], np.uint64)
     return np.random.Philox(key=key).random_raw(int(np.prod(shape))).reshape(shape)
 

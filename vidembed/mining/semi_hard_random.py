@@ -1,77 +1,38 @@
 """Any negative that is a little farther than the positive, each with the same chance."""
 
+import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from vidembed import pairwise
-from vidembed.mining.forbidden import Anchors, Forbidden, mask
+from vidembed.mining.blockwise import Blockwise, Pairs
 
 
 @dataclass(frozen=True, kw_only=True)
-class SemiHardRandom:
+class SemiHardRandom(Blockwise):
     """One of the negatives with d²(a, p) < d²(a, n) < d²(a, p) + margin, uniformly at random.
 
     FaceNet's set of semi-hard negatives (section 3.2), of which CDML takes the hardest. A random
     member is less often a false negative, a video that belongs to the anchor without an edge.
 
     inside_margin: false draws from all farther negatives, most of them easy.
-    block, operands: as in SemiHard.
     """
 
     inside_margin: bool = True
-    block: int = 144
-    operands: Literal["float32", "bfloat16"] = "float32"
 
     only_farther: ClassVar[bool] = True
 
-    def __call__(
-        self,
-        anchor: jax.Array,
-        positive: jax.Array,
-        pool: jax.Array,
-        forbidden: Forbidden,
-        *,
-        key: jax.Array,
-        margin: float,
-        anchor_offset: jax.Array | int = 0,
-    ) -> tuple[jax.Array, jax.Array]:
-        """(index: i32[b] into the pool, found: bool[b]), false where no negative qualifies.
-
-        anchor, positive: f32[b, D], pool: f32[N, D], unit vectors. key: the draw of the whole
-        batch, the same on every device; margin: in squared Euclidean distance; anchor_offset:
-        i32[], anchors of the batch before these.
-        """
-        anchor, positive, pool = lax.stop_gradient((anchor, positive, pool))
-        seeds = jax.random.bits(key, (2,), jnp.uint32)
-        columns = jnp.arange(pool.shape[0], dtype=jnp.uint32)
-
-        def choose(
-            scores: jax.Array, reference: jax.Array, anchors: Anchors
-        ) -> tuple[jax.Array, jax.Array]:
-            scores = mask(scores, forbidden, anchors)
-            eligible = scores < reference[:, None]
-            # The forbidden, at −inf, are below any reference: the lower bound leaves them out.
-            low = margin / 2 if self.inside_margin else jnp.inf
-            eligible &= scores > reference[:, None] - low
-            draw = lottery(seeds, anchors.number.astype(jnp.uint32), columns)
-            value, index = pairwise.best(jnp.where(eligible, draw, -jnp.inf))
-            return index, value > -jnp.inf
-
-        reference = jnp.sum(anchor * positive, axis=-1)
-        anchors = Anchors.of(forbidden, len(anchor), anchor_offset)
-        return pairwise.over_blocks(
-            choose,
-            anchor,
-            pool,
-            reference,
-            anchors,
-            block=self.block,
-            operands=self.operands,
-        )
+    def prefer(self, pairs: Pairs) -> jax.Array:
+        """A number drawn for each of those that qualify."""
+        # An endless margin leaves the forbidden out, at −inf, and nothing else.
+        eligible = pairs.farther(pairs.margin if self.inside_margin else math.inf)
+        seeds = jax.random.bits(pairs.key, (2,), jnp.uint32)
+        columns = jnp.arange(eligible.shape[1], dtype=jnp.uint32)
+        draw = lottery(seeds, pairs.number.astype(jnp.uint32), columns)
+        return jnp.where(eligible, draw, -jnp.inf)
 
 
 def lottery(seeds: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:

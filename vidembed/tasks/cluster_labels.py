@@ -6,7 +6,7 @@ sample of them. Nothing depends on who else is in the batch, and no negatives ar
 of the hierarchy the numbers come from is the feed's.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,19 +19,16 @@ from vidembed.losses.sampled_softmax import SampledSoftmax
 from vidembed.losses.softmax import Candidates, FullSoftmax, compare, cross_entropy
 from vidembed.models import cluster_classifier
 from vidembed.models.cluster_classifier import KERNEL, ClusterClassifier, CosineClassifier
-from vidembed.models.fusion import Fusion, LateFusion
-from vidembed.models.parameters import Parameters, initialise, model_axes
+from vidembed.models.parameters import Parameters
 from vidembed.tasks import collapse, video
 from vidembed.tasks.spec import Spec
 from vidembed.tasks.video import Arrays
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClusterLabels:
+class ClusterLabels(video.VideoTask):
     """An embedding from which the cluster of a video in the relational graph can be told."""
 
-    model: Fusion = LateFusion()
-    """The network from features to a unit vector; CDML's, as `MetricLearning` has it."""
     classifier: ClusterClassifier = CosineClassifier()
     """How a class is scored."""
     loss: SampledSoftmax | FullSoftmax = SampledSoftmax()
@@ -43,49 +40,32 @@ class ClusterLabels:
         remedy = "Try a lower --optimiser.learning-rate, or a lower --feed.level of the clusters"
         return collapse.one_point(lines, finished=finished, remedy=remedy)
 
-    @property
-    def outputs(self) -> dict[str, Callable[..., jax.Array]]:
-        """Named functions of the trained parameters. The classes are for training only."""
-        return {"video": self.embed}
-
     def init(
         self, key: jax.Array, spec: Spec, statistics: Mapping[str, Arrays]
     ) -> tuple[Parameters, dict[str, Any]]:
-        """Parameters of network and classes, and the state: what standardises inputs, the number
-        of classes, and how they are drawn. Raises ValueError below two classes."""
+        """With parameters of the classes; with their number, and how they are drawn, in the state.
+
+        Raises ValueError below two classes.
+        """
         if spec.classes < 2:
             raise ValueError(
                 f"the feed labels videos with {spec.classes} classes; a softmax needs 2 or more. "
                 "Choose a lower level of the hierarchy or a smaller minimum size of a cluster"
             )
         network_key, class_key = jax.random.split(key)
-        parameters = initialise(self.model, spec.widths, network_key)
+        parameters, state = super().init(network_key, spec, statistics)
         size = self.model.layers.size
         parameters |= self.classifier.initialise(class_key, spec.classes, size)
         classes: dict[str, Any] = {"count": jnp.asarray(spec.classes, jnp.int32)}
         if isinstance(self.loss, SampledSoftmax):
             classes["strata"] = jax.tree.map(jnp.asarray, self.loss.strata(spec.classes))
-        return parameters, video.input_state(self.model, statistics) | {"classes": classes}
+        return parameters, state | {"classes": classes}
 
     def model_axes(self, parameters: Parameters) -> dict[str, int | None]:
-        """The axis of each parameter that is split over the mesh's model axis."""
+        """With those of the classes."""
         classes = cluster_classifier.model_axes(parameters)
-        return classes | model_axes({n: p for n, p in parameters.items() if n not in classes})
-
-    def resident(self, table: video.Rows) -> dict[str, Any]:
-        """The rows that a step gathers from the devices; see `tasks.video.resident`."""
-        return video.resident(self.model, table)
-
-    def embed(
-        self,
-        parameters: Parameters,
-        state: Arrays,
-        features: Arrays,
-        present: Arrays,
-        key: jax.Array | None = None,
-    ) -> jax.Array:
-        """Stored features to unit vectors f32[..., D]; see `tasks.video.embed`."""
-        return video.embed(self.model, parameters, state, features, present, key)
+        network = {name: value for name, value in parameters.items() if name not in classes}
+        return classes | super().model_axes(network)
 
     def loss_and_measures(
         self,
@@ -97,9 +77,8 @@ class ClusterLabels:
     ) -> tuple[jax.Array, tuple[Arrays, dict[str, jax.Array]]]:
         """Mean loss f32[] of a batch, and (state, measures).
 
-        `constants` holds the feature table where it lives on the devices ({} otherwise: then the
-        batch carries its features). `batch`: rows i32[B], labels i32[B]. A label outside the
-        classes makes the loss NaN, at which a run stops and names the videos.
+        `constants` and features as in `video.batch_features`. `batch`: rows i32[B], labels i32[B].
+        A label outside the classes makes the loss NaN, at which a run stops and names the videos.
 
         Measures: `accuracy`, the share of videos whose own class scores higher than all others
         that were scored (with a sample that is an easier task than among all classes); `hits`, the

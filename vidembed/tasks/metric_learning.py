@@ -6,9 +6,9 @@ anchor with its positive and with the negative that was chosen. The result does 
 number of devices.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import chex
 import jax
@@ -16,16 +16,10 @@ import jax.numpy as jnp
 
 from vidembed import mesh
 from vidembed.losses.triplet import Hinge, TripletLoss, check
-from vidembed.mining.forbidden import Forbidden
-from vidembed.mining.hardest import Hardest
-from vidembed.mining.none import NoMining
-from vidembed.mining.semi_hard import SemiHard
-from vidembed.mining.semi_hard_random import SemiHardRandom
-from vidembed.models.fusion import Fusion, LateFusion
-from vidembed.models.parameters import Parameters, initialise, model_axes
+from vidembed.mining import Forbidden, Miner, NoMining, SemiHard
+from vidembed.models.parameters import Parameters
 from vidembed.pairwise import squared_distance
 from vidembed.tasks import collapse, pool, video
-from vidembed.tasks.spec import Spec
 from vidembed.tasks.video import Arrays
 
 NEGATIVES, POSITIVES, ANCHORS = 0, 1, 2
@@ -34,12 +28,10 @@ GROUPS = {"negatives": 1, "negatives+positives": 2, "all": 3}
 
 
 @dataclass(frozen=True, kw_only=True)
-class MetricLearning:
+class MetricLearning(video.VideoTask):
     """An embedding in which co-watched videos are closer than others."""
 
-    model: Fusion = LateFusion()
-    """The network from features to a unit vector."""
-    miner: SemiHard | Hardest | SemiHardRandom | NoMining = SemiHard()
+    miner: Miner = SemiHard()
     """Which negative of the pool each triplet trains on."""
     loss: TripletLoss = Hinge()
     """What is lost on a pair of squared distances."""
@@ -65,36 +57,6 @@ class MetricLearning:
         )
         return collapsed | collapse.nothing_trains(lines, finished=finished)
 
-    @property
-    def outputs(self) -> dict[str, Callable[..., jax.Array]]:
-        """Named functions of the trained parameters."""
-        return {"video": self.embed}
-
-    def init(
-        self, key: jax.Array, spec: Spec, statistics: Mapping[str, Arrays]
-    ) -> tuple[Parameters, dict[str, Any]]:
-        """Parameters, and the state that standardises inputs; see `tasks.video.input_state`."""
-        return initialise(self.model, spec.widths, key), video.input_state(self.model, statistics)
-
-    def model_axes(self, parameters: Parameters) -> dict[str, int | None]:
-        """The axis of each parameter that is split over the mesh's model axis."""
-        return model_axes(parameters)
-
-    def resident(self, table: video.Rows) -> dict[str, Any]:
-        """The rows that a step gathers from the devices; see `tasks.video.resident`."""
-        return video.resident(self.model, table)
-
-    def embed(
-        self,
-        parameters: Parameters,
-        state: Arrays,
-        features: Arrays,
-        present: Arrays,
-        key: jax.Array | None = None,
-    ) -> jax.Array:
-        """Stored features to unit vectors f32[..., D]; see `tasks.video.embed`."""
-        return video.embed(self.model, parameters, state, features, present, key)
-
     def loss_and_measures(
         self,
         parameters: Parameters,
@@ -105,11 +67,10 @@ class MetricLearning:
     ) -> tuple[jax.Array, tuple[Arrays, dict[str, jax.Array]]]:
         """Mean loss f32[] of a batch, and (state, measures).
 
-        `constants` holds the feature table where it lives on the devices ({} otherwise: then the
-        batch carries its features). `batch`: rows i32[3, B], first bool[3, B], negative_slot
-        i32[B], negative_allowed bool[B], forbidden i32[2, P]; where negatives are drawn at levels,
-        drawn_at bool[L, B]. The share drawn at each, `drawn_at/l`, is measured then, and how many
-        of these the miner chose again, `survive_at/l`.
+        `constants` and features as in `video.batch_features`. `batch`: rows i32[3, B], first
+        bool[3, B], negative_slot i32[B], negative_allowed bool[B], forbidden i32[2, P]; where
+        negatives are drawn at levels, drawn_at bool[L, B]. The share drawn at each, `drawn_at/l`,
+        is measured then, and how many of these the miner chose again, `survive_at/l`.
         """
         chex.assert_rank([batch["rows"], batch["negative_slot"], batch["forbidden"]], [2, 1, 2])
         features, present = video.batch_features(constants, batch)

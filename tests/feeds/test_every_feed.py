@@ -1,0 +1,132 @@
+"""What holds for every feed; a new one adds itself to FEEDS."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from vidembed.feeds.labelled import LabelledVideos
+from vidembed.feeds.negatives import SiblingNegatives
+from vidembed.feeds.triplets import Triplets
+
+FEEDS = {
+    "triplets": Triplets(batch_triplets=64),
+    "smart": Triplets(
+        batch_triplets=64,
+        anchors="videos",
+        negatives=SiblingNegatives(siblings_of="video", curriculum_steps=(8,)),
+    ),
+    "labelled": LabelledVideos(batch_videos=64),
+}
+
+
+@pytest.fixture(params=FEEDS.values(), ids=FEEDS)
+def options(request):
+    return request.param
+
+
+@pytest.fixture
+def opened(options, clustered):
+    """The feed on the small corpus, with other options; hosts: (number of this one, how many)."""
+
+    def open_feed(*, seed=7, hosts=(0, 1), **changes):
+        config = dataclasses.replace(options, **changes)
+        return config.open(clustered, seed=seed, process_index=hosts[0], process_count=hosts[1])
+
+    return open_feed
+
+
+def leaves(batch):
+    """Entry, or (entry, modality) → array."""
+    nested = {n: v if isinstance(v, dict) else {"": v} for n, v in batch.items()}
+    return {(n, m): array for n, found in nested.items() for m, array in found.items()}
+
+
+def assert_same(batch, wanted):
+    found, wanted = leaves(batch), leaves(wanted)
+    assert found.keys() == wanted.keys()
+    for name, array in wanted.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array, err_msg=str(name))
+
+
+@pytest.mark.parametrize("placement", ["device", "host"])
+@pytest.mark.parametrize("hosts", [2, 4])
+def test_hosts_put_together_make_the_batch_of_one(opened, placement, hosts):
+    feed = opened(placement=placement)
+    alone = leaves(feed.at(11))
+    shares = [
+        leaves(opened(placement=placement, hosts=(host, hosts)).at(11)) for host in range(hosts)
+    ]
+    assert {name for name, _ in alone} <= feed.split_axes.keys()
+    assert (("features", "visual") in alone) == (placement == "host")
+    for name, whole in alone.items():
+        parts, axis = [share[name] for share in shares], feed.split_axes[name[0]]
+        for part in parts if axis is None else [np.concatenate(parts, axis)]:
+            np.testing.assert_array_equal(part, whole, err_msg=str(name))
+
+
+@pytest.mark.parametrize("placement", ["device", "host"])
+@pytest.mark.parametrize("threads", [0, 2])
+def test_batches_from_any_start_are_the_same_batches(opened, placement, threads):
+    feed, seen = opened(placement=placement, read_threads=threads), []
+    for step, batch, waited in feed.batches(5, 25):
+        seen.append(step)
+        assert_same(batch, feed.at(step))
+        assert waited >= 0
+    assert seen == list(range(5, 25))
+    resumed = opened(placement=placement, read_threads=threads)
+    step, batch, _ = next(resumed.batches(23, 25))
+    assert step == 23
+    assert_same(batch, feed.at(23))
+    far = 10**9
+    assert_same(next(feed.batches(far, far + 3))[1], feed.at(far))
+    assert list(feed.batches(4, 4)) == []
+
+
+def test_features_are_sent_as_stored_in_memory_of_their_own(opened, clustered):
+    feed, table = opened(placement="host"), clustered.table
+    batch = feed.at(2)
+    for name, stored in table.features.items():
+        assert batch["features"][name].dtype == stored.dtype
+        np.testing.assert_array_equal(batch["features"][name], stored[batch["rows"]])
+    assert batch["present"].keys() == {"audio"}
+    np.testing.assert_array_equal(batch["present"]["audio"], table.present["audio"][batch["rows"]])
+    np.testing.assert_array_equal(feed.ids_at(2), table.ids[batch["rows"]])
+    batch["features"]["visual"][:] = 0
+    assert feed.at(2)["features"]["visual"].any()
+
+
+def test_steps_differ_and_seeds_differ(opened):
+    drawn = [opened(seed=seed).at(step)["rows"] for seed in (7, 8) for step in (0, 1)]
+    assert len({rows.tobytes() for rows in drawn}) == 4
+
+
+def test_how_batches_are_read_is_no_part_of_the_fingerprint(opened):
+    same = {"placement": "host", "read_threads": 1, "prefetch_batches": 9}
+    assert opened(hosts=(1, 2), **same).fingerprint == opened().fingerprint
+    assert opened(seed=8).fingerprint != opened().fingerprint
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch": 0}, "batch_UNIT must be at least 1, found 0"),
+        ({"placement": "disk"}, "placement must be 'device' or 'host', found 'disk'"),
+        ({"read_threads": -1}, "read_threads must lie between 0 and prefetch_batches"),
+        ({"read_threads": 5}, "found 5 threads and 4 batches"),
+        ({"hosts": (0, 3)}, "batch_UNIT must .* found 64 UNIT on 3 hosts; 63 or 66 would do"),
+        ({"hosts": (0, 128)}, "found 64 UNIT on 128 hosts; 128 would do"),
+        ({"hosts": (2, 2)}, r"process_index must lie in \[0, 2\), found 2"),
+        ({"seed": -1}, r"seed must lie in \[0, 2\^64\), found -1"),
+    ],
+)
+def test_what_no_feed_can_do_is_refused(opened, options, changes, message):
+    changes = {f"batch_{options.unit}" if n == "batch" else n: v for n, v in changes.items()}
+    with pytest.raises(ValueError, match=message.replace("UNIT", options.unit)):
+        opened(**changes)
+
+
+def test_a_negative_step_is_refused(opened):
+    with pytest.raises(ValueError, match="from 0 on, found -1"):
+        opened().at(-1)

@@ -1,0 +1,206 @@
+"""What feeds share: their data, the options of reading, hosts' shares, features, reading ahead."""
+
+import abc
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Generic, Protocol, TypeVar
+
+import numpy as np
+
+from vidembed.feeds.prefetch import Batch, Buffers, Placement, read_ahead
+from vidembed.field_roles import TUNABLE
+from vidembed.graph.hierarchy import Hierarchy
+from vidembed.graph.relation import RelationGraph
+from vidembed.records.table import FeatureTable
+
+
+class RelatedTrainVideos(Protocol):
+    """What feeds draw from: a Corpus is one."""
+
+    @property
+    def table(self) -> FeatureTable: ...
+    @property
+    def train_graph(self) -> RelationGraph: ...
+    @property
+    def train_relations(self) -> RelationGraph: ...
+    @property
+    def is_train(self) -> np.ndarray: ...
+    @property
+    def hierarchy(self) -> Hierarchy | None: ...
+
+
+def needed_hierarchy(corpus: RelatedTrainVideos, what: str) -> Hierarchy:
+    """The hierarchy that `what` needs; raises ValueError where there is none."""
+    if corpus.hierarchy is None:
+        raise ValueError(
+            f"{what} need clusters of the train graph: set --corpus.hierarchy PATH, made by "
+            "`python -m vidembed cluster`"
+        )
+    return corpus.hierarchy
+
+
+class Feed(abc.ABC):
+    """Random access to the batches of one run on one host.
+
+    A batch is a dict. Its rows i32[..., B] are whole on every host; `own` is this host's contiguous
+    slice of the B axis. In host placement it holds this host's part of `features` (name → [..., F],
+    as stored) and, where the table lacks rows, `present` (name → bool[...]).
+    """
+
+    config: "FeedOptions"
+    split_axes: ClassVar[Mapping[str, int | None]]
+    """Entry of the batch → its axis that is split over the mesh's data axis; None is whole."""
+    groups: ClassVar[tuple[int, ...]] = ()
+    """The axes of the rows before B."""
+
+    def __init__(self, table: FeatureTable, *, seed: int, own: slice) -> None:
+        self.seed = seed
+        self._table = table
+        self._own = own
+
+    @property
+    @abc.abstractmethod
+    def fingerprint(self) -> str:
+        """Hex digest of all that the sequence of batches depends on besides the step.
+
+        Placement, threads and number of hosts are no part of it: they change no batch.
+        """
+
+    @property
+    @abc.abstractmethod
+    def notes(self) -> tuple[str, ...]:
+        """What there is to say of the feed, for people."""
+
+    @property
+    def events(self) -> tuple[str, ...]:
+        """Names of what `events_of` may say of a batch."""
+        return ()
+
+    def events_of(self, batch: Batch) -> Iterable[str]:
+        """Rare events that this batch is one of, to be counted."""
+        del batch
+        return ()
+
+    def at(self, step: int) -> Batch:
+        """Batch `step` of this host, in fresh memory; the same from any thread, in any order."""
+        return self._make(step, out=None)
+
+    def ids_at(self, step: int) -> np.ndarray:
+        """Ids S[..., B] of the whole batch `step`, for messages about it."""
+        return self._table.ids[self._drawn(step)["rows"]]
+
+    def batches(self, start: int, stop: int) -> Generator[tuple[int, Batch, float], None, None]:
+        """Yields (step, batch, seconds waited for it); see `prefetch.read_ahead` for their life."""
+        return read_ahead(
+            self._make,
+            start,
+            stop,
+            buffers=self._buffers,
+            read_threads=self.config.read_threads,
+            prefetch_batches=self.config.prefetch_batches,
+        )
+
+    @abc.abstractmethod
+    def _drawn(self, step: int) -> Batch:
+        """The batch without its features."""
+
+    def _make(self, step: int, out: Buffers) -> Batch:
+        batch = self._drawn(step)
+        if self.config.placement == "host":
+            rows = batch["rows"][..., self._own]
+            batch["features"] = self._table.rows(rows, out=out)
+            if self._table.present:
+                batch["present"] = {name: mask[rows] for name, mask in self._table.present.items()}
+        return batch
+
+    def _buffers(self) -> Buffers:
+        """Memory for the features of one batch."""
+        if self.config.placement != "host":
+            return None
+        shape = (*self.groups, self._own.stop - self._own.start)
+        return {
+            name: np.empty((*shape, array.shape[1]), array.dtype)
+            for name, array in self._table.features.items()
+        }
+
+
+F = TypeVar("F", bound=Feed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedOptions(abc.ABC, Generic[F]):
+    """What every feed is configured by, besides its batch_UNIT."""
+
+    placement: Annotated[Placement, TUNABLE] = "device"
+    """device sends row numbers to a table that is resident there, host gathers the features here
+    and sends them as stored."""
+    read_threads: Annotated[int, TUNABLE] = 2
+    """Batches made at the same time."""
+    prefetch_batches: Annotated[int, TUNABLE] = 4
+    """Batches made ahead of their use; with 0, and 0 threads, each is made when it is asked for."""
+    unit: ClassVar[str]
+    """What a batch is counted in."""
+
+    def __post_init__(self) -> None:
+        if self.examples < 1:
+            raise ValueError(f"batch_{self.unit} must be at least 1, found {self.examples}")
+        if self.placement not in ("device", "host"):
+            raise ValueError(f"placement must be 'device' or 'host', found {self.placement!r}")
+        if not 0 <= self.read_threads <= self.prefetch_batches:
+            raise ValueError(
+                "read_threads must lie between 0 and prefetch_batches, found "
+                f"{self.read_threads} threads and {self.prefetch_batches} batches: a thread "
+                "without a batch to make ahead is idle"
+            )
+
+    @property
+    def examples(self) -> int:
+        """B: what is split over the devices."""
+        return int(getattr(self, f"batch_{self.unit}"))
+
+    @abc.abstractmethod
+    def one_pass(self, corpus: RelatedTrainVideos) -> tuple[int, str]:
+        """How many examples make one pass over what is drawn from, and what that is."""
+
+    @abc.abstractmethod
+    def classes(self, corpus: RelatedTrainVideos) -> int:
+        """C, the classes that videos are labelled with; 0 where there are none."""
+
+    @abc.abstractmethod
+    def _open(self, corpus: RelatedTrainVideos, *, seed: int, own: slice) -> F: ...
+
+    def open(
+        self,
+        corpus: RelatedTrainVideos,
+        *,
+        seed: int,
+        process_index: int = 0,
+        process_count: int = 1,
+    ) -> F:
+        """The feed on these data. Every host makes the same global batch and keeps its own part.
+
+        Raises ValueError where there is nothing to draw from, the hosts cannot share the batch
+        evenly, or table, graph and split do not speak of the same rows.
+        """
+        table, nodes, is_train = corpus.table, corpus.train_graph.nodes, corpus.is_train
+        if not len(table) == nodes == len(is_train):
+            raise ValueError(
+                f"table, graph and split must speak of the same rows, found {len(table)} videos, "
+                f"{nodes} graph nodes and {len(is_train)} split entries"
+            )
+        if self.examples % process_count:
+            below = self.examples // process_count * process_count
+            nearest = f"{below} or {below + process_count}" if below else f"{process_count}"
+            raise ValueError(
+                f"batch_{self.unit} must be a multiple of the number of hosts, found "
+                f"{self.examples} {self.unit} on {process_count} hosts; {nearest} would do"
+            )
+        if not 0 <= process_index < process_count:
+            raise ValueError(
+                f"process_index must lie in [0, {process_count}), found {process_index}"
+            )
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"seed must lie in [0, 2^64), found {seed}")
+        share = self.examples // process_count
+        own = slice(process_index * share, (process_index + 1) * share)
+        return self._open(corpus, seed=seed, own=own)

@@ -1,0 +1,7 @@
+"""The systems: a file for each paper, its recipes by name in RECIPES. The engine imports none."""
+
+PAPERS = {
+    "cdml": "collaborative deep metric learning: triplets, negatives mined in the batch",
+    "gcml": "relational graph clustering: smart triplets, cluster labels, their control",
+}
+"""File → what it holds. A file is imported when the command line asks for it, not before."""
