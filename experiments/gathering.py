@@ -14,12 +14,11 @@ from experiments.points import CONTROLS, Point, points_of
 from experiments.sweep import Comparison, Sweep
 from vidembed.evaluators.queries import Direction
 from vidembed.metrics.intervals import bootstrap, differences
-from vidembed.metrics.per_query import PerQuery
 from vidembed.recipe import Recipe
 from vidembed.report import wording
 from vidembed.report.headline import shown
 from vidembed.run_report import journal_of
-from vidembed.scores_file import Scores
+from vidembed.scores_file import PerQuery, Scores
 from vidembed.versions import versions
 from vidembed.workdir import Workdir
 

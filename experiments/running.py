@@ -27,13 +27,12 @@ from vidembed.feeds import simulated_sessions
 from vidembed.field_roles import differing_on_resume
 from vidembed.graph import cowatch
 from vidembed.lease import Lease, LeaseHeldError
-from vidembed.metrics.per_query import PerQuery
 from vidembed.progress import Progress
 from vidembed.recipe import Recipe
 from vidembed.records import importing
 from vidembed.records.shards import shards
 from vidembed.records.table import FeatureTable
-from vidembed.scores_file import write_scores
+from vidembed.scores_file import PerQuery, write_scores
 from vidembed.step import state_shape
 from vidembed.stopping import StopFlag, StoppedError
 from vidembed.train import train

@@ -3,8 +3,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from vidembed.metrics.per_query import PerQuery
-from vidembed.scores_file import read_scores, write_scores
+from vidembed.scores_file import PerQuery, read_scores, write_scores
 
 
 def scores(ids):

@@ -16,7 +16,7 @@ from vidembed.feeds.capacities import Capacities
 from vidembed.feeds.negatives import SiblingNegatives
 from vidembed.feeds.triplets import TripletFeed, Triplets
 from vidembed.graph.affinity import affinity_clusters
-from vidembed.graph.split import LeakError
+from vidembed.graph.leak import LeakError
 from vidembed.hosts import HostsDifferError
 from vidembed.losses.triplet import Exponential
 from vidembed.mesh import MeshShape, make_mesh, place_batch

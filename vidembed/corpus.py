@@ -11,8 +11,9 @@ import xxhash
 from vidembed.field_roles import PATH
 from vidembed.graph.edges import read_edges
 from vidembed.graph.hierarchy import Hierarchy, read_hierarchy
+from vidembed.graph.leak import check_no_leak
 from vidembed.graph.relation import RelationGraph
-from vidembed.graph.split import check_no_leak, train_rows
+from vidembed.records.split import train_rows
 from vidembed.records.table import FeatureTable
 
 

@@ -18,7 +18,7 @@ from vidembed.corpus import Corpus
 from vidembed.embedding import embed_table
 from vidembed.field_roles import differing_when_measured
 from vidembed.hosts import agree, is_first_host, of_first_host
-from vidembed.metrics.per_query import Result, Selection
+from vidembed.metrics.result import Result, Selection
 from vidembed.progress import Progress
 from vidembed.recipe import Recipe
 from vidembed.step import State, spec_of, state_shape

@@ -16,8 +16,8 @@ import numpy as np
 from vidembed.corpus import Corpus
 from vidembed.graph.affinity import affinity_clusters
 from vidembed.graph.relation import RelationGraph
-from vidembed.graph.split import train_rows
 from vidembed.recipe import Recipe
+from vidembed.records.split import train_rows
 from vidembed.records.table import FeatureTable
 from vidembed.step import spec_of
 from vidembed.tasks.spec import Spec

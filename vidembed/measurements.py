@@ -12,8 +12,7 @@ from etils import epath
 from vidembed import storage
 from vidembed.hosts import is_first_host
 from vidembed.lease import Heartbeat, this_process
-from vidembed.metrics.per_query import PerQuery
-from vidembed.scores_file import Scores, read_scores, write_scores
+from vidembed.scores_file import PerQuery, Scores, read_scores, write_scores
 
 TRAINED = "trained"
 """The system that a checkpoint's results are of."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from vidembed.corpus import Corpus
-from vidembed.graph.split import LeakError
+from vidembed.graph.leak import LeakError
 
 
 def counts(corpus: Corpus) -> str:

@@ -1,10 +1,11 @@
-"""Per-query results as a Parquet file, local or remote: one row per query of a system.
+"""Per-query results, and their Parquet file, local or remote: one row per query of a system.
 
 Columns: `system`, `direction`, `video_id` (text; binary where an id is not UTF-8), and one f64
 column per metric. All files of results have these columns: several can be read as one table.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,17 @@ import pyarrow.parquet as pq
 from etils import epath
 
 from vidembed import storage
-from vidembed.metrics.per_query import PerQuery
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PerQuery:
+    """Metrics of each query, for intervals and paired comparisons."""
+
+    ids: np.ndarray
+    """S[Q]: the querying videos, each once."""
+    values: Mapping[str, np.ndarray]
+    """f64[Q] by metric: `ndcg@10`, `recall@10`, `map` (average precision)."""
+
 
 Scores = Mapping[str, Mapping[str, PerQuery]]
 """System → direction → metrics of each query; the same metrics everywhere."""

@@ -7,7 +7,7 @@ from rich.console import Console
 from experiments.gathering import courses, over_seeds
 from experiments.tables import print_systems
 from vidembed.metrics.intervals import bootstrap, differences, ratios
-from vidembed.metrics.per_query import PerQuery
+from vidembed.scores_file import PerQuery
 
 
 def asked(values, first=0):

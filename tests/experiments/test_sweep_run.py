@@ -18,9 +18,8 @@ import pytest
 
 from experiments.sweep import REFERENCE
 from experiments.sweep_command import main
-from vidembed.metrics.per_query import PerQuery
 from vidembed.recipe import Recipe
-from vidembed.scores_file import read_scores, write_scores
+from vidembed.scores_file import PerQuery, read_scores, write_scores
 from vidembed.workdir import Workdir
 
 SCRIPT = Path(__file__).with_name("tiny_sweep.py")

@@ -13,8 +13,8 @@ import pytest
 from vidembed.feeds import prefetch
 from vidembed.feeds.prefetch import HELD_BATCHES
 from vidembed.feeds.triplets import TripletFeed, Triplets
+from vidembed.graph.leak import LeakError
 from vidembed.graph.relation import RelationGraph
-from vidembed.graph.split import LeakError
 from vidembed.records.table import FeatureTable
 
 VIDEOS = 400

@@ -7,8 +7,8 @@ import pytest
 import scipy.sparse.csgraph
 
 from vidembed.graph.affinity import affinity_clusters
+from vidembed.graph.leak import LeakError
 from vidembed.graph.relation import RelationGraph
-from vidembed.graph.split import LeakError
 
 LINKAGES = ("average", "mean", "max", "sum")
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from vidembed.corpus import Corpus
 from vidembed.evaluators.queries import Direction, queries
-from vidembed.metrics.per_query import PerQuery
 from vidembed.quantisation import dequantise
 from vidembed.records.statistics import Statistics, train_statistics
 from vidembed.records.table import FeatureTable
+from vidembed.scores_file import PerQuery
 
 if TYPE_CHECKING:
     from vidembed.evaluators.related_videos import RelatedVideos

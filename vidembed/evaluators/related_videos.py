@@ -17,7 +17,8 @@ from vidembed.evaluators.queries import DIRECTIONS, Direction, Queries, queries
 from vidembed.evaluators.ranks import relevant_ranks
 from vidembed.metrics import ranking
 from vidembed.metrics.intervals import Interval, bootstrap
-from vidembed.metrics.per_query import PerQuery, Result, Selection
+from vidembed.metrics.result import Result, Selection
+from vidembed.scores_file import PerQuery
 
 CDML: tuple[Direction, ...] = ("eval_to_train", "train_to_eval")
 """What is measured unless more is asked for."""

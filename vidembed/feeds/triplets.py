@@ -15,8 +15,8 @@ from vidembed.feeds.negatives import SiblingNegatives, UniformNegatives
 from vidembed.feeds.prefetch import Batch
 from vidembed.feeds.sampling import Anchors, Sampling, TripletSampler, anchor_chances
 from vidembed.field_roles import TUNABLE
+from vidembed.graph.leak import check_no_leak
 from vidembed.graph.relation import RelationGraph
-from vidembed.graph.split import check_no_leak
 
 # Changed whenever the same seed and data would give other batches than before.
 SEQUENCE = 2

@@ -1,23 +1,10 @@
-"""What an evaluator gives: metrics of single queries, each with the id of the video that asks, and
-their means with intervals."""
+"""What an evaluator gives: metrics of single queries, and their means with intervals."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-
 from vidembed.metrics.intervals import Interval
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class PerQuery:
-    """Metrics of each query, for intervals and paired comparisons."""
-
-    ids: np.ndarray
-    """S[Q]: the querying videos, each once."""
-    values: Mapping[str, np.ndarray]
-    """f64[Q] by metric: `ndcg@10`, `recall@10`, `map` (average precision)."""
+from vidembed.scores_file import PerQuery
 
 
 class Result(NamedTuple):
