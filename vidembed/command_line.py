@@ -155,64 +155,57 @@ def guarded(run: Callable[[], int], *, named: bool = True) -> int:
         return run()
     except SystemExit:
         raise
-    except KeyboardInterrupt:
-        # Of a training the second Ctrl-C. Python's own end would wait for the other hosts.
-        print("interrupted", file=sys.stderr, flush=True)
-        if _several_hosts():
-            _end_at_once(EXIT_INTERRUPTED)
-        return EXIT_INTERRUPTED
-    except Exception as error:
-        words, several = _words_for(error, named=named), _several_hosts()
-        if words is None and not several:
+    except BaseException as error:
+        code, words = _end_of(error, named=named)
+        several = _several_hosts() and isinstance(error, Exception | KeyboardInterrupt)
+        if not words and not several:
             raise
-        if words is None or os.environ.get("VIDEMBED_TRACEBACK"):
+        if not words or (code == 1 and os.environ.get("VIDEMBED_TRACEBACK")):
             traceback.print_exc()
-        if words is not None:
+        if words:
             print(words, file=sys.stderr, flush=True)
         if several:
             from vidembed.hosts import is_first_host
 
-            time.sleep(LAST_WORDS_SECONDS if is_first_host() else 0)
-            _end_at_once(1)
-        return 1
-    except BaseException as stopped:
+            sys.stdout.flush()
+            time.sleep(LAST_WORDS_SECONDS if code == 1 and is_first_host() else 0)
+            os._exit(code)
+        return code
+
+
+def _end_of(error: BaseException, *, named: bool) -> tuple[int, str]:
+    """(exit code, message) for what ended a command; the message is empty for a bug."""
+    if isinstance(error, KeyboardInterrupt):
+        # Of a training the second Ctrl-C. Python's own end would wait for the other hosts.
+        return EXIT_INTERRUPTED, "interrupted"
+    if not isinstance(error, Exception):
         from vidembed.stopping import EXIT_STOPPED, StoppedError
 
-        if not isinstance(stopped, StoppedError):
-            raise
-        print(f"{stopped}; the same command goes on from there", file=sys.stderr, flush=True)
-        return EXIT_STOPPED
-
-
-def _words_for(error: Exception, *, named: bool) -> str | None:
-    """The message for a fault that the user can mend; None for a bug."""
+        stopped = isinstance(error, StoppedError)
+        words = f"{error}; the same command goes on from there"
+        return (EXIT_STOPPED, words) if stopped else (1, "")
     if _several_hosts():
         from vidembed.hosts import lost_host
 
         if lost := lost_host(error):
-            return f"LostHostError: {lost}"
+            return 1, f"LostHostError: {lost}"
     if not isinstance(error, ValueError | OSError | ImportError):
         from vidembed.checkpoint import CheckpointError
         from vidembed.lease import LeaseHeldError, LeaseLostError
         from vidembed.train import NonFiniteLoss
 
         if not isinstance(error, CheckpointError | LeaseHeldError | LeaseLostError | NonFiniteLoss):
-            return None
+            return 1, ""
     words = f"{type(error).__name__ if named else 'error'}: {error}"
     if isinstance(error, ImportError):
         words += "; what gs:// and s3:// need is an extra: pip install -e '.[gcs]' or [s3]"
-    return words
+    return 1, words
 
 
 def _several_hosts() -> bool:
     """Whether other processes take part, without waking JAX where nothing has used it."""
     jax = sys.modules.get("jax")
     return jax is not None and jax.distributed.is_initialized() and jax.process_count() > 1
-
-
-def _end_at_once(code: int) -> None:
-    sys.stdout.flush()
-    os._exit(code)
 
 
 def _as_typed(place: str, words: str, arguments: Sequence[str]) -> str:

@@ -3,39 +3,12 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from scipy import stats
 
 from vidembed.mining import SemiHardRandom
 from vidembed.mining.semi_hard_random import lottery
 
 KEY = jax.random.key(0)
-
-
-@pytest.mark.parametrize(
-    ("miner", "margin"),
-    [
-        (SemiHardRandom(block=5), 0.25),
-        (SemiHardRandom(block=100), 1.5),
-        (SemiHardRandom(block=5, inside_margin=False), 0.1),
-    ],
-)
-def test_chooses_within_what_the_triple_loop_allows(miner, margin, cases, eligible_by_loops):
-    mine = jax.jit(partial(miner, margin=margin))
-    within = margin if miner.inside_margin else np.inf
-    for seed, case in enumerate(cases):
-        index, found = map(np.asarray, mine(*case.arguments, key=jax.random.key(seed)))
-        members = eligible_by_loops(case, farther=True, within=within)
-        assert list(found) == [bool(m) for m in members]
-        for chosen, allowed in zip(index, members):
-            assert int(chosen) in ([number for _, number in allowed] or [0])
-
-
-def test_four_by_four_by_hand(circle):
-    # Inside 0.5 of 30 degrees (up to 52) lie one negative of 50 and one of 40 degrees: no choice.
-    index, found = SemiHardRandom()(*circle.arguments, key=KEY, margin=0.5)
-    assert list(found) == [True, True, False, False]
-    assert list(index[:2]) == [1, 1]
 
 
 MINER = jax.jit(partial(SemiHardRandom(inside_margin=False, block=500), margin=0.1))

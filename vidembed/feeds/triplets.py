@@ -61,11 +61,6 @@ class Triplets(FeedOptions["TripletFeed"]):
             return corpus.train_graph.edges, "train relations"
         return int(np.count_nonzero(corpus.train_graph.degrees())), "train videos with relations"
 
-    def classes(self, corpus: RelatedTrainVideos) -> int:
-        """0: triplets have no labels."""
-        del corpus
-        return 0
-
     def _open(self, corpus: RelatedTrainVideos, *, seed: int, own: slice) -> "TripletFeed":
         """The feed over the edges of the train graph, which must lie within the train rows."""
         graph, is_train = corpus.train_graph, corpus.is_train
