@@ -13,7 +13,7 @@ import sys
 
 from experiments.sweep import NARROW_REFERENCE, Sweep, narrow_recipe, varied
 from experiments.sweep_command import main
-from vidembed.recipe import Recipe
+from vidembed.engine.recipe import Recipe
 
 BATCHES = (256, 512, 1024, 2048, 4096, 7200)
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from vidembed.launch import main
+from vidembed.cli.launch import main
 from vidembed.recipes.cdml import recipe as recipe
 
 if __name__ == "__main__":

@@ -37,14 +37,14 @@ from experiments.clusterings import NO_IGRAPH, clusterings, has_igraph, linked_v
 from experiments.points import Point, refuse_seeds
 from experiments.running import SAMPLE, Runner
 from experiments.shared_labels import shared_labels
-from vidembed.command_line import start
-from vidembed.corpus import Corpus
-from vidembed.recipe import Recipe
+from vidembed.cli.command_line import start
+from vidembed.corpora.watched import Corpus
+from vidembed.distributed.stopping import StopFlag
+from vidembed.engine.recipe import Recipe
+from vidembed.records.label_names import vocabulary_lines
 from vidembed.records.table import FeatureTable
-from vidembed.records.vocabulary import vocabulary_lines
-from vidembed.stopping import StopFlag
-from vidembed.versions import versions
-from vidembed.workdir import Workdir
+from vidembed.workdir.layout import Workdir
+from vidembed.workdir.versions import versions
 
 UNKNOWN = "(Unknown)"
 """What YouTube-8M's vocabulary writes where a label has no vertical."""

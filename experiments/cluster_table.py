@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from vidembed import storage
+from vidembed import files
 
 TRUTHS = ("label", "vertical")
 COUNTS = {
@@ -46,9 +46,9 @@ def print_quality(result: Mapping[str, Any], console: Console | None = None) -> 
 
 def write_quality(result: Mapping[str, Any], folder: Path) -> Iterator[Path]:
     """Writes cluster_quality.json and .md into `folder`; yields each path."""
-    storage.write_json(folder / "cluster_quality.json", result)
+    files.write_json(folder / "cluster_quality.json", result)
     yield folder / "cluster_quality.json"
-    storage.write_text(folder / "cluster_quality.md", as_markdown(result))
+    files.write_text(folder / "cluster_quality.md", as_markdown(result))
     yield folder / "cluster_quality.md"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse.csgraph
 
-from vidembed.corpus import Corpus
+from vidembed.corpora.watched import Corpus
 from vidembed.evaluators.baselines import raw_features
 from vidembed.graph.hierarchy import Hierarchy
 from vidembed.graph.relation import RelationGraph

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from experiments.sweep import REFERENCE, Sweep, varied
 from experiments.sweep_command import main
+from vidembed.engine.recipe import Recipe
 from vidembed.mining import SemiHard
-from vidembed.recipe import Recipe
 
 
 def points(base: Recipe) -> dict[str, Recipe]:

@@ -17,13 +17,13 @@ from rich.table import Table
 from experiments.points import Point
 from experiments.running import SAMPLE, Runner
 from experiments.sweep import base_recipe, networks
-from vidembed.command_line import start
-from vidembed.recipe import Retention
+from vidembed.cli.command_line import start
+from vidembed.cli.run_report import evaluations_of
+from vidembed.distributed.stopping import StopFlag
+from vidembed.engine.recipe import Retention
 from vidembed.report import wording
 from vidembed.report.headline import headline
-from vidembed.run_report import evaluations_of
-from vidembed.stopping import StopFlag
-from vidembed.workdir import Workdir
+from vidembed.workdir.layout import Workdir
 
 NETWORKS = ("early-4000-256", "late-4000-256")
 

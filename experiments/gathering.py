@@ -12,15 +12,15 @@ import numpy as np
 from experiments.paper import TABLE_2
 from experiments.points import CONTROLS, Point, points_of
 from experiments.sweep import Comparison, Sweep
+from vidembed.cli.run_report import journal_of
+from vidembed.engine.recipe import Recipe
 from vidembed.evaluators.queries import Direction
 from vidembed.metrics.intervals import bootstrap, differences
-from vidembed.recipe import Recipe
+from vidembed.records.scores_file import PerQuery, Scores
 from vidembed.report import wording
 from vidembed.report.headline import shown
-from vidembed.run_report import journal_of
-from vidembed.scores_file import PerQuery, Scores
-from vidembed.versions import versions
-from vidembed.workdir import Workdir
+from vidembed.workdir.layout import Workdir
+from vidembed.workdir.versions import versions
 
 Columns = Mapping[Direction, Sequence[str]]
 """direction → the metrics that are taken of it."""

@@ -2,7 +2,7 @@
 
 import sys
 
-from vidembed.launch import main
+from vidembed.cli.launch import main
 from vidembed.recipes.gcml import EVALUATOR, MARGIN, RECIPES, TRIPLETS, cdml, gcl, gcml
 
 __all__ = ["EVALUATOR", "MARGIN", "RECIPES", "TRIPLETS", "cdml", "gcl", "gcml"]

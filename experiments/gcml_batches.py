@@ -13,7 +13,7 @@ import sys
 from experiments.gcml_systems import batches, sweep_of, systems
 from experiments.sweep import Comparison
 from experiments.sweep_command import main
-from vidembed.recipe import Recipe
+from vidembed.engine.recipe import Recipe
 
 BATCHES = (32, 128, 512, 2048)
 SUFFIXES = ("-32", "-128", "", "-2048")

@@ -13,9 +13,9 @@ from typing import Any
 from experiments.gcml_systems import REFERENCE, labels, sweep_of
 from experiments.sweep import Comparison, varied
 from experiments.sweep_command import main
+from vidembed.engine.recipe import Recipe
 from vidembed.losses.sampled_softmax import SampledSoftmax
 from vidembed.models.cluster_classifier import DotClassifier
-from vidembed.recipe import Recipe
 
 
 def points(control: Recipe) -> dict[str, Recipe]:

@@ -11,8 +11,8 @@ import sys
 
 from experiments.gcml_systems import EVERYWHERE, NEAREST, REFERENCE, smart, sweep_of
 from experiments.sweep_command import main
+from vidembed.engine.recipe import Recipe
 from vidembed.feeds.negatives import SiblingNegatives
-from vidembed.recipe import Recipe
 
 
 def points(control: Recipe) -> dict[str, Recipe]:

@@ -16,14 +16,14 @@ from experiments import gcml
 from experiments.running import ROUNDS
 from experiments.sweep import Comparison, Sweep, varied
 from experiments.sweep_command import main
+from vidembed.engine.optimiser import Optimiser
+from vidembed.engine.recipe import Recipe, Retention
 from vidembed.feeds.labelled import LabelledVideos
 from vidembed.feeds.negatives import SiblingNegatives
 from vidembed.feeds.triplets import Triplets
 from vidembed.losses.triplet import Hinge
 from vidembed.mining.semi_hard import SemiHard
 from vidembed.models.fusion import LateFusion, Layers
-from vidembed.optimiser import Optimiser
-from vidembed.recipe import Recipe, Retention
 from vidembed.tasks.cluster_labels import ClusterLabels
 
 STEPS, TRIPLETS, MARGIN = 300, 512, 0.5

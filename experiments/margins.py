@@ -15,8 +15,8 @@ from itertools import product
 
 from experiments.sweep import NARROW_REFERENCE, Sweep, narrow_recipe, varied
 from experiments.sweep_command import main
+from vidembed.engine.recipe import Recipe
 from vidembed.losses.triplet import Hinge
-from vidembed.recipe import Recipe
 
 MARGINS = (0.1, 0.3, 0.5)
 RATES = (0.001, 0.005, 0.01, 0.03, 0.05, 0.07, 0.1)

@@ -10,8 +10,8 @@ import sys
 
 from experiments.sweep import REFERENCE, Sweep, varied
 from experiments.sweep_command import main
+from vidembed.engine.recipe import Recipe
 from vidembed.mining import Hardest, Miner, NoMining, SemiHard, SemiHardRandom
-from vidembed.recipe import Recipe
 
 
 def points(base: Recipe) -> dict[str, Recipe]:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from experiments.sweep import Sweep
-from vidembed import storage
-from vidembed.evaluate import recipe_of
-from vidembed.recipe import Recipe
-from vidembed.scores_file import Scores, read_scores
-from vidembed.workdir import Workdir
+from vidembed import files
+from vidembed.engine.evaluate import recipe_of
+from vidembed.engine.recipe import Recipe
+from vidembed.records.scores_file import Scores, read_scores
+from vidembed.workdir.layout import Workdir
 
 CONTROLS = (
     "visual", "audio", "concatenated", "concatenated_standardised", "untrained", "popularity",
@@ -78,11 +78,11 @@ class Point:
 
     @property
     def attempts(self) -> list[dict[str, Any]]:
-        return storage.read_json(self.run.path / "attempts.json") or []
+        return files.read_json(self.run.path / "attempts.json") or []
 
     @property
     def result(self) -> dict[str, Any] | None:
-        found: dict[str, Any] | None = storage.read_json(self.run.path / "result.json")
+        found: dict[str, Any] | None = files.read_json(self.run.path / "result.json")
         return found
 
     def scores(self) -> Scores:

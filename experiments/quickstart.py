@@ -21,23 +21,23 @@ from experiments.points import Point, points_of, refuse_seeds
 from experiments.running import SAMPLE, Runner
 from experiments.sweep import PERMUTED, Sweep, varied
 from experiments.tables import print_systems
-from vidembed import storage
-from vidembed.command_line import start
-from vidembed.evaluate import Evaluation
+from vidembed import files
+from vidembed.cli.command_line import start
+from vidembed.cli.run_report import evaluations_of, journal_of
+from vidembed.distributed.stopping import StopFlag
+from vidembed.engine.evaluate import Evaluation
+from vidembed.engine.recipe import Recipe, Retention
 from vidembed.metrics.intervals import bootstrap, differences, ratios
 from vidembed.models.fusion import LateFusion, Layers, SingleModality
-from vidembed.recipe import Recipe, Retention
-from vidembed.records.vocabulary import read_vocabulary
+from vidembed.records.label_names import read_vocabulary
+from vidembed.records.scores_file import Scores
 from vidembed.report import wording
 from vidembed.report.clusters import clusters
 from vidembed.report.gallery import gallery
 from vidembed.report.headline import headline
 from vidembed.report.page import write_report
-from vidembed.run_report import evaluations_of, journal_of
-from vidembed.scores_file import Scores
-from vidembed.stopping import StopFlag
-from vidembed.versions import versions
-from vidembed.workdir import Workdir
+from vidembed.workdir.layout import Workdir
+from vidembed.workdir.versions import versions
 
 LAYERS = Layers(hidden=(1024,), size=256, input_dropout=0.5)
 """Of both networks."""
@@ -97,7 +97,7 @@ class Quickstart:
             with runner.progress.stage("report") as stage:
                 self._report(runner, summary, done)
             summary["seconds"]["report"] = stage.seconds
-            storage.write_json(workdir.path / "summary.json", summary)
+            files.write_json(workdir.path / "summary.json", summary)
             print_systems(summary["related_videos"], simulated=True)
             for line in self._lines(summary):
                 runner.progress.say(line)

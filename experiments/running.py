@@ -19,24 +19,24 @@ from typing import Any
 import jax
 
 from experiments.points import Point
-from vidembed import clustering, storage
-from vidembed.corpus import Corpus
-from vidembed.evaluate import Evaluation, values_of
+from vidembed import files
+from vidembed.cli import clustering
+from vidembed.corpora.watched import Corpus
+from vidembed.distributed.stopping import StopFlag, StoppedError
+from vidembed.engine.evaluate import Evaluation, values_of
+from vidembed.engine.field_roles import differing_on_resume
+from vidembed.engine.recipe import Recipe
+from vidembed.engine.step import state_shape
+from vidembed.engine.train import train
 from vidembed.evaluators.baselines import exchanged
-from vidembed.feeds import simulated_sessions
-from vidembed.field_roles import differing_on_resume
-from vidembed.graph import cowatch
-from vidembed.lease import Lease, LeaseHeldError
 from vidembed.progress import Progress
-from vidembed.recipe import Recipe
 from vidembed.records import importing
+from vidembed.records.scores_file import PerQuery, write_scores
 from vidembed.records.shards import shards
 from vidembed.records.table import FeatureTable
-from vidembed.scores_file import PerQuery, write_scores
-from vidembed.step import state_shape
-from vidembed.stopping import StopFlag, StoppedError
-from vidembed.train import train
-from vidembed.workdir import Workdir
+from vidembed.sessions import cowatch, simulate
+from vidembed.workdir.layout import Workdir
+from vidembed.workdir.lease import Lease, LeaseHeldError
 
 SAMPLE = Path(__file__).resolve().parents[1] / "data" / "youtube8m"
 """Real YouTube-8M records, ten shards of 295 videos."""
@@ -115,12 +115,12 @@ class Runner:
             options = ("split_seed", "train_share", "max_degree")
             split = {"rounds": ROUNDS} | {name: getattr(paths, name) for name in options}
             key = {"table": self.table().fingerprint, "permuted": point.permuted, **split}
-            key["parameters"] = dict(simulated_sessions.PARAMETERS)
-            simulate = partial(simulated_sessions.main, seed=point.seed, permute=point.permuted)
+            key["parameters"] = dict(simulate.PARAMETERS)
+            simulating = partial(simulate.main, seed=point.seed, permute=point.permuted)
             cluster = partial(clustering.main, table=paths.table, **split)
             with self._alone():
                 for name, verb, source, output in (
-                    ("sessions", simulate, paths.table, sessions),
+                    ("sessions", simulating, paths.table, sessions),
                     ("graph", cowatch.main, sessions, paths.edges),
                     ("hierarchy", cluster, paths.edges, paths.hierarchy),
                 ):
@@ -132,13 +132,13 @@ class Runner:
         """Does `work()` unless its stamp, stages/NAME.json, bears the same key (what the output is
         made from) and the output is still there."""
         stamp = self.folder / "stages" / f"{name.replace('/', '-')}.json"
-        known = storage.read_json(stamp)
+        known = files.read_json(stamp)
         if known is None or known["key"] != key or not Path(output).exists():
             self.progress.say(f"{name} ...")
             known = {"key": key}
             with _timed(known):
                 work()
-            storage.write_json(stamp, known)
+            files.write_json(stamp, known)
             self.progress.say(f"{name}: {known['seconds']:.1f} s")
         elif name in self.seconds:
             return
@@ -210,7 +210,7 @@ def _measure(point: Point, evaluation: Evaluation) -> None:
     parameters = state_shape(recipe, evaluation.spec, evaluation.mesh)["parameters"]
     result = {"parameters": sum(leaf.size for leaf in parameters.values())}
     # Last: where there is a result, there is everything.
-    storage.write_json(point.run.path / "result.json", result | {"data": corpus.report()})
+    files.write_json(point.run.path / "result.json", result | {"data": corpus.report()})
 
 
 @contextlib.contextmanager
@@ -221,7 +221,7 @@ def _attempt(point: Point) -> Iterator[dict[str, Any]]:
     """
     file, before = point.run.path / "attempts.json", point.attempts
     entry: dict[str, Any] = {"time": time.strftime("%Y-%m-%d %H:%M:%S"), "end": "killed"}
-    storage.write_json(file, [*before, entry])
+    files.write_json(file, [*before, entry])
     try:
         with _timed(entry):
             yield entry
@@ -233,7 +233,7 @@ def _attempt(point: Point) -> Iterator[dict[str, Any]]:
         entry |= {"end": "failed", "message": _message(error), "traceback": traceback.format_exc()}
         raise
     finally:
-        storage.write_json(file, [*before, entry])
+        files.write_json(file, [*before, entry])
 
 
 @contextlib.contextmanager

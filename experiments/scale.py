@@ -18,14 +18,14 @@ from typing import Any
 from rich.console import Console
 
 from experiments import gcml
-from vidembed import command_line
-from vidembed import mesh as meshes
-from vidembed.compiled_cost import StepCost, dividing, step_arguments, step_cost
-from vidembed.imagined import Imagined, data_of
+from vidembed.cli import command_line
+from vidembed.distributed import mesh as meshes
+from vidembed.engine.compiled_cost import StepCost, dividing, step_arguments, step_cost
+from vidembed.engine.imagined import Imagined, data_of
+from vidembed.engine.recipe import Recipe
+from vidembed.engine.slices import slice_devices
+from vidembed.files import write_text
 from vidembed.progress import Progress
-from vidembed.recipe import Recipe
-from vidembed.slices import slice_devices
-from vidembed.storage import write_text
 
 SLICES = ("v5e:2x2", "v5e:4x4", "v5e:8x8", "v5e:16x16", "v5p:4x4x4", "v6e:4x4")
 LISTED_BYTES = 1e5
@@ -50,8 +50,8 @@ compiler of jax {jax} on a machine without a TPU: **nothing here was run on a TP
   memory moves is less.
 - "Features" are the bytes of the collectives that carry stored features. Collectives that send
   0.1 MB or more are listed by what each chip puts in, with what it sends around a ring.
-- The last three columns are times in ms **by the data sheet** (`vidembed/chips.py`) at full rates,
-  not measurements. Float32 products count as six of bfloat16.
+- The last three columns are times in ms **by the data sheet** (`vidembed/engine/chips.py`) at full
+  rates, not measurements. Float32 products count as six of bfloat16.
 - A batch that does not divide over the chips is exchanged for the nearest one that does. Relations
   are imagined: 50 a video, at random.
 """

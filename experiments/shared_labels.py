@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import scipy.sparse
 
-from vidembed.corpus import Corpus
+from vidembed.corpora.watched import Corpus
 from vidembed.graph.hierarchy import HierarchyError
 from vidembed.graph.siblings import Siblings
 from vidembed.records.table import FeatureTable

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from experiments import cdml
 from experiments.paper import Percent
+from vidembed.engine.recipe import Recipe, Retention
 from vidembed.models.fusion import EarlyFusion, Fusion, LateFusion, Layers, SingleModality
-from vidembed.recipe import Recipe, Retention
 
 REFERENCE = "late-4000-256"
 """CDML's choice: the recipe that every other point varies, and the controls are made with."""

@@ -20,10 +20,10 @@ from experiments.points import points_of, refuse_seeds
 from experiments.running import SAMPLE, Runner
 from experiments.sweep import Sweep
 from experiments.tables import print_sweep, write_sweep
-from vidembed import command_line
-from vidembed.recipe import Recipe
-from vidembed.run_report import journal_of
-from vidembed.stopping import StopFlag
+from vidembed.cli import command_line
+from vidembed.cli.run_report import journal_of
+from vidembed.distributed.stopping import StopFlag
+from vidembed.engine.recipe import Recipe
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.gathering import PARTS
-from vidembed import storage
+from vidembed import files
 from vidembed.report import charts, wording
 from vidembed.report.headline import headline
 from vidembed.report.page import write_report
@@ -73,9 +73,9 @@ def write_sweep(
 ) -> Iterator[Path]:
     """Writes NAME.json, .csv, .md and .html into `folder`, and a plot each direction."""
     name = result["sweep"]
-    storage.write_json(folder / f"{name}.json", result)
-    storage.write_text(folder / f"{name}.csv", as_csv(result))
-    storage.write_text(folder / f"{name}.md", as_markdown(result))
+    files.write_json(folder / f"{name}.json", result)
+    files.write_text(folder / f"{name}.csv", as_csv(result))
+    files.write_text(folder / f"{name}.md", as_markdown(result))
     write_report(
         folder / f"{name}.html",
         title=f"vidembed sweep: {result['title']}",
@@ -90,7 +90,7 @@ def write_sweep(
     yield from (folder / f"{name}.{suffix}" for suffix in ("json", "csv", "md", "html"))
     for plot in plots(result):
         file = folder / f"{name}-{plot['direction']}.svg"
-        storage.write_text(file, charts.standalone(plot["svg"]))
+        files.write_text(file, charts.standalone(plot["svg"]))
         yield file
 
 

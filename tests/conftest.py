@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from vidembed.corpus import CorpusPaths
+from vidembed.corpora.watched import CorpusPaths
 from vidembed.graph.affinity import affinity_clusters
 from vidembed.graph.hierarchy import write_hierarchy
 from vidembed.records.table import FeatureTable

@@ -4,14 +4,14 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from vidembed import command_line
+from vidembed.cli import command_line
 
 DATA = {
     "inspect": ("vidembed.records.inspecting", "check records or a feature table; list all faults"),
     "import": ("vidembed.records.importing", "TFRecords to a feature table"),
-    "simulate": ("vidembed.feeds.simulated_sessions", "labels of a table to simulated sessions"),
-    "cowatch": ("vidembed.graph.cowatch", "watch sessions to co-watch edges"),
-    "cluster": ("vidembed.clustering", "co-watch edges to a hierarchy of clusters"),
+    "simulate": ("vidembed.sessions.simulate", "labels of a table to simulated sessions"),
+    "cowatch": ("vidembed.sessions.cowatch", "watch sessions to co-watch edges"),
+    "cluster": ("vidembed.cli.clustering", "co-watch edges to a hierarchy of clusters"),
 }
 """Verb → (module whose `main` it is, what it does). Modules are imported only for their own verb:
 together they take seconds."""
@@ -21,7 +21,7 @@ RUNS = {
     "report": "write the report of a run",
     "show": "a resolved recipe, and what a step costs",
 }
-"""Verb of `vidembed.launch`, to be followed by the name of a recipe → what it does."""
+"""Verb of `vidembed.cli.launch`, to be followed by the name of a recipe → what it does."""
 NOTES = """Training and evaluation: RECIPE follows the verb, as in `train cdml --workdir W`.
 VIDEMBED_TRACEBACK=1 in the environment shows where an error was raised."""
 
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = {verb: text for verb, (_, text) in DATA.items()} | RUNS
     verb, rest = command_line.choose(words, given, prog=prog, about=NOTES)
     if verb in RUNS:
-        from vidembed import launch
+        from vidembed.cli import launch
 
         return launch.of_paper(verb, rest, prog=f"{prog} {verb}")
     module = importlib.import_module(DATA[verb][0])

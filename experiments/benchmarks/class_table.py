@@ -21,16 +21,16 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from vidembed import mesh as meshes
-from vidembed.compiled_cost import compiled_update, step_arguments
-from vidembed.compiled_text import array_bytes, arrays, read_program
-from vidembed.exchange import Exchanger
+from vidembed.distributed import mesh as meshes
+from vidembed.distributed.exchange import Exchanger
+from vidembed.engine.compiled_cost import compiled_update, step_arguments
+from vidembed.engine.compiled_text import array_bytes, arrays, read_program
+from vidembed.engine.imagined import Imagined, Rows, imagined_data
+from vidembed.engine.recipe import Recipe
+from vidembed.engine.step import new_state
 from vidembed.feeds.labelled import LabelledFeed, LabelledVideos
-from vidembed.imagined import Imagined, Rows, imagined_data
 from vidembed.losses.sampled_softmax import SampledSoftmax
 from vidembed.models.fusion import LateFusion, Layers
-from vidembed.recipe import Recipe
-from vidembed.step import new_state
 from vidembed.tasks.cluster_labels import ClusterLabels
 from vidembed.tasks.spec import Spec
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import tyro
 
 from experiments.benchmarks.bench import measure, measured, report
-from vidembed.graph.cowatch import count_cowatches
+from vidembed.sessions.cowatch import count_cowatches
 
 WATCHES_PER_SESSION = 10
 """On average; the lengths are geometric."""

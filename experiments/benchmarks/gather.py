@@ -19,9 +19,9 @@ import tyro
 
 from experiments.benchmarks.bench import Row, in_rounds, report
 from experiments.benchmarks.step import WIDTHS, synthetic_features
-from vidembed import mesh as meshes
-from vidembed.exchange import Exchanger
-from vidembed.placing import Placer
+from vidembed.distributed import mesh as meshes
+from vidembed.distributed.exchange import Exchanger
+from vidembed.engine.placing import Placer
 
 VIDEOS, TRIPLETS = 8_000_000, 7168
 RESIDENT_VIDEOS = 100_000

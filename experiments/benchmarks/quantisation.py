@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import tyro
 
-from vidembed.corpus import Corpus, CorpusPaths
+from vidembed.corpora.watched import Corpus, CorpusPaths
 from vidembed.evaluators.baselines import raw_features
 from vidembed.evaluators.related_videos import RelatedVideos
-from vidembed.feeds.simulated_sessions import simulate, write_sessions
-from vidembed.graph.cowatch import count_cowatches
 from vidembed.metrics.intervals import bootstrap, differences
 from vidembed.records.importing import Dtype, import_videos
 from vidembed.records.table import FeatureTable
+from vidembed.sessions.cowatch import count_cowatches
+from vidembed.sessions.simulate import simulate, write_sessions
 
 NDCG = "ndcg@10"
 DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "uint8")

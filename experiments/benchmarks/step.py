@@ -26,14 +26,14 @@ from experiments.benchmarks.bench import (
     report,
     square_products,
 )
-from vidembed import mesh as meshes
+from vidembed.distributed import mesh as meshes
+from vidembed.engine.recipe import Recipe
+from vidembed.engine.step import compile_update, new_state, state_shape
 from vidembed.feeds.prefetch import Placement
 from vidembed.feeds.triplets import TripletFeed, Triplets
 from vidembed.mining import SemiHard
 from vidembed.models.fusion import LateFusion, Layers
-from vidembed.recipe import Recipe
 from vidembed.records.statistics import Statistics
-from vidembed.step import compile_update, new_state, state_shape
 from vidembed.tasks.metric_learning import MetricLearning
 from vidembed.tasks.spec import Spec
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from vidembed.engine.recipe import Recipe
 from vidembed.models.fusion import Layers
-from vidembed.quantisation import OFFSET, STEP
-from vidembed.recipe import Recipe
+from vidembed.records.bytecode import OFFSET, STEP
 from vidembed.tasks.metric_learning import MetricLearning
 
 BLOCK = 144

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vidembed.corpus import Corpus
+from vidembed.corpora.watched import Corpus
 from vidembed.graph.relation import RelationGraph
 from vidembed.records.table import FeatureTable
 

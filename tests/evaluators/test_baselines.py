@@ -14,7 +14,7 @@ from vidembed.evaluators.baselines import (
 from vidembed.evaluators.queries import DIRECTIONS, queries
 from vidembed.evaluators.related_videos import RelatedVideos
 from vidembed.metrics import ranking
-from vidembed.quantisation import dequantise
+from vidembed.records.bytecode import dequantise
 
 
 def test_raw_features_stand_side_by_side(corpus):

@@ -2,9 +2,9 @@ import jax
 import numpy as np
 import pytest
 
+from vidembed.distributed.mesh import MeshShape, make_mesh
 from vidembed.evaluators import ranks as module
 from vidembed.evaluators.ranks import relevant_ranks
-from vidembed.mesh import MeshShape, make_mesh
 
 
 def oracle(queries, candidates, offsets, relevant, exclude=None):

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import pytrec_eval
 
-from vidembed.corpus import Corpus
+from vidembed.corpora.watched import Corpus
+from vidembed.distributed.mesh import MeshShape, make_mesh
 from vidembed.evaluators.queries import DIRECTIONS, queries
 from vidembed.evaluators.related_videos import RelatedVideos
 from vidembed.graph.relation import RelationGraph
-from vidembed.measurements import evaluator_name
-from vidembed.mesh import MeshShape, make_mesh
 from vidembed.metrics.intervals import bootstrap
+from vidembed.workdir.measurements import evaluator_name
 
 
 def sides(corpus, direction):

@@ -23,7 +23,7 @@ from experiments.cluster_table import as_markdown, print_quality
 from experiments.clusterings import clusterings, communities, linked_videos
 from experiments.running import SAMPLE
 from experiments.shared_labels import shared_labels
-from vidembed.corpus import Corpus
+from vidembed.corpora.watched import Corpus
 from vidembed.graph.affinity import affinity_clusters
 from vidembed.graph.relation import RelationGraph
 from vidembed.graph.siblings import Siblings

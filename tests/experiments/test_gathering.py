@@ -7,7 +7,7 @@ from rich.console import Console
 from experiments.gathering import courses, over_seeds
 from experiments.tables import print_systems
 from vidembed.metrics.intervals import bootstrap, differences, ratios
-from vidembed.scores_file import PerQuery
+from vidembed.records.scores_file import PerQuery
 
 
 def asked(values, first=0):

@@ -12,20 +12,20 @@ import pytest
 from experiments import gcml, gcml_batches, gcml_labels, gcml_levels, gcml_mining
 from experiments.gcml_systems import NETWORK, base, labels, smart
 from experiments.sweep import varied
-from vidembed import launch
 from vidembed.__main__ import main
-from vidembed.checkpoint import Checkpoints
-from vidembed.evaluate import Evaluation
+from vidembed.cli import launch
+from vidembed.distributed.mesh import MeshShape, make_mesh
+from vidembed.distributed.stopping import StopFlag
+from vidembed.engine.evaluate import Evaluation
+from vidembed.engine.recipe import Recipe, Retention
+from vidembed.engine.step import spec_of, state_shape
+from vidembed.engine.train import train
 from vidembed.feeds.labelled import LabelledVideos
 from vidembed.graph.affinity import affinity_clusters
-from vidembed.mesh import MeshShape, make_mesh
 from vidembed.progress import Progress
-from vidembed.recipe import Recipe, Retention
-from vidembed.step import spec_of, state_shape
-from vidembed.stopping import StopFlag
 from vidembed.tasks.cluster_labels import ClusterLabels
-from vidembed.train import train
-from vidembed.workdir import RecipeChangedError, Workdir
+from vidembed.workdir.checkpoints.store import Checkpoints
+from vidembed.workdir.layout import RecipeChangedError, Workdir
 
 ONE = [jax.devices()[0]]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from vidembed.scores_file import read_scores
+from vidembed.records.scores_file import read_scores
 
 SYSTEMS = {
     "trained", "trained_visual_only", "visual", "audio", "concatenated",

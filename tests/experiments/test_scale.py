@@ -4,8 +4,8 @@ import jax
 import pytest
 
 from experiments import scale
-from vidembed.compiled_cost import StepCost
-from vidembed.compiled_text import Collective
+from vidembed.engine.compiled_cost import StepCost
+from vidembed.engine.compiled_text import Collective
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import pytest
 
 from experiments.benchmarks import bench, step
 from experiments.benchmarks.bench import FULL, NARROW
+from vidembed.engine.optimiser import Optimiser
+from vidembed.engine.recipe import Recipe
+from vidembed.engine.step import new_state
 from vidembed.feeds.triplets import Triplets
 from vidembed.models.fusion import LateFusion, Layers
-from vidembed.optimiser import Optimiser
-from vidembed.recipe import Recipe
-from vidembed.step import new_state
 from vidembed.tasks.metric_learning import MetricLearning
 from vidembed.tasks.spec import Spec
 

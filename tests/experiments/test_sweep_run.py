@@ -18,9 +18,9 @@ import pytest
 
 from experiments.sweep import REFERENCE
 from experiments.sweep_command import main
-from vidembed.recipe import Recipe
-from vidembed.scores_file import PerQuery, read_scores, write_scores
-from vidembed.workdir import Workdir
+from vidembed.engine.recipe import Recipe
+from vidembed.records.scores_file import PerQuery, read_scores, write_scores
+from vidembed.workdir.layout import Workdir
 
 SCRIPT = Path(__file__).with_name("tiny_sweep.py")
 TINY = runpy.run_path(str(SCRIPT))

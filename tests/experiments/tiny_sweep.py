@@ -6,9 +6,9 @@ from dataclasses import replace
 from experiments.paper import TABLE_2, minus
 from experiments.sweep import REFERENCE, Comparison, Sweep, base_recipe, network
 from experiments.sweep_command import main
+from vidembed.engine.recipe import Retention
 from vidembed.evaluators.queries import DIRECTIONS
 from vidembed.evaluators.related_videos import RelatedVideos
-from vidembed.recipe import Retention
 
 PAPER = minus(TABLE_2["early-4000-256"], TABLE_2[REFERENCE])
 

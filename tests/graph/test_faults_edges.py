@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fuzzing import many
-from vidembed.graph.cowatch import count_cowatches
 from vidembed.graph.edges import EdgeError, read_edges
-from vidembed.graph.sessions import SessionError
+from vidembed.sessions.cowatch import count_cowatches
+from vidembed.sessions.watches import SessionError
 
 IDS = [b"v%02d" % n for n in range(30)]
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidembed import mesh as meshes
+from vidembed.distributed import mesh as meshes
 from vidembed.mining import Forbidden, Hardest, NoMining, SemiHard, SemiHardRandom
 from vidembed.pairwise import squared_distance
 

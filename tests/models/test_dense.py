@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from vidembed import mesh as meshes
+from vidembed.distributed import mesh as meshes
 from vidembed.models.dense import product_bfloat16
 from vidembed.models.fusion import LateFusion, Layers
 from vidembed.models.parameters import apply, initialise

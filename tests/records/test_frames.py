@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow_datasets.proto import tf_example_pb2 as pb
 
-from vidembed.quantisation import dequantise
+from vidembed.records.bytecode import dequantise
 from vidembed.records.example import (
     MessageError,
     encode_bytes,

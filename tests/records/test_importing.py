@@ -13,8 +13,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from vidembed.quantisation import OFFSET, STEP, dequantise, quantise
 from vidembed.records import arrays, streaming
+from vidembed.records.bytecode import OFFSET, STEP, dequantise, quantise
 from vidembed.records.faults import RecordError
 from vidembed.records.framing import read_records, write_records
 from vidembed.records.importing import RefusedError, import_videos, main

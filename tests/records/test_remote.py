@@ -7,9 +7,9 @@ import pytest
 from vidembed.records import arrays, table_folder
 from vidembed.records.counts import read_counts
 from vidembed.records.inspecting import inspect
+from vidembed.records.label_names import read_vocabulary
 from vidembed.records.remote import RemoteError, installed_for, read_range
 from vidembed.records.shards import shards
-from vidembed.records.vocabulary import read_vocabulary
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from vidembed.corpus import Corpus
+from vidembed.corpora.watched import Corpus
 from vidembed.graph.affinity import affinity_clusters
 from vidembed.graph.relation import RelationGraph
 from vidembed.records.table import FeatureTable

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks.class_table import compiled, seconds_a_step, sizes
-from vidembed import mesh as meshes
-from vidembed.compiled_cost import device_bytes
-from vidembed.exchange import Exchanger
+from vidembed.distributed import mesh as meshes
+from vidembed.distributed.exchange import Exchanger
+from vidembed.engine.compiled_cost import device_bytes
+from vidembed.engine.optimiser import Optimiser
+from vidembed.engine.placing import Placer
+from vidembed.engine.recipe import Recipe
 from vidembed.feeds.labelled import LabelledFeed, LabelledVideos
 from vidembed.losses.sampled_softmax import SampledSoftmax
 from vidembed.losses.softmax import FullSoftmax
 from vidembed.models.cluster_classifier import KERNEL, CosineClassifier, DotClassifier
 from vidembed.models.fusion import LateFusion, Layers, SingleModality
-from vidembed.optimiser import Optimiser
-from vidembed.placing import Placer
-from vidembed.recipe import Recipe
 from vidembed.records.statistics import train_statistics
 from vidembed.tasks.cluster_labels import ClusterLabels
 from vidembed.tasks.spec import Spec

@@ -6,19 +6,19 @@ from dataclasses import replace
 import jax
 import pytest
 
-from vidembed.diagnosis import MOST_LINES, Diagnosis
+from vidembed.distributed.stopping import StopFlag
+from vidembed.engine.optimiser import Optimiser
+from vidembed.engine.recipe import Recipe, Retention
+from vidembed.engine.train import train
 from vidembed.feeds.triplets import Triplets
 from vidembed.losses.triplet import Hinge
 from vidembed.mining.hardest import Hardest
 from vidembed.models.fusion import LateFusion, Layers
-from vidembed.optimiser import Optimiser
 from vidembed.progress import Progress
-from vidembed.recipe import Recipe, Retention
-from vidembed.stopping import StopFlag
 from vidembed.tasks.cluster_labels import ClusterLabels
 from vidembed.tasks.metric_learning import MetricLearning
-from vidembed.train import train
-from vidembed.workdir import Workdir
+from vidembed.workdir.diagnosis import MOST_LINES, Diagnosis
+from vidembed.workdir.layout import Workdir
 
 TASK = MetricLearning()
 SOUND = {"loss": 0.06, "active": 0.8, "spread": 0.85, "trained": 1.0}

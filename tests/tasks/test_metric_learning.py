@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidembed import mesh as meshes
-from vidembed.exchange import Exchanger
+from vidembed.distributed import mesh as meshes
+from vidembed.distributed.exchange import Exchanger
+from vidembed.engine.placing import Placer
 from vidembed.feeds.triplets import TripletFeed, Triplets
 from vidembed.losses.triplet import Exponential, Hinge, Log
 from vidembed.mining.hardest import Hardest
@@ -19,7 +20,6 @@ from vidembed.mining.none import NoMining
 from vidembed.mining.semi_hard import SemiHard
 from vidembed.mining.semi_hard_random import SemiHardRandom
 from vidembed.models.fusion import EarlyFusion, LateFusion, Layers, SingleModality
-from vidembed.placing import Placer
 from vidembed.records.statistics import train_statistics
 from vidembed.tasks.metric_learning import MetricLearning
 from vidembed.tasks.spec import Spec

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
-from vidembed.corpus import Corpus
+from vidembed.corpora.watched import Corpus
 from vidembed.evaluators.queries import Direction, queries
-from vidembed.quantisation import dequantise
+from vidembed.records.bytecode import dequantise
+from vidembed.records.scores_file import PerQuery
 from vidembed.records.statistics import Statistics, train_statistics
 from vidembed.records.table import FeatureTable
-from vidembed.scores_file import PerQuery
 
 if TYPE_CHECKING:
     from vidembed.evaluators.related_videos import RelatedVideos

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from vidembed.corpus import Corpus
+from vidembed.corpora.watched import Corpus
 
 Direction = Literal["eval_to_train", "train_to_eval", "eval_to_eval"]
 """QUERIES_to_CANDIDATES, by partition."""

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from vidembed import mesh as meshes
+from vidembed.distributed import mesh as meshes
 from vidembed.pairwise import over_blocks
 
 # Scores of one block on one device, at most: 128 MB.

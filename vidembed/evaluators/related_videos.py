@@ -11,14 +11,14 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from vidembed.corpus import Corpus
+from vidembed.corpora.watched import Corpus
 from vidembed.evaluators import baselines
 from vidembed.evaluators.queries import DIRECTIONS, Direction, Queries, queries
 from vidembed.evaluators.ranks import relevant_ranks
 from vidembed.metrics import ranking
 from vidembed.metrics.intervals import Interval, bootstrap
 from vidembed.metrics.result import Result, Selection
-from vidembed.scores_file import PerQuery
+from vidembed.records.scores_file import PerQuery
 
 CDML: tuple[Direction, ...] = ("eval_to_train", "train_to_eval")
 """What is measured unless more is asked for."""

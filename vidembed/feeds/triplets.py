@@ -8,13 +8,13 @@ from typing import Annotated, ClassVar
 import numpy as np
 import xxhash
 
+from vidembed.engine.field_roles import TUNABLE
 from vidembed.feeds.capacities import SIZING_BATCHES, Capacities
 from vidembed.feeds.feed import Feed, FeedOptions, RelatedTrainVideos
 from vidembed.feeds.forbidden import ForbiddenPairs
 from vidembed.feeds.negatives import SiblingNegatives, UniformNegatives
 from vidembed.feeds.prefetch import Batch
 from vidembed.feeds.sampling import Anchors, Sampling, TripletSampler, anchor_chances
-from vidembed.field_roles import TUNABLE
 from vidembed.graph.leak import check_no_leak
 from vidembed.graph.relation import RelationGraph
 

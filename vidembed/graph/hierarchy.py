@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import xxhash
 from etils import epath
 
+from vidembed.files import local_path, whole_file
 from vidembed.graph.relation import RelationGraph
 from vidembed.records import tabular
 from vidembed.records.tabular import DIGEST_KEY, METADATA_KEY
-from vidembed.storage import local_path, whole_file
 
 REMEDY = "make it anew with `python -m vidembed cluster`"
 

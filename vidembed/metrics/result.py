@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from vidembed.metrics.intervals import Interval
-from vidembed.scores_file import PerQuery
+from vidembed.records.scores_file import PerQuery
 
 
 class Result(NamedTuple):

@@ -10,7 +10,7 @@ naming its choice; the optimiser and the mining pool are not established. Margin
 and all embeddings of the batch are the defaults here, not the paper's values.
 """
 
-from vidembed.recipe import Recipe
+from vidembed.engine.recipe import Recipe
 
 recipe = Recipe()
 RECIPES = {"cdml": recipe}

@@ -19,14 +19,14 @@ and distribution of the sample, the logits, the optimiser. Those are defaults he
 
 from dataclasses import replace
 
+from vidembed.engine.optimiser import Adagrad, Optimiser
+from vidembed.engine.recipe import Recipe
 from vidembed.evaluators.related_videos import RelatedVideos
 from vidembed.feeds.labelled import LabelledVideos
 from vidembed.feeds.negatives import SiblingNegatives, UniformNegatives
 from vidembed.feeds.triplets import Triplets
 from vidembed.losses.triplet import Hinge
 from vidembed.mining.semi_hard import SemiHard
-from vidembed.optimiser import Adagrad, Optimiser
-from vidembed.recipe import Recipe
 from vidembed.tasks.cluster_labels import ClusterLabels
 from vidembed.tasks.metric_learning import MetricLearning
 

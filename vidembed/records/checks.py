@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vidembed.quantisation import HIGH, LOW, OFFSET, STEP
+from vidembed.records.bytecode import HIGH, LOW, OFFSET, STEP
 from vidembed.records.youtube8m import VideoLevel, Videos
 
 NAMED = 10

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
-from vidembed.quantisation import dequantise
+from vidembed.records.bytecode import dequantise
 from vidembed.records.example import (
     Feature,
     MessageError,

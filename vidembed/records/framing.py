@@ -16,8 +16,8 @@ import google_crc32c
 import numpy as np
 from etils import epath
 
+from vidembed.files import whole_file
 from vidembed.records.faults import Faults, OnError, Skips
-from vidembed.storage import whole_file
 
 HEADER = struct.Struct("<QI")
 FOOTER = struct.Struct("<I")

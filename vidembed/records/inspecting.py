@@ -12,19 +12,19 @@ from etils import epath
 from rich.console import Console
 
 from vidembed.progress import Progress
-from vidembed.quantisation import dequantise
 from vidembed.records.arrays import TableError, read_array
+from vidembed.records.bytecode import dequantise
 from vidembed.records.checks import Checks, refusals
 from vidembed.records.counts import check_counts, compared, read_counts, shard_names
 from vidembed.records.faults import Skips
 from vidembed.records.formats import YOUTUBE8M_OPTIONS, Modality, VideoLevel, video_level
 from vidembed.records.framing import HEADER, is_gzip
+from vidembed.records.label_names import read_vocabulary
 from vidembed.records.remote import installed_for
 from vidembed.records.shards import is_glob, shards
 from vidembed.records.streaming import stream_videos
 from vidembed.records.table import FeatureTable
 from vidembed.records.table_folder import MANIFEST, UNFINISHED, read_manifest
-from vidembed.records.vocabulary import read_vocabulary
 from vidembed.records.youtube8m import Videos
 
 TOP_LABELS = 10

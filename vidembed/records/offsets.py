@@ -14,11 +14,11 @@ import numpy as np
 import xxhash
 from etils import epath
 
+from vidembed.files import write_bytes
 from vidembed.records.faults import Faults, OnError, RecordError, Skips
 from vidembed.records.framing import FOOTER, HEADER, is_gzip, read_blocks
 from vidembed.records.remote import ends_digest
 from vidembed.records.shards import OFFSETS_SUFFIX
-from vidembed.storage import write_bytes
 
 _MAGIC = b"vidOffs1"
 _HEAD = struct.Struct("<8sQ16sQ")

@@ -9,7 +9,7 @@ import fsspec
 import xxhash
 from etils import epath
 
-from vidembed.storage import is_remote
+from vidembed.files import is_remote
 
 REQUESTS = 16  # at a time, to a bucket
 _END_BYTES = 1 << 16

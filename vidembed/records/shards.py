@@ -6,8 +6,8 @@ from os import PathLike
 
 from etils import epath
 
+from vidembed.files import is_unfinished
 from vidembed.records.remote import installed_for
-from vidembed.storage import is_unfinished
 
 OFFSETS_SUFFIX = ".offsets"
 # Beside shards lie offset indexes, and what older versions left when they were killed.

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from vidembed.quantisation import dequantise
+from vidembed.records.bytecode import dequantise
 from vidembed.records.table import FeatureTable
 
 Statistics = Mapping[str, Mapping[str, np.ndarray]]

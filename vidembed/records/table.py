@@ -31,7 +31,7 @@ class FeatureTable:
     """Row-aligned features, ids and labels of N videos; the same whether read or made in memory.
 
     ids             S[N], unique
-    features        name -> u8|bf16|f16|f32[N, F]; uint8 is quantised (vidembed.quantisation)
+    features        name -> u8|bf16|f16|f32[N, F]; uint8 is quantised (vidembed.records.bytecode)
     present         name -> bool[N], only for modalities that some videos lack
     label_offsets   i64[N+1], label_values i32[L]: row i has label_values[offsets[i]:offsets[i+1]]
     manifest        where it came from and the digests on disk; empty for a table made in memory

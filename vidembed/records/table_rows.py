@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vidembed.quantisation import quantise
+from vidembed.records.bytecode import quantise
 from vidembed.records.checks import DUPLICATES, FEATURELESS, Checks, Finding, Verdict, findings
 from vidembed.records.faults import Skips
 from vidembed.records.table import arrays_beside_features

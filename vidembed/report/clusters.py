@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from vidembed.corpus import Corpus
+from vidembed.corpora.watched import Corpus
 from vidembed.graph.hierarchy_report import describe
 
 DRAWN_FROM = 4

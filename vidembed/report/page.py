@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 from etils import epath
 
-from vidembed import storage
+from vidembed import files
 from vidembed.report import corpora as data
 from vidembed.report import results, runs, wording
 from vidembed.report import sweep as sweeps
@@ -103,7 +103,7 @@ def write_report(
         },
     )
     # Character references keep the page right whatever encoding a machine or server takes it for.
-    storage.write_text(path, text.encode("ascii", "xmlcharrefreplace").decode())
+    files.write_text(path, text.encode("ascii", "xmlcharrefreplace").decode())
 
 
 def _environment() -> jinja2.Environment:

@@ -14,7 +14,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from vidembed import mesh
+from vidembed.distributed import mesh
 from vidembed.losses.sampled_softmax import SampledSoftmax
 from vidembed.losses.softmax import Candidates, FullSoftmax, compare, cross_entropy
 from vidembed.models import cluster_classifier

@@ -14,7 +14,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from vidembed import mesh
+from vidembed.distributed import mesh
 from vidembed.losses.triplet import Hinge, TripletLoss, check
 from vidembed.mining import Forbidden, Miner, NoMining, SemiHard
 from vidembed.models.parameters import Parameters

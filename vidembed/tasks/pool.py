@@ -8,7 +8,7 @@ over all slots, up to three times as many.
 import jax
 import jax.numpy as jnp
 
-from vidembed import mesh
+from vidembed.distributed import mesh
 
 
 def gather(part: jax.Array) -> jax.Array:

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vidembed import mesh
+from vidembed.distributed import mesh
 from vidembed.models.fusion import Fusion, LateFusion
 from vidembed.models.parameters import Parameters, apply, initialise, model_axes
-from vidembed.quantisation import dequantise
+from vidembed.records.bytecode import dequantise
 from vidembed.tasks.spec import Spec
 
 Arrays = Mapping[str, Any]

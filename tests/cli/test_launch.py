@@ -1,0 +1,340 @@
+"""The command line as a user meets it: help, typos, values out of range, exit codes."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from experiments.cdml import recipe
+from vidembed.cli import launch
+from vidembed.distributed.mesh import MeshShape
+from vidembed.evaluators.related_videos import RelatedVideos
+from vidembed.feeds.triplets import Triplets
+from vidembed.losses.triplet import Log
+from vidembed.mining.hardest import Hardest
+from vidembed.models.fusion import Layers, SingleModality
+from vidembed.tasks.metric_learning import MetricLearning
+from vidembed.workdir.checkpoints.store import Checkpoints
+from vidembed.workdir.layout import Workdir
+
+SMALL = [
+    "--task.model.layers.hidden", "16", "--task.model.layers.size", "8",
+    "--feed.batch-triplets", "32", "--checkpoints.every-steps", "5", "--log-every", "1",
+]  # fmt: skip
+
+
+def run(arguments, capsys):
+    try:
+        code = launch.main(recipe, arguments, name="cdml")
+    except SystemExit as end:
+        code = end.code
+    out = capsys.readouterr()
+    return code, re.sub(r"[│\s]+", " ", out.out + out.err)
+
+
+def data(corpus_paths):
+    return ["--corpus.table", corpus_paths.table, "--corpus.edges", corpus_paths.edges]
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "experiments.cdml", *arguments]
+
+
+def test_help_names_the_verbs_and_their_options(capsys):
+    code, text = run(["--help"], capsys)
+    assert code == 0
+    assert all(verb in text for verb in ("train", "evaluate", "show"))
+    code, text = run(["train", "--help"], capsys)
+    assert code == 0
+    assert all(f"--{o}" in text for o in ("workdir", "task.pool", "feed.batch-triplets", "steps"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "--workdir", "w", "--stepz", "3"], "--steps"),
+        (["train"], "--workdir"),
+        (["train", "--workdir", "w", "--task.pool", "al"], "all"),
+        (["train", "--workdir", "w", "--steps", "0"], "must be 1 or more"),
+        (["train", "--workdir", "w", "--task.loss.margin", "0"], "--task.loss.margin: Hinge("),
+        (["train", "--workdir", "w", "task.loss:log", "--task.loss.margin=-1"], "margin: margin"),
+        (["train", "--workdir", "w", "--mesh.model", "0", "--steps", "3"], "--mesh.model: mesh"),
+        (["train", "--workdir", "w", "--steps", "0"], "--steps: steps 0 and log_every"),
+        (["train", "--workdir", "w", "--checkpoints.keep-last", "0"], "--checkpoints.keep-last: "),
+        (["train", "--workdir", "w", "--feed.batch-triplets", "x"], "--feed.batch-triplets: inv"),
+        (["evaluate", "--workdir", "w", "--evaluator.kz", "5"], "--evaluator.ks"),
+        (["evaluate", "--workdir", "w", "--evaluator.ks", "0"], "--evaluator.ks: ks are different"),
+        (["evaluate", "--step", "5"], "--workdir"),
+        (["evaluate", "--workdir"], "--workdir"),
+        (["report", "--workdir", "w", "--corpus.tabel", "t"], "--corpus.table"),
+        (["trian"], "train"),
+    ],
+)
+def test_mistakes_are_refused_with_what_is_nearest(arguments, words, capsys):
+    code, text = run(arguments, capsys)
+    assert code == 2
+    assert words in text
+    # The path of our classes, and tyro's wrapper around them, are nothing that anybody typed.
+    assert "tyro" not in text
+    assert "recipe." not in text
+
+
+def test_an_option_that_is_given_twice_is_named(capsys):
+    twice = ["--steps", "3", "--task.loss.margin", "0.1", "--steps=4"]
+    code, text = run(["show", *twice], capsys)
+    assert code == 2
+    assert "given more than once: --steps" in text
+    code, text = run(["show", "--stepz", "3"], capsys)
+    assert code == 2
+    assert "more than once" not in text
+
+
+def test_faults_end_with_one_message_and_code_1(tmp_path, capsys):
+    code, text = run(["train", "--workdir", str(tmp_path)], capsys)
+    assert code == 1
+    assert "no table given: set --corpus.table PATH" in text
+    code, text = run(
+        ["train", "--workdir", str(tmp_path), "--corpus.table", str(tmp_path / "none"),
+         "--corpus.edges", "e"], capsys,
+    )  # fmt: skip
+    assert code == 1
+    assert "none" in text
+    code, text = run(["evaluate", "--workdir", str(tmp_path)], capsys)
+    assert code == 1
+    assert "no recipe.json" in text
+
+
+def test_a_missing_extra_is_one_message(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)  # as where it is not installed
+    for verb in ("train", "evaluate"):
+        code, text = run([verb, "--workdir", "gs://bucket/run", *data(recipe.corpus)], capsys)
+        assert code == 1
+        assert text.startswith("ImportError: Please install gcsfs")
+        assert "pip install -e '.[gcs]'" in text
+        assert "Traceback" not in text
+
+
+def test_where_a_fault_came_from_is_shown_on_request(tmp_path, monkeypatch, capsys):
+    arguments = ["evaluate", "--workdir", str(tmp_path)]
+    assert "Traceback" not in run(arguments, capsys)[1]
+    monkeypatch.setenv("VIDEMBED_TRACEBACK", "1")
+    code, text = run(arguments, capsys)
+    assert code == 1
+    assert text.startswith("Traceback")
+    assert "in recipe_of" in text
+    assert "ValueError: " in text.rpartition(" raise ")[2]
+
+
+@pytest.fixture
+def claimed(corpus_paths, tmp_path):
+    """A run that wrote its recipe, with every part exchanged, and nothing else."""
+    workdir = Workdir(tmp_path / "claimed")
+    own = replace(
+        recipe,
+        corpus=corpus_paths,
+        task=MetricLearning(
+            model=SingleModality(layers=Layers(hidden=(8, 4), size=4)), loss=Log(), miner=Hardest()
+        ),
+        feed=Triplets(batch_triplets=16),
+        evaluator=RelatedVideos(ks=(5, 20)),
+        mesh=MeshShape(data=1, model=64),
+        seed=3,
+    )
+    workdir.claim_recipe(own.to_json(), {})
+    return workdir
+
+
+@pytest.mark.parametrize(
+    "given", [["--workdir", "{}"], ["--workdir={}"], ["--workdir", "w", "--workdir={}"]]
+)
+def test_the_options_of_an_evaluation_are_those_of_the_run(claimed, given, capsys):
+    named = [word.format(claimed) for word in given]
+    for verb in ("evaluate", "report"):
+        # Nothing differs, the 64 devices of the training are not asked for, and the data are read.
+        code, text = run([verb, *named], capsys)
+        assert code == 1
+        assert "holds no checkpoint: train first" in text
+        code, text = run([verb, *named, "--help"], capsys)
+        assert code == 0
+        assert re.search(r"--evaluator\.ks [^-]*default: 5 20", text)
+        assert "source subcommand: task.miner:hardest" in text
+    code, text = run(["evaluate", "--help"], capsys)
+    assert code == 0
+    assert all(f"--{o}" in text for o in ("workdir", "follow", "evaluator.ks", "corpus.table"))
+
+
+def test_an_evaluation_may_not_change_what_was_trained(claimed, corpus_paths, tmp_path, capsys):
+    named = ["evaluate", "--workdir", str(claimed)]
+    code, text = run([*named, "task.miner:semi-hard", "--seed", "5", "--evaluator.ks", "7"], capsys)
+    assert code == 1
+    assert 'task.miner.class: "Hardest" -> "SemiHard"' in text
+    assert "seed: 3 -> 5" in text
+    assert "evaluator" not in text.partition("stored -> wanted")[2]
+    # Where the data are, and how they are measured, may differ.
+    shutil.copytree(corpus_paths.table, tmp_path / "moved")
+    elsewhere = ["--corpus.table", str(tmp_path / "moved"), "--mesh.model", "2"]
+    code, text = run([*named, *elsewhere, "--evaluator.ks", "7"], capsys)
+    assert code == 1
+    assert "holds no checkpoint: train first" in text
+
+
+def test_a_damaged_recipe_is_one_message(claimed, capsys):
+    claimed.recipe_file.write_text(claimed.recipe_file.read_text().replace('"Log"', '"Lag"'))
+    code, text = run(["evaluate", "--workdir", str(claimed)], capsys)
+    assert code == 1
+    assert "class 'Lag' is none of ['Exponential', 'Hinge', 'Log']" in text
+
+
+def test_a_slice_that_cannot_be_compiled_for_is_one_message(monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    code, text = run(["show", "--compile", "v5e:8x8"], capsys)
+    assert code == 1
+    assert text.startswith("ValueError: v5e:8x8 needs the TPU compiler, which is not installed")
+
+
+def test_show_begins_with_the_recipe_of_a_run_on_its_devices(tmp_path, capsys):
+    pod = replace(recipe, mesh=MeshShape(data=16, model=2), seed=77)
+    Workdir(tmp_path / "run").claim_recipe(pod.to_json(), {})
+    code, text = run(["show", "--workdir", f"{tmp_path}/run", "--steps", "123"], capsys)
+    assert code == 0
+    assert "mesh data 16 × model 2 is not of the 8 devices here" in text
+    assert '"steps": 123, "seed": 77' in text
+    code, text = run(["show", "--workdir", f"{tmp_path}/nowhere"], capsys)
+    assert code == 1
+    assert "holds no recipe.json" in text
+
+
+def test_parts_are_switched_and_their_fields_set(capsys):
+    code, text = run(
+        ["show", "--mesh.data", "16", "task.miner:hardest", "task.model:single-modality",
+         "--task.model.layers.hidden", "8", "4"], capsys,
+    )  # fmt: skip
+    assert code == 0
+    assert '"Hardest"' in text
+    assert '"SingleModality"' in text
+
+
+def test_train_stops_on_sigterm_and_goes_on(corpus_paths, tmp_path):
+    arguments = [
+        "train", "--workdir", str(tmp_path), "--corpus.table", corpus_paths.table,
+        "--corpus.edges", corpus_paths.edges, *SMALL,
+    ]  # fmt: skip
+    running = subprocess.Popen(command(*arguments, "--steps", "100000"), stdout=subprocess.PIPE)
+    metrics = tmp_path / "metrics.jsonl"
+    deadline = time.monotonic() + 90
+    while not (metrics.exists() and metrics.read_text().count("\n") > 3):
+        assert running.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    running.send_signal(signal.SIGTERM)
+    out, _ = running.communicate(timeout=60)
+    assert running.returncode == 143
+    reached = int(re.search(rb"stopped and saved at step (\d+)", out)[1])
+    again = subprocess.run(
+        command(*arguments, "--steps", str(reached + 3)),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert again.returncode == 0, again.stderr
+    assert f"going on from step {reached}" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("verb", "held"), [("train", "table"), ("train", "edges"), ("evaluate", "table")]
+)
+def test_sigterm_is_answered_while_data_are_read(verb, held, corpus_paths, tmp_path, capsys):
+    """One of the files is a pipe that nobody writes to: the reading would go on for ever."""
+    table, edges = tmp_path / "table", tmp_path / "edges.parquet"
+    shutil.copytree(corpus_paths.table, table)
+    shutil.copy(corpus_paths.edges, edges)
+    stuck = table / "features" / "visual" / "c" / "0" / "0" if held == "table" else edges
+    whole = stuck.read_bytes()
+    stuck.unlink()
+    os.mkfifo(stuck)
+    workdir = Workdir(tmp_path / "run")
+    paths = replace(corpus_paths, table=str(table), edges=str(edges))
+    arguments = [verb, "--workdir", str(workdir), *data(paths)]
+    if verb == "evaluate":
+        workdir.claim_recipe(replace(recipe, corpus=paths).to_json(), {})
+    job = subprocess.Popen(
+        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert job.stdout.readline() == "reading the data ...\n", job.communicate()
+    job.send_signal(signal.SIGTERM)
+    _, said = job.communicate(timeout=60)
+    assert job.returncode == 143, said
+    assert "stopped as asked, with nothing to save; the same command goes on" in said
+    assert not workdir.lease_file.exists()
+    assert (workdir.read_recipe() is None) == (verb == "train")
+    if (verb, held) == ("train", "table"):  # nothing hinders the next start
+        stuck.unlink()
+        stuck.write_bytes(whole)
+        code, text = run([*arguments, "--steps", "1", *SMALL], capsys)
+        assert code == 0, text
+
+
+def test_sigterm_is_answered_while_a_checkpoint_is_measured(
+    corpus_paths, tmp_path, monkeypatch, capsys
+):
+    arguments = [
+        "train", "--workdir", str(tmp_path), *data(corpus_paths), *SMALL,
+        "--steps", "10", "--evaluate-every", "5",
+    ]  # fmt: skip
+    with monkeypatch.context() as patch:
+
+        def slow(self, *_, **__):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(600)
+
+        patch.setattr(RelatedVideos, "run", slow)
+        code, text = run(arguments, capsys)
+    assert code == 143
+    assert "evaluating step 5: stopped after" in text
+    workdir = Workdir(tmp_path)
+    assert not workdir.lease_file.exists()
+    assert Checkpoints(workdir.checkpoints, read_only=True).latest() == 5
+    assert [m.steps() for m in workdir.all_measurements()] == []
+    code, text = run(arguments, capsys)
+    assert code == 0
+    assert "going on from step 5" in text
+    assert [m.steps() for m in workdir.all_measurements()] == [{5, 10}]
+
+
+def test_evaluators_are_chosen_on_the_command_line(corpus_paths, tmp_path, capsys):
+    named = ["--workdir", str(tmp_path / "run")]
+    train = ["train", *named, *data(corpus_paths), *SMALL, "--steps", "1"]
+    assert run(train, capsys)[0] == 0
+    code, text = run(["evaluate", *named], capsys)
+    assert code == 0
+    assert re.search(r"step 1 eval_to_train: \d+ queries; \d+ videos without anything", text)
+    assert "eval_to_train/ndcg@10 0." in text
+    assert "mean of ndcg@10 over eval_to_train, train_to_eval: 0." in text
+    assert all(f" {name} 0." in text for name in ("this run, step 1", "raw visual", "random"))
+    other = ["--evaluator.ks", "3", "7", "--step", "0", "--no-baselines"]
+    # As of a run that collapsed: whoever measures it or reads of it is told.
+    with open(tmp_path / "run" / "metrics.jsonl", "a") as file:
+        file.write('{"kind": "train", "step": 60, "spread": 0.01}\n')
+    code, text = run(["evaluate", *named, *other], capsys)
+    assert code == 0
+    assert all(f"eval_to_train/ndcg@{k} 0." in text for k in (3, 7))
+    assert "raw visual" not in text
+    collapsed = "the embeddings have collapsed: at step 60 their spread is 0.01"
+    assert text.count(f"WARNING: {collapsed}") == 1
+    code, text = run(["report", *named], capsys)
+    assert code == 0
+    other = "not in the report: 1 steps measured by another evaluator (ks [3, 7])"
+    assert other in text
+    page = " ".join((tmp_path / "run" / "report.html").read_text().split())
+    assert other in page
+    assert collapsed in page
+    assert "standardised visual" in page
+    assert "Trained: step 1, the last that is measured." in page
+    assert "NDCG@10" in page
+    assert "NDCG@7" not in page

@@ -1,0 +1,115 @@
+"""What the terminal says of a measured checkpoint, with made-up numbers."""
+
+import pytest
+
+from vidembed.cli.scoreboard import Scoreboard, below_raw, score_lines, table
+from vidembed.progress import Progress
+
+DIRECTIONS = ("eval_to_train", "train_to_eval", "eval_to_eval")
+
+
+def scores(*values):
+    return {
+        f"{direction}/{metric}": {"value": value / part, "low": 0.0, "high": 1.0}
+        for direction, value in zip(DIRECTIONS, values)
+        for metric, part in (("ndcg@10", 1), ("ndcg@60", 2), ("map", 4))
+    }
+
+
+def result(step, *values, simulated=True):
+    return {
+        "step": step,
+        "scores": scores(*values),
+        "queries": {d: {"queries": 1234, "left_out": 5} for d in DIRECTIONS[: len(values)]},
+        "simulated_sessions": simulated,
+    }
+
+
+BASELINES = {
+    "systems": {
+        "rgb": scores(0.1, 0.1, 0.1),
+        "visual_standardised": scores(0.2, 0.15, 0.1),
+        "visual": scores(0.18, 0.16, 0.1),
+        "random": scores(0.01, 0.3, 0.3),
+        "popularity": scores(0.5, 0.5, 0.5),
+    }
+}
+
+
+def test_the_run_stands_above_its_baselines():
+    lines = list(table(result(200, 0.25, 0.3, 0.5), BASELINES))
+    assert max(map(len, lines)) <= 80
+    cells = [line.split("  ") for line in lines]
+    assert [[cell.strip() for cell in row if cell] for row in cells] == [
+        ["SIMULATED sessions", "NDCG@10", "NDCG@10", "NDCG@60"],
+        ["eval → train", "train → eval", "eval → eval"],
+        ["this run, step 200", "0.250", "0.300", "0.250"],
+        ["raw visual", "0.180", "0.160", "0.050"],
+        ["standardised visual", "0.200", "0.150", "0.050"],
+        ["popularity", "0.500", "0.500*", "0.250*"],
+        ["random", "0.010", "0.300", "0.150"],
+        ["rgb", "0.100", "0.100", "0.050"],
+        ["* an oracle: it counts sessions that have not happened yet"],
+    ]  # fmt: skip
+    [head, *_] = table(result(200, 0.25, simulated=False), BASELINES)
+    assert head.split() == ["NDCG@10"]
+
+
+def test_a_run_below_raw_features_is_warned_of_at_its_end():
+    assert below_raw(result(200, 0.25, 0.16), BASELINES, last=200) is None
+    low = result(200, 0.19, 0.1)
+    words = below_raw(low, BASELINES, last=200)
+    assert words.startswith(
+        "WARNING: step 200 is below raw features: NDCG@10 eval → train is 0.190, that of "
+        "standardised visual 0.200; NDCG@10 train → eval is 0.100, that of raw visual 0.160."
+    )
+    assert "--optimiser.learning-rate" in words
+    meanwhile = below_raw(low, BASELINES, last=1200)
+    assert meanwhile.startswith("step 200 is below raw features")
+    assert meanwhile.endswith("(1,000 steps are left)")
+
+
+def test_every_score_has_its_interval():
+    lines = list(score_lines(result(7, 0.25)))
+    assert lines[0] == (
+        "step 7  eval_to_train: 1,234 queries; 5 videos without anything relevant are left out"
+    )
+    assert lines[1].split()[2:] == [
+        "eval_to_train/ndcg@10", "0.2500", "[0.0000,", "1.0000]", "(simulated", "sessions)",
+    ]  # fmt: skip
+
+
+class Measuring:
+    """An evaluation that counts how often its baselines are asked for."""
+
+    asked = 0
+
+    class measurements:  # noqa: N801
+        @staticmethod
+        def best():
+            return {"step": 10}
+
+    def __init__(self):
+        self.progress = Progress()
+
+    def selection(self, result):
+        return "mean of ndcg@10", 0.125
+
+    def last_step(self):
+        return 30
+
+    def baselines(self):
+        self.asked += 1
+        return BASELINES
+
+
+@pytest.mark.parametrize(("baselines", "tables"), [(True, 2), (False, 0)])
+def test_the_table_stands_at_the_first_and_at_the_last_result(baselines, tables, capsys):
+    evaluation = Measuring()
+    board = Scoreboard(evaluation, baselines=baselines)
+    for step in (10, 20, 30):
+        board.show(result(step, 0.5, 0.5))
+    out = capsys.readouterr().out
+    assert out.count("raw visual") == tables
+    assert out.count("mean of ndcg@10: 0.1250; best so far: step 10") == 3
+    assert bool(evaluation.asked) == baselines

@@ -1,0 +1,76 @@
+"""What may differ between two looks at one run is said on the fields, and on all of them."""
+
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import pytest
+
+from experiments import cdml, gcml
+from vidembed.engine.field_roles import (
+    MEASURING,
+    PATH,
+    TUNABLE,
+    differing_on_hosts,
+    differing_on_resume,
+    differing_when_measured,
+    fields_with,
+    without,
+)
+from vidembed.engine.typed_json import to_json
+from vidembed.feeds.labelled import LabelledVideos
+
+PATHS = {"corpus.table", "corpus.edges", "corpus.hierarchy"}
+MEASURED = PATHS | {"evaluator", "mesh"}
+RESUMED = MEASURED | {
+    "steps", "log_every", "evaluate_every", "profile_steps", "checkpoints",
+    "feed.read_threads", "feed.prefetch_batches", "feed.placement",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", [cdml.recipe, *gcml.RECIPES.values()])
+def test_a_recipe_says_what_does_not_decide_a_run(recipe):
+    assert differing_on_hosts(recipe) == PATHS
+    assert differing_when_measured(recipe) == MEASURED
+    room = {"feed.max_forbidden_pairs"} if recipe.feed.unit == "triplets" else set()
+    assert differing_on_resume(recipe) == RESUMED | room
+    left = without(recipe.to_json(), differing_on_hosts(recipe))
+    moved = replace(recipe, corpus=replace(recipe.corpus, table="a", edges="b", hierarchy="c"))
+    assert without(moved.to_json(), differing_on_hosts(moved)) == left
+    assert left["corpus"]["split_seed"] == 0
+    assert {"steps", "evaluator", "feed"} <= left.keys()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leaf:
+    place: Annotated[str, "any other remark", PATH] = "x"
+    size: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Other:
+    threads: Annotated[int | None, TUNABLE] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tree:
+    part: Leaf | Other = Leaf()
+    parts: tuple[Leaf | Other, ...] = ()
+    whole: Annotated[Leaf, TUNABLE, MEASURING] = Leaf()
+    nothing: Leaf | None = None
+
+
+def test_the_walk_follows_the_parts_that_are_there():
+    assert fields_with(Tree(), PATH) == {"part.place", "whole.place"}
+    assert fields_with(Tree(), PATH, MEASURING) == {"part.place", "whole"}
+    assert fields_with(Tree(part=Other()), TUNABLE) == {"part.threads", "whole"}
+    several = Tree(parts=(Leaf(), Other()))
+    assert fields_with(several, PATH, TUNABLE) == {
+        "part.place", "parts.0.place", "parts.1.threads", "whole",
+    }  # fmt: skip
+    assert fields_with(LabelledVideos(), PATH) == frozenset()
+    assert without(to_json(Tree()), {"part.place", "whole"}) == {
+        "class": "Tree",
+        "part": {"class": "Leaf", "size": 1},
+        "parts": [],
+        "nothing": None,
+    }

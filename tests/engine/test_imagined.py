@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from vidembed.distributed.mesh import make_mesh
+from vidembed.engine.compiled_cost import step_arguments
+from vidembed.engine.imagined import LEAST_VIDEOS, Imagined, data_of
+from vidembed.engine.recipe import Recipe
+from vidembed.feeds.labelled import LabelledVideos
+from vidembed.feeds.negatives import SiblingNegatives
+from vidembed.feeds.triplets import Triplets
+from vidembed.tasks.cluster_labels import ClusterLabels
+
+
+def test_a_batch_holds_as_many_related_pairs_as_among_all_videos():
+    data = data_of(Recipe(feed=Triplets(batch_triplets=64)), Imagined(videos=8e6, degree=50))
+    videos, edges = data.corpus.relations.nodes, data.corpus.relations.edges
+    assert videos == LEAST_VIDEOS
+    assert data.rows.features["visual"].shape == (8_000_000, 1024)
+    # Two videos at random are related with the same chance.
+    assert edges / videos**2 == pytest.approx(50 / 2 / 8e6, rel=0.01)
+    # Features take no memory.
+    assert all(array.strides == (0, 0) for array in data.corpus.table.features.values())
+
+
+def test_sparse_relations_are_enough_to_draw_batches_from():
+    recipe = Recipe(feed=Triplets(batch_triplets=512))
+    relations = data_of(recipe, Imagined(videos=278e6, degree=50)).corpus.relations
+    assert relations.edges == pytest.approx(8 * 512, rel=0.01)
+    assert relations.edges / relations.nodes**2 == pytest.approx(50 / 2 / 278e6, rel=0.01)
+
+
+def test_the_named_corpus_is_taken_with_its_own_classes(clustered_paths, clustered):
+    feed = LabelledVideos(batch_videos=16)
+    recipe = Recipe(corpus=clustered_paths, task=ClusterLabels(), feed=feed)
+    data = data_of(recipe, Imagined(classes=5000))
+    assert data.spec.classes == feed.classes(clustered)
+    assert data.degree == 2 * clustered.relations.edges / 300
+    unnamed = Recipe(task=ClusterLabels(), feed=feed)
+    assert data_of(unnamed, Imagined(classes=5000)).spec.classes == 5000
+
+
+def test_negatives_from_clusters_have_clusters_to_come_from():
+    feed = Triplets(batch_triplets=64, anchors="videos", negatives=SiblingNegatives())
+    recipe = Recipe(feed=feed)
+    arguments = step_arguments(recipe, data_of(recipe, Imagined()), make_mesh(recipe.mesh))
+    assert arguments.batch["drawn_at"].shape == (3, 64)
+    assert arguments.batch["drawn_at"].dtype == np.bool_
+
+
+@pytest.mark.parametrize("wrong", [{"videos": 0.0}, {"degree": 0.0}, {"classes": 1}])
+def test_impossible_sizes_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Imagined(**wrong)

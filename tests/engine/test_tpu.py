@@ -1,0 +1,77 @@
+"""Every recipe compiled for a TPU slice by libtpu, small; run by `make test-tpu`."""
+
+import importlib.util
+from dataclasses import replace
+
+import pytest
+
+from experiments import gcml
+from vidembed.cli.show import show
+from vidembed.distributed import mesh as meshes
+from vidembed.engine.compiled_cost import step_arguments, step_cost
+from vidembed.engine.imagined import Imagined, data_of
+from vidembed.engine.recipe import Recipe
+from vidembed.engine.slices import EXAMPLES, slice_devices
+from vidembed.models.fusion import LateFusion, Layers
+
+pytestmark = [
+    pytest.mark.tpu,
+    pytest.mark.skipif(
+        importlib.util.find_spec("libtpu") is None, reason="needs pip install -e '.[tpu]'"
+    ),
+]
+MODEL = LateFusion(layers=Layers(hidden=(64,), size=16))
+IMAGINED = Imagined(videos=20_000, degree=8, classes=500)
+FEATURES_TRAVEL_BY = "all-to-all"
+"""What the compiler makes of the gather of stored features."""
+
+
+def small(recipe):
+    feed = replace(recipe.feed, **{f"batch_{recipe.feed.unit}": 64})
+    return replace(recipe, task=replace(recipe.task, model=MODEL), feed=feed)
+
+
+@pytest.mark.parametrize(
+    "recipe", [Recipe(), *gcml.RECIPES.values()], ids=["cdml", *(f"gcml-{n}" for n in gcml.RECIPES)]
+)
+def test_every_recipe_compiles_for_a_slice(recipe):
+    recipe = small(recipe)
+    mesh = meshes.make_mesh(recipe.mesh, slice_devices("v5e:2x2"))
+    cost = step_cost(recipe, step_arguments(recipe, data_of(recipe, IMAGINED), mesh), mesh)
+    assert cost.device_kind == "TPU v5 lite"
+    assert cost.arguments["constants"] == 20_000 // 4 * (1024 + 128)
+    assert cost.temporaries > 0
+    # What is read from the text is within what the compiler counts.
+    assert 0.5 * cost.operations < sum(cost.products.values()) < cost.operations
+    # The miner's windows of forbidden pairs, as many as a block has.
+    assert cost.unknown_loops == (1 if recipe.feed.unit == "triplets" else 0)
+    assert all(each.devices == 4 for each in cost.collectives)
+    features = [c for c in cost.collectives if c.operands.startswith(("u8", "u32"))]
+    assert {each.kind for each in features} == {FEATURES_TRAVEL_BY}
+    assert set(cost.seconds()) == {"products", "memory", "links"}
+
+
+def test_slices_by_name():
+    chips = {"v5e:2x2": 4, "v5e:8x8": 64, "v5p:4x4x4": 64, "v6e:4x4": 16}
+    for name, number in chips.items():
+        assert name in EXAMPLES
+        assert len(slice_devices(name)) == number
+    for name in ("v5e:3x3", "v9x:2x2", "nonsense"):
+        with pytest.raises(ValueError, match=f"{name} is no TPU slice: .* v5e:8x8"):
+            slice_devices(name)
+
+
+def test_what_does_not_fit_is_refused_with_remedies():
+    recipe = small(Recipe())
+    data = data_of(recipe, Imagined(videos=278e6))
+    mesh = meshes.make_mesh(recipe.mesh, slice_devices("v5e:2x2"))
+    with pytest.raises(ValueError, match=r"does not fit on 4 devices: .*--feed\.placement host"):
+        step_cost(recipe, step_arguments(recipe, data, mesh), mesh)
+
+
+def test_show_prints_a_slice(capsys):
+    show(small(Recipe()), ("v5e:2x2",), IMAGINED)
+    text = capsys.readouterr().out
+    assert " of 16.0 GB" in text
+    assert "by the data sheet, at full rates; not measured" in text
+    assert "v5e:2x2: all-reduce of f32[1024,64] and " in text

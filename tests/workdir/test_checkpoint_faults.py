@@ -1,0 +1,394 @@
+"""Kills, full disks and flipped bits, done to real checkpoints."""
+
+import contextlib
+import json
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from vidembed.workdir.checkpoints.record import CheckpointError, DigestError, MismatchError
+from vidembed.workdir.checkpoints.store import Checkpoints
+
+
+def _noise(step, rows=400_000):
+    return {"x": jax.random.normal(jax.random.key(step), (rows,)), "step": jnp.int32(step)}
+
+
+def _like(rows=400_000):
+    return {
+        "x": jax.ShapeDtypeStruct((rows,), jnp.float32),
+        "step": jax.ShapeDtypeStruct((), "int32"),
+    }
+
+
+def _assert_is_step(tree, step):
+    assert int(tree["step"]) == step
+    np.testing.assert_array_equal(tree["x"], _noise(step, tree["x"].size)["x"])
+
+
+# ---- flipped bits
+
+
+def _flip(path, bit):
+    data = bytearray(path.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+def _array_data(folder):
+    """The files that hold the bulk of the arrays."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [path for path in files if path.stat().st_size > 10_000]
+
+
+def _flips_found(folder, flips, seed):
+    """How many single flipped bits in the array data of step 2 are found, and step 1 offered."""
+    draw = random.Random(seed)
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(1, _noise(1, 20_000), {})
+        checkpoints.save(2, _noise(2, 20_000), {})
+    reader = Checkpoints(folder, read_only=True)
+    like = _like(20_000)
+    files = _array_data(folder / "2")
+    assert sum(file.stat().st_size for file in files) > 60_000
+    found = 0
+    for _ in range(flips):
+        file = draw.choice(files)
+        bit = draw.randrange(8 * file.stat().st_size)
+        _flip(file, bit)
+        with contextlib.suppress(DigestError):
+            reader.restore(2, like)
+            found -= 1
+        found += 1
+        _flip(file, bit)
+    _assert_is_step(reader.restore(2, like), 2)
+    return found
+
+
+def test_damage_that_one_host_finds_is_for_all_hosts(tmp_path, monkeypatch):
+    """This one's copy is whole; each decision about the step is taken with the others."""
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, _noise(1, 20), {})
+    others = []
+
+    def together(work, *errors):
+        result = work()
+        others.append(errors)
+        if len(others) == 3:
+            raise DigestError("process 1: the bits of x are not those that were saved")
+        return result
+
+    monkeypatch.setattr("vidembed.workdir.checkpoints.store.together", together)
+    reader = Checkpoints(tmp_path, read_only=True)
+    with pytest.raises(DigestError, match="process 1: the bits of x"):
+        reader.restore_newest(_like(20))
+
+
+def test_flipped_bits_of_arrays_are_found(tmp_path):
+    assert _flips_found(tmp_path, flips=6, seed=0) == 6
+
+
+@pytest.mark.long
+def test_sixty_flipped_bits_of_arrays_are_found(tmp_path):
+    assert _flips_found(tmp_path, flips=60, seed=1) == 60
+
+
+@pytest.mark.long
+def test_a_flipped_bit_anywhere_is_found_or_harmless(tmp_path):
+    """In every file of a checkpoint, the small ones too: never a wrong number, never a crash."""
+    draw = random.Random(2)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, _noise(1, 500), {"data": "abc"})
+    reader = Checkpoints(tmp_path, read_only=True)
+    for file in sorted(path for path in (tmp_path / "1").rglob("*") if path.is_file()):
+        for bit in draw.sample(range(8 * file.stat().st_size), min(20, 8 * file.stat().st_size)):
+            _flip(file, bit)
+            with contextlib.suppress(DigestError, MismatchError):
+                _assert_is_step(reader.restore(1, _like(500)), 1)
+                assert reader.meta(1) == {"data": "abc"}
+            _flip(file, bit)
+
+
+def test_an_array_exchanged_for_another_is_found_by_name(tmp_path):
+    """Well-formed files that hold other numbers: nothing but the digest can tell."""
+    for folder, value in ((tmp_path / "a", 1.0), (tmp_path / "b", 2.0)):
+        with Checkpoints(folder) as checkpoints:
+            checkpoints.save(1, {"same": jnp.ones(8), "deep": {"kernel": jnp.full(8, value)}}, {})
+    shutil.rmtree(tmp_path / "a" / "1" / "arrays")
+    shutil.copytree(tmp_path / "b" / "1" / "arrays", tmp_path / "a" / "1" / "arrays")
+    reader = Checkpoints(tmp_path / "a", read_only=True)
+    with pytest.raises(DigestError, match=r"the bits of deep/kernel are not .* no older step"):
+        reader.restore(1, {"same": jnp.ones(8), "deep": {"kernel": jnp.ones(8)}})
+
+
+def test_a_tampered_record_is_found(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, _noise(1, 10), {"data": "abc"})
+    reader = Checkpoints(tmp_path, read_only=True)
+    file = tmp_path / "1" / "meta" / "metadata"
+    good = file.read_text()
+    for bad in (good.replace("abc", "abd"), good[:-5], "[]", "", '{"format": 1}', "\x00\xff"):
+        file.write_bytes(bad.encode("latin-1"))
+        with pytest.raises(DigestError, match=r"step 1 is damaged: .*metadata"):
+            reader.meta(1)
+        with pytest.raises(DigestError):
+            reader.restore(1, _like(10))
+    file.unlink()
+    with pytest.raises(DigestError):
+        reader.meta(1)
+    file.write_text(good)
+    (tmp_path / "1").rename(tmp_path / "2")
+    with pytest.raises(DigestError, match="step 2 is damaged"):
+        reader.meta(2)
+
+
+def test_a_later_format_is_refused_as_such(tmp_path):
+    from vidembed.workdir.checkpoints import record
+
+    record = record.write_record(3, {}, {}, {})
+    record["format"] = 2
+    record["digest"] = record._digest({k: v for k, v in record.items() if k != "digest"})
+    with pytest.raises(CheckpointError, match=r"step 3 has format 2, .* reads 1"):
+        record.read_record(json.dumps(record), 3)
+
+
+def test_the_newest_whole_step_is_taken_loudly(tmp_path):
+    like = _like(20_000)
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, _noise(step, 20_000), {})
+        checkpoints.wait()
+        step, tree, troubles = checkpoints.restore_newest(like)
+        assert (step, troubles) == (3, [])
+        for bad in (3, 2):
+            file = max(_array_data(tmp_path / str(bad)), key=lambda path: path.stat().st_size)
+            _flip(file, 4 * file.stat().st_size)
+        step, tree, troubles = checkpoints.restore_newest(like)
+        _assert_is_step(tree, 1)
+        assert step == 1
+        assert [words[:17] for words in troubles] == ["step 3 is damaged", "step 2 is damaged"]
+        shutil.rmtree(tmp_path / "1" / "arrays")
+        with pytest.raises(DigestError, match="step 3 is damaged"):
+            checkpoints.restore_newest(like)
+
+
+# ---- disks that are full
+
+
+@contextlib.contextmanager
+def _small_disk(folder, size):
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"needs the right to mount a small disk: {mounted.stderr.decode().strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@contextlib.contextmanager
+def _small_files(size):
+    """No file of this process may grow above so many bytes: writing fails, for any user."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def _names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_no_room_is_seen_before_the_save(tmp_path):
+    with Checkpoints(tmp_path, free_space_factor=1e12) as checkpoints:
+        with pytest.raises(CheckpointError, match=r"needs 44,000(,000)+ bytes, the disk of") as e:
+            checkpoints.save(1, {"x": jnp.zeros(11_000)}, {})
+        assert "Nothing was written; the newest good step is none" in str(e.value)
+    assert _names(tmp_path) == []
+
+
+def test_a_full_disk_keeps_the_last_good_step(tmp_path):
+    with _small_disk(tmp_path, "4m"), Checkpoints(tmp_path, free_space_factor=0) as checkpoints:
+        checkpoints.save(1, _noise(1), {})
+        checkpoints.wait()
+        checkpoints.save(2, _noise(2, 1_000_000), {})
+        with pytest.raises(CheckpointError, match="save of step 2 failed: the disk is full: ") as e:
+            checkpoints.wait()
+        assert f"What it left in {tmp_path} was removed; the newest good step is 1." in str(e.value)
+        assert "Free some space, keep fewer checkpoints, and start again" in str(e.value)
+        assert _names(tmp_path) == ["1"]
+        _assert_is_step(checkpoints.restore(1, _like()), 1)
+        checkpoints.save(2, _noise(2, 1000), {})
+        checkpoints.wait()
+        assert checkpoints.steps() == [1, 2]
+
+
+def _failing_save(checkpoints):
+    """A save of step 2 that fails in the background, after `save` has returned."""
+    with _small_files(100_000):
+        checkpoints.save(2, _noise(2), {})
+        checkpoints._orbax._async_manager._thread.join()
+
+
+def test_a_failure_in_the_background_comes_up_at_the_next_call(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, _noise(1, 100), {})
+        for call in (
+            checkpoints.check,
+            checkpoints.wait,
+            lambda: checkpoints.save(3, _noise(3, 100), {}),
+        ):
+            _failing_save(checkpoints)
+            with pytest.raises(
+                CheckpointError, match=r"the save of step 2 failed: .*newest .* is 1"
+            ):
+                call()
+            assert _names(tmp_path) == ["1"]
+            checkpoints.check()
+        checkpoints.save(4, _noise(4, 100), {})
+    assert _names(tmp_path) == ["1", "4"]
+
+
+def test_a_failure_comes_up_at_the_end_but_hides_no_other(tmp_path):
+    with (
+        pytest.raises(CheckpointError, match="the save of step 2 failed"),
+        Checkpoints(tmp_path) as checkpoints,
+    ):
+        _failing_save(checkpoints)
+    with pytest.raises(ZeroDivisionError), Checkpoints(tmp_path) as checkpoints:
+        _failing_save(checkpoints) or 1 / 0
+    assert _names(tmp_path) == []
+
+
+# ---- kills
+
+_WRITER = """
+import sys, jax, jax.numpy as jnp
+from vidembed.checkpoint import Checkpoints
+noise = jax.random.normal(jax.random.key(0), (1_000_000,))
+with Checkpoints(sys.argv[1]) as checkpoints:
+    step = checkpoints.latest() or 0
+    print("started", flush=True)
+    while True:
+        step += 1
+        checkpoints.save(step, {"x": noise + step}, {"step": step})
+        checkpoints.delete(checkpoints.steps()[:-2])
+        checkpoints.wait()
+        print(step, flush=True)
+"""
+
+
+def _kill_savers(folder, delays):
+    """Each time: nothing half-written is taken for a step, nothing durable is lost.
+
+    delays: seconds after a start at which the writer is killed; negative: after its first save.
+    Returns how many kills left unfinished folders behind.
+    """
+    noise = jax.random.normal(jax.random.key(0), (1_000_000,))
+    unfinished = newest = 0
+    for delay in delays:
+        writer = subprocess.Popen(
+            [sys.executable, "-c", _WRITER, str(folder)], stdout=subprocess.PIPE, text=True
+        )
+        told = [writer.stdout.readline()]
+        if delay < 0:
+            told.append(writer.stdout.readline())
+        time.sleep(abs(delay))
+        writer.send_signal(signal.SIGKILL)
+        told += writer.communicate()[0].splitlines()
+        assert told[0] == "started\n"
+        newest = max([newest, *(int(word) for word in told[1:])])
+        unfinished += any(not name.isdecimal() for name in _names(folder))
+        with Checkpoints(folder) as checkpoints:
+            assert all(name.isdecimal() for name in _names(folder))
+            steps = checkpoints.steps()
+            # One more may have become durable between its end and its being told.
+            assert max(steps, default=0) in (newest, newest + 1)
+            newest = max(steps, default=0)
+            for step in steps:
+                found = checkpoints.restore(step, {"x": noise})
+                np.testing.assert_array_equal(found["x"], noise + step)
+                assert checkpoints.meta(step) == {"step": step}
+    return unfinished
+
+
+def test_killed_while_saving(tmp_path):
+    _kill_savers(tmp_path, [0.2, -0.03])
+
+
+@pytest.mark.long
+def test_killed_while_saving_many_times(tmp_path):
+    draw = random.Random(4)
+    first = [draw.uniform(0, 0.5) for _ in range(5)]
+    later = [-draw.uniform(0, 0.2) for _ in range(20)]
+    assert _kill_savers(tmp_path, first + later) > 0
+
+
+def test_a_deletion_cut_short_leaves_no_step(tmp_path, monkeypatch):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, _noise(1, 10), {})
+        checkpoints.save(2, _noise(2, 10), {})
+        checkpoints.wait()
+
+        def die(*_, **__):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(checkpoints.folder), "rmtree", die)
+            with pytest.raises(KeyboardInterrupt):
+                checkpoints.delete([1])
+        assert checkpoints.steps() == [2]
+    assert _names(tmp_path) == ["1.deleted", "2"]
+    with Checkpoints(tmp_path):
+        assert _names(tmp_path) == ["2"]
+
+
+# ---- noise
+
+_NOISY = """
+import resource, sys, warnings
+import jax, jax.numpy as jnp
+from vidembed.checkpoint import Checkpoints, CheckpointError
+tree = {"x": jax.random.normal(jax.random.key(0), (400_000,))}
+with Checkpoints(sys.argv[1]) as checkpoints:
+    checkpoints.save(1, tree, {})
+    checkpoints.wait()
+    assert checkpoints.restore_newest(tree)[0] == 1
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    checkpoints.save(2, tree, {})
+    try:
+        checkpoints.wait()
+        sys.exit("no failure")
+    except CheckpointError:
+        pass
+list(Checkpoints(sys.argv[1], read_only=True).follow(lambda: True))
+"""
+
+
+def test_nothing_is_written_to_the_terminal(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", _NOISY, str(tmp_path)], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_orbax_names_what_is_unfinished_as_it_did():
+    from vidembed.workdir.checkpoints import step_folder
+
+    assert step_folder._UNFINISHED == ocp.utils.TMP_DIR_SUFFIX
+    assert step_folder._FINISHED == ocp.path.atomicity.COMMIT_SUCCESS_FILE

@@ -1,0 +1,1 @@
+"""Verbs, the command line, and what a terminal shows."""

@@ -1,0 +1,110 @@
+"""The report of what a work directory holds: its journal, its evaluations, its last embedding."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from vidembed.cli.scoreboard import below_raw
+from vidembed.engine.evaluate import Evaluation, recipe_of
+from vidembed.engine.typed_json import to_json
+from vidembed.evaluators.related_videos import RelatedVideos
+from vidembed.report.clusters import clusters
+from vidembed.report.gallery import gallery
+from vidembed.report.page import write_report
+from vidembed.workdir.diagnosis import Diagnosis
+from vidembed.workdir.layout import Workdir
+
+
+def journal_of(workdir: Workdir) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; none before the run wrote any. A torn last line is left out."""
+    if not workdir.metrics_file.exists():
+        return []
+    lines = workdir.metrics_file.read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def evaluations_of(
+    workdir: Workdir, evaluator: RelatedVideos | None = None
+) -> list[dict[str, Any]]:
+    """What an evaluator (that of the run's recipe) measured of the run's checkpoints, by step."""
+    evaluator = evaluator or recipe_of(workdir).evaluator
+    measurements = workdir.measurements(evaluator.identity())
+    found = [measurements.read(step) for step in sorted(measurements.steps())]
+    return [result for result in found if result is not None]
+
+
+def other_evaluators(evaluation: Evaluation) -> list[str]:
+    """A line for each other evaluator that measured this run: its steps, and how it differs."""
+    lines = []
+    for other in evaluation.workdir.all_measurements():
+        steps = sorted(other.steps())
+        result = other.read(steps[-1]) if steps else None
+        if result is None or other.folder == evaluation.measurements.folder:
+            continue
+        # What an older record does not name had its default.
+        theirs = to_json(RelatedVideos()) | result["recipe"]["evaluator"]
+        ours = to_json(evaluation.recipe.evaluator)
+        different = [f"{name} {value}" for name, value in theirs.items() if ours.get(name) != value]
+        lines.append(
+            f"not in the report: {len(steps)} steps measured by another evaluator "
+            f"({', '.join(different)}), in {other.folder}"
+        )
+    return lines
+
+
+def journal_warnings(evaluation: Evaluation) -> list[str]:
+    """What the run's task reads out of its journal, in words."""
+    diagnosis = Diagnosis(
+        evaluation.recipe.task.diagnose, evaluation.progress.say, steps=evaluation.last_step()
+    )
+    diagnosis.read(journal_of(evaluation.workdir))
+    return list(diagnosis.warnings().values())
+
+
+def beside_baselines(
+    result: Mapping[str, Any], baselines: Mapping[str, Any]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """direction → system → metric → {value, low, high}: the run, and what needs no training."""
+    systems = {"trained": result["scores"], **baselines["systems"]}
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for system, scores in systems.items():
+        for name, interval in scores.items():
+            direction, _, metric = name.partition("/")
+            found.setdefault(direction, {}).setdefault(system, {})[metric] = interval
+    return found
+
+
+def report_run(
+    evaluation: Evaluation, label_names: Mapping[int, str], *, baselines: bool = True
+) -> str:
+    """Writes WORKDIR/report.html for one run, at its latest checkpoint; returns the path.
+
+    Its scores are those of the evaluation's evaluator, and it says which others there are. With
+    `baselines` they stand beside those of the last measured step.
+    """
+    workdir, corpus = evaluation.workdir, evaluation.corpus
+    embeddings = evaluation.embed(evaluation.restore(evaluation.step_named("latest")))
+    measured = evaluations_of(workdir, evaluation.recipe.evaluator)
+    related, note, warnings = None, "", journal_warnings(evaluation)
+    if baselines and measured:
+        last, record = measured[-1], evaluation.baselines()
+        related = beside_baselines(last, record)
+        note = f"Trained: step {last['step']:,}, the last that is measured."
+        below = below_raw(last, record, last=evaluation.recipe.steps)
+        warnings += [below.removeprefix("WARNING: ")] if below else []
+    write_report(
+        workdir.report_file,
+        title=f"vidembed: {workdir.path.name}",
+        summary=None,
+        journals={workdir.path.name: journal_of(workdir)},
+        evaluations={workdir.path.name: measured},
+        corpora={workdir.path.name: corpus.report()},
+        gallery=gallery(embeddings, corpus, label_names),
+        recipe=evaluation.recipe.to_json(),
+        clusters=clusters(corpus, label_names),
+        related_videos=related,
+        related_note=note,
+        warnings=warnings,
+        remarks=other_evaluators(evaluation),
+    )
+    return str(workdir.report_file)

@@ -1,0 +1,126 @@
+"""What the terminal says of a measured checkpoint: its scores, beside those of the baselines."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from vidembed.engine.evaluate import Evaluation
+from vidembed.report import wording
+from vidembed.report.headline import headline
+
+Cells = dict[str, float]
+"""Direction → the value of its headline metric."""
+
+
+class Scoreboard:
+    """Shows one result after another of a run.
+
+    The table of baselines stands at the first result, and at that of the run's last step. Every
+    host has to call `show`, since the baselines are measured where that was not done yet.
+    """
+
+    def __init__(self, evaluation: Evaluation, *, baselines: bool = True) -> None:
+        self.evaluation, self.baselines = evaluation, baselines
+        self._shown = False
+
+    def show(self, result: Mapping[str, Any]) -> None:
+        """Prints a result of `Evaluation.measure`."""
+        say = self.evaluation.progress.say
+        for line in score_lines(result):
+            say(line)
+        name, value = self.evaluation.selection(result)
+        best = self.evaluation.measurements.best() or {}
+        say(f"step {result['step']}  {name}: {value:.4f}; best so far: step {best.get('step')}")
+        if not self.baselines:
+            return
+        record, last = self.evaluation.baselines(), self.evaluation.last_step()
+        if not self._shown or result["step"] == last:
+            self._shown = True
+            for line in table(result, record):
+                say(line)
+        if remark := below_raw(result, record, last=last):
+            say(remark)
+
+
+def score_lines(result: Mapping[str, Any]) -> Iterator[str]:
+    """How many queries there are, and every score with its interval."""
+    simulated = " (simulated sessions)" if result["simulated_sessions"] else ""
+    for direction, asked in result["queries"].items():
+        yield (
+            f"step {result['step']}  {direction}: {asked['queries']:,} queries; "
+            f"{asked['left_out']:,} videos without anything relevant are left out"
+        )
+    for name, score in result["scores"].items():
+        yield (
+            f"step {result['step']}  {name:28} {score['value']:.4f} "
+            f"[{score['low']:.4f}, {score['high']:.4f}]{simulated}"
+        )
+
+
+def table(result: Mapping[str, Any], baselines: Mapping[str, Any]) -> Iterator[str]:
+    """The run and its baselines, by the headline metric of each direction; 80 columns wide."""
+    metrics = _headlines(result)
+    rows = {f"this run, step {result['step']}": _cells(result["scores"], metrics)}
+    rows |= {
+        wording.system(name): _cells(baselines["systems"][name], metrics)
+        for name in wording.in_order(baselines["systems"])
+    }
+    simulated = "SIMULATED sessions" if result["simulated_sessions"] else ""
+    heads = (wording.metric(metric) for metric in metrics.values())
+    yield _line(simulated, heads)
+    yield _line("", (wording.direction(direction) for direction in metrics))
+    oracles = wording.oracles(metrics)
+    for name, cells in rows.items():
+        marked = oracles if name == wording.system("popularity") else []
+        values = (
+            f"{wording.score(value)}{'*' if direction in marked else ' '}"
+            for direction, value in cells.items()
+        )
+        yield _line(name, values)
+    if oracles:
+        yield "* an oracle: it counts sessions that have not happened yet"
+
+
+def below_raw(result: Mapping[str, Any], baselines: Mapping[str, Any], *, last: int) -> str | None:
+    """What to say of a run that scores below raw features; None where it does not."""
+    metrics = _headlines(result)
+    mine = _cells(result["scores"], metrics)
+    found = []
+    for direction, metric in metrics.items():
+        raw = {
+            name: _cells(scores, metrics)[direction]
+            for name, scores in baselines["systems"].items()
+            if name not in ("popularity", "random")
+        }
+        best = max(raw, key=raw.__getitem__)
+        if mine[direction] < raw[best]:
+            found.append(
+                f"{wording.metric(metric)} {wording.direction(direction)} is "
+                f"{mine[direction]:.3f}, that of {wording.system(best)} {raw[best]:.3f}"
+            )
+    if not found:
+        return None
+    said = f"step {result['step']} is below raw features: {'; '.join(found)}"
+    if result["step"] < last:
+        return f"{said} ({last - result['step']:,} steps are left)"
+    return (
+        f"WARNING: {said}. Without training these features retrieve better than this embedding. "
+        "Look at loss and spread in metrics.jsonl; try more --steps, another "
+        "--optimiser.learning-rate, or fewer and surer relations (cowatch --min-weight)"
+    )
+
+
+def _headlines(result: Mapping[str, Any]) -> dict[str, str]:
+    """Direction → the metric that it is known by."""
+    measured: dict[str, list[str]] = {}
+    for name in result["scores"]:
+        direction, _, metric = name.partition("/")
+        measured.setdefault(direction, []).append(metric)
+    return {direction: headline(direction, names) for direction, names in measured.items()}
+
+
+def _cells(scores: Mapping[str, Any], metrics: Mapping[str, str]) -> Cells:
+    return {d: scores[f"{d}/{metric}"]["value"] for d, metric in metrics.items()}
+
+
+def _line(name: str, cells: Iterator[str]) -> str:
+    return f"  {name:32}" + "".join(f"{cell:>14}" for cell in cells).rstrip()

@@ -1,0 +1,185 @@
+"""What a recipe comes to: its fields, and the cost of a step, here or on TPU slices."""
+
+import json
+from collections.abc import Iterable, Sequence
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+from vidembed.distributed import mesh as meshes
+from vidembed.engine.compiled_cost import StepCost, dividing, step_arguments, step_cost
+from vidembed.engine.host_memory import host_memory
+from vidembed.engine.imagined import Data, Imagined, data_of
+from vidembed.engine.passes import Passes
+from vidembed.engine.recipe import Recipe
+from vidembed.engine.slices import slice_devices
+from vidembed.engine.step import state_shape
+from vidembed.progress import Progress
+
+WIDTH = 160
+"""Columns of the output, in a terminal or not: a table that is cut to 80 says nothing."""
+SMALL_BYTES = 1e5
+"""Collectives that send less are summed up in one line."""
+DATA_SHEET = "by the data sheet, at full rates; not measured"
+NO_DATA_SHEET = "no data sheet of this device is known here, so that no times are given"
+
+
+def show(recipe: Recipe, slices: Sequence[str] = (), imagined: Imagined | None = None) -> None:
+    """Prints the recipe as JSON, and what a step costs on each TPU slice named, or else here.
+
+    Raises ValueError before anything is printed if a slice is unknown, or the recipe is refused.
+    """
+    places = {name: slice_devices(name) for name in slices} or _here(recipe)
+    data = data_of(recipe, imagined or Imagined())
+    console, progress = Console(width=WIDTH, highlight=False), Progress()
+    fitted = {
+        name: dividing(recipe, len(devices)) if slices else recipe
+        for name, devices in places.items()
+    }
+    grids = {name: meshes.make_mesh(recipe.mesh, devices) for name, devices in places.items()}
+    arguments = {name: step_arguments(fitted[name], data, mesh) for name, mesh in grids.items()}
+    console.print_json(json.dumps(recipe.to_json()))
+    console.print(f"data: {data.source}", markup=False)
+    one = meshes.imagined_mesh(meshes.MeshShape(), 1)
+    parameters = state_shape(recipe, data.spec, one)["parameters"].values()
+    console.print(f"parameters: {sum(leaf.size for leaf in parameters):,}")
+    if recipe.corpus.table:
+        console.print(Passes.of(recipe, data.corpus).describe(recipe.steps))
+    for name, other in fitted.items():
+        if other != recipe:
+            unit, examples = recipe.feed.unit, other.feed.examples
+            console.print(
+                f"{name}: {recipe.feed.examples:,} {unit} do not divide over "
+                f"{grids[name].size} chips; compiled with {examples:,} "
+                f"(--feed.batch-{unit} {examples})"
+            )
+    costs: dict[str, StepCost] = {}
+    for name, mesh in grids.items():
+        with progress.stage(f"compiling a step for {name}"):
+            costs[name] = step_cost(fitted[name], arguments[name], mesh)
+    if costs:
+        console.print(_table(cost_lines(recipe, costs)))
+    else:
+        shape = recipe.mesh
+        console.print(
+            f"not compiled: mesh data {shape.data} × model {shape.model} is not of the "
+            f"{jax.device_count()} devices here; --compile names TPU slices to compile for"
+        )
+    for name, cost in costs.items():
+        for line in collective_lines(cost):
+            console.print(f"{name}: {line}", markup=False)
+    console.print(_table(_host_lines(recipe, data, costs)))
+
+
+def _here(recipe: Recipe) -> dict[str, list[jax.Device]]:
+    """The devices of this machine, where they are those of the recipe's mesh."""
+    devices, shape = jax.devices(), recipe.mesh
+    fits = len(devices) % shape.model == 0 if shape.data == -1 else False
+    if fits or shape.data * shape.model == len(devices):
+        return {f"{len(devices)} × {devices[0].device_kind}": devices}
+    return {}
+
+
+def cost_lines(recipe: Recipe, costs: dict[str, StepCost]) -> list[tuple[str, ...]]:
+    """A name, and a text for each place."""
+    each = list(costs.values())
+    dtypes = dict.fromkeys(dtype for cost in each for dtype in cost.products)
+    lines: list[tuple[str, ...]] = [
+        ("a step of one device", *costs),
+        (recipe.feed.unit, *(f"{cost.examples:,}" for cost in each)),
+        ("mesh", *(" × ".join(f"{axis} {n}" for axis, n in cost.mesh.items()) for cost in each)),
+        ("memory", *("" for _ in each)),
+    ]
+    names = {"state": "parameters, optimiser", "constants": "share of the table", "batch": "batch"}
+    for part, name in names.items():
+        lines.append((f"  {name}", *(as_bytes(cost.arguments[part]) for cost in each)))
+    lines += [
+        ("  temporaries", *(as_bytes(cost.temporaries) for cost in each)),
+        ("  in all", *(as_bytes(cost.memory) + _of_chip(cost) for cost in each)),
+        ("operations", *(_giga(cost.operations) for cost in each)),
+        *((f"  products of {d}", *(_giga(c.products.get(d, 0)) for c in each)) for d in dtypes),
+        ("read and written, on the chip too", *(as_bytes(cost.traffic) for cost in each)),
+        ("sent to others", *(as_bytes(cost.sent) for cost in each)),
+    ]
+    if any(cost.chip for cost in each):
+        lines.append((DATA_SHEET, *("" for _ in each)))
+        bounds = {"products": "products", "memory": "memory, at most", "links": "links"}
+        for name, bound in bounds.items():
+            texts = (_milliseconds(cost.seconds().get(name)) for cost in each)
+            lines.append((f"  {bound}", *texts))
+    else:
+        lines.append((NO_DATA_SHEET, *("" for _ in each)))
+    return lines
+
+
+def collective_lines(cost: StepCost) -> list[str]:
+    """One line for each collective, the largest first, and what to know of the counts above."""
+    lines = []
+    for each in cost.collectives:
+        if each.sent < SMALL_BYTES:
+            continue
+        rate = cost.chip.sending_rate(each.devices) if cost.chip else 0
+        took = f", {_milliseconds(each.sent / rate)} by the data sheet" if rate else ""
+        loops = f", {each.times} times" if each.times > 1 else ""
+        overlap = "asynchronous" if each.asynchronous else "synchronous"
+        lines.append(
+            f"{each.kind} of {each.operands} among {each.devices} devices: "
+            f"{as_bytes(each.bytes)}{loops}, sends {as_bytes(each.sent)}{took}, {overlap}"
+        )
+    small = [each for each in cost.collectives if each.sent < SMALL_BYTES]
+    if small:
+        sent = as_bytes(sum(each.sent for each in small))
+        lines.append(f"smaller collectives: {len(small)}, which send {sent} in all")
+    if not cost.collectives:
+        lines.append("nothing is sent between devices")
+    if cost.library_products:
+        lines.append(f"{cost.library_products} products are calls of a library, and not counted")
+    if cost.unknown_loops:
+        lines.append(f"loops of unknown length, counted as one run each: {cost.unknown_loops}")
+    return lines
+
+
+def _host_lines(recipe: Recipe, data: Data, costs: dict[str, StepCost]) -> list[tuple[str, ...]]:
+    stored = data.rows.features.values()
+    parts = host_memory(
+        len(next(iter(stored))),
+        sum(array.shape[1] * array.dtype.itemsize for array in stored),
+        data.degree,
+        train_share=recipe.corpus.train_share,
+        threads=recipe.feed.read_threads,
+    )
+    chips = {cost.chip.host_memory for cost in costs.values() if cost.chip}
+    of = ", ".join(as_bytes(memory) for memory in sorted(chips))
+    return [
+        ("memory of every host", ""),
+        *((f"  {name}", as_bytes(count)) for name, count in parts.items()),
+        ("  in all", as_bytes(sum(parts.values())) + (f" of {of}" if of else "")),
+    ]
+
+
+def _table(lines: Iterable[tuple[str, ...]]) -> Table:
+    table = Table(box=None, show_header=False)
+    for line in lines:
+        table.add_row(*line)
+    return table
+
+
+def _of_chip(cost: StepCost) -> str:
+    return f" of {as_bytes(cost.chip.memory)}" if cost.chip else ""
+
+
+def _giga(operations: float) -> str:
+    return f"{operations / 1e9:,.1f} GFLOP"
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds * 1e3:,.3f} ms"
+
+
+def as_bytes(count: float) -> str:
+    """A number of bytes for people."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:,.1f} {unit}"
+    return f"{count:,.0f} bytes"

@@ -1,0 +1,1 @@
+"""What a run is about: videos and what relates them, opened and checked."""

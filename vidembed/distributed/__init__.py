@@ -1,0 +1,1 @@
+"""Where a run happens: the mesh, and what processes agree on."""

@@ -1,0 +1,263 @@
+"""Where things live: the only file that names mesh axes.
+
+Two axes always exist, either may be 1: `data` splits the batch, `model` splits wide layers (and
+class tables). Work without parameters of its own, such as mining and search, is split over both.
+The engine runs under `jax.set_mesh(mesh)`; the functions below use the mesh that is set.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+DATA, MODEL = "data", "model"
+ALL = (DATA, MODEL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeshShape:
+    """How many devices each axis has; data = -1 takes all that `model` leaves."""
+
+    data: int = -1
+    model: int = 1
+
+    def __post_init__(self) -> None:
+        if self.model < 1 or (self.data < 1 and self.data != -1):
+            raise ValueError(
+                f"mesh data={self.data}, model={self.model}: sizes are 1 or more (data may be -1)"
+            )
+
+
+def make_mesh(shape: MeshShape, devices: list[Any] | None = None) -> jax.sharding.Mesh:
+    """A `data` × `model` mesh over all devices (or those given), in their order."""
+    devices = jax.devices() if devices is None else devices
+    sizes = _sizes(shape, len(devices))
+    if jax.process_count() > 1 and jax.local_device_count() % shape.model:
+        raise ValueError(
+            f"mesh model={shape.model} does not divide the {jax.local_device_count()} devices of a "
+            "host: the model axis lies within hosts; choose a divisor"
+        )
+    grid = np.array(devices).reshape(sizes)
+    return jax.sharding.Mesh(grid, ALL, axis_types=(AxisType.Auto,) * 2)
+
+
+def imagined_mesh(shape: MeshShape, devices: int) -> jax.sharding.AbstractMesh:
+    """The mesh that so many devices would make: for shapes and shardings, not for arrays."""
+    return jax.sharding.AbstractMesh(_sizes(shape, devices), ALL, axis_types=(AxisType.Auto,) * 2)
+
+
+def _sizes(shape: MeshShape, devices: int) -> tuple[int, int]:
+    data = devices // shape.model if shape.data == -1 else shape.data
+    if data * shape.model != devices:
+        raise ValueError(
+            f"mesh data={shape.data} × model={shape.model} does not cover {devices} devices; "
+            f"choose sizes whose product is {devices}"
+        )
+    return data, shape.model
+
+
+def batch_spec(axis: int | None) -> PartitionSpec:
+    """Split over the data axis at array axis `axis`: how batches are laid out; None is whole."""
+    return PartitionSpec() if axis is None else PartitionSpec(*(None,) * axis, DATA)
+
+
+def everywhere_spec(axis: int) -> PartitionSpec:
+    """Split over all devices at array axis `axis`: how mining, search and the table are split."""
+    return PartitionSpec(*(None,) * axis, ALL)
+
+
+def model_spec(axis: int | None) -> PartitionSpec:
+    """Split over the model axis at array axis `axis`; None is a copy on every device."""
+    return PartitionSpec() if axis is None else PartitionSpec(*(None,) * axis, MODEL)
+
+
+def shardings(mesh: Any, specs: Any) -> Any:
+    """A pytree of partition specs as shardings of `mesh`."""
+    return jax.tree.map(
+        lambda spec: NamedSharding(mesh, spec),
+        specs,
+        is_leaf=lambda spec: isinstance(spec, PartitionSpec),
+    )
+
+
+def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
+    """The same value on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def place_rows(mesh: jax.sharding.Mesh, array: np.ndarray) -> jax.Array:
+    """A host array [N, ...], the same on every host, with its rows split over all devices.
+
+    Rows are padded with zeros to divide; each device is sent its own rows only.
+    """
+    padded = -(-len(array) // mesh.size) * mesh.size
+
+    def part(index: Any) -> np.ndarray:
+        start, stop, _ = index[0].indices(padded)
+        rows = array[start:stop]
+        short = (stop - start) - len(rows)
+        return np.concatenate([rows, np.zeros((short, *array.shape[1:]), array.dtype)])
+
+    sharding = NamedSharding(mesh, everywhere_spec(0))
+    return jax.make_array_from_callback((padded, *array.shape[1:]), sharding, part)
+
+
+def place_batch(
+    mesh: jax.sharding.Mesh, batch: Mapping[str, Any], axes: Mapping[str, int | None]
+) -> Any:
+    """This host's slice of a batch as global arrays.
+
+    `axes`: entry of the batch → the array axis that is split over the data axis, None for entries
+    that are whole on every host and device.
+    """
+    layout = batch_shardings(mesh, batch, axes)
+    if jax.process_count() == 1:
+        return jax.device_put(batch, layout)
+    return jax.tree.map(jax.make_array_from_process_local_data, layout, batch)
+
+
+def batch_shardings(
+    mesh: jax.sharding.Mesh, batch: Mapping[str, Any], axes: Mapping[str, int | None]
+) -> Any:
+    """How the entries of a batch are laid out; `axes` as in `place_batch`."""
+    specs = {
+        name: jax.tree.map(lambda _, axis=axes[name]: batch_spec(axis), value)
+        for name, value in batch.items()
+    }
+    return shardings(mesh, specs)
+
+
+class Exchange(NamedTuple):
+    """Which rows of a table that is split over all D devices travel where; see `exchange`.
+
+    send  i32[D, D, C]   rows of its own part that a device sends to each device; padded with 0
+    take  i32[..., B]    where each slot's row lies among the D · C that its device receives
+    """
+
+    send: Any
+    take: Any
+
+
+def exchange_specs(rank: int) -> Exchange:
+    """How an exchange for rows of so many axes is laid out: each device has its own part."""
+    return Exchange(everywhere_spec(0), everywhere_spec(rank - 1))
+
+
+def place_exchange(mesh: jax.sharding.Mesh, plan: Exchange) -> Exchange:
+    """A plan in numpy, the same on every host, as global arrays."""
+    specs = shardings(mesh, exchange_specs(plan.take.ndim))
+    place = jax.make_array_from_callback
+    return jax.tree.map(lambda a, spec: place(a.shape, spec, a.__getitem__), plan, specs)
+
+
+def gather_rows(table: jax.Array, rows: jax.Array, plan: Exchange | None = None) -> jax.Array:
+    """Rows of a table that is split over all devices: [N, ...] at i32[..., B] → [..., B, ...].
+
+    With a plan, each device sends the others the rows that they need. Without one, every device
+    takes the rows it owns and zeros for the others; a reduce-scatter in the stored dtype (exactly
+    one term of each sum is not zero, so nothing overflows or rounds) leaves each device with its
+    part of the batch, which on TPU sends the whole batch to every device. The table never travels.
+    `rows` must be in range, and the plan theirs.
+    """
+    axis = rows.ndim - 1
+
+    def exchanged(part: jax.Array, send: jax.Array, take: jax.Array) -> jax.Array:
+        sent = jnp.take(part, send.reshape(-1), axis=0, mode="clip")
+        received = jax.lax.all_to_all(sent, ALL, split_axis=0, concat_axis=0, tiled=True)
+        # With a barrier what follows is compiled, and so rounds, alike with a plan and without.
+        return jax.lax.optimization_barrier(jnp.take(received, take, axis=0, mode="clip"))
+
+    def own_rows(part: jax.Array, wanted: jax.Array) -> jax.Array:
+        taken = _own_rows(part, wanted - jax.lax.axis_index(ALL) * len(part))
+        return jax.lax.psum_scatter(taken, ALL, scatter_dimension=axis, tiled=True)
+
+    if jax.sharding.get_abstract_mesh().size == 1:
+        return jnp.take(table, rows, axis=0, mode="clip")
+    if plan is not None:
+        return jax.shard_map(
+            exchanged,
+            in_specs=(everywhere_spec(0), everywhere_spec(0), everywhere_spec(axis)),
+            out_specs=everywhere_spec(axis),
+        )(table, *plan)
+    return jax.shard_map(
+        own_rows,
+        in_specs=(everywhere_spec(0), PartitionSpec()),
+        out_specs=everywhere_spec(axis),
+    )(table, rows)
+
+
+def _own_rows(part: jax.Array, local: jax.Array) -> jax.Array:
+    """The rows of `part` at `local`, zeros where that is the row of another part."""
+    mine = (local >= 0) & (local < len(part))
+    mine = mine.reshape(mine.shape + (1,) * (part.ndim - 1))
+    taken = jnp.take(part, local, axis=0, mode="clip")
+    return jnp.where(mine, taken, jnp.zeros((), part.dtype))
+
+
+def on_all_devices(function: Callable[..., Any], in_axes: tuple[int | None, ...]) -> Any:
+    """`function` on each device's part of its arguments; what it returns must be equal everywhere.
+
+    `in_axes` names the array axis of each argument (a pytree) that is split over all devices,
+    None for arguments that every device sees whole. Inside, `gather` and `total` communicate.
+    """
+    specs = tuple(PartitionSpec() if axis is None else everywhere_spec(axis) for axis in in_axes)
+    return jax.shard_map(function, in_specs=specs, out_specs=PartitionSpec())
+
+
+def gather(part: jax.Array, axis: int) -> jax.Array:
+    """All devices' parts joined along `axis`, in batch order; its gradient is a reduce-scatter."""
+    return jax.lax.all_gather(part, ALL, axis=axis, tiled=True)
+
+
+def total(part: Any) -> Any:
+    """The sum over all devices."""
+    return jax.lax.psum(part, ALL)
+
+
+def device_number() -> jax.Array:
+    """i32[]: the number of this device in batch order."""
+    return jax.lax.axis_index(ALL)
+
+
+def on_devices(function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Any:
+    """`function` on each device's part of its arguments, laid out as the specs of this file say.
+
+    Inside, `take_class_rows`, `class_numbers`, `over_classes` and `largest_over_classes` are for a
+    table of classes that comes with `model_spec(0)`. A result must be equal on all devices along an
+    axis that its spec does not split; that is checked as the function is traced.
+    """
+    return jax.shard_map(function, in_specs=in_specs, out_specs=out_specs)
+
+
+def take_class_rows(part: jax.Array, classes: jax.Array) -> jax.Array:
+    """Rows of a table that is split over the model axis: own part f32[C/m, D] at i32[S], the same
+    on every device → f32[S, D] on every device.
+
+    Every device takes the rows it owns and zeros for the others, and a sum along the model axis
+    completes them. Backwards the gradients of the S rows are summed over all devices, and each
+    device adds those it owns to its own part: a gradient of the table never travels.
+    """
+    return jax.lax.psum(_own_rows(part, classes - _first_class(part)), MODEL)
+
+
+def class_numbers(part: jax.Array) -> jax.Array:
+    """i32[C/m]: the classes of this device's part of a table that is split over the model axis."""
+    return _first_class(part) + jnp.arange(len(part), dtype=jnp.int32)
+
+
+def over_classes(part: jax.Array) -> jax.Array:
+    """The sum along the model axis, element by element."""
+    return jax.lax.psum(part, MODEL)
+
+
+def largest_over_classes(part: jax.Array) -> jax.Array:
+    """The maximum along the model axis, element by element; it has no gradient."""
+    return jax.lax.pmax(jax.lax.stop_gradient(part), MODEL)
+
+
+def _first_class(part: jax.Array) -> jax.Array:
+    return jax.lax.axis_index(MODEL) * len(part)

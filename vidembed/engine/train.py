@@ -1,0 +1,249 @@
+"""The training loop, top to bottom.
+
+One order holds throughout: save (and measure) the state after k updates, then take batch k, then
+update. The batches are a pure function of the step, so that a checkpoint needs no position of the
+data, and a run that goes on sees exactly the batches it would have seen.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from vidembed.corpora.watched import Corpus
+from vidembed.distributed import mesh as meshes
+from vidembed.distributed.agree import agree
+from vidembed.distributed.profiling import Profile
+from vidembed.distributed.stopping import StopFlag
+from vidembed.engine import remarks
+from vidembed.engine.field_roles import differing_on_resume
+from vidembed.engine.passes import Passes
+from vidembed.engine.placing import Placer
+from vidembed.engine.recipe import Recipe
+from vidembed.engine.step import (
+    State,
+    compile_update,
+    new_state,
+    place_constants,
+    refuse_uneven_batch,
+    spec_of,
+    state_shape,
+)
+from vidembed.progress import Progress
+from vidembed.records.statistics import train_statistics
+from vidembed.tasks.spec import Spec
+from vidembed.workdir.checkpoints.store import Checkpoints
+from vidembed.workdir.journal import Journal, Meter
+from vidembed.workdir.layout import Workdir
+from vidembed.workdir.lease import Lease
+from vidembed.workdir.versions import versions
+
+IN_FLIGHT_STEPS = 2
+"""Updates dispatched but not yet seen to be finite; also keeps collectives from piling up."""
+FINITE = ("loss", "parameter_norm")
+"""Measures that must be finite: the loss before the update, the parameters after it."""
+
+
+class NonFiniteLoss(RuntimeError):  # noqa: N818 - a state of the run, not of the program
+    """Loss or parameters became NaN or infinite; names the step and the batch."""
+
+
+def train(
+    recipe: Recipe,
+    workdir: Workdir,
+    *,
+    lease: Lease,
+    stop: StopFlag,
+    corpus: Corpus | None = None,
+    progress: Progress | None = None,
+    evaluate: Callable[[int], Mapping[str, float]] | None = None,
+    devices: list[Any] | None = None,
+) -> int:
+    """Trains until `recipe.steps` updates are applied or `stop` is asked; returns the last step.
+
+    Goes on from the newest whole checkpoint of the work directory, on which the caller holds
+    `lease`. `evaluate(step)` measures a durable checkpoint every `recipe.evaluate_every` steps and
+    the last one (none if that is 0); the scores it returns go to the journal. Raises where hosts
+    have different data, where the work directory belongs to another run, recipe or data, where
+    nothing could be measured, and NonFiniteLoss; StoppedError when asked to stop before there is
+    anything to save.
+    """
+    progress = progress or Progress(quiet=jax.process_index() > 0)
+    mesh = meshes.make_mesh(recipe.mesh, devices)
+    refuse_uneven_batch(recipe, mesh.size)
+    with progress.stage("preparing the batches"), stop.raising():
+        corpus = corpus or recipe.corpus.open()
+        feed = recipe.feed.open(
+            corpus,
+            seed=recipe.seed,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+    fingerprints = {"corpus": corpus.fingerprint, "feed": feed.fingerprint}
+    agree(
+        {
+            "videos, relations and split": fingerprints["corpus"],
+            "batches (the feed, and the clusters that it draws by)": fingerprints["feed"],
+            "what the feed says of itself": list(feed.notes),
+        }
+    )
+    if corpus.edges_report.get("unknown_edges"):
+        progress.say(remarks.unknown_edges(corpus.edges_report))
+    for note in corpus.edges_report.get("notes", ()):
+        progress.say(note)
+    remarks.refuse_leak(corpus, feed.at(0)["rows"])
+    progress.say(remarks.counts(corpus))
+    passes = Passes.of(recipe, corpus)
+    progress.say(passes.describe(recipe.steps))
+    for note in feed.notes:
+        progress.say(note)
+    measuring = evaluate if recipe.evaluate_every else None
+    _check_evaluator(recipe, corpus, progress, part_of_run=measuring is not None)
+
+    with jax.set_mesh(mesh), Checkpoints(workdir.checkpoints) as checkpoints:
+        # All that can be refused is refused before the recipe is written down.
+        spec = spec_of(recipe, corpus)
+        shape = state_shape(recipe, spec, mesh)
+        _refuse_fewer_steps(workdir, checkpoints.latest() or 0, recipe.steps)
+        tunable = differing_on_resume(recipe)
+        for change in workdir.claim_recipe(recipe.to_json(), fingerprints, tunable=tunable):
+            progress.say(f"changed since the run was started: {change}")
+        with stop.raising():
+            done, state = _start(recipe, corpus, spec, checkpoints, shape, progress, stop)
+            constants = place_constants(recipe, corpus, mesh)
+            placer = Placer.of(recipe, feed, len(corpus.table), mesh)
+        if done == recipe.steps:
+            progress.say(f"nothing to do: all {done} steps are done; raise --steps to go on")
+        else:
+            workdir.clear_done()
+        update = compile_update(recipe, shape, mesh)
+        in_flight: deque[tuple[int, dict[str, Any]]] = deque()
+        meter = Meter(placer.events)
+        profile = Profile(workdir.path / "profile", steps=recipe.profile_steps)
+
+        with Journal(
+            workdir,
+            recipe.steps,
+            resumed_from=done,
+            progress=progress,
+            diagnose=recipe.task.diagnose,
+        ) as journal:
+
+            def settle(most: int) -> None:
+                """Waits until at most so many updates are in flight, and looks at the others."""
+                while len(in_flight) > most:
+                    step, measures = in_flight.popleft()
+                    if not np.isfinite(jax.device_get([measures[name] for name in FINITE])).all():
+                        raise NonFiniteLoss(remarks.non_finite(step, feed.ids_at(step - 1)))
+                    meter.count(recipe.feed.examples)
+                    if step % recipe.log_every == 0 or step in (1, recipe.steps):
+                        rates = meter.read(recipe.feed.unit) | {"passes": passes.at(step)}
+                        journal.log(step, jax.device_get(measures) | rates)
+
+            def prune() -> None:
+                # What is measured is read first: an evaluation pins before it says "measured".
+                measured = workdir.awaited_measurements()
+                checkpoints.delete(
+                    recipe.checkpoints.stale(
+                        checkpoints.steps(), pinned=workdir.pinned(), measured=measured
+                    )
+                )
+
+            def save(step: int) -> int:
+                settle(0)
+                lease.check(now=True)
+                made_by = {"versions": versions(), **fingerprints}
+                checkpoints.save(step, state, {"recipe": recipe.to_json(), **made_by})
+                prune()
+                return step
+
+            def measure(step: int) -> None:
+                if not measuring or not step:
+                    return
+                if step == recipe.steps or step % recipe.evaluate_every == 0:
+                    checkpoints.wait()
+                    journal.log(step, measuring(step), kind="evaluation")
+
+            saved = checkpoints.latest()
+            saved = save(0) if saved is None else saved
+            measure(done)  # the run may have been killed between saving and measuring
+            batches = feed.batches(done, recipe.steps)
+            with journal.training(), closing(batches), closing(profile):
+                for step, batch, waited in batches:
+                    if stop.reached():
+                        break
+                    meter.wait(waited)
+                    profile.before_step()
+                    placed, events = placer.place(batch)
+                    for event in events:
+                        meter.event(event)
+                    state, measures = update(state, constants, placed)
+                    done = step + 1
+                    in_flight.append((done, measures))
+                    settle(IN_FLIGHT_STEPS)
+                    lease.check()
+                    checkpoints.check()
+                    if done % recipe.checkpoints.every_steps == 0:
+                        saved = save(done)
+                        measure(done)
+                settle(0)
+                journal.reached(done)
+            if done != saved:
+                save(done)
+                measure(done)
+            checkpoints.wait()
+            prune()
+            if done == recipe.steps and jax.process_index() == 0:
+                workdir.mark_done(done)
+    return done
+
+
+def _start(
+    recipe: Recipe,
+    corpus: Corpus,
+    spec: Spec,
+    checkpoints: Checkpoints,
+    shape: State,
+    progress: Progress,
+    stop: StopFlag,
+) -> tuple[int, State]:
+    """The state to go on from: the newest whole checkpoint, or a new one."""
+    # A block of its own: where a stop was asked meanwhile, nothing is called damaged after it.
+    with stop.raising():
+        found = checkpoints.restore_newest(shape)
+    if found is not None:
+        step, state, troubles = found
+        for trouble in troubles:
+            progress.say(f"WARNING: {trouble}")
+        for newer in [other for other in checkpoints.steps() if other > step]:
+            checkpoints.set_aside(newer)
+        progress.say(f"going on from step {step}")
+        return step, state
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, shape)
+    make = partial(new_state, recipe, spec)
+    statistics = train_statistics(corpus.table, corpus.is_train)
+    return 0, jax.jit(make, out_shardings=shardings)(statistics)
+
+
+def _refuse_fewer_steps(workdir: Workdir, done: int, wanted: int) -> None:
+    if done > wanted:
+        raise ValueError(
+            f"{workdir} has applied {done} updates already, steps is {wanted}: give --steps {done} "
+            "or more, or another --workdir"
+        )
+
+
+def _check_evaluator(
+    recipe: Recipe, corpus: Corpus, progress: Progress, *, part_of_run: bool
+) -> None:
+    """Raises where the run's own evaluations have nothing to measure; for a job's, it warns."""
+    try:
+        recipe.evaluator.check(corpus)
+    except ValueError as error:
+        if part_of_run:
+            raise
+        progress.say(f"WARNING: an evaluation job has nothing to measure here: {error}")

@@ -1,0 +1,101 @@
+"""Per-query results, and their Parquet file, local or remote: one row per query of a system.
+
+Columns: `system`, `direction`, `video_id` (text; binary where an id is not UTF-8), and one f64
+column per metric. All files of results have these columns: several can be read as one table.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from etils import epath
+
+from vidembed import files
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PerQuery:
+    """Metrics of each query, for intervals and paired comparisons."""
+
+    ids: np.ndarray
+    """S[Q]: the querying videos, each once."""
+    values: Mapping[str, np.ndarray]
+    """f64[Q] by metric: `ndcg@10`, `recall@10`, `map` (average precision)."""
+
+
+Scores = Mapping[str, Mapping[str, PerQuery]]
+"""System → direction → metrics of each query; the same metrics everywhere."""
+KEYS = ("system", "direction", "video_id")
+
+
+def write_scores(path: epath.PathLike, scores: Scores) -> None:
+    """Writes or replaces the file, whole or not at all; its folder is made."""
+    parts = [
+        (system, direction, found)
+        for system, directions in scores.items()
+        for direction, found in directions.items()
+    ]
+    sizes = [len(found.ids) for *_, found in parts]
+    columns = {
+        "system": _repeated([system for system, *_ in parts], sizes),
+        "direction": _repeated([direction for _, direction, _ in parts], sizes),
+        "video_id": _ids([found.ids for *_, found in parts]),
+    }
+    for metric in parts[0][2].values if parts else ():
+        columns[metric] = pa.array(np.concatenate([found.values[metric] for *_, found in parts]))
+    buffer = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), buffer, write_page_checksum=True)
+    files.write_bytes(path, buffer.getvalue().to_pybytes())
+
+
+def read_scores(path: epath.PathLike) -> dict[str, dict[str, PerQuery]]:
+    """What `write_scores` wrote; ValueError for another file or a damaged one."""
+    data = pa.BufferReader(epath.Path(path).read_bytes())
+    try:
+        table = pq.read_table(data, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): remove it and run again, it is made anew"
+        ) from error
+    if not set(KEYS) <= set(table.column_names):
+        raise ValueError(
+            f"{path} does not name its queries (columns {', '.join(table.column_names)}): an older "
+            "version wrote it. Remove it and run again: what is trained is only measured anew"
+        )
+    ids = np.array(table["video_id"].cast(pa.binary()).to_pylist() or [b""], "S")
+    metrics = [name for name in table.column_names if name not in KEYS]
+    values = {name: table[name].to_numpy() for name in metrics}
+    (systems, system), (directions, direction) = (_codes(table[name]) for name in KEYS[:2])
+    scores: dict[str, dict[str, PerQuery]] = {}
+    group = system * len(directions) + direction
+    for number in dict.fromkeys(group.tolist()):
+        rows = np.flatnonzero(group == number)
+        one, other = divmod(number, len(directions))
+        scores.setdefault(systems[one], {})[directions[other]] = PerQuery(
+            ids=ids[rows], values={name: column[rows] for name, column in values.items()}
+        )
+    return scores
+
+
+def _repeated(names: list[str], sizes: list[int]) -> pa.DictionaryArray:
+    distinct = list(dict.fromkeys(names))
+    numbers = np.repeat(np.array([distinct.index(name) for name in names], np.int32), sizes)
+    return pa.DictionaryArray.from_arrays(numbers, pa.array(distinct, pa.string()))
+
+
+def _ids(ids: list[np.ndarray]) -> pa.Array:
+    column = pa.array([name for some in ids for name in some.tolist()], pa.binary())
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowInvalid:
+        return column
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
+    """Distinct values, and the number of each row's, i64[rows]."""
+    encoded = column.combine_chunks()
+    if not isinstance(encoded, pa.DictionaryArray):
+        encoded = encoded.dictionary_encode()
+    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)

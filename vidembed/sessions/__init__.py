@@ -1,0 +1,1 @@
+"""Watch sessions: from logs or simulated, to co-watch edges."""

@@ -1,0 +1,191 @@
+"""Watch sessions for data sets that have none, simulated from the human labels of real videos.
+
+The rules are fixed and are never tuned on a model's score. Two people a video; a person has three
+different interests, labels that at least three videos bear, drawn in proportion to count^0.5 (so
+that rarer labels get more than their share). A video's popularity is Pareto(1.5) + 0.1. A person
+has one session an interest: six watches drawn by popularity among the label's videos, each replaced
+with probability 0.05 by any video, by popularity. The features play no part in it.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from vidembed.files import local_path, whole_file
+from vidembed.records.table import FeatureTable
+from vidembed.records.tabular import METADATA_KEY
+
+PARAMETERS: Mapping[str, Any] = {
+    "people_per_video": 2,
+    "interests_per_person": 3,
+    "videos_per_label_at_least": 3,
+    "interest_exponent": 0.5,
+    "popularity": "pareto(1.5) + 0.1",
+    "watches_per_session": 6,
+    "stray_probability": 0.05,
+}
+FIRST_DAY = np.datetime64("2026-01-01T00:00:00", "s")
+SECONDS_BETWEEN_WATCHES = 240
+SESSIONS_WITHIN_SECONDS = 28 * 24 * 3600
+
+
+def simulate(
+    ids: np.ndarray, label_offsets: np.ndarray, label_values: np.ndarray, *, seed: int
+) -> pa.Table:
+    """Watch sessions over videos ids S[N], made by the rules above.
+
+    Video i bears `label_values[label_offsets[i]:label_offsets[i + 1]]`, of label_offsets i64[N+1]
+    and label_values i32[L]. Returns `session_id i64, timestamp (UTC, ms),
+    video_id` of 2·N people × 3 sessions × 6 watches, session by session; the schema's metadata
+    says that they are simulated, by which seed and parameters. Equal input and seed give equal
+    sessions. Raises ValueError where fewer than three labels are borne by three videos.
+    """
+    rng = np.random.default_rng(seed)
+    videos = len(ids)
+    if len(label_offsets) != videos + 1:
+        raise ValueError(
+            f"{videos} ids need {videos + 1} label offsets, found {len(label_offsets)}"
+        )
+    starts, bearers, weights = _labels(label_offsets, label_values)
+    popularity = rng.pareto(1.5, videos) + 0.1
+    interests = _interests(rng, weights, PARAMETERS["people_per_video"] * videos)
+
+    label = interests.reshape(-1, 1)
+    shape = (len(label), PARAMETERS["watches_per_session"])
+    watched = bearers[_places(popularity[bearers], starts, label, rng.random(shape))]
+
+    stray = rng.random(shape) < PARAMETERS["stray_probability"]
+    total = np.cumsum(popularity)
+    anything = np.searchsorted(total, rng.random(int(stray.sum())) * total[-1], side="right")
+    watched[stray] = np.minimum(anything, videos - 1)
+
+    began = rng.integers(0, SESSIONS_WITHIN_SECONDS, len(label))
+    seconds = began[:, None] + SECONDS_BETWEEN_WATCHES * np.arange(shape[1])
+    mark = {"simulated": True, "seed": seed, "permuted": False, "parameters": dict(PARAMETERS)}
+    return _table(
+        np.repeat(np.arange(len(label)), shape[1]),
+        FIRST_DAY + seconds.ravel().astype("timedelta64[s]"),
+        _text(ids).take(pa.array(watched.ravel())),
+        mark,
+    )
+
+
+def permute_ids(sessions: pa.Table, *, seed: int) -> pa.Table:
+    """The control: video ids exchanged by one permutation over the whole of simulated `sessions`.
+
+    Graph, degrees and popularity keep their shape; which video stands where becomes chance, so that
+    content can tell nothing of it. The metadata says permuted, and by which seed.
+    """
+    coded = sessions["video_id"].combine_chunks().dictionary_encode()
+    order = np.random.default_rng(seed).permutation(len(coded.dictionary))
+    permuted = coded.dictionary.take(pa.array(order)).take(coded.indices)
+    mark = {**_mark(sessions), "permuted": True, "permutation_seed": seed}
+    column = sessions.schema.get_field_index("video_id")
+    table = sessions.set_column(column, sessions.schema.field(column), permuted)
+    return table.replace_schema_metadata({METADATA_KEY: json.dumps(mark)})
+
+
+def write_sessions(sessions: pa.Table, path: str | os.PathLike[str]) -> None:
+    """Write sessions as Parquet, marks included; the file appears whole or not at all.
+
+    Raises ValueError for a path that is not on a local disk.
+    """
+    with whole_file(local_path(path)) as unfinished:
+        pq.write_table(sessions, unfinished)
+
+
+def main(table: str, sessions: str, *, seed: int = 0, permute: bool = False) -> None:
+    """Simulate watch sessions from the labels of a feature table.
+
+    Args:
+        table: the imported feature table.
+        sessions: the Parquet file to write.
+        seed: of the people, their interests and the popularity of the videos.
+        permute: exchange the video ids at random: the control in which content says nothing.
+    """
+    local_path(sessions)  # before anything is read
+    videos = FeatureTable.open(table)
+    made = simulate(videos.ids, videos.label_offsets, videos.label_values, seed=seed)
+    made = permute_ids(made, seed=seed) if permute else made
+    write_sessions(made, sessions)
+    Console(highlight=False, soft_wrap=True).print(
+        f"{len(made):,} SIMULATED watches of {len(videos):,} videos in "
+        f"{len(made) // PARAMETERS['watches_per_session']:,} sessions (seed {seed}"
+        f"{', video ids permuted' if permute else ''}) written to {sessions}",
+        markup=False,
+    )
+
+
+def _labels(offsets: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For C labels borne by enough videos: starts i64[C+1] into bearers i64[.], weights f64[C]."""
+    rows = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    # A label given twice to a video counts once.
+    borne = np.unique(np.stack([values.astype(np.int64), rows]), axis=1)
+    labels, counts = np.unique(borne[0], return_counts=True)
+    enough = counts >= PARAMETERS["videos_per_label_at_least"]
+    if enough.sum() < PARAMETERS["interests_per_person"]:
+        raise ValueError(
+            f"only {int(enough.sum())} of {len(labels)} labels are borne by at least "
+            f"{PARAMETERS['videos_per_label_at_least']} videos, a person needs "
+            f"{PARAMETERS['interests_per_person']}: simulate over more videos"
+        )
+    bearers = borne[1][np.repeat(enough, counts)]
+    starts = np.concatenate([[0], np.cumsum(counts[enough])])
+    return starts, bearers, counts[enough] ** PARAMETERS["interest_exponent"]
+
+
+def _interests(rng: np.random.Generator, weights: np.ndarray, people: int) -> np.ndarray:
+    """Different labels for each person, drawn one after the other by weight: i64[people, 3]."""
+    total = np.cumsum(weights)
+    chosen = np.full((people, PARAMETERS["interests_per_person"]), -1)
+    for turn in range(chosen.shape[1]):
+        again = np.arange(people)
+        while len(again):
+            draw = np.searchsorted(total, rng.random(len(again)) * total[-1], side="right")
+            draw = np.minimum(draw, len(total) - 1)
+            taken = (chosen[again, :turn] == draw[:, None]).any(axis=1)
+            chosen[again, turn] = draw
+            again = again[taken]
+    return chosen
+
+
+def _places(
+    weights: np.ndarray, starts: np.ndarray, label: np.ndarray, share: np.ndarray
+) -> np.ndarray:
+    """Places drawn by weights f64[.] within each label's stretch, from uniform shares in [0, 1).
+
+    A draw within a label is a uniform draw on its stretch of the running sum of all weights.
+    """
+    ends = np.concatenate([[0.0], np.cumsum(weights)])
+    low, high = ends[starts[:-1]], ends[starts[1:]]
+    point = low[label] + share * (high - low)[label]
+    place = np.searchsorted(ends, point, side="right") - 1
+    # Rounding may carry a point onto the end of its stretch, which is the next label's first video.
+    return np.minimum(place, starts[label + 1] - 1)
+
+
+def _text(ids: np.ndarray) -> pa.Array:
+    return pa.array(np.char.decode(np.asarray(ids, np.bytes_), "utf-8").tolist(), pa.string())
+
+
+def _table(session: np.ndarray, stamp: np.ndarray, video: pa.Array, mark: Mapping) -> pa.Table:
+    schema = pa.schema(
+        {"session_id": pa.int64(), "timestamp": pa.timestamp("ms", "UTC"), "video_id": pa.string()},
+        metadata={METADATA_KEY: json.dumps(mark)},
+    )
+    return pa.table([session, pa.array(stamp).cast(schema.field("timestamp").type), video], schema)
+
+
+def _mark(sessions: pa.Table) -> dict[str, Any]:
+    stored = (sessions.schema.metadata or {}).get(METADATA_KEY)
+    if stored is None:
+        raise ValueError(
+            "these sessions carry no mark of a simulation: only simulated ones are permuted"
+        )
+    return json.loads(stored)

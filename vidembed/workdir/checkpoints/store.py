@@ -1,0 +1,259 @@
+"""Checkpoints: Orbax holds the arrays, this file holds the promise that they come back right."""
+
+import contextlib
+import time
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+
+from vidembed.distributed.agree import is_first_host, meet, of_first_host, together
+from vidembed.distributed.stopping import unbroken
+from vidembed.workdir.checkpoints.digest import digests
+from vidembed.workdir.checkpoints.orbax_noise import quieten
+from vidembed.workdir.checkpoints.record import (
+    CheckpointError,
+    DigestError,
+    VanishedError,
+    entries_of,
+    in_short,
+    refuse_damage,
+    refuse_differences,
+    write_record,
+)
+from vidembed.workdir.checkpoints.step_folder import FREE_SPACE, StepFolder
+
+_READ_ERRORS = (CheckpointError, VanishedError, DigestError)
+
+quieten()
+
+
+class Checkpoints:
+    """The checkpoints of one run: a folder with one folder a step.
+
+    A step is a pytree of `jax.Array`s, however sharded, and a small dictionary of JSON. Saving is
+    asynchronous; `wait` makes it durable. Digests of the arrays are stored with the step and
+    verified on restore, whatever devices it is restored on. With several processes each must make
+    the same calls in the same order.
+
+    with Checkpoints(folder) as checkpoints: the one writer; leftovers of killed saves are removed.
+    Checkpoints(folder, read_only=True): a reader beside a writer; it changes nothing, sees new
+    steps as they come, and `VanishedError` tells it that a step has gone.
+
+    free_space_factor: a save is refused unless the disk has so many times the bytes it needs.
+    """
+
+    def __init__(
+        self, folder: epath.PathLike, *, read_only: bool = False, free_space_factor: float = 1.1
+    ):
+        self._disk = StepFolder(folder)
+        self.folder = self._disk.path
+        self.read_only = read_only
+        self._free_space_factor = free_space_factor
+        self._saving: int | None = None
+        if not read_only:
+            self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
+            if is_first_host():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._disk.remove_leftovers()
+            meet("vidembed checkpoints opened")
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if self.read_only:
+            return
+        # Whatever ended the block is what the caller has to see.
+        hidden = contextlib.suppress(CheckpointError) if kind else contextlib.nullcontext()
+        with contextlib.closing(self._orbax), hidden:
+            self.wait()
+
+    def save(self, step: int, tree: Any, meta: dict[str, Any]) -> None:
+        """Starts saving; returns once the arrays may be donated or overwritten.
+
+        Waits for the save before it and raises its failure. Raises CheckpointError for a step
+        that is not above the newest, for a disk without room, and in a reader; TypeError or
+        ValueError for what a checkpoint cannot hold.
+        """
+        self._refuse_reader("save")
+        self.wait()
+        newest = self.latest()
+        if newest is not None and step <= newest:
+            raise CheckpointError(
+                f"save of step {step}: {self.folder} already holds step {newest}, and steps only "
+                "grow. Resume from the newest step, or choose another work directory."
+            )
+        arrays = entries_of(tree)
+        needed = int(self._free_space_factor * sum(array.nbytes for array in arrays.values()))
+        together(lambda: self._disk.refuse_without_room(step, needed), CheckpointError)
+        with jax.transfer_guard("allow"):
+            record = write_record(step, meta, arrays, digests(arrays))
+            self._saving = step
+            with self._failures():
+                self._orbax.save(
+                    self.folder / str(step),
+                    ocp.args.Composite(
+                        arrays=ocp.args.StandardSave(arrays), meta=ocp.args.JsonSave(record)
+                    ),
+                )
+
+    def check(self) -> None:
+        """Raises CheckpointError if the save under way has failed; does not wait for it."""
+        self._refuse_reader("check")
+        with self._failures():
+            self._orbax.check_for_errors()
+
+    def wait(self) -> None:
+        """Returns when the last save is durable; raises CheckpointError if it failed."""
+        self._refuse_reader("wait")
+        with self._failures():
+            self._orbax.wait_until_finished()
+
+    def steps(self) -> list[int]:
+        """The durable steps, ascending, as the disk shows them (to the first host) now."""
+        return of_first_host(self._disk.steps())
+
+    def latest(self) -> int | None:
+        """The newest durable step, or None."""
+        return max(self.steps(), default=None)
+
+    def meta(self, step: int) -> dict[str, Any]:
+        """What `save` was given as `meta`. Raises DigestError or VanishedError."""
+        return self._disk.record(step)["meta"]
+
+    def restore(self, step: int, like: Any, *, leave_out: Collection[str] = ()) -> Any:
+        """The tree of a step, in the structure and on the devices of `like`.
+
+        like: a pytree of `jax.ShapeDtypeStruct` with shardings (or of arrays); its devices need
+        not be those that saved.
+        leave_out: names at the top of the stored tree that are not wanted (an evaluation leaves
+        out "optimizer"); they are not read.
+        Raises MismatchError, before anything is read, unless entries, shapes and dtypes are
+        those stored; DigestError if any bit differs from what was saved; VanishedError if the
+        step is not there.
+        """
+        record = together(lambda: self._disk.record(step), *_READ_ERRORS)
+        wanted = entries_of(like)
+        stored = {
+            name: entry
+            for name, entry in record["entries"].items()
+            if name.split("/")[0] not in leave_out
+        }
+        refuse_differences(f"step {step} of {self.folder}", wanted, stored)
+        with jax.transfer_guard("allow"):
+            arrays = together(lambda: self._read(step, wanted), *_READ_ERRORS)
+            found = digests(arrays)
+        # Each host sees its own copy of an array that all have: one bad read is for all hosts.
+        together(
+            lambda: refuse_damage(step, found, stored, self._disk.step_before(step)), DigestError
+        )
+        return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in wanted])
+
+    def restore_newest(
+        self, like: Any, *, leave_out: Collection[str] = ()
+    ) -> tuple[int, Any, list[str]] | None:
+        """The newest step that is whole: (step, tree, what was wrong with newer ones), or None.
+
+        A damaged step is passed over for the one before it, and its trouble is in the list: show
+        it to people. MismatchError is raised at once, since older steps would not fit either; if
+        there are steps but none is whole, the DigestError of the newest.
+        """
+        troubles: list[DigestError] = []
+        for step in reversed(self.steps()):
+            try:
+                tree = self.restore(step, like, leave_out=leave_out)
+                return step, tree, [str(trouble) for trouble in troubles]
+            except VanishedError:
+                continue
+            except DigestError as trouble:
+                troubles.append(trouble)
+        if troubles:
+            raise troubles[0]
+        return None
+
+    def set_aside(self, step: int) -> None:
+        """Renames a damaged step to {step}.damaged, so that the run can save it anew."""
+        self._refuse_reader("set aside")
+        if is_first_host():
+            self._disk.set_aside(step)
+        meet("vidembed checkpoint set aside")
+
+    def delete(self, steps: Collection[int]) -> None:
+        """Removes steps (of the first host); killed half-way it leaves none that looks whole."""
+        self._refuse_reader("delete")
+        if is_first_host():
+            for step in steps:
+                self._disk.remove(step)
+
+    def follow(
+        self,
+        ended: Callable[[], bool],
+        *,
+        poll_seconds: float = 1.0,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> Iterator[int]:
+        """Yields each step once, ascending, as it becomes durable; ends after `ended()`.
+
+        `ended` is asked before the folder is listed, so that a step saved before the end was
+        announced is never missed. A step may vanish between being yielded and being read.
+        """
+        seen: set[int] = set()
+        while True:
+            last_look = bool(of_first_host([int(ended())])[0])
+            new = [step for step in self.steps() if step not in seen]
+            seen.update(new)
+            yield from new
+            if last_look:
+                return
+            if not new:
+                sleep(poll_seconds)
+
+    def _read(self, step: int, wanted: dict[str, Any]) -> dict[str, jax.Array]:
+        one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        like = {
+            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding or one_device)
+            for name, leaf in wanted.items()
+        }
+        how = ocp.checkpoint_utils.construct_restore_args(like)
+        args = ocp.args.PyTreeRestore(item=like, restore_args=how, partial_restore=True)
+
+        def read() -> dict[str, jax.Array]:
+            # Not by Orbax's Checkpointer: it waits for all hosts after a read, also for one whose
+            # read has failed and that will not come.
+            with contextlib.closing(ocp.CompositeCheckpointHandler()) as orbax:
+                return orbax.restore(
+                    self.folder / str(step), ocp.args.Composite(arrays=args)
+                ).arrays
+
+        try:
+            return unbroken(read)
+        except Exception as error:
+            # Gone while it was read? Then this raises the error that says so.
+            self._disk.record(step)
+            raise DigestError(
+                f"step {step} is damaged, Orbax cannot read it: {in_short(error)}. "
+                f"{self._disk.step_before(step)}"
+            ) from error
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if is_first_host():
+                # A write that is still on its way may be in the way; the next run removes it.
+                with contextlib.suppress(OSError):
+                    self._disk.remove_leftovers()
+            full = "No space left" in str(error)
+            why = f"{'the disk is full: ' if full else ''}{in_short(error)}"
+            raise CheckpointError(
+                f"the save of step {self._saving} failed: {why}. What it left in {self.folder} was "
+                f"removed; {self._disk.newest()}.{FREE_SPACE if full else ''}"
+            ) from error
+
+    def _refuse_reader(self, verb: str) -> None:
+        if self.read_only:
+            raise CheckpointError(f"{verb}: {self.folder} was opened read-only")

@@ -1,0 +1,242 @@
+"""The diary of a run: metrics.jsonl, TensorBoard events, the line on the terminal."""
+
+import contextlib
+import json
+import math
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from vidembed import files
+from vidembed.distributed.agree import is_first_host
+from vidembed.progress import Progress, Stage, ends_in
+from vidembed.workdir.diagnosis import Diagnose, Diagnosis
+from vidembed.workdir.events import Events
+from vidembed.workdir.layout import Workdir
+
+_UPLOAD_SECONDS = 30.0
+"""Between two looks of others at TensorBoard's events, and at all files in remote storage."""
+
+
+class Meter:
+    """Counts units, the time spent waiting for them, and rare events, between two calls of `read`.
+
+    events: names of what may happen to a step, such as a batch that needed its large form. What
+    came after the last line of a run that was stopped is not counted.
+    """
+
+    def __init__(self, events: Iterable[str] = ()) -> None:
+        self._names = tuple(events)
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self._start = time.monotonic()
+        self._waited = 0.0
+        self._units = 0
+        self._events = dict.fromkeys(self._names, 0)
+
+    def event(self, name: str) -> None:
+        """One more step to which this happened; KeyError for a name that was not declared."""
+        self._events[name] += 1
+
+    def wait(self, seconds: float) -> None:
+        """So long was waited for data."""
+        self._waited += seconds
+
+    def count(self, units: int) -> None:
+        """So many units (triplets) were worked on."""
+        self._units += units
+
+    def read(self, name: str = "triplets") -> dict[str, float]:
+        """{name}_per_second, waiting_share (0 to 1) and the count of each event since the last
+        read; starts anew."""
+        seconds = max(time.monotonic() - self._start, 1e-9)
+        rates: dict[str, float] = {
+            f"{name}_per_second": self._units / seconds,
+            "waiting_share": min(self._waited / seconds, 1.0),
+            **self._events,
+        }
+        self._start_over()
+        return rates
+
+
+class Journal:
+    """Writes what happens in a training run, on the first host only.
+
+    with Journal(workdir, total_steps, resumed_from=k) as journal: the lines after step k, that
+    a killed run left, are cut, so that no step appears twice; TensorBoard is told the same.
+
+    metrics.jsonl holds one JSON object a line: kind ("train", "evaluation" ...), step, time
+    (seconds since 1970) and the measures; NaN and infinities as null. A local file is flushed
+    at each line. Remote storage cannot append: there the files are written whole, at most every
+    30 seconds and at the end. What cannot be written, on a disk that is full, raises OSError with
+    the file's name; leaving the block hides no other exception that ended it. What `diagnose`, a
+    task's, warns of is said once.
+    """
+
+    def __init__(
+        self,
+        workdir: Workdir,
+        total_steps: int,
+        *,
+        resumed_from: int = 0,
+        progress: Progress | None = None,
+        diagnose: Diagnose = lambda lines, *, finished: {},
+    ):
+        self.workdir = workdir
+        self.total_steps = total_steps
+        self._first_host = is_first_host()
+        self.progress = progress or Progress(quiet=not self._first_host)
+        self._resumed_from = resumed_from
+        self._diagnosis = Diagnosis(diagnose, self.progress.say, steps=total_steps)
+        self._logged: set[tuple[str, int]] = set()
+        self._stack = contextlib.ExitStack()
+        self._training: Stage | None = None
+        self._begin: tuple[float, int] | None = None
+
+    def __enter__(self) -> "Journal":
+        if not self._first_host:
+            return self
+        self._remote = files.is_remote(self.workdir.path)
+        kept = self._kept_lines()
+        with self._writing(), contextlib.ExitStack() as opened:
+            if self._remote:
+                self._folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
+            else:
+                self._folder = Path(self.workdir.path)
+            files.write_text(self._folder / "metrics.jsonl", "".join(kept))
+            self._file = opened.enter_context(
+                open(self._folder / "metrics.jsonl", "a", encoding="utf-8")
+            )
+            purge_step = self._resumed_from + 1 if self._resumed_from else 0
+            events = Events(self._folder / "events", purge_step=purge_step)
+            self._events = opened.enter_context(contextlib.closing(events))
+            self._stack = opened.pop_all()
+        self._flushed = time.monotonic()
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if not self._first_host:
+            return
+        # Whatever ended the block is what the caller has to see.
+        hidden = contextlib.suppress(OSError) if kind else contextlib.nullcontext()
+        with hidden, self._writing(), self._stack:
+            self._flush(force=True)
+
+    def log(self, step: int, measures: Mapping[str, Any], *, kind: str = "train") -> None:
+        """Writes the measures (scalars, on host or device) after `step` updates.
+
+        kind "train" also moves the line on the terminal, which shows "loss", the first measure
+        that ends in "_per_second" and "waiting_share" where they are among the measures. A step
+        that is in the file already is left as it is: exact resuming would write the same.
+        """
+        if not self._first_host or (kind, step) in self._logged:
+            return
+        self._logged.add((kind, step))
+        values = {name: _plain(value) for name, value in jax.device_get(dict(measures)).items()}
+        line = {"kind": kind, "step": step, "time": round(time.time(), 3), **values}
+        with self._writing():
+            self._file.write(json.dumps(line, allow_nan=False) + "\n")
+            self._file.flush()
+            for name, value in values.items():
+                if isinstance(value, int | float):
+                    self._events.add(f"{kind}/{name}", value, step)
+            self._flush()
+        if kind == "train":
+            self._show(step, values)
+            self._diagnosis.see(line)
+
+    @contextlib.contextmanager
+    def training(self) -> Iterator[None]:
+        """Around the loop: shows how far it is."""
+        with self.progress.stage("training", self.total_steps, "steps") as stage:
+            stage.done = self._resumed_from
+            self._training = stage
+            try:
+                yield
+            finally:
+                self._training = None
+
+    def reached(self, step: int) -> None:
+        """So far the training has come, logged or not."""
+        if self._training is not None:
+            self._training.done = step
+
+    def _show(self, step: int, values: dict[str, Any]) -> None:
+        if self._training is None:
+            return
+        now = time.monotonic()
+        first = self._begin is None
+        # The first logged step carries the compilation; the pace is that of the steps after it.
+        begin, begun = self._begin = self._begin or (now, step)
+        parts = []
+        if isinstance(values.get("loss"), float):
+            parts.append(f"loss {values['loss']:.4f}")
+        for name, value in values.items():
+            if name.endswith("_per_second"):
+                parts.append(f"{value:,.0f} {name.removesuffix('_per_second')}/s")
+                break
+        if "waiting_share" in values:
+            parts.append(f"waiting for data {values['waiting_share']:.0%}")
+        if step > begun:
+            parts.append(ends_in((now - begin) / (step - begun) * (self.total_steps - step)))
+        last = step >= self.total_steps
+        self._training.update(step, note=", ".join(parts), show=first or last)
+
+    def _kept_lines(self) -> list[str]:
+        """The lines that the resumed run stands on; a line torn by a kill is not among them."""
+        try:
+            text = self.workdir.metrics_file.read_text()
+        except FileNotFoundError:
+            return []
+        kept = []
+        for line in text.splitlines():
+            try:
+                record = json.loads(line)
+                step, kind = record["step"], record["kind"]
+            except (ValueError, KeyError, TypeError):
+                continue
+            if 0 < self._resumed_from >= step:
+                kept.append(line + "\n")
+                self._diagnosis.read([record])
+                self._logged.add((kind, step))
+        return kept
+
+    def _flush(self, *, force: bool = False) -> None:
+        """Lets others see what was written, now and then."""
+        if not force and time.monotonic() - self._flushed <= _UPLOAD_SECONDS:
+            return
+        self._flushed = time.monotonic()
+        self._events.flush()
+        if not self._remote:
+            return
+        for file in [self._folder / "metrics.jsonl", *(self._folder / "events").iterdir()]:
+            name = file.relative_to(self._folder)
+            files.write_bytes(self.workdir.path / name, file.read_bytes())
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """The system's words for a full disk name no file, and nothing to do."""
+        try:
+            yield
+        except OSError as error:
+            place = error.filename or self.workdir.metrics_file
+            why = os.strerror(error.errno) if error.errno else str(error)
+            why += ": the journal cannot be written; mend that (free space?) and start again, it "
+            why += "resumes from the newest checkpoint"
+            raise OSError(error.errno or 0, why, str(place)) from error
+
+
+def _plain(value: Any) -> Any:
+    """A number that JSON can hold (None for NaN and infinities); anything else as it is."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.item() if value.size == 1 else value.tolist()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

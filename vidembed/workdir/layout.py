@@ -1,0 +1,230 @@
+"""A run on disk: what lies where, whose it is, and what it was started with."""
+
+import contextlib
+import json
+import time
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from etils import epath
+
+from vidembed import files
+from vidembed.distributed.agree import is_first_host, together
+from vidembed.engine.recipe import Recipe
+from vidembed.engine.typed_json import RecipeError
+from vidembed.workdir.lease import Lease, LeaseHeldError
+from vidembed.workdir.measurements import Measurements, evaluator_name
+from vidembed.workdir.versions import versions
+
+
+class RecipeChangedError(ValueError):
+    """A run is to be resumed with another model, other data or another seed."""
+
+
+class Workdir:
+    """The folder of one run, local or remote (gs://); jobs meet only here.
+
+    recipe.json       what the run was started with, and what was changed since
+    metrics.jsonl     one line a logged step; events/ the same for TensorBoard
+    checkpoints/      one folder a step
+    evaluation/       one folder an evaluator: see `Measurements`
+    lease.json        the process that trains here, while it does
+    DONE              the last step, once its checkpoint is durable; see `done`
+    report.html, report files of later jobs
+    """
+
+    def __init__(self, path: epath.PathLike):
+        self.path = epath.Path(path)
+        self.recipe_file = self.path / "recipe.json"
+        self.metrics_file = self.path / "metrics.jsonl"
+        self.events = self.path / "events"
+        self.checkpoints = self.path / "checkpoints"
+        self.evaluation = self.path / "evaluation"
+        self.lease_file = self.path / "lease.json"
+        self.done_file = self.path / "DONE"
+        self.report_file = self.path / "report.html"
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def create(self) -> None:
+        """Makes the folders, where they are missing."""
+        for folder in (self.path, self.checkpoints, self.evaluation):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    @contextlib.contextmanager
+    def lease(self, *, steal: bool = False) -> Iterator[Lease]:
+        """Holds the work directory for this run; see `Lease`. The first host holds it for all.
+
+        Raises LeaseHeldError, on every host, when another run has it.
+        """
+        lease = Lease(self.lease_file)
+        with contextlib.ExitStack() as stack:
+
+            def enter() -> None:
+                if is_first_host():
+                    self.create()
+                    stack.enter_context(lease.held(steal=steal))
+                    self._remove_unfinished()
+
+            together(enter, LeaseHeldError)
+            yield lease
+
+    def is_leased(self) -> bool:
+        """Whether a live process trains here, as far as one look tells."""
+        return Lease(self.lease_file).is_held()
+
+    def _remove_unfinished(self) -> None:
+        """What killed runs left; in this folder only the holder of the lease writes."""
+        files.remove_unfinished(self.path)
+        for measurements in self.all_measurements():
+            files.remove_unfinished(measurements.folder, older_than_seconds=60.0)
+
+    def claim_recipe(
+        self,
+        recipe: dict[str, Any],
+        fingerprints: dict[str, str],
+        *,
+        tunable: Collection[str] = (),
+    ) -> list[str]:
+        """Stores what a run is started with, or compares it with what is stored.
+
+        recipe: the recipe's JSON form. fingerprints: a name and a digest for each input, such as
+        table, graph. tunable: dotted paths (or beginnings of them) of the fields that may change.
+        Returns a line for each tunable field that changed, "steps: 100 -> 200"; they are recorded
+        in recipe.json, with the versions and the commit that made the change. Raises
+        RecipeChangedError, listing every other difference.
+        """
+        stored = self.read_recipe()
+        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        if stored is None:
+            if is_first_host():
+                new = {"started": now, "recipe": recipe, "fingerprints": fingerprints}
+                new |= {"versions": versions(), "history": []}
+                files.write_json(self.recipe_file, new)
+            return []
+        lines = self.recipe_changes(recipe, fingerprints, tunable=tunable)
+        if lines and is_first_host():
+            change = {"time": now, "changes": lines, "versions": versions()}
+            history = [*stored["history"], change]
+            files.write_json(self.recipe_file, {**stored, "recipe": recipe, "history": history})
+        return lines
+
+    def recipe_changes(
+        self,
+        recipe: dict[str, Any],
+        fingerprints: dict[str, str] | None = None,
+        *,
+        tunable: Collection[str] = (),
+    ) -> list[str]:
+        """As `claim_recipe`, but nothing is written; without `fingerprints` they are not looked at.
+
+        Before the run was started nothing has changed.
+        """
+        stored = self.read_recipe()
+        if stored is None:
+            return []
+        # As JSON gives it back: tuples are lists, keys are text.
+        changes = _differences(_completed(stored["recipe"]), json.loads(json.dumps(recipe)))
+        known = stored["fingerprints"]
+        data = _differences(known, known if fingerprints is None else fingerprints)
+        lines = [f"{path}: {changes[path]}" for path in changes if not _under(path, tunable)]
+        lines += [f"data, {name}: {change}" for name, change in data.items()]
+        if "feed" in data and "corpus" not in data:
+            lines.append(
+                "  (videos, relations and split are the same: other clusters, --corpus.hierarchy, "
+                "or batches that another version of vidembed draws otherwise)"
+            )
+        if lines:
+            raise RecipeChangedError(
+                f"{self.path} was started with another recipe (stored -> wanted):\n  "
+                + "\n  ".join(lines)
+                + "\nA run goes on with the model, data and seed that it was started with, and is "
+                "measured as it is. Use what is stored, or start a new run in another --workdir."
+            )
+        return [f"{path}: {change}" for path, change in changes.items()]
+
+    def read_recipe(self) -> dict[str, Any] | None:
+        """recipe.json ("recipe", "fingerprints", "versions", "history"); None before the start."""
+        return files.read_json(self.recipe_file)
+
+    def mark_done(self, step: int) -> None:
+        """Tells the other jobs that `step` is durable and is the last."""
+        files.write_json(self.done_file, {"step": step})
+
+    def clear_done(self) -> None:
+        """Training goes on (more steps than before)."""
+        self.done_file.unlink(missing_ok=True)
+
+    def done(self) -> int | None:
+        """The last step of a finished run, or None while it goes on.
+
+        A run that was extended is not finished: DONE counts if the stored recipe ends at its step.
+        """
+        record, stored = files.read_json(self.done_file), self.read_recipe()
+        if record is None or stored is None or record["step"] != stored["recipe"]["steps"]:
+            return None
+        step: int = record["step"]
+        return step
+
+    def measurements(self, identity: Mapping[str, Any]) -> Measurements:
+        """What an evaluator, given by its `identity`, measured of this run."""
+        return Measurements(self.evaluation / evaluator_name(identity))
+
+    def all_measurements(self) -> list[Measurements]:
+        """Those of each evaluator that measured anything here."""
+        if not self.evaluation.exists():
+            return []
+        folders = sorted(path for path in self.evaluation.iterdir() if path.is_dir())
+        return [Measurements(folder) for folder in folders]
+
+    def pinned(self) -> set[int]:
+        """The steps that an evaluator found best."""
+        found = (measurements.best() for measurements in self.all_measurements())
+        return {best["step"] for best in found if best is not None}
+
+    def awaited_measurements(self) -> set[int] | None:
+        """The steps that all attached evaluation jobs have measured; None when none is attached.
+
+        For `Retention.stale`: what is not among them has to wait.
+        """
+        followed = [m.steps() for m in self.all_measurements() if m.followed()]
+        return set.intersection(*followed) if followed else None
+
+
+def _completed(stored: dict[str, Any]) -> dict[str, Any]:
+    """A stored recipe with the fields that it was too old to have, at their defaults: a new field's
+    default is what was done before there was one."""
+    if stored.get("class") != Recipe.__name__:
+        return stored
+    try:
+        completed: dict[str, Any] = json.loads(json.dumps(Recipe.from_json(stored).to_json()))
+    except RecipeError:
+        return stored
+    return completed
+
+
+def _differences(stored: Any, wanted: Any, path: str = "") -> dict[str, str]:
+    """Dotted path -> "stored -> wanted" wherever two JSON values differ."""
+    if isinstance(stored, list) and isinstance(wanted, list) and len(stored) == len(wanted):
+        stored, wanted = dict(enumerate(stored)), dict(enumerate(wanted))
+    if isinstance(stored, dict) and isinstance(wanted, dict):
+        found: dict[str, str] = {}
+        for key in stored | wanted:
+            below = f"{path}.{key}" if path else str(key)
+            found |= _differences(stored.get(key, _ABSENT), wanted.get(key, _ABSENT), below)
+        return found
+    if stored == wanted and isinstance(stored, bool) == isinstance(wanted, bool):
+        return {}
+    return {path: f"{_shown(stored)} -> {_shown(wanted)}"}
+
+
+_ABSENT = object()
+
+
+def _shown(value: Any) -> str:
+    return "(absent)" if value is _ABSENT else json.dumps(value)
+
+
+def _under(path: str, prefixes: Collection[str]) -> bool:
+    return any(path == prefix or path.startswith(f"{prefix}.") for prefix in prefixes)
