@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "vidembed"
-BASE = {"", "records", "files", "pairwise", "progress", "engine.field_roles"}
+BASE = {"", "records", "files", "pairwise", "progress"}
 """What all may import: the package itself, its base, and the three modules beside the folders."""
 ARROWS = {
     "": {"cli"},

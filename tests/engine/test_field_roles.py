@@ -6,10 +6,8 @@ from typing import Annotated
 import pytest
 
 from experiments import cdml, gcml
+from vidembed import MEASURING, PATH, TUNABLE
 from vidembed.engine.field_roles import (
-    MEASURING,
-    PATH,
-    TUNABLE,
     differing_on_hosts,
     differing_on_resume,
     differing_when_measured,

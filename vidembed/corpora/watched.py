@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 import xxhash
 
-from vidembed.engine.field_roles import PATH
+from vidembed import PATH
 from vidembed.graph.edges import read_edges
 from vidembed.graph.hierarchy import Hierarchy, read_hierarchy
 from vidembed.graph.leak import check_no_leak

@@ -1,25 +1,11 @@
-"""What may differ between two looks at one run: said on each field of a recipe, by its type.
-
-`table: Annotated[str, PATH]` says that a field names a place. A field without a role decides what
-a run computes, and never differs.
-"""
+"""What may differ between two looks at one run: read off the roles of a recipe's fields."""
 
 import dataclasses
-import enum
 import typing
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-
-class FieldRole(enum.Enum):
-    """Why a field does not decide what a run computes."""
-
-    PATH = "where something lies: may differ between hosts, on resume, and when a run is measured"
-    TUNABLE = "how long, how often, on what: may change on resume"
-    MEASURING = "by what a run is measured, and on what: may differ when it is"
-
-
-PATH, TUNABLE, MEASURING = FieldRole
+from vidembed import MEASURING, PATH, TUNABLE, FieldRole
 
 
 def differing_on_hosts(tree: Any) -> frozenset[str]:

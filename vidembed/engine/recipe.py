@@ -4,9 +4,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from vidembed import MEASURING, TUNABLE
 from vidembed.corpora.watched import CorpusPaths
 from vidembed.distributed.mesh import MeshShape
-from vidembed.engine.field_roles import MEASURING, TUNABLE
 from vidembed.engine.older_recipes import modernised
 from vidembed.engine.optimiser import Optimiser
 from vidembed.engine.typed_json import from_json, to_json

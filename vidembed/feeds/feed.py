@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from vidembed.engine.field_roles import TUNABLE
+from vidembed import TUNABLE
 from vidembed.feeds.prefetch import Batch, Buffers, Placement, read_ahead
 from vidembed.graph.hierarchy import Hierarchy
 from vidembed.graph.relation import RelationGraph

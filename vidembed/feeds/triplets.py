@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 import xxhash
 
-from vidembed.engine.field_roles import TUNABLE
+from vidembed import TUNABLE
 from vidembed.feeds.capacities import SIZING_BATCHES, Capacities
 from vidembed.feeds.feed import Feed, FeedOptions, RelatedTrainVideos
 from vidembed.feeds.forbidden import ForbiddenPairs
