@@ -49,6 +49,13 @@ def of_first_host(numbers: list[int]) -> list[int]:
     return [int(number) for number in multihost_utils.broadcast_one_to_all(mine)]
 
 
+def record_of_first_host(record: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The first host's JSON, for all."""
+    text = json.dumps(record).encode()
+    known: dict[str, Any] | None = json.loads(bytes(of_first_host(list(text))))
+    return known
+
+
 def together(work: Callable[[], T], *errors: type[Exception]) -> T:
     """The result of `work` if it succeeds on every host; otherwise all hosts raise the same type.
 

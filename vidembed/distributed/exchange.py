@@ -8,16 +8,25 @@ and makes the same plan.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-
-from vidembed.distributed.mesh import Exchange
 
 SPARE = 1.125
 """Capacity above the most that the sizing batches needed."""
 MULTIPLE = 4
 """Capacities are multiples of this: four uint8 rows share a 32-bit word of a TPU's memory."""
+
+
+class Exchange(NamedTuple):
+    """Which rows of a table that is split over all D devices travel where.
+
+    send  i32[D, D, C]   rows of its own part that a device sends to each device; padded with 0
+    take  i32[..., B]    where each slot's row lies among the D · C that its device receives
+    """
+
+    send: Any
+    take: Any
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,12 +7,14 @@ The engine runs under `jax.set_mesh(mesh)`; the functions below use the mesh tha
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from vidembed.distributed.exchange import Exchange
 
 DATA, MODEL = "data", "model"
 ALL = (DATA, MODEL)
@@ -131,17 +133,6 @@ def batch_shardings(
     return shardings(mesh, specs)
 
 
-class Exchange(NamedTuple):
-    """Which rows of a table that is split over all D devices travel where; see `exchange`.
-
-    send  i32[D, D, C]   rows of its own part that a device sends to each device; padded with 0
-    take  i32[..., B]    where each slot's row lies among the D · C that its device receives
-    """
-
-    send: Any
-    take: Any
-
-
 def exchange_specs(rank: int) -> Exchange:
     """How an exchange for rows of so many axes is laid out: each device has its own part."""
     return Exchange(everywhere_spec(0), everywhere_spec(rank - 1))
@@ -177,17 +168,11 @@ def gather_rows(table: jax.Array, rows: jax.Array, plan: Exchange | None = None)
 
     if jax.sharding.get_abstract_mesh().size == 1:
         return jnp.take(table, rows, axis=0, mode="clip")
+    parts, split = everywhere_spec(0), everywhere_spec(axis)
     if plan is not None:
-        return jax.shard_map(
-            exchanged,
-            in_specs=(everywhere_spec(0), everywhere_spec(0), everywhere_spec(axis)),
-            out_specs=everywhere_spec(axis),
-        )(table, *plan)
-    return jax.shard_map(
-        own_rows,
-        in_specs=(everywhere_spec(0), PartitionSpec()),
-        out_specs=everywhere_spec(axis),
-    )(table, rows)
+        specs = (parts, parts, split)
+        return jax.shard_map(exchanged, in_specs=specs, out_specs=split)(table, *plan)
+    return jax.shard_map(own_rows, in_specs=(parts, PartitionSpec()), out_specs=split)(table, rows)
 
 
 def _own_rows(part: jax.Array, local: jax.Array) -> jax.Array:

@@ -5,7 +5,6 @@ another mesh, later, or more than once. What is measured is skipped, so that it 
 started again.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,7 +13,7 @@ import jax
 
 from vidembed.corpora.watched import Corpus
 from vidembed.distributed import mesh as meshes
-from vidembed.distributed.agree import agree, is_first_host, of_first_host
+from vidembed.distributed.agree import agree, is_first_host, of_first_host, record_of_first_host
 from vidembed.distributed.stopping import StopFlag
 from vidembed.engine.embedding import embed_table
 from vidembed.engine.field_roles import differing_when_measured
@@ -73,13 +72,11 @@ class Evaluation:
     def restore(self, step: int) -> State:
         """The parameters (their average where one is kept) and state of a checkpoint."""
         shape = state_shape(self.recipe, self.spec, self.mesh)
-        wanted = {name: shape[name] for name in self._entries(shape)}
+        parameters = "average" if "average" in shape else "parameters"
+        wanted = {name: shape[name] for name in (parameters, "state")}
         left_out = tuple(shape.keys() - wanted.keys())
         state = self.checkpoints.restore(step, wanted, leave_out=left_out)
-        return {
-            "parameters": state.get("average", state.get("parameters")),
-            "state": state["state"],
-        }
+        return {"parameters": state[parameters], "state": state["state"]}
 
     def embed(self, state: State) -> Any:
         """f32[N, D]: every video of the corpus."""
@@ -95,7 +92,8 @@ class Evaluation:
 
     def measure(self, step: int) -> dict[str, Any]:
         """Measures a checkpoint and stores the result; what this evaluator did is not redone."""
-        known = _of_first_host(self.measurements.read(step))
+        # Another evaluation job may be writing: all hosts go by what the first one read.
+        known = record_of_first_host(self.measurements.read(step))
         if known is not None:
             self._pin(step, known, self.checkpoints.steps())
             return known
@@ -127,7 +125,7 @@ class Evaluation:
 
     def baselines(self) -> dict[str, Any]:
         """Scores of what needs no training (`systems`: name → scores), measured once per corpus."""
-        known = _of_first_host(self.measurements.read_baselines())
+        known = record_of_first_host(self.measurements.read_baselines())
         if known is not None and known["fingerprints"]["corpus"] == self.corpus.fingerprint:
             return known
         began = time.monotonic()
@@ -214,9 +212,6 @@ class Evaluation:
             raise CheckpointError(f"{self.workdir.checkpoints} holds no checkpoint: train first")
         return damaged
 
-    def _entries(self, shape: State) -> tuple[str, ...]:
-        return ("average" if "average" in shape else "parameters", "state")
-
     def _pin(self, step: int, result: Mapping[str, Any], steps: Sequence[int]) -> None:
         """Pins this checkpoint, if none with a higher selection number is. steps: those on disk,
         which all hosts list together."""
@@ -238,13 +233,6 @@ class Evaluation:
 
 def _scores(measured: Result) -> dict[str, dict[str, float]]:
     return {name: interval._asdict() for name, interval in measured.scores.items()}
-
-
-def _of_first_host(record: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Another evaluation job may be writing: all hosts go by what the first one read."""
-    text = json.dumps(record).encode()
-    known: dict[str, Any] | None = json.loads(bytes(of_first_host(list(text))))
-    return known
 
 
 def values_of(result: Mapping[str, Any]) -> dict[str, float]:

@@ -86,11 +86,8 @@ def _inspect_records(
     broken = {error.path for error in unreadable}
     found = compared(files, checks.records, unreadable)
     miscounted = check_counts(found, expected, pattern)
-    faults = [
-        *map(str, unreadable),
-        *miscounted,
-        *refusals(checks, duplicates="error", invalid="refuse"),
-    ]
+    refused = refusals(checks, duplicates="error", invalid="refuse")
+    faults = [*map(str, unreadable), *miscounted, *refused]
     records = [checks.records.get(name, 0) for name in names]
     compressed = sum(_compressed(file) for file in files)
     counted = "not as expected" if miscounted else f"as in {counts or 'counts.json'}"

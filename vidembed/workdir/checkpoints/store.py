@@ -26,7 +26,6 @@ from vidembed.workdir.checkpoints.record import (
 from vidembed.workdir.checkpoints.step_folder import FREE_SPACE, StepFolder
 
 _READ_ERRORS = (CheckpointError, VanishedError, DigestError)
-
 quieten()
 
 
@@ -92,13 +91,9 @@ class Checkpoints:
         with jax.transfer_guard("allow"):
             record = write_record(step, meta, arrays, digests(arrays))
             self._saving = step
+            parts = {"arrays": ocp.args.StandardSave(arrays), "meta": ocp.args.JsonSave(record)}
             with self._failures():
-                self._orbax.save(
-                    self.folder / str(step),
-                    ocp.args.Composite(
-                        arrays=ocp.args.StandardSave(arrays), meta=ocp.args.JsonSave(record)
-                    ),
-                )
+                self._orbax.save(self.folder / str(step), ocp.args.Composite(**parts))
 
     def check(self) -> None:
         """Raises CheckpointError if the save under way has failed; does not wait for it."""
@@ -137,11 +132,8 @@ class Checkpoints:
         """
         record = together(lambda: self._disk.record(step), *_READ_ERRORS)
         wanted = entries_of(like)
-        stored = {
-            name: entry
-            for name, entry in record["entries"].items()
-            if name.split("/")[0] not in leave_out
-        }
+        entries = record["entries"].items()
+        stored = {name: of for name, of in entries if name.split("/")[0] not in leave_out}
         refuse_differences(f"step {step} of {self.folder}", wanted, stored)
         with jax.transfer_guard("allow"):
             arrays = together(lambda: self._read(step, wanted), *_READ_ERRORS)
@@ -165,7 +157,7 @@ class Checkpoints:
         for step in reversed(self.steps()):
             try:
                 tree = self.restore(step, like, leave_out=leave_out)
-                return step, tree, [str(trouble) for trouble in troubles]
+                return step, tree, list(map(str, troubles))
             except VanishedError:
                 continue
             except DigestError as trouble:
@@ -224,9 +216,8 @@ class Checkpoints:
             # Not by Orbax's Checkpointer: it waits for all hosts after a read, also for one whose
             # read has failed and that will not come.
             with contextlib.closing(ocp.CompositeCheckpointHandler()) as orbax:
-                return orbax.restore(
-                    self.folder / str(step), ocp.args.Composite(arrays=args)
-                ).arrays
+                found = orbax.restore(self.folder / str(step), ocp.args.Composite(arrays=args))
+                return found.arrays
 
         try:
             return unbroken(read)
