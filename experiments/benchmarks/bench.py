@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import rich
 from rich.table import Table
 
-from vidembed.workdir.commit import commit_of
+from vidembed.workdir.versions import commit_of
 
 FOLDER = Path("runs/benchmarks")
 PACKAGES = ("jax", "numpy", "torch", "pytorch-metric-learning", "faiss-cpu", "tensorflow")

@@ -18,7 +18,7 @@ from experiments.benchmarks.bench import (
     report,
     square_products,
 )
-from vidembed.workdir.commit import commit_of
+from vidembed.workdir.versions import commit_of
 
 
 def test_a_report_is_printed_and_kept(tmp_path, monkeypatch, capsys):

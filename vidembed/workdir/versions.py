@@ -1,13 +1,17 @@
 """What computed a number: library versions, devices and commit, for every result file."""
 
+import functools
+import os
 import platform
+import subprocess
 from importlib import metadata
 from pathlib import Path
 
 import jax
 
-from vidembed.workdir.commit import commit_of
+import vidembed
 
+_GIT_SECONDS = 10.0
 LIBRARIES = (
     "vidembed",
     "jax",
@@ -30,5 +34,36 @@ def versions() -> dict[str, str]:
         "platform": platform.platform(),
         "devices": f"{len(devices)} × {devices[0].device_kind}",
         **{name: metadata.version(name) for name in LIBRARIES},
-        **commit_of(Path(__file__).parent),
+        **commit_of(Path(vidembed.__file__).parent),
     }
+
+
+@functools.cache
+def commit_of(package: Path) -> dict[str, str]:
+    """{"commit": hash, "tree": "clean" or "changed"} of the package, as it was at the first call.
+
+    Changed means that tracked files differ from the commit, or that the package's folder has
+    others beside them. Empty without git, outside of a repository, and in one that does not track
+    the package, such as that of a project which installed it.
+    """
+
+    def git(*arguments: str) -> str:
+        # Variables that a hook of another repository sets would lead there.
+        own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        command = ["git", "-C", str(package), *arguments]
+        return subprocess.run(
+            command,
+            env=own | {"GIT_OPTIONAL_LOCKS": "0"},
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=_GIT_SECONDS,
+        ).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py")
+        changes = git("status", "--porcelain", "--untracked-files=no")
+        changes += git("ls-files", "--others", "--exclude-standard")
+        return {"commit": git("rev-parse", "HEAD"), "tree": "changed" if changes else "clean"}
+    except (OSError, subprocess.SubprocessError):
+        return {}

@@ -4,8 +4,7 @@ import subprocess
 
 import pytest
 
-from vidembed.workdir.commit import commit_of
-from vidembed.workdir.versions import versions
+from vidembed.workdir.versions import commit_of, versions
 
 
 def git(folder, *arguments):
@@ -66,6 +65,8 @@ def test_no_commit_where_none_is_the_packages_own(package, tmp_path, monkeypatch
 
 
 def test_versions_carry_the_commit(monkeypatch):
-    monkeypatch.setattr("vidembed.workdir.versions.commit_of", lambda _: {"commit": "abc"})
-    assert versions()["commit"] == "abc"
+    monkeypatch.setattr(
+        "vidembed.workdir.versions.commit_of", lambda folder: {"commit": folder.name}
+    )
+    assert versions()["commit"] == "vidembed"
     assert "jax" in versions()
