@@ -28,12 +28,14 @@ jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
 from pathlib import Path
 import orbax.checkpoint as ocp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from vidembed.checkpoint import Checkpoints
-from vidembed.checkpoint_record import CheckpointError, DigestError, MismatchError, VanishedError
-from vidembed.hosts import HostsDifferError, agree, lost_host, meet, of_first_host, together
-from vidembed.journal import Journal
-from vidembed.lease import LeaseHeldError
-from vidembed.workdir import Workdir
+from vidembed.workdir.checkpoints.store import Checkpoints
+from vidembed.workdir.checkpoints.record import CheckpointError, DigestError
+from vidembed.workdir.checkpoints.record import MismatchError, VanishedError
+from vidembed.distributed.agree import HostsDifferError, agree, lost_host
+from vidembed.distributed.agree import meet, of_first_host, together
+from vidembed.workdir.journal import Journal
+from vidembed.workdir.lease import LeaseHeldError
+from vidembed.workdir.layout import Workdir
 
 me = jax.process_index()
 folder = Path(sys.argv[3])

@@ -146,8 +146,8 @@ _HOST = """
 import sys, jax, numpy as np
 jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
 from vidembed import mesh as meshes
-from vidembed.exchange import Exchanger
-from vidembed.mesh import MeshShape, make_mesh
+from vidembed.distributed.exchange import Exchanger
+from vidembed.distributed.mesh import MeshShape, make_mesh
 mesh = make_mesh(MeshShape(model=2))
 assert dict(mesh.shape) == {"data": 2, "model": 2}
 table = np.arange(37 * 3, dtype=np.uint8).reshape(37, 3)

@@ -126,7 +126,7 @@ def test_nobody_takes_it_for_a_fault():
 def test_a_process_that_is_asked_saves_and_says_so():
     code = """
 import sys, time
-from vidembed.stopping import EXIT_STOPPED, StopFlag
+from vidembed.distributed.stopping import EXIT_STOPPED, StopFlag
 with StopFlag() as stop:
     print("runs", flush=True)
     for step in range(10**6):
@@ -145,7 +145,7 @@ with StopFlag() as stop:
 _HOST = """
 import sys, time, jax
 jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
-from vidembed.stopping import StopFlag
+from vidembed.distributed.stopping import StopFlag
 with StopFlag() as stop:
     print("runs", flush=True)
     for step in range(10**6):
@@ -196,8 +196,8 @@ _READER = """
 import sys, time, jax
 from pathlib import Path
 jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
-from vidembed.hosts import meet
-from vidembed.stopping import StopFlag, StoppedError
+from vidembed.distributed.agree import meet
+from vidembed.distributed.stopping import StopFlag, StoppedError
 with StopFlag() as stop:
     try:
         with stop.raising():
@@ -256,8 +256,8 @@ def test_two_hosts_that_are_asked_while_they_read_stop_before_they_train(tmp_pat
 _INTERRUPTED = """
 import os, signal, sys, time, jax
 jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
-from vidembed.command_line import guarded
-from vidembed.stopping import StopFlag
+from vidembed.cli.command_line import guarded
+from vidembed.distributed.stopping import StopFlag
 
 def run():
     with StopFlag():

@@ -155,11 +155,11 @@ def test_a_tampered_record_is_found(tmp_path):
 def test_a_later_format_is_refused_as_such(tmp_path):
     from vidembed.workdir.checkpoints import record
 
-    record = record.write_record(3, {}, {}, {})
-    record["format"] = 2
-    record["digest"] = record._digest({k: v for k, v in record.items() if k != "digest"})
+    later = record.write_record(3, {}, {}, {})
+    later["format"] = 2
+    later["digest"] = record._digest({k: v for k, v in later.items() if k != "digest"})
     with pytest.raises(CheckpointError, match=r"step 3 has format 2, .* reads 1"):
-        record.read_record(json.dumps(record), 3)
+        record.read_record(json.dumps(later), 3)
 
 
 def test_the_newest_whole_step_is_taken_loudly(tmp_path):
@@ -278,7 +278,7 @@ def test_a_failure_comes_up_at_the_end_but_hides_no_other(tmp_path):
 
 _WRITER = """
 import sys, jax, jax.numpy as jnp
-from vidembed.checkpoint import Checkpoints
+from vidembed.workdir.checkpoints.store import Checkpoints
 noise = jax.random.normal(jax.random.key(0), (1_000_000,))
 with Checkpoints(sys.argv[1]) as checkpoints:
     step = checkpoints.latest() or 0
@@ -362,7 +362,7 @@ def test_a_deletion_cut_short_leaves_no_step(tmp_path, monkeypatch):
 _NOISY = """
 import resource, sys, warnings
 import jax, jax.numpy as jnp
-from vidembed.checkpoint import Checkpoints, CheckpointError
+from vidembed.workdir.checkpoints.store import Checkpoints, CheckpointError
 tree = {"x": jax.random.normal(jax.random.key(0), (400_000,))}
 with Checkpoints(sys.argv[1]) as checkpoints:
     checkpoints.save(1, tree, {})

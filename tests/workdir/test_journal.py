@@ -109,9 +109,9 @@ def test_starting_over_begins_an_empty_file(tmp_path, quiet):
 def test_killed_while_writing(tmp_path, quiet):
     code = """
 import sys
-from vidembed.journal import Journal
+from vidembed.workdir.journal import Journal
 from vidembed.progress import Progress
-from vidembed.workdir import Workdir
+from vidembed.workdir.layout import Workdir
 with Journal(Workdir(sys.argv[1]), 10**9, progress=Progress(quiet=True)) as journal:
     for step in range(1, 10**9):
         journal.log(step, {"loss": 1.5, "text": "x" * 5000})

@@ -23,7 +23,7 @@ from vidembed.workdir.lease import (
 BEAT = 0.05
 _HOLDER = """
 import sys
-from vidembed.lease import Lease, LeaseHeldError
+from vidembed.workdir.lease import Lease, LeaseHeldError
 try:
     with Lease(sys.argv[1], beat_seconds=0.05).held(steal="--steal" in sys.argv) as lease:
         print("holds", lease.notice, flush=True)

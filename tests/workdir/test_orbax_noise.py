@@ -7,8 +7,8 @@ _DAMAGED = """
 import gc, logging, random, sys
 from pathlib import Path
 import jax, jax.numpy as jnp
-from vidembed.checkpoint import Checkpoints
-from vidembed.checkpoint_record import DigestError
+from vidembed.workdir.checkpoints.store import Checkpoints
+from vidembed.workdir.checkpoints.record import DigestError
 tree = {str(i): jax.random.normal(jax.random.key(i), (300,)) for i in range(20)}
 with Checkpoints(sys.argv[1]) as checkpoints:
     checkpoints.save(1, tree, {})

@@ -111,9 +111,12 @@ def parse_one(command: C | type[C], arguments: Sequence[str], *, prog: str) -> C
         print(_as_typed("", str(error), arguments), file=sys.stderr)
         raise SystemExit(2) from error
     except SystemExit as end:
-        # tyro names the place by the path of our classes, with a wrapper of its own in front.
-        place = getattr(end.__context__, "arg", None)
-        words = getattr(end.__context__, "message", None)
+        # tyro names the place by the path of our classes, with a wrapper of its own in front; what
+        # the command itself refuses has none.
+        found = end.__context__
+        place, words = getattr(found, "arg", None), getattr(found, "message", None)
+        if isinstance(found, ValueError):
+            place, words = "", str(found)
         if isinstance(place, str) and isinstance(words, str):
             print(_as_typed(place, words, arguments), file=sys.stderr)
         else:
