@@ -12,8 +12,9 @@ quickstart: .venv/installed
 test: .venv/installed-test lint
 	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not long and not tpu"
 
+# Compiled as users compile: what is to be equal bit for bit is tested so, too.
 test-long: .venv/installed-test
-	.venv/bin/python -m pytest -m long
+	OPTIMISED=1 .venv/bin/python -m pytest -m "long or optimised"
 
 # Compiles every recipe for a TPU slice; needs no TPU. In a .venv of its own: beside libtpu every run
 # on a machine without a TPU would begin with its complaints.

@@ -6,6 +6,11 @@ import tempfile
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
+if "OPTIMISED" not in os.environ:
+    # What is tested is what runs, not how fast. `make test-long` compiles as users do.
+    os.environ["XLA_FLAGS"] += (
+        " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Many tests compile the same small step: each compilation is kept for the session, and the workers
 # and the processes that tests start share them.

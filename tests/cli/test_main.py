@@ -96,7 +96,7 @@ def test_vidembed_alone_is_installed():
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg")
     included = settings["options.packages.find"]["include"].split()
-    folders = (folder.name for folder in ROOT.iterdir() if folder.is_dir())
+    folders = (folder.parent.name for folder in ROOT.glob("*/__init__.py"))
     assert [f for f in folders if any(fnmatch(f, each) for each in included)] == ["vidembed"]
 
 

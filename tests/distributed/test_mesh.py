@@ -13,6 +13,8 @@ from vidembed.distributed import mesh as meshes
 from vidembed.distributed.exchange import Exchanger
 from vidembed.distributed.mesh import MeshShape, make_mesh
 
+pytestmark = pytest.mark.optimised
+
 SHAPES = [(1, 1), (8, 1), (4, 2), (1, 8)]
 
 

@@ -25,6 +25,8 @@ from vidembed.tasks.metric_learning import MetricLearning
 from vidembed.workdir.checkpoints.store import Checkpoints
 from vidembed.workdir.layout import Workdir
 
+pytestmark = pytest.mark.optimised
+
 MODEL = LateFusion(layers=Layers(hidden=(16,), size=8))
 TRIPLETS = Recipe(
     task=MetricLearning(model=MODEL),

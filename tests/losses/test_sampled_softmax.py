@@ -11,6 +11,8 @@ import pytest
 from vidembed.losses.sampled_softmax import SampledSoftmax
 from vidembed.losses.softmax import Candidates, Compared, FullSoftmax, compare, cross_entropy
 
+pytestmark = pytest.mark.optimised
+
 B, C, D = 12, 600, 32
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from vidembed.mining import Hardest, NoMining, SemiHard, SemiHardRandom
 
+pytestmark = pytest.mark.optimised
+
 KEY = jax.random.key(0)
 INSIDE = SemiHard(inside_margin=True)
 

@@ -11,6 +11,8 @@ from vidembed.models.dense import product_bfloat16
 from vidembed.models.fusion import LateFusion, Layers
 from vidembed.models.parameters import apply, initialise
 
+pytestmark = pytest.mark.optimised
+
 WIDTHS = {"visual": 6, "audio": 3}
 
 

@@ -6,6 +6,8 @@ import pytest
 from vidembed.models.fusion import EarlyFusion, LateFusion, Layers, SingleModality
 from vidembed.models.parameters import apply, initialise, model_axes
 
+pytestmark = pytest.mark.optimised
+
 WIDTHS = {"visual": 6, "audio": 3}
 LAYERS = Layers(hidden=(7,), size=4)
 

@@ -26,6 +26,8 @@ from vidembed.records.statistics import train_statistics
 from vidembed.tasks.cluster_labels import ClusterLabels
 from vidembed.tasks.spec import Spec
 
+pytestmark = pytest.mark.optimised
+
 B, C = 32, 290
 MODEL = SingleModality(layers=Layers(hidden=(16,), size=8))
 FULL = ClusterLabels(model=MODEL, loss=FullSoftmax(block=3))

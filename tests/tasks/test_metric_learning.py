@@ -24,6 +24,8 @@ from vidembed.records.statistics import train_statistics
 from vidembed.tasks.metric_learning import MetricLearning
 from vidembed.tasks.spec import Spec
 
+pytestmark = pytest.mark.optimised
+
 B = 32
 LAYERS = Layers(hidden=(16,), size=8)
 TASK = MetricLearning(model=LateFusion(layers=LAYERS))
