@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import cdml
-from experiments.gathering import over_seeds, worlds
+from experiments.gathering import data_of, over_seeds, worlds
 from experiments.points import Point, points_of, refuse_seeds
 from experiments.running import SAMPLE, Runner
 from experiments.sweep import PERMUTED, Sweep, varied
@@ -106,11 +106,8 @@ class Quickstart:
     def _summary(self, runner: Runner, done: list[Point]) -> dict[str, Any]:
         scores = {point: point.scores() for point in done}
         columns = dict.fromkeys(recipe.evaluator.directions, recipe.evaluator.metrics)
-        ordinary, permuted = (
-            list(worlds(scores, columns, permuted=side).values()) for side in (False, True)
-        )
-        corpora = {point.world: runner.corpus(point) for point in done if not point.permuted}
-        fingerprints = {world: corpus.fingerprint for world, corpus in corpora.items()}
+        ordinary, permuted = (list(side.values()) for side in worlds(scores, columns))
+        data, fingerprints = data_of(point for point in done if not point.permuted)
         return {
             "simulated_sessions": True,
             "seeds": list(self.seeds),
@@ -123,7 +120,7 @@ class Quickstart:
                 {"one": a, "other": b, "difference": over_seeds(permuted, a, b, by=differences)}
                 for a, b, *_ in PERMUTED
             ],
-            "data": {"records": self.records, **{w: of.report() for w, of in corpora.items()}},
+            "data": {"records": self.records, **data},
             "recipes": {point.name: point.recipe.to_json() for point in done[:2]},
             "fingerprints": {"table": runner.table().fingerprint, **fingerprints},
             "seconds": runner.seconds,
@@ -183,14 +180,10 @@ def _ratios(seeds: Sequence[Scores]) -> dict[str, Any]:
     pair, found = ("trained", "visual"), {}
     for direction, metrics in over_seeds(seeds, *pair, by=ratios).items():
         main = headline(direction, metrics)
+        mean = metrics[main].pop("value")
         each = [[seed[name][direction].values[main].mean() for name in pair] for seed in seeds]
-        found[direction] = {
-            "metric": main,
-            "mean": metrics[main]["value"],
-            "low": metrics[main]["low"],
-            "high": metrics[main]["high"],
-            "per_seed": [float(one / other) for one, other in each],
-        }
+        found[direction] = {"metric": main, "mean": mean, **metrics[main]}
+        found[direction]["per_seed"] = [float(one / other) for one, other in each]
     return found
 
 

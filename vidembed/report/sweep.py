@@ -70,14 +70,15 @@ def has_paper(sweep: Mapping[str, Any]) -> bool:
 
 def plots(sweep: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A chart (`title`, `svg`) of NDCG a direction, where the sweep is of one number."""
-    found: dict[str, list[tuple[int, Mapping[str, float]]]] = {}
-    for point in sweep["points"].values():
-        for direction, scores in (point.get("scores") or {}).items():
-            if is_number(point.get("at")):
-                main = sweep["columns"][direction][0]
-                found.setdefault(direction, []).append((point["at"], scores[main]))
     made = []
-    for direction, at in found.items():
+    for direction, (main, *_) in sweep["columns"].items():
+        at = [
+            (point["at"], point["scores"][direction][main])
+            for point in sweep["points"].values()
+            if is_number(point.get("at")) and direction in (point.get("scores") or {})
+        ]
+        if not at:
+            continue
         at.sort(key=lambda one: one[0])
         ends = {end: np.array([score[end] for _, score in at]) for end in ENDS}
         x = np.array([place for place, _ in at], np.float64)
