@@ -26,7 +26,7 @@ from vidembed.cli.command_line import start
 from vidembed.cli.run_report import evaluations_of, journal_of
 from vidembed.distributed.stopping import StopFlag
 from vidembed.engine.evaluate import Evaluation
-from vidembed.engine.recipe import Recipe, Retention
+from vidembed.engine.recipe import Retention
 from vidembed.metrics.intervals import bootstrap, differences, ratios
 from vidembed.models.fusion import LateFusion, Layers, SingleModality
 from vidembed.records.label_names import read_vocabulary
@@ -54,19 +54,17 @@ TARGETS = {"eval_to_train": 1.45, "train_to_eval": 1.18}
 """Trained over raw visual NDCG@10 that this size is meant to reach, as a mean over the seeds."""
 
 
-def points(base: Recipe) -> dict[str, Recipe]:
-    """CDML, and the same with its visual tower alone."""
-    visual = varied(base, task={"model": SingleModality(layers=LAYERS)})
-    return {"trained": base, "trained_visual_only": visual}
-
-
 sweep = Sweep(
     name="quickstart",
     title="Quickstart",
     claim="Audio helps.",
-    points=points,
+    points=lambda base: {
+        "trained": base,
+        "trained_visual_only": varied(base, task={"model": SingleModality(layers=LAYERS)}),
+    },
     reference="trained",
 )
+"""CDML, and the same with its visual tower alone."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,7 +96,7 @@ class Quickstart:
                 self._report(runner, summary, done)
             summary["seconds"]["report"] = stage.seconds
             files.write_json(workdir.path / "summary.json", summary)
-            print_systems(summary["related_videos"], simulated=True)
+            print_systems(summary["related_videos"])
             for line in self._lines(summary):
                 runner.progress.say(line)
         return 0
@@ -114,7 +112,7 @@ class Quickstart:
             "related_videos": _systems(ordinary),
             "ratio_to_visual": _ratios(ordinary),
             "targets": TARGETS,
-            "audio_contribution": over_seeds(ordinary, *points(recipe), by=differences),
+            "audio_contribution": over_seeds(ordinary, *sweep.points(recipe), by=differences),
             "permuted_control": _systems(permuted),
             "permuted_difference": [
                 {"one": a, "other": b, "difference": over_seeds(permuted, a, b, by=differences)}

@@ -27,33 +27,33 @@ COLUMNS = 4
 PAPER = "The paper's numbers are percent, on other data: compare orders and ratios, not levels."
 
 
-def print_systems(
-    summary: Mapping[str, Any], *, simulated: bool, console: Console | None = None
-) -> None:
-    """A table for each direction, 80 columns wide: a row a system, NDCG with its interval."""
+def print_systems(summary: Mapping[str, Any], console: Console | None = None) -> None:
+    """A table for each direction, 80 columns wide: a row a system, NDCG with its interval.
+
+    summary: direction → system → metric → {value, low, high}, on simulated sessions.
+    """
     console = console or Console(highlight=False)
     for direction, systems in summary.items():
         query, _, candidates = direction.partition("_to_")
         candidates = f"other {candidates}" if query == candidates else candidates
-        title = f"{query} queries, {candidates} candidates"
-        title += ", SIMULATED sessions" if simulated else ""
+        title = f"{query} queries, {candidates} candidates, SIMULATED sessions"
         main = headline(direction, next(iter(systems.values())))
-        ndcg, *others = main, "map", main.replace("ndcg", "recall")
+        metrics = (main, "map", main.replace("ndcg", "recall"))
+        ndcg, *others = map(wording.metric, metrics)
         table = Table("system", title=title, title_justify="left", box=SIMPLE_HEAD)
-        for name in (wording.metric(ndcg), "95 % interval", *map(wording.metric, others)):
+        for name in (ndcg, "95 % interval", *others):
             table.add_column(name, justify="right")
-        for system in (name for name in wording.SYSTEMS if name in systems):
+        for system in wording.in_order(systems):
             of = systems[system]
+            value, *rest = (f"{of[metric]['value']:.3f}" for metric in metrics)
             interval = f"{of[main]['low']:.3f} to {of[main]['high']:.3f}"
-            rest = (f"{of[name]['value']:.3f}" for name in others)
-            name = wording.system(system, direction)
-            table.add_row(name, f"{of[main]['value']:.3f}", interval, *rest)
+            table.add_row(wording.system(system, direction), value, interval, *rest)
         console.print(table)
 
 
-def print_sweep(result: Mapping[str, Any], console: Console | None = None) -> None:
+def print_sweep(result: Mapping[str, Any]) -> None:
     """The table, the comparisons and what is missing, about 80 columns wide."""
-    console = console or Console(highlight=False)
+    console = Console(highlight=False)
     for title, header, rows in _tables(result):
         for start in range(1, len(header), COLUMNS):
             table = Table(title=title, title_justify="left", box=None, pad_edge=False)
