@@ -41,16 +41,16 @@ def gathered(sweep: Sweep, folder: Path, seeds: Sequence[int] = ()) -> dict[str,
     there = (path.name.removeprefix("seed") for path in folder.glob("seed*"))
     seeds = list(seeds) or sorted(int(name) for name in there if name.isdecimal())
     everything = points_of(sweep, base, folder, seeds)
-    scores = {point: point.scores() for point in everything}
+    scores = {point: found for point in everything if (found := point.scores())}
+    data, fingerprints = data_of(scores)
     columns = {d: shown(d, base.evaluator.metrics) for d in base.evaluator.directions}
-    ordinary, permuted = (worlds(scores, columns, permuted=side) for side in (False, True))
-    done = {point: of for point in everything if scores[point] and (of := point.result)}
+    ordinary, permuted = worlds(scores, columns)
     controls = [name for name in CONTROLS if any(name in of for of in ordinary.values())]
     return {
         "sweep": sweep.name,
         "title": sweep.title,
         "claim": sweep.claim,
-        "simulated_sessions": any(of["data"]["simulated_sessions"] for of in done.values()),
+        "simulated_sessions": any(of["simulated_sessions"] for of in data.values()),
         "seeds": seeds,
         "axis_name": sweep.axis_name,
         "columns": columns,
@@ -61,7 +61,7 @@ def gathered(sweep: Sweep, folder: Path, seeds: Sequence[int] = ()) -> dict[str,
                 "paper_percent": TABLE_2.get(name),
                 **({"at": sweep.axis(recipe)} if sweep.axis else {}),
                 **means(ordinary, name),
-                **_trainings([p for p in done if p.name == name and not p.permuted], sweep),
+                **_trainings([p for p in scores if p.name == name and not p.permuted], sweep),
             }
             for name, recipe in sweep.points(base).items()
         },
@@ -72,20 +72,21 @@ def gathered(sweep: Sweep, folder: Path, seeds: Sequence[int] = ()) -> dict[str,
             for one in sweep.compared_permuted()
         ],
         "controls": {name: means(ordinary, name) for name in controls},
-        "missing": [f"{point}: {point.missing()}" for point in everything if point not in done],
+        "missing": [f"{point}: {point.missing()}" for point in everything if point not in scores],
         "recipe": stored["recipe"],
-        "fingerprints": stored["fingerprints"] | _fingerprints(done),
-        "data": {point.world: of["data"] for point, of in done.items()},
+        "fingerprints": stored["fingerprints"] | fingerprints,
+        "data": data,
         "versions": versions(),
     }
 
 
-def worlds(scores: Mapping[Point, Scores], columns: Columns, *, permuted: bool) -> Worlds:
-    """The scores of points, put together by seed."""
-    found: dict[int, dict[str, Any]] = {}
-    for point in scores:
-        for system, of in scores[point].items() if point.permuted == permuted else ():
-            found.setdefault(point.seed, {})[point.named(system)] = {
+def worlds(scores: Mapping[Point, Scores], columns: Columns) -> tuple[Worlds, Worlds]:
+    """The scores of points put together by seed: of ordinary worlds, and of permuted ones."""
+    found: tuple[dict[int, Any], dict[int, Any]] = {}, {}
+    for point, systems in scores.items():
+        world = found[point.permuted].setdefault(point.seed, {})
+        for system, of in systems.items():
+            world[point.named(system)] = {
                 d: PerQuery(ids=of[d].ids, values={name: of[d].values[name] for name in metrics})
                 for d, metrics in columns.items()
             }
@@ -173,14 +174,16 @@ def _compared(asked: Comparison, worlds: Worlds, columns: Columns) -> dict[str, 
     }
 
 
-def _fingerprints(points: Iterable[Point]) -> dict[str, str]:
-    """World → digest of its data; ValueError where its points were made on different ones."""
-    found: dict[str, str] = {}
+def data_of(points: Iterable[Point]) -> tuple[dict[str, Any], dict[str, str]]:
+    """World → counts of its data, and their digest; ValueError where its points were made on
+    different ones."""
+    data, fingerprints = dict[str, Any](), dict[str, str]()
     for point in points:
+        data[point.world] = (point.result or {})["data"]
         made_on = (point.run.read_recipe() or {})["fingerprints"]["corpus"]
-        if found.setdefault(point.world, made_on) != made_on:
+        if fingerprints.setdefault(point.world, made_on) != made_on:
             raise ValueError(
                 f"{point.run} was made on other data than the points beside it: they cannot be "
                 "compared. Were folders copied together that were made from different records?"
             )
-    return found
+    return data, fingerprints

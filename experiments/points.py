@@ -3,7 +3,7 @@
 W/recipe.json               the base recipe: one work directory, one size
 W/table, W/seedS/           the videos; each seed's sessions, graph and clusters
 W/seedS/POINT/              a run as any other, and beside it
-    attempts.json                  each attempt: seconds, how it ended, why it failed
+    attempts.json                  each attempt that came to an end: seconds, why it failed
     result.json                    written last: the number of parameters, and counts of the data
     per_query.parquet              where ids are permuted: scores with the queries exchanged
 W/seedS-permuted/           the reference and some points with ids exchanged
@@ -16,6 +16,7 @@ from typing import Any
 
 from experiments.sweep import Sweep
 from vidembed import files
+from vidembed.cli.run_report import journal_of
 from vidembed.engine.evaluate import recipe_of
 from vidembed.engine.recipe import Recipe
 from vidembed.records.scores_file import Scores, read_scores
@@ -113,8 +114,10 @@ class Point:
             return "under way"
         if self.result and not self._made():
             return "another recipe of the same name"
-        last = (self.attempts or [{"end": "not run"}])[-1]
-        return last["end"] + (f", {last['message']}" if "message" in last else "")
+        if self.attempts and (message := self.attempts[-1].get("message")):
+            return f"failed, {message}"
+        journal = journal_of(self.run)
+        return f"stopped after step {journal[-1]['step']}" if journal else "not run"
 
     def _made(self) -> Recipe | None:
         """The recipe that a finished work directory was made with, if it is this one wherever its

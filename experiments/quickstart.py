@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import cdml
-from experiments.gathering import over_seeds, worlds
+from experiments.gathering import data_of, over_seeds, worlds
 from experiments.points import Point, points_of, refuse_seeds
 from experiments.running import SAMPLE, Runner
 from experiments.sweep import PERMUTED, Sweep, varied
@@ -26,7 +26,7 @@ from vidembed.cli.command_line import start
 from vidembed.cli.run_report import evaluations_of, journal_of
 from vidembed.distributed.stopping import StopFlag
 from vidembed.engine.evaluate import Evaluation
-from vidembed.engine.recipe import Recipe, Retention
+from vidembed.engine.recipe import Retention
 from vidembed.metrics.intervals import bootstrap, differences, ratios
 from vidembed.models.fusion import LateFusion, Layers, SingleModality
 from vidembed.records.label_names import read_vocabulary
@@ -54,19 +54,17 @@ TARGETS = {"eval_to_train": 1.45, "train_to_eval": 1.18}
 """Trained over raw visual NDCG@10 that this size is meant to reach, as a mean over the seeds."""
 
 
-def points(base: Recipe) -> dict[str, Recipe]:
-    """CDML, and the same with its visual tower alone."""
-    visual = varied(base, task={"model": SingleModality(layers=LAYERS)})
-    return {"trained": base, "trained_visual_only": visual}
-
-
 sweep = Sweep(
     name="quickstart",
     title="Quickstart",
     claim="Audio helps.",
-    points=points,
+    points=lambda base: {
+        "trained": base,
+        "trained_visual_only": varied(base, task={"model": SingleModality(layers=LAYERS)}),
+    },
     reference="trained",
 )
+"""CDML, and the same with its visual tower alone."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,7 +96,7 @@ class Quickstart:
                 self._report(runner, summary, done)
             summary["seconds"]["report"] = stage.seconds
             files.write_json(workdir.path / "summary.json", summary)
-            print_systems(summary["related_videos"], simulated=True)
+            print_systems(summary["related_videos"])
             for line in self._lines(summary):
                 runner.progress.say(line)
         return 0
@@ -106,24 +104,21 @@ class Quickstart:
     def _summary(self, runner: Runner, done: list[Point]) -> dict[str, Any]:
         scores = {point: point.scores() for point in done}
         columns = dict.fromkeys(recipe.evaluator.directions, recipe.evaluator.metrics)
-        ordinary, permuted = (
-            list(worlds(scores, columns, permuted=side).values()) for side in (False, True)
-        )
-        corpora = {point.world: runner.corpus(point) for point in done if not point.permuted}
-        fingerprints = {world: corpus.fingerprint for world, corpus in corpora.items()}
+        ordinary, permuted = (list(side.values()) for side in worlds(scores, columns))
+        data, fingerprints = data_of(point for point in done if not point.permuted)
         return {
             "simulated_sessions": True,
             "seeds": list(self.seeds),
             "related_videos": _systems(ordinary),
             "ratio_to_visual": _ratios(ordinary),
             "targets": TARGETS,
-            "audio_contribution": over_seeds(ordinary, *points(recipe), by=differences),
+            "audio_contribution": over_seeds(ordinary, *sweep.points(recipe), by=differences),
             "permuted_control": _systems(permuted),
             "permuted_difference": [
                 {"one": a, "other": b, "difference": over_seeds(permuted, a, b, by=differences)}
                 for a, b, *_ in PERMUTED
             ],
-            "data": {"records": self.records, **{w: of.report() for w, of in corpora.items()}},
+            "data": {"records": self.records, **data},
             "recipes": {point.name: point.recipe.to_json() for point in done[:2]},
             "fingerprints": {"table": runner.table().fingerprint, **fingerprints},
             "seconds": runner.seconds,
@@ -183,14 +178,10 @@ def _ratios(seeds: Sequence[Scores]) -> dict[str, Any]:
     pair, found = ("trained", "visual"), {}
     for direction, metrics in over_seeds(seeds, *pair, by=ratios).items():
         main = headline(direction, metrics)
+        mean = metrics[main].pop("value")
         each = [[seed[name][direction].values[main].mean() for name in pair] for seed in seeds]
-        found[direction] = {
-            "metric": main,
-            "mean": metrics[main]["value"],
-            "low": metrics[main]["low"],
-            "high": metrics[main]["high"],
-            "per_seed": [float(one / other) for one, other in each],
-        }
+        found[direction] = {"metric": main, "mean": mean, **metrics[main]}
+        found[direction]["per_seed"] = [float(one / other) for one, other in each]
     return found
 
 

@@ -102,7 +102,7 @@ class Runner:
         path = str(self.folder / "table")
         key = {"shards": [[file.name, file.stat().length] for file in shards(self.records)]}
         with self._alone():
-            self._stage("import", key, path, partial(importing.main, self.records, path))
+            self._stage("import", path, partial(importing.main, self.records, path), key)
             table = FeatureTable.open(path, verify=False)
             if base:
                 Workdir(self.folder).claim_recipe(base.to_json(), {"table": table.fingerprint})
@@ -110,12 +110,12 @@ class Runner:
 
     def corpus(self, point: Point) -> Corpus:
         """The videos with the relations and clusters of a world; made where they are missing."""
-        if point.world not in self._corpora:
-            paths, sessions = point.recipe.corpus, f"{self.folder / point.world}/sessions.parquet"
+        world, paths = point.world, point.recipe.corpus
+        if world not in self._corpora:
+            self.table()
+            sessions = str(self.folder / world / "sessions.parquet")
             options = ("split_seed", "train_share", "max_degree")
             split = {"rounds": ROUNDS} | {name: getattr(paths, name) for name in options}
-            key = {"table": self.table().fingerprint, "permuted": point.permuted, **split}
-            key["parameters"] = dict(simulate.PARAMETERS)
             simulating = partial(simulate.main, seed=point.seed, permute=point.permuted)
             cluster = partial(clustering.main, table=paths.table, **split)
             with self._alone():
@@ -124,20 +124,20 @@ class Runner:
                     ("graph", cowatch.main, sessions, paths.edges),
                     ("hierarchy", cluster, paths.edges, paths.hierarchy),
                 ):
-                    self._stage(f"{point.world}/{name}", key, output, partial(verb, source, output))
-                self._corpora[point.world] = paths.open()
-        return self._corpora[point.world]
+                    self._stage(f"{world}/{name}", output, partial(verb, source, output))
+                self._corpora[world] = paths.open()
+        return self._corpora[world]
 
-    def _stage(self, name: str, key: dict[str, Any], output: str, work: Callable[[], Any]) -> None:
-        """Does `work()` unless its stamp, stages/NAME.json, bears the same key (what the output is
-        made from) and the output is still there."""
+    def _stage(self, name: str, output: str, work: Callable[[], Any], key: Any = None) -> None:
+        """Does `work()` unless its output is there, and was made of the same `key`, if one is
+        given; stages/NAME.json keeps the seconds."""
         stamp = self.folder / "stages" / f"{name.replace('/', '-')}.json"
         known = files.read_json(stamp)
-        if known is None or known["key"] != key or not Path(output).exists():
+        if known is None or (key and known["key"] != key) or not Path(output).exists():
             self.progress.say(f"{name} ...")
-            known = {"key": key}
-            with _timed(known):
-                work()
+            began = time.monotonic()
+            work()
+            known = {"key": key, **_spent(began)}
             files.write_json(stamp, known)
             self.progress.say(f"{name}: {known['seconds']:.1f} s")
         elif name in self.seconds:
@@ -160,35 +160,44 @@ class Runner:
             yield
 
     def _run(self, point: Point, lease: Lease) -> None:
-        run, recipe, done = point.run, point.recipe, bool(point.scores())
-        with contextlib.ExitStack() as stack:
-            attempt = {} if done else stack.enter_context(_attempt(point))
-            # Inside, so that what prevents one world fails its own points alone.
+        """Trains and measures, unless that is done; writes down how long it took, and why it
+        failed, however it ends."""
+        run, recipe = point.run, point.recipe
+        if point.scores():
+            data = (run.read_recipe() or {})["fingerprints"]
+            data = data | {"corpus": self.corpus(point).fingerprint}
+            run.recipe_changes(recipe.to_json(), data, tunable=differing_on_resume(recipe))
+            self.progress.say(f"{point}: done before")
+            return
+        began, attempt = time.monotonic(), dict[str, Any]()
+        try:
+            # Here, so that what prevents one world fails its own points alone.
             corpus = self.corpus(point)
-            if done:
-                data = (run.read_recipe() or {})["fingerprints"] | {"corpus": corpus.fingerprint}
-                run.recipe_changes(recipe.to_json(), data, tunable=differing_on_resume(recipe))
-                self.progress.say(f"{point}: done before")
-                return
-
-            @cache
-            def evaluation() -> Evaluation:
-                return Evaluation(recipe, run, corpus=corpus, progress=self.progress)
+            evaluation = cache(
+                lambda: Evaluation(recipe, run, corpus=corpus, progress=self.progress)
+            )
 
             def evaluate(step: int) -> dict[str, float]:
                 # The checkpoint is saved: what is broken off is measured when the run goes on.
                 with self.stop.raising():
                     return values_of(evaluation().measure(step))
 
-            with _timed(attempt, "train_seconds"):
-                last = train(
-                    recipe, run, lease=lease, stop=self.stop, corpus=corpus,
-                    progress=self.progress, evaluate=evaluate,
-                )  # fmt: skip
+            training = time.monotonic()
+            last = train(
+                recipe, run, lease=lease, stop=self.stop, corpus=corpus,
+                progress=self.progress, evaluate=evaluate,
+            )  # fmt: skip
+            attempt["train_seconds"] = _spent(training)["seconds"]
             if last < recipe.steps:
                 raise StoppedError(f"{run} stopped at step {last}")
             with self.stop.raising():
                 _measure(point, evaluation())
+        except Exception as error:
+            attempt |= {"message": _message(error), "traceback": traceback.format_exc()}
+            raise
+        finally:
+            attempts = [*point.attempts, attempt | _spent(began)]
+            files.write_json(run.path / "attempts.json", attempts)
 
 
 def _measure(point: Point, evaluation: Evaluation) -> None:
@@ -213,39 +222,10 @@ def _measure(point: Point, evaluation: Evaluation) -> None:
     files.write_json(point.run.path / "result.json", result | {"data": corpus.report()})
 
 
-@contextlib.contextmanager
-def _attempt(point: Point) -> Iterator[dict[str, Any]]:
-    """Writes down how long the work inside took and how it ended: killed, until it says otherwise.
-
-    The entry is there from the start, for nothing runs after SIGKILL.
-    """
-    file, before = point.run.path / "attempts.json", point.attempts
-    entry: dict[str, Any] = {"time": time.strftime("%Y-%m-%d %H:%M:%S"), "end": "killed"}
-    files.write_json(file, [*before, entry])
-    try:
-        with _timed(entry):
-            yield entry
-        entry["end"] = "done"
-    except StoppedError:
-        entry["end"] = "stopped"
-        raise
-    except Exception as error:
-        entry |= {"end": "failed", "message": _message(error), "traceback": traceback.format_exc()}
-        raise
-    finally:
-        files.write_json(file, [*before, entry])
-
-
-@contextlib.contextmanager
-def _timed(record: dict[str, Any], name: str = "seconds") -> Iterator[None]:
-    """Enters into `record` how long the work inside took, and the most memory until its end."""
-    began = time.monotonic()
-    try:
-        yield
-    finally:
-        record[name] = round(time.monotonic() - began, 3)
-        # Of the process until now; where stages were run apart, the largest counts.
-        record["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def _spent(began: float) -> dict[str, float]:
+    """The seconds since then, and the most memory of the process until now."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"seconds": round(time.monotonic() - began, 3), "peak_memory_bytes": peak}
 
 
 def _message(error: Exception) -> str:

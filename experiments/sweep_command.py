@@ -48,9 +48,7 @@ class Run:
 
     def __post_init__(self) -> None:
         refuse_seeds(self.seeds)
-        number, of = self._shard()
-        if not 1 <= number <= of:
-            raise ValueError(f"shard {self.shard!r} must be i/n with i from 1 to n, such as 2/4")
+        self._part()
         self.base()  # refuses sizes that no recipe has
 
     def base(self) -> Recipe:
@@ -60,15 +58,18 @@ class Run:
 
     def run(self) -> int:
         """Runs this shard; 1 where points failed. Raises StoppedError when asked to stop."""
-        base, folder, (number, of) = self.base(), Path(self.workdir), self._shard()
+        base, folder = self.base(), Path(self.workdir)
         with StopFlag() as stop:
             runner = Runner(folder, stop, records=self.records)
             runner.table(base)
-            return runner.run(points_of(self.sweep, base, folder, self.seeds)[number - 1 :: of])
+            return runner.run(points_of(self.sweep, base, folder, self.seeds)[self._part()])
 
-    def _shard(self) -> tuple[int, int]:
+    def _part(self) -> slice:
         found = re.fullmatch(r"(\d+)/(\d+)", self.shard)
-        return (int(found[1]), int(found[2])) if found else (0, 0)
+        number, of = map(int, found.groups()) if found else (0, 0)
+        if not 1 <= number <= of:
+            raise ValueError(f"shard {self.shard!r} must be i/n with i from 1 to n, such as 2/4")
+        return slice(number - 1, None, of)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,9 +93,8 @@ class Gather:
         print_sweep(result)
         base = Recipe.from_json(result["recipe"])
         points = points_of(self.sweep, base, folder, result["seeds"])
-        journals = {str(point): journal_of(point.run) for point in points}
-        known = {name: lines for name, lines in journals.items() if lines}
-        for file in write_sweep(result, folder, known):
+        journals = {f"{point}": lines for point in points if (lines := journal_of(point.run))}
+        for file in write_sweep(result, folder, journals):
             print(f"wrote {file}")
         return 0
 

@@ -16,7 +16,7 @@ from vidembed import files
 from vidembed.report import charts, wording
 from vidembed.report.headline import headline
 from vidembed.report.page import write_report
-from vidembed.report.sweep import cells, has_paper, plots
+from vidembed.report.sweep import cells, columns, compared, has_paper, named, plots
 
 Row = list[list[str]]
 """Cells, each of one or more lines."""
@@ -27,33 +27,33 @@ COLUMNS = 4
 PAPER = "The paper's numbers are percent, on other data: compare orders and ratios, not levels."
 
 
-def print_systems(
-    summary: Mapping[str, Any], *, simulated: bool, console: Console | None = None
-) -> None:
-    """A table for each direction, 80 columns wide: a row a system, NDCG with its interval."""
+def print_systems(summary: Mapping[str, Any], console: Console | None = None) -> None:
+    """A table for each direction, 80 columns wide: a row a system, NDCG with its interval.
+
+    summary: direction → system → metric → {value, low, high}, on simulated sessions.
+    """
     console = console or Console(highlight=False)
     for direction, systems in summary.items():
         query, _, candidates = direction.partition("_to_")
         candidates = f"other {candidates}" if query == candidates else candidates
-        title = f"{query} queries, {candidates} candidates"
-        title += ", SIMULATED sessions" if simulated else ""
+        title = f"{query} queries, {candidates} candidates, SIMULATED sessions"
         main = headline(direction, next(iter(systems.values())))
-        ndcg, *others = main, "map", main.replace("ndcg", "recall")
+        metrics = (main, "map", main.replace("ndcg", "recall"))
+        ndcg, *others = map(wording.metric, metrics)
         table = Table("system", title=title, title_justify="left", box=SIMPLE_HEAD)
-        for name in (wording.metric(ndcg), "95 % interval", *map(wording.metric, others)):
+        for name in (ndcg, "95 % interval", *others):
             table.add_column(name, justify="right")
-        for system in (name for name in wording.SYSTEMS if name in systems):
+        for system in wording.in_order(systems):
             of = systems[system]
+            value, *rest = (f"{of[metric]['value']:.3f}" for metric in metrics)
             interval = f"{of[main]['low']:.3f} to {of[main]['high']:.3f}"
-            rest = (f"{of[name]['value']:.3f}" for name in others)
-            name = wording.system(system, direction)
-            table.add_row(name, f"{of[main]['value']:.3f}", interval, *rest)
+            table.add_row(wording.system(system, direction), value, interval, *rest)
         console.print(table)
 
 
-def print_sweep(result: Mapping[str, Any], console: Console | None = None) -> None:
+def print_sweep(result: Mapping[str, Any]) -> None:
     """The table, the comparisons and what is missing, about 80 columns wide."""
-    console = console or Console(highlight=False)
+    console = Console(highlight=False)
     for title, header, rows in _tables(result):
         for start in range(1, len(header), COLUMNS):
             table = Table(title=title, title_justify="left", box=None, pad_edge=False)
@@ -109,17 +109,16 @@ def as_markdown(result: Mapping[str, Any]) -> str:
 def as_csv(result: Mapping[str, Any]) -> str:
     """One row a point and a control, numbers unrounded; empty where there is none yet."""
     rows = []
-    named = [("point", *item) for item in result["points"].items()]
-    named += [("control", *item) for item in result["controls"].items()]
-    for kind, name, point in named:
-        row = {"point": name, "kind": kind, "seeds": " ".join(map(str, point["seeds"]))}
-        row |= {key: point.get(key) for key in ("parameters", "train_seconds")}
-        row["simulated_sessions"] = result["simulated_sessions"]
-        for direction, metric, score, paper in _scores(result, point, "scores"):
-            of = f"{direction}/{metric}"
-            row |= {of: score.get("value"), f"{of}/low": score.get("low")}
-            row |= {f"{of}/high": score.get("high"), f"{of}/paper_percent": paper}
-        rows.append(row)
+    for kind, of_kind in (("point", result["points"]), ("control", result["controls"])):
+        for name, point in of_kind.items():
+            row = {"point": name, "kind": kind, "seeds": " ".join(map(str, point["seeds"]))}
+            row |= {key: point.get(key) for key in ("parameters", "train_seconds")}
+            row["simulated_sessions"] = result["simulated_sessions"]
+            for (direction, metric), cell in zip(columns(result), cells(result, point)):
+                of, interval = f"{direction}/{metric}", cell["interval"]
+                row |= {of: interval.get("value"), f"{of}/low": interval.get("low")}
+                row |= {f"{of}/high": interval.get("high"), f"{of}/paper_percent": cell["paper"]}
+            rows.append(row)
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0])
     writer.writeheader()
@@ -127,31 +126,29 @@ def as_csv(result: Mapping[str, Any]) -> str:
     return text.getvalue()
 
 
-def _scores(
-    result: Mapping[str, Any], row: Mapping[str, Any], of: str
-) -> Iterator[tuple[str, str, Mapping[str, float], float | None]]:
-    """Of each column the direction, the metric, the score (empty where there is none yet), and the
-    paper's number."""
-    paper = row.get("paper_percent") or {}
-    for direction, metric in cells(result):
-        score = row[of].get(direction, {}).get(metric, {})
-        yield direction, metric, score, paper.get(direction, {}).get(metric)
-
-
 def _tables(result: Mapping[str, Any]) -> Iterator[tuple[str, Row, list[Row]]]:
     """Title, header and rows of cells, which are lines of text."""
     told = " (SIMULATED SESSIONS)" if result["simulated_sessions"] else ""
-    scored = [[wording.direction(d), wording.metric(m)] for d, m in cells(result)]
-    points = result["points"]
-    named = points | {wording.system(name): of for name, of in result["controls"].items()}
-    rows = [_point_row(result, name, point) for name, point in named.items()]
+    scored = [[wording.direction(d), wording.metric(m)] for d, m in columns(result)]
+    rows = []
+    for name, point in named(result).items():
+        said = [name]
+        if point.get("parameters") is not None:
+            said.append(f"{point['parameters'] / 1e6:.1f} M, {point['train_seconds']:.0f} s")
+            said.append(point["size"])
+        rows.append(_row(result, said, point, "{value:.3f}", "{low:.3f}–{high:.3f}", "{:.2f}"))
     yield f"{result['title']}{told}", [["point"], *scored], rows
-    compared = (*result["comparisons"], *result["permuted"])
-    rows = [_difference_row(result, one) for one in compared]
+    rows = []
+    for one in compared(result):
+        parts = (one["one"], f"- {one['other']}", one["asks"])
+        said = [line for words in parts for line in textwrap.wrap(words, NAME_WIDTH)]
+        rows.append(
+            _row(result, said, one, "{value:+.4f}", "{low:+.4f} to\n{high:+.4f}", "{:+.2f}")
+        )
     yield f"Paired differences{told}", [["one - other"], *scored], rows
     rows = [
         [[name], [wording.words(measure)], *([f"{mean:.4f}"] for mean in of)]
-        for name, point in points.items()
+        for name, point in result["points"].items()
         for measure, of in point.get("measures", {}).items()
     ]
     if rows:
@@ -159,32 +156,22 @@ def _tables(result: Mapping[str, Any]) -> Iterator[tuple[str, Row, list[Row]]]:
         yield f"In training, means of the logged steps{told}", header, rows
 
 
-def _point_row(result: Mapping[str, Any], name: str, point: Mapping[str, Any]) -> Row:
-    said = [name]
-    if point.get("parameters") is not None:
-        said += [
-            f"{point['parameters'] / 1e6:.1f} M, {point['train_seconds']:.0f} s",
-            point["size"],
-        ]
-    row = [[*said, _taken(point["seeds"], result["seeds"])]]
-    for *_, score, paper in _scores(result, point, "scores"):
-        lines = [wording.ABSENT]
-        if score:
-            lines = [f"{score['value']:.3f}", f"{score['low']:.3f}–{score['high']:.3f}"]
-        row.append(lines + ([] if paper is None else [f"paper {paper:.2f}"]))
-    return row
+def _row(result: Mapping[str, Any], said: list[str], one: Mapping[str, Any], *forms: str) -> Row:
+    """What is said of a point or a comparison and its seeds, then its scores.
 
-
-def _difference_row(result: Mapping[str, Any], one: Mapping[str, Any]) -> Row:
-    said = (one["one"], f"- {one['other']}", one["asks"], _taken(one["seeds"], result["seeds"]))
-    row = [[line for words in said for line in textwrap.wrap(words, NAME_WIDTH)]]
-    for direction, metric, score, paper in _scores(result, one, "differences"):
+    forms: how the value, its interval and the paper's number are written.
+    """
+    value, interval, paper = forms
+    row = [[*said, *textwrap.wrap(_taken(one["seeds"], result["seeds"]), NAME_WIDTH)]]
+    for cell in cells(result, one):
         lines = [wording.ABSENT]
-        if score:
-            each = [value > 0 for value in one["per_seed"][direction][metric]]
-            lines = [f"{score['value']:+.4f}", f"{score['low']:+.4f} to", f"{score['high']:+.4f}"]
-            lines.append(f"+ in {sum(each)} of {len(each)}")
-        row.append(lines + ([] if paper is None else [f"paper {paper:+.2f}"]))
+        if found := cell["interval"]:
+            lines = [value.format(**found), *interval.format(**found).split("\n")]
+            if each := [difference > 0 for difference in cell["each"]]:
+                lines.append(f"+ in {sum(each)} of {len(each)}")
+        row.append(
+            lines + ([] if cell["paper"] is None else [f"paper {paper.format(cell['paper'])}"])
+        )
     return row
 
 

@@ -52,7 +52,7 @@ def test_ratio_and_paired_difference():
 def test_the_table_fits_80_columns_and_names_oracle_and_simulation():
     both = [{s: scores(0.5) for s in ("trained", "popularity", "random")}]
     out = io.StringIO()
-    print_systems(summary(both), simulated=True, console=Console(file=out, width=80))
+    print_systems(summary(both), console=Console(file=out, width=80))
     text = out.getvalue()
     assert max(map(len, text.splitlines())) <= 80
     assert text.count("SIMULATED sessions") == 2
@@ -66,7 +66,7 @@ def test_a_direction_among_new_videos_is_shown_at_its_own_depth():
     half = dict.fromkeys(one, asked({name: array / 2 for name, array in values.items()}))
     both = [{"trained": one, "popularity": half}]
     out = io.StringIO()
-    print_systems(summary(both), simulated=True, console=Console(file=out, width=80))
+    print_systems(summary(both), console=Console(file=out, width=80))
     first, second = out.getvalue().split("eval queries, other eval candidates")
     assert "NDCG@10" in first
     assert row_of(first) == ["trained", "0.100", "0.100", "to", "0.100", "0.300", "0.400"]

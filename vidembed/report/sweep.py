@@ -14,11 +14,6 @@ ENDS = ("value", "low", "high")
 
 def section(sweep: Mapping[str, Any]) -> dict[str, Any]:
     """What sweep.html shows, of the JSON that `gather` writes: charts, rows, differences."""
-    where = cells(sweep)
-    rows = [_row(name, point, where) for name, point in sweep["points"].items()]
-    controls = sweep.get("controls") or {}
-    rows += [_row(wording.system(name), point, where) for name, point in controls.items()]
-    compared = [*sweep["comparisons"], *sweep["permuted"]]
     scored = any(point.get("scores") for point in sweep["points"].values())
     dotted = [_dots(sweep, direction) for direction in sweep["columns"]] if scored else []
     return {
@@ -26,17 +21,45 @@ def section(sweep: Mapping[str, Any]) -> dict[str, Any]:
         "paper": has_paper(sweep),
         "oracles": wording.oracles(sweep["columns"]),
         "among_new": "eval_to_eval" in sweep["columns"],
-        "columns": [f"{direction}/{metric}" for direction, metric in where],
-        "rows": rows,
-        "differences": [_difference(one, where) for one in compared],
+        "columns": [f"{direction}/{metric}" for direction, metric in columns(sweep)],
+        "rows": [_row(sweep, name, point) for name, point in named(sweep).items()],
+        "differences": [
+            _row(sweep, f"{one['one']} − {one['other']}", one) for one in compared(sweep)
+        ],
         "charts": plots(sweep) or dotted,
         "missing": sweep.get("missing") or [],
     }
 
 
-def cells(sweep: Mapping[str, Any]) -> list[tuple[str, str]]:
+def columns(sweep: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The columns of scores: direction and metric."""
     return [(direction, metric) for direction, some in sweep["columns"].items() for metric in some]
+
+
+def named(sweep: Mapping[str, Any], direction: str = "") -> dict[str, Any]:
+    """The points, then the controls, by the names that tables (of a direction) show."""
+    controls = sweep.get("controls") or {}
+    return sweep["points"] | {wording.system(name, direction): controls[name] for name in controls}
+
+
+def compared(sweep: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """All that is compared: points, then what there is where ids are permuted."""
+    return [*sweep["comparisons"], *sweep["permuted"]]
+
+
+def cells(sweep: Mapping[str, Any], one: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Of a point, a control or a comparison one entry for each column: its `interval` {value, low,
+    high}, empty where there is none yet; the `paper`'s number or None; of a comparison, `each`
+    seed's difference."""
+    scores, paper = one.get("scores") or one.get("differences") or {}, one.get("paper_percent")
+    return [
+        {
+            "interval": scores.get(direction, {}).get(metric) or {},
+            "paper": (paper or {}).get(direction, {}).get(metric),
+            "each": one["per_seed"][direction][metric] if "per_seed" in one else [],
+        }
+        for direction, metric in columns(sweep)
+    ]
 
 
 def has_paper(sweep: Mapping[str, Any]) -> bool:
@@ -47,14 +70,15 @@ def has_paper(sweep: Mapping[str, Any]) -> bool:
 
 def plots(sweep: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A chart (`title`, `svg`) of NDCG a direction, where the sweep is of one number."""
-    found: dict[str, list[tuple[int, Mapping[str, float]]]] = {}
-    for point in sweep["points"].values():
-        for direction, scores in (point.get("scores") or {}).items():
-            if is_number(point.get("at")):
-                main = sweep["columns"][direction][0]
-                found.setdefault(direction, []).append((point["at"], scores[main]))
     made = []
-    for direction, at in found.items():
+    for direction, (main, *_) in sweep["columns"].items():
+        at = [
+            (point["at"], point["scores"][direction][main])
+            for point in sweep["points"].values()
+            if is_number(point.get("at")) and direction in (point.get("scores") or {})
+        ]
+        if not at:
+            continue
         at.sort(key=lambda one: one[0])
         ends = {end: np.array([score[end] for _, score in at]) for end in ENDS}
         x = np.array([place for place, _ in at], np.float64)
@@ -65,49 +89,26 @@ def plots(sweep: Mapping[str, Any]) -> list[dict[str, Any]]:
     return made
 
 
-def _row(name: str, point: Mapping[str, Any], where: list[tuple[str, str]]) -> dict[str, Any]:
-    scores, paper = point.get("scores") or {}, point.get("paper_percent") or {}
+def _row(sweep: Mapping[str, Any], name: str, one: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": name,
-        "parameters": point.get("parameters"),
-        "seconds": point.get("train_seconds"),
-        "seeds": ", ".join(map(str, point["seeds"])),
-        "cells": [
-            {
-                "interval": scores.get(direction, {}).get(metric) or {},
-                "paper": paper.get(direction, {}).get(metric),
-            }
-            for direction, metric in where
-        ],
-    }
-
-
-def _difference(one: Mapping[str, Any], where: list[tuple[str, str]]) -> dict[str, Any]:
-    found, paper = one["differences"], one.get("paper_percent") or {}
-    return {
-        "name": f"{one['one']} − {one['other']}",
-        "asks": one["asks"],
+        "asks": one.get("asks"),
+        "parameters": one.get("parameters"),
+        "seconds": one.get("train_seconds"),
         "seeds": ", ".join(map(str, one["seeds"])),
-        "cells": [
-            {
-                "interval": found.get(direction, {}).get(metric) or {},
-                "paper": paper.get(direction, {}).get(metric),
-                "each": one["per_seed"][direction][metric],
-            }
-            for direction, metric in where
-        ],
+        "cells": cells(sweep, one),
     }
 
 
 def _dots(sweep: Mapping[str, Any], direction: str) -> dict[str, Any]:
-    controls, main = sweep.get("controls") or {}, sweep["columns"][direction][0]
-    named: list[tuple[str, Any, int | None]] = [
-        (name, point, 0) for name, point in sweep["points"].items()
-    ]
-    named += [(wording.system(name, direction), point, None) for name, point in controls.items()]
+    main = sweep["columns"][direction][0]
     dots = [
-        charts.Dot(name=name, series=series, **point["scores"][direction][main])
-        for name, point, series in named
+        charts.Dot(
+            name=name,
+            series=0 if name in sweep["points"] else None,
+            **point["scores"][direction][main],
+        )
+        for name, point in named(sweep, direction).items()
         if point.get("scores")
     ]
     title = _title(sweep, direction)
