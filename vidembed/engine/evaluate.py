@@ -19,7 +19,7 @@ from vidembed.engine.embedding import embed_table
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.step import State, spec_of, state_shape
 from vidembed.engine.typed_json import differing_when_measured
-from vidembed.metrics.result import Result, Selection
+from vidembed.metrics.intervals import Result, Selection
 from vidembed.progress import Progress
 from vidembed.workdir.checkpoints.store import (
     CheckpointError,

@@ -215,12 +215,6 @@ class FeedOptions(abc.ABC, Generic[F]):
                 f"batch_{self.unit} must be a multiple of the number of hosts, found "
                 f"{self.examples} {self.unit} on {process_count} hosts; {nearest} would do"
             )
-        if not 0 <= process_index < process_count:
-            raise ValueError(
-                f"process_index must lie in [0, {process_count}), found {process_index}"
-            )
-        if not 0 <= seed < 2**64:
-            raise ValueError(f"seed must lie in [0, 2^64), found {seed}")
         share = self.examples // process_count
         own = slice(process_index * share, (process_index + 1) * share)
         return self._open(corpus, seed=seed, own=own)

@@ -147,20 +147,20 @@ class Fused(nnx.Module):
         return normalise(product)
 
 
-def _check_modalities(names: tuple[str, ...]) -> None:
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"modalities must be one or more different names, found {list(names)}")
-
-
 @dataclass(frozen=True, kw_only=True)
-class LateFusion:
-    """A tower for each modality; their outputs are multiplied element by element."""
-
+class _OfModalities:
     layers: Layers = Layers()
     modalities: tuple[str, ...] = ("visual", "audio")
 
     def __post_init__(self) -> None:
-        _check_modalities(self.modalities)
+        names = self.modalities
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"modalities must be one or more different names, found {list(names)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LateFusion(_OfModalities):
+    """A tower for each modality; their outputs are multiplied element by element."""
 
     def module(self, widths: Mapping[str, int], rngs: nnx.Rngs) -> Fused:
         """The network for modalities of these widths."""
@@ -168,14 +168,8 @@ class LateFusion:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EarlyFusion:
+class EarlyFusion(_OfModalities):
     """One tower over the concatenated modalities."""
-
-    layers: Layers = Layers()
-    modalities: tuple[str, ...] = ("visual", "audio")
-
-    def __post_init__(self) -> None:
-        _check_modalities(self.modalities)
 
     def module(self, widths: Mapping[str, int], rngs: nnx.Rngs) -> Fused:
         """The network for modalities of these widths."""

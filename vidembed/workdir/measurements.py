@@ -12,7 +12,7 @@ from etils import epath
 from vidembed import files
 from vidembed.distributed.agree import is_first_host
 from vidembed.records.scores_file import PerQuery, Scores, read_scores, write_scores
-from vidembed.workdir.lease import Heartbeat, this_process
+from vidembed.workdir.lease import heartbeat, this_process
 
 TRAINED = "trained"
 """The system that a checkpoint's results are of."""
@@ -103,7 +103,7 @@ class Measurements:
 
         try:
             beat()
-            with Heartbeat(beat, _FOLLOWER_BEAT_SECONDS):
+            with heartbeat(beat, _FOLLOWER_BEAT_SECONDS):
                 yield
         finally:
             # A second job may have attached itself meanwhile.
