@@ -45,7 +45,6 @@ EXCEPTIONS = {
         "corpora.watched", "evaluators.related_videos", "feeds.labelled", "feeds.triplets",
         "tasks.cluster_labels", "tasks.metric_learning",
     },
-    "engine/remarks.py": {"corpora.watched", "graph.relation"},
     "engine/step.py": {"corpora.watched", "models.parameters", "tasks.spec"},
     "engine/train.py": {"corpora.watched", "tasks.spec"},
     # The work directory reads the recipe that is stored in it.

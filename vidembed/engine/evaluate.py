@@ -6,7 +6,7 @@ started again.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -95,7 +95,7 @@ class Evaluation:
         # Another evaluation job may be writing: all hosts go by what the first one read.
         known = record_of_first_host(self.measurements.read(step))
         if known is not None:
-            self._pin(step, known, self.checkpoints.steps())
+            self._pin(step, known)
             return known
         self.recipe.evaluator.check(self.corpus)
         began = time.monotonic()
@@ -109,7 +109,7 @@ class Evaluation:
             "recipe": self.recipe.to_json() | {"steps": self.last_step()},
         }
         # Pinned before it counts as measured: from then on the trainer may delete it.
-        self._pin(step, result, self.checkpoints.steps())
+        self._pin(step, result)
         if is_first_host():
             self.measurements.write(step, result, measured.per_query)
         return result
@@ -212,9 +212,9 @@ class Evaluation:
             raise CheckpointError(f"{self.workdir.checkpoints} holds no checkpoint: train first")
         return damaged
 
-    def _pin(self, step: int, result: Mapping[str, Any], steps: Sequence[int]) -> None:
-        """Pins this checkpoint, if none with a higher selection number is. steps: those on disk,
-        which all hosts list together."""
+    def _pin(self, step: int, result: Mapping[str, Any]) -> None:
+        """Pins this checkpoint, if none with a higher selection number is."""
+        steps = self.checkpoints.steps()  # which all hosts list together
         if not is_first_host():
             return
         name, value = self.selection(result)

@@ -18,7 +18,6 @@ from vidembed.corpora.watched import Corpus
 from vidembed.distributed import mesh as meshes
 from vidembed.distributed.agree import agree
 from vidembed.distributed.stopping import StopFlag
-from vidembed.engine import remarks
 from vidembed.engine.pace import Pace, Profile
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.step import (
@@ -90,15 +89,9 @@ def train(
             "what the feed says of itself": list(feed.notes),
         }
     )
-    if corpus.edges_report.get("unknown_edges"):
-        progress.say(remarks.unknown_edges(corpus.edges_report))
-    for note in corpus.edges_report.get("notes", ()):
-        progress.say(note)
-    remarks.refuse_leak(corpus, feed.at(0)["rows"])
-    progress.say(remarks.counts(corpus))
+    corpus.check(feed.at(0)["rows"])
     pace = Pace(recipe.feed, corpus)
-    progress.say(pace.describe(recipe.steps))
-    for note in feed.notes:
+    for note in (*corpus.notes, pace.describe(recipe.steps), *feed.notes):
         progress.say(note)
     measuring = evaluate if recipe.evaluate_every else None
     _check_evaluator(recipe, corpus, progress, part_of_run=measuring is not None)
@@ -137,7 +130,7 @@ def train(
                 while len(in_flight) > most:
                     step, measures = in_flight.popleft()
                     if not np.isfinite(jax.device_get([measures[name] for name in FINITE])).all():
-                        raise NonFiniteLoss(remarks.non_finite(step, feed.ids_at(step - 1)))
+                        raise NonFiniteLoss(_non_finite(step, feed.ids_at(step - 1)))
                     pace.did()
                     if step % recipe.log_every == 0 or step in (1, recipe.steps):
                         journal.log(step, jax.device_get(measures) | pace.read(step))
@@ -223,6 +216,17 @@ def _start(
     make = partial(new_state, recipe, spec)
     statistics = train_statistics(corpus.table, corpus.is_train)
     return 0, jax.jit(make, out_shardings=shardings)(statistics)
+
+
+def _non_finite(step: int, ids: np.ndarray) -> str:
+    """The message for a loss or parameters that are not finite; ids: S[...] of the batch."""
+    shown = ", ".join(i.decode(errors="replace") for i in ids.reshape(-1)[:9])
+    return (
+        f"the loss of step {step}, or what it made of the parameters, is not finite; its batch "
+        f"has videos {shown} ... ({ids.size} in all, `feed.ids_at({step - 1})`). The last "
+        "checkpoint is good. Look for extreme features with `python -m vidembed inspect`, or lower "
+        "the learning rate"
+    )
 
 
 def _refuse_fewer_steps(workdir: Workdir, done: int, wanted: int) -> None:
