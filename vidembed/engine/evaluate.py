@@ -28,6 +28,7 @@ from vidembed.workdir.checkpoints.store import (
     VanishedError,
 )
 from vidembed.workdir.layout import Workdir
+from vidembed.workdir.measurements import BASELINES, TRAINED
 from vidembed.workdir.versions import versions
 
 POLL_SECONDS = 2.0
@@ -111,7 +112,7 @@ class Evaluation:
         # Pinned before it counts as measured: from then on the trainer may delete it.
         self._pin(step, result)
         if is_first_host():
-            self.measurements.write(step, result, measured.per_query)
+            self.measurements.write(step, result, {TRAINED: measured.per_query})
         return result
 
     def last_step(self) -> int:
@@ -125,7 +126,7 @@ class Evaluation:
 
     def baselines(self) -> dict[str, Any]:
         """Scores of what needs no training (`systems`: name → scores), measured once per corpus."""
-        known = record_of_first_host(self.measurements.read_baselines())
+        known = record_of_first_host(self.measurements.read(BASELINES))
         if known is not None and known["fingerprints"]["corpus"] == self.corpus.fingerprint:
             return known
         began = time.monotonic()
@@ -135,7 +136,7 @@ class Evaluation:
         record |= self._about(began)
         if is_first_host():
             per_query = {name: found.per_query for name, found in systems.items()}
-            self.measurements.write_baselines(record, per_query)
+            self.measurements.write(BASELINES, record, per_query)
         return record
 
     def _about(self, began: float) -> dict[str, Any]:
