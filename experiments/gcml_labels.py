@@ -14,7 +14,7 @@ from experiments.gcml_systems import REFERENCE, labels, sweep_of
 from experiments.sweep import Comparison, varied
 from experiments.sweep_command import main
 from vidembed.engine.recipe import Recipe
-from vidembed.losses.sampled_softmax import SampledSoftmax
+from vidembed.losses.softmax import SampledSoftmax
 from vidembed.models.cluster_classifier import DotClassifier
 
 

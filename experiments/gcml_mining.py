@@ -12,7 +12,7 @@ from experiments.gcml_systems import REFERENCE, smart, sweep_of
 from experiments.sweep import Comparison, varied
 from experiments.sweep_command import main
 from vidembed.engine.recipe import Recipe
-from vidembed.mining.none import NoMining
+from vidembed.mining.miners import NoMining
 
 
 def points(control: Recipe) -> dict[str, Recipe]:

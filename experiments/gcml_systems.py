@@ -22,7 +22,7 @@ from vidembed.feeds.labelled import LabelledVideos
 from vidembed.feeds.negatives import SiblingNegatives
 from vidembed.feeds.triplets import Triplets
 from vidembed.losses.triplet import Hinge
-from vidembed.mining.semi_hard import SemiHard
+from vidembed.mining.miners import SemiHard
 from vidembed.models.fusion import LateFusion, Layers
 from vidembed.tasks.cluster_labels import ClusterLabels
 

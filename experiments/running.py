@@ -24,10 +24,10 @@ from vidembed.cli import clustering
 from vidembed.corpora.watched import Corpus
 from vidembed.distributed.stopping import StopFlag, StoppedError
 from vidembed.engine.evaluate import Evaluation, values_of
-from vidembed.engine.field_roles import differing_on_resume
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.step import state_shape
 from vidembed.engine.train import train
+from vidembed.engine.typed_json import differing_on_resume
 from vidembed.evaluators.baselines import exchanged
 from vidembed.progress import Progress
 from vidembed.records import importing

@@ -29,7 +29,7 @@ from vidembed.engine.imagined import Imagined, Rows, imagined_data
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.step import new_state
 from vidembed.feeds.labelled import LabelledFeed, LabelledVideos
-from vidembed.losses.sampled_softmax import SampledSoftmax
+from vidembed.losses.softmax import SampledSoftmax
 from vidembed.models.fusion import LateFusion, Layers
 from vidembed.tasks.cluster_labels import ClusterLabels
 from vidembed.tasks.spec import Spec

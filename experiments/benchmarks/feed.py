@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from experiments.benchmarks.bench import Row, measured, report
+from vidembed.feeds.feed import Placement
 from vidembed.feeds.negatives import SiblingNegatives
-from vidembed.feeds.prefetch import Placement
 from vidembed.feeds.triplets import TripletFeed, Triplets
 from vidembed.graph.affinity import affinity_clusters
 from vidembed.graph.hierarchy import Hierarchy

@@ -33,7 +33,7 @@ from experiments.benchmarks.bench import (
     square_products,
 )
 from vidembed.mining import Forbidden, Hardest, Miner, SemiHard, SemiHardRandom
-from vidembed.mining.forbidden import Anchors, mask
+from vidembed.mining.blockwise import Anchors, mask
 from vidembed.pairwise import normalise
 
 SQUARE = 4096

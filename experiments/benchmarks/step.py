@@ -29,7 +29,7 @@ from experiments.benchmarks.bench import (
 from vidembed.distributed import mesh as meshes
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.step import compile_update, new_state, state_shape
-from vidembed.feeds.prefetch import Placement
+from vidembed.feeds.feed import Placement
 from vidembed.feeds.triplets import TripletFeed, Triplets
 from vidembed.mining import SemiHard
 from vidembed.models.fusion import LateFusion, Layers

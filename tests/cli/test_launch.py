@@ -17,7 +17,7 @@ from vidembed.distributed.mesh import MeshShape
 from vidembed.evaluators.related_videos import RelatedVideos
 from vidembed.feeds.triplets import Triplets
 from vidembed.losses.triplet import Log
-from vidembed.mining.hardest import Hardest
+from vidembed.mining.miners import Hardest
 from vidembed.models.fusion import Layers, SingleModality
 from vidembed.tasks.metric_learning import MetricLearning
 from vidembed.workdir.checkpoints.store import Checkpoints

@@ -147,7 +147,7 @@ def test_batches_are_split_over_data_and_copied_over_model():
 _HOST = """
 import sys, jax, numpy as np
 jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
-from vidembed import mesh as meshes
+from vidembed.distributed import mesh as meshes
 from vidembed.distributed.exchange import Exchanger
 from vidembed.distributed.mesh import MeshShape, make_mesh
 mesh = make_mesh(MeshShape(model=2))

@@ -19,11 +19,10 @@ from vidembed.engine.compiled_cost import (
 )
 from vidembed.engine.compiled_text import Collective
 from vidembed.engine.imagined import Imagined, data_of
-from vidembed.engine.placing import Placer
 from vidembed.engine.recipe import Recipe
-from vidembed.engine.step import place_constants
+from vidembed.engine.step import Placer, place_constants
 from vidembed.feeds.triplets import Triplets
-from vidembed.mining.semi_hard import SemiHard
+from vidembed.mining.miners import SemiHard
 from vidembed.models.fusion import LateFusion, Layers
 from vidembed.tasks.metric_learning import MetricLearning
 

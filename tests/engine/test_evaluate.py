@@ -175,7 +175,7 @@ def test_a_record_of_before_there_were_directions_had_the_usual_ones(trained, co
     assert metric == "mean of ndcg@10 over eval_to_eval, train_to_eval"
     stored = usual.measurements.read(10)
     del stored["recipe"]["evaluator"]["directions"]
-    usual.measurements.write(10, stored, usual.measurements.read_per_query(10))
+    usual.measurements.write(10, stored, {"trained": usual.measurements.read_per_query(10)})
     own = [line for line in other_evaluators(other) if str(usual.measurements.folder) in line]
     assert "(directions ['eval_to_train', 'train_to_eval'])" in own[0]
 
@@ -331,7 +331,7 @@ def test_baselines_are_measured_once_for_all_steps(trained, corpus, monkeypatch)
         assert again.baselines() == json.loads(json.dumps(record))
     # Of other data they are measured anew.
     stored = record | {"fingerprints": {"corpus": "other"}, "systems": {}}
-    evaluation.measurements.write_baselines(stored, per_query)
+    evaluation.measurements.write("baselines", stored, per_query)
     assert evaluation_of(trained, corpus).baselines()["systems"] == record["systems"]
 
 

@@ -7,14 +7,14 @@ import pytest
 
 from experiments import cdml, gcml
 from vidembed import MEASURING, PATH, TUNABLE
-from vidembed.engine.field_roles import (
+from vidembed.engine.typed_json import (
     differing_on_hosts,
     differing_on_resume,
     differing_when_measured,
     fields_with,
+    to_json,
     without,
 )
-from vidembed.engine.typed_json import to_json
 from vidembed.feeds.labelled import LabelledVideos
 
 PATHS = {"corpus.table", "corpus.edges", "corpus.hierarchy"}

@@ -11,9 +11,8 @@ from vidembed.distributed import mesh as meshes
 from vidembed.distributed.exchange import Exchanger
 from vidembed.distributed.mesh import MeshShape
 from vidembed.distributed.stopping import StopFlag
-from vidembed.engine.placing import Placer
 from vidembed.engine.recipe import Recipe, Retention
-from vidembed.engine.step import place_constants, spec_of, state_shape
+from vidembed.engine.step import Placer, place_constants, spec_of, state_shape
 from vidembed.engine.train import train
 from vidembed.feeds.labelled import LabelledVideos
 from vidembed.feeds.triplets import Triplets

@@ -8,8 +8,7 @@ from vidembed.engine.optimiser import Sgd
 from vidembed.engine.recipe import Recipe, Retention
 from vidembed.engine.typed_json import RecipeError
 from vidembed.losses.triplet import Log
-from vidembed.mining.hardest import Hardest
-from vidembed.mining.semi_hard import SemiHard
+from vidembed.mining.miners import Hardest, SemiHard
 from vidembed.models.fusion import SingleModality
 
 OTHER = replace(

@@ -18,13 +18,13 @@ from vidembed.engine.optimiser import Optimiser, Sgd
 from vidembed.engine.recipe import Recipe, Retention
 from vidembed.engine.step import compile_update, new_state, place_constants, state_shape
 from vidembed.engine.train import NonFiniteLoss, train
-from vidembed.feeds.capacities import Capacities
+from vidembed.feeds.forbidden import Capacities
 from vidembed.feeds.negatives import SiblingNegatives
 from vidembed.feeds.triplets import TripletFeed, Triplets
 from vidembed.graph.affinity import affinity_clusters
-from vidembed.graph.leak import LeakError
+from vidembed.graph.relation import LeakError
 from vidembed.losses.triplet import Exponential
-from vidembed.mining.none import NoMining
+from vidembed.mining.miners import NoMining
 from vidembed.models.fusion import LateFusion, Layers
 from vidembed.progress import Progress
 from vidembed.records.bytecode import dequantise

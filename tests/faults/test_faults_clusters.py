@@ -21,8 +21,7 @@ from vidembed.engine.train import NonFiniteLoss, train
 from vidembed.feeds.labelled import LabelledFeed
 from vidembed.graph.affinity import affinity_clusters
 from vidembed.graph.hierarchy import Hierarchy, first_seen, write_hierarchy
-from vidembed.losses.sampled_softmax import SampledSoftmax
-from vidembed.losses.softmax import FullSoftmax
+from vidembed.losses.softmax import FullSoftmax, SampledSoftmax
 from vidembed.models.fusion import LateFusion, Layers
 from vidembed.progress import Progress
 from vidembed.workdir.checkpoints.store import Checkpoints

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from vidembed.feeds.capacities import Capacities, most_pairs
+from vidembed.feeds.forbidden import Capacities, most_pairs
 
 DEGREES, CHANCES = np.array([0, 3, 40, 900, 2500]), np.array([0, 50, 40, 2, 1])
 

@@ -7,8 +7,7 @@ import pytest
 import scipy.sparse.csgraph
 
 from vidembed.graph.affinity import affinity_clusters
-from vidembed.graph.leak import LeakError
-from vidembed.graph.relation import RelationGraph
+from vidembed.graph.relation import LeakError, RelationGraph
 
 LINKAGES = ("average", "mean", "max", "sum")
 

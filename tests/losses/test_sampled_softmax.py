@@ -8,8 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidembed.losses.sampled_softmax import SampledSoftmax
-from vidembed.losses.softmax import Candidates, Compared, FullSoftmax, compare, cross_entropy
+from vidembed.losses.softmax import (
+    Candidates,
+    Compared,
+    FullSoftmax,
+    SampledSoftmax,
+    compare,
+    cross_entropy,
+)
 
 pytestmark = pytest.mark.optimised
 

@@ -32,7 +32,7 @@ MESHES = [(1, 1), (2, 1), (8, 1), (4, 2)]
 @pytest.mark.parametrize("shape", MESHES, ids=lambda shape: "data {} model {}".format(*shape))
 def test_any_number_of_devices_chooses_the_same(miner, shape, make_case, monkeypatch):
     # The pairs of a block are read in several windows.
-    monkeypatch.setattr("vidembed.mining.forbidden.WINDOW", 7)
+    monkeypatch.setattr("vidembed.mining.blockwise.WINDOW", 7)
     # 48 anchors divide by 8 devices, but not by the block of 5 on each of them.
     case = make_case(0, anchors=48, pool=96, pairs=6, exact=False)
     index, found = jax.jit(partial(miner, **OPTIONS))(*case.arguments)

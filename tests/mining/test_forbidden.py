@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidembed.mining import forbidden as module
-from vidembed.mining.forbidden import Anchors, Forbidden, mask
+from vidembed.mining import blockwise as module
+from vidembed.mining.blockwise import Anchors, Forbidden, mask
 
 NONE = -np.inf
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 from vidembed.mining import SemiHardRandom
-from vidembed.mining.semi_hard_random import lottery
+from vidembed.mining.miners import lottery
 
 KEY = jax.random.key(0)
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from vidembed.distributed import mesh as meshes
-from vidembed.models.dense import product_bfloat16
-from vidembed.models.fusion import LateFusion, Layers
+from vidembed.models.fusion import LateFusion, Layers, product_bfloat16
 from vidembed.models.parameters import apply, initialise
 
 pytestmark = pytest.mark.optimised

@@ -15,11 +15,10 @@ from vidembed.distributed import mesh as meshes
 from vidembed.distributed.exchange import Exchanger
 from vidembed.engine.compiled_cost import device_bytes
 from vidembed.engine.optimiser import Optimiser
-from vidembed.engine.placing import Placer
 from vidembed.engine.recipe import Recipe
+from vidembed.engine.step import Placer
 from vidembed.feeds.labelled import LabelledFeed, LabelledVideos
-from vidembed.losses.sampled_softmax import SampledSoftmax
-from vidembed.losses.softmax import FullSoftmax
+from vidembed.losses.softmax import FullSoftmax, SampledSoftmax
 from vidembed.models.cluster_classifier import KERNEL, CosineClassifier, DotClassifier
 from vidembed.models.fusion import LateFusion, Layers, SingleModality
 from vidembed.records.statistics import train_statistics

@@ -12,7 +12,7 @@ from vidembed.engine.recipe import Recipe, Retention
 from vidembed.engine.train import train
 from vidembed.feeds.triplets import Triplets
 from vidembed.losses.triplet import Hinge
-from vidembed.mining.hardest import Hardest
+from vidembed.mining.miners import Hardest
 from vidembed.models.fusion import LateFusion, Layers
 from vidembed.progress import Progress
 from vidembed.tasks.cluster_labels import ClusterLabels

@@ -12,13 +12,10 @@ import pytest
 
 from vidembed.distributed import mesh as meshes
 from vidembed.distributed.exchange import Exchanger
-from vidembed.engine.placing import Placer
+from vidembed.engine.step import Placer
 from vidembed.feeds.triplets import TripletFeed, Triplets
 from vidembed.losses.triplet import Exponential, Hinge, Log
-from vidembed.mining.hardest import Hardest
-from vidembed.mining.none import NoMining
-from vidembed.mining.semi_hard import SemiHard
-from vidembed.mining.semi_hard_random import SemiHardRandom
+from vidembed.mining.miners import Hardest, NoMining, SemiHard, SemiHardRandom
 from vidembed.models.fusion import EarlyFusion, LateFusion, Layers, SingleModality
 from vidembed.records.statistics import train_statistics
 from vidembed.tasks.metric_learning import MetricLearning

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vidembed.distributed import mesh as meshes
-from vidembed.tasks import pool
+from vidembed.tasks.metric_learning import choose, gather_pool
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 1), (4, 2)])
@@ -21,7 +21,7 @@ def test_chosen_vectors_and_their_gradients_equal_indexing(shape):
     weights = rng.normal(size=(16, 3)).astype(np.float32)
 
     def weighted(part, slots, weights):
-        chosen = pool.choose(part, pool.gather(part), slots)
+        chosen = choose(part, gather_pool(part), slots)
         return meshes.total(jnp.sum(weights * chosen))
 
     devices = jax.devices()[: shape[0] * shape[1]]

@@ -15,7 +15,7 @@ from tensorboardX.proto import event_pb2
 from vidembed.progress import Progress
 from vidembed.records.framing import read_records
 from vidembed.workdir import journal as journals
-from vidembed.workdir.journal import Journal, Meter
+from vidembed.workdir.journal import Journal
 from vidembed.workdir.layout import Workdir
 
 
@@ -187,26 +187,6 @@ def test_the_line_of_training(tmp_path, monkeypatch):
     assert lines[3].startswith("training: 2,000 of 2,000 steps, loss 2.0000, ")
     assert lines[4] == "training: 2,000 of 2,000 steps, 20.0 s"
     assert len(lines) == 5
-
-
-def test_meter(monkeypatch):
-    now = [50.0]
-    monkeypatch.setattr("vidembed.workdir.journal.time.monotonic", lambda: now[0])
-    meter = Meter(events=("large_batches",))
-    now[0] += 4
-    meter.wait(0.5)
-    meter.wait(0.5)
-    meter.count(600)
-    meter.count(200)
-    meter.event("large_batches")
-    first = {"triplets_per_second": 200.0, "waiting_share": 0.25, "large_batches": 1}
-    assert meter.read() == first
-    now[0] += 2
-    meter.wait(99)
-    second = {"videos_per_second": 0.0, "waiting_share": 1.0, "large_batches": 0}
-    assert meter.read("videos") == second
-    with pytest.raises(KeyError):
-        meter.event("unheard_of")
 
 
 def test_where_events_cannot_be_written_nothing_is_left_open(tmp_path, quiet):

@@ -12,10 +12,10 @@ import pytest
 
 from vidembed.files import write_text
 from vidembed.workdir.lease import (
-    Heartbeat,
     Lease,
     LeaseHeldError,
     LeaseLostError,
+    heartbeat,
     process_lives,
     this_process,
 )
@@ -219,7 +219,7 @@ def test_a_heartbeat_outlives_any_error():
         beats.release()
         raise ValueError("no such bucket")
 
-    with Heartbeat(beat, 0.01):
+    with heartbeat(beat, 0.01):
         for _ in range(3):
             assert beats.acquire(timeout=30)
 
@@ -232,7 +232,7 @@ def test_a_beat_that_moves_is_alive_whatever_its_clock_says(tmp_path):
         owner["beat"] += BEAT
         write_text(file, json.dumps(owner))
 
-    with Heartbeat(late_beat, BEAT), pytest.raises(LeaseHeldError, match="is in use"):
+    with heartbeat(late_beat, BEAT), pytest.raises(LeaseHeldError, match="is in use"):
         _lease(file).take()
 
 

@@ -19,10 +19,10 @@ from vidembed.distributed.join import Cluster
 from vidembed.distributed.mesh import MeshShape
 from vidembed.distributed.stopping import EXIT_STOPPED, StopFlag
 from vidembed.engine.evaluate import Evaluation, recipe_of, values_of
-from vidembed.engine.field_roles import differing_on_hosts, without
 from vidembed.engine.imagined import Imagined
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.train import train
+from vidembed.engine.typed_json import differing_on_hosts, without
 from vidembed.progress import Progress
 from vidembed.recipes import PAPERS
 from vidembed.records.label_names import read_vocabulary

@@ -11,7 +11,7 @@ from vidembed.distributed import mesh as meshes
 from vidembed.engine.compiled_cost import StepCost, dividing, step_arguments, step_cost
 from vidembed.engine.host_memory import host_memory
 from vidembed.engine.imagined import Data, Imagined, data_of
-from vidembed.engine.passes import Passes
+from vidembed.engine.pace import Pace
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.slices import slice_devices
 from vidembed.engine.step import state_shape
@@ -45,7 +45,7 @@ def show(recipe: Recipe, slices: Sequence[str] = (), imagined: Imagined | None =
     parameters = state_shape(recipe, data.spec, one)["parameters"].values()
     console.print(f"parameters: {sum(leaf.size for leaf in parameters):,}")
     if recipe.corpus.table:
-        console.print(Passes.of(recipe, data.corpus).describe(recipe.steps))
+        console.print(Pace(recipe.feed, data.corpus).describe(recipe.steps))
     for name, other in fitted.items():
         if other != recipe:
             unit, examples = recipe.feed.unit, other.feed.examples

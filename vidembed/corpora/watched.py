@@ -11,8 +11,7 @@ import xxhash
 from vidembed import PATH
 from vidembed.graph.edges import read_edges
 from vidembed.graph.hierarchy import Hierarchy, read_hierarchy
-from vidembed.graph.leak import check_no_leak
-from vidembed.graph.relation import RelationGraph
+from vidembed.graph.relation import LeakError, RelationGraph
 from vidembed.records.split import train_rows
 from vidembed.records.table import FeatureTable
 
@@ -68,6 +67,37 @@ class Corpus:
         digest.update(np.packbits(self.is_train).tobytes())
         return digest.hexdigest()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What there is to say of the data, for people: of the edges, then the counts."""
+        edges, notes = self.edges_report, []
+        if edges.get("unknown_edges"):
+            notes.append(
+                f"WARNING: {edges['unknown_edges']} edges name one of {edges['unknown_ids']} "
+                f"videos that are not in the table, and are left out: {', '.join(edges['unknown'])}"
+            )
+        simulated = " (SIMULATED sessions)" if self.simulated else ""
+        counts = (
+            f"{len(self.table):,} videos, {int(self.is_train.sum()):,} of them to train on; "
+            f"{self.train_graph.edges:,} relations to train on, {self.relevance.edges:,} to be "
+            f"measured by{simulated}"
+        )
+        return (*notes, *edges.get("notes", ()), counts)
+
+    def check(self, rows: np.ndarray) -> None:
+        """Raises LeakError if rows i[...] of a batch hold a video of the eval partition.
+
+        Checks the batch itself, not the settings of what drew it.
+        """
+        leaked = np.unique(rows[~self.is_train[rows]])
+        if len(leaked):
+            shown = ", ".join(i.decode(errors="replace") for i in self.table.ids[leaked[:10]])
+            raise LeakError(
+                f"{len(leaked)} videos of the eval partition are in a training batch: {shown}. "
+                "Nothing measured after that could be believed; this is a fault of the feed or the "
+                "split"
+            )
+
     def report(self) -> dict[str, object]:
         """Counts of videos and relations, for people to read."""
         return {
@@ -111,7 +141,7 @@ class CorpusPaths:
             raise ValueError(f"max_degree {self.max_degree} must be at least 1")
 
     def open(self) -> Corpus:
-        """Reads, checks and splits; raises where a file is missing or a video would leak."""
+        """Reads, checks and splits; raises where a file is missing or does not fit."""
         for name, path in (("table", self.table), ("edges", self.edges)):
             if not path:
                 raise ValueError(f"no {name} given: set --corpus.{name} PATH")
@@ -122,7 +152,6 @@ class CorpusPaths:
         relations = RelationGraph.from_edges(edges.source, edges.target, edges.weight, nodes=nodes)
         # Split, then cap: a place among the strongest is of no use to a video of the other side.
         train_graph = relations.within(is_train).capped(self.max_degree)
-        check_no_leak(train_graph, is_train)
         hierarchy = None
         if self.hierarchy:
             hierarchy = read_hierarchy(self.hierarchy, table.ids)

@@ -52,15 +52,15 @@ class StopFlag:
 
     def __init__(self) -> None:
         # No threading.Event: a handler that waits for the lock it has interrupted waits for ever.
-        self._asked = False
+        self.asked = False
+        """Whether this process was asked to stop: for waits that no other host takes part in."""
         self._interrupted = False
         self._raising = False
         self._handlers: dict[int, Any] = {}
         self._distributed = False
 
     def __enter__(self) -> "StopFlag":
-        self._interrupted = False
-        self._asked = False
+        self.asked = self._interrupted = False
         self._distributed = jax.distributed.is_initialized()
         signals = [signal.SIGINT] if self._distributed else [signal.SIGINT, signal.SIGTERM]
         for number in signals:
@@ -78,8 +78,8 @@ class StopFlag:
         With several hosts each must ask equally often, in the same places.
         """
         if self._distributed and multihost_utils.reached_preemption_sync_point(next(_polls)):
-            self._asked = True
-        return self._asked
+            self.asked = True
+        return self.asked
 
     @contextlib.contextmanager
     def raising(self) -> Iterator[None]:
@@ -99,17 +99,12 @@ class StopFlag:
         if self.reached():
             raise StoppedError
 
-    @property
-    def asked(self) -> bool:
-        """Whether this process was asked to stop: for waits that no other host takes part in."""
-        return self._asked
-
     def sleep(self, seconds: float) -> bool:
         """Waits, at most until asked to stop, and returns whether it was."""
         end = time.monotonic() + seconds
-        while not self._asked and (left := end - time.monotonic()) > 0:
+        while not self.asked and (left := end - time.monotonic()) > 0:
             time.sleep(min(left, _TICK_SECONDS))
-        return self._asked
+        return self.asked
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if number == signal.SIGINT:
@@ -119,7 +114,7 @@ class StopFlag:
         if self._distributed:
             os.kill(os.getpid(), signal.SIGTERM)
             return
-        first, self._asked = not self._asked, True
+        first, self.asked = not self.asked, True
         # Once: what it unwinds, a lease given back, must not be interrupted in turn.
         if self._raising and first:
             raise StoppedError

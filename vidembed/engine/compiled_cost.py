@@ -16,9 +16,8 @@ from vidembed.distributed import mesh as meshes
 from vidembed.engine.chips import Chip, chip_of
 from vidembed.engine.compiled_text import Collective, read_program
 from vidembed.engine.imagined import Data
-from vidembed.engine.placing import Placer
 from vidembed.engine.recipe import Recipe
-from vidembed.engine.step import State, compile_update, refuse_uneven_batch, state_shape
+from vidembed.engine.step import Placer, State, compile_update, refuse_uneven_batch, state_shape
 
 
 class Arguments(NamedTuple):

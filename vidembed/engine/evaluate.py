@@ -6,7 +6,7 @@ started again.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -16,10 +16,10 @@ from vidembed.distributed import mesh as meshes
 from vidembed.distributed.agree import agree, is_first_host, of_first_host, record_of_first_host
 from vidembed.distributed.stopping import StopFlag
 from vidembed.engine.embedding import embed_table
-from vidembed.engine.field_roles import differing_when_measured
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.step import State, spec_of, state_shape
-from vidembed.metrics.result import Result, Selection
+from vidembed.engine.typed_json import differing_when_measured
+from vidembed.metrics.intervals import Result, Selection
 from vidembed.progress import Progress
 from vidembed.workdir.checkpoints.store import (
     CheckpointError,
@@ -28,6 +28,7 @@ from vidembed.workdir.checkpoints.store import (
     VanishedError,
 )
 from vidembed.workdir.layout import Workdir
+from vidembed.workdir.measurements import BASELINES, TRAINED
 from vidembed.workdir.versions import versions
 
 POLL_SECONDS = 2.0
@@ -95,7 +96,7 @@ class Evaluation:
         # Another evaluation job may be writing: all hosts go by what the first one read.
         known = record_of_first_host(self.measurements.read(step))
         if known is not None:
-            self._pin(step, known, self.checkpoints.steps())
+            self._pin(step, known)
             return known
         self.recipe.evaluator.check(self.corpus)
         began = time.monotonic()
@@ -109,9 +110,9 @@ class Evaluation:
             "recipe": self.recipe.to_json() | {"steps": self.last_step()},
         }
         # Pinned before it counts as measured: from then on the trainer may delete it.
-        self._pin(step, result, self.checkpoints.steps())
+        self._pin(step, result)
         if is_first_host():
-            self.measurements.write(step, result, measured.per_query)
+            self.measurements.write(step, result, {TRAINED: measured.per_query})
         return result
 
     def last_step(self) -> int:
@@ -125,7 +126,7 @@ class Evaluation:
 
     def baselines(self) -> dict[str, Any]:
         """Scores of what needs no training (`systems`: name → scores), measured once per corpus."""
-        known = record_of_first_host(self.measurements.read_baselines())
+        known = record_of_first_host(self.measurements.read(BASELINES))
         if known is not None and known["fingerprints"]["corpus"] == self.corpus.fingerprint:
             return known
         began = time.monotonic()
@@ -135,7 +136,7 @@ class Evaluation:
         record |= self._about(began)
         if is_first_host():
             per_query = {name: found.per_query for name, found in systems.items()}
-            self.measurements.write_baselines(record, per_query)
+            self.measurements.write(BASELINES, record, per_query)
         return record
 
     def _about(self, began: float) -> dict[str, Any]:
@@ -212,9 +213,9 @@ class Evaluation:
             raise CheckpointError(f"{self.workdir.checkpoints} holds no checkpoint: train first")
         return damaged
 
-    def _pin(self, step: int, result: Mapping[str, Any], steps: Sequence[int]) -> None:
-        """Pins this checkpoint, if none with a higher selection number is. steps: those on disk,
-        which all hosts list together."""
+    def _pin(self, step: int, result: Mapping[str, Any]) -> None:
+        """Pins this checkpoint, if none with a higher selection number is."""
+        steps = self.checkpoints.steps()  # which all hosts list together
         if not is_first_host():
             return
         name, value = self.selection(result)

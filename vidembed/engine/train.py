@@ -17,14 +17,11 @@ import numpy as np
 from vidembed.corpora.watched import Corpus
 from vidembed.distributed import mesh as meshes
 from vidembed.distributed.agree import agree
-from vidembed.distributed.profiling import Profile
 from vidembed.distributed.stopping import StopFlag
-from vidembed.engine import remarks
-from vidembed.engine.field_roles import differing_on_resume
-from vidembed.engine.passes import Passes
-from vidembed.engine.placing import Placer
+from vidembed.engine.pace import Pace, Profile
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.step import (
+    Placer,
     State,
     compile_update,
     new_state,
@@ -33,11 +30,12 @@ from vidembed.engine.step import (
     spec_of,
     state_shape,
 )
+from vidembed.engine.typed_json import differing_on_resume
 from vidembed.progress import Progress
 from vidembed.records.statistics import train_statistics
 from vidembed.tasks.spec import Spec
 from vidembed.workdir.checkpoints.store import Checkpoints
-from vidembed.workdir.journal import Journal, Meter
+from vidembed.workdir.journal import Journal
 from vidembed.workdir.layout import Workdir
 from vidembed.workdir.lease import Lease
 from vidembed.workdir.versions import versions
@@ -91,15 +89,9 @@ def train(
             "what the feed says of itself": list(feed.notes),
         }
     )
-    if corpus.edges_report.get("unknown_edges"):
-        progress.say(remarks.unknown_edges(corpus.edges_report))
-    for note in corpus.edges_report.get("notes", ()):
-        progress.say(note)
-    remarks.refuse_leak(corpus, feed.at(0)["rows"])
-    progress.say(remarks.counts(corpus))
-    passes = Passes.of(recipe, corpus)
-    progress.say(passes.describe(recipe.steps))
-    for note in feed.notes:
+    corpus.check(feed.at(0)["rows"])
+    pace = Pace(recipe.feed, corpus)
+    for note in (*corpus.notes, pace.describe(recipe.steps), *feed.notes):
         progress.say(note)
     measuring = evaluate if recipe.evaluate_every else None
     _check_evaluator(recipe, corpus, progress, part_of_run=measuring is not None)
@@ -122,7 +114,7 @@ def train(
             workdir.clear_done()
         update = compile_update(recipe, shape, mesh)
         in_flight: deque[tuple[int, dict[str, Any]]] = deque()
-        meter = Meter(placer.events)
+        pace.start(placer.events)
         profile = Profile(workdir.path / "profile", steps=recipe.profile_steps)
 
         with Journal(
@@ -138,11 +130,10 @@ def train(
                 while len(in_flight) > most:
                     step, measures = in_flight.popleft()
                     if not np.isfinite(jax.device_get([measures[name] for name in FINITE])).all():
-                        raise NonFiniteLoss(remarks.non_finite(step, feed.ids_at(step - 1)))
-                    meter.count(recipe.feed.examples)
+                        raise NonFiniteLoss(_non_finite(step, feed.ids_at(step - 1)))
+                    pace.did()
                     if step % recipe.log_every == 0 or step in (1, recipe.steps):
-                        rates = meter.read(recipe.feed.unit) | {"passes": passes.at(step)}
-                        journal.log(step, jax.device_get(measures) | rates)
+                        journal.log(step, jax.device_get(measures) | pace.read(step))
 
             def prune() -> None:
                 # What is measured is read first: an evaluation pins before it says "measured".
@@ -176,11 +167,9 @@ def train(
                 for step, batch, waited in batches:
                     if stop.reached():
                         break
-                    meter.wait(waited)
                     profile.before_step()
                     placed, events = placer.place(batch)
-                    for event in events:
-                        meter.event(event)
+                    pace.took(waited, events)
                     state, measures = update(state, constants, placed)
                     done = step + 1
                     in_flight.append((done, measures))
@@ -227,6 +216,17 @@ def _start(
     make = partial(new_state, recipe, spec)
     statistics = train_statistics(corpus.table, corpus.is_train)
     return 0, jax.jit(make, out_shardings=shardings)(statistics)
+
+
+def _non_finite(step: int, ids: np.ndarray) -> str:
+    """The message for a loss or parameters that are not finite; ids: S[...] of the batch."""
+    shown = ", ".join(i.decode(errors="replace") for i in ids.reshape(-1)[:9])
+    return (
+        f"the loss of step {step}, or what it made of the parameters, is not finite; its batch "
+        f"has videos {shown} ... ({ids.size} in all, `feed.ids_at({step - 1})`). The last "
+        "checkpoint is good. Look for extreme features with `python -m vidembed inspect`, or lower "
+        "the learning rate"
+    )
 
 
 def _refuse_fewer_steps(workdir: Workdir, done: int, wanted: int) -> None:

@@ -16,8 +16,7 @@ from vidembed.evaluators import baselines
 from vidembed.evaluators.queries import DIRECTIONS, Direction, Queries, queries
 from vidembed.evaluators.ranks import relevant_ranks
 from vidembed.metrics import ranking
-from vidembed.metrics.intervals import Interval, bootstrap
-from vidembed.metrics.result import Result, Selection
+from vidembed.metrics.intervals import Interval, Result, Selection, bootstrap
 from vidembed.records.scores_file import PerQuery
 
 CDML: tuple[Direction, ...] = ("eval_to_train", "train_to_eval")

@@ -1,17 +1,25 @@
 """What feeds share: their data, the options of reading, hosts' shares, features, reading ahead."""
 
 import abc
+import time
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Generic, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
+import grain
 import numpy as np
 
 from vidembed import TUNABLE
-from vidembed.feeds.prefetch import Batch, Buffers, Placement, read_ahead
 from vidembed.graph.hierarchy import Hierarchy
 from vidembed.graph.relation import RelationGraph
 from vidembed.records.table import FeatureTable
+
+Batch = dict[str, Any]
+Buffers = dict[str, np.ndarray] | None
+Placement = Literal["device", "host"]
+
+# A batch from `batches` may be used until this many further ones have been taken.
+HELD_BATCHES = 4
 
 
 class RelatedTrainVideos(Protocol):
@@ -90,15 +98,26 @@ class Feed(abc.ABC):
         return self._table.ids[self._drawn(step)["rows"]]
 
     def batches(self, start: int, stop: int) -> Generator[tuple[int, Batch, float], None, None]:
-        """Yields (step, batch, seconds waited for it); see `prefetch.read_ahead` for their life."""
-        return read_ahead(
-            self._make,
-            start,
-            stop,
-            buffers=self._buffers,
-            read_threads=self.config.read_threads,
-            prefetch_batches=self.config.prefetch_batches,
-        )
+        """Yields (step, batch, seconds waited for it) for steps start..stop-1, read ahead.
+
+        Gathered features lie in a ring of reused buffers, for the page faults of fresh ones cost
+        more than the gather: a batch is valid until HELD_BATCHES further ones have been taken. By
+        then the step that uses it must be done, not only dispatched: `jax.device_put` may still be
+        reading the memory, and on CPU may share it for good. Close the generator to stop early.
+        """
+        threads, ahead = self.config.read_threads, self.config.prefetch_batches
+        ring = [self._buffers() for _ in range(ahead + HELD_BATCHES + 1)]
+        steps = grain.MapDataset.range(start, stop)
+        dataset = steps.map(lambda step: self._make(int(step), out=ring[step % len(ring)]))
+        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
+        iterator = iter(dataset.to_iter_dataset(options))
+        try:
+            for step in range(start, stop):
+                began = time.perf_counter()
+                batch = next(iterator)
+                yield step, batch, time.perf_counter() - began
+        finally:
+            iterator.close()
 
     @abc.abstractmethod
     def _drawn(self, step: int) -> Batch:
@@ -196,12 +215,6 @@ class FeedOptions(abc.ABC, Generic[F]):
                 f"batch_{self.unit} must be a multiple of the number of hosts, found "
                 f"{self.examples} {self.unit} on {process_count} hosts; {nearest} would do"
             )
-        if not 0 <= process_index < process_count:
-            raise ValueError(
-                f"process_index must lie in [0, {process_count}), found {process_index}"
-            )
-        if not 0 <= seed < 2**64:
-            raise ValueError(f"seed must lie in [0, 2^64), found {seed}")
         share = self.examples // process_count
         own = slice(process_index * share, (process_index + 1) * share)
         return self._open(corpus, seed=seed, own=own)

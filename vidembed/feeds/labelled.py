@@ -7,8 +7,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import xxhash
 
-from vidembed.feeds.feed import Feed, FeedOptions, RelatedTrainVideos, needed_hierarchy
-from vidembed.feeds.prefetch import Batch
+from vidembed.feeds.feed import Batch, Feed, FeedOptions, RelatedTrainVideos, needed_hierarchy
 from vidembed.feeds.sampling import below, raw_draws
 from vidembed.graph.hierarchy import Hierarchy, HierarchyError
 from vidembed.records.table import FeatureTable

@@ -9,14 +9,11 @@ import numpy as np
 import xxhash
 
 from vidembed import TUNABLE
-from vidembed.feeds.capacities import SIZING_BATCHES, Capacities
-from vidembed.feeds.feed import Feed, FeedOptions, RelatedTrainVideos
-from vidembed.feeds.forbidden import ForbiddenPairs
+from vidembed.feeds.feed import Batch, Feed, FeedOptions, RelatedTrainVideos
+from vidembed.feeds.forbidden import SIZING_BATCHES, Capacities, ForbiddenPairs
 from vidembed.feeds.negatives import SiblingNegatives, UniformNegatives
-from vidembed.feeds.prefetch import Batch
 from vidembed.feeds.sampling import Anchors, Sampling, TripletSampler, anchor_chances
-from vidembed.graph.leak import check_no_leak
-from vidembed.graph.relation import RelationGraph
+from vidembed.graph.relation import check_no_leak
 
 # Changed whenever the same seed and data would give other batches than before.
 SEQUENCE = 2
@@ -62,7 +59,7 @@ class Triplets(FeedOptions["TripletFeed"]):
         return int(np.count_nonzero(corpus.train_graph.degrees())), "train videos with relations"
 
     def _open(self, corpus: RelatedTrainVideos, *, seed: int, own: slice) -> "TripletFeed":
-        """The feed over the edges of the train graph, which must lie within the train rows."""
+        """The feed over the edges of the train graph; LeakError unless they are of train rows."""
         graph, is_train = corpus.train_graph, corpus.is_train
         trained = int(np.count_nonzero(is_train))
         if trained < 2:
@@ -70,24 +67,14 @@ class Triplets(FeedOptions["TripletFeed"]):
                 f"triplets need at least 2 train videos, found {trained} of {len(is_train)}; "
                 "enlarge the data or the train share of the split"
             )
-        within = graph.within(is_train)
-        if not within.edges:
+        if not graph.edges:
             raise ValueError(
-                f"triplets need related videos, found no edge between the {trained} train videos "
-                f"(the whole graph has {graph.edges}); lower the co-watch threshold, check that "
-                "sessions and table speak of the same ids, or enlarge the train share"
+                f"triplets need related videos, found no edge between the {trained} train videos; "
+                "lower the co-watch threshold, check that sessions and table speak of the same "
+                "ids, or enlarge the train share"
             )
-        check_no_leak(within, is_train)
-        # A graph that had no other edges serves itself, without a second copy of it in memory.
-        within = graph if within.edges == graph.edges else within
-        sampler = TripletSampler.of(
-            within,
-            is_train,
-            sampling=self.sampling,
-            anchors=self.anchors,
-            siblings=self.negatives.open(corpus),
-        )
-        return TripletFeed(self, corpus, within, sampler, seed=seed, own=own)
+        check_no_leak(graph, is_train)
+        return TripletFeed(self, corpus, seed=seed, own=own)
 
 
 class TripletFeed(Feed):
@@ -122,26 +109,23 @@ class TripletFeed(Feed):
     groups: ClassVar[tuple[int, ...]] = (3,)
 
     def __init__(
-        self,
-        config: Triplets,
-        corpus: RelatedTrainVideos,
-        graph: RelationGraph,
-        sampler: TripletSampler,
-        *,
-        seed: int,
-        own: slice,
+        self, config: Triplets, corpus: RelatedTrainVideos, *, seed: int, own: slice
     ) -> None:
         super().__init__(corpus.table, seed=seed, own=own)
         self.config: Triplets = config
-        self._graph = graph
-        self._relations = corpus.train_relations
-        self._is_train = corpus.is_train
-        self._sampler = sampler
-        self._pairs = ForbiddenPairs(self._relations)
-        self._chances = anchor_chances(graph, config.anchors, config.sampling)
+        self._corpus = corpus
+        self._sampler = TripletSampler.of(
+            corpus.train_graph,
+            corpus.is_train,
+            sampling=config.sampling,
+            anchors=config.anchors,
+            siblings=config.negatives.open(corpus),
+        )
+        self._pairs = ForbiddenPairs(corpus.train_relations)
+        self._chances = anchor_chances(corpus.train_graph, config.anchors, config.sampling)
         self.capacities = Capacities.of(
             (self._pairs.of(self._sampled(step)[0]).total for step in range(SIZING_BATCHES)),
-            self._relations.degrees(),
+            corpus.train_relations.degrees(),
             self._chances,
             triplets=config.batch_triplets,
             max_forbidden_pairs=config.max_forbidden_pairs,
@@ -171,10 +155,11 @@ class TripletFeed(Feed):
         """See `Feed`. The room for forbidden pairs is no part of it, either."""
         config = self.config
         settings = (SEQUENCE, config.batch_triplets, config.sampling)
-        data = (self._table, self._graph, self._relations)
+        corpus = self._corpus
+        data = (corpus.table, corpus.train_graph, corpus.train_relations)
         prints = [part.fingerprint for part in data]
         digest = xxhash.xxh3_128(repr((*settings, self.seed, *prints)).encode())
-        digest.update(np.packbits(self._is_train).tobytes())
+        digest.update(np.packbits(corpus.is_train).tobytes())
         # Only where they are used.
         if config.anchors != "edges":
             digest.update(repr(config.anchors).encode())

@@ -10,8 +10,7 @@ import scipy.sparse.csgraph
 
 from vidembed.graph.contraction import ClusterEdges
 from vidembed.graph.hierarchy import Hierarchy, first_seen
-from vidembed.graph.leak import check_no_leak
-from vidembed.graph.relation import RelationGraph
+from vidembed.graph.relation import RelationGraph, check_no_leak
 
 Linkage = Literal["average", "mean", "max", "sum"]
 

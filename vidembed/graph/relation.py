@@ -208,3 +208,26 @@ def _refuse(
         "graph holds no self loops and only finite, positive weights: filter the edges, or read "
         "them by graph.edges.read_edges"
     )
+
+
+class LeakError(RuntimeError):
+    """Training would see a video of the evaluation split."""
+
+
+def check_no_leak(graph: RelationGraph, is_train: np.ndarray) -> None:
+    """Raises LeakError, with rows, where an edge of a graph to train on has an end outside is_train
+    bool[N]."""
+    is_train = graph.mask(is_train, "is_train")
+    rows, others = graph.rows(), graph.neighbours
+    leaks = np.flatnonzero((rows < others) & ~(is_train[rows] & is_train[others]))
+    if not len(leaks):
+        return
+
+    def name(row: int) -> str:
+        return f"{row} ({'train' if is_train[row] else 'evaluation'})"
+
+    pairs = "; ".join(f"{name(rows[i])} - {name(others[i])}" for i in leaks[:10])
+    raise LeakError(
+        f"{len(leaks)} of {graph.edges} training edges touch the evaluation split: {pairs}"
+        f"{'; ...' if len(leaks) > 10 else ''}. Train only on graph.within(is_train)"
+    )

@@ -1,5 +1,6 @@
 """Triplet losses on squared Euclidean distances (CDML section 3.2.1)."""
 
+import abc
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,44 +11,38 @@ from vidembed import pairwise
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hinge:
-    """max(0, d²(a, p) − d²(a, n) + margin). A satisfied triplet has no gradient at all."""
-
+class _OfMargin(abc.ABC):
     margin: float = 0.1
 
     def __post_init__(self) -> None:
         pairwise.check_margin(self.margin)
 
+    @abc.abstractmethod
     def __call__(self, positive_distance: jax.Array, negative_distance: jax.Array) -> jax.Array:
         """Squared distances f32[B] twice → f32[B], one loss a triplet, not reduced."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hinge(_OfMargin):
+    """max(0, d²(a, p) − d²(a, n) + margin). A satisfied triplet has no gradient at all."""
+
+    def __call__(self, positive_distance: jax.Array, negative_distance: jax.Array) -> jax.Array:
         return jax.nn.relu(positive_distance - negative_distance + self.margin)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Log:
+class Log(_OfMargin):
     """log(1 + exp(d²(a, p) − d²(a, n) + margin)): a soft hinge, never quite zero."""
 
-    margin: float = 0.1
-
-    def __post_init__(self) -> None:
-        pairwise.check_margin(self.margin)
-
     def __call__(self, positive_distance: jax.Array, negative_distance: jax.Array) -> jax.Array:
-        """Squared distances f32[B] twice → f32[B], one loss a triplet, not reduced."""
         return jax.nn.softplus(positive_distance - negative_distance + self.margin)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exponential:
+class Exponential(_OfMargin):
     """exp(d²(a, p) − d²(a, n) + margin): between unit vectors at most e^(4 + margin)."""
 
-    margin: float = 0.1
-
-    def __post_init__(self) -> None:
-        pairwise.check_margin(self.margin)
-
     def __call__(self, positive_distance: jax.Array, negative_distance: jax.Array) -> jax.Array:
-        """Squared distances f32[B] twice → f32[B], one loss a triplet, not reduced."""
         return jnp.exp(positive_distance - negative_distance + self.margin)
 
 

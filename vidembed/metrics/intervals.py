@@ -12,6 +12,8 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from vidembed.records.scores_file import PerQuery
+
 # About 32 MB of drawn videos at a time.
 DRAWS_AT_ONCE = 1 << 22
 
@@ -158,3 +160,19 @@ def _paired(ones: Runs[Name], others: Runs[Name], videos: Videos) -> tuple[Runs[
             f"{len(others)} runs with {list(ones[0])} and {list(others[0])}"
         )
     return ones, others
+
+
+class Result(NamedTuple):
+    """What was measured of one system, such as one checkpoint."""
+
+    scores: Mapping[str, Interval]
+    """By name, such as `eval_to_train/ndcg@10`."""
+    per_query: Mapping[str, PerQuery]
+    """By direction; their means are the values of `scores`."""
+
+
+class Selection(NamedTuple):
+    """The one number that checkpoints are compared by: the higher, the better."""
+
+    name: str
+    value: float

@@ -1,4 +1,4 @@
-"""Miners: which negative each anchor learns from, out of a pool. One a file.
+"""Miners: which negative each anchor learns from, out of a pool.
 
 Every miner is called as `miner(anchor, positive, pool, forbidden, key=, margin=, anchor_offset=)`
 and returns `(index: i32[b], found: bool[b])`: the pool row chosen, and whether there was any to
@@ -11,11 +11,8 @@ anchors are spread over devices, as `anchor_offset` says how many of the batch c
 NaN is never chosen: a similarity that is NaN counts as none, so an anchor of NaN finds nothing.
 """
 
-from vidembed.mining.forbidden import Forbidden
-from vidembed.mining.hardest import Hardest
-from vidembed.mining.none import NoMining
-from vidembed.mining.semi_hard import SemiHard
-from vidembed.mining.semi_hard_random import SemiHardRandom
+from vidembed.mining.blockwise import Forbidden
+from vidembed.mining.miners import Hardest, NoMining, SemiHard, SemiHardRandom
 
 Miner = SemiHard | Hardest | SemiHardRandom | NoMining
 

@@ -26,7 +26,7 @@ from vidembed.feeds.labelled import LabelledVideos
 from vidembed.feeds.negatives import SiblingNegatives, UniformNegatives
 from vidembed.feeds.triplets import Triplets
 from vidembed.losses.triplet import Hinge
-from vidembed.mining.semi_hard import SemiHard
+from vidembed.mining.miners import SemiHard
 from vidembed.tasks.cluster_labels import ClusterLabels
 from vidembed.tasks.metric_learning import MetricLearning
 

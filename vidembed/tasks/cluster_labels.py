@@ -15,8 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from vidembed.distributed import mesh
-from vidembed.losses.sampled_softmax import SampledSoftmax
-from vidembed.losses.softmax import Candidates, FullSoftmax, compare, cross_entropy
+from vidembed.losses.softmax import Candidates, FullSoftmax, SampledSoftmax, compare, cross_entropy
 from vidembed.models import cluster_classifier
 from vidembed.models.cluster_classifier import KERNEL, ClusterClassifier, CosineClassifier
 from vidembed.models.parameters import Parameters

@@ -19,7 +19,7 @@ from vidembed.losses.triplet import Hinge, TripletLoss, check
 from vidembed.mining import Forbidden, Miner, NoMining, SemiHard
 from vidembed.models.parameters import Parameters
 from vidembed.pairwise import squared_distance
-from vidembed.tasks import collapse, pool, video
+from vidembed.tasks import collapse, video
 from vidembed.tasks.video import Arrays
 
 NEGATIVES, POSITIVES, ANCHORS = 0, 1, 2
@@ -113,7 +113,7 @@ class MetricLearning(video.VideoTask):
         """Sums over all triplets; a device has its own embedded f32[3, b, D] and b flags,
         and the forbidden pairs of the whole batch."""
         groups = GROUPS[self.pool]
-        candidates = pool.gather(embedded[:groups])
+        candidates = gather_pool(embedded[:groups])
         anchor, positive = embedded[ANCHORS], embedded[POSITIVES]
         mined, found = self.miner(
             anchor,
@@ -126,7 +126,7 @@ class MetricLearning(video.VideoTask):
         )
         kept = ~found & negative_allowed & (self.unfound == "keep")
         chosen = jnp.where(found, mined, negative_slot)
-        negative = pool.choose(embedded[:groups], candidates, chosen)
+        negative = choose(embedded[:groups], candidates, chosen)
 
         positive_distance = squared_distance(anchor, positive)
         negative_distance = squared_distance(anchor, negative)
@@ -153,3 +153,45 @@ class MetricLearning(video.VideoTask):
             "mean": jnp.sum(anchor, axis=0),
         }
         return mesh.total(sums)
+
+
+def gather_pool(part: jax.Array) -> jax.Array:
+    """f32[G, B, D]: every device's part f32[G, b, D], in batch order, without a gradient."""
+    return mesh.gather(jax.lax.stop_gradient(part), axis=1)
+
+
+@jax.custom_vjp
+def choose(part: jax.Array, pool: jax.Array, slots: jax.Array) -> jax.Array:
+    """f32[b, D]: the pool f32[G, B, D] at flat slots i32[b], 0..G · B - 1, on each device.
+
+    Its gradient is that of `part`, the device's own f32[G, b, D] from which the pool was gathered.
+    Mining compares an anchor with every slot of the pool, but a gradient flows back to the chosen
+    ones alone: devices send each other these B gradients, where the gradient of the gather would be
+    summed over all slots, up to three times as many.
+    """
+    del part
+    return pool.reshape(-1, pool.shape[-1])[slots]
+
+
+def _forward(
+    part: jax.Array, pool: jax.Array, slots: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return choose(part, pool, slots), (part, slots)
+
+
+def _backward(
+    residuals: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, None, None]:
+    part, slots = residuals
+    groups, share, _ = part.shape
+    gradients, slots = mesh.gather(gradient, axis=0), mesh.gather(slots, axis=0)
+    group, slot = jnp.divmod(slots, len(slots))
+    slot -= mesh.device_number() * share
+    own = (slot >= 0) & (slot < share)
+    # Those of other devices go to a place beyond the end, and so are dropped.
+    place = jnp.where(own, group * share + slot, groups * share)
+    summed = jax.ops.segment_sum(gradients, place, num_segments=groups * share)
+    return summed.reshape(part.shape), None, None
+
+
+choose.defvjp(_forward, _backward)

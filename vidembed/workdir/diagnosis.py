@@ -32,10 +32,8 @@ class Diagnosis:
                     self._lines = self._lines[::2]
 
     def see(self, line: Mapping[str, Any]) -> None:
-        """One more line of the journal."""
+        """One more line of the training."""
         self.read([line])
-        if line.get("kind", "train") != "train":
-            return
         for name, message in self.warnings().items():
             if name not in self._said:
                 self._said.add(name)

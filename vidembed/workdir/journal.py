@@ -4,66 +4,28 @@ import contextlib
 import json
 import math
 import os
+import socket
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+import uuid
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 from vidembed import files
 from vidembed.distributed.agree import is_first_host
 from vidembed.progress import Progress, Stage, ends_in
+from vidembed.records.framing import frame
 from vidembed.workdir.diagnosis import Diagnose, Diagnosis
-from vidembed.workdir.events import Events
 from vidembed.workdir.layout import Workdir
 
 _UPLOAD_SECONDS = 30.0
 """Between two looks of others at TensorBoard's events, and at all files in remote storage."""
-
-
-class Meter:
-    """Counts units, the time spent waiting for them, and rare events, between two calls of `read`.
-
-    events: names of what may happen to a step, such as a batch that needed its large form. What
-    came after the last line of a run that was stopped is not counted.
-    """
-
-    def __init__(self, events: Iterable[str] = ()) -> None:
-        self._names = tuple(events)
-        self._start_over()
-
-    def _start_over(self) -> None:
-        self._start = time.monotonic()
-        self._waited = 0.0
-        self._units = 0
-        self._events = dict.fromkeys(self._names, 0)
-
-    def event(self, name: str) -> None:
-        """One more step to which this happened; KeyError for a name that was not declared."""
-        self._events[name] += 1
-
-    def wait(self, seconds: float) -> None:
-        """So long was waited for data."""
-        self._waited += seconds
-
-    def count(self, units: int) -> None:
-        """So many units (triplets) were worked on."""
-        self._units += units
-
-    def read(self, name: str = "triplets") -> dict[str, float]:
-        """{name}_per_second, waiting_share (0 to 1) and the count of each event since the last
-        read; starts anew."""
-        seconds = max(time.monotonic() - self._start, 1e-9)
-        rates: dict[str, float] = {
-            f"{name}_per_second": self._units / seconds,
-            "waiting_share": min(self._waited / seconds, 1.0),
-            **self._events,
-        }
-        self._start_over()
-        return rates
 
 
 class Journal:
@@ -240,3 +202,35 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+class Events:
+    """One new file of scalars for TensorBoard in a local folder, written at once by whoever logs.
+
+    Events from `purge_step` on in older files are void. What cannot be written raises OSError, at
+    the latest in `flush`. tensorboardX's own writer has a thread: when that one cannot write, on a
+    disk that is full, it ends in silence, its queue fills, and the run waits for ever for room.
+    """
+
+    def __init__(self, folder: Path, *, purge_step: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
+        self._file = (folder / f"{name}.{uuid.uuid4().hex[:8]}").open("wb")
+        self._write(file_version="brain.Event:2")
+        self._write(purge_step, session_log=SessionLog(status=SessionLog.START))
+
+    def add(self, name: str, value: float, step: int) -> None:
+        """The value of a scalar after `step` updates."""
+        self._write(step, summary=scalar(name, value))
+
+    def flush(self) -> None:
+        """Lets readers see what was added."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Writes what is left; the file is closed whether or not the disk takes it."""
+        self._file.close()
+
+    def _write(self, step: int = 0, **what: object) -> None:
+        event = Event(wall_time=time.time(), step=step, **what)
+        self._file.write(frame(event.SerializeToString()))

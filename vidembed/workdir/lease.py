@@ -29,29 +29,25 @@ class LeaseLostError(RuntimeError):
     """Another run took this work directory from us: stop, and write nothing more."""
 
 
-class Heartbeat:
+@contextlib.contextmanager
+def heartbeat(beat: Callable[[], None], seconds: float) -> Iterator[None]:
     """Calls `beat` every `seconds` from a thread of its own, until left."""
+    left = threading.Event()
 
-    def __init__(self, beat: Callable[[], None], seconds: float):
-        self._beat = beat
-        self._seconds = seconds
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True, name="vidembed heartbeat")
-
-    def __enter__(self) -> "Heartbeat":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._seconds):
+    def run() -> None:
+        while not left.wait(seconds):
             # Whatever goes wrong once, a full disk or a client of object storage that raises its
             # own errors, must not end the beating for good.
             with contextlib.suppress(Exception):
-                self._beat()
+                beat()
+
+    thread = threading.Thread(target=run, daemon=True, name="vidembed heartbeat")
+    thread.start()
+    try:
+        yield
+    finally:
+        left.set()
+        thread.join()
 
 
 class Lease:
@@ -137,7 +133,7 @@ class Lease:
         """take, beat while inside, release."""
         self.take(steal=steal)
         try:
-            with Heartbeat(self.beat, self._beat_seconds):
+            with heartbeat(self.beat, self._beat_seconds):
                 yield self
         finally:
             self.release()

@@ -12,10 +12,12 @@ from etils import epath
 from vidembed import files
 from vidembed.distributed.agree import is_first_host
 from vidembed.records.scores_file import PerQuery, Scores, read_scores, write_scores
-from vidembed.workdir.lease import Heartbeat, this_process
+from vidembed.workdir.lease import heartbeat, this_process
 
 TRAINED = "trained"
 """The system that a checkpoint's results are of."""
+BASELINES = "baselines"
+"""What is measured beside the checkpoints, once."""
 
 # An evaluation job that is silent for so long is gone, and the trainer waits for it no more.
 FOLLOWER_STALE_SECONDS = 900.0
@@ -44,9 +46,9 @@ class Measurements:
         self._best_file = self.folder / "best.json"
         self._follower_file = self.folder / "follower.json"
 
-    def read(self, step: int) -> dict[str, Any] | None:
-        """What was measured of a checkpoint, or None if it was not."""
-        return files.read_json(self.folder / f"{step}.json")
+    def read(self, of: int | str) -> dict[str, Any] | None:
+        """What was measured of a checkpoint or of BASELINES, or None if it was not."""
+        return files.read_json(self.folder / f"{of}.json")
 
     def read_per_query(self, step: int) -> Mapping[str, PerQuery] | None:
         """Direction → metrics of each query; None for a step that was not measured, or was before
@@ -56,23 +58,13 @@ class Measurements:
         except FileNotFoundError:
             return None
 
-    def write(
-        self, step: int, result: Mapping[str, Any], per_query: Mapping[str, PerQuery]
-    ) -> None:
-        """Stores what was measured; from then on the checkpoint counts as measured."""
-        self._write(str(step), result, {TRAINED: per_query})
+    def write(self, of: int | str, record: Mapping[str, Any], per_query: Scores) -> None:
+        """Stores what was measured; from then on a checkpoint counts as measured.
 
-    def read_baselines(self) -> dict[str, Any] | None:
-        """baselines.json, or None before they were measured."""
-        return files.read_json(self.folder / "baselines.json")
-
-    def write_baselines(self, record: Mapping[str, Any], per_query: Scores) -> None:
-        """Stores them. Two jobs may do so at the same time: they write the same."""
-        self._write("baselines", record, per_query)
-
-    def _write(self, name: str, record: Mapping[str, Any], per_query: Scores) -> None:
-        write_scores(self.folder / f"{name}.parquet", per_query)
-        files.write_json(self.folder / f"{name}.json", record)
+        Two jobs may write BASELINES at the same time: they write the same.
+        """
+        write_scores(self.folder / f"{of}.parquet", per_query)
+        files.write_json(self.folder / f"{of}.json", record)
 
     def steps(self) -> set[int]:
         """The checkpoints that are measured."""
@@ -103,7 +95,7 @@ class Measurements:
 
         try:
             beat()
-            with Heartbeat(beat, _FOLLOWER_BEAT_SECONDS):
+            with heartbeat(beat, _FOLLOWER_BEAT_SECONDS):
                 yield
         finally:
             # A second job may have attached itself meanwhile.

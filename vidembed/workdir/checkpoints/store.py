@@ -11,12 +11,12 @@ from etils import epath
 
 from vidembed.distributed.agree import is_first_host, meet, of_first_host, together
 from vidembed.distributed.stopping import unbroken
-from vidembed.workdir.checkpoints.digest import digests
 from vidembed.workdir.checkpoints.orbax_noise import quieten
 from vidembed.workdir.checkpoints.record import (
     CheckpointError,
     DigestError,
     VanishedError,
+    digests,
     entries_of,
     in_short,
     refuse_damage,

@@ -1,4 +1,4 @@
-"""Any negative that is a little farther than the positive, each with the same chance."""
+"""What each miner prefers among the negatives of the pool."""
 
 import math
 from dataclasses import dataclass
@@ -9,6 +9,56 @@ import jax.numpy as jnp
 from jax import lax
 
 from vidembed.mining.blockwise import Blockwise, Pairs
+
+
+@dataclass(frozen=True, kw_only=True)
+class SemiHard(Blockwise):
+    """Of the negatives with d²(a, n) > d²(a, p) the one of least d²(a, n).
+
+    CDML section 4.1.1, which takes the word from FaceNet (section 3.2). FaceNet's semi-hard
+    negatives also lie inside the margin; the nearest one does if any does, so the option
+    `inside_margin` changes only what happens to anchors that have none: they find nothing,
+    instead of a negative on which the loss's hinge is zero. Off by default, as CDML wants
+    "the hardest negative within the mini-batch" for each triplet.
+    """
+
+    inside_margin: bool = False
+
+    only_farther: ClassVar[bool] = True
+
+    def prefer(self, pairs: Pairs) -> jax.Array:
+        """The nearest of those that are farther than the positive."""
+        eligible = pairs.farther(pairs.margin if self.inside_margin else None)
+        return jnp.where(eligible, pairs.scores, -jnp.inf)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hardest(Blockwise):
+    """The negative of least d²(a, n): the most violating of all.
+
+    The other reading of CDML 4.1.1, which in one paragraph asks for semi-hard mining and for "the
+    hardest (mostly violating …) negative within the mini-batch". Early in training it can pull all
+    embeddings into one point (FaceNet, section 3.2): watch their spread.
+    """
+
+    only_farther: ClassVar[bool] = False
+    inside_margin: ClassVar[bool] = False
+
+    def prefer(self, pairs: Pairs) -> jax.Array:
+        """The nearest, whatever the positive."""
+        return pairs.scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoMining:
+    """Never finds anything, so that the sampled negative stays. The control for every miner."""
+
+    only_farther: ClassVar[bool] = False
+    inside_margin: ClassVar[bool] = False
+
+    def __call__(self, anchor: jax.Array, *_: object, **__: object) -> tuple[jax.Array, jax.Array]:
+        """(zeros: i32[b], false: bool[b]) for anchor f32[b, D]; nothing else is used."""
+        return jnp.zeros(len(anchor), jnp.int32), jnp.zeros(len(anchor), bool)
 
 
 @dataclass(frozen=True, kw_only=True)
