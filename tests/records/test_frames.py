@@ -150,7 +150,7 @@ def test_a_record_that_is_not_as_configured_is_named(tmp_path, case):
         list(read_frames(path, SMALL))
     assert str(caught.value).startswith(f"{path}: record 1 at byte {len(record()) + 16}: ")
     skips = Skips()
-    assert len(list(read_frames(path, SMALL, on_error="skip", skips=skips))) == 2
+    assert len(list(read_frames(path, SMALL, skips=skips))) == 2
     assert [error.record for error in skips.errors] == [1]
 
 

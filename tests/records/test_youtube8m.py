@@ -69,7 +69,7 @@ def by_protobuf(payload, format):
 
 
 def matched_rows(path, format):
-    blocks = read_blocks(epath.Path(path), Faults(path, "error", None))
+    blocks = read_blocks(epath.Path(path), Faults(path))
     return [row for block in blocks for row in match(block, format).rows.tolist()]
 
 
@@ -191,7 +191,7 @@ def test_a_record_that_is_not_as_configured_is_named(tmp_path, case):
     with pytest.raises(MessageError, match=message):
         parse_video(bad, SMALL)
     skips = Skips()
-    assert len(list(rows(read_videos(path, SMALL, on_error="skip", skips=skips)))) == 3
+    assert len(list(rows(read_videos(path, SMALL, skips=skips)))) == 3
     assert [error.record for error in skips.errors] == [2]
 
 
@@ -203,7 +203,7 @@ def test_numbers_and_offsets_count_records_dropped_before(tmp_path):
     content[30] ^= 1
     path.write_bytes(content)
     skips = Skips()
-    assert len(list(rows(read_videos(path, SMALL, on_error="skip", skips=skips)))) == 1
+    assert len(list(rows(read_videos(path, SMALL, skips=skips)))) == 1
     places = [(error.record, error.offset) for error in skips.errors]
     assert places == [(0, 0), (2, 2 * (16 + len(good)))]
 
@@ -241,7 +241,7 @@ def test_labels_cut_in_mid_number_spoil_no_neighbours_labels(tmp_path):
     inner = b"".join(entry(key, encode_feature(value)) for key, value in rest.items())
     good, bad = encode_example(FIELDS), encode_bytes(1, inner + cut)
     write_records(tmp_path / "a", [good, bad, good])
-    videos = rows(read_videos(tmp_path / "a", SMALL, on_error="skip"))
+    videos = rows(read_videos(tmp_path / "a", SMALL, skips=Skips()))
     assert [row[1] for row in videos] == [[7, 300], [7, 300]]
     with pytest.raises(RecordError, match=r"record 1 at byte .*: malformed message: its 236 bytes"):
         list(read_videos(tmp_path / "a", SMALL))
@@ -325,7 +325,7 @@ def test_whatever_a_record_holds_the_parsers_agree(tmp_path_factory, payloads, f
             assert good[-1] == by_protobuf(payload, format)
     assert not {*matched_rows(path, format)} & {number for number, _ in faults}
     skips = Skips()
-    assert list(rows(read_videos(path, format, on_error="skip", skips=skips))) == good
+    assert list(rows(read_videos(path, format, skips=skips))) == good
     assert [(error.record, error.fault) for error in skips.errors] == faults
     if faults:
         with pytest.raises(RecordError, match=f"^{path}: record {faults[0][0]} at byte "):

@@ -21,7 +21,7 @@ from vidembed.records.example import (
     parse_features,
     parse_sequence_example,
 )
-from vidembed.records.faults import Faults, OnError, Skips
+from vidembed.records.faults import Faults, Skips
 from vidembed.records.formats import (
     YOUTUBE_8M_FRAMES,
     FrameLevel,
@@ -74,16 +74,15 @@ def read_frames(
     path: str | PathLike[str],
     format: FrameLevel = YOUTUBE_8M_FRAMES,
     *,
-    on_error: OnError = "error",
     skips: Skips | None = None,
 ) -> Iterator[Frames]:
     """The videos of one TFRecord file, in the file's order.
 
     Raises RecordError for what `read_records` refuses, and for a message without what `format`
-    asks of it. Under on_error="skip" such records are left out, and counted in `skips`.
+    asks of it. With `skips` such records are left out, and counted there.
     """
     path = epath.Path(path)
-    faults = Faults(path, on_error, skips)
+    faults = Faults(path, skips)
     for data, starts, stops, numbers, offsets in read_blocks(path, faults):
         for row, (start, stop) in enumerate(zip(starts.tolist(), stops.tolist())):
             try:

@@ -83,7 +83,9 @@ def import_videos(
 
     checks, skips, kept = Checks(format), Skips(), Kept()
     writer: TableWriter | None = None
-    stream = stream_videos(files, format, on_error=on_error, skips=skips, workers=workers)
+    stream = stream_videos(
+        files, format, skips=skips if on_error == "skip" else None, workers=workers
+    )
     try:
         for number, videos in stream:
             verdict = checks.add(names[number], videos)

@@ -76,7 +76,7 @@ def _inspect_records(
     names = shard_names(files)
     expected = read_counts(files, counts)
     checks, skips = Checks(format), Skips(limit=2**62)
-    stream = stream_videos(files, format, on_error="skip", skips=skips, workers=workers)
+    stream = stream_videos(files, format, skips=skips, workers=workers)
     with contextlib.closing(stream):
         for number, videos in stream:
             checks.add(names[number], videos)

@@ -8,7 +8,7 @@ from queue import Queue
 
 from etils import epath
 
-from vidembed.records.faults import OnError, Skips
+from vidembed.records.faults import Skips
 from vidembed.records.youtube8m import VideoLevel, Videos, read_videos
 
 _CHUNKS_AHEAD = 2  # of a shard
@@ -19,7 +19,6 @@ def stream_videos(
     files: Sequence[epath.Path],
     format: VideoLevel,
     *,
-    on_error: OnError = "error",
     skips: Skips | None = None,
     workers: int = 2,
     chunk_records: int = 2048,
@@ -32,15 +31,12 @@ def stream_videos(
     if workers < 1:
         raise ValueError(f"workers is {workers}; at least 1 is needed")
     stop = threading.Event()
-    counted = skips if on_error == "skip" else None
 
     def read(file: epath.Path, chunks: _Chunks) -> None:
         """Each chunk of a shard, and then None, or the error that ended it."""
         end = None
         try:
-            for videos in read_videos(
-                file, format, on_error=on_error, skips=counted, chunk_records=chunk_records
-            ):
+            for videos in read_videos(file, format, skips=skips, chunk_records=chunk_records):
                 chunks.put(videos)
                 if stop.is_set():
                     return

@@ -12,7 +12,7 @@ import numpy as np
 from etils import epath
 
 from vidembed.records.example import MessageError, encode_example, parse_example
-from vidembed.records.faults import Faults, OnError, Skips
+from vidembed.records.faults import Faults, Skips
 from vidembed.records.formats import (
     YOUTUBE_8M,
     Modality,
@@ -64,18 +64,17 @@ def read_videos(
     path: str | PathLike[str],
     format: VideoLevel = YOUTUBE_8M,
     *,
-    on_error: OnError = "error",
     skips: Skips | None = None,
     chunk_records: int = 2048,
 ) -> Iterator[Videos]:
     """The videos of one TFRecord file in chunks of at most `chunk_records`, in the file's order.
 
     Raises RecordError for what `read_records` refuses, and for a message without what `format`
-    asks of it: an id, labels, and vectors of the stated type and width. Under on_error="skip"
-    such records are left out, and counted in `skips`.
+    asks of it: an id, labels, and vectors of the stated type and width. With `skips` such records
+    are left out, and counted there.
     """
     path = epath.Path(path)
-    faults = Faults(path, on_error, skips)
+    faults = Faults(path, skips)
     for block in read_blocks(path, faults, records=chunk_records):
         yield _parse_block(block, format, faults)
 
