@@ -22,7 +22,7 @@ from vidembed.corpora.watched import Corpus, CorpusPaths
 from vidembed.evaluators.baselines import raw_features
 from vidembed.evaluators.related_videos import RelatedVideos
 from vidembed.metrics.intervals import bootstrap, differences
-from vidembed.records.importing import Dtype, import_videos
+from vidembed.records.importing import Dtype, Importing, import_videos
 from vidembed.records.table import FeatureTable
 from vidembed.sessions.cowatch import count_cowatches
 from vidembed.sessions.simulate import simulate, write_sessions
@@ -36,7 +36,7 @@ def compare(records: str, *, seeds: tuple[int, ...] = (0, 1, 2)) -> dict[str, di
     with tempfile.TemporaryDirectory() as folder:
         tables = {}
         for dtype in DTYPES:
-            import_videos(records, f"{folder}/{dtype}", dtype=dtype)
+            import_videos(records, f"{folder}/{dtype}", Importing(dtype=dtype))
             tables[dtype] = FeatureTable.open(f"{folder}/{dtype}")
         corpora = [_corpus(Path(folder), tables["float32"], seed) for seed in seeds]
     modalities = tuple(tables["float32"].features)

@@ -13,11 +13,12 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from vidembed.records import arrays, streaming
+from vidembed.records import arrays, importing, streaming
 from vidembed.records.bytecode import OFFSET, STEP, dequantise, quantise
 from vidembed.records.faults import RecordError
+from vidembed.records.formats import YOUTUBE_8M
 from vidembed.records.framing import read_records, write_records
-from vidembed.records.importing import RefusedError, import_videos, main
+from vidembed.records.importing import Importing, RefusedError, main
 from vidembed.records.shards import shards
 from vidembed.records.streaming import stream_videos
 from vidembed.records.table import FeatureTable, TableError
@@ -31,6 +32,18 @@ FORMAT = VideoLevel(
     )
 )
 MASKED = VideoLevel(modalities=FORMAT.modalities, missing="mask")
+
+
+def options_of(format, **options):
+    """The options that the command line would make of a format and of other words."""
+    typed = tuple(f"{m.name}:{m.key}:{m.width}" for m in format.modalities)
+    labels = format.labels_key or ""
+    return Importing(modalities=typed, labels_key=labels, missing=format.missing, **options)
+
+
+def import_videos(records, table, *, format=YOUTUBE_8M, progress=lambda *_: None, **options):
+    chosen = options_of(format, **options)
+    return importing.import_videos(records, table, chosen, progress=progress)
 
 
 def video(name, shift=0.0, labels=(1, 2), **features):
@@ -225,9 +238,6 @@ def test_invalid_rows_are_dropped(tmp_path, faulty):
     }
 
 
-OPTIONS = {"modalities": ("visual:mean_rgb:8", "audio:mean_audio:2"), "missing": "mask"}
-
-
 def test_the_command_names_what_it_left_out_or_masked(tmp_path, faulty, capsys):
     write_records(
         faulty / "shard09.tfrecord",
@@ -236,9 +246,8 @@ def test_the_command_names_what_it_left_out_or_masked(tmp_path, faulty, capsys):
     )
     for invalid, done in (("drop", "left out"), ("mask", "masked")):
         for _ in range(2):  # the second time from the manifest
-            main(
-                str(faulty), str(tmp_path / invalid), **OPTIONS, duplicates="first", invalid=invalid
-            )
+            options = options_of(MASKED, duplicates="first", invalid=invalid)
+            main(str(faulty), str(tmp_path / invalid), options)
             told = capsys.readouterr().out
             assert f"\n  visual with NaN or infinity, {done}: 2 (nan, minus)\n" in told
             assert f"\n  audio all zero, {done}: 1 (zero)\n" in told
@@ -453,12 +462,11 @@ def test_killed_import_is_started_anew(tmp_path, records):
         """
         import os, signal, sys
         from vidembed.records import arrays, importing
-        from vidembed.records.formats import Modality, VideoLevel
         arrays.CHUNK_BYTES = 16
         kill = lambda done, total, rows: done == 2 and os.kill(os.getpid(), signal.SIGKILL)
         importing.import_videos(
-            sys.argv[1], sys.argv[2], progress=kill,
-            format=VideoLevel(modalities=(Modality(name="visual", key="mean_rgb", width=8),)),
+            sys.argv[1], sys.argv[2], importing.Importing(modalities=("visual:mean_rgb:8",)),
+            progress=kill,
         )
         """
     )

@@ -3,7 +3,6 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import numpy as np
 
@@ -84,13 +83,6 @@ class ModalityChecks:
         return unusable
 
 
-class Verdict(NamedTuple):
-    """Of n videos: first, bool[n], those whose id is new; invalid, name -> bool[n]."""
-
-    first: np.ndarray
-    invalid: dict[str, np.ndarray]
-
-
 class Checks:
     """Counts over all shards; remembers every id, about 100 bytes a video."""
 
@@ -99,9 +91,8 @@ class Checks:
         self.modalities = {m.name: ModalityChecks(m.width) for m in format.modalities}
         self.duplicates, self.without_features = Finding(), Finding()
         self.without_labels = 0
-        # An array for the labels there usually are, whatever counts the others.
-        self._usual_labels = np.zeros(8192, np.int64)
-        self._rare_labels: Counter[int] = Counter()
+        self.labels: Counter[int] = Counter()
+        """Videos that bear each label."""
         self._seen: dict[bytes, str] = {}
 
     @property
@@ -110,28 +101,25 @@ class Checks:
         return sum(self.records.values())
 
     @property
-    def labels(self) -> dict[int, int]:
-        """Videos that bear each label."""
-        usual = np.flatnonzero(self._usual_labels)
-        return dict(zip(usual.tolist(), self._usual_labels[usual].tolist())) | self._rare_labels
-
-    @property
     def distinct(self) -> int:
         """Different ids seen."""
         return len(self._seen)
 
-    def add(self, shard: str, videos: Videos) -> Verdict:
-        """Count the next videos of a shard."""
+    def add(self, shard: str, videos: Videos) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Count the next n videos of a shard: which ids are new, bool[n], and which rows of each
+        modality are unusable, name -> bool[n]."""
         self.records[shard] = self.records.get(shard, 0) + len(videos.ids)
         first = self._first(shard, videos.ids)
-        self._count_labels(videos)
+        labels, counts = np.unique(videos.label_values, return_counts=True)
+        self.labels.update(dict(zip(labels.tolist(), counts.tolist())))
+        self.without_labels += int((np.diff(videos.label_offsets) == 0).sum())
         invalid = {
             name: checks.add(videos.features[name], videos.present[name], videos.ids)
             for name, checks in self.modalities.items()
         }
         nothing = ~np.logical_or.reduce(list(videos.present.values()))
         self.without_features.add(_text(videos.ids[nothing]))
-        return Verdict(first, invalid)
+        return first, invalid
 
     def _first(self, shard: str, ids: np.ndarray) -> np.ndarray:
         names = ids.tolist()
@@ -147,13 +135,6 @@ class Checks:
                 first[row] = False
                 self.duplicates.add([f"{name.decode(errors='replace')} in {earlier} and {shard}"])
         return first
-
-    def _count_labels(self, videos: Videos) -> None:
-        values = videos.label_values
-        usual = values[values < len(self._usual_labels)]
-        self._usual_labels += np.bincount(usual, minlength=len(self._usual_labels))
-        self._rare_labels.update(values[values >= len(self._usual_labels)].tolist())
-        self.without_labels += int((np.diff(videos.label_offsets) == 0).sum())
 
 
 def findings(checks: Checks) -> dict[str, Finding]:

@@ -83,25 +83,40 @@ class FrameLevel:
 
 YOUTUBE_8M = VideoLevel()
 YOUTUBE_8M_FRAMES = FrameLevel()
-YOUTUBE8M_OPTIONS = tuple(f"{m.name}:{m.key}:{m.width}" for m in YOUTUBE_8M.modalities)
-"""As the command line writes its modalities."""
 
 
-def video_level(modalities: Iterable[str], labels_key: str, missing: Missing) -> VideoLevel:
-    """The format for modalities typed as NAME:KEY:WIDTH; labels_key "" for records without labels.
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How video-level records are read, as the command line says it."""
 
-    Raises ValueError for text of another form.
-    """
-    parsed = []
-    for text in modalities:
-        name, _, rest = text.partition(":")
-        key, _, width = rest.rpartition(":")
-        if not (name and key and width.isdecimal()):
-            raise ValueError(
-                f"modality {text!r} is not of the form NAME:KEY:WIDTH, as visual:mean_rgb:1024"
-            )
-        parsed.append(Modality(name=name, key=key, width=int(width)))
-    return VideoLevel(modalities=tuple(parsed), labels_key=labels_key or None, missing=missing)
+    modalities: tuple[str, ...] = tuple(
+        f"{m.name}:{m.key}:{m.width}" for m in YOUTUBE_8M.modalities
+    )
+    """what each record holds, NAME:KEY:WIDTH."""
+    labels_key: str = "labels"
+    """the key of the labels; empty where records bear none."""
+    missing: Missing = "refuse"
+    """refuse records without one of the modalities, or mask it."""
+    counts: str | None = None
+    """JSON file with the expected records of each shard; counts.json beside the shards if not
+    given."""
+    workers: int = 2
+    """shards read at a time."""
+
+    def format(self) -> VideoLevel:
+        """The same as a format. Raises ValueError for modalities of another form."""
+        parsed = []
+        for text in self.modalities:
+            name, _, rest = text.partition(":")
+            key, _, width = rest.rpartition(":")
+            if not (name and key and width.isdecimal()):
+                raise ValueError(
+                    f"modality {text!r} is not of the form NAME:KEY:WIDTH, as visual:mean_rgb:1024"
+                )
+            parsed.append(Modality(name=name, key=key, width=int(width)))
+        return VideoLevel(
+            modalities=tuple(parsed), labels_key=self.labels_key or None, missing=self.missing
+        )
 
 
 def read_id(features: Mapping[str, Feature], id_keys: tuple[str, ...]) -> bytes:

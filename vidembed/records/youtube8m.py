@@ -148,7 +148,7 @@ def _gather(data: np.ndarray, matched: Matched, format: VideoLevel) -> Videos:
         features[modality.name] = vectors.view("<f4").reshape(-1, modality.width)
         present[modality.name] = there
     return Videos(
-        matched.ids, _offsets(matched.label_counts), matched.label_values, features, present
+        matched.ids, offsets_of(matched.label_counts), matched.label_values, features, present
     )
 
 
@@ -167,7 +167,7 @@ def _insert(videos: Videos, places: np.ndarray, others: list[Video]) -> Videos:
         present[name] = np.insert(videos.present[name], places, there)
     return Videos(
         np.insert(videos.ids.astype(np.promote_types(videos.ids.dtype, ids.dtype)), places, ids),
-        _offsets(np.insert(np.diff(videos.label_offsets), places, counts)),
+        offsets_of(np.insert(np.diff(videos.label_offsets), places, counts)),
         np.insert(
             videos.label_values,
             np.repeat(videos.label_offsets[places], counts),
@@ -178,5 +178,6 @@ def _insert(videos: Videos, places: np.ndarray, others: list[Video]) -> Videos:
     )
 
 
-def _offsets(counts: np.ndarray) -> np.ndarray:
+def offsets_of(counts: np.ndarray) -> np.ndarray:
+    """Where each of n lists begins and the last ends, i64[n + 1], of their lengths i64[n]."""
     return np.concatenate([np.zeros(1, np.int64), counts.cumsum()])
