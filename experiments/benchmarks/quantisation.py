@@ -10,7 +10,6 @@ Measured on data/youtube8m (2,950 videos, visual and audio side by side): uint8 
 same split: uint8 -0.00009 [-0.00023, +0.00003] of 0.1196. Nothing to be seen.
 """
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -78,17 +77,13 @@ def _nearest(vectors: np.ndarray) -> np.ndarray:
     return np.argpartition(-similarity, 10, axis=1)[:, :10]
 
 
-def main(records: str = "data/youtube8m", *, as_json: bool = False) -> None:
+def main(records: str = "data/youtube8m") -> None:
     """Compare float32, bfloat16 and uint8 tables of the same records by retrieval.
 
     Args:
         records: TFRecord file, folder or glob.
-        as_json: print the numbers as JSON.
     """
     results = compare(records)
-    if as_json:
-        print(json.dumps(results, indent=1))
-        return
     print("SIMULATED sessions, eval to train; 95 % intervals over videos")
     columns = "{:<10} {:>6}  {:<24} {:<30} {}"
     print(columns.format("stored as", "bytes", "NDCG@10", "minus float32", "same nearest 10"))
