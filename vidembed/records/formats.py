@@ -24,59 +24,57 @@ class Modality:
             raise ValueError(f"{self}: name and key must not be empty, and width at least 1")
 
 
-def check_format(format: "VideoLevel | FrameLevel") -> None:
-    """Raise ValueError for a format that no record could be read by, or in two ways."""
-    names = [modality.name for modality in format.modalities]
-    keys = [*format.id_keys, *([] if format.labels_key is None else [format.labels_key])]
-    keys += [modality.key for modality in format.modalities]
-    if not names or not format.id_keys:
-        raise ValueError("a format needs at least one modality and one id key")
-    if len({*names}) < len(names) or len({*keys}) < len(keys):
-        raise ValueError(f"no name and no key may occur twice: names {names}, keys {keys}")
-    if format.missing not in ("refuse", "mask"):
-        raise ValueError(f"missing is {format.missing!r}; it must be 'refuse' or 'mask'")
-
-
 @dataclass(frozen=True, kw_only=True)
-class VideoLevel:
-    """Records with one vector of floats a modality and video; the defaults are YouTube-8M's.
+class _Format:
+    """What records of every level have; the defaults are YouTube-8M's.
 
     id_keys: the first that a record has holds its id (the 2017 release says video_id).
     labels_key: None where the records bear no labels.
     missing: whether a video without one of the modalities is refused, or zero and not `present`.
     """
 
-    modalities: tuple[Modality, ...] = (
-        Modality(name="visual", key="mean_rgb", width=1024),
-        Modality(name="audio", key="mean_audio", width=128),
-    )
+    modalities: tuple[Modality, ...]
     id_keys: tuple[str, ...] = ("id", "video_id")
     labels_key: str | None = "labels"
     missing: Missing = "refuse"
 
     def __post_init__(self) -> None:
-        check_format(self)
+        names = [modality.name for modality in self.modalities]
+        keys = [*self.id_keys, *([] if self.labels_key is None else [self.labels_key])]
+        keys += [modality.key for modality in self.modalities]
+        if not names or not self.id_keys:
+            raise ValueError("a format needs at least one modality and one id key")
+        if len({*names}) < len(names) or len({*keys}) < len(keys):
+            raise ValueError(f"no name and no key may occur twice: names {names}, keys {keys}")
+        if self.missing not in ("refuse", "mask"):
+            raise ValueError(f"missing is {self.missing!r}; it must be 'refuse' or 'mask'")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrameLevel:
-    """Records with one vector of bytes a modality and frame; the defaults are YouTube-8M's.
+class VideoLevel(_Format):
+    """Records with one vector of floats a modality and video."""
+
+    modalities: tuple[Modality, ...] = (
+        Modality(name="visual", key="mean_rgb", width=1024),
+        Modality(name="audio", key="mean_audio", width=128),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameLevel(_Format):
+    """Records with one vector of bytes a modality and frame; zero after dequantising if missing.
 
     max_frames: later ones are left out (one a second, so 300 are five minutes).
-    The other fields are as in VideoLevel; a missing modality is zero after dequantising.
     """
 
     modalities: tuple[Modality, ...] = (
         Modality(name="visual", key="rgb", width=1024),
         Modality(name="audio", key="audio", width=128),
     )
-    id_keys: tuple[str, ...] = ("id", "video_id")
-    labels_key: str | None = "labels"
     max_frames: int = 300
-    missing: Missing = "refuse"
 
     def __post_init__(self) -> None:
-        check_format(self)
+        super().__post_init__()
         if self.max_frames < 1:
             raise ValueError(f"max_frames is {self.max_frames}; it must be at least 1")
 

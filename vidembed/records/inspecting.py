@@ -12,7 +12,7 @@ from etils import epath
 from rich.console import Console
 
 from vidembed.progress import Progress
-from vidembed.records.arrays import TableError, read_array
+from vidembed.records.arrays import TableError
 from vidembed.records.bytecode import dequantise
 from vidembed.records.checks import Checks, refusals
 from vidembed.records.counts import check_counts, compared, read_counts, shard_names
@@ -24,7 +24,7 @@ from vidembed.records.remote import installed_for
 from vidembed.records.shards import is_glob, shards
 from vidembed.records.streaming import stream_videos
 from vidembed.records.table import FeatureTable
-from vidembed.records.table_folder import MANIFEST, UNFINISHED, read_manifest
+from vidembed.records.table_folder import MANIFEST, UNFINISHED
 from vidembed.records.youtube8m import Videos
 
 TOP_LABELS = 10
@@ -102,7 +102,8 @@ def _inspect_table(path: str | os.PathLike) -> Inspection:
     try:
         table = FeatureTable.open(path)
     except TableError as error:
-        return Inspection(facts={"table": os.fspath(path)}, labels={}, faults=_damage(path, error))
+        faults = str(error).splitlines()
+        return Inspection(facts={"table": os.fspath(path)}, labels={}, faults=faults)
     format = VideoLevel(
         modalities=tuple(Modality(name=n, key=n, width=w) for n, w in table.widths.items()),
         missing="mask",
@@ -122,20 +123,6 @@ def _inspect_table(path: str | os.PathLike) -> Inspection:
         **_content(checks),
     }
     return Inspection(facts=facts, labels=checks.labels, faults=faults)
-
-
-def _damage(path: str | os.PathLike, first: TableError) -> list[str]:
-    try:
-        manifest = read_manifest(path)
-    except TableError as error:
-        return [str(error)]
-    faults = []
-    for name, entry in manifest["arrays"].items():
-        try:
-            read_array(path, name, entry, verify=True)
-        except TableError as error:
-            faults.append(str(error))
-    return faults or [str(first)]
 
 
 def _blocks(table: FeatureTable) -> Iterator[Videos]:
