@@ -13,6 +13,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from tests.messages import encode_video
 from vidembed.records import arrays, importing, streaming
 from vidembed.records.bytecode import OFFSET, STEP, dequantise, quantise
 from vidembed.records.faults import RecordError
@@ -23,7 +24,7 @@ from vidembed.records.shards import shards
 from vidembed.records.streaming import stream_videos
 from vidembed.records.table import FeatureTable, TableError
 from vidembed.records.table_folder import read_manifest, table_state
-from vidembed.records.youtube8m import Modality, VideoLevel, encode_video, parse_video, read_videos
+from vidembed.records.youtube8m import Modality, VideoLevel, parse_video, read_videos
 
 FORMAT = VideoLevel(
     modalities=(

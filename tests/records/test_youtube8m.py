@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow_datasets.proto import tf_example_pb2 as pb
 
+from tests.messages import encode_video
 from vidembed.records.example import MessageError, encode_bytes, encode_example, encode_feature
 from vidembed.records.faults import Faults, RecordError, Skips
 from vidembed.records.framing import read_blocks, read_records, write_records
@@ -15,7 +16,6 @@ from vidembed.records.shards import shards
 from vidembed.records.youtube8m import (
     Modality,
     VideoLevel,
-    encode_video,
     parse_video,
     read_videos,
 )
@@ -330,32 +330,6 @@ def test_whatever_a_record_holds_the_parsers_agree(tmp_path_factory, payloads, f
     if faults:
         with pytest.raises(RecordError, match=f"^{path}: record {faults[0][0]} at byte "):
             list(read_videos(path, format))
-
-
-def test_what_is_encoded_protobuf_reads():
-    payload = encode_video("abc", [7, 300], VECTORS, SMALL)
-    assert (
-        by_protobuf(payload, SMALL)
-        == parsed(payload, SMALL)
-        == parsed(encode_example(FIELDS), SMALL)
-    )
-    alone = encode_video(b"abc", [], {"a": VECTORS["a"]}, MASKED)
-    assert parsed(alone, MASKED)[3] == {"a": True, "b": False}
-
-
-@pytest.mark.parametrize(
-    ("video_id", "labels", "features", "message"),
-    [
-        ("", [1], VECTORS, "at least one byte"),
-        ("abc", [-1], VECTORS, "expected classes from 0"),
-        ("abc", [1], VECTORS | {"a": [1.0]}, "modality 'a' .*: expected float_list of 3"),
-        ("abc", [1], {"a": VECTORS["a"]}, "modality 'b' is missing"),
-        ("abc", [1], VECTORS | {"c": [1.0]}, r"modality 'c': expected one of \['a', 'b'\]"),
-    ],
-)
-def test_nothing_is_encoded_that_would_not_be_read(video_id, labels, features, message):
-    with pytest.raises(MessageError, match=message):
-        encode_video(video_id, labels, features, SMALL)
 
 
 @pytest.mark.parametrize(

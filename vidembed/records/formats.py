@@ -1,6 +1,6 @@
 """What a data set calls its features and how wide they are; the checks every level shares."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -129,14 +129,6 @@ def read_id(features: Mapping[str, Feature], id_keys: tuple[str, ...]) -> bytes:
         raise MessageError(f"id {key!r}: expected bytes_list of 1, found {features[key]}")
     check_id(values[0])
     return bytes(values[0])
-
-
-def check_names(given: Iterable[str], modalities: tuple[Modality, ...]) -> None:
-    """Raise MessageError for features of a modality that the format does not have."""
-    names = [modality.name for modality in modalities]
-    for name in given:
-        if name not in names:
-            raise MessageError(f"modality {name!r}: expected one of {names}")
 
 
 def check_id(video_id: bytes) -> None:

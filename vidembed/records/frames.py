@@ -26,7 +26,6 @@ from vidembed.records.formats import (
     YOUTUBE_8M_FRAMES,
     FrameLevel,
     check_id,
-    check_names,
     found,
     read_id,
     read_labels,
@@ -138,8 +137,10 @@ def encode_frames(
     """
     encoded_id = id.encode() if isinstance(id, str) else id
     check_id(encoded_id)
-    check_names(frames, format.modalities)
+    names = [modality.name for modality in format.modalities]
     for name, values in frames.items():
+        if name not in names:
+            raise MessageError(f"modality {name!r}: expected one of {names}")
         if values.dtype != np.uint8 or values.ndim != 2:
             found_here = f"{values.dtype}{list(values.shape)}"
             raise MessageError(f"modality {name!r}: expected uint8[T, F], found {found_here}")

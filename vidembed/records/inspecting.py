@@ -20,7 +20,6 @@ from vidembed.records.faults import Skips
 from vidembed.records.formats import Modality, Reading, VideoLevel
 from vidembed.records.framing import HEADER, is_gzip
 from vidembed.records.label_names import read_vocabulary
-from vidembed.records.remote import installed_for
 from vidembed.records.shards import is_glob, shards
 from vidembed.records.streaming import stream_videos
 from vidembed.records.table import FeatureTable
@@ -59,8 +58,7 @@ def inspect(
 def _holds_table(path: str | os.PathLike) -> bool:
     # Two files are asked for; the table's own storage would list all that lies below, and without
     # credentials try again for minutes.
-    with installed_for(path):
-        return any((epath.Path(path) / file).exists() for file in (MANIFEST, UNFINISHED))
+    return any((epath.Path(path) / file).exists() for file in (MANIFEST, UNFINISHED))
 
 
 def _inspect_records(

@@ -4,21 +4,19 @@ YouTube-8M's layout (`tf.train.Example`; https://research.google.com/youtube8m/d
 the default; names, widths and the number of modalities are configuration.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from etils import epath
 
-from vidembed.records.example import MessageError, encode_example, parse_example
+from vidembed.records.example import MessageError, parse_example
 from vidembed.records.faults import Faults, Skips
 from vidembed.records.formats import (
     YOUTUBE_8M,
     Modality,
     VideoLevel,
-    check_id,
-    check_names,
     read_id,
     read_labels,
     read_vector,
@@ -32,7 +30,6 @@ __all__ = [
     "Video",
     "VideoLevel",
     "Videos",
-    "encode_video",
     "parse_video",
     "read_videos",
 ]
@@ -90,30 +87,6 @@ def parse_video(payload: bytes, format: VideoLevel = YOUTUBE_8M) -> Video:
         if vectors[modality.name] is None and format.missing == "refuse":
             raise refuse_missing(modality, features)
     return Video(video_id, labels, vectors)
-
-
-def encode_video(
-    id: str | bytes,
-    labels: Sequence[int] | np.ndarray,
-    features: Mapping[str, Any],
-    format: VideoLevel = YOUTUBE_8M,
-) -> bytes:
-    """The record of a video; features f32[F] by modality name, a missing one left out.
-
-    Raises MessageError for what `read_videos` would refuse.
-    """
-    encoded_id = id.encode() if isinstance(id, str) else id
-    check_id(encoded_id)
-    check_names(features, format.modalities)
-    values: dict[str, Any] = {format.id_keys[0]: encoded_id}
-    if format.labels_key is not None:
-        values[format.labels_key] = np.asarray(labels, np.int64)
-    for modality in format.modalities:
-        if modality.name in features:
-            values[modality.key] = np.asarray(features[modality.name], np.float32)
-    payload = encode_example(values)
-    parse_video(payload, format)
-    return payload
 
 
 def _parse_block(block: Block, format: VideoLevel, faults: Faults) -> Videos:
