@@ -25,7 +25,7 @@ from experiments.benchmarks.step import WIDTHS, no_statistics
 from vidembed.distributed import mesh as meshes
 from vidembed.distributed.exchange import Exchanger
 from vidembed.engine.compiled_cost import compiled_update, step_arguments
-from vidembed.engine.compiled_text import array_bytes, arrays, read_program
+from vidembed.engine.compiled_text import array_bytes, read_program
 from vidembed.engine.imagined import Imagined, Rows, imagined_data
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.step import new_state
@@ -44,8 +44,6 @@ class Bytes:
 
     arguments: int
     temporaries: int
-    largest: int
-    """Its largest array."""
     largest_sent: int
     """The largest array that is summed over devices, gathered or scattered."""
 
@@ -60,7 +58,6 @@ def sizes(program: Any) -> Bytes:
     return Bytes(
         arguments=analysis.argument_size_in_bytes,
         temporaries=analysis.temp_size_in_bytes,
-        largest=max(map(array_bytes, arrays(text))),
         largest_sent=max(sent, default=0),
     )
 

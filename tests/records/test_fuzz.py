@@ -21,8 +21,8 @@ from tensorflow_datasets.proto import tf_example_pb2 as pb
 from tests.fuzzing import many
 from vidembed.records.example import MessageError, encode_bytes, encode_feature
 from vidembed.records.faults import Faults, RecordError, Skips
-from vidembed.records.formats import YOUTUBE_8M
-from vidembed.records.frames import FrameLevel, parse_frames, read_frames
+from vidembed.records.formats import YOUTUBE_8M, FrameLevel, Modality, VideoLevel
+from vidembed.records.frames import parse_frames, read_frames
 from vidembed.records.framing import (
     crc32c,
     frame,
@@ -32,7 +32,7 @@ from vidembed.records.framing import (
     read_records,
     write_records,
 )
-from vidembed.records.youtube8m import Modality, VideoLevel, parse_video, read_videos
+from vidembed.records.youtube8m import parse_video, read_videos
 
 A, B = Modality(name="a", key="ka", width=3), Modality(name="b", key="kb", width=40)
 SMALL, MASKED = VideoLevel(modalities=(A, B)), VideoLevel(modalities=(A, B), missing="mask")

@@ -17,14 +17,14 @@ from tests.messages import encode_video
 from vidembed.records import arrays, importing, streaming
 from vidembed.records.bytecode import OFFSET, STEP, dequantise, quantise
 from vidembed.records.faults import RecordError
-from vidembed.records.formats import YOUTUBE_8M
+from vidembed.records.formats import YOUTUBE_8M, Modality, VideoLevel
 from vidembed.records.framing import read_records, write_records
 from vidembed.records.importing import Importing, RefusedError, main
 from vidembed.records.shards import shards
 from vidembed.records.streaming import stream_videos
 from vidembed.records.table import FeatureTable, TableError
 from vidembed.records.table_folder import read_manifest, table_state
-from vidembed.records.youtube8m import Modality, VideoLevel, parse_video, read_videos
+from vidembed.records.youtube8m import parse_video, read_videos
 
 FORMAT = VideoLevel(
     modalities=(

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from tests.messages import encode_video
-from vidembed.records.formats import Reading
+from vidembed.records.formats import Modality, Reading, VideoLevel
 from vidembed.records.framing import read_records, write_records
 from vidembed.records.inspecting import inspect, main
 from vidembed.records.table import FeatureTable
-from vidembed.records.youtube8m import Modality, VideoLevel
 
 OPTIONS = Reading(modalities=("visual:mean_rgb:4",))
 

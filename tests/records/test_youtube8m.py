@@ -10,12 +10,11 @@ from tensorflow_datasets.proto import tf_example_pb2 as pb
 from tests.messages import encode_video
 from vidembed.records.example import MessageError, encode_bytes, encode_example, encode_feature
 from vidembed.records.faults import Faults, RecordError, Skips
+from vidembed.records.formats import Modality, VideoLevel
 from vidembed.records.framing import read_blocks, read_records, write_records
 from vidembed.records.matching import match
 from vidembed.records.shards import shards
 from vidembed.records.youtube8m import (
-    Modality,
-    VideoLevel,
     parse_video,
     read_videos,
 )

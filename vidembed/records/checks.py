@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from vidembed.records.bytecode import HIGH, LOW, OFFSET, STEP
-from vidembed.records.youtube8m import VideoLevel, Videos
+from vidembed.records.formats import VideoLevel
+from vidembed.records.youtube8m import Videos
 
 NAMED = 10
 DUPLICATES, FEATURELESS = "ids that occur again", "videos without any modality"

@@ -62,7 +62,7 @@ class VideoLevel(_Format):
 
 @dataclass(frozen=True, kw_only=True)
 class FrameLevel(_Format):
-    """Records with one vector of bytes a modality and frame; zero after dequantising if missing.
+    """Records with one vector of bytes a modality and frame.
 
     max_frames: later ones are left out (one a second, so 300 are five minutes).
     """

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
-from vidembed.records.bytecode import dequantise
 from vidembed.records.example import (
     Feature,
     MessageError,
@@ -32,8 +31,6 @@ from vidembed.records.formats import (
     refuse_missing,
 )
 from vidembed.records.framing import read_blocks
-
-__all__ = ["FrameLevel", "Frames", "Segments", "encode_frames", "parse_frames", "read_frames"]
 
 _SEGMENT_KEYS = ("segment_start_times", "segment_end_times", "segment_labels", "segment_scores")
 _SEGMENT_KINDS = ("int64_list", "int64_list", "int64_list", "float_list")
@@ -60,13 +57,6 @@ class Frames(NamedTuple):
     frames: dict[str, np.ndarray]
     present: dict[str, bool]
     segments: Segments | None = None
-
-    def features(self) -> dict[str, np.ndarray]:
-        """The frames dequantised, f32[T, F] by modality; zero where it is not present."""
-        return {
-            name: dequantise(frames) if self.present[name] else frames.astype(np.float32)
-            for name, frames in self.frames.items()
-        }
 
 
 def read_frames(

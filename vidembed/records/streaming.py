@@ -9,7 +9,8 @@ from queue import Queue
 from etils import epath
 
 from vidembed.records.faults import Skips
-from vidembed.records.youtube8m import VideoLevel, Videos, read_videos
+from vidembed.records.formats import VideoLevel
+from vidembed.records.youtube8m import Videos, read_videos
 
 _CHUNKS_AHEAD = 2  # of a shard
 _Chunks = Queue[Videos | Exception | None]

@@ -15,7 +15,6 @@ from vidembed.records.example import MessageError, parse_example
 from vidembed.records.faults import Faults, Skips
 from vidembed.records.formats import (
     YOUTUBE_8M,
-    Modality,
     VideoLevel,
     read_id,
     read_labels,
@@ -24,15 +23,6 @@ from vidembed.records.formats import (
 )
 from vidembed.records.framing import Block, read_blocks
 from vidembed.records.matching import Matched, match
-
-__all__ = [
-    "Modality",
-    "Video",
-    "VideoLevel",
-    "Videos",
-    "parse_video",
-    "read_videos",
-]
 
 
 class Videos(NamedTuple):
