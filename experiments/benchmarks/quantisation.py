@@ -31,7 +31,7 @@ DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "uint8")
 
 
 def compare(records: str, *, seeds: tuple[int, ...] = (0, 1, 2)) -> dict[str, dict[str, Any]]:
-    """Dtype -> {bytes, ndcg, difference, same_neighbours}; the intervals as (value, low, high)."""
+    """Dtype -> {bytes, ndcg, difference, same_neighbours}; ndcg and difference are intervals."""
     with tempfile.TemporaryDirectory() as folder:
         tables = {}
         for dtype in DTYPES:
@@ -49,13 +49,11 @@ def compare(records: str, *, seeds: tuple[int, ...] = (0, 1, 2)) -> dict[str, di
     for dtype in DTYPES:
         runs, videos = [one.values for one in scores[dtype]], [one.ids for one in scores[dtype]]
         usual = [one.values for one in scores["float32"]]
-        ndcg = bootstrap(runs, videos=videos, seed=0)[NDCG]
-        difference = differences(runs, usual, videos=videos, seed=0)[NDCG]
         same = [len(np.intersect1d(*pair)) for pair in zip(nearest[dtype], nearest["float32"])]
         results[dtype] = {
             "bytes": sum(array[0].nbytes for array in tables[dtype].features.values()),
-            "ndcg": (ndcg.value, ndcg.low, ndcg.high),
-            "difference": (difference.value, difference.low, difference.high),
+            "ndcg": bootstrap(runs, videos=videos, seed=0)[NDCG],
+            "difference": differences(runs, usual, videos=videos, seed=0)[NDCG],
             "same_neighbours": float(np.mean(same)) / 10,
         }
     return results
@@ -88,8 +86,8 @@ def main(records: str = "data/youtube8m") -> None:
     columns = "{:<10} {:>6}  {:<24} {:<30} {}"
     print(columns.format("stored as", "bytes", "NDCG@10", "minus float32", "same nearest 10"))
     for dtype, row in results.items():
-        ndcg = "{:.4f} [{:.4f}, {:.4f}]".format(*row["ndcg"])
-        difference = "{:+.5f} [{:+.5f}, {:+.5f}]".format(*row["difference"])
+        ndcg = "{0.value:.4f} [{0.low:.4f}, {0.high:.4f}]".format(row["ndcg"])
+        difference = "{0.value:+.5f} [{0.low:+.5f}, {0.high:+.5f}]".format(row["difference"])
         same = f"{row['same_neighbours']:.2%}"
         print(columns.format(dtype, row["bytes"], ndcg, difference, same))
 

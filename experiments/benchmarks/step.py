@@ -86,10 +86,8 @@ def main(
     seconds = in_rounds(works, rounds=rounds)
 
     arithmetic = operations(triplets, hidden, size) / (2 * SQUARE**3)
-    rows = []
-    for name, peak in memory.items():
-        own = 1.0 if name in products else arithmetic
-        rows.append(against_products(name, seconds, own, peak_bytes=peak))
+    amounts = {name: 1.0 if name in products else arithmetic for name in memory}
+    rows = [against_products(n, seconds, amounts[n], peak_bytes=memory[n]) for n in memory]
     report("step" if triplets == 7200 else f"step-{triplets}", rows)
 
 

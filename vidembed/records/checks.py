@@ -2,12 +2,11 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from vidembed.records.bytecode import HIGH, LOW, OFFSET, STEP
-from vidembed.records.formats import VideoLevel
 from vidembed.records.youtube8m import Videos
 
 NAMED = 10
@@ -87,9 +86,9 @@ class ModalityChecks:
 class Checks:
     """Counts over all shards; remembers every id, about 100 bytes a video."""
 
-    def __init__(self, format: VideoLevel) -> None:
+    def __init__(self, widths: Mapping[str, int]) -> None:
         self.records: dict[str, int] = {}
-        self.modalities = {m.name: ModalityChecks(m.width) for m in format.modalities}
+        self.modalities = {name: ModalityChecks(width) for name, width in widths.items()}
         self.duplicates, self.without_features = Finding(), Finding()
         self.without_labels = 0
         self.labels: Counter[int] = Counter()

@@ -38,6 +38,11 @@ class _Format:
     labels_key: str | None = "labels"
     missing: Missing = "refuse"
 
+    @property
+    def widths(self) -> dict[str, int]:
+        """Modality name -> F."""
+        return {modality.name: modality.width for modality in self.modalities}
+
     def __post_init__(self) -> None:
         names = [modality.name for modality in self.modalities]
         keys = [*self.id_keys, *([] if self.labels_key is None else [self.labels_key])]

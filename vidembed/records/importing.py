@@ -89,7 +89,7 @@ def import_videos(
     if not options.force and table_state(path) == "finished":
         return _finished(path, source, expected, pattern)
 
-    checks, skips, kept = Checks(format), Skips(), list[Videos]()
+    checks, skips, kept = Checks(format.widths), Skips(), list[Videos]()
     writer: TableWriter | None = None
     skipping = skips if options.on_error == "skip" else None
     stream = stream_videos(files, format, skips=skipping, workers=options.workers)

@@ -17,7 +17,7 @@ from vidembed.records.bytecode import dequantise
 from vidembed.records.checks import Checks, refusals
 from vidembed.records.counts import check_counts, compared, read_counts, shard_names
 from vidembed.records.faults import Skips
-from vidembed.records.formats import Modality, Reading, VideoLevel
+from vidembed.records.formats import Reading
 from vidembed.records.framing import HEADER, is_gzip
 from vidembed.records.label_names import read_vocabulary
 from vidembed.records.shards import is_glob, shards
@@ -70,7 +70,7 @@ def _inspect_records(
     names = shard_names(files)
     expected = read_counts(files, options.counts)
     format = options.format()
-    checks, skips = Checks(format), Skips(limit=2**62)
+    checks, skips = Checks(format.widths), Skips(limit=2**62)
     stream = stream_videos(files, format, skips=skips, workers=options.workers)
     with contextlib.closing(stream):
         for number, videos in stream:
@@ -102,11 +102,7 @@ def _inspect_table(path: str | os.PathLike) -> Inspection:
     except TableError as error:
         faults = str(error).splitlines()
         return Inspection(facts={"table": os.fspath(path)}, labels={}, faults=faults)
-    format = VideoLevel(
-        modalities=tuple(Modality(name=n, key=n, width=w) for n, w in table.widths.items()),
-        missing="mask",
-    )
-    checks = Checks(format)
+    checks = Checks(table.widths)
     for videos in _blocks(table):
         checks.add(os.fspath(path), videos)
     # Rows of a modality that is masked hold zeros, and are not looked at.
