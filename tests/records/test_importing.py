@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from functools import partial
 
 import ml_dtypes
 import numpy as np
@@ -123,7 +124,7 @@ def test_real_shards_within_half_a_step(tmp_path):
     assert report["clipped_share"] == {"visual": 0, "audio": 0}
 
 
-def test_order_does_not_depend_on_the_workers(tmp_path):
+def test_order_does_not_depend_on_the_workers(tmp_path, monkeypatch):
     folder = write(
         tmp_path / "r", *[[video(f"{s}-{n}") for n in range(1 + s % 5)] for s in range(12)]
     )
@@ -135,9 +136,9 @@ def test_order_does_not_depend_on_the_workers(tmp_path):
     with pytest.raises(ValueError, match="at least 1"):
         import_videos(folder, tmp_path / "t0", format=FORMAT, workers=0)
     # Also where a shard is many chunks.
+    monkeypatch.setattr(streaming, "read_videos", partial(read_videos, chunk_records=1))
     orders = [
-        [v.ids[0] for _, v in stream_videos(shards(folder), FORMAT, workers=w, chunk_records=1)]
-        for w in (1, 2, 5)
+        [v.ids[0] for _, v in stream_videos(shards(folder), FORMAT, workers=w)] for w in (1, 2, 5)
     ]
     assert orders[0] == FeatureTable.open(tmp_path / "t1").ids.tolist()
     assert orders[0] == orders[1] == orders[2]
@@ -305,10 +306,7 @@ def test_missing_beside_invalid(tmp_path):
 
 def test_threads_end_with_a_failed_import(tmp_path, monkeypatch):
     # More chunks than are read ahead, so that readers are still at work when the import fails.
-    def one_by_one(file, format, **options):
-        return read_videos(file, format, **{**options, "chunk_records": 1})
-
-    monkeypatch.setattr(streaming, "read_videos", one_by_one)
+    monkeypatch.setattr(streaming, "read_videos", partial(read_videos, chunk_records=1))
     folder = write(tmp_path / "r", *[[video(f"{s}-{n}") for n in range(5)] for s in range(8)])
     (folder / "shard00.tfrecord").write_bytes(b"x" * 40)
     with pytest.raises(RecordError):

@@ -148,16 +148,11 @@ def findings(checks: Checks) -> dict[str, Finding]:
 
 def refusals(checks: Checks, *, duplicates: str, invalid: str) -> list[str]:
     """What an import with these options refuses, a sentence each, with the remedy."""
-    faults = []
-    for what, finding in findings(checks).items():
-        if not finding.count:
-            continue
-        if what == DUPLICATES:
-            if duplicates == "error":
-                faults.append(f"{what}: {finding}; {KEEP_FIRST}")
-        elif invalid == "refuse":
-            faults.append(f"{what}: {finding}; {LEAVE_OUT}")
-    return faults
+    return [
+        f"{what}: {finding}; {KEEP_FIRST if what == DUPLICATES else LEAVE_OUT}"
+        for what, finding in findings(checks).items()
+        if finding.count and (duplicates == "error" if what == DUPLICATES else invalid == "refuse")
+    ]
 
 
 def clipping(checks: Checks, *, allowed_share: float) -> list[str]:

@@ -52,21 +52,7 @@ def inspect(
     """
     if not is_glob(path) and _holds_table(path):
         return _inspect_table(path)
-    return _inspect_records(path, options, progress)
-
-
-def _holds_table(path: str | os.PathLike) -> bool:
-    # Two files are asked for; the table's own storage would list all that lies below, and without
-    # credentials try again for minutes.
-    return any((epath.Path(path) / file).exists() for file in (MANIFEST, UNFINISHED))
-
-
-def _inspect_records(
-    pattern: str | os.PathLike,
-    options: Reading,
-    progress: Callable[[int, int, int], object],
-) -> Inspection:
-    files = shards(pattern)
+    files = shards(path)
     names = shard_names(files)
     expected = read_counts(files, options.counts)
     format = options.format()
@@ -80,7 +66,7 @@ def _inspect_records(
     unreadable = sorted(skips.errors, key=lambda error: (error.path, error.record))
     broken = {error.path for error in unreadable}
     found = compared(files, checks.records, unreadable)
-    miscounted = check_counts(found, expected, pattern)
+    miscounted = check_counts(found, expected, path)
     refused = refusals(checks, duplicates="error", invalid="refuse")
     faults = [*map(str, unreadable), *miscounted, *refused]
     records = [checks.records.get(name, 0) for name in names]
@@ -94,6 +80,12 @@ def _inspect_records(
         **_content(checks),
     }
     return Inspection(facts=facts, labels=checks.labels, faults=faults)
+
+
+def _holds_table(path: str | os.PathLike) -> bool:
+    # Two files are asked for; the table's own storage would list all that lies below, and without
+    # credentials try again for minutes.
+    return any((epath.Path(path) / file).exists() for file in (MANIFEST, UNFINISHED))
 
 
 def _inspect_table(path: str | os.PathLike) -> Inspection:

@@ -22,7 +22,6 @@ def stream_videos(
     *,
     skips: Skips | None = None,
     workers: int = 2,
-    chunk_records: int = 2048,
 ) -> Generator[tuple[int, Videos]]:
     """(shard number, Videos), in order whatever `workers` is; close it when leaving early.
 
@@ -37,7 +36,7 @@ def stream_videos(
         """Each chunk of a shard, and then None, or the error that ended it."""
         end = None
         try:
-            for videos in read_videos(file, format, skips=skips, chunk_records=chunk_records):
+            for videos in read_videos(file, format, skips=skips):
                 chunks.put(videos)
                 if stop.is_set():
                     return
