@@ -1,6 +1,6 @@
 """The quality of clusterings as a table: on the terminal, as Markdown, and all of it as JSON."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,8 @@ def print_quality(result: Mapping[str, Any], console: Console | None = None) -> 
         table.add_column("")
         for name in columns.values():
             table.add_column(name, justify="right")
-        for name in _names(result):
-            cells = [_text(_values(result, name, column), column, "\n") for column in columns]
-            table.add_row(name, *cells)
+        for row in _rows(result, columns, "\n"):
+            table.add_row(*row)
         console.print(table, "")
     for line in remarks(result):
         console.print(line, markup=False, soft_wrap=True)
@@ -55,16 +54,10 @@ def write_quality(result: Mapping[str, Any], folder: Path) -> Iterator[Path]:
 def as_markdown(result: Mapping[str, Any]) -> str:
     """One table of counts and scores: mean over seeds [smallest, largest]."""
     columns = COUNTS | SCORES
-    lines = [
-        f"# {_title(result)}",
-        "",
-        _line(["", *(name.replace("\n", " ") for name in columns.values())]),
-    ]
-    lines.append(_line(["---"] * (len(columns) + 1)))
-    for name in _names(result):
-        cells = [_text(_values(result, name, column), column, " ") for column in columns]
-        lines.append(_line([name, *cells]))
-    return "\n".join([*lines, "", *(f"- {line}" for line in remarks(result))]) + "\n"
+    header = ["", *(name.replace("\n", " ") for name in columns.values())]
+    rows = [header, ["---"] * len(header), *_rows(result, columns, " ")]
+    lines = [f"# {_title(result)}", "", *(f"| {' | '.join(row)} |" for row in rows), ""]
+    return "\n".join([*lines, *(f"- {line}" for line in remarks(result))]) + "\n"
 
 
 def remarks(result: Mapping[str, Any]) -> list[str]:
@@ -109,14 +102,17 @@ def _title(result: Mapping[str, Any]) -> str:
     return f"Clusters of the train graph{told}"
 
 
-def _names(result: Mapping[str, Any]) -> list[str]:
-    return list(next(iter(result["seeds"].values()))["rows"])
-
-
-def _values(result: Mapping[str, Any], name: str, column: str) -> list[float]:
-    first, _, second = column.partition("/")
-    rows = [world["rows"][name] for world in result["seeds"].values()]
-    return [row[first][second.lower()] if second else row[first] for row in rows]
+def _rows(result: Mapping[str, Any], columns: Iterable[str], between: str) -> Iterator[list[str]]:
+    """The name of each clustering and its cells, mean and range of a column `between` them."""
+    worlds = [world["rows"] for world in result["seeds"].values()]
+    for name in worlds[0]:
+        cells = []
+        for column in columns:
+            first, _, second = column.partition("/")
+            found = [world[name][first] for world in worlds]
+            values = [of[second.lower()] for of in found] if second else found
+            cells.append(_text(values, column, between))
+        yield [name, *cells]
 
 
 def _text(values: Sequence[float], column: str, between: str) -> str:
@@ -136,7 +132,3 @@ def _range(worlds: Sequence[Mapping[str, Any]], name: str) -> str:
 def _ends(counts: Sequence[int]) -> str:
     low, high = min(counts), max(counts)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

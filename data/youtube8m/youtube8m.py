@@ -16,8 +16,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
+from vidembed.records.formats import VideoLevel
 from vidembed.records.shards import shards
-from vidembed.records.youtube8m import VideoLevel, read_videos
+from vidembed.records.youtube8m import read_videos
 
 FORMAT = VideoLevel()
 # How YouTube-8M's shards begin, and what the split is called here.

@@ -11,7 +11,6 @@ import os
 import platform
 import statistics
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -52,18 +51,17 @@ class Row:
 def measure(work: Callable[[], Any], *, repeats: int = 3) -> tuple[float, int]:
     """Run `work` `repeats` times: the best time in seconds, and the resident bytes it added.
 
-    The memory is the highest of the repeats' peaks above the resident size at their start,
-    sampled every 5 ms from /proc (0 where there is none): time and memory come from the same
-    calls, and a reader of /proc costs the timed thread next to nothing.
+    The memory is the highest of the repeats' peaks above the resident size at their start, as
+    Linux counts it (0 elsewhere): time and memory come from the same calls.
     """
-    best, peak = float("inf"), 0
+    best, added = float("inf"), 0
     for _ in range(repeats):
-        with _PeakMemory() as memory:
-            began = time.perf_counter()
-            work()
-            best = min(best, time.perf_counter() - began)
-        peak = max(peak, memory.added_bytes)
-    return best, peak
+        before = _peak_bytes(anew=True)
+        began = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - began)
+        added = max(added, _peak_bytes() - before)
+    return best, added
 
 
 def measured(
@@ -147,33 +145,12 @@ def _versions() -> Iterator[tuple[str, str]]:
             yield package, metadata.version(package)
 
 
-class _PeakMemory:
-    """Resident memory added while the block runs, by a sampling thread."""
-
-    def __enter__(self) -> "_PeakMemory":
-        self._before = self._highest = _resident_bytes()
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-        self._thread.start()
-        return self
-
-    def _sample(self) -> None:
-        while not self._done.wait(0.005):
-            self._highest = max(self._highest, _resident_bytes())
-
-    def __exit__(self, *_: object) -> None:
-        self._highest = max(self._highest, _resident_bytes())
-        self._done.set()
-        self._thread.join()
-
-    @property
-    def added_bytes(self) -> int:
-        return self._highest - self._before
-
-
-def _resident_bytes() -> int:
+def _peak_bytes(*, anew: bool = False) -> int:
+    """The most resident bytes there were; of now, and counted from now on, if `anew`."""
     try:
-        pages = Path("/proc/self/statm").read_text().split()[1]
+        if anew:
+            Path("/proc/self/clear_refs").write_text("5")
+        status = Path("/proc/self/status").read_text()
     except OSError:
         return 0
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024

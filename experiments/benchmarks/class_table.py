@@ -21,10 +21,11 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from experiments.benchmarks.step import WIDTHS, no_statistics
 from vidembed.distributed import mesh as meshes
 from vidembed.distributed.exchange import Exchanger
 from vidembed.engine.compiled_cost import compiled_update, step_arguments
-from vidembed.engine.compiled_text import array_bytes, arrays, read_program
+from vidembed.engine.compiled_text import array_bytes, read_program
 from vidembed.engine.imagined import Imagined, Rows, imagined_data
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.step import new_state
@@ -34,7 +35,6 @@ from vidembed.models.fusion import LateFusion, Layers
 from vidembed.tasks.cluster_labels import ClusterLabels
 from vidembed.tasks.spec import Spec
 
-WIDTHS = {"visual": 1024, "audio": 128}
 TABLE_VIDEOS = 10_000
 
 
@@ -44,8 +44,6 @@ class Bytes:
 
     arguments: int
     temporaries: int
-    largest: int
-    """Its largest array."""
     largest_sent: int
     """The largest array that is summed over devices, gathered or scattered."""
 
@@ -60,7 +58,6 @@ def sizes(program: Any) -> Bytes:
     return Bytes(
         arguments=analysis.argument_size_in_bytes,
         temporaries=analysis.temp_size_in_bytes,
-        largest=max(map(array_bytes, arrays(text))),
         largest_sent=max(sent, default=0),
     )
 
@@ -80,10 +77,6 @@ def seconds_a_step(
     """(best time of `rounds` updates after a first, losses), from random features and labels."""
     random = np.random.default_rng(0)
     widths = {name: part.shape[1] for name, part in shapes.constants["features"].items()}
-    nothing: Any = {
-        name: {"mean": np.zeros(width, np.float32), "deviation": np.ones(width, np.float32)}
-        for name, width in widths.items()
-    }
     batch = {
         "rows": random.integers(0, TABLE_VIDEOS, recipe.feed.examples, np.int32),
         "labels": random.integers(0, classes, recipe.feed.examples, np.int32),
@@ -95,7 +88,7 @@ def seconds_a_step(
         }
         constants = {"features": features, "present": {}}
         state = jax.jit(
-            lambda: new_state(recipe, Spec(widths, classes), nothing),
+            lambda: new_state(recipe, Spec(widths, classes), no_statistics(widths)),
             out_shardings=jax.tree.map(lambda leaf: leaf.sharding, shapes.state),
         )()
         placed = meshes.place_batch(mesh, batch, LabelledFeed.split_axes)

@@ -12,7 +12,6 @@ The peer is PyTorch's DataLoader, where torch is installed (`pip install -e '.[b
 import importlib.util
 import itertools
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import SimpleNamespace
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from experiments.benchmarks.bench import Row, measured, report
+from experiments.benchmarks.step import synthetic_features
 from vidembed.feeds.feed import Placement
 from vidembed.feeds.negatives import SiblingNegatives
 from vidembed.feeds.triplets import TripletFeed, Triplets
@@ -37,17 +37,17 @@ STEP_SECONDS = 0.002
 def main(*, videos: int = VIDEOS, edges: int = EDGES, triplets: int = TRIPLETS) -> None:
     """Measure all cases and report them; smaller numbers are for trying the benchmark itself."""
     rng = np.random.default_rng(0)
-    table = synthetic_table(rng, videos)
+    table = synthetic_table(videos)
     even = synthetic_graph(rng, videos, edges, tail=0.0)
+    copy, gathers = host_gathers(table, triplets)
     rows = [
         *made_by_at(table, even, triplets, "even"),
         *sibling_negatives(table, even, triplets),
         scipy_masks(table, even, triplets),
-        *through_grain(table, even, triplets, "device", STEP_SECONDS),
+        through_grain(table, even, triplets, "device", STEP_SECONDS),
+        *gathers,
+        through_grain(table, even, triplets, "host", copy),
     ]
-    copy, gathers = host_gathers(table, triplets)
-    rows += gathers
-    rows += through_grain(table, even, triplets, "host", copy)
     if importlib.util.find_spec("torch"):
         rows += data_loader_rows(table, even, triplets, copy_seconds=copy)
     hubs = synthetic_graph(rng, videos, edges, tail=0.5)
@@ -55,14 +55,11 @@ def main(*, videos: int = VIDEOS, edges: int = EDGES, triplets: int = TRIPLETS) 
     report("feed", rows)
 
 
-def synthetic_table(rng: np.random.Generator, videos: int) -> FeatureTable:
+def synthetic_table(videos: int) -> FeatureTable:
     """Random uint8 features of YouTube-8M's widths, 1,152 bytes a video."""
     return FeatureTable(
         ids=np.char.mod("%08d", np.arange(videos)).astype("S8"),
-        features={
-            "visual": rng.integers(0, 256, (videos, 1024), np.uint8),
-            "audio": rng.integers(0, 256, (videos, 128), np.uint8),
-        },
+        features=synthetic_features(videos),
         label_offsets=np.zeros(videos + 1, np.int64),
         label_values=np.zeros(0, np.int32),
     )
@@ -149,70 +146,43 @@ def scipy_masks(table: FeatureTable, graph: RelationGraph, triplets: int) -> Row
 
 def through_grain(
     table: FeatureTable, graph: RelationGraph, triplets: int, placement: Placement, limit: float
-) -> Iterator[Row]:
-    """A consumer that does nothing: the rate of the pipeline; and one busy elsewhere: its wait."""
+) -> Row:
+    """The rate of the pipeline, whose consumer does nothing."""
     feed = open_feed(table, graph, triplets, placement=placement)
     batches = feed.batches(0, 10**9)
     case = f"batches, {placement}, {feed.config.read_threads} threads"
-    yield row_of(case, lambda step: next(batches), limit, "the consumer takes them at once")
-    waits = []
-
-    def step_then_take(step: int) -> None:
-        time.sleep(4 * limit)
-        waits.append(next(batches)[2])
-
-    for step in range(BATCHES):
-        step_then_take(step)
+    row = row_of(case, lambda step: next(batches), limit, "the consumer takes them at once")
     batches.close()
-    waited = float(np.mean(waits[10:]))
-    note = f"wait for data beside steps of {4e3 * limit:.1f} ms"
-    yield Row(case=f"wait, {placement}", seconds=waited, limit_seconds=limit, note=note)
+    return row
 
 
 def host_gathers(table: FeatureTable, triplets: int) -> tuple[float, list[Row]]:
-    """Seconds to copy a batch's bytes, and rows of gathering them into reused and fresh memory.
+    """Seconds to copy a batch's bytes, and rows of gathering them.
 
-    Two copies stand between the limit and the gather. One large copy bypasses the cache as it
-    writes, which row after row of 1 kB cannot, even where the rows are neighbours ("in order");
-    and a destination that is used again at once is still in the cache, which one of a ring of
-    buffers, as the pipeline has, is not.
+    One large copy bypasses the cache as it writes, which row after row of 1 kB cannot, even where
+    the rows are neighbours ("in order").
     """
     rng = np.random.default_rng(1)
-    indices = rng.integers(0, len(table), (BATCHES, 3, triplets))
+    anywhere = rng.integers(0, len(table), (BATCHES, 3, triplets))
     out = {name: np.empty((3, triplets, width), np.uint8) for name, width in table.widths.items()}
     pieces = len(table) // (3 * triplets)
+    in_order = np.arange(pieces * 3 * triplets).reshape(pieces, 3, triplets)
 
-    def copy(step: int, to: dict[str, np.ndarray] = out) -> None:
+    def copy(step: int) -> None:
         begin = step % pieces * 3 * triplets
         for name, stored in table.features.items():
-            np.copyto(to[name].reshape(3 * triplets, -1), stored[begin : begin + 3 * triplets])
+            np.copyto(out[name].reshape(3 * triplets, -1), stored[begin : begin + 3 * triplets])
 
-    ring = [{name: np.empty_like(array) for name, array in out.items()} for _ in range(9)]
-    in_order = np.arange(pieces * 3 * triplets).reshape(pieces, 3, triplets)
     limit = row_of("copy", copy, 1.0).seconds
-    ringed = row_of(
-        "copy into a ring of 9 buffers", lambda step: copy(step, ring[step % len(ring)]), limit
-    )
-    ordered = row_of(
-        "host gather of rows in order",
-        lambda step: table.rows(in_order[step % pieces], out=out),
-        limit,
-    )
     note = f"limit: copying the same {3 * triplets * sum(table.widths.values()) / 1e6:.0f} MB"
-    reused = row_of(
-        "host gather, reused buffers",
-        lambda step: table.rows(indices[step % BATCHES], out=out),
-        limit,
-        note,
-    )
-    held: deque[dict[str, np.ndarray]] = deque(maxlen=8)  # as many as a pipeline has in flight
-    fresh = row_of(
-        "host gather, fresh buffers",
-        lambda step: held.append(table.rows(indices[step % BATCHES])),
-        limit,
-        note,
-    )
-    return limit, [ringed, ordered, reused, fresh]
+
+    def gather(case: str, rows: np.ndarray) -> Row:
+        return row_of(case, lambda step: table.rows(rows[step % len(rows)], out=out), limit, note)
+
+    return limit, [
+        gather("host gather of rows in order", in_order),
+        gather("host gather", anywhere),
+    ]
 
 
 class TripletBatches:

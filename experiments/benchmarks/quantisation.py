@@ -10,7 +10,6 @@ Measured on data/youtube8m (2,950 videos, visual and audio side by side): uint8 
 same split: uint8 -0.00009 [-0.00023, +0.00003] of 0.1196. Nothing to be seen.
 """
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from vidembed.corpora.watched import Corpus, CorpusPaths
 from vidembed.evaluators.baselines import raw_features
 from vidembed.evaluators.related_videos import RelatedVideos
 from vidembed.metrics.intervals import bootstrap, differences
-from vidembed.records.importing import Dtype, import_videos
+from vidembed.records.importing import Dtype, Importing, import_videos
 from vidembed.records.table import FeatureTable
 from vidembed.sessions.cowatch import count_cowatches
 from vidembed.sessions.simulate import simulate, write_sessions
@@ -32,11 +31,11 @@ DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16", "uint8")
 
 
 def compare(records: str, *, seeds: tuple[int, ...] = (0, 1, 2)) -> dict[str, dict[str, Any]]:
-    """Dtype -> {bytes, ndcg, difference, same_neighbours}; the intervals as (value, low, high)."""
+    """Dtype -> {bytes, ndcg, difference, same_neighbours}; ndcg and difference are intervals."""
     with tempfile.TemporaryDirectory() as folder:
         tables = {}
         for dtype in DTYPES:
-            import_videos(records, f"{folder}/{dtype}", dtype=dtype)
+            import_videos(records, f"{folder}/{dtype}", Importing(dtype=dtype))
             tables[dtype] = FeatureTable.open(f"{folder}/{dtype}")
         corpora = [_corpus(Path(folder), tables["float32"], seed) for seed in seeds]
     modalities = tuple(tables["float32"].features)
@@ -50,13 +49,11 @@ def compare(records: str, *, seeds: tuple[int, ...] = (0, 1, 2)) -> dict[str, di
     for dtype in DTYPES:
         runs, videos = [one.values for one in scores[dtype]], [one.ids for one in scores[dtype]]
         usual = [one.values for one in scores["float32"]]
-        ndcg = bootstrap(runs, videos=videos, seed=0)[NDCG]
-        difference = differences(runs, usual, videos=videos, seed=0)[NDCG]
         same = [len(np.intersect1d(*pair)) for pair in zip(nearest[dtype], nearest["float32"])]
         results[dtype] = {
             "bytes": sum(array[0].nbytes for array in tables[dtype].features.values()),
-            "ndcg": (ndcg.value, ndcg.low, ndcg.high),
-            "difference": (difference.value, difference.low, difference.high),
+            "ndcg": bootstrap(runs, videos=videos, seed=0)[NDCG],
+            "difference": differences(runs, usual, videos=videos, seed=0)[NDCG],
             "same_neighbours": float(np.mean(same)) / 10,
         }
     return results
@@ -78,23 +75,19 @@ def _nearest(vectors: np.ndarray) -> np.ndarray:
     return np.argpartition(-similarity, 10, axis=1)[:, :10]
 
 
-def main(records: str = "data/youtube8m", *, as_json: bool = False) -> None:
+def main(records: str = "data/youtube8m") -> None:
     """Compare float32, bfloat16 and uint8 tables of the same records by retrieval.
 
     Args:
         records: TFRecord file, folder or glob.
-        as_json: print the numbers as JSON.
     """
     results = compare(records)
-    if as_json:
-        print(json.dumps(results, indent=1))
-        return
     print("SIMULATED sessions, eval to train; 95 % intervals over videos")
     columns = "{:<10} {:>6}  {:<24} {:<30} {}"
     print(columns.format("stored as", "bytes", "NDCG@10", "minus float32", "same nearest 10"))
     for dtype, row in results.items():
-        ndcg = "{:.4f} [{:.4f}, {:.4f}]".format(*row["ndcg"])
-        difference = "{:+.5f} [{:+.5f}, {:+.5f}]".format(*row["difference"])
+        ndcg = "{0.value:.4f} [{0.low:.4f}, {0.high:.4f}]".format(row["ndcg"])
+        difference = "{0.value:+.5f} [{0.low:+.5f}, {0.high:+.5f}]".format(row["difference"])
         same = f"{row['same_neighbours']:.2%}"
         print(columns.format(dtype, row["bytes"], ndcg, difference, same))
 

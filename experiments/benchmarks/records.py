@@ -80,9 +80,9 @@ def _peer(ours: Row, python: Path, level: Level, paths: list[Path], records: int
     return Row(case=case, seconds=seconds, limit_seconds=ours.limit_seconds, note=note)
 
 
-def _row(case: str, paths: list[Path], parse: Callable[[list[Path]], int], records: int) -> Row:
+def _row(case: str, paths: list[Path], parse: Callable[[Path], int], records: int) -> Row:
     def work() -> None:
-        parsed = parse(paths)
+        parsed = sum(map(parse, paths))
         if parsed != records:
             raise AssertionError(f"{case}: {parsed} of {records} records were parsed")
 
@@ -93,15 +93,11 @@ def _row(case: str, paths: list[Path], parse: Callable[[list[Path]], int], recor
     return replace(row, limit_seconds=min(limit, again), note=note)
 
 
-def _parse_videos(paths: list[Path]) -> int:
-    return sum(len(videos.ids) for path in paths for videos in read_videos(path))
-
-
-def _parse_frames(paths: list[Path]) -> int:
-    return sum(1 for path in paths for _ in read_frames(path))
-
-
-PARSERS: dict[Level, Callable[[list[Path]], int]] = {"video": _parse_videos, "frame": _parse_frames}
+PARSERS: dict[Level, Callable[[Path], int]] = {
+    "video": lambda path: sum(len(videos.ids) for videos in read_videos(path)),
+    "frame": lambda path: sum(1 for _ in read_frames(path)),
+}
+"""How many records of a file are parsed."""
 
 
 def _read(paths: list[Path]) -> None:

@@ -11,7 +11,7 @@ installed (`pip install -e '.[bench]'`), what the process grows by. Three minute
 """
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -86,10 +86,8 @@ def main(
     seconds = in_rounds(works, rounds=rounds)
 
     arithmetic = operations(triplets, hidden, size) / (2 * SQUARE**3)
-    rows = []
-    for name, peak in memory.items():
-        own = 1.0 if name in products else arithmetic
-        rows.append(against_products(name, seconds, own, peak_bytes=peak))
+    amounts = {name: 1.0 if name in products else arithmetic for name in memory}
+    rows = [against_products(n, seconds, amounts[n], peak_bytes=memory[n]) for n in memory]
     report("step" if triplets == 7200 else f"step-{triplets}", rows)
 
 
@@ -139,7 +137,7 @@ def updates(
             constants = {"features": placed, "present": {}}
         shape = state_shape(recipe, Spec(WIDTHS), mesh)
         state = jax.jit(
-            lambda: new_state(recipe, Spec(WIDTHS), no_statistics()),
+            lambda: new_state(recipe, Spec(WIDTHS), no_statistics(WIDTHS)),
             out_shardings=jax.tree.map(lambda leaf: leaf.sharding, shape),
         )()
         placed_batch = meshes.place_batch(mesh, batch, axes)
@@ -154,11 +152,11 @@ def updates(
     return step, program.memory_analysis().temp_size_in_bytes
 
 
-def no_statistics() -> Statistics:
+def no_statistics(widths: Mapping[str, int]) -> Statistics:
     """Means of zero and deviations of one: the work of standardising without its effect."""
     return {
         name: {"mean": np.zeros(width, np.float32), "deviation": np.ones(width, np.float32)}
-        for name, width in WIDTHS.items()
+        for name, width in widths.items()
     }
 
 

@@ -19,7 +19,7 @@ def test_it_measures_every_case_against_the_copy(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def corpus():
     rng = np.random.default_rng(0)
-    return feed.synthetic_table(rng, 500), feed.synthetic_graph(rng, 500, 2000, tail=0.0)
+    return feed.synthetic_table(500), feed.synthetic_graph(rng, 500, 2000, tail=0.0)
 
 
 def test_a_batch_is_edges_of_the_graph_and_rows_of_the_table(corpus):

@@ -7,10 +7,11 @@ import sys
 import numpy as np
 import pytest
 
+from tests.messages import encode_video
 from vidembed.__main__ import main
+from vidembed.records.formats import Modality, VideoLevel
 from vidembed.records.framing import write_records
 from vidembed.records.table import FeatureTable
-from vidembed.records.youtube8m import Modality, VideoLevel, encode_video
 
 FORMAT = VideoLevel(modalities=(Modality(name="visual", key="k", width=4),))
 HOW = ["--modalities", "visual:k:4"]

@@ -215,5 +215,5 @@ def test_a_disk_that_fails_is_no_fault_of_the_file(path, table, monkeypatch):
 
 def test_the_package_for_buckets_is_named(table, monkeypatch):
     monkeypatch.setitem(sys.modules, "gcsfs", None)  # as where it is not installed
-    with pytest.raises(EdgeError, match=r"^gs://b/e\.csv: .*gcsfs.*pip install -e '\.\[gcs\]'"):
+    with pytest.raises(ImportError, match="install gcsfs"):
         read_edges("gs://b/e.csv", table)

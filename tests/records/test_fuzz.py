@@ -21,8 +21,8 @@ from tensorflow_datasets.proto import tf_example_pb2 as pb
 from tests.fuzzing import many
 from vidembed.records.example import MessageError, encode_bytes, encode_feature
 from vidembed.records.faults import Faults, RecordError, Skips
-from vidembed.records.formats import YOUTUBE_8M
-from vidembed.records.frames import FrameLevel, parse_frames, read_frames
+from vidembed.records.formats import YOUTUBE_8M, FrameLevel, Modality, VideoLevel
+from vidembed.records.frames import parse_frames, read_frames
 from vidembed.records.framing import (
     crc32c,
     frame,
@@ -32,7 +32,7 @@ from vidembed.records.framing import (
     read_records,
     write_records,
 )
-from vidembed.records.youtube8m import Modality, VideoLevel, parse_video, read_videos
+from vidembed.records.youtube8m import parse_video, read_videos
 
 A, B = Modality(name="a", key="ka", width=3), Modality(name="b", key="kb", width=40)
 SMALL, MASKED = VideoLevel(modalities=(A, B)), VideoLevel(modalities=(A, B), missing="mask")
@@ -257,7 +257,7 @@ def check_videos(path, payloads, format):
 def check_file(path, payloads, outcomes, read):
     write_records(path, payloads)
     skips = Skips()
-    assert list(read(on_error="skip", skips=skips)) == [good for good, fault in outcomes if good]
+    assert list(read(skips=skips)) == [good for good, fault in outcomes if good]
     starts = np.cumsum([0, *(16 + len(payload) for payload in payloads)]).tolist()
     faults = [(path, n, starts[n], fault) for n, (_, fault) in enumerate(outcomes) if fault]
     assert [(e.path, e.record, e.offset, e.fault) for e in skips.errors] == faults
@@ -417,7 +417,7 @@ def check_framing(path, data, records, block_bytes):
     payloads, faults = naive(data)
     with no_hang():
         skips = Skips()
-        got = blocks_of(path, Faults(path, "skip", skips), records, block_bytes)
+        got = blocks_of(path, Faults(path, skips), records, block_bytes)
         if is_gzip(data[:12]):
             assert not got
             assert len(skips.errors) == 1
@@ -426,7 +426,7 @@ def check_framing(path, data, records, block_bytes):
         assert [(error.record, error.offset) for error in skips.errors] == faults
         if faults:
             with pytest.raises(RecordError) as caught:
-                blocks_of(path, Faults(path, "error", None), records, block_bytes)
+                blocks_of(path, Faults(path), records, block_bytes)
             record, offset = faults[0]
             assert str(caught.value).startswith(f"{path}: record {record} at byte {offset}: ")
 
@@ -457,7 +457,7 @@ def check_gzip(path, payloads, blows):
         return
     with no_hang():
         skips = Skips()
-        got = list(read_records(path, on_error="skip", skips=skips))
+        got = list(read_records(path, skips=skips))
     unpacked = b""
     with contextlib.suppress(zlib.error, EOFError, gzip.BadGzipFile):
         unpacked = gzip.decompress(data)

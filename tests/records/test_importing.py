@@ -8,21 +8,24 @@ import subprocess
 import sys
 import textwrap
 import threading
+from functools import partial
 
 import ml_dtypes
 import numpy as np
 import pytest
 
-from vidembed.records import arrays, streaming
+from tests.messages import encode_video
+from vidembed.records import arrays, importing, streaming
 from vidembed.records.bytecode import OFFSET, STEP, dequantise, quantise
 from vidembed.records.faults import RecordError
+from vidembed.records.formats import YOUTUBE_8M, Modality, VideoLevel
 from vidembed.records.framing import read_records, write_records
-from vidembed.records.importing import RefusedError, import_videos, main
+from vidembed.records.importing import Importing, RefusedError, main
 from vidembed.records.shards import shards
 from vidembed.records.streaming import stream_videos
 from vidembed.records.table import FeatureTable, TableError
 from vidembed.records.table_folder import read_manifest, table_state
-from vidembed.records.youtube8m import Modality, VideoLevel, encode_video, parse_video, read_videos
+from vidembed.records.youtube8m import parse_video, read_videos
 
 FORMAT = VideoLevel(
     modalities=(
@@ -31,6 +34,18 @@ FORMAT = VideoLevel(
     )
 )
 MASKED = VideoLevel(modalities=FORMAT.modalities, missing="mask")
+
+
+def options_of(format, **options):
+    """The options that the command line would make of a format and of other words."""
+    typed = tuple(f"{m.name}:{m.key}:{m.width}" for m in format.modalities)
+    labels = format.labels_key or ""
+    return Importing(modalities=typed, labels_key=labels, missing=format.missing, **options)
+
+
+def import_videos(records, table, *, format=YOUTUBE_8M, progress=lambda *_: None, **options):
+    chosen = options_of(format, **options)
+    return importing.import_videos(records, table, chosen, progress=progress)
 
 
 def video(name, shift=0.0, labels=(1, 2), **features):
@@ -109,7 +124,7 @@ def test_real_shards_within_half_a_step(tmp_path):
     assert report["clipped_share"] == {"visual": 0, "audio": 0}
 
 
-def test_order_does_not_depend_on_the_workers(tmp_path):
+def test_order_does_not_depend_on_the_workers(tmp_path, monkeypatch):
     folder = write(
         tmp_path / "r", *[[video(f"{s}-{n}") for n in range(1 + s % 5)] for s in range(12)]
     )
@@ -121,9 +136,9 @@ def test_order_does_not_depend_on_the_workers(tmp_path):
     with pytest.raises(ValueError, match="at least 1"):
         import_videos(folder, tmp_path / "t0", format=FORMAT, workers=0)
     # Also where a shard is many chunks.
+    monkeypatch.setattr(streaming, "read_videos", partial(read_videos, chunk_records=1))
     orders = [
-        [v.ids[0] for _, v in stream_videos(shards(folder), FORMAT, workers=w, chunk_records=1)]
-        for w in (1, 2, 5)
+        [v.ids[0] for _, v in stream_videos(shards(folder), FORMAT, workers=w)] for w in (1, 2, 5)
     ]
     assert orders[0] == FeatureTable.open(tmp_path / "t1").ids.tolist()
     assert orders[0] == orders[1] == orders[2]
@@ -225,9 +240,6 @@ def test_invalid_rows_are_dropped(tmp_path, faulty):
     }
 
 
-OPTIONS = {"modalities": ("visual:mean_rgb:8", "audio:mean_audio:2"), "missing": "mask"}
-
-
 def test_the_command_names_what_it_left_out_or_masked(tmp_path, faulty, capsys):
     write_records(
         faulty / "shard09.tfrecord",
@@ -236,9 +248,8 @@ def test_the_command_names_what_it_left_out_or_masked(tmp_path, faulty, capsys):
     )
     for invalid, done in (("drop", "left out"), ("mask", "masked")):
         for _ in range(2):  # the second time from the manifest
-            main(
-                str(faulty), str(tmp_path / invalid), **OPTIONS, duplicates="first", invalid=invalid
-            )
+            options = options_of(MASKED, duplicates="first", invalid=invalid)
+            main(str(faulty), str(tmp_path / invalid), options)
             told = capsys.readouterr().out
             assert f"\n  visual with NaN or infinity, {done}: 2 (nan, minus)\n" in told
             assert f"\n  audio all zero, {done}: 1 (zero)\n" in told
@@ -295,10 +306,7 @@ def test_missing_beside_invalid(tmp_path):
 
 def test_threads_end_with_a_failed_import(tmp_path, monkeypatch):
     # More chunks than are read ahead, so that readers are still at work when the import fails.
-    def one_by_one(file, format, **options):
-        return read_videos(file, format, **{**options, "chunk_records": 1})
-
-    monkeypatch.setattr(streaming, "read_videos", one_by_one)
+    monkeypatch.setattr(streaming, "read_videos", partial(read_videos, chunk_records=1))
     folder = write(tmp_path / "r", *[[video(f"{s}-{n}") for n in range(5)] for s in range(8)])
     (folder / "shard00.tfrecord").write_bytes(b"x" * 40)
     with pytest.raises(RecordError):
@@ -453,12 +461,11 @@ def test_killed_import_is_started_anew(tmp_path, records):
         """
         import os, signal, sys
         from vidembed.records import arrays, importing
-        from vidembed.records.formats import Modality, VideoLevel
         arrays.CHUNK_BYTES = 16
         kill = lambda done, total, rows: done == 2 and os.kill(os.getpid(), signal.SIGKILL)
         importing.import_videos(
-            sys.argv[1], sys.argv[2], progress=kill,
-            format=VideoLevel(modalities=(Modality(name="visual", key="mean_rgb", width=8),)),
+            sys.argv[1], sys.argv[2], importing.Importing(modalities=("visual:mean_rgb:8",)),
+            progress=kill,
         )
         """
     )

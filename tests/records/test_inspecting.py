@@ -2,17 +2,18 @@
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from tests.messages import encode_video
+from vidembed.records.formats import Modality, Reading, VideoLevel
 from vidembed.records.framing import read_records, write_records
 from vidembed.records.inspecting import inspect, main
 from vidembed.records.table import FeatureTable
-from vidembed.records.youtube8m import Modality, VideoLevel, encode_video
 
-FORMAT = VideoLevel(modalities=(Modality(name="visual", key="mean_rgb", width=4),))
-OPTIONS = {"modalities": ("visual:mean_rgb:4",)}
+OPTIONS = Reading(modalities=("visual:mean_rgb:4",))
 
 
 def payload(name, visual=(0.5, -0.5, 1, 0), labels=(1,), width=4):
@@ -54,7 +55,7 @@ def bad(good):
 
 
 def test_facts_of_good_records(good):
-    found = inspect(good, FORMAT)
+    found = inspect(good, OPTIONS)
     assert found.faults == []
     assert found.labels == {1: 2, 7: 1, 90_000: 1}
     assert found.facts == {
@@ -70,7 +71,7 @@ def test_facts_of_good_records(good):
 
 
 def test_every_fault_is_named(bad):
-    found = inspect(bad, FORMAT)
+    found = inspect(bad, OPTIONS)
     expected = [
         ("c.tfrecord: record 4 ", "of 4, found float_list of 5"),
         ("c.tfrecord: record 5 ", ""),
@@ -97,17 +98,17 @@ def test_every_fault_is_named(bad):
 
 def test_only_unreadable_records(tmp_path):
     (tmp_path / "x.tfrecord").write_bytes(b"")
-    found = inspect(tmp_path, FORMAT)
+    found = inspect(tmp_path, OPTIONS)
     assert len(found.faults) == 1
     assert found.facts["visual"] == "width 4, no values"
     assert found.facts["counts"].startswith("not checked")
 
 
 def test_missing_modality_is_a_fault_only_where_refused(tmp_path):
-    bare = VideoLevel(modalities=FORMAT.modalities, missing="mask")
-    records = [encode_video("a", [1], {}, bare), payload("b")]
+    bare = replace(OPTIONS, missing="mask")
+    records = [encode_video("a", [1], {}, bare.format()), payload("b")]
     write_records(tmp_path / "x.tfrecord", records)
-    assert "'visual' is missing" in inspect(tmp_path, FORMAT).faults[0]
+    assert "'visual' is missing" in inspect(tmp_path, OPTIONS).faults[0]
     found = inspect(tmp_path, bare)
     # A video that has nothing else is one even so.
     assert found.faults[0].startswith("videos without any modality: 1 (a)")
@@ -116,7 +117,7 @@ def test_missing_modality_is_a_fault_only_where_refused(tmp_path):
 
 def test_progress_is_told(good):
     told = []
-    inspect(good, FORMAT, progress=lambda *counts: told.append(counts))
+    inspect(good, OPTIONS, progress=lambda *counts: told.append(counts))
     assert told == [(0, 2, 2), (1, 2, 3), (2, 2, 3)]
 
 
@@ -172,14 +173,14 @@ def test_all_damaged_arrays_of_a_table_are_named(tmp_path):
 
 
 def test_main_prints_names_and_returns_the_exit_code(good, capsys):
-    assert main(str(good), **OPTIONS) == 0
+    assert main(str(good), OPTIONS) == 0
     text = capsys.readouterr().out
     assert "1 Game" in text
     assert "7 Car" in text
     assert "no faults" in text
     assert max(map(len, text.splitlines())) > 80  # lines are not broken where nobody sees them
     (good / "counts.json").write_text('{"a.tfrecord": 3, "b.tfrecord.gz": 2}')
-    assert main(str(good), max_faults=1, **OPTIONS) == 1
+    assert main(str(good), OPTIONS, max_faults=1) == 1
     text = capsys.readouterr().out
     assert "fault: a.tfrecord holds 2 records, 3 were expected" in text
     assert "b.tfrecord.gz holds" not in text
@@ -189,22 +190,22 @@ def test_main_prints_names_and_returns_the_exit_code(good, capsys):
 
 def test_the_vocabulary_beside_the_shards_is_read_as_a_report_reads_it(good, capsys):
     (good / "vocabulary.csv").write_text("\ufeffIndex,KnowledgeGraphId,Name\n1,/m/x,\n")
-    assert main(str(good), **OPTIONS) == 0
+    assert main(str(good), OPTIONS) == 0
     assert "1 /m/x" in capsys.readouterr().out
 
 
 def test_main_takes_vocabulary_and_options(good, tmp_path, capsys):
     names = tmp_path / "names.csv"
     names.write_text("Name,Index\nSpiel,1\n")
-    assert main(f"{good}/*.tfrecord", vocabulary=str(names), **OPTIONS) == 0
+    assert main(f"{good}/*.tfrecord", OPTIONS, vocabulary=str(names)) == 0
     assert "1 Spiel" in capsys.readouterr().out
     names.write_text("number,word\n")
     with pytest.raises(ValueError, match="has the columns number, word; a vocabulary needs Index"):
-        main(str(good), vocabulary=str(names), **OPTIONS)
+        main(str(good), OPTIONS, vocabulary=str(names))
     for wrong in ("visual:mean_rgb", "visual:mean_rgb:x", ":k:3"):
         with pytest.raises(ValueError, match="NAME:KEY:WIDTH"):
-            main(str(good), modalities=(wrong,))
+            main(str(good), Reading(modalities=(wrong,)))
     # Nothing in the records is called so.
-    assert main(str(good), modalities=("visual:rgb:4",)) == 1
-    assert main(str(good), labels_key="tags", **OPTIONS) == 1
-    assert main(str(good), labels_key="", **OPTIONS) == 0
+    assert main(str(good), Reading(modalities=("visual:rgb:4",))) == 1
+    assert main(str(good), replace(OPTIONS, labels_key="tags")) == 1
+    assert main(str(good), replace(OPTIONS, labels_key="")) == 0

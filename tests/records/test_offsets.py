@@ -11,7 +11,7 @@ from etils import epath
 from vidembed.records import offsets as module
 from vidembed.records.faults import RecordError, Skips
 from vidembed.records.framing import frame, write_records
-from vidembed.records.offsets import read_offsets, sidecar_path
+from vidembed.records.offsets import read_offsets
 from vidembed.records.shards import shards
 
 PAYLOADS = [b"first", b"", b"the third", b"4" * 300]
@@ -48,7 +48,8 @@ def test_an_index_says_where_each_record_lies_and_is_kept(shard, built):
 
 def test_the_real_shards(tmp_path):
     for path in shards("data/youtube8m"):
-        index = read_offsets(path, folder=tmp_path)
+        (tmp_path / path.name).symlink_to(path.resolve())
+        index = read_offsets(tmp_path / path.name)
         data = path.read_bytes()
         assert index.starts[0] == 0
         assert index.stops[-1] == len(data)
@@ -56,18 +57,7 @@ def test_the_real_shards(tmp_path):
         for start, stop in zip(index.starts, index.stops):
             length = int.from_bytes(data[start : start + 8], "little")
             assert stop - start == length + 16
-    assert len(list(tmp_path.iterdir())) == 10
-
-
-def test_a_folder_of_its_own_keeps_shards_of_one_name_apart(tmp_path, built):
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        write_records(tmp_path / name / "a", [name.encode() * 9])
-    for _ in range(2):
-        for name in ("one", "two"):
-            read_offsets(tmp_path / name / "a", folder=tmp_path / "kept" / "here")
-    assert len(built) == 2
-    assert [p.name for p in (tmp_path / "one").iterdir()] == ["a"]
+    assert len(list(tmp_path.iterdir())) == 20
 
 
 @pytest.mark.parametrize(
@@ -105,7 +95,7 @@ def test_a_change_at_either_end_of_a_large_shard_is_noticed(tmp_path, built):
 
 def test_a_damaged_index_is_built_anew(shard, built, caplog):
     read_offsets(shard)
-    sidecar = sidecar_path(epath.Path(shard))
+    sidecar = shard.with_name("a.tfrecord.offsets")
     whole = sidecar.read_bytes()
     damages = [whole[:-1], b"", whole[:10], whole + b"x"]
     damages += [whole[:i] + bytes([whole[i] ^ 4]) + whole[i + 1 :] for i in range(len(whole))]
@@ -161,7 +151,7 @@ def test_faults_are_raised_or_skipped_and_never_kept(shard, built):
         read_offsets(shard)
     for _ in range(2):
         skips = Skips()
-        index = read_offsets(shard, on_error="skip", skips=skips)
+        index = read_offsets(shard, skips=skips)
         assert lists(index) == [[0, 21, 62], [21, 37, 378], [0, 1, 3]]
         assert [error.record for error in skips.errors] == [2]
     with pytest.raises(RecordError, match="record 2 at byte 37"):
@@ -176,4 +166,4 @@ def test_gzip_is_refused_and_empty_is_a_fault(tmp_path):
     path.write_bytes(b"")
     with pytest.raises(RecordError, match="holds no record"):
         read_offsets(path)
-    assert len(read_offsets(path, on_error="skip").starts) == 0
+    assert len(read_offsets(path, skips=Skips()).starts) == 0

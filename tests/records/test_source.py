@@ -12,7 +12,7 @@ from vidembed.records.faults import RecordError, Skips
 from vidembed.records.framing import read_records, write_records
 from vidembed.records.offsets import read_offsets
 from vidembed.records.shards import shards
-from vidembed.records.source import RecordSource, RunSource
+from vidembed.records.source import RecordSource
 from vidembed.records.youtube8m import read_videos
 
 
@@ -42,16 +42,6 @@ def test_records_are_found_by_number(folder):
     assert repr(source) == f"RecordSource('{folder}', records=36)"
 
 
-def test_runs_are_consecutive_and_stay_within_a_shard(folder):
-    runs = RunSource(folder, run_records=4)
-    assert [len(runs[i]) for i in range(len(runs))] == [4, 4, 2, 1, 4, 4, 4, 4, 4, 4, 1]
-    assert [payload for i in range(len(runs)) for payload in runs[i]] == ALL
-    assert runs.records == 36
-    assert len(RunSource(folder)) == 3
-    with pytest.raises(ValueError, match="run_records is 0; it must be at least 1"):
-        RunSource(folder, run_records=0)
-
-
 def test_grain_shuffles_and_resumes_exactly_without_a_buffer(folder):
     def dataset():
         return grain.MapDataset.source(RecordSource(folder)).seed(3).shuffle()
@@ -64,12 +54,12 @@ def test_grain_shuffles_and_resumes_exactly_without_a_buffer(folder):
     resumed = iter(dataset().to_iter_dataset())
     resumed.set_state(iterator.get_state())
     assert list(resumed) == order[20:]
-    runs = grain.MapDataset.source(RunSource(folder, run_records=4)).seed(3).shuffle()
-    assert sorted(payload for run in runs for payload in run) == sorted(ALL)
 
 
 def test_the_real_records(tmp_path):
-    source = RecordSource("data/youtube8m", index_folder=tmp_path)
+    for path in shards("data/youtube8m"):
+        (tmp_path / path.name).symlink_to(path.resolve())
+    source = RecordSource(tmp_path)
     expected = [p for path in shards("data/youtube8m") for p in read_records(path)]
     assert len(source) == len(expected) == 2950
     for i in range(0, 2950, 59):
@@ -103,12 +93,10 @@ def test_skipped_records_are_left_out_and_numbers_stay_the_files(folder):
     with pytest.raises(RecordError, match="record 1 at byte 16"):
         RecordSource(folder)
     skips = Skips()
-    source = RecordSource(folder, on_error="skip", skips=skips)
+    source = RecordSource(folder, skips=skips)
     kept = [ALL[0], *ALL[2:9], *ALL[10:]]
     assert [source[i] for i in range(len(source))] == kept
     assert [error.record for error in skips.errors] == [1, 9]
-    runs = RunSource(folder, run_records=4, on_error="skip")
-    assert runs[0] == kept[:4]
     content[16 * 2 + len(ALL[1]) + 13] ^= 1
     path.write_bytes(content)
     with pytest.raises(RecordError, match=f"record 2 at byte {32 + len(ALL[1])}: "):
@@ -119,9 +107,9 @@ def test_one_limit_of_skips_holds_for_all_shards(folder):
     for path in folder.glob("*.tfrecord"):
         path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(RecordError, match="2 faults were skipped before this one"):
-        RunSource(folder, on_error="skip", skips=Skips(limit=2))
+        RecordSource(folder, skips=Skips(limit=2))
     with pytest.raises(ValueError, match="hold no readable record"):
-        RunSource(folder / "s1.tfrecord", on_error="skip")
+        RecordSource(folder / "s1.tfrecord", skips=Skips())
 
 
 class Bucket(MemoryFileSystem):
@@ -166,7 +154,7 @@ def bucket(monkeypatch):
     backend.fsspec_backend._get_filesystem.cache_clear()
 
 
-def test_a_bucket_is_read_by_runs_one_request_each(bucket):
+def test_a_bucket_is_read_by_one_request_a_record(bucket):
     bucket.mkdir(parents=True, exist_ok=True)
     for shard, count in enumerate([10, 1, 25]):
         write_records(bucket / f"s{shard}.tfrecord", payloads_of(shard, count))
@@ -174,19 +162,15 @@ def test_a_bucket_is_read_by_runs_one_request_each(bucket):
     assert [str(path) for path in shards(pattern)] == [f"{bucket}/s{i}.tfrecord" for i in range(3)]
     assert [p for path in shards(bucket) for p in read_records(path)] == ALL
 
-    runs = RunSource(pattern, run_records=8)
+    source = RecordSource(pattern)
     Bucket.requests.clear()
-    assert [payload for i in range(len(runs)) for payload in runs[i]] == ALL
-    assert len(Bucket.requests) == len(runs) == 7
+    assert list(source) == ALL
+    assert len(Bucket.requests) == len(source) == 36
     index = read_offsets(bucket / "s2.tfrecord")
     Bucket.requests.clear()
-    assert runs[4] == payloads_of(2, 25)[8:16]
-    [(path, start, stop)] = Bucket.requests
-    assert (path, start, stop) == (
-        Bucket._strip_protocol(f"{bucket}/s2.tfrecord"),
-        index.starts[8],
-        index.stops[15],
-    )
+    assert source[19] == payloads_of(2, 25)[8]
+    path = Bucket._strip_protocol(f"{bucket}/s2.tfrecord")
+    assert Bucket.requests == [(path, index.starts[8], index.stops[8])]
     # The index was kept in the bucket, so that another job need not read the shards again.
     assert (bucket / "s2.tfrecord.offsets").exists()
     with pytest.raises(FileNotFoundError, match="no 'x\\*', but"):

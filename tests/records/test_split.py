@@ -24,15 +24,12 @@ def test_adding_or_reordering_videos_moves_nobody():
     assert [whole[i] for i in some.tolist()] == train_rows(some, seed=1).tolist()
 
 
-def test_shares_seeds_and_text():
+def test_shares_and_seeds():
     train = train_rows(IDS, seed=1)
     # Three standard deviations of 20,000 draws.
     assert abs(train.mean() - 0.7) < 3 * np.sqrt(0.7 * 0.3 / len(IDS))
     assert not (train_rows(IDS, seed=1, train_share=0.5) & ~train).any(), "a larger share only adds"
     assert abs(np.mean(train == train_rows(IDS, seed=2)) - 0.58) < 0.02, "seeds are independent"
-    assert np.array_equal(train, train_rows(IDS.astype("U"), seed=1))
-    odd = np.array(["é", "日本"])
-    assert np.array_equal(train_rows(odd, seed=1), train_rows(np.char.encode(odd, "utf-8"), seed=1))
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 1.5])

@@ -16,7 +16,7 @@ from vidembed.records.faults import Faults, RecordError, Skips
 from vidembed.records.framing import frame, mask, read_blocks, read_records, write_records
 from vidembed.records.shards import shards
 
-GO_ON = "on_error='skip' (--on-error skip) goes on without what is lost"
+GO_ON = "skips=Skips() (--on-error skip) goes on without what is lost"
 DATA = "data/youtube8m"
 PAYLOADS = [b"first", b"", b"the third of them", bytes(range(200))]
 
@@ -93,7 +93,7 @@ def test_blocks_of_any_size_hold_the_same_records(tmp_path, compress, records, b
     payloads = [bytes([i]) * (i * 37 % 400) for i in range(40)]
     path = epath.Path(tmp_path / "a")
     write_records(path, payloads, compress=compress)
-    faults, got, numbers, offsets = Faults(path, "error", None), [], [], []
+    faults, got, numbers, offsets = Faults(path), [], [], []
     for block in read_blocks(path, faults, records=records, block_bytes=block_bytes):
         assert 0 < len(block.starts) <= records
         got += [block.data[a:b].tobytes() for a, b in zip(block.starts, block.stops)]
@@ -117,7 +117,7 @@ def test_a_cut_at_any_byte_is_found_and_placed(tmp_path):
             list(read_records(path))
         assert str(caught.value).startswith(f"{path}: record {whole} at byte {begins[whole]}: ")
         skips = Skips()
-        assert list(read_records(path, on_error="skip", skips=skips)) == PAYLOADS[:whole]
+        assert list(read_records(path, skips=skips)) == PAYLOADS[:whole]
         assert [(e.record, e.offset) for e in skips.errors] == [(whole, begins[whole])]
 
 
@@ -135,7 +135,7 @@ def test_a_flip_of_any_bit_is_found_and_placed(tmp_path):
         in_header = bit // 8 - begins[record] < 12
         kept = payloads[:record] + ([] if in_header else payloads[record + 1 :])
         skips = Skips()
-        assert list(read_records(path, on_error="skip", skips=skips)) == kept
+        assert list(read_records(path, skips=skips)) == kept
         assert [e.record for e in skips.errors] == [record]
 
 
@@ -152,7 +152,7 @@ def test_whatever_happens_to_a_file_no_wrong_record_comes_out(tmp_path_factory, 
         content[at : at + removed] = data.draw(st.binary(max_size=6))
     path = write(tmp_path_factory.mktemp("fuzz") / "a", bytes(content))
     skips = Skips()
-    skipped = list(read_records(path, on_error="skip", skips=skips))
+    skipped = list(read_records(path, skips=skips))
     left = iter(payloads)
     assert all(record in left for record in skipped)  # a subsequence of what was written
     if skips.errors:
@@ -176,7 +176,7 @@ def test_an_absurd_length_with_a_right_crc_takes_no_memory(tmp_path, length, com
     assert tracemalloc.get_traced_memory()[1] < 1 << 20
     tracemalloc.stop()
     assert "truncated" in str(caught.value) or compress
-    assert list(read_records(path, on_error="skip")) == [b"good"]
+    assert list(read_records(path, skips=Skips())) == [b"good"]
 
 
 def test_a_record_that_begins_as_gzip_does_is_no_gzip(tmp_path):
@@ -195,7 +195,7 @@ def test_gzip_faults_lose_only_what_comes_after(tmp_path):
         with pytest.raises(RecordError, match=r"gzip stream is broken|does not agree"):
             list(read_records(path))
         skips = Skips()
-        left = list(read_records(path, on_error="skip", skips=skips))
+        left = list(read_records(path, skips=skips))
         assert len(left) >= 9
         assert [payload for payload in payloads if payload in left] == left
         assert skips.errors
@@ -220,7 +220,7 @@ def test_a_storage_that_fails_is_no_fault_of_the_records(tmp_path, monkeypatch, 
     content = path.read_bytes()
     monkeypatch.setattr(type(epath.Path(path)), "open", lambda *_: Failing(content))
     with pytest.raises(OSError, match="Input/output error"):
-        list(read_records(path, on_error="skip"))
+        list(read_records(path, skips=Skips()))
 
 
 @pytest.mark.parametrize("content", [b"", gzip.compress(b"", mtime=0)])
@@ -228,7 +228,7 @@ def test_an_empty_file_is_a_fault(tmp_path, content):
     path = write(tmp_path / "a", content)
     with pytest.raises(RecordError, match="record 0 at byte 0: the file holds no record"):
         list(read_records(path))
-    assert list(read_records(path, on_error="skip")) == []
+    assert list(read_records(path, skips=Skips())) == []
 
 
 def test_faults_of_the_framing_say_what_to_do(tmp_path):
@@ -242,7 +242,7 @@ def test_faults_of_the_framing_say_what_to_do(tmp_path):
             list(read_records(path))
         assert str(caught.value).endswith(f"; fetch the shard again; {GO_ON}")
         skips = Skips()
-        list(read_records(path, on_error="skip", skips=skips))
+        list(read_records(path, skips=skips))
         assert str(skips.errors[0]).endswith("; fetch the shard again")
 
 
@@ -253,22 +253,14 @@ def test_skips_are_counted_over_files_and_capped(tmp_path, caplog):
     path = write(tmp_path / "a", b"".join(damaged))
     skips = Skips(limit=6)
     for _ in range(2):
-        assert len(list(read_records(path, on_error="skip", skips=skips))) == 2
+        assert len(list(read_records(path, skips=skips))) == 2
     assert len(skips.errors) == 6
     assert f"skipped: {path}: record 1 at byte 20: its payload" in caplog.text
     with pytest.raises(RecordError, match=r"record 1 at byte 20: .* 6 faults were skipped before"):
-        list(read_records(path, on_error="skip", skips=skips))
+        list(read_records(path, skips=skips))
     many = write(tmp_path / "b", b"".join(map(bytes, damaged[1:3])) * 51)
     with pytest.raises(RecordError, match="100 faults were skipped"):
-        list(read_records(many, on_error="skip"))
-
-
-def test_options_that_mean_nothing_are_refused(tmp_path):
-    path = write(tmp_path / "a", frame(b"a"))
-    with pytest.raises(ValueError, match="on_error is 'ignore'; it must be 'error' or 'skip'"):
-        list(read_records(path, on_error="ignore"))
-    with pytest.raises(ValueError, match="nothing would be skipped"):
-        list(read_records(path, skips=Skips()))
+        list(read_records(many, skips=Skips()))
 
 
 def test_an_error_survives_the_way_between_processes():

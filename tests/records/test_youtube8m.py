@@ -7,15 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow_datasets.proto import tf_example_pb2 as pb
 
+from tests.messages import encode_video
 from vidembed.records.example import MessageError, encode_bytes, encode_example, encode_feature
 from vidembed.records.faults import Faults, RecordError, Skips
+from vidembed.records.formats import Modality, VideoLevel
 from vidembed.records.framing import read_blocks, read_records, write_records
 from vidembed.records.matching import match
 from vidembed.records.shards import shards
 from vidembed.records.youtube8m import (
-    Modality,
-    VideoLevel,
-    encode_video,
     parse_video,
     read_videos,
 )
@@ -69,7 +68,7 @@ def by_protobuf(payload, format):
 
 
 def matched_rows(path, format):
-    blocks = read_blocks(epath.Path(path), Faults(path, "error", None))
+    blocks = read_blocks(epath.Path(path), Faults(path))
     return [row for block in blocks for row in match(block, format).rows.tolist()]
 
 
@@ -191,7 +190,7 @@ def test_a_record_that_is_not_as_configured_is_named(tmp_path, case):
     with pytest.raises(MessageError, match=message):
         parse_video(bad, SMALL)
     skips = Skips()
-    assert len(list(rows(read_videos(path, SMALL, on_error="skip", skips=skips)))) == 3
+    assert len(list(rows(read_videos(path, SMALL, skips=skips)))) == 3
     assert [error.record for error in skips.errors] == [2]
 
 
@@ -203,7 +202,7 @@ def test_numbers_and_offsets_count_records_dropped_before(tmp_path):
     content[30] ^= 1
     path.write_bytes(content)
     skips = Skips()
-    assert len(list(rows(read_videos(path, SMALL, on_error="skip", skips=skips)))) == 1
+    assert len(list(rows(read_videos(path, SMALL, skips=skips)))) == 1
     places = [(error.record, error.offset) for error in skips.errors]
     assert places == [(0, 0), (2, 2 * (16 + len(good)))]
 
@@ -241,7 +240,7 @@ def test_labels_cut_in_mid_number_spoil_no_neighbours_labels(tmp_path):
     inner = b"".join(entry(key, encode_feature(value)) for key, value in rest.items())
     good, bad = encode_example(FIELDS), encode_bytes(1, inner + cut)
     write_records(tmp_path / "a", [good, bad, good])
-    videos = rows(read_videos(tmp_path / "a", SMALL, on_error="skip"))
+    videos = rows(read_videos(tmp_path / "a", SMALL, skips=Skips()))
     assert [row[1] for row in videos] == [[7, 300], [7, 300]]
     with pytest.raises(RecordError, match=r"record 1 at byte .*: malformed message: its 236 bytes"):
         list(read_videos(tmp_path / "a", SMALL))
@@ -325,37 +324,11 @@ def test_whatever_a_record_holds_the_parsers_agree(tmp_path_factory, payloads, f
             assert good[-1] == by_protobuf(payload, format)
     assert not {*matched_rows(path, format)} & {number for number, _ in faults}
     skips = Skips()
-    assert list(rows(read_videos(path, format, on_error="skip", skips=skips))) == good
+    assert list(rows(read_videos(path, format, skips=skips))) == good
     assert [(error.record, error.fault) for error in skips.errors] == faults
     if faults:
         with pytest.raises(RecordError, match=f"^{path}: record {faults[0][0]} at byte "):
             list(read_videos(path, format))
-
-
-def test_what_is_encoded_protobuf_reads():
-    payload = encode_video("abc", [7, 300], VECTORS, SMALL)
-    assert (
-        by_protobuf(payload, SMALL)
-        == parsed(payload, SMALL)
-        == parsed(encode_example(FIELDS), SMALL)
-    )
-    alone = encode_video(b"abc", [], {"a": VECTORS["a"]}, MASKED)
-    assert parsed(alone, MASKED)[3] == {"a": True, "b": False}
-
-
-@pytest.mark.parametrize(
-    ("video_id", "labels", "features", "message"),
-    [
-        ("", [1], VECTORS, "at least one byte"),
-        ("abc", [-1], VECTORS, "expected classes from 0"),
-        ("abc", [1], VECTORS | {"a": [1.0]}, "modality 'a' .*: expected float_list of 3"),
-        ("abc", [1], {"a": VECTORS["a"]}, "modality 'b' is missing"),
-        ("abc", [1], VECTORS | {"c": [1.0]}, r"modality 'c': expected one of \['a', 'b'\]"),
-    ],
-)
-def test_nothing_is_encoded_that_would_not_be_read(video_id, labels, features, message):
-    with pytest.raises(MessageError, match=message):
-        encode_video(video_id, labels, features, SMALL)
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,12 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from vidembed.records.bytecode import HIGH, LOW, OFFSET, STEP
-from vidembed.records.youtube8m import VideoLevel, Videos
+from vidembed.records.youtube8m import Videos
 
 NAMED = 10
 DUPLICATES, FEATURELESS = "ids that occur again", "videos without any modality"
@@ -84,24 +83,16 @@ class ModalityChecks:
         return unusable
 
 
-class Verdict(NamedTuple):
-    """Of n videos: first, bool[n], those whose id is new; invalid, name -> bool[n]."""
-
-    first: np.ndarray
-    invalid: dict[str, np.ndarray]
-
-
 class Checks:
     """Counts over all shards; remembers every id, about 100 bytes a video."""
 
-    def __init__(self, format: VideoLevel) -> None:
+    def __init__(self, widths: Mapping[str, int]) -> None:
         self.records: dict[str, int] = {}
-        self.modalities = {m.name: ModalityChecks(m.width) for m in format.modalities}
+        self.modalities = {name: ModalityChecks(width) for name, width in widths.items()}
         self.duplicates, self.without_features = Finding(), Finding()
         self.without_labels = 0
-        # An array for the labels there usually are, whatever counts the others.
-        self._usual_labels = np.zeros(8192, np.int64)
-        self._rare_labels: Counter[int] = Counter()
+        self.labels: Counter[int] = Counter()
+        """Videos that bear each label."""
         self._seen: dict[bytes, str] = {}
 
     @property
@@ -110,28 +101,25 @@ class Checks:
         return sum(self.records.values())
 
     @property
-    def labels(self) -> dict[int, int]:
-        """Videos that bear each label."""
-        usual = np.flatnonzero(self._usual_labels)
-        return dict(zip(usual.tolist(), self._usual_labels[usual].tolist())) | self._rare_labels
-
-    @property
     def distinct(self) -> int:
         """Different ids seen."""
         return len(self._seen)
 
-    def add(self, shard: str, videos: Videos) -> Verdict:
-        """Count the next videos of a shard."""
+    def add(self, shard: str, videos: Videos) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Count the next n videos of a shard: which ids are new, bool[n], and which rows of each
+        modality are unusable, name -> bool[n]."""
         self.records[shard] = self.records.get(shard, 0) + len(videos.ids)
         first = self._first(shard, videos.ids)
-        self._count_labels(videos)
+        labels, counts = np.unique(videos.label_values, return_counts=True)
+        self.labels.update(dict(zip(labels.tolist(), counts.tolist())))
+        self.without_labels += int((np.diff(videos.label_offsets) == 0).sum())
         invalid = {
             name: checks.add(videos.features[name], videos.present[name], videos.ids)
             for name, checks in self.modalities.items()
         }
         nothing = ~np.logical_or.reduce(list(videos.present.values()))
         self.without_features.add(_text(videos.ids[nothing]))
-        return Verdict(first, invalid)
+        return first, invalid
 
     def _first(self, shard: str, ids: np.ndarray) -> np.ndarray:
         names = ids.tolist()
@@ -148,13 +136,6 @@ class Checks:
                 self.duplicates.add([f"{name.decode(errors='replace')} in {earlier} and {shard}"])
         return first
 
-    def _count_labels(self, videos: Videos) -> None:
-        values = videos.label_values
-        usual = values[values < len(self._usual_labels)]
-        self._usual_labels += np.bincount(usual, minlength=len(self._usual_labels))
-        self._rare_labels.update(values[values >= len(self._usual_labels)].tolist())
-        self.without_labels += int((np.diff(videos.label_offsets) == 0).sum())
-
 
 def findings(checks: Checks) -> dict[str, Finding]:
     """Everything of which an import keeps count by name: what -> how often, and where first."""
@@ -167,16 +148,11 @@ def findings(checks: Checks) -> dict[str, Finding]:
 
 def refusals(checks: Checks, *, duplicates: str, invalid: str) -> list[str]:
     """What an import with these options refuses, a sentence each, with the remedy."""
-    faults = []
-    for what, finding in findings(checks).items():
-        if not finding.count:
-            continue
-        if what == DUPLICATES:
-            if duplicates == "error":
-                faults.append(f"{what}: {finding}; {KEEP_FIRST}")
-        elif invalid == "refuse":
-            faults.append(f"{what}: {finding}; {LEAVE_OUT}")
-    return faults
+    return [
+        f"{what}: {finding}; {KEEP_FIRST if what == DUPLICATES else LEAVE_OUT}"
+        for what, finding in findings(checks).items()
+        if finding.count and (duplicates == "error" if what == DUPLICATES else invalid == "refuse")
+    ]
 
 
 def clipping(checks: Checks, *, allowed_share: float) -> list[str]:

@@ -8,7 +8,6 @@ from os import PathLike
 from etils import epath
 
 from vidembed.records.faults import RecordError
-from vidembed.records.remote import RemoteError, installed_for
 
 FILE = "counts.json"
 
@@ -23,10 +22,7 @@ def read_counts(shards: Sequence[epath.Path], path: str | PathLike | None) -> di
     if path is None and not source.exists():
         return {}
     try:
-        with installed_for(source):
-            counts = json.loads(source.read_text())
-    except RemoteError:
-        raise
+        counts = json.loads(source.read_text())
     except (OSError, ValueError) as error:
         raise ValueError(f"{source}: cannot read the expected record counts: {error}") from error
     if not isinstance(counts, dict) or not all(type(n) is int for n in counts.values()):

@@ -2,11 +2,9 @@
 
 import logging
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-OnError = Literal["error", "skip"]
-
-_GO_ON = "on_error='skip' (--on-error skip) goes on without what is lost"
+_GO_ON = "skips=Skips() (--on-error skip) goes on without what is lost"
 
 _log = logging.getLogger(__name__)
 
@@ -28,9 +26,9 @@ class RecordError(ValueError):
 
 @dataclass(kw_only=True)
 class Skips:
-    """Counts what `on_error="skip"` leaves out; more than `limit` faults are an error again.
+    """Counts the faults that a reader leaves out; more than `limit` are an error again.
 
-    Share one over all shards of a data set, so that the limit bounds the whole.
+    One is shared by all shards of a data set, so that the limit bounds the whole.
     """
 
     limit: int = 100
@@ -47,18 +45,13 @@ class Skips:
 
 
 class Faults:
-    """What becomes of the faults of one file: the first is raised, or each is counted."""
+    """What becomes of the faults of one file: the first is raised, or each counted in `skips`."""
 
-    def __init__(self, path: Any, on_error: OnError, skips: Skips | None) -> None:
-        if on_error not in ("error", "skip"):
-            raise ValueError(f"on_error is {on_error!r}; it must be 'error' or 'skip'")
-        if on_error == "error" and skips is not None:
-            raise ValueError("skips are given, but on_error is 'error': nothing would be skipped")
-        self.path, self.count = path, 0
-        self._skips = None if on_error == "error" else skips if skips is not None else Skips()
+    def __init__(self, path: Any, skips: Skips | None = None) -> None:
+        self.path, self.count, self._skips = path, 0, skips
 
     def add(self, record: int, offset: int, fault: str) -> None:
-        """Raise a RecordError, or under "skip" count it."""
+        """Raise a RecordError, or count it."""
         self.count += 1
         if self._skips is None:
             raise RecordError(self.path, record, offset, f"{fault}; {_GO_ON}")

@@ -1,6 +1,6 @@
 """What a data set calls its features and how wide they are; the checks every level shares."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,84 +24,102 @@ class Modality:
             raise ValueError(f"{self}: name and key must not be empty, and width at least 1")
 
 
-def check_format(format: "VideoLevel | FrameLevel") -> None:
-    """Raise ValueError for a format that no record could be read by, or in two ways."""
-    names = [modality.name for modality in format.modalities]
-    keys = [*format.id_keys, *([] if format.labels_key is None else [format.labels_key])]
-    keys += [modality.key for modality in format.modalities]
-    if not names or not format.id_keys:
-        raise ValueError("a format needs at least one modality and one id key")
-    if len({*names}) < len(names) or len({*keys}) < len(keys):
-        raise ValueError(f"no name and no key may occur twice: names {names}, keys {keys}")
-    if format.missing not in ("refuse", "mask"):
-        raise ValueError(f"missing is {format.missing!r}; it must be 'refuse' or 'mask'")
-
-
 @dataclass(frozen=True, kw_only=True)
-class VideoLevel:
-    """Records with one vector of floats a modality and video; the defaults are YouTube-8M's.
+class _Format:
+    """What records of every level have; the defaults are YouTube-8M's.
 
     id_keys: the first that a record has holds its id (the 2017 release says video_id).
     labels_key: None where the records bear no labels.
     missing: whether a video without one of the modalities is refused, or zero and not `present`.
     """
 
-    modalities: tuple[Modality, ...] = (
-        Modality(name="visual", key="mean_rgb", width=1024),
-        Modality(name="audio", key="mean_audio", width=128),
-    )
+    modalities: tuple[Modality, ...]
     id_keys: tuple[str, ...] = ("id", "video_id")
     labels_key: str | None = "labels"
     missing: Missing = "refuse"
 
+    @property
+    def widths(self) -> dict[str, int]:
+        """Modality name -> F."""
+        return {modality.name: modality.width for modality in self.modalities}
+
     def __post_init__(self) -> None:
-        check_format(self)
+        names = [modality.name for modality in self.modalities]
+        keys = [*self.id_keys, *([] if self.labels_key is None else [self.labels_key])]
+        keys += [modality.key for modality in self.modalities]
+        if not names or not self.id_keys:
+            raise ValueError("a format needs at least one modality and one id key")
+        if len({*names}) < len(names) or len({*keys}) < len(keys):
+            raise ValueError(f"no name and no key may occur twice: names {names}, keys {keys}")
+        if self.missing not in ("refuse", "mask"):
+            raise ValueError(f"missing is {self.missing!r}; it must be 'refuse' or 'mask'")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrameLevel:
-    """Records with one vector of bytes a modality and frame; the defaults are YouTube-8M's.
+class VideoLevel(_Format):
+    """Records with one vector of floats a modality and video."""
+
+    modalities: tuple[Modality, ...] = (
+        Modality(name="visual", key="mean_rgb", width=1024),
+        Modality(name="audio", key="mean_audio", width=128),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameLevel(_Format):
+    """Records with one vector of bytes a modality and frame.
 
     max_frames: later ones are left out (one a second, so 300 are five minutes).
-    The other fields are as in VideoLevel; a missing modality is zero after dequantising.
     """
 
     modalities: tuple[Modality, ...] = (
         Modality(name="visual", key="rgb", width=1024),
         Modality(name="audio", key="audio", width=128),
     )
-    id_keys: tuple[str, ...] = ("id", "video_id")
-    labels_key: str | None = "labels"
     max_frames: int = 300
-    missing: Missing = "refuse"
 
     def __post_init__(self) -> None:
-        check_format(self)
+        super().__post_init__()
         if self.max_frames < 1:
             raise ValueError(f"max_frames is {self.max_frames}; it must be at least 1")
 
 
 YOUTUBE_8M = VideoLevel()
 YOUTUBE_8M_FRAMES = FrameLevel()
-YOUTUBE8M_OPTIONS = tuple(f"{m.name}:{m.key}:{m.width}" for m in YOUTUBE_8M.modalities)
-"""As the command line writes its modalities."""
 
 
-def video_level(modalities: Iterable[str], labels_key: str, missing: Missing) -> VideoLevel:
-    """The format for modalities typed as NAME:KEY:WIDTH; labels_key "" for records without labels.
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How video-level records are read, as the command line says it."""
 
-    Raises ValueError for text of another form.
-    """
-    parsed = []
-    for text in modalities:
-        name, _, rest = text.partition(":")
-        key, _, width = rest.rpartition(":")
-        if not (name and key and width.isdecimal()):
-            raise ValueError(
-                f"modality {text!r} is not of the form NAME:KEY:WIDTH, as visual:mean_rgb:1024"
-            )
-        parsed.append(Modality(name=name, key=key, width=int(width)))
-    return VideoLevel(modalities=tuple(parsed), labels_key=labels_key or None, missing=missing)
+    modalities: tuple[str, ...] = tuple(
+        f"{m.name}:{m.key}:{m.width}" for m in YOUTUBE_8M.modalities
+    )
+    """what each record holds, NAME:KEY:WIDTH."""
+    labels_key: str = "labels"
+    """the key of the labels; empty where records bear none."""
+    missing: Missing = "refuse"
+    """refuse records without one of the modalities, or mask it."""
+    counts: str | None = None
+    """JSON file with the expected records of each shard; counts.json beside the shards if not
+    given."""
+    workers: int = 2
+    """shards read at a time."""
+
+    def format(self) -> VideoLevel:
+        """The same as a format. Raises ValueError for modalities of another form."""
+        parsed = []
+        for text in self.modalities:
+            name, _, rest = text.partition(":")
+            key, _, width = rest.rpartition(":")
+            if not (name and key and width.isdecimal()):
+                raise ValueError(
+                    f"modality {text!r} is not of the form NAME:KEY:WIDTH, as visual:mean_rgb:1024"
+                )
+            parsed.append(Modality(name=name, key=key, width=int(width)))
+        return VideoLevel(
+            modalities=tuple(parsed), labels_key=self.labels_key or None, missing=self.missing
+        )
 
 
 def read_id(features: Mapping[str, Feature], id_keys: tuple[str, ...]) -> bytes:
@@ -116,14 +134,6 @@ def read_id(features: Mapping[str, Feature], id_keys: tuple[str, ...]) -> bytes:
         raise MessageError(f"id {key!r}: expected bytes_list of 1, found {features[key]}")
     check_id(values[0])
     return bytes(values[0])
-
-
-def check_names(given: Iterable[str], modalities: tuple[Modality, ...]) -> None:
-    """Raise MessageError for features of a modality that the format does not have."""
-    names = [modality.name for modality in modalities]
-    for name in given:
-        if name not in names:
-            raise MessageError(f"modality {name!r}: expected one of {names}")
 
 
 def check_id(video_id: bytes) -> None:

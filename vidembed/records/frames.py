@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
-from vidembed.records.bytecode import dequantise
 from vidembed.records.example import (
     Feature,
     MessageError,
@@ -21,20 +20,17 @@ from vidembed.records.example import (
     parse_features,
     parse_sequence_example,
 )
-from vidembed.records.faults import Faults, OnError, Skips
+from vidembed.records.faults import Faults, Skips
 from vidembed.records.formats import (
     YOUTUBE_8M_FRAMES,
     FrameLevel,
     check_id,
-    check_names,
     found,
     read_id,
     read_labels,
     refuse_missing,
 )
 from vidembed.records.framing import read_blocks
-
-__all__ = ["FrameLevel", "Frames", "Segments", "encode_frames", "parse_frames", "read_frames"]
 
 _SEGMENT_KEYS = ("segment_start_times", "segment_end_times", "segment_labels", "segment_scores")
 _SEGMENT_KINDS = ("int64_list", "int64_list", "int64_list", "float_list")
@@ -62,28 +58,20 @@ class Frames(NamedTuple):
     present: dict[str, bool]
     segments: Segments | None = None
 
-    def features(self) -> dict[str, np.ndarray]:
-        """The frames dequantised, f32[T, F] by modality; zero where it is not present."""
-        return {
-            name: dequantise(frames) if self.present[name] else frames.astype(np.float32)
-            for name, frames in self.frames.items()
-        }
-
 
 def read_frames(
     path: str | PathLike[str],
     format: FrameLevel = YOUTUBE_8M_FRAMES,
     *,
-    on_error: OnError = "error",
     skips: Skips | None = None,
 ) -> Iterator[Frames]:
     """The videos of one TFRecord file, in the file's order.
 
     Raises RecordError for what `read_records` refuses, and for a message without what `format`
-    asks of it. Under on_error="skip" such records are left out, and counted in `skips`.
+    asks of it. With `skips` such records are left out, and counted there.
     """
     path = epath.Path(path)
-    faults = Faults(path, on_error, skips)
+    faults = Faults(path, skips)
     for data, starts, stops, numbers, offsets in read_blocks(path, faults):
         for row, (start, stop) in enumerate(zip(starts.tolist(), stops.tolist())):
             try:
@@ -139,8 +127,10 @@ def encode_frames(
     """
     encoded_id = id.encode() if isinstance(id, str) else id
     check_id(encoded_id)
-    check_names(frames, format.modalities)
+    names = [modality.name for modality in format.modalities]
     for name, values in frames.items():
+        if name not in names:
+            raise MessageError(f"modality {name!r}: expected one of {names}")
         if values.dtype != np.uint8 or values.ndim != 2:
             found_here = f"{values.dtype}{list(values.shape)}"
             raise MessageError(f"modality {name!r}: expected uint8[T, F], found {found_here}")

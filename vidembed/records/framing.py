@@ -17,7 +17,7 @@ import numpy as np
 from etils import epath
 
 from vidembed.files import whole_file
-from vidembed.records.faults import Faults, OnError, Skips
+from vidembed.records.faults import Faults, Skips
 
 HEADER = struct.Struct("<QI")
 FOOTER = struct.Struct("<I")
@@ -77,17 +77,15 @@ def is_gzip(head: bytes) -> bool:
     return len(head) < HEADER.size or not length_is_sound(*HEADER.unpack_from(head))
 
 
-def read_records(
-    path: str | PathLike[str], *, on_error: OnError = "error", skips: Skips | None = None
-) -> Iterator[bytes]:
+def read_records(path: str | PathLike[str], *, skips: Skips | None = None) -> Iterator[bytes]:
     """The payloads of one file, both crcs of each verified.
 
-    Under on_error="skip" a payload with a wrong crc is dropped; a wrong length, a truncation or a
-    broken gzip stream drops the rest of the file; each is logged and counted in `skips`.
-    Raises RecordError, also for an empty file.
+    Raises RecordError, also for an empty file. With `skips` a payload with a wrong crc is dropped;
+    a wrong length, a truncation or a broken gzip stream drops the rest of the file; each is logged
+    and counted there.
     """
     path = epath.Path(path)
-    for block in read_blocks(path, Faults(path, on_error, skips)):
+    for block in read_blocks(path, Faults(path, skips)):
         memory = block.data.data
         for start, stop in zip(block.starts.tolist(), block.stops.tolist()):
             yield memory[start:stop].tobytes()

@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -15,98 +16,106 @@ from vidembed.records.arrays import TableError
 from vidembed.records.checks import Checks, clipping, refusals
 from vidembed.records.counts import check_counts, compared, read_counts, shard_names
 from vidembed.records.faults import Skips
-from vidembed.records.formats import YOUTUBE8M_OPTIONS, video_level
+from vidembed.records.formats import Reading
 from vidembed.records.remote import identities
 from vidembed.records.shards import shards
 from vidembed.records.streaming import stream_videos
 from vidembed.records.table import DTYPES
 from vidembed.records.table_folder import TableWriter, read_manifest, table_state
-from vidembed.records.table_rows import Kept, as_stored, choose, import_report, report_lines
-from vidembed.records.youtube8m import VideoLevel
+from vidembed.records.table_rows import (
+    as_stored,
+    beside_features,
+    choose,
+    import_report,
+    report_lines,
+)
+from vidembed.records.youtube8m import Videos
 
 Dtype = Literal["uint8", "bfloat16", "float32"]
+STORED = ("dtype", "duplicates", "invalid", "on_error", "max_clipped_share")
+"""Options that the manifest keeps, beside the format: what decides which rows there are."""
 
 
 class RefusedError(TableError):
     """The records have faults that the options do not allow; the message lists every one."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Importing(Reading):
+    """How records become the rows of a table."""
+
+    dtype: Dtype = "uint8"
+    """how features are stored; uint8 is YouTube-8M's own quantisation over [-2, 2]."""
+    duplicates: Literal["error", "first"] = "error"
+    """stop at ids that occur again, or keep the first."""
+    invalid: Literal["refuse", "drop", "mask"] = "refuse"
+    """vectors with NaN or infinity, or all zero: refuse them, drop the video, or mask the
+    modality."""
+    on_error: Literal["error", "skip"] = "error"
+    """stop at an unreadable record, or skip it (at most 100)."""
+    max_clipped_share: float = 0.01
+    """with uint8, the largest share of values beyond [-2, 2] to accept."""
+    force: bool = False
+    """replace a finished table; the old one is removed when the first records are read."""
+
+
 def import_videos(
     pattern: str | os.PathLike,
     path: str | os.PathLike,
+    options: Importing = Importing(),
     *,
-    format: VideoLevel = VideoLevel(),  # noqa: B008 - frozen
-    dtype: Dtype = "uint8",
-    duplicates: Literal["error", "first"] = "error",
-    invalid: Literal["refuse", "drop", "mask"] = "refuse",
-    on_error: Literal["error", "skip"] = "error",
-    max_clipped_share: float = 0.01,
-    counts: str | os.PathLike | None = None,
-    workers: int = 2,
-    force: bool = False,
     progress: Callable[[int, int, int], object] = lambda *_: None,
 ) -> dict[str, Any]:
     """Import the shards that match `pattern` into a feature table at `path`; returns a report.
 
-    Rows stand in the order of the sorted shards and of the records in them, whatever `workers` is.
-    Memory holds a few chunks of 2,048 records a worker, and ids and labels (about 150 bytes a
-    video).
-
-    duplicates: an id that comes again is an error, or the first is kept.
-    invalid: rows of NaN, infinity or zeros only: refused, dropped, or the modality is masked.
-        The report's `findings` count them and the duplicates, and name the first ten of each kind.
-    max_clipped_share: with uint8, the largest share of a modality's values beyond what a byte
-        holds, [-2, 2].
-    counts: a JSON file {"shard": records}; by default counts.json beside the shards, if there.
-    force: replaces a finished table; else one of the same sources and options is left as it is.
+    Rows stand in the order of the sorted shards and of the records in them, however many workers
+    there are. Memory holds a few chunks of 2,048 records a worker, and ids and labels (about 150
+    bytes a video). The report's `findings` count unusable rows and duplicates, and name the first
+    ten of each kind. A finished table of the same sources and options is left as it is.
     progress: called with shards done, shards in all, records so far.
 
-    Raises RecordError for unreadable records (unless on_error="skip"), RefusedError for whatever
-    else is wrong, all of it, and TableError when the table cannot be written or holds other data.
+    Raises RecordError for unreadable records (unless skipped), RefusedError for whatever else is
+    wrong, all of it, and TableError when the table cannot be written or holds other data.
     """
     began = time.monotonic()
     files = shards(pattern)
     names = shard_names(files)
-    expected = read_counts(files, counts)
-    options = {
-        # As JSON gives it back, for comparing with that of a finished import.
-        "format": json.loads(json.dumps(dataclasses.asdict(format))),
-        "dtype": dtype,
-        "duplicates": duplicates,
-        "invalid": invalid,
-        "on_error": on_error,
-        "max_clipped_share": max_clipped_share,
-    }
-    source: dict[str, Any] = {"options": options, "shards": identities(files, names)}
-    if not force and table_state(path) == "finished":
+    expected = read_counts(files, options.counts)
+    format = options.format()
+    # As JSON gives it back, for comparing with that of a finished import.
+    told = {"format": json.loads(json.dumps(dataclasses.asdict(format)))}
+    told |= {name: getattr(options, name) for name in STORED}
+    source: dict[str, Any] = {"options": told, "shards": identities(files, names)}
+    if not options.force and table_state(path) == "finished":
         return _finished(path, source, expected, pattern)
 
-    checks, skips, kept = Checks(format), Skips(), Kept()
+    checks, skips, kept = Checks(format.widths), Skips(), list[Videos]()
     writer: TableWriter | None = None
-    stream = stream_videos(files, format, on_error=on_error, skips=skips, workers=workers)
+    skipping = skips if options.on_error == "skip" else None
+    stream = stream_videos(files, format, skips=skipping, workers=options.workers)
+    refused = partial(refusals, checks, duplicates=options.duplicates, invalid=options.invalid)
     try:
         for number, videos in stream:
-            verdict = checks.add(names[number], videos)
+            first, invalid = checks.add(names[number], videos)
             progress(number, len(files), checks.rows)
-            if refusals(checks, duplicates=duplicates, invalid=invalid):
+            if refused():
                 continue  # to the end, so that every fault is named
-            writer = writer or TableWriter(path, source=source, replace=force)
-            keep, present = choose(videos, verdict, invalid)
-            writer.append(as_stored(videos, keep, present, DTYPES[dtype]))
-            kept.add(videos, keep, present)
+            writer = writer or TableWriter(path, source=source, replace=options.force)
+            chosen = choose(videos, first, invalid, mask=options.invalid == "mask")
+            writer.append(as_stored(chosen.features, DTYPES[options.dtype]))
+            kept.append(chosen._replace(features={}))
         found = compared(files, checks.records, skips.errors)
-        faults = [
-            *refusals(checks, duplicates=duplicates, invalid=invalid),
-            *(clipping(checks, allowed_share=max_clipped_share) if dtype == "uint8" else []),
-            *check_counts(found, expected, pattern),
-        ]
+        faults = refused() + check_counts(found, expected, pattern)
+        if options.dtype == "uint8":
+            faults += clipping(checks, allowed_share=options.max_clipped_share)
         if faults or writer is None or not writer.rows:
             raise RefusedError(_message(pattern, faults or ["no usable records"]))
         progress(len(files), len(files), checks.rows)
-        report = import_report(checks, skips, kept, writer.rows, time.monotonic() - began)
+        arrays = beside_features(kept)
+        report = import_report(checks, skips, arrays, time.monotonic() - began)
         for entry in source["shards"]:
             entry["records"] = checks.records.get(entry["name"], 0)
-        manifest = writer.finish(kept.arrays(), source={**source, "report": report})
+        manifest = writer.finish(arrays, source={**source, "report": report})
     except Exception:
         # Half a table is of no use. (A kill leaves it, marked as unfinished: the next run clears.)
         if writer is not None:
@@ -154,18 +163,7 @@ def _message(pattern: str | os.PathLike, faults: Sequence[str]) -> str:
 def main(
     records: Annotated[str, tyro.conf.arg(metavar="RECORDS")],
     table: Annotated[str, tyro.conf.arg(metavar="TABLE")],
-    *,
-    dtype: Dtype = "uint8",
-    modalities: tuple[str, ...] = YOUTUBE8M_OPTIONS,
-    labels_key: str = "labels",
-    missing: Literal["refuse", "mask"] = "refuse",
-    duplicates: Literal["error", "first"] = "error",
-    invalid: Literal["refuse", "drop", "mask"] = "refuse",
-    on_error: Literal["error", "skip"] = "error",
-    max_clipped_share: float = 0.01,
-    counts: str | None = None,
-    workers: int = 2,
-    force: bool = False,
+    options: Annotated[Importing, tyro.conf.arg(name="")] = Importing(),
 ) -> None:
     """Import video-level records into a feature table, checking them on the way.
 
@@ -175,37 +173,13 @@ def main(
     Args:
         records: TFRecord file, folder or glob, local or gs://.
         table: the folder to write, local, gs:// or s3://.
-        dtype: how features are stored; uint8 is YouTube-8M's own quantisation over [-2, 2].
-        modalities: what each record holds, NAME:KEY:WIDTH.
-        labels_key: the key of the labels; empty where records bear none.
-        missing: refuse records without one of the modalities, or mask it.
-        duplicates: stop at ids that occur again, or keep the first.
-        invalid: vectors with NaN or infinity, or all zero: refuse them, drop the video, or mask
-            the modality.
-        on_error: stop at an unreadable record, or skip it (at most 100).
-        max_clipped_share: with uint8, the largest share of values beyond [-2, 2] to accept.
-        counts: JSON file with the expected records of each shard; counts.json beside the shards
-            if not given.
-        workers: shards read at a time.
-        force: replace a finished table; the old one is removed when the first records are read.
     """
     with Progress().stage(f"importing {records}", unit="shards") as stage:
-        report = import_videos(
-            records,
-            table,
-            format=video_level(modalities, labels_key, missing),
-            dtype=dtype,
-            duplicates=duplicates,
-            invalid=invalid,
-            on_error=on_error,
-            max_clipped_share=max_clipped_share,
-            counts=counts,
-            workers=workers,
-            force=force,
-            progress=lambda done, total, videos: stage.update(
-                done, total, note=f"{videos:,} records"
-            ),
-        )
+
+        def progress(done: int, total: int, videos: int) -> None:
+            stage.update(done, total, note=f"{videos:,} records")
+
+        report = import_videos(records, table, options, progress=progress)
     console = Console(highlight=False, soft_wrap=True)
-    for line in report_lines(table, report, invalid=invalid):
+    for line in report_lines(table, report, invalid=options.invalid):
         console.print(line, markup=False)

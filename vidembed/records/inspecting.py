@@ -5,26 +5,25 @@ import dataclasses
 import logging
 import os
 from collections.abc import Callable, Iterator
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 from etils import epath
 from rich.console import Console
 
 from vidembed.progress import Progress
-from vidembed.records.arrays import TableError, read_array
+from vidembed.records.arrays import TableError
 from vidembed.records.bytecode import dequantise
 from vidembed.records.checks import Checks, refusals
 from vidembed.records.counts import check_counts, compared, read_counts, shard_names
 from vidembed.records.faults import Skips
-from vidembed.records.formats import YOUTUBE8M_OPTIONS, Modality, VideoLevel, video_level
+from vidembed.records.formats import Reading
 from vidembed.records.framing import HEADER, is_gzip
 from vidembed.records.label_names import read_vocabulary
-from vidembed.records.remote import installed_for
 from vidembed.records.shards import is_glob, shards
 from vidembed.records.streaming import stream_videos
 from vidembed.records.table import FeatureTable
-from vidembed.records.table_folder import MANIFEST, UNFINISHED, read_manifest
+from vidembed.records.table_folder import MANIFEST, UNFINISHED
 from vidembed.records.youtube8m import Videos
 
 TOP_LABELS = 10
@@ -42,41 +41,23 @@ class Inspection:
 
 def inspect(
     path: str | os.PathLike,
-    format: VideoLevel = VideoLevel(),  # noqa: B008 - frozen
+    options: Reading = Reading(),  # noqa: B008 - frozen
     *,
-    counts: str | os.PathLike | None = None,
-    workers: int = 2,
     progress: Callable[[int, int, int], object] = lambda *_: None,
 ) -> Inspection:
     """Inspect TFRecords (a file, a folder, a glob) or a feature table, whichever `path` is.
 
-    Reads everything, and goes on after a fault: each one is in the result. `format` and `counts`
-    are for records only. Raises FileNotFoundError where there is nothing to inspect.
+    Reads everything, and goes on after a fault: each one is in the result. The options are for
+    records only. Raises FileNotFoundError where there is nothing to inspect.
     """
     if not is_glob(path) and _holds_table(path):
         return _inspect_table(path)
-    return _inspect_records(path, format, counts, workers, progress)
-
-
-def _holds_table(path: str | os.PathLike) -> bool:
-    # Two files are asked for; the table's own storage would list all that lies below, and without
-    # credentials try again for minutes.
-    with installed_for(path):
-        return any((epath.Path(path) / file).exists() for file in (MANIFEST, UNFINISHED))
-
-
-def _inspect_records(
-    pattern: str | os.PathLike,
-    format: VideoLevel,
-    counts: str | os.PathLike | None,
-    workers: int,
-    progress: Callable[[int, int, int], object],
-) -> Inspection:
-    files = shards(pattern)
+    files = shards(path)
     names = shard_names(files)
-    expected = read_counts(files, counts)
-    checks, skips = Checks(format), Skips(limit=2**62)
-    stream = stream_videos(files, format, on_error="skip", skips=skips, workers=workers)
+    expected = read_counts(files, options.counts)
+    format = options.format()
+    checks, skips = Checks(format.widths), Skips(limit=2**62)
+    stream = stream_videos(files, format, skips=skips, workers=options.workers)
     with contextlib.closing(stream):
         for number, videos in stream:
             checks.add(names[number], videos)
@@ -85,12 +66,12 @@ def _inspect_records(
     unreadable = sorted(skips.errors, key=lambda error: (error.path, error.record))
     broken = {error.path for error in unreadable}
     found = compared(files, checks.records, unreadable)
-    miscounted = check_counts(found, expected, pattern)
+    miscounted = check_counts(found, expected, path)
     refused = refusals(checks, duplicates="error", invalid="refuse")
     faults = [*map(str, unreadable), *miscounted, *refused]
     records = [checks.records.get(name, 0) for name in names]
     compressed = sum(_compressed(file) for file in files)
-    counted = "not as expected" if miscounted else f"as in {counts or 'counts.json'}"
+    counted = "not as expected" if miscounted else f"as in {options.counts or 'counts.json'}"
     facts = {
         "shards": f"{len(files)}, {compressed} of them gzip, {len(broken)} with unreadable records",
         "records": f"{checks.rows:,} readable, {min(records):,} to {max(records):,} a shard",
@@ -101,16 +82,19 @@ def _inspect_records(
     return Inspection(facts=facts, labels=checks.labels, faults=faults)
 
 
+def _holds_table(path: str | os.PathLike) -> bool:
+    # Two files are asked for; the table's own storage would list all that lies below, and without
+    # credentials try again for minutes.
+    return any((epath.Path(path) / file).exists() for file in (MANIFEST, UNFINISHED))
+
+
 def _inspect_table(path: str | os.PathLike) -> Inspection:
     try:
         table = FeatureTable.open(path)
     except TableError as error:
-        return Inspection(facts={"table": os.fspath(path)}, labels={}, faults=_damage(path, error))
-    format = VideoLevel(
-        modalities=tuple(Modality(name=n, key=n, width=w) for n, w in table.widths.items()),
-        missing="mask",
-    )
-    checks = Checks(format)
+        faults = str(error).splitlines()
+        return Inspection(facts={"table": os.fspath(path)}, labels={}, faults=faults)
+    checks = Checks(table.widths)
     for videos in _blocks(table):
         checks.add(os.fspath(path), videos)
     # Rows of a modality that is masked hold zeros, and are not looked at.
@@ -125,20 +109,6 @@ def _inspect_table(path: str | os.PathLike) -> Inspection:
         **_content(checks),
     }
     return Inspection(facts=facts, labels=checks.labels, faults=faults)
-
-
-def _damage(path: str | os.PathLike, first: TableError) -> list[str]:
-    try:
-        manifest = read_manifest(path)
-    except TableError as error:
-        return [str(error)]
-    faults = []
-    for name, entry in manifest["arrays"].items():
-        try:
-            read_array(path, name, entry, verify=True)
-        except TableError as error:
-            faults.append(str(error))
-    return faults or [str(first)]
 
 
 def _blocks(table: FeatureTable) -> Iterator[Videos]:
@@ -181,13 +151,9 @@ def _compressed(file: epath.Path) -> bool:
 
 def main(
     path: Annotated[str, tyro.conf.arg(metavar="PATH")],
+    options: Annotated[Reading, tyro.conf.arg(name="")] = Reading(),  # noqa: B008 - frozen
     *,
-    modalities: tuple[str, ...] = YOUTUBE8M_OPTIONS,
-    labels_key: str = "labels",
-    missing: Literal["refuse", "mask"] = "refuse",
-    counts: str | None = None,
     vocabulary: str | None = None,
-    workers: int = 2,
     max_faults: int = 100,
 ) -> int:
     """Check video-level records, or a feature table, and print what they hold.
@@ -198,29 +164,18 @@ def main(
 
     Args:
         path: TFRecord file, folder or glob, local or gs://; or the folder of a feature table.
-        modalities: what each record holds, NAME:KEY:WIDTH.
-        labels_key: the key of the labels; empty where records bear none.
-        missing: whether a record without one of the modalities is a fault.
-        counts: JSON file with the expected records of each shard; counts.json beside the shards
-            if not given.
         vocabulary: CSV file with the names of the labels (columns Index and Name);
             vocabulary.csv beside the shards if not given.
-        workers: shards read at a time.
         max_faults: how many faults to print; all are counted.
     """
     # Unreadable records are listed at the end; there is no need to warn of each in between.
     logging.getLogger("vidembed").addHandler(logging.NullHandler())
-    format = video_level(modalities, labels_key, missing)
     with Progress().stage(f"inspecting {path}", unit="shards") as stage:
-        found = inspect(
-            path,
-            format,
-            counts=counts,
-            workers=workers,
-            progress=lambda done, total, records: stage.update(
-                done, total, note=f"{records:,} records"
-            ),
-        )
+
+        def progress(done: int, total: int, records: int) -> None:
+            stage.update(done, total, note=f"{records:,} records")
+
+        found = inspect(path, options, progress=progress)
     console = Console(highlight=False, soft_wrap=True)
     for name, fact in found.facts.items():
         console.print(f"{name:<12} {fact}", markup=False)

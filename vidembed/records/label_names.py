@@ -5,8 +5,6 @@ import io
 
 from etils import epath
 
-from vidembed.records.remote import installed_for
-
 
 def read_vocabulary(path: epath.PathLike) -> dict[int, str]:
     """Label number → name, from YouTube-8M's vocabulary.csv or another with Index and Name.
@@ -26,8 +24,7 @@ def vocabulary_lines(path: epath.PathLike, column: str) -> dict[int, dict[str, s
     Raises ValueError for another kind of file, and for a number that is none or comes twice, with
     the line where it stands.
     """
-    with installed_for(path):
-        text = epath.Path(path).read_bytes().decode("utf-8-sig")
+    text = epath.Path(path).read_bytes().decode("utf-8-sig")
     lines = csv.DictReader(io.StringIO(text, newline=""))
     missing = [name for name in ("Index", column) if name not in (lines.fieldnames or ())]
     if missing:

@@ -15,7 +15,7 @@ import xxhash
 from etils import epath
 
 from vidembed.files import write_bytes
-from vidembed.records.faults import Faults, OnError, RecordError, Skips
+from vidembed.records.faults import Faults, RecordError, Skips
 from vidembed.records.framing import FOOTER, HEADER, is_gzip, read_blocks
 from vidembed.records.remote import ends_digest
 from vidembed.records.shards import OFFSETS_SUFFIX
@@ -36,47 +36,32 @@ class Offsets(NamedTuple):
     numbers: np.ndarray
 
 
-def read_offsets(
-    path: str | PathLike[str],
-    *,
-    folder: str | PathLike[str] | None = None,
-    on_error: OnError = "error",
-    skips: Skips | None = None,
-) -> Offsets:
+def read_offsets(path: str | PathLike[str], *, skips: Skips | None = None) -> Offsets:
     """The index of a shard: read where there is a valid one, else built and, if possible, kept.
 
-    folder: where indexes are kept, instead of beside the shard. Whether an index is valid shows
-    by its own digest, the shard's size, and a digest of the shard's first and last 64 KiB; what
-    could still differ, its records' crcs catch when they are read.
-    Raises RecordError as `read_records` does, and for a gzip file, which has no random access.
+    Whether an index is valid shows by its own digest, the shard's size, and a digest of the
+    shard's first and last 64 KiB; what could still differ, its records' crcs catch when they are
+    read. Raises RecordError as `read_records` does, and for a gzip file: it is read as a stream.
     """
     shard = epath.Path(path)
-    sidecar = sidecar_path(shard, folder)
+    sidecar = shard.with_name(shard.name + OFFSETS_SUFFIX)
     size = shard.stat().length
     identity = ends_digest(shard, size)
     kept = _load(sidecar, size, identity)
     if kept is not None:
         return kept
-    offsets, faultless = _build(shard, on_error, skips)
+    offsets, faultless = _build(shard, skips)
     if faultless:  # else the faults are to be reported each time
         _keep(sidecar, size, identity, offsets)
     return offsets
 
 
-def sidecar_path(path: epath.Path, folder: str | PathLike[str] | None = None) -> epath.Path:
-    """Where the index of a shard is kept; in a folder of its own the name bears the whole path."""
-    if folder is None:
-        return path.with_name(path.name + OFFSETS_SUFFIX)
-    whole = xxhash.xxh3_64_hexdigest(str(path).encode())
-    return epath.Path(folder) / f"{path.name}.{whole}{OFFSETS_SUFFIX}"
-
-
-def _build(path: epath.Path, on_error: OnError, skips: Skips | None) -> tuple[Offsets, bool]:
+def _build(path: epath.Path, skips: Skips | None) -> tuple[Offsets, bool]:
     with path.open("rb") as file:
         if is_gzip(file.read(HEADER.size)):
             fault = "a gzip file has no random access; decompress it, or read it as a stream"
             raise RecordError(path, 0, 0, fault)
-    faults = Faults(path, on_error, skips)
+    faults = Faults(path, skips)
     starts, sizes, numbers = [], [], []
     for block in read_blocks(path, faults):
         starts.append(block.offsets)

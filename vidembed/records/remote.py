@@ -1,8 +1,7 @@
-"""Files where every read may be a request: ranges of bytes, identities, and what buckets need."""
+"""Files where every read may be a request: ranges of bytes, identities."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import fsspec
@@ -15,35 +14,16 @@ REQUESTS = 16  # at a time, to a bucket
 _END_BYTES = 1 << 16
 
 
-class RemoteError(ValueError):
-    """A bucket that cannot be read because a package for it is not installed."""
-
-
-@contextmanager
-def installed_for(path: object) -> Iterator[None]:
-    """Raise RemoteError, with the command that helps, where the package for `path` is missing."""
-    try:
-        yield
-    except ImportError as error:
-        if not is_remote(path):
-            raise
-        raise RemoteError(
-            f"{path}: {error}; for gs:// that is pip install -e '.[gcs]', or copy the files to a "
-            "local disk"
-        ) from error
-
-
 def requests_to(path: object) -> ThreadPoolExecutor:
     """A pool for reading several files of one place: many requests to a bucket, one disk."""
     return ThreadPoolExecutor(REQUESTS if is_remote(path) else 1)
 
 
 def read_range(path: epath.Path, start: int, stop: int) -> bytes:
-    """The bytes [start, stop) of a file; fewer where it ends before. Raises RemoteError."""
+    """The bytes [start, stop) of a file; fewer where it ends before."""
     if is_remote(path):
         # An opened remote file asks for its size first, and then reads megabytes ahead.
-        with installed_for(path):
-            system, name = fsspec.url_to_fs(str(path))
+        system, name = fsspec.url_to_fs(str(path))
         return bytes(system.cat_file(name, start, stop))
     with open(path, "rb", buffering=0) as file:
         file.seek(start)

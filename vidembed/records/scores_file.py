@@ -39,10 +39,14 @@ def write_scores(path: epath.PathLike, scores: Scores) -> None:
     ]
     sizes = [len(found.ids) for *_, found in parts]
     columns = {
-        "system": _repeated([system for system, *_ in parts], sizes),
-        "direction": _repeated([direction for _, direction, _ in parts], sizes),
-        "video_id": _ids([found.ids for *_, found in parts]),
+        name: pa.array(np.repeat(np.array(of, object), sizes), pa.string()).dictionary_encode()
+        for name, of in zip(KEYS, ([part[0] for part in parts], [part[1] for part in parts]))
     }
+    ids = pa.array([name for *_, found in parts for name in found.ids.tolist()], pa.binary())
+    try:
+        columns["video_id"] = ids.cast(pa.string())
+    except pa.ArrowInvalid:
+        columns["video_id"] = ids
     for metric in parts[0][2].values if parts else ():
         columns[metric] = pa.array(np.concatenate([found.values[metric] for *_, found in parts]))
     buffer = pa.BufferOutputStream()
@@ -79,23 +83,7 @@ def read_scores(path: epath.PathLike) -> dict[str, dict[str, PerQuery]]:
     return scores
 
 
-def _repeated(names: list[str], sizes: list[int]) -> pa.DictionaryArray:
-    distinct = list(dict.fromkeys(names))
-    numbers = np.repeat(np.array([distinct.index(name) for name in names], np.int32), sizes)
-    return pa.DictionaryArray.from_arrays(numbers, pa.array(distinct, pa.string()))
-
-
-def _ids(ids: list[np.ndarray]) -> pa.Array:
-    column = pa.array([name for some in ids for name in some.tolist()], pa.binary())
-    try:
-        return column.cast(pa.string())
-    except pa.ArrowInvalid:
-        return column
-
-
 def _codes(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
     """Distinct values, and the number of each row's, i64[rows]."""
-    encoded = column.combine_chunks()
-    if not isinstance(encoded, pa.DictionaryArray):
-        encoded = encoded.dictionary_encode()
+    encoded = column.cast(pa.string()).combine_chunks().dictionary_encode()
     return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)

@@ -7,7 +7,6 @@ from os import PathLike
 from etils import epath
 
 from vidembed.files import is_unfinished
-from vidembed.records.remote import installed_for
 
 OFFSETS_SUFFIX = ".offsets"
 # Beside shards lie offset indexes, and what older versions left when they were killed.
@@ -23,14 +22,8 @@ def is_glob(pattern: str | PathLike[str]) -> bool:
 def shards(pattern: str | PathLike[str]) -> list[epath.Path]:
     """The TFRecord files of a glob, of a folder (`*.tfrecord*` in it), or one file; sorted.
 
-    Raises FileNotFoundError, with what is nearest on disk, where nothing matches, and RemoteError
-    where a package for the bucket is missing.
+    Raises FileNotFoundError, with what is nearest on disk, where nothing matches.
     """
-    with installed_for(pattern):
-        return _matching(pattern)
-
-
-def _matching(pattern: str | PathLike[str]) -> list[epath.Path]:
     path = epath.Path(pattern)
     if is_glob(pattern):
         parts = path.parts

@@ -5,7 +5,7 @@ import xxhash
 
 
 def train_rows(ids: np.ndarray, *, seed: int, train_share: float = 0.7) -> np.ndarray:
-    """Which videos are for training, bool[N], by a seeded hash of ids S[N] (or U[N], as UTF-8).
+    """Which videos are for training, bool[N], by a seeded hash of ids S[N].
 
     A video is for training when xxh3_64(id, seed) lies in the lowest `train_share` of the 2^64
     values. The answer depends on its own id alone: videos added later move nobody, and a larger
@@ -16,10 +16,8 @@ def train_rows(ids: np.ndarray, *, seed: int, train_share: float = 0.7) -> np.nd
     if seed < 0:
         raise ValueError(f"the split's seed must not be negative, found {seed}")
     ids = np.asarray(ids)
-    if ids.dtype.kind == "U":
-        ids = np.char.encode(ids, "utf-8")
     if ids.dtype.kind != "S":
-        raise TypeError(f"ids must be bytes or text, found {ids.dtype}")
+        raise TypeError(f"ids must be bytes, found {ids.dtype}")
     bound = int(train_share * 2**64)
     digest = xxhash.xxh3_64_intdigest
     return np.fromiter((digest(id, seed) < bound for id in ids.tolist()), bool, len(ids))

@@ -8,22 +8,19 @@ from vidembed.records.bytecode import dequantise
 from vidembed.records.table import FeatureTable
 
 Statistics = Mapping[str, Mapping[str, np.ndarray]]
-BLOCK_ROWS = 16_384
+BLOCK_ROWS, SAMPLE_ROWS = 16_384, 1_000_000
 
 
-def train_statistics(
-    table: FeatureTable, is_train: np.ndarray, *, sample_rows: int = 1_000_000
-) -> dict[str, dict[str, np.ndarray]]:
+def train_statistics(table: FeatureTable, is_train: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
     """Modality → {"mean": f32[F], "deviation": f32[F]}, over train rows that have the modality.
 
-    More train rows than `sample_rows` are thinned to every k-th, which is enough for two moments.
+    More train rows than SAMPLE_ROWS are thinned to every k-th, which is enough for two moments.
     Sums run in float64, so that the result does not depend on the block size.
     """
     statistics = {}
     for modality, stored in table.features.items():
-        known = is_train & table.present.get(modality, np.ones(len(table), bool))
-        rows = np.flatnonzero(known)
-        rows = rows[:: -(-len(rows) // sample_rows) or 1]
+        rows = np.flatnonzero(is_train & table.has(modality))
+        rows = rows[:: -(-len(rows) // SAMPLE_ROWS) or 1]
         if not len(rows):
             raise ValueError(f"no train video has {modality!r}: leave it out of the model")
         mean = np.zeros(stored.shape[1])

@@ -8,8 +8,9 @@ from queue import Queue
 
 from etils import epath
 
-from vidembed.records.faults import OnError, Skips
-from vidembed.records.youtube8m import VideoLevel, Videos, read_videos
+from vidembed.records.faults import Skips
+from vidembed.records.formats import VideoLevel
+from vidembed.records.youtube8m import Videos, read_videos
 
 _CHUNKS_AHEAD = 2  # of a shard
 _Chunks = Queue[Videos | Exception | None]
@@ -19,10 +20,8 @@ def stream_videos(
     files: Sequence[epath.Path],
     format: VideoLevel,
     *,
-    on_error: OnError = "error",
     skips: Skips | None = None,
     workers: int = 2,
-    chunk_records: int = 2048,
 ) -> Generator[tuple[int, Videos]]:
     """(shard number, Videos), in order whatever `workers` is; close it when leaving early.
 
@@ -32,15 +31,12 @@ def stream_videos(
     if workers < 1:
         raise ValueError(f"workers is {workers}; at least 1 is needed")
     stop = threading.Event()
-    counted = skips if on_error == "skip" else None
 
     def read(file: epath.Path, chunks: _Chunks) -> None:
         """Each chunk of a shard, and then None, or the error that ended it."""
         end = None
         try:
-            for videos in read_videos(
-                file, format, on_error=on_error, skips=counted, chunk_records=chunk_records
-            ):
+            for videos in read_videos(file, format, skips=skips):
                 chunks.put(videos)
                 if stop.is_set():
                     return

@@ -142,31 +142,35 @@ class FeatureTable:
         """Hex digest of the content: equal for equal tables, whatever their path or history."""
         if "arrays" in self.manifest:
             return fingerprint(self.manifest["arrays"])
-        arrays = self._arrays_beside_features()
+        arrays = self._beside_features()
         arrays |= {f"features/{name}": array for name, array in self.features.items()}
         return fingerprint({name: describe(array) for name, array in arrays.items()})
 
-    def _arrays_beside_features(self) -> dict[str, np.ndarray]:
+    def _beside_features(self) -> dict[str, np.ndarray]:
         return arrays_beside_features(self.ids, self.label_offsets, self.label_values, self.present)
 
     def write(self, path: str | os.PathLike) -> None:
         """Store the table in a new folder. Raises TableError where one is already."""
         writer = TableWriter(path, source=self.manifest.get("source", {}))
         writer.append(self.features)
-        writer.finish(self._arrays_beside_features())
+        writer.finish(self._beside_features())
 
     @staticmethod
     def open(path: str | os.PathLike, *, verify: bool = True) -> "FeatureTable":
         """Read a stored table into memory.
 
         Each chunk's crc32c is always checked; `verify` also checks the digest of every array.
-        Raises TableError for what is absent, unfinished, damaged or altered.
+        Raises TableError for what is absent, unfinished, damaged or altered, a line an array.
         """
         manifest = read_manifest(path)
-        arrays = {
-            name: read_array(path, name, entry, verify=verify)
-            for name, entry in manifest["arrays"].items()
-        }
+        arrays, faults = {}, []
+        for name, entry in manifest["arrays"].items():
+            try:
+                arrays[name] = read_array(path, name, entry, verify=verify)
+            except TableError as error:
+                faults.append(str(error))
+        if faults:
+            raise TableError("\n".join(faults))
         ids = arrays.pop("ids")
         return FeatureTable(
             ids=ids.view(f"S{ids.shape[1]}").reshape(-1),

@@ -23,7 +23,7 @@ class TableWriter:
     ) -> None:
         """Claims the folder: empty, or an unfinished table, or (with `replace`) a finished one."""
         self.path = os.fspath(path)
-        self.rows = 0
+        self.rows, self._source = 0, dict(source)
         self._features: dict[str, ArrayWriter] = {}
         self._writers: dict[str, ArrayWriter] = {}
         self._folder = folder(path)
@@ -35,19 +35,19 @@ class TableWriter:
         if state == "other":
             raise TableError(f"{self.path} holds other files: choose an empty folder for the table")
         try:
-            self._claim(source)
+            self._claim()
         except TableError:
             if state != "finished":
                 with contextlib.suppress(Exception):
                     self._clear()
             raise
 
-    def _claim(self, source: Mapping[str, Any]) -> None:
+    def _claim(self) -> None:
         """From here on an interruption is recognised."""
         with explained(
             f"cannot write the feature table {self.path}", "Check the rights and the free space."
         ):
-            self._folder.write(UNFINISHED, _encode({"source": source})).result()
+            self._folder.write(UNFINISHED, _encode({"source": self._source})).result()
             self._folder.write(MANIFEST, None).result()
             self._clear(keep=UNFINISHED)
             group = {"zarr_format": 3, "node_type": "group", "attributes": {}}
@@ -85,7 +85,7 @@ class TableWriter:
             "rows": self.rows,
             "arrays": dict(sorted(entries.items())),
             "fingerprint": fingerprint(entries),
-            "source": dict(source) if source is not None else self._source(),
+            "source": self._source if source is None else dict(source),
         }
         with explained(f"cannot write {self.path}/{MANIFEST}", "Check the free space."):
             self._folder.write(MANIFEST, _encode(manifest)).result()
@@ -113,9 +113,6 @@ class TableWriter:
             for below, _, _ in os.walk(place["path"], topdown=False):
                 with contextlib.suppress(OSError):  # not empty
                     os.rmdir(below)
-
-    def _source(self) -> Any:
-        return json.loads(self._folder.read(UNFINISHED).result().value)["source"]
 
 
 def fingerprint(entries: Mapping[str, Mapping[str, Any]]) -> str:

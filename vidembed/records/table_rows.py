@@ -2,84 +2,73 @@
 is said: as values, kept in the table's manifest, and in words."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from vidembed.records.bytecode import quantise
-from vidembed.records.checks import DUPLICATES, FEATURELESS, Checks, Finding, Verdict, findings
+from vidembed.records.checks import DUPLICATES, FEATURELESS, Checks, Finding, findings
 from vidembed.records.faults import Skips
 from vidembed.records.table import arrays_beside_features
-from vidembed.records.youtube8m import Videos
-
-
-class Kept:
-    """What a table holds beside its features, gathered until the end."""
-
-    def __init__(self) -> None:
-        self.ids: list[np.ndarray] = []
-        self.lengths: list[np.ndarray] = []
-        self.labels: list[np.ndarray] = []
-        self.present: dict[str, list[np.ndarray]] = {}
-
-    def add(self, videos: Videos, keep: np.ndarray, present: Mapping[str, np.ndarray]) -> None:
-        lengths = np.diff(videos.label_offsets)
-        self.ids.append(videos.ids[keep])
-        self.lengths.append(lengths[keep])
-        self.labels.append(videos.label_values[np.repeat(keep, lengths)])
-        for name, mask in present.items():
-            self.present.setdefault(name, []).append(mask[keep])
-
-    def masks(self) -> dict[str, np.ndarray]:
-        """Modality -> bool[N], of those that some rows lack."""
-        joined = {name: np.concatenate(parts) for name, parts in self.present.items()}
-        return {name: mask for name, mask in joined.items() if not mask.all()}
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        offsets = np.concatenate([[0], np.cumsum(np.concatenate(self.lengths))])
-        return arrays_beside_features(
-            np.concatenate(self.ids),
-            offsets.astype(np.int64),
-            np.concatenate(self.labels).astype(np.int32, copy=False),
-            self.masks(),
-        )
+from vidembed.records.youtube8m import Videos, offsets_of
 
 
 def choose(
-    videos: Videos, verdict: Verdict, invalid: str
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Which rows to keep, bool[n], and which modalities they have, name -> bool[n]."""
-    keep, present = verdict.first.copy(), dict(videos.present)
-    for name, bad in verdict.invalid.items():
-        if invalid == "mask":
+    videos: Videos, first: np.ndarray, invalid: Mapping[str, np.ndarray], *, mask: bool
+) -> Videos:
+    """The videos to keep: of those that are `first`, bool[n], the ones with a usable modality.
+
+    invalid: name -> bool[n], where a modality is unusable: it is masked, else the video left out.
+    Features that are not present are zero.
+    """
+    keep, present = first, dict(videos.present)
+    for name, bad in invalid.items():
+        if mask:
             present[name] = present[name] & ~bad
         else:
-            keep &= ~bad
-    return keep & np.logical_or.reduce(list(present.values())), present
-
-
-def as_stored(
-    videos: Videos, keep: np.ndarray, present: Mapping[str, np.ndarray], dtype: np.dtype
-) -> dict[str, np.ndarray]:
-    """Name -> [kept, F] as it is stored; a missing modality is stored as zeros."""
-    stored = {}
+            keep = keep & ~bad
+    keep = keep & np.logical_or.reduce(list(present.values()))
+    lengths, features = np.diff(videos.label_offsets), {}
     for name, rows in videos.features.items():
         if not present[name].all():
             rows = np.where(present[name][:, None], rows, np.float32(0))
-        if not keep.all():
-            rows = rows[keep]
-        stored[name] = quantise(rows) if dtype == np.uint8 else rows.astype(dtype)
-    return stored
+        features[name] = rows if keep.all() else rows[keep]
+    return Videos(
+        videos.ids[keep],
+        offsets_of(lengths[keep]),
+        videos.label_values[np.repeat(keep, lengths)],
+        features,
+        {name: there[keep] for name, there in present.items()},
+    )
+
+
+def as_stored(features: Mapping[str, np.ndarray], dtype: np.dtype) -> dict[str, np.ndarray]:
+    """Name -> [n, F] as it is stored."""
+    return {
+        name: quantise(rows) if dtype == np.uint8 else rows.astype(dtype)
+        for name, rows in features.items()
+    }
+
+
+def beside_features(kept: Sequence[Videos]) -> dict[str, np.ndarray]:
+    """What a table of these videos stores beside their features, by name on disk."""
+    masks = {name: np.concatenate([v.present[name] for v in kept]) for name in kept[0].present}
+    return arrays_beside_features(
+        np.concatenate([v.ids for v in kept]),
+        offsets_of(np.concatenate([np.diff(v.label_offsets) for v in kept])),
+        np.concatenate([v.label_values for v in kept]),
+        {name: mask for name, mask in masks.items() if not mask.all()},
+    )
 
 
 def import_report(
-    checks: Checks, skips: Skips, kept: Kept, rows: int, seconds: float
+    checks: Checks, skips: Skips, arrays: Mapping[str, np.ndarray], seconds: float
 ) -> dict[str, Any]:
-    """The counts of an import of `rows` rows; `findings` names the first ten of each kind."""
+    """The counts of an import that made these arrays; `findings` names the first ten of a kind."""
     modalities = checks.modalities.items()
     return {
-        "rows": rows,
+        "rows": len(arrays["ids"]),
         "records": checks.rows,
         "shards": len(checks.records),
         "skipped": len(skips.errors),
@@ -92,7 +81,11 @@ def import_report(
             for what, finding in findings(checks).items()
             if finding.count
         },
-        "missing": {name: int((~mask).sum()) for name, mask in kept.masks().items()},
+        "missing": {
+            name.removeprefix("present/"): int((~mask).sum())
+            for name, mask in arrays.items()
+            if name.startswith("present/")
+        },
         "range": {name: [m.low, m.high] if m.values else None for name, m in modalities},
         "clipped_share": {name: m.clipped_share for name, m in modalities},
         "without_labels": checks.without_labels,

@@ -18,8 +18,6 @@ import pyarrow.parquet as pq
 import xxhash
 from etils import epath
 
-from vidembed.records.remote import RemoteError, installed_for
-
 METADATA_KEY, DIGEST_KEY = b"vidembed", b"vidembed_digest"
 LISTED = 10
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
@@ -42,10 +40,7 @@ class Kind:
 def reading(path: epath.PathLike, kind: Kind) -> Iterator[None]:
     """Turns faults of a file, but not of the disk or the network, into an error with its name."""
     try:
-        with installed_for(path):
-            yield
-    except RemoteError as error:
-        raise kind.refused(str(error)) from error
+        yield
     except (*_ARROW_FAULTS, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of the disk or the network, and no fault of the file

@@ -4,21 +4,18 @@ YouTube-8M's layout (`tf.train.Example`; https://research.google.com/youtube8m/d
 the default; names, widths and the number of modalities are configuration.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from etils import epath
 
-from vidembed.records.example import MessageError, encode_example, parse_example
-from vidembed.records.faults import Faults, OnError, Skips
+from vidembed.records.example import MessageError, parse_example
+from vidembed.records.faults import Faults, Skips
 from vidembed.records.formats import (
     YOUTUBE_8M,
-    Modality,
     VideoLevel,
-    check_id,
-    check_names,
     read_id,
     read_labels,
     read_vector,
@@ -26,16 +23,6 @@ from vidembed.records.formats import (
 )
 from vidembed.records.framing import Block, read_blocks
 from vidembed.records.matching import Matched, match
-
-__all__ = [
-    "Modality",
-    "Video",
-    "VideoLevel",
-    "Videos",
-    "encode_video",
-    "parse_video",
-    "read_videos",
-]
 
 
 class Videos(NamedTuple):
@@ -64,18 +51,17 @@ def read_videos(
     path: str | PathLike[str],
     format: VideoLevel = YOUTUBE_8M,
     *,
-    on_error: OnError = "error",
     skips: Skips | None = None,
     chunk_records: int = 2048,
 ) -> Iterator[Videos]:
     """The videos of one TFRecord file in chunks of at most `chunk_records`, in the file's order.
 
     Raises RecordError for what `read_records` refuses, and for a message without what `format`
-    asks of it: an id, labels, and vectors of the stated type and width. Under on_error="skip"
-    such records are left out, and counted in `skips`.
+    asks of it: an id, labels, and vectors of the stated type and width. With `skips` such records
+    are left out, and counted there.
     """
     path = epath.Path(path)
-    faults = Faults(path, on_error, skips)
+    faults = Faults(path, skips)
     for block in read_blocks(path, faults, records=chunk_records):
         yield _parse_block(block, format, faults)
 
@@ -91,30 +77,6 @@ def parse_video(payload: bytes, format: VideoLevel = YOUTUBE_8M) -> Video:
         if vectors[modality.name] is None and format.missing == "refuse":
             raise refuse_missing(modality, features)
     return Video(video_id, labels, vectors)
-
-
-def encode_video(
-    id: str | bytes,
-    labels: Sequence[int] | np.ndarray,
-    features: Mapping[str, Any],
-    format: VideoLevel = YOUTUBE_8M,
-) -> bytes:
-    """The record of a video; features f32[F] by modality name, a missing one left out.
-
-    Raises MessageError for what `read_videos` would refuse.
-    """
-    encoded_id = id.encode() if isinstance(id, str) else id
-    check_id(encoded_id)
-    check_names(features, format.modalities)
-    values: dict[str, Any] = {format.id_keys[0]: encoded_id}
-    if format.labels_key is not None:
-        values[format.labels_key] = np.asarray(labels, np.int64)
-    for modality in format.modalities:
-        if modality.name in features:
-            values[modality.key] = np.asarray(features[modality.name], np.float32)
-    payload = encode_example(values)
-    parse_video(payload, format)
-    return payload
 
 
 def _parse_block(block: Block, format: VideoLevel, faults: Faults) -> Videos:
@@ -149,7 +111,7 @@ def _gather(data: np.ndarray, matched: Matched, format: VideoLevel) -> Videos:
         features[modality.name] = vectors.view("<f4").reshape(-1, modality.width)
         present[modality.name] = there
     return Videos(
-        matched.ids, _offsets(matched.label_counts), matched.label_values, features, present
+        matched.ids, offsets_of(matched.label_counts), matched.label_values, features, present
     )
 
 
@@ -168,7 +130,7 @@ def _insert(videos: Videos, places: np.ndarray, others: list[Video]) -> Videos:
         present[name] = np.insert(videos.present[name], places, there)
     return Videos(
         np.insert(videos.ids.astype(np.promote_types(videos.ids.dtype, ids.dtype)), places, ids),
-        _offsets(np.insert(np.diff(videos.label_offsets), places, counts)),
+        offsets_of(np.insert(np.diff(videos.label_offsets), places, counts)),
         np.insert(
             videos.label_values,
             np.repeat(videos.label_offsets[places], counts),
@@ -179,5 +141,6 @@ def _insert(videos: Videos, places: np.ndarray, others: list[Video]) -> Videos:
     )
 
 
-def _offsets(counts: np.ndarray) -> np.ndarray:
+def offsets_of(counts: np.ndarray) -> np.ndarray:
+    """Where each of n lists begins and the last ends, i64[n + 1], of their lengths i64[n]."""
     return np.concatenate([np.zeros(1, np.int64), counts.cumsum()])
