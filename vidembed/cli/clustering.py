@@ -12,8 +12,8 @@ from vidembed.corpora.watched import Corpus, CorpusPaths
 from vidembed.files import local_path
 from vidembed.graph.affinity import Linkage, affinity_clusters, check_options
 from vidembed.graph.hierarchy import Hierarchy, write_hierarchy
-from vidembed.graph.hierarchy_report import describe
 from vidembed.progress import Progress
+from vidembed.report.clusters import describe
 
 GIANT_SHARE = 0.5
 """From this share of the videos with edges on, a cluster is warned of."""
