@@ -22,9 +22,9 @@ def _plain(**options):
 def test_plain_lines_come_at_a_bounded_rate(clock):
     out, progress = _plain(line_seconds=10)
     with progress.stage("importing", 1000, "records") as stage:
-        for _ in range(50):
+        for done in range(20, 1001, 20):
             clock[0] += 1
-            stage.advance(20)
+            stage.update(done)
     lines = out.getvalue().splitlines()
     assert lines == [
         "importing ...",
@@ -97,7 +97,7 @@ def test_quiet():
     progress = Progress(quiet=True)
     progress.console.file = out = io.StringIO()
     with progress.stage("a", 3) as stage:
-        stage.advance()
+        stage.update(1)
         progress.say("b")
     assert out.getvalue() == ""
 

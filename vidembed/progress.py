@@ -35,15 +35,12 @@ class Stage:
         self.done = done
         self.total = self.total if total is None else total
         now = time.monotonic()
-        if self._bar is not None:
-            self._progress._move_bar(self._bar, done, self.total, note)
+        live = self._progress._live
+        if self._bar is not None and live is not None:
+            live.update(self._bar, completed=done, total=self.total, note=note)
         elif show or now - self._shown >= self._progress.line_seconds:
             self._shown = now
             self._progress.say(f"{self.name}: {self._count()}, {note or f'{self.seconds:.0f} s'}")
-
-    def advance(self, more: int = 1) -> None:
-        """`more` further units are finished."""
-        self.update(self.done + more)
 
     def _count(self) -> str:
         of = f"{self.done:,}" if self.total is None else f"{self.done:,} of {self.total:,}"
@@ -67,7 +64,6 @@ class Progress:
         self.console = console or rich.console.Console(quiet=quiet)
         self.line_seconds = line_seconds
         self._live: rich.progress.Progress | None = None
-        self._open = 0
 
     def say(self, message: str) -> None:
         """One remark, above any bar."""
@@ -106,19 +102,13 @@ class Progress:
                 refresh_per_second=4,
             )
             self._live.start()
-        self._open += 1
         return self._live.add_task(name, total=total, note="")
-
-    def _move_bar(self, bar: rich.progress.TaskID, done: int, total: int | None, note: str) -> None:
-        assert self._live is not None
-        self._live.update(bar, completed=done, total=total, note=note)
 
     def _close_bar(self, bar: rich.progress.TaskID | None) -> None:
         if bar is None or self._live is None:
             return
         self._live.remove_task(bar)
-        self._open -= 1
-        if self._open == 0:
+        if not self._live.tasks:
             self._live.stop()
             self._live = None
 

@@ -8,9 +8,7 @@ import pytest
 from experiments import cdml, gcml
 from vidembed import MEASURING, PATH, TUNABLE
 from vidembed.engine.typed_json import (
-    differing_on_hosts,
     differing_on_resume,
-    differing_when_measured,
     fields_with,
     to_json,
     without,
@@ -27,13 +25,13 @@ RESUMED = MEASURED | {
 
 @pytest.mark.parametrize("recipe", [cdml.recipe, *gcml.RECIPES.values()])
 def test_a_recipe_says_what_does_not_decide_a_run(recipe):
-    assert differing_on_hosts(recipe) == PATHS
-    assert differing_when_measured(recipe) == MEASURED
+    assert fields_with(recipe, PATH) == PATHS
+    assert fields_with(recipe, PATH, MEASURING) == MEASURED
     room = {"feed.max_forbidden_pairs"} if recipe.feed.unit == "triplets" else set()
     assert differing_on_resume(recipe) == RESUMED | room
-    left = without(recipe.to_json(), differing_on_hosts(recipe))
+    left = without(recipe.to_json(), fields_with(recipe, PATH))
     moved = replace(recipe, corpus=replace(recipe.corpus, table="a", edges="b", hierarchy="c"))
-    assert without(moved.to_json(), differing_on_hosts(moved)) == left
+    assert without(moved.to_json(), fields_with(moved, PATH)) == left
     assert left["corpus"]["split_seed"] == 0
     assert {"steps", "evaluator", "feed"} <= left.keys()
 

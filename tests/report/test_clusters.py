@@ -3,8 +3,7 @@ import dataclasses
 import numpy as np
 
 from vidembed.graph.hierarchy import Hierarchy
-from vidembed.graph.hierarchy_report import describe
-from vidembed.report.clusters import clusters
+from vidembed.report.clusters import clusters, describe
 
 NAMES = {i: f"label {chr(97 + i)}" for i in range(8)}  # label 8 has no name
 

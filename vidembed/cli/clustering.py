@@ -11,9 +11,9 @@ from rich.console import Console
 from vidembed.corpora.watched import Corpus, CorpusPaths
 from vidembed.files import local_path
 from vidembed.graph.affinity import Linkage, affinity_clusters, check_options
-from vidembed.graph.hierarchy import Hierarchy, write_hierarchy
-from vidembed.graph.hierarchy_report import describe
+from vidembed.graph.hierarchy import write_hierarchy
 from vidembed.progress import Progress
+from vidembed.report.clusters import describe
 
 GIANT_SHARE = 0.5
 """From this share of the videos with edges on, a cluster is warned of."""
@@ -80,8 +80,7 @@ def main(
             on_round=stage.update,
         )
     data = {"split_seed": split_seed, "train_share": train_share, "max_degree": max_degree}
-    data |= {"simulated": corpus.simulated}
-    made = replace(made, parameters={**made.parameters, **data})
+    made = replace(made, parameters={**made.parameters, **data, "simulated": corpus.simulated})
     write_hierarchy(made, path, corpus.table.ids)
     levels = describe(made, corpus.train_graph)
     console = Console(highlight=False, soft_wrap=True)
@@ -89,7 +88,11 @@ def main(
         console.print(line, markup=False)
     console.print(f"{path} written", markup=False)
     merged = levels[-1]["largest"] > 1
-    if warning := _giant(levels) if merged else _nothing(made):
+    nothing = (
+        "no two videos were merged, and nothing can be learned from such clusters: lower "
+        f"--min-similarity (now {min_similarity:g})"
+    )
+    if warning := _giant(levels) if merged else nothing:
         console.print(f"warning: {warning}", style="bold red", markup=False)
     return 0 if merged else 1
 
@@ -118,10 +121,3 @@ def _giant(levels: list[dict[str, Any]]) -> str | None:
                 "take a lower level, fewer --rounds, a --max-size, or a higher --min-similarity"
             )
     return None
-
-
-def _nothing(made: Hierarchy) -> str:
-    return (
-        "no two videos were merged, and nothing can be learned from such clusters: lower "
-        f"--min-similarity (now {made.parameters['min_similarity']:g})"
-    )

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import jax
 import tyro
 
+from vidembed import PATH
 from vidembed.cli import command_line
 from vidembed.cli.command_line import guarded
 from vidembed.cli.run_report import journal_warnings, other_evaluators, report_run
@@ -22,7 +23,7 @@ from vidembed.engine.evaluate import Evaluation, recipe_of, values_of
 from vidembed.engine.imagined import Imagined
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.train import train
-from vidembed.engine.typed_json import differing_on_hosts, without
+from vidembed.engine.typed_json import fields_with, without
 from vidembed.progress import Progress
 from vidembed.recipes import PAPERS
 from vidembed.records.label_names import read_vocabulary
@@ -65,7 +66,7 @@ class _OnHosts(_OfRun):
         Paths may differ. So may uncommitted changes: what they change is not known, the commit is.
         """
         self.cluster.connect()
-        said = without(self.recipe.to_json(), differing_on_hosts(self.recipe))
+        said = without(self.recipe.to_json(), fields_with(self.recipe, PATH))
         own = ("python", "platform", "tree")
         made_by = {name: version for name, version in versions().items() if name not in own}
         options |= {"workdir": self.workdir, "baselines": self.baselines}

@@ -7,9 +7,6 @@ from vidembed.engine.evaluate import Evaluation
 from vidembed.report import wording
 from vidembed.report.headline import headline
 
-Cells = dict[str, float]
-"""Direction → the value of its headline metric."""
-
 
 class Scoreboard:
     """Shows one result after another of a run.
@@ -118,7 +115,8 @@ def _headlines(result: Mapping[str, Any]) -> dict[str, str]:
     return {direction: headline(direction, names) for direction, names in measured.items()}
 
 
-def _cells(scores: Mapping[str, Any], metrics: Mapping[str, str]) -> Cells:
+def _cells(scores: Mapping[str, Any], metrics: Mapping[str, str]) -> dict[str, float]:
+    """Direction → the value of its headline metric."""
     return {d: scores[f"{d}/{metric}"]["value"] for d, metric in metrics.items()}
 
 

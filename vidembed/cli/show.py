@@ -85,6 +85,7 @@ def cost_lines(recipe: Recipe, costs: dict[str, StepCost]) -> list[tuple[str, ..
     """A name, and a text for each place."""
     each = list(costs.values())
     dtypes = dict.fromkeys(dtype for cost in each for dtype in cost.products)
+    chips = (f" of {as_bytes(cost.chip.memory)}" if cost.chip else "" for cost in each)
     lines: list[tuple[str, ...]] = [
         ("a step of one device", *costs),
         (recipe.feed.unit, *(f"{cost.examples:,}" for cost in each)),
@@ -96,7 +97,7 @@ def cost_lines(recipe: Recipe, costs: dict[str, StepCost]) -> list[tuple[str, ..
         lines.append((f"  {name}", *(as_bytes(cost.arguments[part]) for cost in each)))
     lines += [
         ("  temporaries", *(as_bytes(cost.temporaries) for cost in each)),
-        ("  in all", *(as_bytes(cost.memory) + _of_chip(cost) for cost in each)),
+        ("  in all", *(as_bytes(cost.memory) + of for cost, of in zip(each, chips))),
         ("operations", *(_giga(cost.operations) for cost in each)),
         *((f"  products of {d}", *(_giga(c.products.get(d, 0)) for c in each)) for d in dtypes),
         ("read and written, on the chip too", *(as_bytes(cost.traffic) for cost in each)),
@@ -163,10 +164,6 @@ def _table(lines: Iterable[tuple[str, ...]]) -> Table:
     for line in lines:
         table.add_row(*line)
     return table
-
-
-def _of_chip(cost: StepCost) -> str:
-    return f" of {as_bytes(cost.chip.memory)}" if cost.chip else ""
 
 
 def _giga(operations: float) -> str:

@@ -123,11 +123,6 @@ def array_bytes(text: str) -> int:
     return _bytes((shape[1], shape[2])) if shape else 0
 
 
-def arrays(text: str) -> set[str]:
-    """Every array that a text names, as "f32[3,4]"."""
-    return {f"{dtype}[{shape}]" for dtype, shape in SHAPE.findall(text) if dtype in ITEM_BYTES}
-
-
 def _computations(text: str) -> tuple[dict[str, _Computation], str, int]:
     """(computations by name with their callers, the entry's name, loops of unknown length)."""
     computations: dict[str, _Computation] = {}

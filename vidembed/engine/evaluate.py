@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+from vidembed import MEASURING, PATH
 from vidembed.corpora.watched import Corpus
 from vidembed.distributed import mesh as meshes
 from vidembed.distributed.agree import agree, is_first_host, of_first_host, record_of_first_host
@@ -18,7 +19,7 @@ from vidembed.distributed.stopping import StopFlag
 from vidembed.engine.embedding import embed_table
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.step import State, spec_of, state_shape
-from vidembed.engine.typed_json import differing_when_measured
+from vidembed.engine.typed_json import fields_with
 from vidembed.metrics.intervals import Result, Selection
 from vidembed.progress import Progress
 from vidembed.workdir.checkpoints.store import (
@@ -47,7 +48,7 @@ class Evaluation:
         progress: Progress | None = None,
     ) -> None:
         self.recipe, self.workdir = recipe, workdir
-        workdir.recipe_changes(recipe.to_json(), tunable=differing_when_measured(recipe))
+        workdir.recipe_changes(recipe.to_json(), tunable=fields_with(recipe, PATH, MEASURING))
         self.measurements = workdir.measurements(recipe.evaluator.identity())
         self.progress = progress or Progress(quiet=jax.process_index() > 0)
         self.mesh = mesh or meshes.make_mesh(recipe.mesh)

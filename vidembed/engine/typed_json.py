@@ -12,7 +12,7 @@ import typing
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from vidembed import MEASURING, PATH, TUNABLE, FieldRole
+from vidembed import PATH, TUNABLE, FieldRole
 
 
 class RecipeError(ValueError):
@@ -107,19 +107,9 @@ def _near(name: Any, names: Any) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def differing_on_hosts(tree: Any) -> frozenset[str]:
-    """Dotted paths of the fields that may differ between the hosts of one run."""
-    return fields_with(tree, PATH)
-
-
 def differing_on_resume(tree: Any) -> frozenset[str]:
     """Dotted paths of the fields that may change when a run goes on."""
     return fields_with(tree, PATH, TUNABLE)
-
-
-def differing_when_measured(tree: Any) -> frozenset[str]:
-    """Dotted paths of the fields that an evaluation may set otherwise than the training."""
-    return fields_with(tree, PATH, MEASURING)
 
 
 def fields_with(tree: Any, *roles: FieldRole) -> frozenset[str]:

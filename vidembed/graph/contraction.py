@@ -54,8 +54,6 @@ class ClusterEdges:
         first = np.ones(len(low), bool)
         first[1:] = (low[1:] != low[:-1]) | (high[1:] != high[:-1])
         starts = np.flatnonzero(first)
-        if not len(starts):
-            return ClusterEdges(low=low, high=high, weight=self.weight[:0], count=self.count[:0])
         return ClusterEdges(
             low=low[starts],
             high=high[starts],

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from etils import epath
 
 from vidembed.records import tabular
+from vidembed.records.table import FeatureTable
 from vidembed.records.tabular import DIGEST_KEY, LISTED
 
 REQUIRED = ("source", "target", "weight")
@@ -29,13 +30,6 @@ EDGES = tabular.Kind(
     give="the one Parquet or CSV file with the edges",
     refused=EdgeError,
 )
-
-
-class Lookup(Protocol):
-    """What turns ids into rows: a FeatureTable is one."""
-
-    def __len__(self) -> int: ...
-    def find(self, ids: np.ndarray) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,7 +56,9 @@ class Edges:
         return len(self.source)
 
 
-def read_edges(path: epath.PathLike, table: Lookup, *, max_unknown_share: float = 0.01) -> Edges:
+def read_edges(
+    path: epath.PathLike, table: FeatureTable, *, max_unknown_share: float = 0.01
+) -> Edges:
     """Read `source, target, weight` (Parquet, or CSV with a header) as rows of `table`.
 
     A CSV file may be compressed (.csv.gz, .csv.bz2, .csv.zst). Edges that name an id outside the
@@ -76,7 +72,8 @@ def read_edges(path: epath.PathLike, table: Lookup, *, max_unknown_share: float 
     weight = edges["weight"].to_numpy().astype(np.float64)
     bad = np.flatnonzero(~(weight > 0) | ~np.isfinite(weight))
     if len(bad):
-        named = "; ".join(_name(edges, row) for row in bad[:LISTED])
+        rows = zip(bad, edges.take(bad[:LISTED]).to_pylist())
+        named = "; ".join("row {}: {source} - {target}, {weight}".format(i, **r) for i, r in rows)
         raise EdgeError(
             f"{path}: {len(bad)} of {len(weight)} weights are not finite and positive ({named}); a "
             "weight is how often two videos were watched together: mend or drop them"
@@ -137,7 +134,7 @@ def _load(path: epath.Path) -> tuple[pa.Table, dict[str, Any], list[str]]:
 
 
 def _rows(
-    path: epath.PathLike, edges: pa.Table, table: Lookup, max_unknown_share: float
+    path: epath.PathLike, edges: pa.Table, table: FeatureTable, max_unknown_share: float
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """Rows of both ends (-1 where unknown), each i64[E], and what was unknown."""
     # Each id is looked up once, however many edges it has.
@@ -156,8 +153,3 @@ def _rows(
             f"{', '.join(ids[:LISTED])}. Is it the right table? Otherwise raise max_unknown_share"
         )
     return source, target, {"unknown_edges": lost, "unknown_ids": len(ids), "unknown": ids[:LISTED]}
-
-
-def _name(edges: pa.Table, row: int) -> str:
-    source, target, weight = (edges[name][int(row)].as_py() for name in REQUIRED)
-    return f"row {row}: {source} - {target}, {weight}"

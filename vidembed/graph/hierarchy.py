@@ -169,10 +169,8 @@ def write_hierarchy(hierarchy: Hierarchy, path: str | os.PathLike[str], ids: np.
         raise HierarchyError(f"{len(ids)} ids for a hierarchy of {hierarchy.nodes} videos")
     names = [f"level_{level}" for level in range(1, hierarchy.levels + 1)]
     columns = [_text(ids), *map(pa.array, hierarchy.clusters)]
-    said = {
-        "graph_fingerprint": hierarchy.graph_fingerprint,
-        "parameters": dict(hierarchy.parameters),
-    }
+    made_from, parameters = hierarchy.graph_fingerprint, dict(hierarchy.parameters)
+    said = {"graph_fingerprint": made_from, "parameters": parameters}
     mark = {METADATA_KEY: json.dumps({"hierarchy": said}).encode()}
     table = pa.table(columns, names=["video_id", *names], metadata=mark)
     table = table.replace_schema_metadata({**mark, DIGEST_KEY: tabular.digest_of(table)})

@@ -8,9 +8,10 @@ dark. Text stays text, in the page's font.
 import io
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib.style
 import numpy as np
@@ -18,6 +19,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from vidembed.report.wording import is_number
+
+ENDS = ("value", "low", "high")
 SERIES = 8
 """Colours for series; the ninth series has the first one's again."""
 # Colours that stand for a role while matplotlib draws, and what they become in the page.
@@ -33,21 +37,16 @@ _STYLE = {
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
     "text.color": _INK,
-    "axes.labelcolor": _MUTED,
-    "axes.edgecolor": _GRID,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": _GRID,
     "grid.linewidth": 0.6,
-    "xtick.color": _GRID,
-    "ytick.color": _GRID,
-    "xtick.labelcolor": _MUTED,
-    "ytick.labelcolor": _MUTED,
     "lines.linewidth": 1.4,
     "axes.formatter.useoffset": False,
     "path.simplify": False,
+    **dict.fromkeys(("axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), _MUTED),
+    **dict.fromkeys(("axes.edgecolor", "grid.color", "xtick.color", "ytick.color"), _GRID),
 }
 _WIDTH, _HEIGHT = 4.2, 2.4  # inches; the page scales it
 _MOST_POINTS = 400  # of a line: more cannot be seen
@@ -77,6 +76,23 @@ class Dot:
     low: float
     high: float
     series: int | None = None
+
+
+def line(steps: Iterable[float], scores: Sequence[Mapping[str, Any]], series: int = 0) -> Line:
+    """Scores {value, low, high} as a line over the step; a gap where a number is absent."""
+    y, low, high = (floats(score.get(end) for score in scores) for end in ENDS)
+    return Line(x=floats(steps), y=y, low=low, high=high, series=series)
+
+
+def dot(name: str, score: Mapping[str, Any], series: int | None) -> list[Dot]:
+    """A score {value, low, high} as a row, or nothing where a number is absent."""
+    ends: dict[str, Any] = {end: score.get(end) for end in ENDS}
+    return [Dot(name=name, series=series, **ends)] if all(map(is_number, ends.values())) else []
+
+
+def floats(values: Iterable[Any]) -> np.ndarray:
+    """f64, NaN for what is no number."""
+    return np.array([value if is_number(value) else np.nan for value in values], np.float64)
 
 
 def lines(
@@ -191,15 +207,13 @@ def _inline(document: str, title: str) -> str:
             del element.attrib[key]
             if key == "style":
                 value = re.sub(r"font-family:[^;]*;?\s*", "", value)
-                value = re.sub("#[0-9a-f]{6}", lambda found: _themed(found[0]), value)
+                value = re.sub(
+                    "#[0-9a-f]{6}", lambda found: f"var({_ROLES.get(found[0], '--ink')})", value
+                )
             if key != "id" or value in referred:
                 element.set(key.rpartition("}")[2], value)
     root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": title}
     return ET.tostring(root, encoding="unicode")
-
-
-def _themed(colour: str) -> str:
-    return f"var({_ROLES[colour]})" if colour in _ROLES else "var(--ink)"
 
 
 def standalone(chart: str) -> str:

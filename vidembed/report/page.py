@@ -9,20 +9,11 @@ import jinja2
 from etils import epath
 
 from vidembed import files
-from vidembed.report import corpora as data
-from vidembed.report import results, runs, wording
+from vidembed.report import charts, results, runs, wording
 from vidembed.report import sweep as sweeps
 
-_WORDINGS = (
-    wording.score,
-    wording.signed,
-    wording.number,
-    wording.breaks,
-    wording.metric,
-    wording.direction,
-    wording.asked,
-    wording.measured,
-)
+FILTERS = ("score", "signed", "number", "breaks", "metric", "direction", "asked", "measured")
+"""The functions of `wording` that the templates use."""
 
 
 def write_report(
@@ -90,8 +81,8 @@ def write_report(
         checkpoint_tables=runs.checkpoint_tables(evaluations),
         remarks=remarks,
         corpora=list(corpora),
-        counts=data.counts(corpora),
-        degrees=data.degrees(corpora),
+        counts=counts(corpora),
+        degrees=degrees(corpora),
         stages=_stages(summary.get("seconds") or {}),
         gallery=gallery,
         clusters=clusters,
@@ -114,17 +105,43 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {f.__name__: f for f in _WORDINGS}
+    environment.filters |= {name: getattr(wording, name) for name in FILTERS}
     environment.filters["json_text"] = lambda value: json.dumps(value, indent=2, default=str)
     return environment
 
 
+def counts(corpora: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of a table (`name`, text `cells`), a column a corpus: of videos, then of relations."""
+    flat = [
+        {
+            key: value
+            for part in (report, report.get("relations") or {})
+            for key, value in part.items()
+            if not isinstance(value, Mapping)
+        }
+        for report in corpora.values()
+    ]
+    keys = dict.fromkeys(key for report in flat for key in report)
+    return [wording.row(key, [report.get(key) for report in flat]) for key in keys]
+
+
+def degrees(corpora: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A chart (`title`, `svg`) of how many relations the videos of each corpus have."""
+    found = []
+    for name, report in corpora.items():
+        if histogram := (report.get("relations") or {}).get("degree_histogram"):
+            title = f"Videos by their number of relations, {name}"
+            svg = charts.bars(title, histogram, below="related videos")
+            found.append({"title": title, "svg": svg})
+    return found
+
+
 def _last_scores(evaluations: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, str]]:
     """Headlines of a single run: the scores of its last checkpoint."""
-    found = [one for all_of_run in evaluations.values() for one in all_of_run]
-    if len([run for run in evaluations.values() if run]) != 1:
+    measured = [found for found in evaluations.values() if found]
+    if len(measured) != 1:
         return []
-    last = max(found, key=lambda one: one["step"])
+    last = max(measured[0], key=lambda one: one["step"])
     return [
         {
             "value": wording.score(interval.get("value")),

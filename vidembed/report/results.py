@@ -3,24 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from markupsafe import Markup
-
 from vidembed.report import charts, wording
 from vidembed.report.headline import headline
 from vidembed.report.wording import is_number
 
-CONTENT_BASED = (
-    "trained",
-    "trained_visual_only",
-    "visual",
-    "audio",
-    "concatenated",
-    "visual_standardised",
-    "audio_standardised",
-    "concatenated_standardised",
-    "untrained",
-)
-"""Systems that rank by what a video is: popularity and chance are no rivals, but bounds."""
+BOUNDS = ("trained_exchanged", "popularity", "random")
+"""The systems that do not rank by what a video is: no rivals, but bounds."""
 
 
 def panels(related_videos: Mapping[str, Any], *, best: bool = True) -> list[dict[str, Any]]:
@@ -115,23 +103,19 @@ def _rows(direction: str, systems: Mapping[str, Any], *, best: bool) -> list[dic
 
 def _best(systems: Mapping[str, Any], metric: str) -> str | None:
     values: dict[str, float] = {}
-    for name in CONTENT_BASED:
+    for name in [name for name in wording.SYSTEMS if name not in BOUNDS]:
         value = (systems.get(name) or {}).get(metric, {}).get("value")
         if is_number(value):
             values[name] = value
     return max(values, key=values.__getitem__) if len(values) > 1 else None
 
 
-def _dots(direction: str, systems: Mapping[str, Any]) -> Markup | None:
+def _dots(direction: str, systems: Mapping[str, Any]) -> str | None:
     main = headline(direction, _metrics(systems))
-    dots = [
-        charts.Dot(
-            name=wording.system(name, direction),
-            series=0 if name.startswith("trained") else None,
-            **{end: systems[name][main][end] for end in ("value", "low", "high")},
-        )
-        for name in wording.in_order(systems)
-        if all(is_number((systems[name].get(main) or {}).get(e)) for e in ("value", "low", "high"))
-    ]
+    dots = []
+    for name in wording.in_order(systems):
+        series = 0 if name.startswith("trained") else None
+        score = systems[name].get(main) or {}
+        dots += charts.dot(wording.system(name, direction), score, series)
     title = f"{wording.metric(main)} of each system, {wording.direction(direction)}"
-    return Markup(charts.dots(title, dots)) if dots else None
+    return charts.dots(title, dots) if dots else None

@@ -5,44 +5,35 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
 from vidembed.report import charts, wording
 from vidembed.report.wording import ABSENT, is_number
 
 Journals = Mapping[str, Sequence[Mapping[str, Any]]]
 
-CURVES: Mapping[str, tuple[str, bool]] = {
-    "loss": ("Loss", False),
-    "mined": ("Share of triplets whose negative was mined", True),
-    "fallen_back": ("Share that fell back on the sampled negative", True),
-    "active": ("Share of triplets with a loss above zero", True),
-    "sampled_survive": ("Share of sampled negatives that stayed", True),
-    "survive_at/0": ("Share of negatives drawn at sibling level 0 that stayed", True),
-    "survive_at/1": ("Share of negatives drawn at sibling level 1 that stayed", True),
-    "survive_at/2": ("Share of negatives drawn at sibling level 2 that stayed", True),
-    "accuracy": ("Share of videos whose own class scored highest", True),
-    "spread": ("Spread of the embeddings (0: all are one point)", False),
-    "gradient_norm": ("Norm of the gradient", False),
-    "waiting_share": ("Share of time spent waiting for data", True),
-    "triplets_per_second": ("Triplets per second", False),
-    "videos_per_second": ("Videos per second", False),
-}
-"""What is drawn over the step: measure → its title, whether it lies between 0 and 1."""
 DISTANCES = ("positive_distance", "negative_distance")
+CURVES: Mapping[str, tuple[Any, ...]] = {
+    "Loss": (False, "loss"),
+    "Share of triplets whose negative was mined": (True, "mined"),
+    "Share that fell back on the sampled negative": (True, "fallen_back"),
+    "Share of triplets with a loss above zero": (True, "active"),
+    "Share of sampled negatives that stayed": (True, "sampled_survive"),
+    "Squared distance to the positive (solid) and the negative (dashed)": (False, *DISTANCES),
+    "Share of negatives drawn at sibling level 0 that stayed": (True, "survive_at/0"),
+    "Share of negatives drawn at sibling level 1 that stayed": (True, "survive_at/1"),
+    "Share of negatives drawn at sibling level 2 that stayed": (True, "survive_at/2"),
+    "Share of videos whose own class scored highest": (True, "accuracy"),
+    "Spread of the embeddings (0: all are one point)": (False, "spread"),
+    "Norm of the gradient": (False, "gradient_norm"),
+    "Share of time spent waiting for data": (True, "waiting_share"),
+    "Triplets per second": (False, "triplets_per_second"),
+    "Videos per second": (False, "videos_per_second"),
+}
+"""What is drawn over the step: title → whether it lies between 0 and 1, and its measures."""
 LAST = (
-    "passes",
-    "loss",
-    "mined",
-    "fallen_back",
-    "active",
-    "sampled_survive",
-    *DISTANCES,
-    "spread",
-    "trained",
-    "gradient_norm",
-    "learning_rate",
-)
+    "step", "passes", "loss", "mined", "fallen_back", "active", "sampled_survive", *DISTANCES,
+    "spread", "trained", "gradient_norm", "learning_rate",
+)  # fmt: skip
 """What the table of runs shows of the last line."""
 
 
@@ -75,19 +66,10 @@ def training_curves(journals: Journals) -> list[dict[str, Any]]:
     """A chart (`title`, `svg`) of each measure that the journals have."""
     lines = _train_lines(journals)
     found = []
-    for measure, (title, share) in CURVES.items():
-        curves = _curves(lines, measure)
+    for title, (share, *measures) in CURVES.items():
+        curves = [curve for measure in measures for curve in _curves(lines, measure)]
         if curves:
-            found.append({"title": title, "svg": Markup(charts.lines(title, curves, share=share))})
-        if measure == "sampled_survive":
-            title = "Squared distance to the positive (solid) and the negative (dashed)"
-            curves = [
-                curve
-                for name, dashed in zip(DISTANCES, (False, True))
-                for curve in _curves(lines, name, dashed=dashed)
-            ]
-            if curves:
-                found.append({"title": title, "svg": Markup(charts.lines(title, curves))})
+            found.append({"title": title, "svg": charts.lines(title, curves, share=share)})
     return found
 
 
@@ -100,17 +82,13 @@ def last_measures(journals: Journals) -> dict[str, Any]:
     """
     lines = {name: found for name, found in _train_lines(journals).items() if found}
     last = [found[-1] for found in lines.values()]
-    rows = [_row(measure, [line.get(measure) for line in last]) for measure in ("step", *LAST)]
+    rows = [wording.row(measure, [line.get(measure) for line in last]) for measure in LAST]
     for measure in ("triplets_per_second", "videos_per_second", "waiting_share"):
         steady = [_values(found[1:] or found, measure) for found in lines.values()]
-        rows.append(_row(measure, [float(np.median(v)) if v else None for v in steady]))
+        rows.append(wording.row(measure, [float(np.median(v)) if v else None for v in steady]))
     large = [_values(found, "large_forbidden") for found in lines.values()]
-    rows.append(_row("large_forbidden", [sum(v) if v else None for v in large]))
+    rows.append(wording.row("large_forbidden", [sum(v) if v else None for v in large]))
     return {"runs": list(lines), "rows": [row for row in rows if set(row["cells"]) != {ABSENT}]}
-
-
-def _row(name: str, values: Sequence[Any]) -> dict[str, Any]:
-    return {"name": wording.words(name), "cells": [wording.number(value) for value in values]}
 
 
 def checkpoint_charts(evaluations: Journals) -> list[dict[str, Any]]:
@@ -123,7 +101,7 @@ def checkpoint_charts(evaluations: Journals) -> list[dict[str, Any]]:
     return [
         {
             "title": wording.measured(metric),
-            "svg": Markup((_over_steps if several else _over_runs)(evaluations, metric, colours)),
+            "svg": (_over_steps if several else _over_runs)(evaluations, metric, colours),
         }
         for metric in metrics
     ]
@@ -150,16 +128,14 @@ def _train_lines(journals: Journals) -> dict[str, list[Mapping[str, Any]]]:
     }
 
 
-def _curves(
-    lines: Mapping[str, Sequence[Mapping[str, Any]]], measure: str, *, dashed: bool = False
-) -> list[charts.Line]:
+def _curves(lines: Journals, measure: str) -> list[charts.Line]:
     colours = families(list(lines))
     return [
         charts.Line(
-            x=np.array([line["step"] for line in found if measure in line], np.float64),
-            y=_floats(line[measure] for line in found if measure in line),
+            x=charts.floats(line["step"] for line in found if measure in line),
+            y=charts.floats(line[measure] for line in found if measure in line),
             series=colours[name],
-            dashed=dashed,
+            dashed=measure == DISTANCES[1],
         )
         for name, found in lines.items()
         if _values(found, measure)
@@ -172,15 +148,7 @@ def _over_steps(evaluations: Journals, metric: str, colours: Mapping[str, int]) 
         having = [one for one in _by_step(found) if one["scores"].get(metric)]
         scores = [one["scores"][metric] for one in having]
         if scores:
-            curves.append(
-                charts.Line(
-                    x=np.array([one["step"] for one in having], np.float64),
-                    y=_floats(score.get("value") for score in scores),
-                    low=_floats(score.get("low") for score in scores),
-                    high=_floats(score.get("high") for score in scores),
-                    series=colours[name],
-                )
-            )
+            curves.append(charts.line((one["step"] for one in having), scores, colours[name]))
     return charts.lines(wording.measured(metric), curves)
 
 
@@ -188,9 +156,7 @@ def _over_runs(evaluations: Journals, metric: str, colours: Mapping[str, int]) -
     rows = []
     for name, found in evaluations.items():
         score = found[0]["scores"].get(metric) if found else None
-        if score and all(is_number(score.get(end)) for end in ("value", "low", "high")):
-            ends = {end: score[end] for end in ("value", "low", "high")}
-            rows.append(charts.Dot(name=name, series=colours[name], **ends))
+        rows += charts.dot(name, score or {}, colours[name])
     return charts.dots(wording.measured(metric), rows)
 
 
@@ -200,7 +166,3 @@ def _by_step(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 def _values(lines: Sequence[Mapping[str, Any]], measure: str) -> list[float]:
     return [line[measure] for line in lines if is_number(line.get(measure))]
-
-
-def _floats(values: Any) -> np.ndarray:
-    return np.array([value if is_number(value) else np.nan for value in values], np.float64)

@@ -3,13 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from markupsafe import Markup
-
 from vidembed.report import charts, wording
 from vidembed.report.wording import is_number
-
-ENDS = ("value", "low", "high")
 
 
 def section(sweep: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,11 +75,9 @@ def plots(sweep: Mapping[str, Any]) -> list[dict[str, Any]]:
         if not at:
             continue
         at.sort(key=lambda one: one[0])
-        ends = {end: np.array([score[end] for _, score in at]) for end in ENDS}
-        x = np.array([place for place, _ in at], np.float64)
-        line = charts.Line(x=x, y=ends["value"], low=ends["low"], high=ends["high"])
+        line = charts.line([place for place, _ in at], [score for _, score in at])
         title = _title(sweep, direction)
-        svg = Markup(charts.lines(title, [line], below=sweep["axis_name"], doubling=True))
+        svg = charts.lines(title, [line], below=sweep["axis_name"], doubling=True)
         made.append({"title": title, "svg": svg, "direction": direction})
     return made
 
@@ -102,17 +95,12 @@ def _row(sweep: Mapping[str, Any], name: str, one: Mapping[str, Any]) -> dict[st
 
 def _dots(sweep: Mapping[str, Any], direction: str) -> dict[str, Any]:
     main = sweep["columns"][direction][0]
-    dots = [
-        charts.Dot(
-            name=name,
-            series=0 if name in sweep["points"] else None,
-            **point["scores"][direction][main],
-        )
-        for name, point in named(sweep, direction).items()
-        if point.get("scores")
-    ]
+    dots = []
+    for name, point in named(sweep, direction).items():
+        score = point["scores"][direction][main] if point.get("scores") else {}
+        dots += charts.dot(name, score, 0 if name in sweep["points"] else None)
     title = _title(sweep, direction)
-    return {"title": title, "svg": Markup(charts.dots(title, dots))}
+    return {"title": title, "svg": charts.dots(title, dots)}
 
 
 def _title(sweep: Mapping[str, Any], direction: str) -> str:

@@ -81,6 +81,11 @@ def memory(size: Any) -> str:
     return f"{size / 1e9:.2f} GB" if is_number(size) else ABSENT
 
 
+def row(name: str, values: Sequence[Any]) -> dict[str, Any]:
+    """A row of a table: its `name`, and its `cells` as text."""
+    return {"name": words(name), "cells": [number(value) for value in values]}
+
+
 def breaks(name: str) -> Markup:
     """The name of a run or file with places where a narrow column may break it."""
     return Markup(re.sub("([/_-])", r"\1<wbr>", str(escape(name))))

@@ -22,13 +22,8 @@ from vidembed.files import local_path, whole_file
 from vidembed.records.tabular import DIGEST_KEY, METADATA_KEY, RowsDigest
 from vidembed.sessions.watches import SessionError, digest, marks, open_events, session_files
 
-SCHEMA = pa.schema(
-    [
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("target", pa.string(), nullable=False),
-        pa.field("weight", pa.int64(), nullable=False),
-    ]
-)
+TYPES = {"source": pa.string(), "target": pa.string(), "weight": pa.int64()}
+SCHEMA = pa.schema([pa.field(name, kind, nullable=False) for name, kind in TYPES.items()])
 
 # Videos become numbers in the order of their ids, so that every later step sorts integers.
 VIDEOS = """
@@ -48,6 +43,11 @@ select case when before is null then -1 when before = video then -2
        else least(video, before) * {videos} + greatest(video, before) end as pair,
        count(*) as weight
 from consecutive group by pair
+"""
+COUNTS = """
+select sum(weight)::bigint, coalesce(sum(weight) filter (pair = -1), 0)::bigint,
+       coalesce(sum(weight) filter (pair = -2), 0)::bigint, count(*) filter (pair >= 0)
+from pairs
 """
 STRONG = """
 create temp table strong as
@@ -150,11 +150,7 @@ def main(
         threads: threads to use; all cores if not given.
     """
     report = count_cowatches(
-        sessions,
-        edges,
-        min_weight=min_weight,
-        memory_limit=memory_limit,
-        threads=threads,
+        sessions, edges, min_weight=min_weight, memory_limit=memory_limit, threads=threads
     )
     console = Console(highlight=False, soft_wrap=True)
     told = "SIMULATED sessions" if report["simulated"] else "sessions"
@@ -183,30 +179,14 @@ def _count(
 ) -> dict[str, int]:
     open_events(database, paths)
     database.execute(VIDEOS)
-    videos = _one(database, "select count(*) from videos")[0]
+    ((videos,),) = database.execute("select count(*) from videos").fetchall()
     database.execute(PAIRS.format(videos=videos))
-    sessions, repeats, pairs, events = _one(
-        database,
-        "select coalesce(sum(weight) filter (pair = -1), 0)::bigint, "
-        "coalesce(sum(weight) filter (pair = -2), 0)::bigint, "
-        "count(*) filter (pair >= 0), sum(weight)::bigint from pairs",
-    )
+    ((events, sessions, repeats, pairs),) = database.execute(COUNTS).fetchall()
     database.execute(STRONG.format(videos=videos, min_weight=min_weight))
     database.execute("drop table pairs")
-    edges = _one(database, "select count(*) from strong")[0]
-    return {
-        "events": events,
-        "sessions": sessions,
-        "videos": videos,
-        "repeats": repeats,
-        "pairs": pairs,
-        "edges": edges,
-    }
-
-
-def _one(database: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
-    (row,) = database.execute(query).fetchall()
-    return row
+    ((edges,),) = database.execute("select count(*) from strong").fetchall()
+    names = ("events", "sessions", "videos", "repeats", "pairs", "edges")
+    return dict(zip(names, (events, sessions, videos, repeats, pairs, edges), strict=True))
 
 
 def _write(database: duckdb.DuckDBPyConnection, edges: Path, report: Mapping[str, Any]) -> None:

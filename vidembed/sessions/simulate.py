@@ -68,12 +68,13 @@ def simulate(
     began = rng.integers(0, SESSIONS_WITHIN_SECONDS, len(label))
     seconds = began[:, None] + SECONDS_BETWEEN_WATCHES * np.arange(shape[1])
     mark = {"simulated": True, "seed": seed, "permuted": False, "parameters": dict(PARAMETERS)}
-    return _table(
-        np.repeat(np.arange(len(label)), shape[1]),
-        FIRST_DAY + seconds.ravel().astype("timedelta64[s]"),
-        _text(ids).take(pa.array(watched.ravel())),
-        mark,
-    )
+    stamp = pa.array(FIRST_DAY + seconds.ravel().astype("timedelta64[s]"))
+    columns = {
+        "session_id": np.repeat(np.arange(len(label)), shape[1]),
+        "timestamp": stamp.cast(pa.timestamp("ms", "UTC")),
+        "video_id": pa.array(ids).cast(pa.string()).take(pa.array(watched.ravel())),
+    }
+    return pa.table(columns, metadata={METADATA_KEY: json.dumps(mark)})
 
 
 def permute_ids(sessions: pa.Table, *, seed: int) -> pa.Table:
@@ -82,10 +83,15 @@ def permute_ids(sessions: pa.Table, *, seed: int) -> pa.Table:
     Graph, degrees and popularity keep their shape; which video stands where becomes chance, so that
     content can tell nothing of it. The metadata says permuted, and by which seed.
     """
+    stored = (sessions.schema.metadata or {}).get(METADATA_KEY)
+    if stored is None:
+        raise ValueError(
+            "these sessions carry no mark of a simulation: only simulated ones are permuted"
+        )
     coded = sessions["video_id"].combine_chunks().dictionary_encode()
     order = np.random.default_rng(seed).permutation(len(coded.dictionary))
     permuted = coded.dictionary.take(pa.array(order)).take(coded.indices)
-    mark = {**_mark(sessions), "permuted": True, "permutation_seed": seed}
+    mark = {**json.loads(stored), "permuted": True, "permutation_seed": seed}
     column = sessions.schema.get_field_index("video_id")
     table = sessions.set_column(column, sessions.schema.field(column), permuted)
     return table.replace_schema_metadata({METADATA_KEY: json.dumps(mark)})
@@ -168,24 +174,3 @@ def _places(
     place = np.searchsorted(ends, point, side="right") - 1
     # Rounding may carry a point onto the end of its stretch, which is the next label's first video.
     return np.minimum(place, starts[label + 1] - 1)
-
-
-def _text(ids: np.ndarray) -> pa.Array:
-    return pa.array(np.char.decode(np.asarray(ids, np.bytes_), "utf-8").tolist(), pa.string())
-
-
-def _table(session: np.ndarray, stamp: np.ndarray, video: pa.Array, mark: Mapping) -> pa.Table:
-    schema = pa.schema(
-        {"session_id": pa.int64(), "timestamp": pa.timestamp("ms", "UTC"), "video_id": pa.string()},
-        metadata={METADATA_KEY: json.dumps(mark)},
-    )
-    return pa.table([session, pa.array(stamp).cast(schema.field("timestamp").type), video], schema)
-
-
-def _mark(sessions: pa.Table) -> dict[str, Any]:
-    stored = (sessions.schema.metadata or {}).get(METADATA_KEY)
-    if stored is None:
-        raise ValueError(
-            "these sessions carry no mark of a simulation: only simulated ones are permuted"
-        )
-    return json.loads(stored)
