@@ -16,7 +16,7 @@ from vidembed.records.faults import Faults, RecordError, Skips
 from vidembed.records.framing import frame, mask, read_blocks, read_records, write_records
 from vidembed.records.shards import shards
 
-GO_ON = "skips=Skips() (--on-error skip) goes on without what is lost"
+GO_ON = "--on-error skip (in Python skips=Skips()) goes on without what is lost"
 DATA = "data/youtube8m"
 PAYLOADS = [b"first", b"", b"the third of them", bytes(range(200))]
 

@@ -1,6 +1,8 @@
 """Warnings of a collapse: from made-up journals, and from small trainings that do collapse."""
 
 import json
+import re
+import typing
 from dataclasses import replace
 
 import jax
@@ -12,10 +14,12 @@ from vidembed.engine.recipe import Recipe, Retention
 from vidembed.engine.train import train
 from vidembed.feeds.triplets import Triplets
 from vidembed.losses.triplet import Hinge
+from vidembed.mining import Miner
 from vidembed.mining.miners import Hardest
 from vidembed.models.fusion import LateFusion, Layers
 from vidembed.progress import Progress
 from vidembed.tasks.cluster_labels import ClusterLabels
+from vidembed.tasks.collapse import REMEDY
 from vidembed.tasks.metric_learning import MetricLearning
 from vidembed.workdir.diagnosis import MOST_LINES, Diagnosis
 from vidembed.workdir.layout import Workdir
@@ -137,3 +141,10 @@ def test_a_training_that_collapses_warns(corpus_paths, corpus, tmp_path):
     assert words in said
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["passes"] == pytest.approx(60 * 64 / edges)
+
+
+def test_the_remedy_names_miners_that_there_are():
+    named = re.findall(r"task\.miner:([a-z-]+)", REMEDY)
+    names = (kind.__name__ for kind in typing.get_args(Miner))
+    assert named
+    assert set(named) <= {re.sub(r"\B([A-Z])", r"-\1", name).lower() for name in names}

@@ -216,9 +216,8 @@ def _chosen(paper: str, arguments: list[str], prog: str) -> tuple[Recipe, list[s
     recipes: Mapping[str, Recipe] = module.RECIPES
     if len(recipes) == 1:
         return next(iter(recipes.values())), arguments, prog
-    words = {word: type(recipe.task).__name__ for word, recipe in recipes.items()}
     word, rest = command_line.choose(
-        words, arguments, prog=prog, kind="system", about=module.__doc__ or ""
+        module.ABOUT, arguments, prog=prog, kind="system", about=module.__doc__ or ""
     )
     return recipes[word], rest, f"{prog} {word}"
 

@@ -52,3 +52,8 @@ gcl = replace(
 cdml = replace(gcml, feed=replace(SMART, anchors="edges", negatives=UniformNegatives()))
 RECIPES = {"gcml": gcml, "gcl": gcl, "cdml": cdml}
 """The three systems, by the word that the command line takes."""
+ABOUT = {
+    "gcml": "smart triplets: negatives from sibling clusters, mined in the batch",
+    "gcl": "cluster labels: which cluster a video belongs to, by a sampled softmax",
+    "cdml": "the control: co-watched pairs and random negatives, all else as in gcml",
+}

@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any
 
-_GO_ON = "skips=Skips() (--on-error skip) goes on without what is lost"
+_GO_ON = "--on-error skip (in Python skips=Skips()) goes on without what is lost"
 
 _log = logging.getLogger(__name__)
 

@@ -30,7 +30,7 @@ AT_MARGIN = 0.02
 """Share of the loss's value at equal distances within which a loss stands there."""
 REMEDY = (
     "Try a lower --optimiser.learning-rate; a miner that does not take the hardest negatives "
-    "(task.miner:semi-hard-random, task.miner:none, or --task.miner.inside-margin); surer "
+    "(task.miner:semi-hard-random, task.miner:no-mining, or --task.miner.inside-margin); surer "
     "relations (cowatch --min-weight); or a larger batch. `evaluate` shows raw features beside it"
 )
 
