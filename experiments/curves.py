@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from experiments.points import Point
+from experiments.points import Point, refuse_unfinished
 from experiments.running import SAMPLE, Runner
 from experiments.sweep import base_recipe, networks
 from vidembed.cli.command_line import start
@@ -56,8 +56,9 @@ class Curves:
             for name, one in networks(recipe, *NETWORKS).items()
         ]
         with StopFlag() as stop, Workdir(folder).lease():
-            if failed := Runner(folder, stop, records=self.records).run(points):
-                return failed
+            if Runner(folder, stop, records=self.records).run(points):
+                return 1
+            refuse_unfinished(points)
         measured = {
             point.name: {of["step"]: of["scores"] for of in evaluations_of(point.run)}
             for point in points

@@ -3,7 +3,7 @@
 W/recipe.json               the base recipe: one work directory, one size
 W/table, W/seedS/           the videos; each seed's sessions, graph and clusters
 W/seedS/POINT/              a run as any other, and beside it
-    attempts.json                  each attempt that came to an end: seconds, why it failed
+    attempts.json                  each attempt: seconds, why it failed, or that it was killed
     result.json                    written last: the number of parameters, and counts of the data
     per_query.parquet              where ids are permuted: scores with the queries exchanged
 W/seedS-permuted/           the reference and some points with ids exchanged
@@ -114,10 +114,11 @@ class Point:
             return "under way"
         if self.result and not self._made():
             return "another recipe of the same name"
-        if self.attempts and (message := self.attempts[-1].get("message")):
-            return f"failed, {message}"
-        journal = journal_of(self.run)
-        return f"stopped after step {journal[-1]['step']}" if journal else "not run"
+        last = self.attempts[-1] if self.attempts else {}
+        if "message" in last:
+            return f"failed, {last['message']}"
+        ended, journal = "killed" if "killed" in last else "stopped", journal_of(self.run)
+        return f"{ended} after step {journal[-1]['step']}" if journal else "not run"
 
     def _made(self) -> Recipe | None:
         """The recipe that a finished work directory was made with, if it is this one wherever its
@@ -136,6 +137,16 @@ class Point:
         if system == "trained" and not self.permuted:
             return self.name
         return system if self.controls else f"{self.name} {system}"
+
+
+def refuse_unfinished(points: Sequence[Point]) -> None:
+    """Raises ValueError unless all points have their scores: another process may be at one."""
+    missing = [f"{point}: {point.missing()}" for point in points if not point.scores()]
+    if missing:
+        raise ValueError(
+            f"{'; '.join(missing)}: nothing can be summed up before all points are done. Run the "
+            "same command again then"
+        )
 
 
 def refuse_seeds(seeds: Sequence[int]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from experiments import cdml
 from experiments.gathering import data_of, over_seeds, worlds
-from experiments.points import Point, points_of, refuse_seeds
+from experiments.points import Point, points_of, refuse_seeds, refuse_unfinished
 from experiments.running import SAMPLE, Runner
 from experiments.sweep import PERMUTED, Sweep, varied
 from experiments.tables import print_systems
@@ -89,8 +89,9 @@ class Quickstart:
         with StopFlag() as stop, workdir.lease():
             runner = Runner(Path(self.workdir), stop, records=self.records)
             done = points_of(sweep, base, runner.folder, self.seeds)
-            if failed := runner.run(done):
-                return failed
+            if runner.run(done):
+                return 1
+            refuse_unfinished(done)
             summary = self._summary(runner, done)
             with runner.progress.stage("report") as stage:
                 self._report(runner, summary, done)

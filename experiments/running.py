@@ -71,16 +71,12 @@ class Runner:
             try:
                 with point.run.lease() as lease:
                     self._run(point, lease)
+                self._account_attempts(point)
             except LeaseHeldError:
                 self.progress.say(f"{point}: another process is at it, and is left to it")
             except Exception as error:
                 failed.append(str(point))
                 self.progress.say(f"{point} FAILED, going on with the others: {_message(error)}")
-            for attempt in point.attempts:
-                training = attempt.get("train_seconds", 0.0)
-                self._account(f"{point}", training, attempt)
-                evaluating = attempt.get("seconds", 0.0) - training
-                self._account(f"{point.world}/evaluation", evaluating, attempt)
             if number % 10 == 0:
                 # Each point has its own compiled programs, which would pile up.
                 jax.clear_caches()
@@ -102,7 +98,7 @@ class Runner:
         path = str(self.folder / "table")
         key = {"shards": [[file.name, file.stat().length] for file in shards(self.records)]}
         with self._alone():
-            self._stage("import", path, partial(importing.main, self.records, path), key)
+            self._stage("import", key, path, partial(importing.main, self.records, path))
             table = FeatureTable.open(path, verify=False)
             if base:
                 Workdir(self.folder).claim_recipe(base.to_json(), {"table": table.fingerprint})
@@ -112,28 +108,29 @@ class Runner:
         """The videos with the relations and clusters of a world; made where they are missing."""
         world, paths = point.world, point.recipe.corpus
         if world not in self._corpora:
-            self.table()
             sessions = str(self.folder / world / "sessions.parquet")
             options = ("split_seed", "train_share", "max_degree")
             split = {"rounds": ROUNDS} | {name: getattr(paths, name) for name in options}
             simulating = partial(simulate.main, seed=point.seed, permute=point.permuted)
             cluster = partial(clustering.main, table=paths.table, **split)
+            key = {"table": self.table().fingerprint, "seed": point.seed, **split}
+            key |= {"permuted": point.permuted, "parameters": dict(simulate.PARAMETERS)}
             with self._alone():
                 for name, verb, source, output in (
                     ("sessions", simulating, paths.table, sessions),
                     ("graph", cowatch.main, sessions, paths.edges),
                     ("hierarchy", cluster, paths.edges, paths.hierarchy),
                 ):
-                    self._stage(f"{world}/{name}", output, partial(verb, source, output))
+                    self._stage(f"{world}/{name}", key, output, partial(verb, source, output))
                 self._corpora[world] = paths.open()
         return self._corpora[world]
 
-    def _stage(self, name: str, output: str, work: Callable[[], Any], key: Any = None) -> None:
-        """Does `work()` unless its output is there, and was made of the same `key`, if one is
-        given; stages/NAME.json keeps the seconds."""
+    def _stage(self, name: str, key: dict[str, Any], output: str, work: Callable[[], Any]) -> None:
+        """Does `work()` unless its output is there and was made from what `key` says;
+        stages/NAME.json keeps the key and the seconds."""
         stamp = self.folder / "stages" / f"{name.replace('/', '-')}.json"
         known = files.read_json(stamp)
-        if known is None or (key and known["key"] != key) or not Path(output).exists():
+        if known is None or known["key"] != key or not Path(output).exists():
             self.progress.say(f"{name} ...")
             began = time.monotonic()
             work()
@@ -145,6 +142,13 @@ class Runner:
         else:
             self.progress.say(f"{name}: done before ({known['seconds']:.1f} s)")
         self._account(name, known["seconds"], known)
+
+    def _account_attempts(self, point: Point) -> None:
+        for attempt in point.attempts:
+            training = attempt.get("train_seconds", 0.0)
+            self._account(f"{point}", training, attempt)
+            evaluating = attempt.get("seconds", 0.0) - training
+            self._account(f"{point.world}/evaluation", evaluating, attempt)
 
     def _account(self, name: str, seconds: float, record: dict[str, Any]) -> None:
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
@@ -169,7 +173,9 @@ class Runner:
             run.recipe_changes(recipe.to_json(), data, tunable=differing_on_resume(recipe))
             self.progress.say(f"{point}: done before")
             return
-        began, attempt = time.monotonic(), dict[str, Any]()
+        began, attempt, before = time.monotonic(), dict[str, Any](), point.attempts
+        # Nothing runs after SIGKILL.
+        files.write_json(run.path / "attempts.json", [*before, {"killed": True}])
         try:
             # Here, so that what prevents one world fails its own points alone.
             corpus = self.corpus(point)
@@ -196,8 +202,7 @@ class Runner:
             attempt |= {"message": _message(error), "traceback": traceback.format_exc()}
             raise
         finally:
-            attempts = [*point.attempts, attempt | _spent(began)]
-            files.write_json(run.path / "attempts.json", attempts)
+            files.write_json(run.path / "attempts.json", [*before, attempt | _spent(began)])
 
 
 def _measure(point: Point, evaluation: Evaluation) -> None:

@@ -83,8 +83,12 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path):
 
 
 def test_what_a_killed_writer_left_is_removed(tmp_path):
-    new, old = tmp_path / ".a.json.1.22", tmp_path / ".b.json.1.22"
-    kept = [tmp_path / name for name in ("a.json", ".hidden", f".c.json.{os.getpid()}.1", "1.22")]
+    dead = 2**31 - 1  # no process has this number
+    new, old = tmp_path / f".a.json.{dead}.22", tmp_path / f".b.json.{dead}.22"
+    kept = [
+        tmp_path / name
+        for name in ("a.json", ".hidden", f".c.json.{os.getpid()}.1", ".d.1.2", "1.22")
+    ]
     for file in [new, old, *kept]:
         file.write_text("{}")
     os.utime(old, (time.time() - 90,) * 2)

@@ -83,17 +83,27 @@ def write_text(path: epath.PathLike, text: str) -> None:
 def remove_unfinished(folder: epath.PathLike, *, older_than_seconds: float = 0.0) -> None:
     """Removes what writers of this folder left when they were killed; remote storage has none.
 
-    Others may be writing here just now: theirs are younger than a minute, for a write takes
-    milliseconds. This process's own are left alone.
+    Others may be writing here just now: on this machine their processes live, on another the file
+    is younger than a minute, for such a write takes milliseconds.
     """
     if is_remote(folder) or not os.path.isdir(folder):
         return
     for entry in list(os.scandir(folder)):
         unfinished = _UNFINISHED.fullmatch(entry.name)
-        if unfinished and unfinished["pid"] != str(os.getpid()):
+        if unfinished and not _lives(int(unfinished["pid"])):
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - entry.stat().st_mtime >= older_than_seconds:
                     os.unlink(entry.path)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
 
 
 def write_json(path: epath.PathLike, value: Any) -> None:

@@ -145,9 +145,16 @@ def test_running_again_recognises_what_is_done_and_makes_what_is_missing(quickst
     before = json.loads((folder / "summary.json").read_text())
     (lost,) = (folder / "seed0" / "trained").glob("evaluation/*/2.parquet")
     lost.unlink()
+    # As if the sessions had been made from another table.
+    stamp = folder / "stages" / "seed0-sessions.json"
+    made = json.loads(stamp.read_text())
+    stamp.write_text(json.dumps(made | {"key": made["key"] | {"table": "other"}}))
     again = run()
     assert again.returncode == 0, again.stderr
     assert lost.exists()
+    assert json.loads(stamp.read_text())["key"] == made["key"]
+    assert "seed0/sessions ..." in again.stdout
+    assert "seed0/graph: done before" in again.stdout
     assert "seed0/trained_visual_only: done before" in again.stdout
     assert "seed0-permuted/trained: done before" in again.stdout
     assert again.stdout.count("evaluating step 2 ...") == 1

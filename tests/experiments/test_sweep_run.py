@@ -455,4 +455,4 @@ def test_a_killed_point_says_so(tmp_path):
     killed.communicate(timeout=100)
     # What it held is there still, and bears the name of a process that is not.
     assert (tmp_path / job / "lease.json").exists()
-    assert f"{job}: stopped after step" in "".join(gather("sweep", tmp_path)["missing"])
+    assert f"{job}: killed after step" in "".join(gather("sweep", tmp_path)["missing"])

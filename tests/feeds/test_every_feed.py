@@ -115,6 +115,7 @@ def test_how_batches_are_read_is_no_part_of_the_fingerprint(opened):
         ({"placement": "disk"}, "placement must be 'device' or 'host', found 'disk'"),
         ({"read_threads": -1}, "read_threads must lie between 0 and prefetch_batches"),
         ({"read_threads": 5}, "found 5 threads and 4 batches"),
+        ({"hosts": (2, 2)}, "process_index 2 is none of 2 hosts"),
         ({"hosts": (0, 3)}, "batch_UNIT must .* found 64 UNIT on 3 hosts; 63 or 66 would do"),
         ({"hosts": (0, 128)}, "found 64 UNIT on 128 hosts; 128 would do"),
     ],

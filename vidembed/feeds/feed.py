@@ -215,6 +215,8 @@ class FeedOptions(abc.ABC, Generic[F]):
                 f"batch_{self.unit} must be a multiple of the number of hosts, found "
                 f"{self.examples} {self.unit} on {process_count} hosts; {nearest} would do"
             )
+        if not 0 <= process_index < process_count:
+            raise ValueError(f"process_index {process_index} is none of {process_count} hosts")
         share = self.examples // process_count
         own = slice(process_index * share, (process_index + 1) * share)
         return self._open(corpus, seed=seed, own=own)
