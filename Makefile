@@ -19,7 +19,7 @@ test-long: .venv/installed-test
 # Compiles every recipe for a TPU slice; needs no TPU. In a .venv of its own: beside libtpu every run
 # on a machine without a TPU would begin with its complaints.
 test-tpu: .venv-tpu/installed
-	.venv-tpu/bin/python -m pytest tests/engine/test_tpu.py
+	OPTIMISED=1 .venv-tpu/bin/python -m pytest tests/engine/test_tpu.py
 
 lint: .venv/installed-test
 	.venv/bin/ruff check .
