@@ -169,8 +169,8 @@ def verticals_of(labels: np.ndarray, verticals: Mapping[int, str]) -> np.ndarray
 def read_verticals(path: str) -> dict[int, str]:
     """Label number → its first vertical, where the vocabulary (Index, Vertical1) knows one."""
     lines = vocabulary_lines(path, "Vertical1").items()
-    found = {label: line["Vertical1"] for label, line in lines}
-    return {label: name for label, name in found.items() if name and name != UNKNOWN}
+    verticals = {label: line["Vertical1"] for label, line in lines}
+    return {label: name for label, name in verticals.items() if name and name != UNKNOWN}
 
 
 def _peers() -> dict[str, str]:

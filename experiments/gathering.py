@@ -98,7 +98,7 @@ def over_seeds(
 ) -> dict[str, Any]:
     """direction → metric → {value, low, high} over seeds, by `bootstrap` of one system, by
     `differences` or `ratios` of two; ValueError unless both were asked the same queries."""
-    found = {}
+    scores = {}
     for direction in seeds[0][systems[0]] if seeds else ():
         first, *others = ([seed[name][direction] for seed in seeds] for name in systems)
         for of in others:
@@ -109,8 +109,8 @@ def over_seeds(
                 )
         values = ([one.values for one in of] for of in (first, *others))
         intervals = by(*values, videos=[one.ids for one in first], seed=0)
-        found[direction] = {metric: interval._asdict() for metric, interval in intervals.items()}
-    return found
+        scores[direction] = {metric: interval._asdict() for metric, interval in intervals.items()}
+    return scores
 
 
 def means(worlds: Worlds, system: str) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def courses(
     for nothing; a measure that a third of a run does not know at all is left out.
     """
     trainings = [[line for line in lines if line["kind"] == "train"] for lines in journals]
-    found = {}
+    courses = {}
     for name in names:
         # A measure that is not known becomes NaN.
         logged = [np.array([line.get(name) for line in lines], float) for lines in trainings]
@@ -137,8 +137,8 @@ def courses(
         known = [part[~np.isnan(part)] for part in thirds]
         if known and all(map(len, known)):
             means = np.reshape([part.mean() for part in known], (-1, len(PARTS)))
-            found[name] = means.mean(axis=0).tolist()
-    return found
+            courses[name] = means.mean(axis=0).tolist()
+    return courses
 
 
 def _trainings(runs: Sequence[Point], sweep: Sweep) -> dict[str, Any]:

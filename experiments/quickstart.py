@@ -170,20 +170,20 @@ class Quickstart:
 
 def _systems(seeds: Sequence[Scores]) -> dict[str, Any]:
     """direction → system → metric → {value, low, high}: means over seeds."""
-    found = {system: over_seeds(seeds, system, by=bootstrap) for system in seeds[0]}
-    return {d: {name: of[d] for name, of in found.items()} for d in recipe.evaluator.directions}
+    means = {system: over_seeds(seeds, system, by=bootstrap) for system in seeds[0]}
+    return {d: {name: of[d] for name, of in means.items()} for d in recipe.evaluator.directions}
 
 
 def _ratios(seeds: Sequence[Scores]) -> dict[str, Any]:
     """direction → {metric, mean, low, high, per_seed}: trained over raw visual, by NDCG."""
-    pair, found = ("trained", "visual"), {}
+    pair, ratio_of = ("trained", "visual"), {}
     for direction, metrics in over_seeds(seeds, *pair, by=ratios).items():
         main = headline(direction, metrics)
         mean = metrics[main].pop("value")
         each = [[seed[name][direction].values[main].mean() for name in pair] for seed in seeds]
-        found[direction] = {"metric": main, "mean": mean, **metrics[main]}
-        found[direction]["per_seed"] = [float(one / other) for one, other in each]
-    return found
+        ratio_of[direction] = {"metric": main, "mean": mean, **metrics[main]}
+        ratio_of[direction]["per_seed"] = [float(one / other) for one, other in each]
+    return ratio_of
 
 
 main = partial(start, Quickstart, prog="python -m experiments.quickstart")

@@ -106,6 +106,10 @@ def main(sweep: Sweep, arguments: Sequence[str] | None = None) -> int:
         "gather": Gather(sweep=sweep, workdir=tyro.MISSING),
     }
     given = sys.argv[1:] if arguments is None else arguments
-    told = {"prog": f"python -m experiments.{sweep.name}"}
-    told["description"] = f"{sweep.title}. {sweep.claim}"
-    return command_line.guarded(command_line.parse(verbs, given, **told).run)
+    chosen = command_line.parse(
+        verbs,
+        given,
+        prog=f"python -m experiments.{sweep.name}",
+        description=f"{sweep.title}. {sweep.claim}",
+    )
+    return command_line.guarded(chosen.run)

@@ -128,7 +128,7 @@ def as_csv(result: Mapping[str, Any]) -> str:
 
 def _tables(result: Mapping[str, Any]) -> Iterator[tuple[str, Row, list[Row]]]:
     """Title, header and rows of cells, which are lines of text."""
-    told = " (SIMULATED SESSIONS)" if result["simulated_sessions"] else ""
+    simulated = " (SIMULATED SESSIONS)" if result["simulated_sessions"] else ""
     scored = [[wording.direction(d), wording.metric(m)] for d, m in columns(result)]
     rows = []
     for name, point in named(result).items():
@@ -137,7 +137,7 @@ def _tables(result: Mapping[str, Any]) -> Iterator[tuple[str, Row, list[Row]]]:
             said.append(f"{point['parameters'] / 1e6:.1f} M, {point['train_seconds']:.0f} s")
             said.append(point["size"])
         rows.append(_row(result, said, point, "{value:.3f}", "{low:.3f}–{high:.3f}", "{:.2f}"))
-    yield f"{result['title']}{told}", [["point"], *scored], rows
+    yield f"{result['title']}{simulated}", [["point"], *scored], rows
     rows = []
     for one in compared(result):
         parts = (one["one"], f"- {one['other']}", one["asks"])
@@ -145,7 +145,7 @@ def _tables(result: Mapping[str, Any]) -> Iterator[tuple[str, Row, list[Row]]]:
         rows.append(
             _row(result, said, one, "{value:+.4f}", "{low:+.4f} to\n{high:+.4f}", "{:+.2f}")
         )
-    yield f"Paired differences{told}", [["one - other"], *scored], rows
+    yield f"Paired differences{simulated}", [["one - other"], *scored], rows
     rows = [
         [[name], [wording.words(measure)], *([f"{mean:.4f}"] for mean in of)]
         for name, point in result["points"].items()
@@ -153,7 +153,7 @@ def _tables(result: Mapping[str, Any]) -> Iterator[tuple[str, Row, list[Row]]]:
     ]
     if rows:
         header = [["point"], ["measure"], *([part] for part in PARTS)]
-        yield f"In training, means of the logged steps{told}", header, rows
+        yield f"In training, means of the logged steps{simulated}", header, rows
 
 
 def _row(result: Mapping[str, Any], said: list[str], one: Mapping[str, Any], *forms: str) -> Row:

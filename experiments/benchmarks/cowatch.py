@@ -28,8 +28,8 @@ def main(*, events: int = 10_000_000, memory_limit: str = "2GB", repeats: int = 
         pq.write_table(log(events), sessions)
         limit, _ = measure(lambda: pq.read_table(sessions), repeats=repeats)
         count = partial(count_cowatches, sessions, edges, memory_limit=memory_limit)
-        found = count()
-        note = f"{found['events']:,} watches, {found['pairs']:,} pairs, {found['edges']:,} edges"
+        counts = count()
+        note = f"{counts['events']:,} watches, {counts['pairs']:,} pairs, {counts['edges']:,} edges"
         case = f"memory limit {memory_limit}"
         report("cowatch", [measured(case, count, limit, repeats=repeats, note=note)])
 

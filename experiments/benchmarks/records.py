@@ -128,8 +128,8 @@ def read_by_tensorflow(
     done = subprocess.run(command, env=quiet, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"tf.data failed on {len(paths)} files: {done.stderr[-1000:]}")
-    found = json.loads(done.stdout.splitlines()[-1])
-    return found["seconds"], found["records"]
+    timing = json.loads(done.stdout.splitlines()[-1])
+    return timing["seconds"], timing["records"]
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import pytest
 
 from vidembed.__main__ import DATA, RUNS, main
 from vidembed.cli import launch
+from vidembed.cli.command_line import guarded
 from vidembed.records import inspecting
 from vidembed.records.table import FeatureTable
 
@@ -149,6 +150,14 @@ def test_too_little_memory_and_missing_packages_are_errors_in_words(tmp_path, mo
     for command in (["import", "gs://b/x", str(tmp_path / "t")], ["inspect", "gs://b/x"]):
         assert main(command) == 1
         assert "pip install -e '.[gcs]'" in capsys.readouterr().err
+
+
+def test_another_missing_package_is_not_taken_for_that_of_a_bucket(capsys):
+    def needs_sklearn():
+        raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")
+
+    assert guarded(needs_sklearn) == 1
+    assert capsys.readouterr().err == "ModuleNotFoundError: No module named 'sklearn'\n"
 
 
 def test_no_edges_are_a_failure(tmp_path, capsys):

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from experiments.points import points_of, refuse_unfinished
 from experiments.sweep import REFERENCE
 from experiments.sweep_command import main
 from vidembed.engine.recipe import Recipe
@@ -265,6 +266,28 @@ def test_what_is_done_is_skipped(swept, capsys):
     assert main(TINY["sweep"], options(swept)) == 0
     assert capsys.readouterr().out.count("done before\n") == 3
     assert states(swept, POINTS) == before
+
+
+def test_a_damaged_file_costs_its_point_alone(swept, capsys):
+    file = swept / POINTS[0] / "attempts.json"
+    whole = file.read_text()
+    file.write_text(whole[:10])
+    try:
+        assert main(TINY["sweep"], options(swept)) == 1
+    finally:
+        file.write_text(whole)
+    out, errors = capsys.readouterr()
+    assert out.count("done before\n") == 3
+    assert f"1 of 3 failed: {POINTS[0]}." in errors
+    assert "attempts.json is damaged" in out
+
+
+def test_points_are_summed_up_only_when_all_are_done(swept, tmp_path):
+    sweep = TINY["sweep"]
+    base = sweep.base(3, 16)
+    refuse_unfinished(points_of(sweep, base, swept, [0]))
+    with pytest.raises(ValueError, match=rf"{REFERENCE}: not run.*all points are done"):
+        refuse_unfinished(points_of(sweep, base, tmp_path, [0]))
 
 
 def test_a_sweep_of_one_number_is_drawn(swept):

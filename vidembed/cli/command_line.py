@@ -200,7 +200,7 @@ def _end_of(error: BaseException, *, named: bool) -> tuple[int, str]:
         if not isinstance(error, CheckpointError | LeaseHeldError | LeaseLostError | NonFiniteLoss):
             return 1, ""
     words = f"{type(error).__name__ if named else 'error'}: {error}"
-    if isinstance(error, ImportError):
+    if isinstance(error, ImportError) and re.search("gcsfs|s3fs", words):
         words += "; what gs:// and s3:// need is an extra: pip install -e '.[gcs]' or [s3]"
     return 1, words
 

@@ -41,7 +41,7 @@ class Inspection:
 
 def inspect(
     path: str | os.PathLike,
-    options: Reading = Reading(),  # noqa: B008 - frozen
+    options: Reading = Reading(),
     *,
     progress: Callable[[int, int, int], object] = lambda *_: None,
 ) -> Inspection:
@@ -151,7 +151,7 @@ def _compressed(file: epath.Path) -> bool:
 
 def main(
     path: Annotated[str, tyro.conf.arg(metavar="PATH")],
-    options: Annotated[Reading, tyro.conf.arg(name="")] = Reading(),  # noqa: B008 - frozen
+    options: Annotated[Reading, tyro.conf.arg(name="")] = Reading(),
     *,
     vocabulary: str | None = None,
     max_faults: int = 100,
