@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments import cdml
 from experiments.cluster_table import print_quality, write_quality
 from experiments.clusterings import NO_IGRAPH, clusterings, has_igraph, linked_videos
 from experiments.points import Point, refuse_seeds
@@ -40,7 +41,6 @@ from experiments.shared_labels import shared_labels
 from vidembed.cli.command_line import start
 from vidembed.corpora.watched import Corpus
 from vidembed.distributed.stopping import StopFlag
-from vidembed.engine.recipe import Recipe
 from vidembed.records.label_names import vocabulary_lines
 from vidembed.records.table import FeatureTable
 from vidembed.workdir.layout import Workdir
@@ -74,7 +74,7 @@ class ClusterQuality:
         with StopFlag() as stop, Workdir(folder).lease(), stop.raising():
             runner = Runner(folder, stop, records=self.records)
             for seed in self.seeds:
-                world = Point(folder=folder, name="", varied=Recipe(), seed=seed)
+                world = Point(folder=folder, name="", varied=cdml.recipe, seed=seed)
                 corpus = runner.corpus(world)
                 with runner.progress.stage(f"{world.world}/cluster quality"):
                     measured.append(quality(corpus, verticals, seed=seed))

@@ -21,6 +21,7 @@ from vidembed.cli.command_line import start
 from vidembed.cli.run_report import evaluations_of
 from vidembed.distributed.stopping import StopFlag
 from vidembed.engine.recipe import Retention
+from vidembed.evaluators.related_videos import RelatedVideos
 from vidembed.report import wording
 from vidembed.report.headline import headline
 from vidembed.workdir.layout import Workdir
@@ -60,11 +61,11 @@ class Curves:
                 return 1
             refuse_unfinished(points)
         measured = {
-            point.name: {of["step"]: of["scores"] for of in evaluations_of(point.run)}
+            point.name: {of["step"]: of["scores"] for of in evaluations_of(point.run, point.measured_by)}
             for point in points
         }
-        directions = recipe.evaluator.directions
-        main = headline(directions[0], recipe.evaluator.metrics)
+        directions = RelatedVideos().directions
+        main = headline(directions[0], RelatedVideos().metrics)
         columns = [(direction, name) for direction in directions for name in measured]
         table = Table(title=f"{wording.metric(main)} over steps, SIMULATED sessions", box=None)
         table.add_column("step", justify="right")

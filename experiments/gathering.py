@@ -43,7 +43,8 @@ def gathered(sweep: Sweep, folder: Path, seeds: Sequence[int] = ()) -> dict[str,
     everything = points_of(sweep, base, folder, seeds)
     scores = {point: found for point in everything if (found := point.scores())}
     data, fingerprints = data_of(scores)
-    columns = {d: shown(d, base.evaluator.metrics) for d in base.evaluator.directions}
+    asked = sweep.evaluator
+    columns = {d: shown(d, asked.metrics) for d in asked.directions}
     ordinary, permuted = worlds(scores, columns)
     controls = [name for name in CONTROLS if any(name in of for of in ordinary.values())]
     return {

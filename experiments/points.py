@@ -17,8 +17,9 @@ from typing import Any
 from experiments.sweep import Sweep
 from vidembed import files
 from vidembed.cli.run_report import journal_of
-from vidembed.engine.evaluate import recipe_of
+from vidembed.engine.evaluation import Evaluation, evaluation_of, recipe_of
 from vidembed.engine.recipe import Recipe
+from vidembed.evaluators.related_videos import RelatedVideos
 from vidembed.records.scores_file import Scores, read_scores
 from vidembed.workdir.layout import Workdir
 
@@ -42,6 +43,7 @@ class Point:
     name: str
     varied: Recipe
     seed: int
+    evaluator: RelatedVideos = RelatedVideos()
     permuted: bool = False
     controls: bool = False
     """Whether the untrained network and the baselines are measured beside it."""
@@ -72,10 +74,19 @@ class Point:
                 hierarchy=str(world / "hierarchy.parquet"),
                 split_seed=self.seed,
             ),
-            evaluator=replace(recipe.evaluator, seed=self.seed),
             checkpoints=checkpoints if self.controls else recipe.checkpoints,
             seed=self.seed,
         )
+
+    @property
+    def measured_by(self) -> RelatedVideos:
+        """The evaluator, with the seed of the world."""
+        return replace(self.evaluator, seed=self.seed)
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """What is stored beside the recipe."""
+        return Evaluation(evaluators=(self.measured_by,))
 
     @property
     def attempts(self) -> list[dict[str, Any]]:
@@ -89,9 +100,10 @@ class Point:
     def scores(self) -> Scores:
         """System → direction → metrics of each query; nothing where a part is missing."""
         made, path = self._made(), self.run.path
-        if not made:
+        evaluation = evaluation_of(self.run)
+        if not made or not evaluation:
             return {}
-        measured = self.run.measurements(made.evaluator.identity())
+        measured = self.run.measurements(evaluation.evaluators[0].identity())
         older = path.parent / "controls" / "per_query.parquet"
         found: dict[str, Any] = {"trained": measured.read_per_query(made.steps)}
         try:
@@ -125,11 +137,9 @@ class Point:
         data lie."""
         if self.result is None:
             return None
-        made, recipe = recipe_of(self.run), self.recipe
-        # An older version took the evaluator's own seed in every world.
-        evaluator = replace(recipe.evaluator, seed=made.evaluator.seed)
-        recipe = replace(recipe, corpus=made.corpus, checkpoints=made.checkpoints)
-        return made if made == replace(recipe, evaluator=evaluator) else None
+        made = recipe_of(self.run)
+        recipe = replace(self.recipe, corpus=made.corpus, checkpoints=made.checkpoints)
+        return made if made == recipe else None
 
     def named(self, system: str) -> str:
         """The name in tables of a system that was measured here: the point's own if it is what was
@@ -162,17 +172,16 @@ def points_of(sweep: Sweep, base: Recipe, folder: Path, seeds: Sequence[int]) ->
     """The points of every seed, in an order that all shards agree on."""
     recipes = sweep.points(base)
     for name, recipe in recipes.items():
-        if (recipe.corpus, recipe.evaluator) != (base.corpus, base.evaluator):
+        if recipe.corpus != base.corpus:
             raise ValueError(
-                f"{sweep.name}: {name} has another corpus or evaluator than the base recipe. A "
-                "sweep compares query by query: its points must share the split and be measured "
-                "alike"
+                f"{sweep.name}: {name} has another corpus than the base recipe. A sweep compares "
+                "query by query: its points must share the split"
             )
     exchanged = {name: recipes[name] for name in (sweep.reference, *sweep.permuted)}
     return [
         Point(
-            folder=folder, name=name, varied=recipe, seed=seed, permuted=permuted,
-            controls=name == sweep.reference,
+            folder=folder, name=name, varied=recipe, seed=seed, evaluator=sweep.evaluator,
+            permuted=permuted, controls=name == sweep.reference,
         )
         for seed in seeds
         for permuted in (False, True)

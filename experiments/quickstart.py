@@ -25,7 +25,7 @@ from vidembed import files
 from vidembed.cli.command_line import start
 from vidembed.cli.run_report import evaluations_of, journal_of
 from vidembed.distributed.stopping import StopFlag
-from vidembed.engine.evaluate import Evaluation
+from vidembed.engine.evaluate import EvaluationJob
 from vidembed.engine.recipe import Retention
 from vidembed.metrics.intervals import bootstrap, differences, ratios
 from vidembed.models.fusion import LateFusion, Layers, SingleModality
@@ -104,7 +104,7 @@ class Quickstart:
 
     def _summary(self, runner: Runner, done: list[Point]) -> dict[str, Any]:
         scores = {point: point.scores() for point in done}
-        columns = dict.fromkeys(recipe.evaluator.directions, recipe.evaluator.metrics)
+        columns = dict.fromkeys(sweep.evaluator.directions, sweep.evaluator.metrics)
         ordinary, permuted = (list(side.values()) for side in worlds(scores, columns))
         data, fingerprints = data_of(point for point in done if not point.permuted)
         return {
@@ -130,9 +130,11 @@ class Quickstart:
     def _report(self, runner: Runner, summary: dict[str, Any], done: list[Point]) -> None:
         names, first = read_vocabulary(SAMPLE / "vocabulary.csv"), done[0]
         corpus = runner.corpus(first)
-        evaluation = Evaluation(first.recipe, first.run, corpus=corpus, progress=runner.progress)
-        embeddings = evaluation.embed(evaluation.restore(self.steps))
-        evaluations = {str(point): evaluations_of(point.run) for point in done}
+        job = EvaluationJob(
+            first.recipe, first.evaluation, first.run, corpus=corpus, progress=runner.progress
+        )
+        embeddings = job.model(self.steps)["video"](corpus.table)
+        evaluations = {str(p): evaluations_of(p.run, p.measured_by) for p in done}
         write_report(
             Workdir(self.workdir).report_file,
             title="vidembed quickstart",
@@ -171,7 +173,7 @@ class Quickstart:
 def _systems(seeds: Sequence[Scores]) -> dict[str, Any]:
     """direction → system → metric → {value, low, high}: means over seeds."""
     means = {system: over_seeds(seeds, system, by=bootstrap) for system in seeds[0]}
-    return {d: {name: of[d] for name, of in means.items()} for d in recipe.evaluator.directions}
+    return {d: {name: of[d] for name, of in means.items()} for d in sweep.evaluator.directions}
 
 
 def _ratios(seeds: Sequence[Scores]) -> dict[str, Any]:

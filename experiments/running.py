@@ -23,11 +23,10 @@ from vidembed import files
 from vidembed.cli import clustering
 from vidembed.corpora.watched import Corpus
 from vidembed.distributed.stopping import StopFlag, StoppedError
-from vidembed.engine.evaluate import Evaluation, values_of
+from vidembed.engine.evaluate import EvaluationJob
+from vidembed.engine.claim import changes_of
 from vidembed.engine.recipe import Recipe
-from vidembed.engine.step import state_shape
 from vidembed.engine.train import train
-from vidembed.engine.typed_json import differing_on_resume
 from vidembed.evaluators.baselines import exchanged
 from vidembed.progress import Progress
 from vidembed.records import importing
@@ -169,8 +168,8 @@ class Runner:
         run, recipe = point.run, point.recipe
         if point.scores():
             data = (run.read_recipe() or {})["fingerprints"]
-            data = data | {"corpus": self.corpus(point).fingerprint}
-            run.recipe_changes(recipe.to_json(), data, tunable=differing_on_resume(recipe))
+            data = data | {"corpus": self.corpus(point).rows}
+            changes_of(run, recipe, data)
             self.progress.say(f"{point}: done before")
             return
         began, attempt, before = time.monotonic(), dict[str, Any](), point.attempts
@@ -179,25 +178,27 @@ class Runner:
         try:
             # Here, so that what prevents one world fails its own points alone.
             corpus = self.corpus(point)
-            evaluation = cache(
-                lambda: Evaluation(recipe, run, corpus=corpus, progress=self.progress)
+            job = cache(
+                lambda: EvaluationJob(
+                    recipe, point.evaluation, run, corpus=corpus, progress=self.progress
+                )
             )
 
             def evaluate(step: int) -> dict[str, float]:
                 # The checkpoint is saved: what is broken off is measured when the run goes on.
                 with self.stop.raising():
-                    return values_of(evaluation().measure(step))
+                    return job().values(step)
 
             training = time.monotonic()
             last = train(
                 recipe, run, lease=lease, stop=self.stop, corpus=corpus,
-                progress=self.progress, evaluate=evaluate,
+                progress=self.progress, evaluation=point.evaluation, evaluate=evaluate,
             )  # fmt: skip
             attempt["train_seconds"] = _spent(training)["seconds"]
             if last < recipe.steps:
                 raise StoppedError(f"{run} stopped at step {last}")
             with self.stop.raising():
-                _measure(point, evaluation())
+                _measure(point, job())
         except Exception as error:
             attempt |= {"message": _message(error), "traceback": traceback.format_exc()}
             raise
@@ -205,24 +206,24 @@ class Runner:
             files.write_json(run.path / "attempts.json", [*before, attempt | _spent(began)])
 
 
-def _measure(point: Point, evaluation: Evaluation) -> None:
-    recipe, corpus, measurements = evaluation.recipe, evaluation.corpus, evaluation.measurements
+def _measure(point: Point, job: EvaluationJob) -> None:
+    recipe, corpus, measured = job.recipe, job.corpus, job.selecting
+    measurements = measured.measurements
     for step in (recipe.steps, 0) if point.controls else (recipe.steps,):
         if measurements.read_per_query(step) is None:
             # A result that has lost its queries is measured anew.
             (measurements.folder / f"{step}.json").unlink(missing_ok=True)
-        evaluation.measure(step)
+        job.measure(step)
     if point.controls:
-        evaluation.baselines()
+        measured.baselines()
     if point.permuted:
-        vectors = evaluation.embed(evaluation.restore(recipe.steps))
+        vectors = job.model(recipe.steps)["video"](corpus.table)
         scores: dict[str, PerQuery] = {
-            direction: exchanged(recipe.evaluator, vectors, corpus, direction, seed=recipe.seed)
-            for direction in recipe.evaluator.directions
+            direction: exchanged(point.evaluator, vectors, corpus, direction, seed=recipe.seed)
+            for direction in point.evaluator.directions
         }
         write_scores(point.run.path / "per_query.parquet", {"trained_exchanged": scores})
-    parameters = state_shape(recipe, evaluation.spec, evaluation.mesh)["parameters"]
-    result = {"parameters": sum(leaf.size for leaf in parameters.values())}
+    result = {"parameters": job.parameters()}
     # Last: where there is a result, there is everything.
     files.write_json(point.run.path / "result.json", result | {"data": corpus.report()})
 

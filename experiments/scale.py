@@ -17,11 +17,11 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments import gcml
+from experiments import cdml, gcml
 from vidembed.cli import command_line
+from vidembed.cli.imagined import Imagined, known_data
 from vidembed.distributed import mesh as meshes
 from vidembed.engine.compiled_cost import StepCost, dividing, step_arguments, step_cost
-from vidembed.engine.imagined import Imagined, data_of
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.slices import slice_devices
 from vidembed.files import write_text
@@ -69,7 +69,7 @@ class Case:
 
 def cases() -> dict[str, Case]:
     """Every recipe, and those of its variants that are worth a table."""
-    paper = Recipe()
+    paper = cdml.recipe
     narrow = _bfloat16(paper)
     return {
         "cdml": Case(title="cdml, float32", recipe=paper),
@@ -102,7 +102,7 @@ def cost_of(case: Case, name: str, folder: Path, progress: Progress) -> StepCost
         return StepCost.from_json(json.loads(path.read_text()))
     with progress.stage(f"{case.title}, {name}"):
         mesh = meshes.make_mesh(recipe.mesh, devices)
-        cost = step_cost(recipe, step_arguments(recipe, data_of(recipe, imagined), mesh), mesh)
+        cost = step_cost(recipe, step_arguments(recipe, known_data(recipe, imagined).data, mesh), mesh)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(cost.to_json()))
     return cost

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from experiments import cdml
 from experiments.paper import Percent
 from vidembed.engine.recipe import Recipe, Retention
+from vidembed.evaluators.related_videos import RelatedVideos
 from vidembed.models.fusion import EarlyFusion, Fusion, LateFusion, Layers, SingleModality
 
 REFERENCE = "late-4000-256"
@@ -106,6 +107,8 @@ class Sweep:
     sweeps."""
     base: Callable[[int, int], Recipe] = base_recipe
     """(steps, triplets a batch) → the recipe that is varied."""
+    evaluator: RelatedVideos = RelatedVideos()
+    """What measures every point, with the seed of its world."""
     comparisons: Sequence[Comparison] = ()
     """Without any, each point is compared with the reference."""
     reference: str = REFERENCE

@@ -12,7 +12,7 @@ minutes on two cores; `--rounds 0` compiles only.
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -21,13 +21,13 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from experiments import gcml
 from experiments.benchmarks.step import WIDTHS, no_statistics
+from vidembed.cli.imagined import Imagined, imagined_data
 from vidembed.distributed import mesh as meshes
 from vidembed.distributed.exchange import Exchanger
 from vidembed.engine.compiled_cost import compiled_update, step_arguments
 from vidembed.engine.compiled_text import array_bytes, read_program
-from vidembed.engine.imagined import Imagined, Rows, imagined_data
-from vidembed.engine.recipe import Recipe
 from vidembed.engine.step import new_state
 from vidembed.feeds.labelled import LabelledFeed, LabelledVideos
 from vidembed.losses.softmax import SampledSoftmax
@@ -66,7 +66,7 @@ def compiled(recipe: Any, classes: int, mesh: Any, widths: dict[str, int] = WIDT
     """(arguments, compiled update) of a recipe whose feed would label with so many classes."""
     shapes = {name: (TABLE_VIDEOS, width) for name, width in widths.items()}
     features = {name: np.broadcast_to(np.uint8(0), shape) for name, shape in shapes.items()}
-    data = imagined_data(recipe, Rows(features, {}), Imagined(classes=classes))
+    data = imagined_data(recipe, features, Imagined(classes=classes)).data
     arguments = step_arguments(recipe, data, mesh)
     return arguments, compiled_update(recipe, arguments, mesh)
 
@@ -88,7 +88,7 @@ def seconds_a_step(
         }
         constants = {"features": features, "present": {}}
         state = jax.jit(
-            lambda: new_state(recipe, Spec(widths, classes), no_statistics(widths)),
+            lambda: new_state(recipe, Spec(widths=widths, classes=classes), no_statistics(widths)),
             out_shardings=jax.tree.map(lambda leaf: leaf.sharding, shapes.state),
         )()
         placed = meshes.place_batch(mesh, batch, LabelledFeed.split_axes)
@@ -123,7 +123,7 @@ def main(
         model=LateFusion(layers=Layers(hidden=(hidden,), size=size)),
         loss=SampledSoftmax(samples=samples),
     )
-    recipe = Recipe(task=task, feed=LabelledVideos(batch_videos=videos))
+    recipe = replace(gcml.gcl, task=task, feed=LabelledVideos(batch_videos=videos))
     title = f"{classes:,} classes × {size}, {videos} videos, {samples} samples"
     headings = ("model axis", "arguments", "temporaries", "together", "largest sent", "s a step")
     table = Table(*headings, title=title, box=None)

@@ -26,6 +26,7 @@ from experiments.benchmarks.bench import (
     report,
     square_products,
 )
+from experiments import cdml
 from vidembed.distributed import mesh as meshes
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.step import compile_update, new_state, state_shape
@@ -68,7 +69,8 @@ def main(
     for name, (task, placement) in cases.items():
         if only not in name:
             continue
-        recipe = Recipe(task=task, feed=Triplets(batch_triplets=triplets, placement=placement))
+        feed = Triplets(batch_triplets=triplets, placement=placement)
+        recipe = replace(cdml.recipe, task=task, feed=feed)
         works[name], memory[name] = updates(recipe, features, drawn)
     if importlib.util.find_spec("torch"):
         from experiments.benchmarks import step_peer
@@ -81,7 +83,7 @@ def main(
             if only not in name:
                 continue
             model = step_peer.LateFusion(WIDTHS, plain)
-            works[name] = step_peer.updates(Recipe(), model, features, drawn, compute=compute)
+            works[name] = step_peer.updates(cdml.recipe, model, features, drawn, compute=compute)
             _, memory[name] = measure(works[name], repeats=2)
     seconds = in_rounds(works, rounds=rounds)
 
@@ -135,9 +137,9 @@ def updates(
         if recipe.feed.placement == "device":
             placed = jax.tree.map(lambda table: meshes.place_rows(mesh, table), features)
             constants = {"features": placed, "present": {}}
-        shape = state_shape(recipe, Spec(WIDTHS), mesh)
+        shape = state_shape(recipe, Spec(widths=WIDTHS), mesh)
         state = jax.jit(
-            lambda: new_state(recipe, Spec(WIDTHS), no_statistics(WIDTHS)),
+            lambda: new_state(recipe, Spec(widths=WIDTHS), no_statistics(WIDTHS)),
             out_shardings=jax.tree.map(lambda leaf: leaf.sharding, shape),
         )()
         placed_batch = meshes.place_batch(mesh, batch, axes)

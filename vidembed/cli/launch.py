@@ -12,6 +12,8 @@ import tyro
 from vidembed import PATH
 from vidembed.cli import command_line
 from vidembed.cli.command_line import guarded
+from vidembed.cli.imagined import Imagined
+from vidembed.cli.offered import Offered
 from vidembed.cli.run_report import journal_warnings, other_evaluators, report_run
 from vidembed.cli.scoreboard import Scoreboard
 from vidembed.cli.show import show
@@ -19,11 +21,12 @@ from vidembed.distributed.agree import agree
 from vidembed.distributed.join import Cluster
 from vidembed.distributed.mesh import MeshShape
 from vidembed.distributed.stopping import EXIT_STOPPED, StopFlag
-from vidembed.engine.evaluate import Evaluation, recipe_of, values_of
-from vidembed.engine.imagined import Imagined
+from vidembed.engine.evaluate import EvaluationJob
+from vidembed.engine.evaluation import Evaluation, evaluation_of, recipe_of
+from vidembed.engine.protocols import Evaluator
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.train import train
-from vidembed.engine.typed_json import fields_with, without
+from vidembed.engine.typed_json import fields_with, to_json, without
 from vidembed.progress import Progress
 from vidembed.recipes import PAPERS
 from vidembed.records.label_names import read_vocabulary
@@ -44,14 +47,23 @@ class _OfRun:
     baselines: bool = True
     """Show raw features, popularity and chance beside the run's scores; measured where that was not
     done yet. Raw features take four times the memory of the whole table as float32, once."""
-    recipe: RecipeOptions = Recipe()
+    recipe: RecipeOptions
+    evaluator: Evaluator
+    """By what checkpoints are measured and compared."""
+    others: tyro.conf.Suppress[tuple[Evaluator, ...]] = ()
+    """What they are measured by besides."""
 
-    def evaluation(self, progress: Progress) -> Evaluation:
+    @property
+    def evaluation(self) -> Evaluation:
+        """All that they are measured by."""
+        return Evaluation(evaluators=(self.evaluator, *self.others))
+
+    def job(self, progress: Progress) -> EvaluationJob:
         """The evaluation of the run; raises where there is no run."""
         workdir = Workdir(self.workdir)
         recipe_of(workdir)
         with progress.stage("reading the data"):
-            return Evaluation(self.recipe, workdir, progress=progress)
+            return EvaluationJob(self.recipe, self.evaluation, workdir, progress=progress)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,11 +78,12 @@ class _OnHosts(_OfRun):
         Paths may differ. So may uncommitted changes: what they change is not known, the commit is.
         """
         self.cluster.connect()
-        said = without(self.recipe.to_json(), fields_with(self.recipe, PATH))
+        asked = (self.recipe, self.evaluation)
+        said = [without(to_json(part), fields_with(part, PATH)) for part in asked]
         own = ("python", "platform", "tree")
         made_by = {name: version for name, version in versions().items() if name not in own}
         options |= {"workdir": self.workdir, "baselines": self.baselines}
-        agree(options | {"recipe": said, "versions": made_by})
+        agree(options | {"recipe, evaluation": said, "versions": made_by})
         return Progress(quiet=jax.process_index() > 0)
 
 
@@ -95,14 +108,15 @@ class Train(_OnHosts):
             def evaluate(step: int) -> dict[str, float]:
                 nonlocal scoreboard
                 scoreboard = scoreboard or Scoreboard(
-                    Evaluation(recipe, workdir, corpus=corpus, progress=progress),
+                    EvaluationJob(
+                        recipe, self.evaluation, workdir, corpus=corpus, progress=progress
+                    ),
                     baselines=self.baselines,
                 )
                 # The checkpoint is saved: what is broken off is measured when the run goes on.
                 with stop.raising():
-                    result = scoreboard.evaluation.measure(step)
-                    scoreboard.show(result)
-                return values_of(result)
+                    scoreboard.show(scoreboard.job.measure(step))
+                    return scoreboard.job.values(step)
 
             last = train(
                 recipe,
@@ -111,6 +125,7 @@ class Train(_OnHosts):
                 stop=stop,
                 corpus=corpus,
                 progress=progress,
+                evaluation=self.evaluation,
                 evaluate=evaluate,
             )
         if last < recipe.steps:
@@ -136,14 +151,14 @@ class Evaluate(_OnHosts):
         """Measures; 0 when all that was asked for is measured."""
         progress = self.join(step=self.step, follow=self.follow)
         with StopFlag() as stop, stop.raising():
-            evaluation = self.evaluation(progress)
-            scoreboard = Scoreboard(evaluation, baselines=self.baselines)
+            job = self.job(progress)
+            scoreboard = Scoreboard(job, baselines=self.baselines)
             damaged = []
             if self.follow:
-                damaged = evaluation.follow(scoreboard.show, stop)
+                damaged = job.follow(scoreboard.show, stop)
             else:
-                scoreboard.show(evaluation.measure(evaluation.step_named(self.step)))
-            for warning in journal_warnings(evaluation):
+                scoreboard.show(job.measure(job.step_named(self.step)))
+            for warning in journal_warnings(job):
                 progress.say(f"WARNING: {warning}")
         return int(bool(damaged))
 
@@ -159,9 +174,9 @@ class Report(_OfRun):
         """Writes the report and says where it is."""
         progress = Progress()
         names = read_vocabulary(self.vocabulary) if self.vocabulary else {}
-        evaluation = self.evaluation(progress)
-        progress.say(f"wrote {report_run(evaluation, names, baselines=self.baselines)}")
-        for line in other_evaluators(evaluation):
+        job = self.job(progress)
+        progress.say(f"wrote {report_run(job, names, baselines=self.baselines)}")
+        for line in other_evaluators(job):
             progress.say(line)
         return 0
 
@@ -176,7 +191,7 @@ class Show:
     """TPU slices to compile for, such as v5e:8x8; no TPU is needed. None: the devices here. Stands
     behind the parts that are exchanged (task.miner:hardest)."""
     imagined: ImaginedOptions = Imagined()
-    recipe: RecipeOptions = Recipe()
+    recipe: RecipeOptions
 
     def run(self) -> int:
         """Prints to the terminal."""
@@ -200,19 +215,19 @@ def main(recipe: Recipe | None = None, arguments: Sequence[str] | None = None, *
         recipe, given, prog = _chosen(name, given, prog)
     words = {word: command_line.summary(verb) for word, verb in VERBS.items()}
     verb, rest = command_line.choose(words, given, prog=prog)
-    return _run(verb, recipe, rest, prog=f"{prog} {verb}")
+    return _run(verb, name, recipe, rest, prog=f"{prog} {verb}")
 
 
 def of_paper(verb: str, arguments: Sequence[str], *, prog: str) -> int:
     """`vidembed VERB PAPER [SYSTEM] ...`; an exit code."""
     paper, given = command_line.choose(PAPERS, arguments, prog=prog, kind="recipe")
     recipe, given, prog = _chosen(paper, given, f"{prog} {paper}")
-    return _run(verb, recipe, given, prog=prog)
+    return _run(verb, paper, recipe, given, prog=prog)
 
 
 def _chosen(paper: str, arguments: list[str], prog: str) -> tuple[Recipe, list[str], str]:
     """The paper's recipe, if it has several the one that the first argument names; what follows."""
-    module = importlib.import_module(f"vidembed.recipes.{paper}")
+    module = _module(paper)
     recipes: Mapping[str, Recipe] = module.RECIPES
     if len(recipes) == 1:
         return next(iter(recipes.values())), arguments, prog
@@ -222,23 +237,33 @@ def _chosen(paper: str, arguments: list[str], prog: str) -> tuple[Recipe, list[s
     return recipes[word], rest, f"{prog} {word}"
 
 
-def _run(verb: str, recipe: Recipe, arguments: Sequence[str], *, prog: str) -> int:
+def _run(verb: str, paper: str, recipe: Recipe, arguments: Sequence[str], *, prog: str) -> int:
     def run() -> int:
-        missing = {} if verb == "show" else {"workdir": tyro.MISSING}
-        own = _recipe_of_run(verb, arguments) or recipe
-        chosen = command_line.parse_one(VERBS[verb](recipe=own, **missing), arguments, prog=prog)
-        code: int = chosen.run()
+        module, workdir = _module(paper), command_line.option_of(arguments, "--workdir")
+        options: dict[str, Any] = {"recipe": _recipe_of_run(verb, workdir) or recipe}
+        if verb != "show":
+            known = evaluation_of(Workdir(workdir)) if workdir else None
+            evaluators = (known or module.EVALUATION).evaluators
+            options |= {"evaluator": evaluators[0], "others": evaluators[1:]}
+            options["workdir"] = tyro.MISSING
+        command = VERBS[verb](**options)
+        offered = Offered(module.OFFERED, command)
+        chosen = command_line.parse_one(offered.shadow(command), arguments, prog=prog)
+        code: int = offered.plain(chosen).run()
         return code
 
     return guarded(run)
 
 
-def _recipe_of_run(verb: str, arguments: Sequence[str]) -> Recipe | None:
+def _module(paper: str) -> Any:
+    return importlib.import_module(f"vidembed.recipes.{paper}")
+
+
+def _recipe_of_run(verb: str, workdir: str | None) -> Recipe | None:
     """The recipe of the run that is named: what the options are by default, but for `train`.
 
     A run is measured on all devices here: an evaluation has another machine than the training.
     """
-    workdir = command_line.option_of(arguments, "--workdir")
     if verb == "train" or not workdir or Workdir(workdir).read_recipe() is None:
         return None
     recipe = recipe_of(Workdir(workdir))

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from vidembed.cli.scoreboard import below_raw
-from vidembed.engine.evaluate import Evaluation, recipe_of
-from vidembed.engine.typed_json import to_json
-from vidembed.evaluators.related_videos import RelatedVideos
+from vidembed.engine.evaluate import EvaluationJob
+from vidembed.engine.old_recipes import former_evaluator
+from vidembed.engine.protocols import Evaluator
+from vidembed.engine.typed_json import to_json, with_defaults
 from vidembed.report.clusters import clusters
 from vidembed.report.gallery import gallery
 from vidembed.report.page import write_report
@@ -23,27 +24,24 @@ def journal_of(workdir: Workdir) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def evaluations_of(
-    workdir: Workdir, evaluator: RelatedVideos | None = None
-) -> list[dict[str, Any]]:
-    """What an evaluator (that of the run's recipe) measured of the run's checkpoints, by step."""
-    evaluator = evaluator or recipe_of(workdir).evaluator
+def evaluations_of(workdir: Workdir, evaluator: Evaluator) -> list[dict[str, Any]]:
+    """What an evaluator measured of the run's checkpoints, by step."""
     measurements = workdir.measurements(evaluator.identity())
     found = [measurements.read(step) for step in sorted(measurements.steps())]
     return [result for result in found if result is not None]
 
 
-def other_evaluators(evaluation: Evaluation) -> list[str]:
+def other_evaluators(job: EvaluationJob) -> list[str]:
     """A line for each other evaluator that measured this run: its steps, and how it differs."""
-    lines = []
-    for other in evaluation.workdir.all_measurements():
+    lines, evaluator = [], job.selecting.evaluator
+    for other in job.workdir.all_measurements():
         steps = sorted(other.steps())
         result = other.read(steps[-1]) if steps else None
-        if result is None or other.folder == evaluation.measurements.folder:
+        if result is None or other.folder == job.selecting.measurements.folder:
             continue
+        theirs = result.get("evaluator") or former_evaluator(result["recipe"])
         # What an older record does not name had its default.
-        theirs = to_json(RelatedVideos()) | result["recipe"]["evaluator"]
-        ours = to_json(evaluation.recipe.evaluator)
+        theirs, ours = with_defaults(theirs or {}, evaluator), to_json(evaluator)
         different = [f"{name} {value}" for name, value in theirs.items() if ours.get(name) != value]
         lines.append(
             f"not in the report: {len(steps)} steps measured by another evaluator "
@@ -52,12 +50,12 @@ def other_evaluators(evaluation: Evaluation) -> list[str]:
     return lines
 
 
-def journal_warnings(evaluation: Evaluation) -> list[str]:
+def journal_warnings(job: EvaluationJob) -> list[str]:
     """What the run's task reads out of its journal, in words."""
     diagnosis = Diagnosis(
-        evaluation.recipe.task.diagnose, evaluation.progress.say, steps=evaluation.last_step()
+        job.recipe.task.diagnose, job.progress.say, steps=job.last_step()
     )
-    diagnosis.read(journal_of(evaluation.workdir))
+    diagnosis.read(journal_of(job.workdir))
     return list(diagnosis.warnings().values())
 
 
@@ -75,22 +73,22 @@ def beside_baselines(
 
 
 def report_run(
-    evaluation: Evaluation, label_names: Mapping[int, str], *, baselines: bool = True
+    job: EvaluationJob, label_names: Mapping[int, str], *, baselines: bool = True
 ) -> str:
     """Writes WORKDIR/report.html for one run, at its latest checkpoint; returns the path.
 
-    Its scores are those of the evaluation's evaluator, and it says which others there are. With
+    Its scores are those of the evaluator that names the best checkpoint, and it says which others there are. With
     `baselines` they stand beside those of the last measured step.
     """
-    workdir, corpus = evaluation.workdir, evaluation.corpus
-    embeddings = evaluation.embed(evaluation.restore(evaluation.step_named("latest")))
-    measured = evaluations_of(workdir, evaluation.recipe.evaluator)
-    related, note, warnings = None, "", journal_warnings(evaluation)
+    workdir, corpus, selecting = job.workdir, job.corpus, job.selecting
+    embeddings = job.model(job.step_named("latest"))["video"](corpus.table)
+    measured = evaluations_of(workdir, selecting.evaluator)
+    related, note, warnings = None, "", journal_warnings(job)
     if baselines and measured:
-        last, record = measured[-1], evaluation.baselines()
+        last, record = measured[-1], selecting.baselines()
         related = beside_baselines(last, record)
         note = f"Trained: step {last['step']:,}, the last that is measured."
-        below = below_raw(last, record, last=evaluation.recipe.steps)
+        below = below_raw(last, record, last=job.recipe.steps)
         warnings += [below.removeprefix("WARNING: ")] if below else []
     write_report(
         workdir.report_file,
@@ -100,11 +98,11 @@ def report_run(
         evaluations={workdir.path.name: measured},
         corpora={workdir.path.name: corpus.report()},
         gallery=gallery(embeddings, corpus, label_names),
-        recipe=evaluation.recipe.to_json(),
+        recipe=job.recipe.to_json(),
         clusters=clusters(corpus, label_names),
         related_videos=related,
         related_note=note,
         warnings=warnings,
-        remarks=other_evaluators(evaluation),
+        remarks=other_evaluators(job),
     )
     return str(workdir.report_file)

@@ -1,9 +1,10 @@
 """What the terminal says of a measured checkpoint: its scores, beside those of the baselines."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from vidembed.engine.evaluate import Evaluation
+from vidembed.engine.evaluate import EvaluationJob
+from vidembed.engine.measured import Measured
 from vidembed.report import wording
 from vidembed.report.headline import headline
 
@@ -15,23 +16,28 @@ class Scoreboard:
     host has to call `show`, since the baselines are measured where that was not done yet.
     """
 
-    def __init__(self, evaluation: Evaluation, *, baselines: bool = True) -> None:
-        self.evaluation, self.baselines = evaluation, baselines
+    def __init__(self, job: EvaluationJob, *, baselines: bool = True) -> None:
+        self.job, self.baselines = job, baselines
         self._shown = False
 
-    def show(self, result: Mapping[str, Any]) -> None:
-        """Prints a result of `Evaluation.measure`."""
-        say = self.evaluation.progress.say
+    def show(self, results: Sequence[Mapping[str, Any]]) -> None:
+        """Prints the results of `EvaluationJob.measure`."""
+        for measured, result in zip(self.job.each, results):
+            self._show(measured, result)
+        self._shown = True
+
+    def _show(self, measured: Measured, result: Mapping[str, Any]) -> None:
+        say = self.job.progress.say
         for line in score_lines(result):
             say(line)
-        name, value = self.evaluation.selection(result)
-        best = self.evaluation.measurements.best() or {}
-        say(f"step {result['step']}  {name}: {value:.4f}; best so far: step {best.get('step')}")
+        if measured is self.job.selecting:
+            name, value = measured.selection(result)
+            best = measured.measurements.best() or {}
+            say(f"step {result['step']}  {name}: {value:.4f}; best so far: step {best.get('step')}")
         if not self.baselines:
             return
-        record, last = self.evaluation.baselines(), self.evaluation.last_step()
+        record, last = measured.baselines(), self.job.last_step()
         if not self._shown or result["step"] == last:
-            self._shown = True
             for line in table(result, record):
                 say(line)
         if remark := below_raw(result, record, last=last):

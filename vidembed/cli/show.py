@@ -7,11 +7,12 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
+from vidembed.cli.imagined import Imagined, Known, known_data
 from vidembed.distributed import mesh as meshes
 from vidembed.engine.compiled_cost import StepCost, dividing, step_arguments, step_cost
 from vidembed.engine.host_memory import host_memory
-from vidembed.engine.imagined import Data, Imagined, data_of
 from vidembed.engine.pace import Pace
+from vidembed.engine.phases import open_feeds
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.slices import slice_devices
 from vidembed.engine.step import state_shape
@@ -31,7 +32,8 @@ def show(recipe: Recipe, slices: Sequence[str] = (), imagined: Imagined | None =
     Raises ValueError before anything is printed if a slice is unknown, or the recipe is refused.
     """
     places = {name: slice_devices(name) for name in slices} or _here(recipe)
-    data = data_of(recipe, imagined or Imagined())
+    known = known_data(recipe, imagined or Imagined())
+    data, feeds = known.data, open_feeds(recipe, known.data.corpus)
     console, progress = Console(width=WIDTH, highlight=False), Progress()
     fitted = {
         name: dividing(recipe, len(devices)) if slices else recipe
@@ -40,12 +42,12 @@ def show(recipe: Recipe, slices: Sequence[str] = (), imagined: Imagined | None =
     grids = {name: meshes.make_mesh(recipe.mesh, devices) for name, devices in places.items()}
     arguments = {name: step_arguments(fitted[name], data, mesh) for name, mesh in grids.items()}
     console.print_json(json.dumps(recipe.to_json()))
-    console.print(f"data: {data.source}", markup=False)
+    console.print(f"data: {known.source}", markup=False)
     one = meshes.imagined_mesh(meshes.MeshShape(), 1)
-    parameters = state_shape(recipe, data.spec, one)["parameters"].values()
+    parameters = state_shape(recipe, data.spec or feeds[0].spec, one)["parameters"].values()
     console.print(f"parameters: {sum(leaf.size for leaf in parameters):,}")
     if recipe.corpus.table:
-        console.print(Pace(recipe.feed, data.corpus).describe(recipe.steps))
+        console.print("\n".join(Pace(recipe, feeds).describe()))
     for name, other in fitted.items():
         if other != recipe:
             unit, examples = recipe.feed.unit, other.feed.examples
@@ -69,7 +71,7 @@ def show(recipe: Recipe, slices: Sequence[str] = (), imagined: Imagined | None =
     for name, cost in costs.items():
         for line in collective_lines(cost):
             console.print(f"{name}: {line}", markup=False)
-    console.print(_table(_host_lines(recipe, data, costs)))
+    console.print(_table(_host_lines(recipe, known, costs)))
 
 
 def _here(recipe: Recipe) -> dict[str, list[jax.Device]]:
@@ -141,12 +143,12 @@ def collective_lines(cost: StepCost) -> list[str]:
     return lines
 
 
-def _host_lines(recipe: Recipe, data: Data, costs: dict[str, StepCost]) -> list[tuple[str, ...]]:
-    stored = data.rows.features.values()
+def _host_lines(recipe: Recipe, known: Known, costs: dict[str, StepCost]) -> list[tuple[str, ...]]:
+    stored = known.features.values()
     parts = host_memory(
         len(next(iter(stored))),
         sum(array.shape[1] * array.dtype.itemsize for array in stored),
-        data.degree,
+        known.degree,
         train_share=recipe.corpus.train_share,
         threads=recipe.feed.read_threads,
     )

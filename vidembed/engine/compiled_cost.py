@@ -15,9 +15,21 @@ import jax
 from vidembed.distributed import mesh as meshes
 from vidembed.engine.chips import Chip, chip_of
 from vidembed.engine.compiled_text import Collective, read_program
-from vidembed.engine.imagined import Data
+from vidembed.engine.phases import open_feeds
+from vidembed.engine.placing import Placer
 from vidembed.engine.recipe import Recipe
-from vidembed.engine.step import Placer, State, compile_update, refuse_uneven_batch, state_shape
+from vidembed.engine.step import State, compile_update, refuse_uneven_batch, state_shape
+
+
+class Data(NamedTuple):
+    """What the shapes of a step follow from, besides the recipe."""
+
+    corpus: Any
+    """What feeds are opened on."""
+    spec: Any = None
+    """Sizes of the data that the corpus only stands for; None: the feed's."""
+    resident: Any = None
+    """Arrays without content in the place of the feed's resident ones; None: the feed's."""
 
 
 class Arguments(NamedTuple):
@@ -156,33 +168,32 @@ def compiled_update(recipe: Recipe, arguments: Arguments, mesh: jax.sharding.Mes
 def step_arguments(recipe: Recipe, data: Data, mesh: Any) -> Arguments:
     """What the update is called with on this mesh, as training would place it."""
     refuse_uneven_batch(recipe, mesh.size)
+    feed = open_feeds(recipe, data.corpus)[0]
+    resident = feed.resident()
     return Arguments(
-        state=state_shape(recipe, data.spec, mesh),
-        constants=_constants(recipe, data, mesh),
-        batch=_batch(recipe, data, mesh),
+        state=state_shape(recipe, data.spec or feed.spec, mesh),
+        constants=_constants(data.resident if data.resident and resident else resident, mesh),
+        batch=_batch(recipe, feed, mesh),
     )
 
 
-def _constants(recipe: Recipe, data: Data, mesh: Any) -> dict[str, Any]:
-    """As `step.place_constants` lays them out: rows padded to divide over all devices."""
-    if recipe.feed.placement == "host":
-        return {}
+def _constants(resident: Any, mesh: Any) -> dict[str, Any]:
+    """As `placing.place_constants` lays them out: rows padded to divide over all devices."""
     sharding = meshes.shardings(mesh, meshes.everywhere_spec(0))
 
     def placed(array: Any) -> jax.ShapeDtypeStruct:
         rows = -(-len(array) // mesh.size) * mesh.size
         return jax.ShapeDtypeStruct((rows, *array.shape[1:]), array.dtype, sharding=sharding)
 
-    whole: dict[str, Any] = jax.tree.map(placed, recipe.task.resident(data.rows))
+    whole: dict[str, Any] = jax.tree.map(placed, resident)
     return whole
 
 
-def _batch(recipe: Recipe, data: Data, mesh: Any) -> dict[str, Any]:
+def _batch(recipe: Recipe, feed: Any, mesh: Any) -> dict[str, Any]:
     """The first batch, as the training loop places it."""
-    feed = recipe.feed.open(data.corpus, seed=recipe.seed)
     batch = feed.at(0)
     layout = meshes.batch_shardings(mesh, batch, feed.split_axes)
-    exchanger = Placer.of(recipe, feed, len(data.corpus.table), mesh).exchanger
+    exchanger = Placer.of(feed, mesh, steps=recipe.steps).exchanger
     # Never None for batch 0: the exchange is sized to hold it.
     if exchanger and (plan := exchanger.plan(batch["rows"])):
         batch["exchange"] = plan

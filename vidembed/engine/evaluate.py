@@ -6,21 +6,23 @@ started again.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import jax
 
-from vidembed import MEASURING, PATH
-from vidembed.corpora.watched import Corpus
 from vidembed.distributed import mesh as meshes
-from vidembed.distributed.agree import agree, is_first_host, of_first_host, record_of_first_host
+from vidembed.distributed.agree import agree, record_of_first_host
 from vidembed.distributed.stopping import StopFlag
-from vidembed.engine.embedding import embed_table
+from vidembed.engine.claim import changes_of
+from vidembed.engine.evaluation import Evaluation
+from vidembed.engine.measured import Measured, values_of
+from vidembed.engine.model import Model, step_named
+from vidembed.engine.phases import open_feeds
 from vidembed.engine.recipe import Recipe
-from vidembed.engine.step import State, spec_of, state_shape
-from vidembed.engine.typed_json import fields_with
-from vidembed.metrics.intervals import Result, Selection
+from vidembed.engine.step import state_shape
+from vidembed.engine.typed_json import from_json, to_json
 from vidembed.progress import Progress
 from vidembed.workdir.checkpoints.store import (
     CheckpointError,
@@ -29,150 +31,96 @@ from vidembed.workdir.checkpoints.store import (
     VanishedError,
 )
 from vidembed.workdir.layout import Workdir
-from vidembed.workdir.measurements import BASELINES, TRAINED
-from vidembed.workdir.versions import versions
 
 POLL_SECONDS = 2.0
 
 
-class Evaluation:
-    """Measures checkpoints of a run: restore, embed every video, score, write, pin the best."""
+class EvaluationJob:
+    """Measures checkpoints of a run: restore, embed, score, write, pin the best."""
 
     def __init__(
         self,
         recipe: Recipe,
+        evaluation: Evaluation,
         workdir: Workdir,
         *,
-        corpus: Corpus | None = None,
+        corpus: Any = None,
         mesh: jax.sharding.Mesh | None = None,
         progress: Progress | None = None,
+        classes: Collection[type] = (),
     ) -> None:
-        self.recipe, self.workdir = recipe, workdir
-        workdir.recipe_changes(recipe.to_json(), tunable=fields_with(recipe, PATH, MEASURING))
-        self.measurements = workdir.measurements(recipe.evaluator.identity())
+        """corpus: the recipe's, opened. classes: as in `Recipe.from_json`. Raises where recipe or data are not those of the run."""
+        self.recipe, self.evaluation, self.workdir = recipe, evaluation, workdir
+        changes_of(workdir, recipe)
         self.progress = progress or Progress(quiet=jax.process_index() > 0)
         self.mesh = mesh or meshes.make_mesh(recipe.mesh)
         self.corpus = corpus or recipe.corpus.open()
-        self.spec = spec_of(recipe, self.corpus)
-        agree(
-            {
-                "videos, relations and split": self.corpus.fingerprint,
-                "classes (of --corpus.hierarchy)": self.spec.classes,
-            }
-        )
-        stored = (workdir.read_recipe() or {}).get("fingerprints", {})
-        if stored.get("corpus", self.corpus.fingerprint) != self.corpus.fingerprint:
+        agree({"videos, relations and split": self.corpus.rows})
+        stored = workdir.read_recipe() or {}
+        rows = stored.get("fingerprints", {}).get("corpus", self.corpus.rows)
+        if rows != self.corpus.rows:
             raise ValueError(
-                f"{workdir} was trained on data {stored['corpus']}, {recipe.corpus.table} with "
-                f"{recipe.corpus.edges} is {self.corpus.fingerprint}: name the data of the run by "
-                "--corpus.table and --corpus.edges. (Versions that took the degree cap before the "
-                "split had other train relations: measure their runs with the same version)"
+                f"{workdir} was trained on data {rows}, {recipe.corpus} is {self.corpus.rows}: name "
+                "the data of the run by --corpus.table and --corpus.edges. (Versions that took the "
+                "degree cap before the split had other train relations: measure their runs with "
+                "the same version)"
             )
+        if "spec" in stored:
+            self._spec = from_json(Any, stored["spec"], "spec", classes=classes)
+        else:  # a run of before sizes were stored: they follow from its data
+            self._spec = open_feeds(recipe, self.corpus)[0].spec
+        agree({"sizes (of the feed, such as classes of --corpus.hierarchy)": to_json(self._spec)})
         self.checkpoints = Checkpoints(workdir.checkpoints, read_only=True)
-        self._video = jax.jit(recipe.task.outputs["video"])
+        self.each = tuple(Measured(self, evaluator) for evaluator in evaluation.evaluators)
+        self.selecting = self.each[evaluation.select]
+        self._model: Model | None = None
 
-    def restore(self, step: int) -> State:
-        """The parameters (their average where one is kept) and state of a checkpoint."""
-        shape = state_shape(self.recipe, self.spec, self.mesh)
-        parameters = "average" if "average" in shape else "parameters"
-        wanted = {name: shape[name] for name in (parameters, "state")}
-        left_out = tuple(shape.keys() - wanted.keys())
-        state = self.checkpoints.restore(step, wanted, leave_out=left_out)
-        return {"parameters": state[parameters], "state": state["state"]}
+    def parameters(self) -> int:
+        """How many numbers are learnt."""
+        shape = state_shape(self.recipe, self._spec, self.mesh)
+        return sum(leaf.size for leaf in shape["parameters"].values())
 
-    def embed(self, state: State) -> Any:
-        """f32[N, D]: every video of the corpus."""
-        with jax.set_mesh(self.mesh):
-            return embed_table(
-                self._video,
-                state["parameters"],
-                state["state"],
-                self.corpus.table,
-                self.recipe.task.model.modalities,
-                mesh=self.mesh,
-            )
+    def model(self, step: int) -> Model:
+        """The task's outputs at a checkpoint; its arrays give way to those of the next."""
+        self._model = self._model or Model(self.recipe, self._spec, self.mesh)
+        return self._model.restore(self.checkpoints, step)
 
-    def measure(self, step: int) -> dict[str, Any]:
-        """Measures a checkpoint and stores the result; what this evaluator did is not redone."""
+    def measure(self, step: int) -> list[dict[str, Any]]:
+        """Measures a checkpoint by each evaluator, and stores the results; what was done before is
+        not redone."""
+        model: Model | None = None
         # Another evaluation job may be writing: all hosts go by what the first one read.
-        known = record_of_first_host(self.measurements.read(step))
-        if known is not None:
-            self._pin(step, known)
-            return known
-        self.recipe.evaluator.check(self.corpus)
-        began = time.monotonic()
-        with self.progress.stage(f"evaluating step {step}"), jax.set_mesh(self.mesh):
-            embeddings = self.embed(self.restore(step))
-            measured = self.recipe.evaluator.run(embeddings, self.corpus, mesh=self.mesh)
-        result = {"step": step, "scores": _scores(measured)}
-        result |= {
-            "selection": self.selection(result)._asdict(),
-            **self._about(began),
-            "recipe": self.recipe.to_json() | {"steps": self.last_step()},
-        }
-        # Pinned before it counts as measured: from then on the trainer may delete it.
-        self._pin(step, result)
-        if is_first_host():
-            self.measurements.write(step, result, {TRAINED: measured.per_query})
-        return result
+        results = [record_of_first_host(one.measurements.read(step)) for one in self.each]
+        for number, one in enumerate(self.each):
+            if results[number] is None:
+                one.evaluator.check(self.corpus)
+                with self.progress.stage(f"evaluating step {step}"):
+                    model = model or self.model(step)
+                    results[number] = one.measure(model)
+            elif one is self.selecting:
+                one.pin(step, results[number])
+        return results
+
+    def values(self, step: int) -> dict[str, float]:
+        """Measures a checkpoint; all scores by name, for the journal. Of one name that several
+        evaluators give, the first counts."""
+        found: dict[str, float] = {}
+        for result in self.measure(step):
+            found = values_of(result) | found
+        return found
 
     def last_step(self) -> int:
         """Where the run ends; it may be extended while it is measured."""
         stored = self.workdir.read_recipe()
         return int(stored["recipe"]["steps"]) if stored else self.recipe.steps
 
-    def selection(self, result: Mapping[str, Any]) -> Selection:
-        """The number by which a result is compared with those of other checkpoints."""
-        return self.recipe.evaluator.selection(values_of(result))
-
-    def baselines(self) -> dict[str, Any]:
-        """Scores of what needs no training (`systems`: name → scores), measured once per corpus."""
-        known = record_of_first_host(self.measurements.read(BASELINES))
-        if known is not None and known["fingerprints"]["corpus"] == self.corpus.fingerprint:
-            return known
-        began = time.monotonic()
-        with self.progress.stage("measuring the baselines"), jax.set_mesh(self.mesh):
-            systems = self.recipe.evaluator.baselines(self.corpus, mesh=self.mesh)
-        record = {"systems": {name: _scores(found) for name, found in systems.items()}}
-        record |= self._about(began)
-        if is_first_host():
-            per_query = {name: found.per_query for name, found in systems.items()}
-            self.measurements.write(BASELINES, record, per_query)
-        return record
-
-    def _about(self, began: float) -> dict[str, Any]:
-        """What every record says of how it was measured."""
-        return {
-            "queries": self.recipe.evaluator.counts(self.corpus),
-            "simulated_sessions": self.corpus.simulated,
-            "seconds": time.monotonic() - began,
-            "fingerprints": {"corpus": self.corpus.fingerprint},
-            "versions": versions(),
-        }
-
     def step_named(self, name: str) -> int:
-        """The step that "latest", "best" or a number names."""
-        steps = self.checkpoints.steps()
-        if not steps:
-            raise CheckpointError(f"{self.workdir.checkpoints} holds no checkpoint: train first")
-        if name == "latest":
-            return steps[-1]
-        if name == "best":
-            best = self.measurements.best()
-            # Another evaluation job may be writing: the first host's word counts here, too.
-            if not (first := of_first_host([] if best is None else [best["step"]])):
-                raise CheckpointError(
-                    f"{self.workdir}: this evaluator has measured nothing yet, so none is best"
-                )
-            return first[0]
-        if not name.isdecimal() or int(name) not in steps:
-            raise CheckpointError(
-                f"step {name!r} is not there; choose latest, best or one of {steps}"
-            )
-        return int(name)
+        """The step that "latest", "best" (by this evaluation) or a number names."""
+        best = self.selecting.best() if name == "best" else None
+        return best if best is not None else step_named(self.workdir, self.checkpoints, name)
 
     def follow(
-        self, report: Callable[[dict[str, Any]], None], stop: StopFlag | None = None
+        self, report: Callable[[list[dict[str, Any]]], None], stop: StopFlag | None = None
     ) -> list[int]:
         """Measures each checkpoint as it becomes durable, until the run is done or a stop asked.
 
@@ -195,8 +143,11 @@ class Evaluation:
                 self.workdir.done() is not None and not self.workdir.is_leased()
             )
 
-        self.recipe.evaluator.check(self.corpus)
-        with self.measurements.attach_follower():
+        for one in self.each:
+            one.evaluator.check(self.corpus)
+        with ExitStack() as attached:
+            for one in self.each:
+                attached.enter_context(one.measurements.attach_follower())
             for step in self.checkpoints.follow(ended, poll_seconds=POLL_SECONDS, sleep=wait):
                 seen.add(step)
                 if stop.reached():
@@ -213,38 +164,3 @@ class Evaluation:
         if not seen and not stop.asked:
             raise CheckpointError(f"{self.workdir.checkpoints} holds no checkpoint: train first")
         return damaged
-
-    def _pin(self, step: int, result: Mapping[str, Any]) -> None:
-        """Pins this checkpoint, if none with a higher selection number is."""
-        steps = self.checkpoints.steps()  # which all hosts list together
-        if not is_first_host():
-            return
-        name, value = self.selection(result)
-        best = self.measurements.best()
-        values = {best["step"]: best["value"]} if best and best["metric"] == name else {}
-        if best and not values:
-            # Pinned by another metric, of an older version: all that can still be had is compared.
-            there = self.measurements.steps() & set(steps)
-            known = {other: self.measurements.read(other) for other in sorted(there)}
-            values = {other: self.selection(one).value for other, one in known.items() if one}
-        values.setdefault(step, value)
-        highest = max(values, key=values.__getitem__)
-        if not best or (best["step"], best["metric"]) != (highest, name):
-            self.measurements.pin(highest, name, values[highest])
-
-
-def _scores(measured: Result) -> dict[str, dict[str, float]]:
-    return {name: interval._asdict() for name, interval in measured.scores.items()}
-
-
-def values_of(result: Mapping[str, Any]) -> dict[str, float]:
-    """The bare values of a result, for the journal."""
-    return {name: score["value"] for name, score in result["scores"].items()}
-
-
-def recipe_of(workdir: Workdir) -> Recipe:
-    """The recipe that a work directory was started with."""
-    stored = workdir.read_recipe()
-    if stored is None:
-        raise ValueError(f"{workdir} holds no recipe.json: give the --workdir of a run")
-    return Recipe.from_json(stored["recipe"])

@@ -76,7 +76,11 @@ class Optimiser:
     average_decay: float | None = None
     """Keep a moving average of the parameters and evaluate it: the mean of those after each update
     so far, weighted by this decay to the power of the updates since. The initial ones, which the
-    run only begins with, have no weight."""
+    run only begins with, have no weight. Batch statistics are averaged with them."""
+    accumulate: int = 1
+    """Batches whose mean gradient makes one update. A batch may bear a `weight` f32[] by which its
+    gradient counts: where those of all parts of a split have the mean 1, it is the whole split's
+    gradient."""
 
     def __post_init__(self) -> None:
         # Written so that NaN, which compares with nothing, is refused, too.
@@ -93,11 +97,14 @@ class Optimiser:
             raise ValueError(
                 f"decay {self.decay} (0 to 1) every {self.decay_steps} (1 or more) steps"
             )
+        if self.accumulate < 1:
+            raise ValueError(f"accumulate {self.accumulate} must be 1 or more")
         if self.average_decay is not None and not 0 < self.average_decay < 1:
             raise ValueError(f"average_decay {self.average_decay} is outside (0, 1)")
 
     def rate(self, step: int | jnp.ndarray) -> jnp.ndarray:
         """The learning rate of the update that follows step `step`."""
+        step = jnp.asarray(step) // self.accumulate if self.accumulate > 1 else step
         stepwise = (1 - self.decay) ** (jnp.asarray(step) // self.decay_steps)
         warm = jnp.minimum(1.0, (jnp.asarray(step) + 1) / max(self.warmup_steps, 1))
         return self.learning_rate * stepwise * warm
@@ -110,7 +117,12 @@ class Optimiser:
         if self.weight_decay:
             kernels = lambda parameters: {n: n.endswith("kernel") for n in parameters}  # noqa: E731
             parts.append(optax.add_decayed_weights(self.weight_decay, mask=kernels))
-        return optax.chain(*parts, optax.scale_by_learning_rate(self.rate))
+        if self.accumulate == 1:
+            return optax.chain(*parts, optax.scale_by_learning_rate(self.rate))
+        # Optax counts updates, `rate` batches.
+        every = self.accumulate
+        rate = optax.scale_by_learning_rate(lambda updates: self.rate(updates * every))
+        return optax.MultiSteps(optax.chain(*parts, rate), every).gradient_transformation()
 
 
 def average_share(decay: float, step: int | jnp.ndarray) -> jnp.ndarray:

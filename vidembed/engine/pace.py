@@ -2,66 +2,74 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
 from etils import epath
 
-from vidembed.corpora.watched import Corpus
+from vidembed.engine.recipe import Recipe
 
 WARM_UP_STEPS = 10
 """Before a trace."""
 
 
 class Pace:
-    """Steps of a feed as passes over a corpus; from `start` on also what happens between two lines
+    """Steps of a run as passes over its data; from `start` on also what happens between two lines
     of the journal. What came after the last line of a run that was stopped is not counted."""
 
-    def __init__(self, feed: Any, corpus: Corpus) -> None:
-        """feed: the recipe's."""
-        self._unit, self._batch = feed.unit, feed.examples
-        self._pass, self._drawn_from = feed.one_pass(corpus)
+    def __init__(self, recipe: Recipe, feeds: Sequence[Any]) -> None:
+        """feeds: opened, one for each of the recipe's phases."""
+        self._recipe, self._phases = recipe, recipe.resolved_phases
+        self._passes = [feed.one_pass for feed in feeds]
 
-    def describe(self, steps: int) -> str:
-        """A sentence: 200 steps of 512 triplets are 1.7 passes over 60,000 train relations."""
-        passes = self._passes(steps)
-        number = f"{passes:.1f}" if passes < 100 else f"{passes:,.0f}"
-        return (
-            f"{steps:,} steps of {self._batch:,} {self._unit} are {number} passes over "
-            f"{self._pass:,} {self._drawn_from}"
-        )
+    def describe(self) -> tuple[str, ...]:
+        """Sentences: 200 steps of 512 triplets are 1.7 passes over 60,000 train relations."""
+        total, lines = self._recipe.steps, []
+        every = sum(phase.steps for phase in self._phases)
+        for number, (phase, (size, drawn_from)) in enumerate(zip(self._phases, self._passes)):
+            steps = total * phase.steps // every
+            passes = self._passes_of(number, steps)
+            text = f"{passes:.1f}" if passes < 100 else f"{passes:,.0f}"
+            lines.append(
+                f"{steps:,} steps of {phase.feed.examples:,} {phase.feed.unit} are {text} passes "
+                f"over {size:,} {drawn_from}"
+            )
+        return tuple(lines)
 
     def start(self, events: Iterable[str] = ()) -> None:
         """Counts from now on. events: names of what may happen to a step, such as a batch that
         needed its large form; each is in every line."""
         self._events = Counter(dict.fromkeys(events, 0))
-        self._begin, self._waited, self._steps = time.monotonic(), 0.0, 0
+        self._begin, self._waited, self._examples = time.monotonic(), 0.0, 0
 
     def took(self, seconds: float, events: Iterable[str] = ()) -> None:
         """So long was waited for a batch, and these events happened to it."""
         self._waited += seconds
         self._events.update(events)
 
-    def did(self) -> None:
-        """One more step was done."""
-        self._steps += 1
+    def did(self, step: int) -> None:
+        """`step` updates are done, one more than before."""
+        self._examples += self._phases[self._recipe.position(step - 1).phase].feed.examples
 
     def read(self, step: int) -> dict[str, float]:
         """{unit}_per_second, waiting_share (0 to 1), the count of each event since the last read,
-        and the passes after `step`; starts anew."""
+        and the passes of the phase that the last of `step` updates was of; starts anew."""
         seconds = max(time.monotonic() - self._begin, 1e-9)
+        phase, done, _ = self._recipe.position(step - 1)
         rates: dict[str, float] = {
-            f"{self._unit}_per_second": self._steps * self._batch / seconds,
+            f"{self._phases[phase].feed.unit}_per_second": self._examples / seconds,
             "waiting_share": min(self._waited / seconds, 1.0),
             **self._events,
-            "passes": self._passes(step),
+            "passes": self._passes_of(phase, done + 1),
         }
+        if self._recipe.phases:
+            rates["phase"] = phase
         self.start(self._events)
         return rates
 
-    def _passes(self, steps: int) -> float:
-        return steps * self._batch / max(self._pass, 1)
+    def _passes_of(self, phase: int, steps: int) -> float:
+        return steps * self._phases[phase].feed.examples / max(self._passes[phase][0], 1)
 
 
 class Profile:

@@ -2,18 +2,14 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
-from vidembed import MEASURING, TUNABLE
-from vidembed.corpora.watched import CorpusPaths
+from vidembed import TUNABLE
 from vidembed.distributed.mesh import MeshShape
+from vidembed.engine.old_recipes import modernised
 from vidembed.engine.optimiser import Optimiser
-from vidembed.engine.typed_json import RecipeError, from_json, to_json
-from vidembed.evaluators.related_videos import RelatedVideos
-from vidembed.feeds.labelled import LabelledVideos
-from vidembed.feeds.triplets import Triplets
-from vidembed.tasks.cluster_labels import ClusterLabels
-from vidembed.tasks.metric_learning import MetricLearning
+from vidembed.engine.protocols import CorpusOptions, FeedOptions, Task
+from vidembed.engine.typed_json import from_json, to_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,16 +49,63 @@ class Retention:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Phase:
+    """Some steps in which a run draws, learns and updates in one way."""
+
+    steps: int
+    """Steps until the next phase; after the last the first comes again."""
+    feed: FeedOptions | None = None
+    """Where batches come from; None is the recipe's."""
+    optimiser: Optimiser | None = None
+    """How parameters are updated; None is the recipe's. Its state and its learning rate go by the
+    steps of this phase alone."""
+    learns: tuple[str, ...] = ()
+    """Beginnings of the names of the parameters that learn; none are all."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"a phase has 1 step or more, found {self.steps}")
+
+
+class ResolvedPhase(NamedTuple):
+    """A phase with nothing left to the recipe."""
+
+    steps: int
+    feed: FeedOptions
+    optimiser: Optimiser
+    learns: tuple[str, ...]
+
+
+class Position(NamedTuple):
+    """Where a step lies in a run."""
+
+    phase: int
+    done: int
+    """Steps of this phase before."""
+    left: int
+    """Steps until another phase begins."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """What to learn from, what to learn, how, how long and where."""
 
-    corpus: CorpusPaths = CorpusPaths()
-    task: MetricLearning | ClusterLabels = MetricLearning()
-    feed: Triplets | LabelledVideos = Triplets()
+    corpus: CorpusOptions
+    task: Task
+    feed: FeedOptions
     optimiser: Optimiser = Optimiser()
-    evaluator: Annotated[RelatedVideos, TUNABLE, MEASURING] = RelatedVideos()
+    learns: tuple[str, ...] = ()
+    """Beginnings of the names of the parameters that learn; none are all."""
+    phases: tuple[Phase, ...] = ()
+    """What is done in turn, over and over; none: every step as the fields above say."""
+    init_from: str = ""
+    """Begin with the parameters of another run, RUN or RUN@STEP (a number, latest or best; RUN is
+    RUN@latest). They are taken by name and shape."""
+    init_partial: bool = False
+    """Begin from a run that lacks some of the parameters, which are then drawn anew, or has
+    others."""
     checkpoints: Annotated[Retention, TUNABLE] = Retention()
-    mesh: Annotated[MeshShape, TUNABLE, MEASURING] = MeshShape()
+    mesh: Annotated[MeshShape, TUNABLE] = MeshShape()
     steps: Annotated[int, TUNABLE] = 200_000
     """Updates to apply in all."""
     seed: int = 0
@@ -76,12 +119,6 @@ class Recipe:
     """Trace this many steps, after ten to warm up, into WORKDIR/profile; 0 is none."""
 
     def __post_init__(self) -> None:
-        if self.task.learns_from != self.feed.unit:
-            raise ValueError(
-                f"task {type(self.task).__name__} learns from {self.task.learns_from}, feed "
-                f"{type(self.feed).__name__} gives {self.feed.unit}: choose feed:triplets for "
-                "task:metric-learning, feed:labelled-videos for task:cluster-labels"
-            )
         if self.steps < 1 or self.log_every < 1 or self.evaluate_every < 0:
             raise ValueError(
                 f"steps {self.steps} and log_every {self.log_every} must be 1 or more, "
@@ -97,36 +134,48 @@ class Recipe:
                 f"evaluate_every {self.evaluate_every} must be a multiple of "
                 f"checkpoints.every_steps {self.checkpoints.every_steps}: checkpoints are evaluated"
             )
+        for phase in self.resolved_phases:
+            if self.task.learns_from != phase.feed.unit:
+                raise ValueError(
+                    f"task {type(self.task).__name__} learns from {self.task.learns_from}, feed "
+                    f"{type(phase.feed).__name__} gives {phase.feed.unit}: choose a feed of "
+                    f"{self.task.learns_from}, or another task"
+                )
+            if self.phases and phase.steps % phase.optimiser.accumulate:
+                raise ValueError(
+                    f"a phase of {phase.steps} steps ends within an update of "
+                    f"{phase.optimiser.accumulate} (optimiser.accumulate): choose a multiple"
+                )
+
+    @property
+    def resolved_phases(self) -> tuple[ResolvedPhase, ...]:
+        """The phases; where the recipe names none, itself as the only one."""
+        if not self.phases:
+            return (ResolvedPhase(self.steps, self.feed, self.optimiser, self.learns),)
+        return tuple(
+            ResolvedPhase(
+                phase.steps, phase.feed or self.feed, phase.optimiser or self.optimiser, phase.learns
+            )
+            for phase in self.phases
+        )
+
+    def position(self, step: int) -> Position:
+        """Where `step`, from 0, lies; it depends on nothing else."""
+        if not self.phases:
+            return Position(phase=0, done=step, left=self.steps - step)
+        rounds, rest = divmod(step, sum(phase.steps for phase in self.phases))
+        for number, phase in enumerate(self.phases):
+            if rest < phase.steps:
+                break
+            rest -= phase.steps
+        return Position(number, done=rounds * phase.steps + rest, left=phase.steps - rest)
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain JSON values, class names included."""
         return to_json(self)
 
     @staticmethod
-    def from_json(data: dict[str, Any]) -> "Recipe":
+    def from_json(data: dict[str, Any], classes: Collection[type] = ()) -> "Recipe":
         """The recipe that `to_json` wrote, today or before; raises RecipeError where it does not
-        fit."""
-        return from_json(Recipe, _modernised(data))
-
-
-def _modernised(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A stored recipe of an older version in today's form, so that its run can still be measured.
-
-    A miner had a margin of its own; where it was used and differs from the loss's, which is today's
-    only one, RecipeError is raised. `feed.max_forbidden`, a width per anchor, is no field any more.
-    """
-    task, feed = recipe.get("task"), recipe.get("feed")
-    if isinstance(feed, dict) and "max_forbidden" in feed:
-        recipe = recipe | {"feed": {k: v for k, v in feed.items() if k != "max_forbidden"}}
-    miner = task.get("miner") if isinstance(task, dict) else None
-    if isinstance(task, dict) and isinstance(miner, dict) and "margin" in miner:
-        loss = task.get("loss", {}).get("margin")
-        if miner.get("inside_margin") and miner["margin"] != loss:
-            raise RecipeError(
-                f"recipe.task.miner: margin {miner['margin']} is not the loss's, {loss}; miners "
-                "have no margin of their own any more: use the version of vidembed that trained "
-                "this run"
-            )
-        miner = {k: v for k, v in miner.items() if k != "margin"}
-        recipe = recipe | {"task": task | {"miner": miner}}
-    return recipe
+        fit. Classes outside `vidembed` are built if they are among `classes`."""
+        return from_json(Recipe, modernised(data), classes=classes)

@@ -1,77 +1,103 @@
-"""One update, as a pure function that is compiled once, the state it updates, and how batches come
-onto its devices.
+"""One update, as a pure function that is compiled once, and the state it updates.
 
 The state of training is a dictionary: `step` i32[] (updates applied), `parameters`, `state` (what
-changes without a gradient), `optimiser`, and `average` (of the parameters) where that is kept.
+changes without a gradient), `optimiser` (of a run with phases one for each, by number), and
+`average` (of the parameters) with `average_statistics` where these are kept.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from vidembed.corpora.watched import Corpus
 from vidembed.distributed import mesh as meshes
-from vidembed.distributed.exchange import Exchanger
 from vidembed.engine.optimiser import average_share
-from vidembed.engine.recipe import Recipe
-from vidembed.models.parameters import check_modalities
-from vidembed.records.statistics import Statistics
-from vidembed.tasks.spec import Spec
+from vidembed.engine.recipe import Recipe, ResolvedPhase
 
 State = dict[str, Any]
+BATCH_STATISTICS = "batch_statistics"
+"""The entry of a task's state that is averaged where parameters are."""
+AVERAGE, AVERAGE_STATISTICS = "average", "average_statistics"
 
 
-def spec_of(recipe: Recipe, corpus: Corpus) -> Spec:
-    """What the shapes of the state follow from, besides the recipe."""
-    return Spec(corpus.table.widths, recipe.feed.classes(corpus))
-
-
-def new_state(recipe: Recipe, spec: Spec, statistics: Statistics) -> State:
+def new_state(recipe: Recipe, spec: Any, statistics: Any) -> State:
     """The state before the first update; a pure function of its arguments (trace or run it)."""
     key = jax.random.key(recipe.seed)
     parameters, state = recipe.task.init(key, spec, statistics)
+    phases = recipe.resolved_phases
+    optimisers = {str(number): _begun(phase, parameters) for number, phase in enumerate(phases)}
     whole = {
         "step": jnp.zeros((), jnp.int32),
         "parameters": parameters,
         "state": state,
-        "optimiser": recipe.optimiser.transformation().init(parameters),
+        "optimiser": optimisers if recipe.phases else optimisers["0"],
     }
     if recipe.optimiser.average_decay is not None:
-        whole["average"] = jax.tree.map(jnp.copy, parameters)
+        whole[AVERAGE] = jax.tree.map(jnp.copy, parameters)
+        if BATCH_STATISTICS in state:
+            whole[AVERAGE_STATISTICS] = jax.tree.map(jnp.copy, state[BATCH_STATISTICS])
     return whole
 
 
+def _begun(phase: ResolvedPhase, parameters: Mapping[str, Any]) -> Any:
+    return phase.optimiser.transformation().init(learning(parameters, phase.learns))
+
+
+def learning(parameters: Mapping[str, Any], learns: tuple[str, ...]) -> dict[str, Any]:
+    """The parameters whose names begin as one of `learns` says, or all if it is empty; ValueError
+    where there are none."""
+    found = {n: p for n, p in parameters.items() if not learns or n.startswith(learns)}
+    for beginning in learns:
+        if not any(name.startswith(beginning) for name in found):
+            raise ValueError(
+                f"learns: no parameter's name begins with {beginning!r}; there are "
+                f"{', '.join(sorted(parameters))}"
+            )
+    return found
+
+
 def state_shape(
-    recipe: Recipe, spec: Spec, mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh
+    recipe: Recipe, spec: Any, mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh
 ) -> State:
     """Shapes, dtypes and shardings of the state, without computing it."""
-    check_modalities(recipe.task.model, spec.widths)
-    nothing = {
-        m: {"mean": np.zeros(w, np.float32), "deviation": np.ones(w, np.float32)}
-        for m, w in spec.widths.items()
+    shapes = jax.eval_shape(partial(new_state, recipe, spec, None))
+    axes, state_axes = recipe.task.layout(shapes["parameters"], shapes["state"])
+    parts = mesh.shape[meshes.MODEL]
+
+    def specs_of(tree: Any, axes: Mapping[str, int | None]) -> Any:
+        def spec_of(path: Any, shape: jax.ShapeDtypeStruct) -> Any:
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            axis = axes.get(name)
+            _refuse_uneven(name, shape.shape, axis, parts)
+            return meshes.model_spec(axis)
+
+        return jax.tree_util.tree_map_with_path(spec_of, tree)
+
+    parameters = specs_of(shapes["parameters"], axes)
+    state = specs_of(shapes["state"], state_axes)
+    layout = {
+        "step": meshes.model_spec(None),
+        "parameters": parameters,
+        "state": state,
+        AVERAGE: parameters,
+        AVERAGE_STATISTICS: state.get(BATCH_STATISTICS) if isinstance(state, dict) else None,
     }
-    shapes = jax.eval_shape(partial(new_state, recipe, spec, nothing))
-    axes = recipe.task.model_axes(shapes["parameters"])
-    specs = {name: meshes.model_spec(axis) for name, axis in axes.items()}
-    for name, axis in axes.items():
-        _refuse_uneven(name, shapes["parameters"][name].shape, axis, mesh)
-    everywhere = partial(jax.tree.map, lambda _: meshes.model_spec(None))
-    layout = everywhere(shapes) | {"parameters": specs}
-    layout["optimiser"] = optax.tree.map_params(
-        recipe.optimiser.transformation(),
-        lambda _, spec: spec,
-        shapes["optimiser"],
-        specs,
-        transform_non_params=lambda _: meshes.model_spec(None),
-    )
-    if "average" in shapes:
-        layout["average"] = specs
+    layout = {name: layout[name] for name in shapes if name in layout}
+    optimisers = shapes["optimiser"] if recipe.phases else {"0": shapes["optimiser"]}
+    found = {
+        str(number): optax.tree.map_params(
+            phase.optimiser.transformation(),
+            lambda _, spec: spec,
+            optimisers[str(number)],
+            learning(parameters, phase.learns),
+            transform_non_params=lambda _: meshes.model_spec(None),
+        )
+        for number, phase in enumerate(recipe.resolved_phases)
+    }
+    layout["optimiser"] = found if recipe.phases else found["0"]
     return jax.tree.map(
         lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
         shapes,
@@ -79,18 +105,12 @@ def state_shape(
     )
 
 
-def place_constants(recipe: Recipe, corpus: Corpus, mesh: jax.sharding.Mesh) -> dict[str, Any]:
-    """What every step reads besides the batch: the rows that the task wants on the devices."""
-    if recipe.feed.placement == "host":
-        return {}
-    return jax.tree.map(partial(meshes.place_rows, mesh), recipe.task.resident(corpus.table))
-
-
 def compile_update(
-    recipe: Recipe, shape: State, mesh: jax.sharding.Mesh
+    recipe: Recipe, shape: State, mesh: jax.sharding.Mesh, *, phase: int = 0
 ) -> Callable[..., tuple[State, dict[str, Any]]]:
-    """`update(state, constants, batch) → (state, measures)`; the old state is given up."""
-    rule = recipe.optimiser.transformation()
+    """`update(state, constants, batch) → (state, measures)` of a phase; the old state is given up."""
+    now = recipe.resolved_phases[phase]
+    optimiser, rule = now.optimiser, now.optimiser.transformation()
     decay = recipe.optimiser.average_decay
 
     def update(
@@ -98,89 +118,63 @@ def compile_update(
     ) -> tuple[State, dict[str, jax.Array]]:
         step, parameters = whole["step"], whole["parameters"]
         key = jax.random.fold_in(jax.random.key(recipe.seed), step + 1)
-        differentiate = jax.value_and_grad(recipe.task.loss_and_measures, has_aux=True)
-        (_, (state, measures)), gradient = differentiate(
-            parameters, whole["state"], constants, batch, key
-        )
-        direction, optimiser = rule.update(gradient, whole["optimiser"], parameters)
-        parameters = optax.apply_updates(parameters, direction)
-        new = {"step": step + 1, "parameters": parameters, "state": state, "optimiser": optimiser}
+        learnt = learning(parameters, now.learns)
+
+        def loss(learnt: Mapping[str, Any]) -> Any:
+            every = {**parameters, **learnt}
+            return recipe.task.loss_and_measures(every, whole["state"], constants, batch, key)
+
+        (_, (state, measures)), gradient = jax.value_and_grad(loss, has_aux=True)(learnt)
+        if "weight" in batch:
+            gradient = jax.tree.map(lambda leaf: leaf * batch["weight"], gradient)
+        before = whole["optimiser"][str(phase)] if recipe.phases else whole["optimiser"]
+        direction, after = rule.update(gradient, before, learnt)
+        parameters = {**parameters, **optax.apply_updates(learnt, direction)}
+        new = {
+            "step": step + 1,
+            "parameters": parameters,
+            "state": state,
+            "optimiser": {**whole["optimiser"], str(phase): after} if recipe.phases else after,
+        }
         if decay is not None:
-            share = average_share(decay, step)
-            new["average"] = optax.incremental_update(parameters, whole["average"], share)
+            mean = partial(optax.incremental_update, step_size=average_share(decay, step))
+            new[AVERAGE] = mean(parameters, whole[AVERAGE])
+            if AVERAGE_STATISTICS in whole:
+                old = whole[AVERAGE_STATISTICS]
+                new[AVERAGE_STATISTICS] = mean(state[BATCH_STATISTICS], old)
         measures["gradient_norm"] = optax.tree.norm(gradient)
         measures["parameter_norm"] = optax.tree.norm(parameters)
-        measures["learning_rate"] = recipe.optimiser.rate(step)
+        measures["learning_rate"] = optimiser.rate(_done(recipe, phase, step))
         return new, measures
 
     shardings = jax.tree.map(lambda leaf: leaf.sharding, shape)
     return jax.jit(update, donate_argnums=0, out_shardings=(shardings, meshes.replicated(mesh)))
 
 
+def _done(recipe: Recipe, phase: int, step: jax.Array) -> jax.Array:
+    """i32[]: `Recipe.position(step).done`, for a step of this phase."""
+    if not recipe.phases:
+        return step
+    lengths = [each.steps for each in recipe.phases]
+    rounds, rest = jnp.divmod(step, sum(lengths))
+    return rounds * lengths[phase] + rest - sum(lengths[:phase])
+
+
 def refuse_uneven_batch(recipe: Recipe, devices: int) -> None:
-    """Raises ValueError, with the nearest sizes that fit, unless the batch divides evenly."""
-    unit, examples = recipe.feed.unit, recipe.feed.examples
-    if examples % devices:
-        below = examples // devices * devices
-        raise ValueError(
-            f"feed.batch_{unit} {examples} does not divide over {devices} devices; choose "
-            f"{below or devices} or {below + devices}"
-        )
+    """Raises ValueError, with the nearest sizes that fit, unless batches divide evenly."""
+    for phase in recipe.resolved_phases:
+        unit, examples = phase.feed.unit, phase.feed.examples
+        if examples % devices:
+            below = examples // devices * devices
+            raise ValueError(
+                f"feed.batch_{unit} {examples} does not divide over {devices} devices; choose "
+                f"{below or devices} or {below + devices}"
+            )
 
 
-def _refuse_uneven(name: str, shape: tuple[int, ...], axis: int | None, mesh: Any) -> None:
-    parts = mesh.shape[meshes.MODEL]
+def _refuse_uneven(name: str, shape: tuple[int, ...], axis: int | None, parts: int) -> None:
     if axis is not None and shape[axis] % parts:
         raise ValueError(
             f"parameter {name} {shape} does not divide over mesh.model={parts} at axis {axis}; "
             "choose layer widths that divide by it, or a smaller mesh.model"
         )
-
-
-SIZING_BATCHES = 8
-"""The capacity of the exchange is sized from this many batches, spread over the run."""
-OVERFLOW = "gather_overflow"
-"""The event of a batch that exceeds the capacity."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Placer:
-    """Places batches on a mesh, with the plan of how their rows travel between its devices.
-
-    A batch that exceeds the exchange's capacity is placed without a plan. Its features are then
-    gathered by a second compiled step, with equal results, which moves the whole batch to every
-    device. The choice depends on the whole batch alone, so that all hosts make the same.
-    """
-
-    mesh: jax.sharding.Mesh
-    feed: Any
-    """Where the batches come from; it says which of their axes are split over the data axis."""
-    exchanger: Exchanger | None = None
-    """None where rows do not travel: on one device, or if the hosts gather the features."""
-
-    @classmethod
-    def of(cls, recipe: Recipe, feed: Any, videos: int, mesh: jax.sharding.Mesh) -> "Placer":
-        """The placer of a run over a table of so many videos, sized from its own batches."""
-        if mesh.size == 1 or recipe.feed.placement == "host":
-            return cls(mesh=mesh, feed=feed)
-        # Spread over the run, for a curriculum draws other rows as it goes on.
-        steps = range(0, recipe.steps, max(1, recipe.steps // SIZING_BATCHES))
-        batches = (feed.at(step)["rows"] for step in steps)
-        exchanger = Exchanger.sized(batches, videos=videos, devices=mesh.size)
-        return cls(mesh=mesh, feed=feed, exchanger=exchanger)
-
-    @property
-    def events(self) -> tuple[str, ...]:
-        """Names of what `place` may report: the feed's events, and OVERFLOW."""
-        return (*self.feed.events, *((OVERFLOW,) if self.exchanger else ()))
-
-    def place(self, batch: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """This host's batch as global arrays, and the events that happened."""
-        placed = meshes.place_batch(self.mesh, batch, self.feed.split_axes)
-        events = tuple(self.feed.events_of(batch))
-        if self.exchanger is None:
-            return placed, events
-        plan = self.exchanger.plan(batch["rows"])
-        if plan is None:
-            return placed, (*events, OVERFLOW)
-        return placed | {"exchange": meshes.place_exchange(self.mesh, plan)}, events

@@ -14,26 +14,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from vidembed.corpora.watched import Corpus
 from vidembed.distributed import mesh as meshes
-from vidembed.distributed.agree import agree
+from vidembed.distributed.agree import agree, is_first_host
 from vidembed.distributed.stopping import StopFlag
+from vidembed.engine.claim import claim
+from vidembed.engine.evaluation import Evaluation, store_evaluation
+from vidembed.engine.init_from import begin_from
 from vidembed.engine.pace import Pace, Profile
+from vidembed.engine.phases import Phases, open_feeds
 from vidembed.engine.recipe import Recipe
-from vidembed.engine.step import (
-    Placer,
-    State,
-    compile_update,
-    new_state,
-    place_constants,
-    refuse_uneven_batch,
-    spec_of,
-    state_shape,
-)
-from vidembed.engine.typed_json import differing_on_resume
+from vidembed.engine.step import State, new_state, refuse_uneven_batch, state_shape
+from vidembed.engine.typed_json import to_json
 from vidembed.progress import Progress
-from vidembed.records.statistics import train_statistics
-from vidembed.tasks.spec import Spec
 from vidembed.workdir.checkpoints.store import Checkpoints
 from vidembed.workdir.journal import Journal
 from vidembed.workdir.layout import Workdir
@@ -56,8 +48,9 @@ def train(
     *,
     lease: Lease,
     stop: StopFlag,
-    corpus: Corpus | None = None,
+    corpus: Any = None,
     progress: Progress | None = None,
+    evaluation: Evaluation | None = None,
     evaluate: Callable[[int], Mapping[str, float]] | None = None,
     devices: list[Any] | None = None,
 ) -> int:
@@ -65,8 +58,8 @@ def train(
 
     Goes on from the newest whole checkpoint of the work directory, on which the caller holds
     `lease`. `evaluate(step)` measures a durable checkpoint every `recipe.evaluate_every` steps and
-    the last one (none if that is 0); the scores it returns go to the journal. Raises where hosts
-    have different data, where the work directory belongs to another run, recipe or data, where
+    the last one (none if that is 0); the scores it returns go to the journal. `evaluation` is kept
+    beside the recipe; where it has nothing to measure, that is said at once. Raises where hosts have different data, where the work directory belongs to another run, recipe or data, where
     nothing could be measured, and NonFiniteLoss; StoppedError when asked to stop before there is
     anything to save.
     """
@@ -75,46 +68,43 @@ def train(
     refuse_uneven_batch(recipe, mesh.size)
     with progress.stage("preparing the batches"), stop.raising():
         corpus = corpus or recipe.corpus.open()
-        feed = recipe.feed.open(
-            corpus,
-            seed=recipe.seed,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
-    fingerprints = {"corpus": corpus.fingerprint, "feed": feed.fingerprint}
+        feeds = open_feeds(recipe, corpus)
+    spec = feeds[0].spec
+    fingerprints = {"corpus": corpus.rows, **_numbered("feed", [f.fingerprint for f in feeds])}
+    notes = tuple(dict.fromkeys(note for feed in feeds for note in feed.notes))
     agree(
         {
-            "videos, relations and split": fingerprints["corpus"],
-            "batches (the feed, and the clusters that it draws by)": fingerprints["feed"],
-            "what the feed says of itself": list(feed.notes),
+            "videos, relations and split": corpus.rows,
+            "batches (the feed, and the clusters that it draws by)": fingerprints,
+            "what the feed says of itself": list(notes),
         }
     )
-    corpus.check(feed.at(0)["rows"])
-    pace = Pace(recipe.feed, corpus)
-    for note in (*corpus.notes, pace.describe(recipe.steps), *feed.notes):
+    for feed in feeds:
+        corpus.check(feed.at(0))
+    pace = Pace(recipe, feeds)
+    for note in (*corpus.notes, *pace.describe(), *notes):
         progress.say(note)
     measuring = evaluate if recipe.evaluate_every else None
-    _check_evaluator(recipe, corpus, progress, part_of_run=measuring is not None)
+    _check_evaluation(evaluation, corpus, progress, part_of_run=measuring is not None)
 
     with jax.set_mesh(mesh), Checkpoints(workdir.checkpoints) as checkpoints:
         # All that can be refused is refused before the recipe is written down.
-        spec = spec_of(recipe, corpus)
         shape = state_shape(recipe, spec, mesh)
         _refuse_fewer_steps(workdir, checkpoints.latest() or 0, recipe.steps)
-        tunable = differing_on_resume(recipe)
-        for change in workdir.claim_recipe(recipe.to_json(), fingerprints, tunable=tunable):
+        about = {"spec": to_json(spec), "space": dict(corpus.space)}
+        for change in claim(workdir, recipe, fingerprints, about):
             progress.say(f"changed since the run was started: {change}")
+        if evaluation and is_first_host():
+            store_evaluation(workdir, evaluation)
         with stop.raising():
-            done, state = _start(recipe, corpus, spec, checkpoints, shape, progress, stop)
-            constants = place_constants(recipe, corpus, mesh)
-            placer = Placer.of(recipe, feed, len(corpus.table), mesh)
+            done, state = _start(recipe, feeds[0], corpus, checkpoints, shape, progress, stop)
+            phases = Phases(recipe, feeds, shape, mesh)
         if done == recipe.steps:
             progress.say(f"nothing to do: all {done} steps are done; raise --steps to go on")
         else:
             workdir.clear_done()
-        update = compile_update(recipe, shape, mesh)
         in_flight: deque[tuple[int, dict[str, Any]]] = deque()
-        pace.start(placer.events)
+        pace.start(phases.events)
         profile = Profile(workdir.path / "profile", steps=recipe.profile_steps)
 
         with Journal(
@@ -130,8 +120,8 @@ def train(
                 while len(in_flight) > most:
                     step, measures = in_flight.popleft()
                     if not np.isfinite(jax.device_get([measures[name] for name in FINITE])).all():
-                        raise NonFiniteLoss(_non_finite(step, feed.ids_at(step - 1)))
-                    pace.did()
+                        raise NonFiniteLoss(_non_finite(step, *phases.ids_at(step - 1)))
+                    pace.did(step)
                     if step % recipe.log_every == 0 or step in (1, recipe.steps):
                         journal.log(step, jax.device_get(measures) | pace.read(step))
 
@@ -162,15 +152,14 @@ def train(
             saved = checkpoints.latest()
             saved = save(0) if saved is None else saved
             measure(done)  # the run may have been killed between saving and measuring
-            batches = feed.batches(done, recipe.steps)
+            batches = phases.batches(done, recipe.steps)
             with journal.training(), closing(batches), closing(profile):
                 for step, batch, waited in batches:
                     if stop.reached():
                         break
                     profile.before_step()
-                    placed, events = placer.place(batch)
+                    state, measures, events = phases.update(state, step, batch)
                     pace.took(waited, events)
-                    state, measures = update(state, constants, placed)
                     done = step + 1
                     in_flight.append((done, measures))
                     settle(IN_FLIGHT_STEPS)
@@ -193,8 +182,8 @@ def train(
 
 def _start(
     recipe: Recipe,
-    corpus: Corpus,
-    spec: Spec,
+    feed: Any,
+    corpus: Any,
     checkpoints: Checkpoints,
     shape: State,
     progress: Progress,
@@ -213,17 +202,27 @@ def _start(
         progress.say(f"going on from step {step}")
         return step, state
     shardings = jax.tree.map(lambda leaf: leaf.sharding, shape)
-    make = partial(new_state, recipe, spec)
-    statistics = train_statistics(corpus.table, corpus.is_train)
-    return 0, jax.jit(make, out_shardings=shardings)(statistics)
+    make = partial(new_state, recipe, feed.spec)
+    state = jax.jit(make, out_shardings=shardings)(feed.statistics())
+    if recipe.init_from:
+        state, notes = begin_from(recipe, state, space=corpus.space)
+        for note in notes:
+            progress.say(note)
+    return 0, state
 
 
-def _non_finite(step: int, ids: np.ndarray) -> str:
-    """The message for a loss or parameters that are not finite; ids: S[...] of the batch."""
+def _numbered(name: str, values: list[str]) -> dict[str, str]:
+    """The values under a name, from the second on with a number."""
+    return {f"{name}{number or ''}": value for number, value in enumerate(values)}
+
+
+def _non_finite(step: int, ids: np.ndarray, number: int) -> str:
+    """The message for a loss or parameters that are not finite; ids: S[...] of the batch, which is
+    of this number in its feed."""
     shown = ", ".join(i.decode(errors="replace") for i in ids.reshape(-1)[:9])
     return (
         f"the loss of step {step}, or what it made of the parameters, is not finite; its batch "
-        f"has videos {shown} ... ({ids.size} in all, `feed.ids_at({step - 1})`). The last "
+        f"has videos {shown} ... ({ids.size} in all, `feed.ids_at({number})`). The last "
         "checkpoint is good. Look for extreme features with `python -m vidembed inspect`, or lower "
         "the learning rate"
     )
@@ -237,13 +236,14 @@ def _refuse_fewer_steps(workdir: Workdir, done: int, wanted: int) -> None:
         )
 
 
-def _check_evaluator(
-    recipe: Recipe, corpus: Corpus, progress: Progress, *, part_of_run: bool
+def _check_evaluation(
+    evaluation: Evaluation | None, corpus: Any, progress: Progress, *, part_of_run: bool
 ) -> None:
     """Raises where the run's own evaluations have nothing to measure; for a job's, it warns."""
-    try:
-        recipe.evaluator.check(corpus)
-    except ValueError as error:
-        if part_of_run:
-            raise
-        progress.say(f"WARNING: an evaluation job has nothing to measure here: {error}")
+    for evaluator in evaluation.evaluators if evaluation else ():
+        try:
+            evaluator.check(corpus)
+        except ValueError as error:
+            if part_of_run:
+                raise
+            progress.say(f"WARNING: an evaluation job has nothing to measure here: {error}")

@@ -12,7 +12,10 @@ import numpy as np
 from vidembed import TUNABLE
 from vidembed.graph.hierarchy import Hierarchy
 from vidembed.graph.relation import RelationGraph
+from vidembed.records.statistics import Statistics, train_statistics
 from vidembed.records.table import FeatureTable
+from vidembed.records.table_rows import resident_rows
+from vidembed.tasks.spec import Spec
 
 Batch = dict[str, Any]
 Buffers = dict[str, np.ndarray] | None
@@ -50,8 +53,8 @@ def needed_hierarchy(corpus: RelatedTrainVideos, what: str) -> Hierarchy:
 class Feed(abc.ABC):
     """Random access to the batches of one run on one host.
 
-    A batch is a dict. Its rows i32[..., B] are whole on every host; `own` is this host's contiguous
-    slice of the B axis. In host placement it holds this host's part of `features` (name → [..., F],
+    A batch is a dict. Its rows i32[..., B] are whole on every host; `own` is a host's contiguous
+    slice of the B axis. In host placement it holds the host's part of `features` (name → [..., F],
     as stored) and, where the table lacks rows, `present` (name → bool[...]).
     """
 
@@ -61,10 +64,31 @@ class Feed(abc.ABC):
     groups: ClassVar[tuple[int, ...]] = ()
     """The axes of the rows before B."""
 
-    def __init__(self, table: FeatureTable, *, seed: int, own: slice) -> None:
+    def __init__(self, corpus: RelatedTrainVideos, *, seed: int, reads: tuple[str, ...]) -> None:
+        """reads: the modalities that the task reads."""
         self.seed = seed
-        self._table = table
-        self._own = own
+        self._corpus, self._table, self._reads = corpus, corpus.table, reads
+
+    @property
+    def spec(self) -> Spec:
+        """Sizes that the shapes of parameters follow from."""
+        return Spec(widths=self._table.widths)
+
+    @property
+    @abc.abstractmethod
+    def one_pass(self) -> tuple[int, str]:
+        """How many examples make one pass over what is drawn from, and what that is."""
+
+    def statistics(self) -> Statistics:
+        """Mean and deviation of each feature over the train split."""
+        return train_statistics(self._table, self._corpus.is_train)
+
+    def resident(self) -> Mapping[str, Any]:
+        """What a step gathers from the devices: features as stored, and who has them; {} in host
+        placement."""
+        if self.config.placement == "host":
+            return {}
+        return resident_rows(self._table, self._reads)
 
     @property
     @abc.abstractmethod
@@ -89,15 +113,21 @@ class Feed(abc.ABC):
         del batch
         return ()
 
-    def at(self, step: int) -> Batch:
-        """Batch `step` of this host, in fresh memory; the same from any thread, in any order."""
-        return self._make(step, out=None)
+    def at(self, step: int, part: tuple[int, int] = (0, 1)) -> Batch:
+        """Batch `step` of a host, in fresh memory; the same from any thread, in any order.
+
+        part: the host's number, and how many there are. Every host makes the same global batch and
+        keeps its own part.
+        """
+        return self._make(step, self.config.own(part), out=None)
 
     def ids_at(self, step: int) -> np.ndarray:
         """Ids S[..., B] of the whole batch `step`, for messages about it."""
-        return self._table.ids[self._drawn(step)["rows"]]
+        return self._table.ids[self._drawn(step, self.config.own((0, 1)))["rows"]]
 
-    def batches(self, start: int, stop: int) -> Generator[tuple[int, Batch, float], None, None]:
+    def batches(
+        self, start: int, stop: int, part: tuple[int, int] = (0, 1)
+    ) -> Generator[tuple[int, Batch, float], None, None]:
         """Yields (step, batch, seconds waited for it) for steps start..stop-1, read ahead.
 
         Gathered features lie in a ring of reused buffers, for the page faults of fresh ones cost
@@ -106,9 +136,10 @@ class Feed(abc.ABC):
         reading the memory, and on CPU may share it for good. Close the generator to stop early.
         """
         threads, ahead = self.config.read_threads, self.config.prefetch_batches
-        ring = [self._buffers() for _ in range(ahead + HELD_BATCHES + 1)]
+        own = self.config.own(part)
+        ring = [self._buffers(own.stop - own.start) for _ in range(ahead + HELD_BATCHES + 1)]
         steps = grain.MapDataset.range(start, stop)
-        dataset = steps.map(lambda step: self._make(int(step), out=ring[step % len(ring)]))
+        dataset = steps.map(lambda step: self._make(int(step), own, out=ring[step % len(ring)]))
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
         iterator = iter(dataset.to_iter_dataset(options))
         try:
@@ -120,25 +151,24 @@ class Feed(abc.ABC):
             iterator.close()
 
     @abc.abstractmethod
-    def _drawn(self, step: int) -> Batch:
-        """The batch without its features."""
+    def _drawn(self, step: int, own: slice) -> Batch:
+        """The batch of a host without its features."""
 
-    def _make(self, step: int, out: Buffers) -> Batch:
-        batch = self._drawn(step)
+    def _make(self, step: int, own: slice, out: Buffers) -> Batch:
+        batch = self._drawn(step, own)
         if self.config.placement == "host":
-            rows = batch["rows"][..., self._own]
+            rows = batch["rows"][..., own]
             batch["features"] = self._table.rows(rows, out=out)
             if self._table.present:
                 batch["present"] = {name: mask[rows] for name, mask in self._table.present.items()}
         return batch
 
-    def _buffers(self) -> Buffers:
-        """Memory for the features of one batch."""
+    def _buffers(self, examples: int) -> Buffers:
+        """Memory for the features of so many examples."""
         if self.config.placement != "host":
             return None
-        shape = (*self.groups, self._own.stop - self._own.start)
         return {
-            name: np.empty((*shape, array.shape[1]), array.dtype)
+            name: np.empty((*self.groups, examples, array.shape[1]), array.dtype)
             for name, array in self._table.features.items()
         }
 
@@ -177,30 +207,29 @@ class FeedOptions(abc.ABC, Generic[F]):
         """B: what is split over the devices."""
         return int(getattr(self, f"batch_{self.unit}"))
 
+    def own(self, part: tuple[int, int]) -> slice:
+        """A host's slice of the B axis; ValueError where hosts cannot share the batch evenly."""
+        index, count = part
+        if self.examples % count:
+            below = self.examples // count * count
+            nearest = f"{below} or {below + count}" if below else f"{count}"
+            raise ValueError(
+                f"batch_{self.unit} must be a multiple of the number of hosts, found "
+                f"{self.examples} {self.unit} on {count} hosts; {nearest} would do"
+            )
+        if not 0 <= index < count:
+            raise ValueError(f"host {index} is none of {count} hosts")
+        share = self.examples // count
+        return slice(index * share, (index + 1) * share)
+
     @abc.abstractmethod
-    def one_pass(self, corpus: RelatedTrainVideos) -> tuple[int, str]:
-        """How many examples make one pass over what is drawn from, and what that is."""
+    def _open(self, corpus: RelatedTrainVideos, *, seed: int, reads: tuple[str, ...]) -> F: ...
 
-    def classes(self, corpus: RelatedTrainVideos) -> int:
-        """C, the classes that videos are labelled with; 0 where there are none."""
-        del corpus
-        return 0
+    def open(self, corpus: RelatedTrainVideos, *, seed: int, reads: tuple[str, ...] = ()) -> F:
+        """The feed on these data.
 
-    @abc.abstractmethod
-    def _open(self, corpus: RelatedTrainVideos, *, seed: int, own: slice) -> F: ...
-
-    def open(
-        self,
-        corpus: RelatedTrainVideos,
-        *,
-        seed: int,
-        process_index: int = 0,
-        process_count: int = 1,
-    ) -> F:
-        """The feed on these data. Every host makes the same global batch and keeps its own part.
-
-        Raises ValueError where there is nothing to draw from, the hosts cannot share the batch
-        evenly, or table, graph and split do not speak of the same rows.
+        Raises ValueError where there is nothing to draw from, or table, graph and split do not
+        speak of the same rows.
         """
         table, nodes, is_train = corpus.table, corpus.train_graph.nodes, corpus.is_train
         if not len(table) == nodes == len(is_train):
@@ -208,15 +237,4 @@ class FeedOptions(abc.ABC, Generic[F]):
                 f"table, graph and split must speak of the same rows, found {len(table)} videos, "
                 f"{nodes} graph nodes and {len(is_train)} split entries"
             )
-        if self.examples % process_count:
-            below = self.examples // process_count * process_count
-            nearest = f"{below} or {below + process_count}" if below else f"{process_count}"
-            raise ValueError(
-                f"batch_{self.unit} must be a multiple of the number of hosts, found "
-                f"{self.examples} {self.unit} on {process_count} hosts; {nearest} would do"
-            )
-        if not 0 <= process_index < process_count:
-            raise ValueError(f"process_index {process_index} is none of {process_count} hosts")
-        share = self.examples // process_count
-        own = slice(process_index * share, (process_index + 1) * share)
-        return self._open(corpus, seed=seed, own=own)
+        return self._open(corpus, seed=seed, reads=reads)

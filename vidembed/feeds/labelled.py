@@ -10,7 +10,7 @@ import xxhash
 from vidembed.feeds.feed import Batch, Feed, FeedOptions, RelatedTrainVideos, needed_hierarchy
 from vidembed.feeds.sampling import below, raw_draws
 from vidembed.graph.hierarchy import Hierarchy, HierarchyError
-from vidembed.records.table import FeatureTable
+from vidembed.tasks.spec import Spec
 
 # Changed whenever the same seed and data would give other batches than before.
 SEQUENCE = 1
@@ -47,14 +47,6 @@ class LabelledVideos(FeedOptions["LabelledFeed"]):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
 
-    def one_pass(self, corpus: RelatedTrainVideos) -> tuple[int, str]:
-        """How many videos make one pass over those that are drawn from, and what these are."""
-        return int(np.count_nonzero(self.labels(corpus).of_row >= 0)), "labelled videos"
-
-    def classes(self, corpus: RelatedTrainVideos) -> int:
-        """C: the clusters that are large enough; raises as `open` does where there are too few."""
-        return len(self.labels(corpus).sizes)
-
     def labels(self, corpus: RelatedTrainVideos) -> Labels:
         """The clusters of a level as classes, numbered 0..C-1 by falling size.
 
@@ -80,8 +72,8 @@ class LabelledVideos(FeedOptions["LabelledFeed"]):
             hierarchy_fingerprint=hierarchy.fingerprint,
         )
 
-    def _open(self, corpus: RelatedTrainVideos, *, seed: int, own: slice) -> "LabelledFeed":
-        return LabelledFeed(self, corpus.table, self.labels(corpus), seed=seed, own=own)
+    def _open(self, corpus: RelatedTrainVideos, *, seed: int, reads: tuple[str, ...]) -> "LabelledFeed":
+        return LabelledFeed(self, corpus, seed=seed, reads=reads)
 
     def _too_few(self, hierarchy: Hierarchy, kept: int) -> str:
         found = "; ".join(
@@ -114,12 +106,27 @@ class LabelledFeed(Feed):
     }
 
     def __init__(
-        self, config: LabelledVideos, table: FeatureTable, labels: Labels, *, seed: int, own: slice
+        self,
+        config: LabelledVideos,
+        corpus: RelatedTrainVideos,
+        *,
+        seed: int,
+        reads: tuple[str, ...],
     ) -> None:
-        super().__init__(table, seed=seed, own=own)
+        super().__init__(corpus, seed=seed, reads=reads)
         self.config: LabelledVideos = config
-        self._labels = labels
-        self._videos = np.flatnonzero(labels.of_row >= 0).astype(np.int32)
+        self._labels = config.labels(corpus)
+        self._videos = np.flatnonzero(self._labels.of_row >= 0).astype(np.int32)
+
+    @property
+    def spec(self) -> Spec:
+        """See `Feed`; with the number of classes."""
+        return Spec(widths=self._table.widths, classes=len(self._labels.sizes))
+
+    @property
+    def one_pass(self) -> tuple[int, str]:
+        """See `Feed`."""
+        return len(self._videos), "labelled videos"
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -141,7 +148,7 @@ class LabelledFeed(Feed):
         everything = (*settings, config.min_cluster_size, self.seed, *data)
         return xxhash.xxh3_128_hexdigest(repr(everything).encode())
 
-    def _drawn(self, step: int) -> Batch:
+    def _drawn(self, step: int, own: slice) -> Batch:
         raw = raw_draws(self.seed, step, (self.config.batch_videos,))
         rows = self._videos[below(raw, len(self._videos))]
-        return {"rows": rows, "labels": self._labels.of_row[rows[self._own]]}
+        return {"rows": rows, "labels": self._labels.of_row[rows[own]]}

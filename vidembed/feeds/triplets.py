@@ -52,13 +52,7 @@ class Triplets(FeedOptions["TripletFeed"]):
                 "neighbours, all alike: choose sampling='uniform', or anchors='edges'"
             )
 
-    def one_pass(self, corpus: RelatedTrainVideos) -> tuple[int, str]:
-        """How many triplets make one pass over what anchors are drawn from, and what that is."""
-        if self.anchors == "edges":
-            return corpus.train_graph.edges, "train relations"
-        return int(np.count_nonzero(corpus.train_graph.degrees())), "train videos with relations"
-
-    def _open(self, corpus: RelatedTrainVideos, *, seed: int, own: slice) -> "TripletFeed":
+    def _open(self, corpus: RelatedTrainVideos, *, seed: int, reads: tuple[str, ...]) -> "TripletFeed":
         """The feed over the edges of the train graph; LeakError unless they are of train rows."""
         graph, is_train = corpus.train_graph, corpus.is_train
         trained = int(np.count_nonzero(is_train))
@@ -74,7 +68,7 @@ class Triplets(FeedOptions["TripletFeed"]):
                 "ids, or enlarge the train share"
             )
         check_no_leak(graph, is_train)
-        return TripletFeed(self, corpus, seed=seed, own=own)
+        return TripletFeed(self, corpus, seed=seed, reads=reads)
 
 
 class TripletFeed(Feed):
@@ -109,11 +103,10 @@ class TripletFeed(Feed):
     groups: ClassVar[tuple[int, ...]] = (3,)
 
     def __init__(
-        self, config: Triplets, corpus: RelatedTrainVideos, *, seed: int, own: slice
+        self, config: Triplets, corpus: RelatedTrainVideos, *, seed: int, reads: tuple[str, ...]
     ) -> None:
-        super().__init__(corpus.table, seed=seed, own=own)
+        super().__init__(corpus, seed=seed, reads=reads)
         self.config: Triplets = config
-        self._corpus = corpus
         self._sampler = TripletSampler.of(
             corpus.train_graph,
             corpus.is_train,
@@ -130,6 +123,14 @@ class TripletFeed(Feed):
             triplets=config.batch_triplets,
             max_forbidden_pairs=config.max_forbidden_pairs,
         )
+
+    @property
+    def one_pass(self) -> tuple[int, str]:
+        """See `Feed`: of what anchors are drawn from."""
+        graph = self._corpus.train_graph
+        if self.config.anchors == "edges":
+            return graph.edges, "train relations"
+        return int(np.count_nonzero(graph.degrees())), "train videos with relations"
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
@@ -173,8 +174,8 @@ class TripletFeed(Feed):
         level = config.negatives.level_at(step)
         return self._sampler.draw(self.seed, step, config.batch_triplets, level=level)
 
-    def _drawn(self, step: int) -> Batch:
-        (rows, drawn_at), own = self._sampled(step), self._own
+    def _drawn(self, step: int, own: slice) -> Batch:
+        rows, drawn_at = self._sampled(step)
         found = self._pairs.of(rows)
         pairs, allowed = found.flat(self.capacities.fitting(found.total, step))
         slots = np.arange(rows.size, dtype=np.int32).reshape(rows.shape)

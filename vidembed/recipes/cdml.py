@@ -10,7 +10,14 @@ naming its choice; the optimiser and the mining pool are not established. Margin
 and all embeddings of the batch are the defaults here, not the paper's values.
 """
 
+from vidembed.corpora.watched import CorpusPaths
+from vidembed.engine.evaluation import Evaluation
 from vidembed.engine.recipe import Recipe
+from vidembed.evaluators.related_videos import RelatedVideos
+from vidembed.feeds.triplets import Triplets
+from vidembed.tasks.metric_learning import MetricLearning
 
-recipe = Recipe()
+recipe = Recipe(corpus=CorpusPaths(), task=MetricLearning(), feed=Triplets())
 RECIPES = {"cdml": recipe}
+EVALUATION = Evaluation(evaluators=(RelatedVideos(),))
+"""CDML's two directions."""

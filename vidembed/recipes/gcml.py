@@ -19,6 +19,8 @@ and distribution of the sample, the logits, the optimiser. Those are defaults he
 
 from dataclasses import replace
 
+from vidembed.corpora.watched import CorpusPaths
+from vidembed.engine.evaluation import Evaluation
 from vidembed.engine.optimiser import Adagrad, Optimiser
 from vidembed.engine.recipe import Recipe
 from vidembed.evaluators.related_videos import RelatedVideos
@@ -38,10 +40,10 @@ EVALUATOR = RelatedVideos(
 SMART = Triplets(batch_triplets=TRIPLETS, anchors="videos", negatives=SiblingNegatives(level=0))
 
 gcml = Recipe(
+    corpus=CorpusPaths(),
     task=MetricLearning(miner=SemiHard(inside_margin=True), loss=Hinge(margin=MARGIN)),
     feed=SMART,
     optimiser=Optimiser(rule=Adagrad(), learning_rate=0.1, decay=0.02, decay_steps=300_000),
-    evaluator=EVALUATOR,
 )
 gcl = replace(
     gcml,
@@ -50,6 +52,7 @@ gcl = replace(
     optimiser=Optimiser(),
 )
 cdml = replace(gcml, feed=replace(SMART, anchors="edges", negatives=UniformNegatives()))
+EVALUATION = Evaluation(evaluators=(EVALUATOR,))
 RECIPES = {"gcml": gcml, "gcl": gcl, "cdml": cdml}
 """The three systems, by the word that the command line takes."""
 ABOUT = {

@@ -3,18 +3,19 @@
 import contextlib
 import json
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from etils import epath
 
 from vidembed import files
 from vidembed.distributed.agree import is_first_host, together
-from vidembed.engine.recipe import Recipe
-from vidembed.engine.typed_json import RecipeError
 from vidembed.workdir.lease import Lease, LeaseHeldError
 from vidembed.workdir.measurements import Measurements, evaluator_name
 from vidembed.workdir.versions import versions
+
+
+Completed = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class RecipeChangedError(ValueError):
@@ -25,6 +26,7 @@ class Workdir:
     """The folder of one run, local or remote (gs://); jobs meet only here.
 
     recipe.json       what the run was started with, and what was changed since
+    evaluation.json   what it is measured by, unless told otherwise
     metrics.jsonl     one line a logged step; events/ the same for TensorBoard
     checkpoints/      one folder a step
     evaluation/       one folder an evaluator: see `Measurements`
@@ -36,6 +38,7 @@ class Workdir:
     def __init__(self, path: epath.PathLike):
         self.path = epath.Path(path)
         self.recipe_file = self.path / "recipe.json"
+        self.evaluation_file = self.path / "evaluation.json"
         self.metrics_file = self.path / "metrics.jsonl"
         self.events = self.path / "events"
         self.checkpoints = self.path / "checkpoints"
@@ -84,13 +87,17 @@ class Workdir:
         self,
         recipe: dict[str, Any],
         fingerprints: dict[str, str],
+        about: Mapping[str, Any] | None = None,
         *,
         tunable: Collection[str] = (),
+        completed: Completed = dict,
     ) -> list[str]:
         """Stores what a run is started with, or compares it with what is stored.
 
         recipe: the recipe's JSON form. fingerprints: a name and a digest for each input, such as
-        table, graph. tunable: dotted paths (or beginnings of them) of the fields that may change.
+        table, graph. about: what else is stored at the start. tunable: dotted paths (or beginnings
+        of them) of the fields that may change. completed: a stored recipe of an older version as
+        this version would have stored it.
         Returns a line for each tunable field that changed, "steps: 100 -> 200"; they are recorded
         in recipe.json, with the versions and the commit that made the change. Raises
         RecipeChangedError, listing every other difference.
@@ -100,10 +107,10 @@ class Workdir:
         if stored is None:
             if is_first_host():
                 new = {"started": now, "recipe": recipe, "fingerprints": fingerprints}
-                new |= {"versions": versions(), "history": []}
+                new |= {**(about or {}), "versions": versions(), "history": []}
                 files.write_json(self.recipe_file, new)
             return []
-        lines = self.recipe_changes(recipe, fingerprints, tunable=tunable)
+        lines = self.recipe_changes(recipe, fingerprints, tunable=tunable, completed=completed)
         if lines and is_first_host():
             change = {"time": now, "changes": lines, "versions": versions()}
             history = [*stored["history"], change]
@@ -116,6 +123,7 @@ class Workdir:
         fingerprints: dict[str, str] | None = None,
         *,
         tunable: Collection[str] = (),
+        completed: Completed = dict,
     ) -> list[str]:
         """As `claim_recipe`, but nothing is written; without `fingerprints` they are not looked at.
 
@@ -125,7 +133,7 @@ class Workdir:
         if stored is None:
             return []
         # As JSON gives it back: tuples are lists, keys are text.
-        changes = _differences(_completed(stored["recipe"]), json.loads(json.dumps(recipe)))
+        changes = _differences(completed(stored["recipe"]), json.loads(json.dumps(recipe)))
         known = stored["fingerprints"]
         data = _differences(known, known if fingerprints is None else fingerprints)
         lines = [f"{path}: {changes[path]}" for path in changes if not _under(path, tunable)]
@@ -145,7 +153,8 @@ class Workdir:
         return [f"{path}: {change}" for path, change in changes.items()]
 
     def read_recipe(self) -> dict[str, Any] | None:
-        """recipe.json ("recipe", "fingerprints", "versions", "history"); None before the start."""
+        """recipe.json ("recipe", "fingerprints", "spec", "space", "versions", "history"); None
+        before the start."""
         return files.read_json(self.recipe_file)
 
     def mark_done(self, step: int) -> None:
@@ -190,18 +199,6 @@ class Workdir:
         """
         followed = [m.steps() for m in self.all_measurements() if m.followed()]
         return set.intersection(*followed) if followed else None
-
-
-def _completed(stored: dict[str, Any]) -> dict[str, Any]:
-    """A stored recipe with the fields that it was too old to have, at their defaults: a new field's
-    default is what was done before there was one."""
-    if stored.get("class") != Recipe.__name__:
-        return stored
-    try:
-        completed: dict[str, Any] = json.loads(json.dumps(Recipe.from_json(stored).to_json()))
-    except RecipeError:
-        return stored
-    return completed
 
 
 def _differences(stored: Any, wanted: Any, path: str = "") -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The data that a recipe is compiled for: the corpus that it names, else one that is imagined.
+"""The data that a recipe of videos with relations is compiled for: what it names, or imagined data.
 
 The compiler needs shapes, and those of a batch come from opening the recipe's own feed on real
 arrays. An imagined corpus has features without memory, and random relations among fewer videos
@@ -9,13 +9,12 @@ all of them.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from vidembed.corpora.watched import Corpus
+from vidembed.engine.compiled_cost import Data
 from vidembed.engine.recipe import Recipe
-from vidembed.engine.step import spec_of
 from vidembed.graph.affinity import affinity_clusters
 from vidembed.graph.relation import RelationGraph
 from vidembed.records.split import train_rows
@@ -49,29 +48,20 @@ class Imagined:
             )
 
 
-class Rows(NamedTuple):
-    """The arrays of a feature table: features [N, F] and, where some videos lack one, bool[N]."""
-
-    features: Mapping[str, np.ndarray]
-    present: Mapping[str, np.ndarray]
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Data:
-    """What the shapes of a step follow from, besides the recipe."""
+class Known:
+    """The data of a step, and what is said of them."""
 
-    corpus: Corpus
-    """What the feed is opened on."""
-    rows: Rows
-    """The whole table, with or without content."""
-    spec: Spec
+    data: Data
+    features: Mapping[str, np.ndarray]
+    """Modality → [N, F] of the whole table, with or without content."""
     degree: float
     """Mean relations of a video."""
     source: str
     """Where it comes from, for people."""
 
 
-def data_of(recipe: Recipe, imagined: Imagined) -> Data:
+def known_data(recipe: Recipe, imagined: Imagined) -> Known:
     """The corpus that the recipe names, or YouTube-8M's widths without content if it names none."""
     if not recipe.corpus.table:
         videos = int(imagined.videos)
@@ -80,41 +70,45 @@ def data_of(recipe: Recipe, imagined: Imagined) -> Data:
             for name, width in YOUTUBE_8M_WIDTHS.items()
         }
         source = f"none named: {videos:,} videos of YouTube-8M's widths, uint8"
-        return imagined_data(recipe, Rows(features, {}), imagined, source)
+        return imagined_data(recipe, features, imagined, source)
     corpus = recipe.corpus.open()
-    table = corpus.table
-    return Data(
-        corpus=corpus,
-        rows=Rows(table.features, table.present),
-        spec=spec_of(recipe, corpus),
-        degree=2 * corpus.relations.edges / len(table),
-        source=f"{recipe.corpus.table}, {len(table):,} videos",
+    return Known(
+        data=Data(corpus),
+        features=corpus.table.features,
+        degree=2 * corpus.relations.edges / len(corpus.table),
+        source=f"{recipe.corpus.table}, {len(corpus.table):,} videos",
     )
 
 
-def imagined_data(recipe: Recipe, rows: Rows, imagined: Imagined, source: str = "") -> Data:
-    """A table with imagined relations and classes."""
-    corpus = _imagined_corpus(recipe, rows, imagined.degree)
+def imagined_data(
+    recipe: Recipe, features: Mapping[str, np.ndarray], imagined: Imagined, source: str = ""
+) -> Known:
+    """A table with imagined relations and classes; features: modality → [N, F]."""
+    corpus = _imagined_corpus(recipe, features, imagined.degree)
     videos = len(corpus.table)
     thinned = 2 * corpus.relations.edges / videos
-    return Data(
-        corpus=corpus,
-        rows=rows,
-        spec=Spec(corpus.table.widths, imagined.classes if recipe.feed.unit == "videos" else 0),
+    has_classes = recipe.feed.unit == "videos"
+    spec = Spec(widths=corpus.table.widths, classes=imagined.classes if has_classes else 0)
+    resident = {"features": {m: features[m] for m in recipe.task.reads}, "present": {}}
+    return Known(
+        data=Data(corpus, spec, resident),
+        features=features,
         degree=imagined.degree,
         source=f"{source}; {imagined.degree:g} random relations a video are imagined, in batches "
         f"as {thinned:.2f} among {videos:,} videos",
     )
 
 
-def _imagined_corpus(recipe: Recipe, rows: Rows, degree: float) -> Corpus:
-    total = len(next(iter(rows.features.values())))
+def _imagined_corpus(
+    recipe: Recipe, features: Mapping[str, np.ndarray], degree: float
+) -> Corpus:
+    total = len(next(iter(features.values())))
     examples = recipe.feed.examples
     enough = math.isqrt(int(2 * EDGES_PER_EXAMPLE * examples * total / degree)) + 1
     videos = min(total, max(LEAST_VIDEOS, VIDEOS_PER_EXAMPLE * examples, enough))
     table = FeatureTable(
         ids=np.arange(videos).astype("S12"),
-        features={name: array[:videos] for name, array in rows.features.items()},
+        features={name: array[:videos] for name, array in features.items()},
         label_offsets=np.zeros(videos + 1, np.int64),
         label_values=np.zeros(0, np.int32),
     )

@@ -1,0 +1,182 @@
+"""A trained model: the named outputs of a task at a checkpoint, without the data behind it."""
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import xxhash
+from jax.experimental import multihost_utils
+
+from vidembed import PATH, TUNABLE
+from vidembed.distributed import mesh as meshes
+from vidembed.distributed.agree import of_first_host
+from vidembed.engine.evaluation import recipe_of
+from vidembed.engine.recipe import Recipe
+from vidembed.engine.step import AVERAGE, AVERAGE_STATISTICS, BATCH_STATISTICS, State, state_shape
+from vidembed.engine.typed_json import fields_with, from_json, without
+from vidembed.workdir.checkpoints.store import CheckpointError, Checkpoints
+from vidembed.workdir.layout import Workdir
+
+BLOCK_ROWS = 4096
+
+
+class Model(Mapping[str, Callable[[Any], np.ndarray]]):
+    """Named outputs of a task: each takes a source and gives f32[N, D], a vector for each row.
+
+    Where a run keeps averages of its parameters and batch statistics, these are its model. Restored
+    is what the outputs need, and nothing else.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        spec: Any,
+        mesh: jax.sharding.Mesh,
+        *,
+        outputs: Collection[str] = (),
+    ) -> None:
+        """outputs: those that are wanted; none are all."""
+        every = recipe.task.outputs
+        self.recipe, self.mesh, self.step = recipe, mesh, -1
+        self._outputs = {name: every[name] for name in outputs or every}
+        self._shape = state_shape(recipe, spec, mesh)
+        self._apply = {name: jax.jit(output.apply) for name, output in self._outputs.items()}
+        self._parts: dict[str, State] = {}
+
+    def restore(self, checkpoints: Checkpoints, step: int) -> "Model":
+        """Takes the arrays of a checkpoint; outputs are compiled once for all of them."""
+        needs = {name: _needed(self._shape, out.needs) for name, out in self._outputs.items()}
+        stored = {of: leaf for part in needs.values() for of, leaf in _named(part).items()}
+        arrays = checkpoints.restore(step, stored, subset=True)
+        self._parts = {
+            name: jax.tree.map(lambda leaf: arrays[leaf[0]], part, is_leaf=_is_named)
+            for name, part in needs.items()
+        }
+        self.step = step
+        return self
+
+    def space(self, output: str, inputs: Mapping[str, str]) -> str:
+        """What made an output's vectors, in short: equal only for the same run, step and output on
+        inputs of the same spaces."""
+        made_by = without(self.recipe.to_json(), fields_with(self.recipe, PATH, TUNABLE))
+        parts = {"made_by": made_by, "step": self.step, "output": output, "inputs": dict(inputs)}
+        digest = xxhash.xxh3_64_hexdigest(json.dumps(parts, sort_keys=True).encode())
+        return f"{output} of step {self.step}, {digest}"
+
+    def __getitem__(self, name: str) -> Callable[[Any], np.ndarray]:
+        output, part = self._outputs[name], self._parts[name]
+
+        def embed(source: Any) -> np.ndarray:
+            """f32[N, D] of every row, on every host; the last block is padded with its last row, so
+            that one compiled function serves all."""
+            size = self.mesh.size
+            block = -(-min(BLOCK_ROWS, len(source)) // size) * size
+            blocks = []
+            with jax.set_mesh(self.mesh):
+                for start in range(0, len(source), block):
+                    rows = np.minimum(np.arange(start, start + block), len(source) - 1)
+                    arrays = output.read(source, _this_host(rows))
+                    placed = meshes.place_batch(self.mesh, arrays, dict.fromkeys(arrays, 0))
+                    vectors = self._apply[name](part["parameters"], part["state"], placed)
+                    blocks.append(_on_every_host(vectors))
+            return np.concatenate(blocks)[: len(source)]
+
+        return embed
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._outputs)
+
+    def __len__(self) -> int:
+        return len(self._outputs)
+
+
+def load_model(
+    workdir: Workdir,
+    step: str = "best",
+    *,
+    outputs: Collection[str] = (),
+    mesh: jax.sharding.Mesh | None = None,
+    classes: Collection[type] = (),
+) -> Model:
+    """The model of a run from its work directory alone; `step` as in `step_named`, `classes` as in
+    `Recipe.from_json`. Raises ValueError where the run was made before sizes were stored."""
+    recipe, stored = recipe_of(workdir, classes), workdir.read_recipe() or {}
+    if "spec" not in stored:
+        raise ValueError(
+            f"{workdir} was made by a version that did not store the sizes of its model: train it "
+            "for a step more (--steps) with this version, or evaluate it with its data"
+        )
+    spec = from_json(Any, stored["spec"], "spec", classes=classes)
+    model = Model(recipe, spec, mesh or meshes.make_mesh(recipe.mesh), outputs=outputs)
+    checkpoints = Checkpoints(workdir.checkpoints, read_only=True)
+    return model.restore(checkpoints, step_named(workdir, checkpoints, step))
+
+
+def step_named(workdir: Workdir, checkpoints: Checkpoints, name: str) -> int:
+    """The step that "latest", "best" (by the run's evaluations) or a number names."""
+    steps = checkpoints.steps()
+    if not steps:
+        raise CheckpointError(f"{workdir.checkpoints} holds no checkpoint: train first")
+    if name == "latest":
+        return steps[-1]
+    if name == "best":
+        # Another evaluation job may be writing: the first host's word counts here, too.
+        if not (found := of_first_host(sorted(workdir.pinned()))):
+            raise CheckpointError(f"{workdir}: nothing is measured yet, so none is best")
+        if len(found) > 1:
+            raise CheckpointError(
+                f"{workdir}: its evaluations found different steps best, {found}: give one of them"
+            )
+        return found[0]
+    if not name.isdecimal() or int(name) not in steps:
+        raise CheckpointError(f"step {name!r} is not there; choose latest, best or one of {steps}")
+    return int(name)
+
+
+def _needed(shape: State, needs: tuple[str, ...]) -> State:
+    """The parts of `parameters` and `state` whose names begin so; each leaf is (the name under
+    which it is stored, its shape)."""
+    parameters, state = AVERAGE if AVERAGE in shape else "parameters", "state"
+    whole = {"parameters": _labelled(shape[parameters], parameters)}
+    whole["state"] = _labelled(shape[state], state)
+    if AVERAGE_STATISTICS in shape:
+        averaged = _labelled(shape[AVERAGE_STATISTICS], AVERAGE_STATISTICS)
+        whole["state"] = {**whole["state"], BATCH_STATISTICS: averaged}
+    return {name: _pruned(part, name, needs) or {} for name, part in whole.items()}
+
+
+def _labelled(tree: Any, top: str) -> Any:
+    def label(path: Any, leaf: Any) -> tuple[str, Any]:
+        return f"{top}/{jax.tree_util.keystr(path, simple=True, separator='/')}", leaf
+
+    return jax.tree_util.tree_map_with_path(label, tree)
+
+
+def _pruned(tree: Any, path: str, needs: tuple[str, ...]) -> Any:
+    if path.startswith(needs):
+        return tree
+    if not isinstance(tree, dict):
+        return None
+    below = {name: _pruned(part, f"{path}/{name}", needs) for name, part in tree.items()}
+    return {name: part for name, part in below.items() if part is not None} or None
+
+
+def _is_named(leaf: Any) -> bool:
+    return type(leaf) is tuple and len(leaf) == 2 and isinstance(leaf[0], str)
+
+
+def _named(tree: Any) -> dict[str, Any]:
+    return dict(jax.tree.leaves(tree, is_leaf=_is_named))
+
+
+def _this_host(rows: np.ndarray) -> np.ndarray:
+    share = len(rows) // jax.process_count()
+    return rows[jax.process_index() * share : (jax.process_index() + 1) * share]
+
+
+def _on_every_host(array: jax.Array) -> np.ndarray:
+    if jax.process_count() == 1:
+        return np.asarray(array)
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
