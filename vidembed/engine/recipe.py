@@ -7,8 +7,9 @@ from typing import Annotated, Any
 from vidembed import MEASURING, TUNABLE
 from vidembed.corpora.watched import CorpusPaths
 from vidembed.distributed.mesh import MeshShape
+from vidembed.engine.old_recipes import former_evaluator, modernised
 from vidembed.engine.optimiser import Optimiser
-from vidembed.engine.typed_json import RecipeError, from_json, to_json
+from vidembed.engine.typed_json import from_json, to_json
 from vidembed.evaluators.related_videos import RelatedVideos
 from vidembed.feeds.labelled import LabelledVideos
 from vidembed.feeds.triplets import Triplets
@@ -103,30 +104,12 @@ class Recipe:
         return to_json(self)
 
     @staticmethod
-    def from_json(data: dict[str, Any]) -> "Recipe":
+    def from_json(data: dict[str, Any], classes: Collection[type] = ()) -> "Recipe":
         """The recipe that `to_json` wrote, today or before; raises RecipeError where it does not
-        fit."""
-        return from_json(Recipe, _modernised(data))
+        fit.
 
-
-def _modernised(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A stored recipe of an older version in today's form, so that its run can still be measured.
-
-    A miner had a margin of its own; where it was used and differs from the loss's, which is today's
-    only one, RecipeError is raised. `feed.max_forbidden`, a width per anchor, is no field any more.
-    """
-    task, feed = recipe.get("task"), recipe.get("feed")
-    if isinstance(feed, dict) and "max_forbidden" in feed:
-        recipe = recipe | {"feed": {k: v for k, v in feed.items() if k != "max_forbidden"}}
-    miner = task.get("miner") if isinstance(task, dict) else None
-    if isinstance(task, dict) and isinstance(miner, dict) and "margin" in miner:
-        loss = task.get("loss", {}).get("margin")
-        if miner.get("inside_margin") and miner["margin"] != loss:
-            raise RecipeError(
-                f"recipe.task.miner: margin {miner['margin']} is not the loss's, {loss}; miners "
-                "have no margin of their own any more: use the version of vidembed that trained "
-                "this run"
-            )
-        miner = {k: v for k, v in miner.items() if k != "margin"}
-        recipe = recipe | {"task": task | {"miner": miner}}
-    return recipe
+        classes: dataclasses from outside vidembed that it may be made of.
+        """
+        evaluator = former_evaluator(data)
+        fields = modernised(data) | ({} if evaluator is None else {"evaluator": evaluator})
+        return from_json(Recipe, fields, classes=classes)

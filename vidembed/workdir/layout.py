@@ -11,7 +11,7 @@ from etils import epath
 from vidembed import files
 from vidembed.distributed.agree import is_first_host, together
 from vidembed.engine.recipe import Recipe
-from vidembed.engine.typed_json import RecipeError
+from vidembed.engine.typed_json import RecipeError, class_name
 from vidembed.workdir.lease import Lease, LeaseHeldError
 from vidembed.workdir.measurements import Measurements, evaluator_name
 from vidembed.workdir.versions import versions
@@ -195,7 +195,7 @@ class Workdir:
 def _completed(stored: dict[str, Any]) -> dict[str, Any]:
     """A stored recipe with the fields that it was too old to have, at their defaults: a new field's
     default is what was done before there was one."""
-    if stored.get("class") != Recipe.__name__:
+    if stored.get("class") not in (Recipe.__name__, class_name(Recipe)):
         return stored
     try:
         completed: dict[str, Any] = json.loads(json.dumps(Recipe.from_json(stored).to_json()))
