@@ -12,6 +12,7 @@ import tyro
 from vidembed import PATH
 from vidembed.cli import command_line
 from vidembed.cli.command_line import guarded
+from vidembed.cli.offered import Offered
 from vidembed.cli.run_report import journal_warnings, other_evaluators, report_run
 from vidembed.cli.scoreboard import Scoreboard
 from vidembed.cli.show import show
@@ -200,14 +201,14 @@ def main(recipe: Recipe | None = None, arguments: Sequence[str] | None = None, *
         recipe, given, prog = _chosen(name, given, prog)
     words = {word: command_line.summary(verb) for word, verb in VERBS.items()}
     verb, rest = command_line.choose(words, given, prog=prog)
-    return _run(verb, recipe, rest, prog=f"{prog} {verb}")
+    return _run(verb, name, recipe, rest, prog=f"{prog} {verb}")
 
 
 def of_paper(verb: str, arguments: Sequence[str], *, prog: str) -> int:
     """`vidembed VERB PAPER [SYSTEM] ...`; an exit code."""
     paper, given = command_line.choose(PAPERS, arguments, prog=prog, kind="recipe")
     recipe, given, prog = _chosen(paper, given, f"{prog} {paper}")
-    return _run(verb, recipe, given, prog=prog)
+    return _run(verb, paper, recipe, given, prog=prog)
 
 
 def _chosen(paper: str, arguments: list[str], prog: str) -> tuple[Recipe, list[str], str]:
@@ -222,12 +223,15 @@ def _chosen(paper: str, arguments: list[str], prog: str) -> tuple[Recipe, list[s
     return recipes[word], rest, f"{prog} {word}"
 
 
-def _run(verb: str, recipe: Recipe, arguments: Sequence[str], *, prog: str) -> int:
+def _run(verb: str, paper: str, recipe: Recipe, arguments: Sequence[str], *, prog: str) -> int:
     def run() -> int:
         missing = {} if verb == "show" else {"workdir": tyro.MISSING}
         own = _recipe_of_run(verb, arguments) or recipe
-        chosen = command_line.parse_one(VERBS[verb](recipe=own, **missing), arguments, prog=prog)
-        code: int = chosen.run()
+        command = VERBS[verb](recipe=own, **missing)
+        choices = importlib.import_module(f"vidembed.recipes.{paper}").OFFERED
+        offered = Offered(choices, command)
+        chosen = command_line.parse_one(offered.shadow(command), arguments, prog=prog)
+        code: int = offered.plain(chosen).run()
         return code
 
     return guarded(run)

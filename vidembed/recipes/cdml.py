@@ -10,7 +10,28 @@ naming its choice; the optimiser and the mining pool are not established. Margin
 and all embeddings of the batch are the defaults here, not the paper's values.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
+from vidembed.engine.optimiser import Adagrad, Adam, Rule, Sgd
 from vidembed.engine.recipe import Recipe
+from vidembed.feeds.negatives import Negatives, SiblingNegatives, UniformNegatives
+from vidembed.losses.softmax import ClassLoss, FullSoftmax, SampledSoftmax
+from vidembed.losses.triplet import Exponential, Hinge, Log, TripletLoss
+from vidembed.mining import Hardest, Miner, NoMining, SemiHard, SemiHardRandom
+from vidembed.models.cluster_classifier import ClusterClassifier, CosineClassifier, DotClassifier
+from vidembed.models.fusion import EarlyFusion, LateFusion, SingleModality
+from vidembed.models.parameters import Network
 
 recipe = Recipe()
 RECIPES = {"cdml": recipe}
+OFFERED: Mapping[type, Any] = {
+    Network: LateFusion | EarlyFusion | SingleModality,
+    Miner: SemiHard | Hardest | SemiHardRandom | NoMining,
+    TripletLoss: Hinge | Log | Exponential,
+    Negatives: UniformNegatives | SiblingNegatives,
+    ClusterClassifier: CosineClassifier | DotClassifier,
+    ClassLoss: SampledSoftmax | FullSoftmax,
+    Rule: Adam | Sgd | Adagrad,
+}
+"""What stands for each protocol on the command line, the same for all systems on related videos."""
