@@ -6,6 +6,7 @@ python -m experiments.compute gather --workdir W
 
 import sys
 from dataclasses import replace
+from typing import Any
 
 from experiments.sweep import REFERENCE, Sweep, varied
 from experiments.sweep_command import main
@@ -15,7 +16,8 @@ from vidembed.mining import SemiHard
 
 def points(base: Recipe) -> dict[str, Recipe]:
     """The reference in float32, and with operands of products rounded to bfloat16."""
-    model, miner = base.task.model, SemiHard(operands="bfloat16")
+    model: Any = base.task.model
+    miner = SemiHard(operands="bfloat16")
     narrow = replace(model, layers=replace(model.layers, compute="bfloat16"))
     return {
         REFERENCE: base,

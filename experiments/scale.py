@@ -87,8 +87,8 @@ def cases() -> dict[str, Case]:
 
 
 def _bfloat16(recipe: Recipe) -> Recipe:
-    model = recipe.task.model
-    narrow: Any = replace(model, layers=replace(model.layers, compute="bfloat16"))
+    model: Any = recipe.task.model
+    narrow = replace(model, layers=replace(model.layers, compute="bfloat16"))
     return replace(recipe, task=replace(recipe.task, model=narrow))
 
 

@@ -17,7 +17,7 @@ sweep = Sweep(
     title="Figure 3: size of the embedding",
     claim="Little gain above 512 dimensions, a sharp drop below 128; the paper chooses 256.",
     points=lambda base: networks(base, *(f"late-4000-{size}" for size in SIZES)),
-    axis=lambda recipe: recipe.task.model.layers.size,
+    axis=lambda recipe: recipe.task.model.size,
     axis_name="dimensions",
 )
 

@@ -15,7 +15,8 @@ from experiments import cdml
 from experiments.paper import Percent
 from vidembed.engine.recipe import Recipe, Retention
 from vidembed.evaluators.related_videos import RelatedVideos
-from vidembed.models.fusion import EarlyFusion, Fusion, LateFusion, Layers, SingleModality
+from vidembed.models.fusion import EarlyFusion, LateFusion, Layers, SingleModality
+from vidembed.models.parameters import Network
 
 REFERENCE = "late-4000-256"
 """CDML's choice: the recipe that every other point varies, and the controls are made with."""
@@ -55,7 +56,7 @@ def narrow_recipe(steps: int, triplets: int) -> Recipe:
     return base_recipe(steps, triplets, hidden=4000 if full else 1024)
 
 
-def network(kind: str, *widths: int) -> Fusion:
+def network(kind: str, *widths: int) -> Network:
     """`late`, `early` or `visual` (one tower over the visual features), of these widths."""
     kinds = {"late": LateFusion, "early": EarlyFusion, "visual": SingleModality}
     return kinds[kind](layers=Layers(hidden=widths[:-1], size=widths[-1], input_dropout=0.5))

@@ -11,8 +11,7 @@ class FieldRole(enum.Enum):
     """Why a field does not decide what a run computes."""
 
     PATH = "where something lies: may differ between hosts, on resume, and when a run is measured"
-    TUNABLE = "how long, how often, on what: may change on resume"
-    MEASURING = "by what a run is measured, and on what: may differ when it is"
+    TUNABLE = "how long, how often, on what: may change on resume, and when a run is measured"
 
 
-PATH, TUNABLE, MEASURING = FieldRole
+PATH, TUNABLE = FieldRole

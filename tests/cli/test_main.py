@@ -81,7 +81,9 @@ def test_a_recipe_is_the_same_by_both_ways(capsys):
     options = ["--mesh.data", "64", "--feed.min-cluster-size", "3", "--seed", "7"]
     assert main(["show", "gcml", "gcl", *options]) == 0
     recipe, _ = json.JSONDecoder().raw_decode(capsys.readouterr().out)
-    assert (recipe["task"]["class"], recipe["feed"]["min_cluster_size"]) == ("ClusterLabels", 3)
+    assert (recipe["task"]["class"], recipe["feed"]["min_cluster_size"]) == (
+        "vidembed.tasks.cluster_labels:ClusterLabels", 3,
+    )  # fmt: skip
     assert launch.main(arguments=["gcl", "show", *options], name="gcml") == 0
     assert json.JSONDecoder().raw_decode(capsys.readouterr().out)[0] == recipe
     for command in (["vidembed", "show", "cdml"], ["experiments.cdml", "show"]):
@@ -90,7 +92,7 @@ def test_a_recipe_is_the_same_by_both_ways(capsys):
             capture_output=True, text=True, check=True,
         )  # fmt: skip
         recipe, _ = json.JSONDecoder().raw_decode(done.stdout)
-        assert recipe["task"]["miner"]["class"] == "Hardest"
+        assert recipe["task"]["miner"]["class"] == "vidembed.mining.miners:Hardest"
 
 
 def test_vidembed_alone_is_installed():

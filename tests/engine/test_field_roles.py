@@ -8,6 +8,7 @@ import pytest
 from experiments import cdml, gcml
 from vidembed import MEASURING, PATH, TUNABLE
 from vidembed.engine.typed_json import (
+    class_name,
     differing_on_resume,
     fields_with,
     to_json,
@@ -65,8 +66,8 @@ def test_the_walk_follows_the_parts_that_are_there():
     }  # fmt: skip
     assert fields_with(LabelledVideos(), PATH) == frozenset()
     assert without(to_json(Tree()), {"part.place", "whole"}) == {
-        "class": "Tree",
-        "part": {"class": "Leaf", "size": 1},
+        "class": class_name(Tree),
+        "part": {"class": class_name(Leaf), "size": 1},
         "parts": [],
         "nothing": None,
     }

@@ -47,7 +47,7 @@ def changed(path, value):
         (("steps",), True, r"recipe.steps: expected int, found True"),
         (("steps",), 1.5, r"recipe.steps: expected int, found 1.5"),
         (("task", "pool"), "al", r"none of .*did you mean 'all'"),
-        (("task", "miner", "class"), "SemiHrd", r"did you mean 'SemiHard'"),
+        (("task", "miner", "class"), "vidembed.mining.miners:SemiHrd", r"did you mean 'SemiHard'"),
         (("task", "model", "layers", "hidden"), 4000, r"expected a list"),
         (("task", "model", "layers", "hidden"), ["x"], r"hidden\[0\]: expected int"),
         (("task", "loss", "margin"), 9.0, r"recipe.task.loss: margin"),

@@ -18,6 +18,7 @@ from vidembed.mining import Miner
 from vidembed.mining.miners import Hardest
 from vidembed.models.fusion import LateFusion, Layers
 from vidembed.progress import Progress
+from vidembed.recipes.cdml import OFFERED
 from vidembed.tasks.cluster_labels import ClusterLabels
 from vidembed.tasks.collapse import REMEDY
 from vidembed.tasks.metric_learning import MetricLearning
@@ -145,6 +146,6 @@ def test_a_training_that_collapses_warns(corpus_paths, corpus, tmp_path):
 
 def test_the_remedy_names_miners_that_there_are():
     named = re.findall(r"task\.miner:([a-z-]+)", REMEDY)
-    names = (kind.__name__ for kind in typing.get_args(Miner))
+    names = (kind.__name__ for kind in typing.get_args(OFFERED[Miner]))
     assert named
     assert set(named) <= {re.sub(r"\B([A-Z])", r"-\1", name).lower() for name in names}

@@ -2,9 +2,17 @@
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import jax.numpy as jnp
 import optax
+
+
+class Rule(Protocol):
+    """An update rule, without its learning rate."""
+
+    def rule(self) -> optax.GradientTransformation:
+        """Gradients to directions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +70,7 @@ class Optimiser:
     is read here as multiplying the rate by 0.998 (0.996, 0.994) each time.
     """
 
-    rule: Adam | Sgd | Adagrad = Adam()
+    rule: Rule = Adam()
     learning_rate: float = 1e-3
     decay: float = 0.002
     """The share of the learning rate that is taken off every `decay_steps`."""

@@ -5,7 +5,7 @@ options' `open` and is no part of a recipe.
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -39,7 +39,6 @@ class Corpus(Protocol):
         """Raises where a batch holds what is not to be trained on."""
 
 
-@runtime_checkable
 class CorpusOptions(Protocol):
     """Where the data are, and how they are split."""
 
@@ -96,7 +95,6 @@ class Feed(Protocol):
         """Rare events that this batch is one of, to be counted."""
 
 
-@runtime_checkable
 class FeedOptions(Protocol):
     """How batches are drawn."""
 
@@ -128,7 +126,6 @@ class Output(Protocol):
         """(source, rows i64[B]) → what `apply` is to have of these rows, a pytree of arrays."""
 
 
-@runtime_checkable
 class Task(Protocol):
     """A way of learning: it turns a batch into a number."""
 
@@ -167,7 +164,6 @@ class Task(Protocol):
         """The axis of a parameter that may be longer than in the run that it begins from."""
 
 
-@runtime_checkable
 class Evaluator(Protocol):
     """A way of measuring, with baselines of its own; it may bring data."""
 

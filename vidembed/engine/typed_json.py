@@ -1,18 +1,25 @@
 """Trees of frozen dataclasses as JSON and back, and what their annotations say of the fields.
 
-Where a field's type is a union of dataclasses, the value carries its class name. Nothing is
-guessed: an unknown field, a class outside the union or a value of another type is refused, with
-the place and the nearest name.
+A value carries its class as "module:Class". Where a field is typed by dataclasses, or a union of
+them, it is one of these; where it is typed by a protocol, any class of vidembed that has what the
+protocol asks for, or one that the caller passes in. No other module is imported. Nothing is
+guessed: an unknown field, another class or a value of another type is refused, with the place and
+the nearest name.
 """
 
 import dataclasses
 import difflib
+import importlib
 import types
 import typing
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from vidembed import PATH, TUNABLE, FieldRole
+from vidembed import FieldRole
+
+OURS = "vidembed."
+"""What the modules begin with that a stored class is imported from."""
+Classes = Collection[type]
 
 
 class RecipeError(ValueError):
@@ -20,24 +27,36 @@ class RecipeError(ValueError):
 
 
 def to_json(value: Any) -> Any:
-    """A dataclass tree (numbers, strings, tuples, None, dataclasses) as plain JSON values."""
+    """A dataclass tree (numbers, strings, tuples, mappings, None, dataclasses) as JSON values."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"class": type(value).__name__, **fields}
+        return {"class": class_name(type(value)), **fields}
+    if isinstance(value, Mapping):
+        return {name: to_json(item) for name, item in value.items()}
     if isinstance(value, tuple):
         return [to_json(item) for item in value]
     return value
 
 
-def from_json(kind: Any, data: Any, place: str = "recipe") -> Any:
-    """The value of type `kind` that `to_json` wrote as `data`; raises RecipeError."""
+def class_name(kind: type) -> str:
+    """ "module:Class", as it is stored."""
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def from_json(kind: Any, data: Any, place: str = "recipe", classes: Classes = ()) -> Any:
+    """The value of type `kind` that `to_json` wrote as `data`; raises RecipeError.
+
+    classes: dataclasses from outside vidembed that it may be made of.
+    """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Annotated:
-        return from_json(arguments[0], data, place)
+        return from_json(arguments[0], data, place, classes)
     if origin in (typing.Union, types.UnionType):
-        return _from_union(arguments, data, place)
+        return _from_union(arguments, data, place, classes)
     if dataclasses.is_dataclass(kind):
-        return _from_object(kind, data, place)
+        return _from_object(kind, data, place, classes)
+    if kind is Any or _is_protocol(kind):
+        return _from_any(kind, data, place, classes)
     if origin is typing.Literal:
         if data in arguments:
             return data
@@ -45,7 +64,13 @@ def from_json(kind: Any, data: Any, place: str = "recipe") -> Any:
     if origin is tuple:
         if not isinstance(data, list):
             raise RecipeError(f"{place}: expected a list, found {data!r}")
-        return tuple(from_json(arguments[0], item, f"{place}[{i}]") for i, item in enumerate(data))
+        return tuple(
+            from_json(arguments[0], item, f"{place}[{i}]", classes) for i, item in enumerate(data)
+        )
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(data, dict):
+            raise RecipeError(f"{place}: expected values by name, found {data!r}")
+        return {n: from_json(arguments[1], v, f"{place}.{n}", classes) for n, v in data.items()}
     # From here on plain types; `type`, not `isinstance`: True is no number.
     if kind is float and type(data) is int:
         return float(data)
@@ -56,31 +81,98 @@ def from_json(kind: Any, data: Any, place: str = "recipe") -> Any:
     return data
 
 
-def _from_union(choices: tuple[Any, ...], data: Any, place: str) -> Any:
+def _from_union(choices: tuple[Any, ...], data: Any, place: str, classes: Classes) -> Any:
     if data is None and types.NoneType in choices:
         return None
-    classes = {_name(c): c for c in choices if dataclasses.is_dataclass(c)}
-    if classes and isinstance(data, dict):
+    known = {
+        class_name(c): c for c in choices if isinstance(c, type) and dataclasses.is_dataclass(c)
+    }
+    others = [c for c in choices if c is not types.NoneType and c not in known.values()]
+    if known and isinstance(data, dict):
         name = data.get("class")
-        if name not in classes:
+        if name in known:
+            return _from_object(known[name], data, place, classes)
+        if not any(map(_is_protocol, others)):
             raise RecipeError(
-                f"{place}: class {name!r} is none of {sorted(classes)}{_near(name, classes)}"
+                f"{place}: class {name!r} is none of {sorted(known)}{_near(name, known)}"
             )
-        return from_json(classes[name], data, place)
-    plain = [c for c in choices if c is not types.NoneType and c not in classes.values()]
-    for choice in plain:
+    if len(others) == 1:
+        return from_json(others[0], data, place, classes)
+    for choice in others:
         try:
-            return from_json(choice, data, place)
+            return from_json(choice, data, place, classes)
         except RecipeError:
             continue
     raise RecipeError(f"{place}: {data!r} fits none of {list(choices)}")
 
 
-def _from_object(kind: Any, data: Any, place: str) -> Any:
+def _from_any(kind: Any, data: Any, place: str, classes: Classes) -> Any:
+    """A value of any class that may be built and, if `kind` is a protocol, has all it asks for."""
+    if isinstance(data, dict) and "class" in data:
+        return _from_object(_built_class(kind, data["class"], place, classes), data, place, classes)
+    if kind is not Any:
+        raise RecipeError(
+            f"{place}: expected the class and fields of a {_name(kind)}, found {data!r}"
+        )
+    if isinstance(data, list):
+        return tuple(_from_any(kind, item, f"{place}[{i}]", classes) for i, item in enumerate(data))
+    if isinstance(data, dict):
+        return {n: _from_any(kind, item, f"{place}.{n}", classes) for n, item in data.items()}
+    return data
+
+
+def _built_class(protocol: Any, name: Any, place: str, classes: Classes) -> type:
+    """The dataclass that a stored name means: one of `classes`, or one of vidembed's own."""
+    known = {class_name(c): c for c in classes}
+    kind = known.get(name) or _own_class(str(name), place, known)
+    if not dataclasses.is_dataclass(kind):
+        raise RecipeError(f"{place}: {name} is no dataclass, which alone are stored")
+    fields = {field.name for field in dataclasses.fields(kind)}
+    lacking = [n for n in _members(protocol) if n not in fields and not hasattr(kind, n)]
+    if lacking:
+        raise RecipeError(
+            f"{place}: {name} is no {_name(protocol)}: it has no {', '.join(lacking)}"
+        )
+    return kind
+
+
+def _own_class(name: str, place: str, known: Mapping[str, type]) -> type:
+    module, _, path = name.partition(":")
+    if not module.startswith(OURS):
+        passed = f"; passed in: {', '.join(known)}" if known else ""
+        raise RecipeError(
+            f"{place}: {name!r} is no class of vidembed, and nothing else is imported: pass the "
+            f"class in, as classes=(TheClass,){passed}"
+        )
+    try:
+        found: Any = importlib.import_module(module)
+    except ImportError as error:
+        raise RecipeError(f"{place}: {name}: {error}") from error
+    there = [n for n, c in vars(found).items() if dataclasses.is_dataclass(c)]
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    # What a module merely imports is not its own: the name would lead anywhere.
+    if not isinstance(found, type) or class_name(found) != name:
+        raise RecipeError(f"{place}: {module} has no class {path!r}{_near(path, there)}")
+    return found
+
+
+def _is_protocol(kind: Any) -> bool:
+    return isinstance(kind, type) and bool(getattr(kind, "_is_protocol", False))
+
+
+def _members(protocol: Any) -> list[str]:
+    """What a protocol asks for, the ones it inherits included; nothing of Any."""
+    own = [vars(base) for base in getattr(protocol, "__mro__", ()) if _is_protocol(base)]
+    names = {name for members in own for name in (*members, *members.get("__annotations__", {}))}
+    return sorted(name for name in names if name == "__call__" or not name.startswith("_"))
+
+
+def _from_object(kind: Any, data: Any, place: str, classes: Classes) -> Any:
     if not isinstance(data, dict):
         raise RecipeError(f"{place}: expected the fields of {kind.__name__}, found {data!r}")
-    if data.get("class", kind.__name__) != kind.__name__:
-        raise RecipeError(f"{place}: expected class {kind.__name__}, found {data['class']!r}")
+    if data.get("class", class_name(kind)) != class_name(kind):
+        raise RecipeError(f"{place}: expected class {class_name(kind)}, found {data['class']!r}")
     hints = typing.get_type_hints(kind, include_extras=True)
     names = [field.name for field in dataclasses.fields(kind)]
     values = {}
@@ -89,7 +181,7 @@ def _from_object(kind: Any, data: Any, place: str) -> Any:
             continue
         if name not in names:
             raise RecipeError(f"{place}: {kind.__name__} has no field {name!r}{_near(name, names)}")
-        values[name] = from_json(hints[name], value, f"{place}.{name}")
+        values[name] = from_json(hints[name], value, f"{place}.{name}", classes)
     try:
         return kind(**values)
     except RecipeError:
@@ -107,9 +199,21 @@ def _near(name: Any, names: Any) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def differing_on_resume(tree: Any) -> frozenset[str]:
-    """Dotted paths of the fields that may change when a run goes on."""
-    return fields_with(tree, PATH, TUNABLE)
+def with_defaults(data: Any, like: Any) -> Any:
+    """The JSON form of an older tree, with the fields that it was too old to have: a new field's
+    default is what was done before there was one. Parts of other classes than `like` has stay."""
+    if isinstance(like, tuple) and isinstance(data, list) and len(like) == len(data):
+        return [with_defaults(item, part) for item, part in zip(data, like)]
+    of_class = data.get("class") if isinstance(data, dict) else None
+    if not dataclasses.is_dataclass(like) or of_class != class_name(type(like)):
+        return data
+    found = dict(data)
+    for field in dataclasses.fields(like):
+        if field.name in data:
+            found[field.name] = with_defaults(data[field.name], getattr(like, field.name))
+        elif field.default is not dataclasses.MISSING:
+            found[field.name] = to_json(field.default)
+    return found
 
 
 def fields_with(tree: Any, *roles: FieldRole) -> frozenset[str]:

@@ -2,12 +2,30 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 
 from vidembed.feeds.feed import RelatedTrainVideos, needed_hierarchy
 from vidembed.graph.hierarchy import HierarchyError
 from vidembed.graph.siblings import Siblings, SiblingsOf
+
+
+class Negatives(Protocol):
+    """Where the negatives of triplets come from."""
+
+    @property
+    def settings(self) -> tuple[object, ...]:
+        """All that the draws depend on besides the data, in an order that must not change."""
+
+    def level_at(self, step: int) -> int:
+        """The level that batch `step` is drawn at."""
+
+    def open(self, corpus: RelatedTrainVideos) -> Siblings | None:
+        """The index to draw from; None draws from all train videos."""
+
+    def notes(self, siblings: Siblings, chances: np.ndarray) -> tuple[str, ...]:
+        """For people: where how many negatives come from, by the anchors' chances f[N]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +45,11 @@ class UniformNegatives:
     def open(self, corpus: RelatedTrainVideos) -> None:
         """No index is needed."""
         del corpus
+
+    def notes(self, siblings: Siblings, chances: np.ndarray) -> tuple[str, ...]:
+        """Nothing to say: the default."""
+        del siblings, chances
+        return ()
 
 
 @dataclass(frozen=True, kw_only=True)

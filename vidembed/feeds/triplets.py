@@ -11,7 +11,7 @@ import xxhash
 from vidembed import TUNABLE
 from vidembed.feeds.feed import Batch, Feed, FeedOptions, RelatedTrainVideos
 from vidembed.feeds.forbidden import SIZING_BATCHES, Capacities, ForbiddenPairs
-from vidembed.feeds.negatives import SiblingNegatives, UniformNegatives
+from vidembed.feeds.negatives import Negatives, UniformNegatives
 from vidembed.feeds.sampling import Anchors, Sampling, TripletSampler, anchor_chances
 from vidembed.graph.relation import check_no_leak
 
@@ -36,7 +36,7 @@ class Triplets(FeedOptions["TripletFeed"]):
     batch_triplets: int = 7200
     anchors: Anchors = "edges"
     sampling: Sampling = "uniform"
-    negatives: UniformNegatives | SiblingNegatives = UniformNegatives()
+    negatives: Negatives = UniformNegatives()
     max_forbidden_pairs: Annotated[int, TUNABLE] = 2**24
     unit: ClassVar[str] = "triplets"
 
@@ -136,7 +136,7 @@ class TripletFeed(Feed):
     def notes(self) -> tuple[str, ...]:
         """For people: where negatives come from, unless that is the default, and the capacities."""
         config, siblings = self.config, self._sampler.siblings
-        if siblings is None or isinstance(config.negatives, UniformNegatives):
+        if siblings is None:
             return (self.capacities.note,)
         return (*config.negatives.notes(siblings, self._chances), self.capacities.note)
 

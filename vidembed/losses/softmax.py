@@ -8,7 +8,7 @@ from several devices are put together by `Compared.joined`; `cross_entropy` is t
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import log
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import chex
 import jax
@@ -48,6 +48,14 @@ class Compared(NamedTuple):
         sums = total(jnp.exp(self.others - _finite(peak)))
         others = _logarithm(sums, peak)
         return Compared(others, largest(self.best), total(self.own), total(self.hit))
+
+
+class ClassLoss(Protocol):
+    """A softmax over classes: over all of them, or over a sample, which the task draws for it."""
+
+    @property
+    def block(self) -> int:
+        """Videos scored at a time on a device."""
 
 
 @dataclass(frozen=True, kw_only=True)

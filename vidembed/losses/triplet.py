@@ -10,6 +10,17 @@ import jax.numpy as jnp
 from vidembed import pairwise
 
 
+class TripletLoss(Protocol):
+    """What is lost on a pair of squared distances."""
+
+    @property
+    def margin(self) -> float:
+        """By how much a negative is to be farther, in squared Euclidean distance; miners use it."""
+
+    def __call__(self, positive_distance: jax.Array, negative_distance: jax.Array) -> jax.Array:
+        """Squared distances f32[B] twice → f32[B], one loss a triplet, not reduced."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _OfMargin(abc.ABC):
     margin: float = 0.1
@@ -44,9 +55,6 @@ class Exponential(_OfMargin):
 
     def __call__(self, positive_distance: jax.Array, negative_distance: jax.Array) -> jax.Array:
         return jnp.exp(positive_distance - negative_distance + self.margin)
-
-
-TripletLoss = Hinge | Log | Exponential
 
 
 class _Miner(Protocol):

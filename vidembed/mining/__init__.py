@@ -11,9 +11,7 @@ anchors are spread over devices, as `anchor_offset` says how many of the batch c
 NaN is never chosen: a similarity that is NaN counts as none, so an anchor of NaN finds nothing.
 """
 
-from vidembed.mining.blockwise import Forbidden
+from vidembed.mining.blockwise import Forbidden, Miner
 from vidembed.mining.miners import Hardest, NoMining, SemiHard, SemiHardRandom
-
-Miner = SemiHard | Hardest | SemiHardRandom | NoMining
 
 __all__ = ["Forbidden", "Hardest", "Miner", "NoMining", "SemiHard", "SemiHardRandom"]

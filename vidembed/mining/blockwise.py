@@ -2,7 +2,7 @@
 
 import abc
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -84,6 +84,31 @@ class Pairs(NamedTuple):
         reference = self.reference[:, None]
         eligible = self.scores < reference
         return eligible if margin is None else eligible & (self.scores > reference - margin / 2)
+
+
+class Miner(Protocol):
+    """Chooses for each anchor the negative that it learns from."""
+
+    @property
+    def only_farther(self) -> bool:
+        """Whether every negative that is chosen is farther than the positive."""
+
+    @property
+    def inside_margin(self) -> bool:
+        """Whether only negatives inside the loss's margin are chosen."""
+
+    def __call__(
+        self,
+        anchor: jax.Array,
+        positive: jax.Array,
+        pool: jax.Array,
+        forbidden: Forbidden,
+        *,
+        key: jax.Array,
+        margin: float,
+        anchor_offset: jax.Array | int = 0,
+    ) -> tuple[jax.Array, jax.Array]:
+        """(index i32[b], found bool[b]); see `vidembed.mining` and `Blockwise`."""
 
 
 @dataclass(frozen=True, kw_only=True)

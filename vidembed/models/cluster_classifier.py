@@ -7,7 +7,7 @@ model axis by class, and functions here work on any rows of it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,19 @@ KERNEL, LOG_SCALE = "classes/kernel", "classes/log_scale"
 ROWS_MULTIPLE = 256
 """The table's rows are padded to a multiple of this: its shape is then the same on every mesh, and
 divides over any model axis that divides 256. Padded rows are zero, and never classes."""
+
+
+class ClusterClassifier(Protocol):
+    """How a class is scored: its parameters, and what of them embeddings are multiplied with."""
+
+    def initialise(self, key: jax.Array, classes: int, size: int) -> Parameters:
+        """{"classes/kernel": f32[Cp, D]}, Cp as `padded` has it, and what else is learnt."""
+
+    def scale_of(self, parameters: Mapping[str, jax.Array]) -> jax.Array:
+        """f32[]: what scores are multiplied by."""
+
+    def vectors(self, rows: jax.Array) -> jax.Array:
+        """Rows of the table f32[N, D] as what embeddings are multiplied with, f32[N, D]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +83,6 @@ class DotClassifier:
     def vectors(self, rows: jax.Array) -> jax.Array:
         """Rows of the table f32[N, D], as they are."""
         return rows
-
-
-ClusterClassifier = CosineClassifier | DotClassifier
 
 
 def padded(classes: int) -> int:

@@ -157,6 +157,11 @@ class _OfModalities:
         if not names or len(set(names)) < len(names):
             raise ValueError(f"modalities must be one or more different names, found {list(names)}")
 
+    @property
+    def size(self) -> int:
+        """D, the size of the embedding."""
+        return self.layers.size
+
 
 @dataclass(frozen=True, kw_only=True)
 class LateFusion(_OfModalities):
@@ -188,9 +193,11 @@ class SingleModality:
         """The one modality, as the fusions name theirs."""
         return (self.modality,)
 
+    @property
+    def size(self) -> int:
+        """D, the size of the embedding."""
+        return self.layers.size
+
     def module(self, widths: Mapping[str, int], rngs: nnx.Rngs) -> Fused:
         """The network for a modality of this width."""
         return Fused(((self.modality,),), widths, self.layers, rngs)
-
-
-Fusion = LateFusion | EarlyFusion | SingleModality

@@ -20,6 +20,10 @@ class Network(Protocol):
     def modalities(self) -> tuple[str, ...]:
         """The modalities it reads."""
 
+    @property
+    def size(self) -> int:
+        """D, the size of the embedding."""
+
     def module(self, widths: Mapping[str, int], rngs: nnx.Rngs) -> Any:
         """The Flax module; called as module(features, key, present)."""
 

@@ -10,14 +10,42 @@ naming its choice; the optimiser and the mining pool are not established. Margin
 and all embeddings of the batch are the defaults here, not the paper's values.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from vidembed.corpora.watched import CorpusPaths
 from vidembed.engine.evaluation import Evaluation
+from vidembed.engine.optimiser import Adagrad, Adam, Rule, Sgd
+from vidembed.engine.protocols import CorpusOptions, Evaluator, FeedOptions, Task
 from vidembed.engine.recipe import Recipe
 from vidembed.evaluators.related_videos import RelatedVideos
+from vidembed.feeds.labelled import LabelledVideos
+from vidembed.feeds.negatives import Negatives, SiblingNegatives, UniformNegatives
 from vidembed.feeds.triplets import Triplets
+from vidembed.losses.softmax import ClassLoss, FullSoftmax, SampledSoftmax
+from vidembed.losses.triplet import Exponential, Hinge, Log, TripletLoss
+from vidembed.mining import Hardest, Miner, NoMining, SemiHard, SemiHardRandom
+from vidembed.models.cluster_classifier import ClusterClassifier, CosineClassifier, DotClassifier
+from vidembed.models.fusion import EarlyFusion, LateFusion, SingleModality
+from vidembed.models.parameters import Network
+from vidembed.tasks.cluster_labels import ClusterLabels
 from vidembed.tasks.metric_learning import MetricLearning
 
 recipe = Recipe(corpus=CorpusPaths(), task=MetricLearning(), feed=Triplets())
 RECIPES = {"cdml": recipe}
 EVALUATION = Evaluation(evaluators=(RelatedVideos(),))
 """CDML's two directions."""
+OFFERED: Mapping[type, Any] = {
+    CorpusOptions: CorpusPaths,
+    Task: MetricLearning | ClusterLabels,
+    FeedOptions: Triplets | LabelledVideos,
+    Evaluator: RelatedVideos,
+    Network: LateFusion | EarlyFusion | SingleModality,
+    Miner: SemiHard | Hardest | SemiHardRandom | NoMining,
+    TripletLoss: Hinge | Log | Exponential,
+    Negatives: UniformNegatives | SiblingNegatives,
+    ClusterClassifier: CosineClassifier | DotClassifier,
+    ClassLoss: SampledSoftmax | FullSoftmax,
+    Rule: Adam | Sgd | Adagrad,
+}
+"""What stands for each protocol on the command line, the same for all systems on related videos."""

@@ -29,6 +29,7 @@ from vidembed.feeds.negatives import SiblingNegatives, UniformNegatives
 from vidembed.feeds.triplets import Triplets
 from vidembed.losses.triplet import Hinge
 from vidembed.mining.miners import SemiHard
+from vidembed.recipes.cdml import OFFERED as OFFERED
 from vidembed.tasks.cluster_labels import ClusterLabels
 from vidembed.tasks.metric_learning import MetricLearning
 

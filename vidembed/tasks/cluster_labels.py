@@ -15,7 +15,14 @@ import jax
 import jax.numpy as jnp
 
 from vidembed.distributed import mesh
-from vidembed.losses.softmax import Candidates, FullSoftmax, SampledSoftmax, compare, cross_entropy
+from vidembed.losses.softmax import (
+    Candidates,
+    ClassLoss,
+    FullSoftmax,
+    SampledSoftmax,
+    compare,
+    cross_entropy,
+)
 from vidembed.models import cluster_classifier
 from vidembed.models.cluster_classifier import KERNEL, ClusterClassifier, CosineClassifier
 from vidembed.models.parameters import Parameters
@@ -30,7 +37,7 @@ class ClusterLabels(video.VideoTask):
 
     classifier: ClusterClassifier = CosineClassifier()
     """How a class is scored."""
-    loss: SampledSoftmax | FullSoftmax = SampledSoftmax()
+    loss: ClassLoss = SampledSoftmax()
     """Softmax over a sample of the classes, or over all."""
     learns_from: ClassVar[str] = "videos"
 
@@ -53,8 +60,7 @@ class ClusterLabels(video.VideoTask):
             )
         network_key, class_key = jax.random.split(key)
         parameters, state = super().init(network_key, spec, statistics)
-        size = self.model.layers.size
-        parameters |= self.classifier.initialise(class_key, spec.classes, size)
+        parameters |= self.classifier.initialise(class_key, spec.classes, self.model.size)
         classes: dict[str, Any] = {"count": jnp.asarray(spec.classes, jnp.int32)}
         if isinstance(self.loss, SampledSoftmax):
             classes["strata"] = jax.tree.map(jnp.asarray, self.loss.strata(spec.classes))

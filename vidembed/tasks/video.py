@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidembed.distributed import mesh
-from vidembed.models.fusion import Fusion, LateFusion
-from vidembed.models.parameters import Parameters, apply, initialise, model_axes
+from vidembed.models.fusion import LateFusion
+from vidembed.models.parameters import Network, Parameters, apply, initialise, model_axes
 from vidembed.records.bytecode import dequantise
 from vidembed.tasks.spec import Spec
 
@@ -33,7 +33,7 @@ class Rows(Protocol):
 class VideoTask:
     """A task whose output is an embedding of a video."""
 
-    model: Fusion = LateFusion()
+    model: Network = LateFusion()
     """The network from features to a unit vector."""
 
     @property

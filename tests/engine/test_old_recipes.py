@@ -1,0 +1,43 @@
+"""Recipes that older versions stored, with classes by their bare names."""
+
+import json
+
+import pytest
+
+from experiments import cdml, gcml
+from vidembed.engine.old_recipes import FORMER, former_evaluator, modernised
+from vidembed.engine.recipe import Recipe
+from vidembed.engine.typed_json import class_name, to_json
+from vidembed.recipes.cdml import OFFERED
+
+
+def bare(data):
+    """As it was stored: classes without their modules."""
+    if isinstance(data, dict):
+        data = {name: bare(value) for name, value in data.items()}
+        return data | ({"class": data["class"].rpartition(":")[2]} if "class" in data else {})
+    return [bare(item) for item in data] if isinstance(data, list) else data
+
+
+@pytest.mark.parametrize("recipe", [cdml.recipe, *gcml.RECIPES.values()])
+def test_bare_names_are_read(recipe):
+    stored = bare(json.loads(json.dumps(recipe.to_json())))
+    assert stored["class"] == "Recipe"
+    assert Recipe.from_json(stored) == recipe
+
+
+def test_the_evaluator_is_read_apart():
+    stored = bare(json.loads(json.dumps({"evaluator": to_json(gcml.EVALUATOR), "steps": 3})))
+    assert former_evaluator(stored)["class"] == class_name(type(gcml.EVALUATOR))
+    assert modernised(stored) == {"steps": 3}
+    assert former_evaluator({"steps": 3}) is None
+
+
+def test_former_names_lead_to_the_classes_that_are_offered():
+    offered = {kind for union in OFFERED.values() for kind in union.__args__}
+    assert {class_name(kind) for kind in offered} <= set(FORMER.values())
+    for name, place in FORMER.items():
+        module, _, path = place.partition(":")
+        assert path == name
+        kind = getattr(__import__(module, fromlist=[path]), path)
+        assert class_name(kind) == place
