@@ -76,11 +76,11 @@ def test_the_report_counts_and_keeps_what_reading_found(paths):
     assert report["simulated_sessions"] is False
 
 
-def test_fingerprints_tell_other_data_and_other_splits(paths):
+def test_digests_tell_other_data_and_other_splits(paths):
     one = paths.open()
-    assert one.fingerprint == paths.open().fingerprint
-    assert one.fingerprint != replace(paths, split_seed=1).open().fingerprint
-    assert one.fingerprint != replace(one, relations=one.train_graph).fingerprint
+    assert one.rows == paths.open().rows
+    assert one.rows != replace(paths, split_seed=1).open().rows
+    assert one.rows != replace(one, relations=one.train_graph).rows
 
 
 @pytest.mark.parametrize(
