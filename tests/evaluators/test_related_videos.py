@@ -141,14 +141,14 @@ def test_the_query_never_counts():
     corpus = bare_corpus(graph, np.arange(8) > 5)
     vectors = np.repeat(np.eye(4, dtype=np.float32), 2, axis=0)
     evaluator = RelatedVideos(directions=("eval_to_eval",), ks=(1,), resamples=40)
-    assert [value for value, *_ in evaluator.run(vectors, corpus).scores.values()] == [1, 1, 1]
+    assert [value for value, *_ in evaluator.measure(vectors, corpus).scores.values()] == [1, 1, 1]
     assert evaluator.counts(corpus) == {"eval_to_eval": {"queries": 6, "left_out": 0}}
 
 
 def test_names_values_and_intervals(corpus):
     evaluator = RelatedVideos(ks=(5,), resamples=200, seed=7)
     embeddings = corpus.table.features["visual"]
-    found, per_query = evaluator.run(embeddings, corpus)
+    found, per_query = evaluator.measure(embeddings, corpus)
     assert evaluator.metrics == ("ndcg@5", "map", "recall@5")
     assert list(found) == [
         f"{direction}/{metric}"
@@ -178,9 +178,9 @@ def test_checkpoints_are_compared_by_the_mean_of_ndcg_over_the_directions():
 
 def test_the_directions_are_those_that_are_asked_for_in_that_order(corpus):
     embeddings = corpus.table.features["visual"]
-    usual = RelatedVideos(ks=(10, 60)).run(embeddings, corpus).scores
+    usual = RelatedVideos(ks=(10, 60)).measure(embeddings, corpus).scores
     turned = RelatedVideos(ks=(10, 60), directions=("eval_to_eval", "eval_to_train"))
-    found = turned.run(embeddings, corpus).scores
+    found = turned.measure(embeddings, corpus).scores
     assert next(iter(found)) == "eval_to_eval/ndcg@10"
     assert {name.split("/")[0] for name in found} == {"eval_to_eval", "eval_to_train"}
     assert found["eval_to_train/map"] == usual["eval_to_train/map"]
@@ -207,7 +207,7 @@ def test_embeddings_that_know_the_answer_score_one_and_of_opposite_sign_little()
     graph = RelationGraph.from_edges(np.arange(5), np.arange(5, 10), np.ones(5), nodes=10)
     corpus = bare_corpus(graph, is_train)
     embeddings = np.tile(np.eye(5, dtype=np.float32), (2, 1))
-    known = RelatedVideos(resamples=40).run(embeddings, corpus).scores
+    known = RelatedVideos(resamples=40).measure(embeddings, corpus).scores
     assert [interval.value for interval in known.values()] == [1] * 6
     embeddings[5:] *= -1
     worst = RelatedVideos(resamples=40).per_query(embeddings, corpus, "eval_to_train")
@@ -220,17 +220,17 @@ def test_embeddings_that_know_the_answer_score_one_and_of_opposite_sign_little()
         scores = RelatedVideos(similarity=similarity).per_query(embeddings, corpus, "eval_to_train")
         assert (scores.values["map"].min() == 1) == perfect
     embeddings[3] = 0
-    scores = RelatedVideos(resamples=40).run(embeddings, corpus).scores
+    scores = RelatedVideos(resamples=40).measure(embeddings, corpus).scores
     assert np.isfinite(list(scores.values())).all()
 
 
 def test_embeddings_that_cannot_be_ranked_are_refused(corpus):
     embeddings = corpus.table.features["visual"].copy()
     with pytest.raises(ValueError, match=r"must be \[60, D\], found \[59, 5\]"):
-        RelatedVideos().run(embeddings[1:], corpus)
+        RelatedVideos().measure(embeddings[1:], corpus)
     embeddings[[3, 8], 1] = np.nan, np.inf
     with pytest.raises(ValueError, match=r"2 of 60 embeddings are not finite \(videos v3, v8\)"):
-        RelatedVideos().run(embeddings, corpus)
+        RelatedVideos().measure(embeddings, corpus)
 
 
 def test_a_corpus_without_queries_and_a_wrong_direction_are_refused(corpus):
