@@ -207,6 +207,12 @@ class CorpusPaths:
             split = read_split(self.split, table, seed=self.split_seed, **shares)
         else:
             split = by_hash(table.ids, seed=self.split_seed, **shares)
+        if self.validation_share and not split.validation.any():
+            raise ValueError(
+                f"validation_share {self.validation_share} of the {int((~split.train).sum())} "
+                "videos outside train leaves nobody for validation: take a larger one, or another "
+                "--corpus.split-seed"
+            )
         is_train, nodes = split.train, len(table)
         relations = RelationGraph.from_edges(edges.source, edges.target, edges.weight, nodes=nodes)
         # Split, then cap: a place among the strongest is of no use to a video of the other side.
