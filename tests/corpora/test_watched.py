@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from vidembed.corpora.watched import CorpusPaths
+from vidembed.graph.relation import LeakError
 from vidembed.records.table import FeatureTable
 
 
@@ -76,17 +77,77 @@ def test_the_report_counts_and_keeps_what_reading_found(paths):
     assert report["simulated_sessions"] is False
 
 
-def test_fingerprints_tell_other_data_and_other_splits(paths):
+def test_digests_tell_other_data_and_other_splits(paths):
     one = paths.open()
-    assert one.fingerprint == paths.open().fingerprint
-    assert one.fingerprint != replace(paths, split_seed=1).open().fingerprint
-    assert one.fingerprint != replace(one, relations=one.train_graph).fingerprint
+    assert one.rows == paths.open().rows
+    assert one.rows != replace(paths, split_seed=1).open().rows
+    assert one.rows != replace(one, relations=one.train_graph).rows
+
+
+GOLDEN = "57f28c1bb2993bbc6c1c7bf1bc5b3a63"
+
+
+def test_validation_leaves_train_as_it_is_and_is_apart_from_test(paths):
+    plain, corpus = paths.open(), replace(paths, validation_share=0.5).open()
+    # Those of earlier versions: runs made before go on.
+    assert plain.rows == GOLDEN
+    assert corpus.rows != plain.rows
+    assert np.array_equal(corpus.is_train, plain.is_train)
+    assert pairs(corpus.train_graph) == pairs(plain.train_graph)
+    assert not plain.is_validation.any()
+    assert list(plain.held_out) == ["test"]
+    test, validation = corpus.held_out["test"], corpus.held_out["validation"]
+    assert np.array_equal(test.videos ^ validation.videos, ~corpus.is_train)
+    assert not (test.videos & validation.videos).any()
+    assert pairs(validation.relevance) | pairs(test.relevance) == pairs(plain.relevance)
+    assert pairs(corpus.eval_relevance) == {
+        (a, b) for a, b in pairs(plain.relations) if test.videos[a] and test.videos[b]
+    }
+    counts = [corpus.is_train.sum(), validation.videos.sum(), test.videos.sum()]
+    names = ("train_videos", "validation_videos", "test_videos")
+    assert [corpus.report()[name] for name in names] == counts
+    assert (
+        "{} of them to train on, {} for validation and {} for testing".format(*counts)
+        in (corpus.notes[-1])
+    )
+    assert corpus.space == {"visual": "2 uint8 from arrays"}
+    with pytest.raises(ValueError, match="40 videos are both in train and in validation"):
+        replace(plain, is_train=np.ones(40, bool), is_validation=np.ones(40, bool))
+    with pytest.raises(ValueError, match=r"validation_share 1e-09 of the \d+ videos .* nobody"):
+        replace(paths, validation_share=1e-9).open()
+
+
+def test_no_video_of_test_or_validation_is_in_a_batch(paths):
+    corpus = replace(paths, validation_share=0.5).open()
+    train = np.flatnonzero(corpus.is_train)
+    corpus.check({"rows": train.reshape(1, -1), "weight": np.ones(3)})
+    for part in corpus.held_out.values():
+        leaked = np.flatnonzero(part.videos)[0]
+        with pytest.raises(LeakError, match=f"1 videos of the eval partition.*: v{leaked:02d}"):
+            corpus.check({"rows": np.array([train[0], leaked])})
+    with pytest.raises(ValueError, match="batch of frames does not say which videos"):
+        corpus.check({"frames": np.ones(3)})
+
+
+def test_a_split_of_a_file_is_that_of_the_corpus(paths, tmp_path):
+    ids = [f"v{i:02d}" for i in range(40)]
+    split = ["train"] * 20 + ["validation"] * 10 + ["test"] * 10
+    file = tmp_path / "split.parquet"
+    pq.write_table(pa.table({"id": [*ids, "gone"], "split": [*split, "test"]}), file)
+    corpus = replace(paths, split=str(file)).open()
+    assert corpus.is_train.tolist() == [True] * 20 + [False] * 20
+    assert np.flatnonzero(corpus.is_validation).tolist() == list(range(20, 30))
+    assert corpus.notes[-2].endswith("1 of its 41 videos are not in the table: gone")
+    # Who is hashed by its own id is where it is without a file.
+    pq.write_table(pa.table({"id": ids, "group": ids}), file)
+    assert replace(paths, split=str(file)).open().rows == paths.open().rows
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"train_share": 7.0}, "train_share 7.0"),
+        ({"train_share": 7.0}, "train_share .*found 7.0"),
+        ({"validation_share": 1.0}, "validation_share 1.0"),
         ({"max_unknown_share": -1.0}, "max_unknown_share"),
     ],
 )

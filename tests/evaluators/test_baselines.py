@@ -47,6 +47,22 @@ def test_popularity_is_one_list_by_weighted_degree(corpus, direction):
     assert found.ids.tolist() == corpus.table.ids[asked.rows].tolist()
 
 
+def test_popularity_on_validation_is_that_without_the_test_videos(corpus, validated):
+    test = validated.held_out["test"].videos
+    alone = replace(validated, relations=corpus.relations.within(~test))
+    for direction in DIRECTIONS:
+        found, expected = (
+            popularity(RelatedVideos(), some, direction, "validation").values["map"]
+            for some in (validated, alone)
+        )
+        assert np.array_equal(found, expected)
+    lost = exchanged(
+        RelatedVideos(), corpus.table.features["visual"], validated, "eval_to_eval", "validation",
+        seed=0, times=1,
+    )  # fmt: skip
+    assert set(lost.ids) <= set(corpus.table.ids[validated.is_validation])
+
+
 def test_chance_is_as_good_as_chance(corpus):
     evaluator = RelatedVideos(ks=(5,))
     for direction in DIRECTIONS:

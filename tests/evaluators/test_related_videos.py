@@ -14,9 +14,10 @@ from vidembed.metrics.intervals import bootstrap
 from vidembed.workdir.measurements import evaluator_name
 
 
-def sides(corpus, direction):
+def sides(corpus, direction, part="test"):
     """bool[N] twice: who looks, and who is looked for."""
-    partition = {"train": corpus.is_train, "eval": ~corpus.is_train}
+    new = ~corpus.is_train & (corpus.is_validation == (part == "validation"))
+    partition = {"train": corpus.is_train, "eval": new}
     one, other = direction.split("_to_")
     return partition[one], partition[other]
 
@@ -58,12 +59,16 @@ def measured_by_trec(embeddings, corpus, direction):
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_a_corpus_that_cannot_be_measured_is_refused_early(direction, corpus):
+def test_a_corpus_that_cannot_be_measured_is_refused_early(direction, corpus, validated):
     """Each direction needs relations of its own: the others' do not help."""
     RelatedVideos(directions=DIRECTIONS).check(corpus)
     cut = corpus.train_graph if direction != "eval_to_eval" else corpus.relevance
     with pytest.raises(ValueError, match=rf"{direction}: none of .*--corpus\.edges"):
         RelatedVideos(directions=(direction,)).check(replace(corpus, relations=cut))
+    RelatedVideos(directions=DIRECTIONS).check(validated)
+    lonely = replace(validated, is_validation=np.arange(60) == np.flatnonzero(~corpus.is_train)[0])
+    with pytest.raises(ValueError, match=r"on validation: none of .* in the validation partition"):
+        RelatedVideos(directions=("eval_to_eval",)).check(lonely)
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
@@ -101,21 +106,22 @@ def test_queries_and_candidates_are_the_partitions(corpus):
             assert (asked.exclude == -1).all()
 
 
-def by_hand(vectors, corpus, k):
-    """NDCG@k and average precision of eval videos among themselves, in plain loops."""
-    new = [row for row in range(len(vectors)) if not corpus.is_train[row]]
+def by_hand(vectors, corpus, direction, part, k):
+    """Ids, NDCG@k and average precision of the queries of a direction, in plain loops."""
+    asking, asked_for = (np.flatnonzero(side) for side in sides(corpus, direction, part))
     related = corpus.relations.matrix().toarray() > 0
-    ndcg, average = [], []
-    for query in new:
-        scores = {row: float(vectors[query] @ vectors[row]) for row in new if row != query}
+    ids, ndcg, average = [], [], []
+    for query in asking:
+        scores = {row: float(vectors[query] @ vectors[row]) for row in asked_for if row != query}
         listed = sorted(scores, key=lambda row: (-scores[row], row))
         places = [place for place, row in enumerate(listed, 1) if related[query, row]]
         if places:
             gained = sum(1 / np.log2(place + 1) for place in places if place <= k)
             best = sum(1 / np.log2(place + 1) for place in range(1, min(len(places), k) + 1))
+            ids.append(corpus.table.ids[query])
             ndcg.append(gained / best)
             average.append(np.mean([n / place for n, place in enumerate(places, 1)]))
-    return ndcg, average
+    return ids, ndcg, average
 
 
 @pytest.mark.parametrize("devices", [1, 2, 8])
@@ -128,9 +134,58 @@ def test_new_videos_among_themselves_with_many_ties(corpus, devices):
     mesh = make_mesh(MeshShape(), jax.devices()[:devices])
     found = evaluator.per_query(vectors, corpus, "eval_to_eval", mesh=mesh).values
     for k in evaluator.ks:
-        ndcg, average = by_hand(vectors, corpus, k)
+        _, ndcg, average = by_hand(vectors, corpus, "eval_to_eval", "test", k)
         assert found[f"ndcg@{k}"] == pytest.approx(ndcg)
         assert found["map"] == pytest.approx(average)
+
+
+def test_validation_and_test_videos_are_measured_apart(corpus, validated):
+    """Each part is asked, and asked for, as if the other were not there."""
+    vectors = np.random.default_rng(4).integers(-1, 2, (60, 3)).astype(np.float32)
+    evaluator = RelatedVideos(directions=DIRECTIONS, similarity="dot", ks=(4,), resamples=40)
+    result, counts = evaluator.measure(vectors, validated), evaluator.counts(validated)
+    names = [*DIRECTIONS, *(f"validation_{direction}" for direction in DIRECTIONS)]
+    assert list(result.per_query) == list(counts) == names
+    for place, name in enumerate(names):
+        direction, part = DIRECTIONS[place % 3], "test" if place < 3 else "validation"
+        ids, ndcg, average = by_hand(vectors, validated, direction, part, 4)
+        found = result.per_query[name]
+        assert found.ids.tolist() == ids
+        assert found.values["ndcg@4"] == pytest.approx(ndcg)
+        assert found.values["map"] == pytest.approx(average)
+        assert result.scores[f"{name}/map"].value == pytest.approx(np.mean(average))
+        left_out = sides(validated, direction, part)[0].sum() - len(ids)
+        assert counts[name] == {"queries": len(ids), "left_out": left_out}
+    one = replace(evaluator, directions=("eval_to_train",))
+    wanted = [f"{p}eval_to_train/{m}" for p in ("", "validation_") for m in one.metrics]
+    assert all(list(found.scores) == wanted for found in one.baselines(validated).values())
+
+
+def test_checkpoints_are_chosen_on_validation_where_there_is_one(validated):
+    evaluator = RelatedVideos(resamples=40)
+    scores = evaluator.measure(validated.table.features["visual"], validated).scores
+    values = {name: interval.value for name, interval in scores.items()}
+    names = [f"validation_{d}/ndcg@10" for d in ("eval_to_train", "train_to_eval")]
+    assert evaluator.selection(values) == (
+        "mean of ndcg@10 over eval_to_train, train_to_eval on validation",
+        pytest.approx(np.mean([values[name] for name in names])),
+    )
+
+
+def test_the_output_of_videos_is_measured(corpus):
+    """The function of the output is given the table, and asked once."""
+    asked = []
+
+    def video(source):
+        asked.append(source)
+        return source.features["visual"]
+
+    evaluator = RelatedVideos(resamples=40)
+    found = evaluator.run({"video": video}, corpus)
+    assert found.scores == evaluator.measure(corpus.table.features["visual"], corpus).scores
+    assert asked == [corpus.table]
+    with pytest.raises(ValueError, match=r"output `video`, one vector for each; there is text:"):
+        evaluator.run({"text": video}, corpus)
 
 
 def test_the_query_never_counts():
@@ -141,14 +196,14 @@ def test_the_query_never_counts():
     corpus = bare_corpus(graph, np.arange(8) > 5)
     vectors = np.repeat(np.eye(4, dtype=np.float32), 2, axis=0)
     evaluator = RelatedVideos(directions=("eval_to_eval",), ks=(1,), resamples=40)
-    assert [value for value, *_ in evaluator.run(vectors, corpus).scores.values()] == [1, 1, 1]
+    assert [value for value, *_ in evaluator.measure(vectors, corpus).scores.values()] == [1, 1, 1]
     assert evaluator.counts(corpus) == {"eval_to_eval": {"queries": 6, "left_out": 0}}
 
 
 def test_names_values_and_intervals(corpus):
     evaluator = RelatedVideos(ks=(5,), resamples=200, seed=7)
     embeddings = corpus.table.features["visual"]
-    found, per_query = evaluator.run(embeddings, corpus)
+    found, per_query = evaluator.measure(embeddings, corpus)
     assert evaluator.metrics == ("ndcg@5", "map", "recall@5")
     assert list(found) == [
         f"{direction}/{metric}"
@@ -178,9 +233,9 @@ def test_checkpoints_are_compared_by_the_mean_of_ndcg_over_the_directions():
 
 def test_the_directions_are_those_that_are_asked_for_in_that_order(corpus):
     embeddings = corpus.table.features["visual"]
-    usual = RelatedVideos(ks=(10, 60)).run(embeddings, corpus).scores
+    usual = RelatedVideos(ks=(10, 60)).measure(embeddings, corpus).scores
     turned = RelatedVideos(ks=(10, 60), directions=("eval_to_eval", "eval_to_train"))
-    found = turned.run(embeddings, corpus).scores
+    found = turned.measure(embeddings, corpus).scores
     assert next(iter(found)) == "eval_to_eval/ndcg@10"
     assert {name.split("/")[0] for name in found} == {"eval_to_eval", "eval_to_train"}
     assert found["eval_to_train/map"] == usual["eval_to_train/map"]
@@ -207,7 +262,7 @@ def test_embeddings_that_know_the_answer_score_one_and_of_opposite_sign_little()
     graph = RelationGraph.from_edges(np.arange(5), np.arange(5, 10), np.ones(5), nodes=10)
     corpus = bare_corpus(graph, is_train)
     embeddings = np.tile(np.eye(5, dtype=np.float32), (2, 1))
-    known = RelatedVideos(resamples=40).run(embeddings, corpus).scores
+    known = RelatedVideos(resamples=40).measure(embeddings, corpus).scores
     assert [interval.value for interval in known.values()] == [1] * 6
     embeddings[5:] *= -1
     worst = RelatedVideos(resamples=40).per_query(embeddings, corpus, "eval_to_train")
@@ -220,20 +275,22 @@ def test_embeddings_that_know_the_answer_score_one_and_of_opposite_sign_little()
         scores = RelatedVideos(similarity=similarity).per_query(embeddings, corpus, "eval_to_train")
         assert (scores.values["map"].min() == 1) == perfect
     embeddings[3] = 0
-    scores = RelatedVideos(resamples=40).run(embeddings, corpus).scores
+    scores = RelatedVideos(resamples=40).measure(embeddings, corpus).scores
     assert np.isfinite(list(scores.values())).all()
 
 
 def test_embeddings_that_cannot_be_ranked_are_refused(corpus):
     embeddings = corpus.table.features["visual"].copy()
     with pytest.raises(ValueError, match=r"must be \[60, D\], found \[59, 5\]"):
-        RelatedVideos().run(embeddings[1:], corpus)
+        RelatedVideos().measure(embeddings[1:], corpus)
     embeddings[[3, 8], 1] = np.nan, np.inf
     with pytest.raises(ValueError, match=r"2 of 60 embeddings are not finite \(videos v3, v8\)"):
-        RelatedVideos().run(embeddings, corpus)
+        RelatedVideos().measure(embeddings, corpus)
 
 
 def test_a_corpus_without_queries_and_a_wrong_direction_are_refused(corpus):
+    with pytest.raises(ValueError, match="there is no validation part, only test"):
+        queries(corpus, "eval_to_train", "validation")
     with pytest.raises(ValueError, match=r"one of .*, eval_to_eval, found 'sideways'"):
         queries(corpus, "sideways")
     inside = corpus.relations.within(corpus.is_train)

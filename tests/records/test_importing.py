@@ -426,6 +426,34 @@ def test_running_again(tmp_path, records):
     assert len(FeatureTable.open(tmp_path / "t")) == 9
 
 
+def test_the_space_of_features_is_told_and_no_part_of_the_content(tmp_path, records):
+    plain = import_videos(records, tmp_path / "t", format=FORMAT)
+    stand_in = {
+        "visual": "8 uint8 from records: mean_rgb",
+        "audio": "2 uint8 from records: mean_audio",
+    }
+    assert "space" not in read_manifest(tmp_path / "t")
+    assert FeatureTable.open(tmp_path / "t").space == stand_in
+    named = import_videos(records, tmp_path / "u", format=FORMAT, space=("audio=vggish",))
+    table = FeatureTable.open(tmp_path / "u")
+    assert table.space == {**stand_in, "audio": "vggish"}
+    assert named["fingerprint"] == plain["fingerprint"] == table.fingerprint
+    table.write(tmp_path / "copy")
+    assert FeatureTable.open(tmp_path / "copy").space == table.space
+    # What has no name gets one; what has one keeps it, unless the table is replaced.
+    assert import_videos(
+        records, tmp_path / "u", format=FORMAT, space=("visual=a", "audio=vggish")
+    )["already_there"]
+    assert import_videos(records, tmp_path / "u", format=FORMAT)["already_there"]
+    assert FeatureTable.open(tmp_path / "u").space == {"visual": "a", "audio": "vggish"}
+    with pytest.raises(TableError, match=r"audio is 'b', was 'vggish'.*--force"):
+        import_videos(records, tmp_path / "u", format=FORMAT, space=("b",))
+    import_videos(records, tmp_path / "u", format=FORMAT, space=("b",), force=True)
+    assert FeatureTable.open(tmp_path / "u").space == {"visual": "b", "audio": "b"}
+    with pytest.raises(ValueError, match="each of visual, audio"):
+        import_videos(records, tmp_path / "v", format=FORMAT, space=("text=b",))
+
+
 def test_a_copy_is_the_same_shard_and_other_content_is_not(tmp_path, records):
     first = import_videos(records, tmp_path / "t", format=FORMAT)
     copy = tmp_path / "copy"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import xxhash
 
-from vidembed.records.split import train_rows
+from vidembed.records.split import by_hash, train_rows
 
 IDS = np.array([f"v{i:05d}" for i in range(20000)]).astype("S")
 
@@ -32,10 +32,45 @@ def test_shares_and_seeds():
     assert abs(np.mean(train == train_rows(IDS, seed=2)) - 0.58) < 0.02, "seeds are independent"
 
 
+def test_validation_is_a_second_hash_inside_what_is_not_train():
+    train, validation, notes = by_hash(IDS, seed=5, validation_share=0.4)
+    assert np.array_equal(train, train_rows(IDS, seed=5))
+    assert notes == ()
+    expected = [
+        not trains and xxhash.xxh3_64(b"validation:" + i, seed=5).intdigest() / 2**64 < 0.4
+        for i, trains in zip(IDS.tolist(), train)
+    ]
+    assert validation.tolist() == expected
+    others = np.sum(~train)
+    assert abs(validation.sum() / others - 0.4) < 3 * np.sqrt(0.4 * 0.6 / others), "independent"
+    assert not by_hash(IDS, seed=5).validation.any()
+    # A larger share takes videos from the test part alone; other seeds choose others.
+    assert not (validation & ~by_hash(IDS, seed=5, validation_share=0.6).validation).any()
+    more = by_hash(IDS, seed=5, train_share=0.8, validation_share=0.4)
+    assert not (more.validation & ~validation).any()
+    golden = by_hash(IDS[:24], seed=0, validation_share=0.5).validation
+    assert "".join(map(str, golden.astype(int))) == GOLDEN_VALIDATION
+
+
+GOLDEN_VALIDATION = "000010000000000000000000"
+
+
+def test_equal_keys_stay_together():
+    groups = np.array([f"g{i // 7}" for i in range(2000)]).astype("S")
+    part = np.stack(by_hash(groups, seed=2, validation_share=0.5)[:2])
+    assert all(len({*map(tuple, part[:, groups == g].T.tolist())}) == 1 for g in {*groups})
+
+
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 1.5])
 def test_a_share_that_leaves_a_side_empty_is_refused(share):
     with pytest.raises(ValueError, match="train_share"):
         train_rows(IDS, seed=0, train_share=share)
+
+
+@pytest.mark.parametrize("share", [1.0, -0.1])
+def test_a_validation_share_that_leaves_nothing_to_test_is_refused(share):
+    with pytest.raises(ValueError, match=f"validation_share {share} must be .* below 1"):
+        by_hash(IDS, seed=0, validation_share=share)
 
 
 def test_bad_ids_and_seeds_are_refused():

@@ -69,6 +69,8 @@ def test_comes_back_as_written(tmp_path, small_chunks, dtype):
     assert_same(back, table)
     assert back.fingerprint == table.fingerprint
     assert back.widths == {"visual": 12, "audio": 3}
+    assert back.space == table.space
+    assert table.space["audio"] == f"3 {np.dtype(dtype)} from arrays"
     # A copy of the copy: ids, digests and origin survive.
     back.write(tmp_path / "copy")
     assert_same(FeatureTable.open(tmp_path / "copy"), table)

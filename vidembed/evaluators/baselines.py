@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
+from vidembed.corpora.held_out import Part
 from vidembed.corpora.watched import Corpus
-from vidembed.evaluators.queries import Direction, queries
+from vidembed.evaluators.queries import Direction, asked_of, queries
 from vidembed.records.bytecode import dequantise
 from vidembed.records.scores_file import PerQuery
 from vidembed.records.statistics import Statistics, train_statistics
@@ -27,14 +28,17 @@ STANDARDISED = "_standardised"
 def measured(
     evaluator: "RelatedVideos", corpus: Corpus, *, mesh: jax.sharding.Mesh | None = None
 ) -> dict[str, dict[str, PerQuery]]:
-    """System → direction → metrics of each query: features, then `popularity` and `random`."""
-    directions = evaluator.directions
+    """System → name of what is asked → metrics of each query: features, then `popularity` and
+    `random`; of each part that is measured."""
+    asked = asked_of(corpus, evaluator.directions)
     systems: dict[str, dict[str, PerQuery]] = {}
     for name, vectors in feature_embeddings(corpus):
-        systems[name] = {d: evaluator.per_query(vectors, corpus, d, mesh=mesh) for d in directions}
+        systems[name] = evaluator.per_query_of_all(vectors, corpus, mesh=mesh)
         del vectors  # before the next are made: each may be as large as the table in float32
-    systems["popularity"] = {d: popularity(evaluator, corpus, d) for d in directions}
-    systems["random"] = {d: chance(evaluator, corpus, d, seed=evaluator.seed) for d in directions}
+    systems["popularity"] = {n: popularity(evaluator, corpus, *of) for n, of in asked.items()}
+    systems["random"] = {
+        name: chance(evaluator, corpus, *of, seed=evaluator.seed) for name, of in asked.items()
+    }
     return systems
 
 
@@ -84,16 +88,19 @@ def raw_features(
     return features
 
 
-def popularity(evaluator: "RelatedVideos", corpus: Corpus, direction: Direction) -> PerQuery:
+def popularity(
+    evaluator: "RelatedVideos", corpus: Corpus, direction: Direction, part: Part = "test"
+) -> PerQuery:
     """Every query gets the same list: the candidates by their co-watches (weighted degree).
 
     For eval_to_train these are the co-watches within the train partition, which is what is known
     when a new video arrives. For train_to_eval and eval_to_eval, new videos have none yet: here all
     relations are counted, those that are asked for included. That is an ORACLE, a bound and not a
-    method. A query that stands in the list itself is left out of it.
+    method. (All but those of the part that is not asked about.) A query that stands in the list
+    itself is left out of it.
     """
-    asked = queries(corpus, direction)
-    known = corpus.train_relations if direction == "eval_to_train" else corpus.relations
+    asked = queries(corpus, direction, part)
+    known = corpus.train_relations if direction == "eval_to_train" else corpus.held_out[part]
     scores = known.strengths()[asked.candidates]
     order = np.argsort(-scores, kind="stable")
     rank = np.empty(len(order), np.int64)
@@ -109,6 +116,7 @@ def exchanged(
     embeddings: np.ndarray,
     corpus: Corpus,
     direction: Direction,
+    part: Part = "test",
     *,
     seed: int,
     times: int = 8,
@@ -125,21 +133,27 @@ def exchanged(
     place is lost as one drawn by chance would be, so it counts only against an embedding that
     knows which new videos are watched much: its popularity is then slightly underrated here.
     """
-    asking = queries(corpus, direction).rows
+    asking = queries(corpus, direction, part).rows
     rng = np.random.default_rng(seed)
 
     def once() -> PerQuery:
         others = rng.permutation(asking)
-        return evaluator.per_query(embeddings, corpus, direction, asking_with=others)
+        return evaluator.per_query(embeddings, corpus, direction, part, asking_with=others)
 
     return _mean([once() for _ in range(times)])
 
 
 def chance(
-    evaluator: "RelatedVideos", corpus: Corpus, direction: Direction, *, seed: int, times: int = 8
+    evaluator: "RelatedVideos",
+    corpus: Corpus,
+    direction: Direction,
+    part: Part = "test",
+    *,
+    seed: int,
+    times: int = 8,
 ) -> PerQuery:
     """Every query gets its own random order of the candidates: means over `times`, by a seed."""
-    asked = queries(corpus, direction)
+    asked = queries(corpus, direction, part)
     rng = np.random.default_rng(seed)
     results = len(asked.candidates) - (asked.exclude >= 0)
 

@@ -4,16 +4,24 @@ CDML (section 4.1) asks between the partitions, both ways. GCML asks where query
 are both unseen; its measures are MAP and NDCG@60 by cosine, which a second-hand source names.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import jax
 import numpy as np
 
+from vidembed.corpora.held_out import Part
 from vidembed.corpora.watched import Corpus
 from vidembed.evaluators import baselines
-from vidembed.evaluators.queries import DIRECTIONS, Direction, Queries, queries
+from vidembed.evaluators.queries import (
+    DIRECTIONS,
+    VALIDATION,
+    Direction,
+    Queries,
+    asked_of,
+    queries,
+)
 from vidembed.evaluators.ranks import relevant_ranks
 from vidembed.metrics import ranking
 from vidembed.metrics.intervals import Interval, Result, Selection, bootstrap
@@ -31,6 +39,9 @@ class RelatedVideos:
     degree cap. Candidates are all videos of their partition but the query, which is never among
     its own results; queries are those with at least one relevant video. NDCG@k, recall@k (of all
     relevant) and MAP over the full ranking come from exact ranks; equal scores rank by table row.
+
+    Eval means test videos. Where there are validation videos, the same is asked of them too, apart
+    from the test videos, under names that begin with `validation_`; these choose the checkpoint.
     """
 
     directions: tuple[Direction, ...] = CDML
@@ -81,30 +92,49 @@ class RelatedVideos:
 
     def check(self, corpus: Corpus) -> None:
         """Raises ValueError if a direction has nothing to measure; needs no embedding."""
-        for direction in self.directions:
+        for direction, part in asked_of(corpus, self.directions).values():
             try:
-                queries(corpus, direction)
+                queries(corpus, direction, part)
             except ValueError as error:
+                new = corpus.held_out[part]
+                of = "eval" if len(corpus.held_out) == 1 else part
                 raise ValueError(
                     f"{error} There are {len(corpus.table):,} videos, "
-                    f"{int((~corpus.is_train).sum()):,} of them in the eval partition, and "
-                    f"{corpus.relations.edges:,} relations: {corpus.relevance.edges:,} between the "
-                    f"partitions, {corpus.eval_relevance.edges:,} within the eval partition. Give "
+                    f"{int(new.videos.sum()):,} of them in the {of} partition, and "
+                    f"{corpus.relations.edges:,} relations: {new.relevance.edges:,} between it and "
+                    f"train, {new.among_themselves.edges:,} within the {of} partition. Give "
                     "the edges of this table (--corpus.edges), split it otherwise "
-                    "(--corpus.train-share, --corpus.split-seed), or choose other "
-                    "--evaluator.directions"
+                    "(--corpus.train-share, --corpus.validation-share, --corpus.split-seed, "
+                    "--corpus.split), or choose other --evaluator.directions"
                 ) from error
 
     def run(
+        self,
+        outputs: Mapping[str, Callable[[Any], np.ndarray]],
+        corpus: Corpus,
+        *,
+        mesh: jax.sharding.Mesh | None = None,
+    ) -> Result:
+        """Measures what the output `video` makes of the table's rows, f32[N, D].
+
+        Raises ValueError where there is no such output.
+        """
+        if "video" not in outputs:
+            raise ValueError(
+                "related videos are found by the output `video`, one vector for each; there is "
+                f"{', '.join(outputs) or 'no output'}: choose another evaluator for this task"
+            )
+        return self.measure(outputs["video"](corpus.table), corpus, mesh=mesh)
+
+    def measure(
         self, embeddings: np.ndarray, corpus: Corpus, *, mesh: jax.sharding.Mesh | None = None
     ) -> Result:
         """Measures embeddings f32[N, D], one row for each of the table's, in each direction.
 
-        Scores are named `eval_to_train/ndcg@10`; their intervals are 95 % by resampling videos.
+        Scores are named `eval_to_train/ndcg@10`, those on validation videos
+        `validation_eval_to_train/ndcg@10`; their intervals are 95 % by resampling videos.
         """
-        return self.result(
-            {d: self.per_query(embeddings, corpus, d, mesh=mesh) for d in self.directions}
-        )
+        return self.result(self.per_query_of_all(embeddings, corpus, mesh=mesh))
 
     def baselines(
         self, corpus: Corpus, *, mesh: jax.sharding.Mesh | None = None
@@ -125,23 +155,37 @@ class RelatedVideos:
         """The number that checkpoints are compared by, from the values of scores by name.
 
         It is the mean of NDCG@10 (of the first of `ks`, where 10 is not among them) over the
-        directions.
+        directions; on validation videos where they were measured.
         """
         metric = f"ndcg@{10 if 10 in self.ks else self.ks[0]}"
-        each = [values[f"{direction}/{metric}"] for direction in self.directions]
-        name = f"mean of {metric} over {', '.join(self.directions)}"
+        validated = any(name.startswith(VALIDATION) for name in values)
+        part, said = (VALIDATION, " on validation") if validated else ("", "")
+        each = [values[f"{part}{direction}/{metric}"] for direction in self.directions]
+        name = f"mean of {metric} over {', '.join(self.directions)}{said}"
         return Selection(name=name, value=sum(each) / len(each))
 
     def counts(self, corpus: Corpus) -> dict[str, dict[str, int]]:
         """Direction → `queries` asked, and videos `left_out` since nothing is relevant to them."""
-        asked = {direction: queries(corpus, direction) for direction in self.directions}
-        return {d: {"queries": len(q.rows), "left_out": q.left_out} for d, q in asked.items()}
+        asked = {
+            name: queries(corpus, *of) for name, of in asked_of(corpus, self.directions).items()
+        }
+        return {n: {"queries": len(q.rows), "left_out": q.left_out} for n, q in asked.items()}
+
+    def per_query_of_all(
+        self, embeddings: np.ndarray, corpus: Corpus, *, mesh: jax.sharding.Mesh | None = None
+    ) -> dict[str, PerQuery]:
+        """Metrics of each query, by the names of `asked_of`."""
+        return {
+            name: self.per_query(embeddings, corpus, direction, part, mesh=mesh)
+            for name, (direction, part) in asked_of(corpus, self.directions).items()
+        }
 
     def per_query(
         self,
         embeddings: np.ndarray,
         corpus: Corpus,
         direction: Direction,
+        part: Part = "test",
         *,
         asking_with: np.ndarray | None = None,
         mesh: jax.sharding.Mesh | None = None,
@@ -154,7 +198,7 @@ class RelatedVideos:
         finite, and where no query has anything relevant.
         """
         embeddings = self._ready(embeddings, corpus)
-        asked = queries(corpus, direction)
+        asked = queries(corpus, direction, part)
         ranks = relevant_ranks(
             embeddings[asked.rows if asking_with is None else asking_with],
             embeddings[asked.candidates],

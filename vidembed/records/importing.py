@@ -19,9 +19,10 @@ from vidembed.records.faults import Skips
 from vidembed.records.formats import Reading
 from vidembed.records.remote import identities
 from vidembed.records.shards import shards
+from vidembed.records.space import named_spaces
 from vidembed.records.streaming import stream_videos
 from vidembed.records.table import DTYPES
-from vidembed.records.table_folder import TableWriter, read_manifest, table_state
+from vidembed.records.table_folder import TableWriter, name_spaces, read_manifest, table_state
 from vidembed.records.table_rows import (
     as_stored,
     beside_features,
@@ -55,6 +56,9 @@ class Importing(Reading):
     """stop at an unreadable record, or skip it (at most 100)."""
     max_clipped_share: float = 0.01
     """with uint8, the largest share of values beyond [-2, 2] to accept."""
+    space: tuple[str, ...] = ()
+    """what made the features: one NAME, or MODALITY=NAME for each, as visual=inception-pca. Numbers
+    of two spaces are never compared; without a name, width, dtype and key stand for it."""
     force: bool = False
     """replace a finished table; the old one is removed when the first records are read."""
 
@@ -71,7 +75,8 @@ def import_videos(
     Rows stand in the order of the sorted shards and of the records in them, however many workers
     there are. Memory holds a few chunks of 2,048 records a worker, and ids and labels (about 150
     bytes a video). The report's `findings` count unusable rows and duplicates, and name the first
-    ten of each kind. A finished table of the same sources and options is left as it is.
+    ten of each kind. A finished table of the same sources and options is left as it is; only a
+    name of its space is added where it had none.
     progress: called with shards done, shards in all, records so far.
 
     Raises RecordError for unreadable records (unless skipped), RefusedError for whatever else is
@@ -82,12 +87,15 @@ def import_videos(
     names = shard_names(files)
     expected = read_counts(files, options.counts)
     format = options.format()
+    space = named_spaces(options.space, list(format.widths))
     # As JSON gives it back, for comparing with that of a finished import.
     told = {"format": json.loads(json.dumps(dataclasses.asdict(format)))}
     told |= {name: getattr(options, name) for name in STORED}
     source: dict[str, Any] = {"options": told, "shards": identities(files, names)}
     if not options.force and table_state(path) == "finished":
-        return _finished(path, source, expected, pattern)
+        report = _finished(path, source, expected, pattern)
+        name_spaces(path, space)
+        return report
 
     checks, skips, kept = Checks(format.widths), Skips(), list[Videos]()
     writer: TableWriter | None = None
@@ -100,7 +108,7 @@ def import_videos(
             progress(number, len(files), checks.rows)
             if refused():
                 continue  # to the end, so that every fault is named
-            writer = writer or TableWriter(path, source=source, replace=options.force)
+            writer = writer or TableWriter(path, source=source, space=space, replace=options.force)
             chosen = choose(videos, first, invalid, mask=options.invalid == "mask")
             writer.append(as_stored(chosen.features, DTYPES[options.dtype]))
             kept.append(chosen._replace(features={}))

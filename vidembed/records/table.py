@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vidembed.records.arrays import TableError, describe, read_array
+from vidembed.records.space import stand_in
 from vidembed.records.table_folder import TableWriter, fingerprint, read_manifest
 
 DTYPES = {
@@ -84,6 +85,18 @@ class FeatureTable:
         """Modality name -> F."""
         return {name: array.shape[1] for name, array in self.features.items()}
 
+    @property
+    def space(self) -> dict[str, str]:
+        """Modality name -> what made its numbers: the name given, else a text that stands for it.
+
+        No part of the fingerprint: equal tables may be named otherwise.
+        """
+        names, source = self.manifest.get("space", {}), self.manifest.get("source", {})
+        return {
+            modality: names.get(modality) or stand_in(modality, array, source)
+            for modality, array in self.features.items()
+        }
+
     def has(self, modality: str) -> np.ndarray:
         """Which rows have the modality, bool[N]."""
         return self.present.get(modality, np.ones(len(self), np.bool_))
@@ -151,7 +164,8 @@ class FeatureTable:
 
     def write(self, path: str | os.PathLike) -> None:
         """Store the table in a new folder. Raises TableError where one is already."""
-        writer = TableWriter(path, source=self.manifest.get("source", {}))
+        known = {name: self.manifest.get(name, {}) for name in ("source", "space")}
+        writer = TableWriter(path, **known)
         writer.append(self.features)
         writer.finish(self._beside_features())
 

@@ -19,11 +19,19 @@ class TableWriter:
     """Writes a table: features as they come, the rest at the end, the manifest last."""
 
     def __init__(
-        self, path: str | os.PathLike, *, source: Mapping[str, Any], replace: bool = False
+        self,
+        path: str | os.PathLike,
+        *,
+        source: Mapping[str, Any],
+        space: Mapping[str, str] = {},
+        replace: bool = False,
     ) -> None:
-        """Claims the folder: empty, or an unfinished table, or (with `replace`) a finished one."""
+        """Claims the folder: empty, or an unfinished table, or (with `replace`) a finished one.
+
+        space: modality -> the name of what made its numbers, where it has one.
+        """
         self.path = os.fspath(path)
-        self.rows, self._source = 0, dict(source)
+        self.rows, self._source, self._space = 0, dict(source), dict(space)
         self._features: dict[str, ArrayWriter] = {}
         self._writers: dict[str, ArrayWriter] = {}
         self._folder = folder(path)
@@ -87,6 +95,8 @@ class TableWriter:
             "fingerprint": fingerprint(entries),
             "source": self._source if source is None else dict(source),
         }
+        if self._space:
+            manifest["space"] = self._space
         with explained(f"cannot write {self.path}/{MANIFEST}", "Check the free space."):
             self._folder.write(MANIFEST, _encode(manifest)).result()
             self._folder.write(UNFINISHED, None).result()
@@ -164,6 +174,26 @@ def read_manifest(path: str | os.PathLike) -> dict[str, Any]:
         if fingerprint(manifest["arrays"]) != manifest["fingerprint"]:
             raise TableError(f"{name}/{MANIFEST} was edited: its digests do not fit together")
     return manifest
+
+
+def name_spaces(path: str | os.PathLike, names: Mapping[str, str]) -> None:
+    """Name the spaces (modality -> name) of a finished table that has no names for them yet.
+
+    Raises TableError where one has another name: runs may know the table by that.
+    """
+    manifest = read_manifest(path)
+    known = manifest.get("space", {})
+    differing = [f"{m} is {name!r}, was {known[m]!r}" for m, name in names.items()
+                 if known.get(m, name) != name]  # fmt: skip
+    if differing:
+        raise TableError(
+            f"{os.fspath(path)} has another space: {'; '.join(differing)}. Leave --space out to "
+            "keep it, choose another path, or replace the table with force (--force)"
+        )
+    if names.items() <= known.items():
+        return
+    with explained(f"cannot write {os.fspath(path)}/{MANIFEST}", "Check the rights."):
+        folder(path).write(MANIFEST, _encode(manifest | {"space": known | dict(names)})).result()
 
 
 def _encode(content: Any) -> bytes:

@@ -1,0 +1,37 @@
+"""What made the numbers: by name, or by what stands for it."""
+
+import pytest
+
+from vidembed.records.space import SpaceError, check_same_space, named_spaces
+
+BOTH = ("visual", "audio")
+
+
+def test_one_name_for_all_or_one_for_each():
+    assert named_spaces((), BOTH) == {}
+    assert named_spaces(("clip-b16",), BOTH) == {"visual": "clip-b16", "audio": "clip-b16"}
+    assert named_spaces(("audio=vggish", "visual=a=b"), BOTH) == {
+        "audio": "vggish",
+        "visual": "a=b",
+    }
+    assert named_spaces(("audio=vggish",), BOTH) == {"audio": "vggish"}
+
+
+@pytest.mark.parametrize(
+    "words", [("",), ("one", "two"), ("text=bert",), ("audio=",), ("audio=a", "audio=b")]
+)
+def test_other_words_are_refused(words):
+    with pytest.raises(ValueError, match=r"MODALITY=NAME once for each of visual, audio"):
+        named_spaces(words, BOTH)
+
+
+def test_values_of_two_spaces_are_not_compared_and_other_modalities_join_freely():
+    one = {"visual": "inception-pca", "audio": "vggish"}
+    check_same_space(one, {"audio": "vggish", "text": "bert"})
+    check_same_space(one, {"text": "bert"})
+    with pytest.raises(SpaceError) as caught:
+        check_same_space(one, {**one, "visual": "clip-b16"}, names=("the run", "work/table"))
+    assert str(caught.value).startswith(
+        "visual of the run is 'inception-pca', of work/table 'clip-b16': "
+    )
+    assert "--space NAME" in str(caught.value)
