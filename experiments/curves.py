@@ -61,7 +61,9 @@ class Curves:
                 return 1
             refuse_unfinished(points)
         measured = {
-            point.name: {of["step"]: of["scores"] for of in evaluations_of(point.run, point.measured_by)}
+            point.name: {
+                of["step"]: of["scores"] for of in evaluations_of(point.run, point.measured_by)
+            }
             for point in points
         }
         directions = RelatedVideos().directions

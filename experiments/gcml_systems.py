@@ -87,9 +87,7 @@ def batches(recipe: Recipe, triplets: int) -> Recipe:
     return varied(recipe, feed={f"batch_{feed.unit}": each * triplets}, steps=steps)
 
 
-sweep_of = partial(
-    Sweep, base=base, reference=REFERENCE, sizes=SIZES, evaluator=gcml.EVALUATOR
-)
+sweep_of = partial(Sweep, base=base, reference=REFERENCE, sizes=SIZES, evaluator=gcml.EVALUATOR)
 """A sweep that varies the control."""
 
 sweep = sweep_of(

@@ -23,8 +23,8 @@ from vidembed import files
 from vidembed.cli import clustering
 from vidembed.corpora.watched import Corpus
 from vidembed.distributed.stopping import StopFlag, StoppedError
-from vidembed.engine.evaluate import EvaluationJob
 from vidembed.engine.claim import changes_of
+from vidembed.engine.evaluate import EvaluationJob
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.train import train
 from vidembed.evaluators.baselines import exchanged

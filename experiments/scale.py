@@ -102,7 +102,9 @@ def cost_of(case: Case, name: str, folder: Path, progress: Progress) -> StepCost
         return StepCost.from_json(json.loads(path.read_text()))
     with progress.stage(f"{case.title}, {name}"):
         mesh = meshes.make_mesh(recipe.mesh, devices)
-        cost = step_cost(recipe, step_arguments(recipe, known_data(recipe, imagined).data, mesh), mesh)
+        cost = step_cost(
+            recipe, step_arguments(recipe, known_data(recipe, imagined).data, mesh), mesh
+        )
     folder.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(cost.to_json()))
     return cost

@@ -19,6 +19,7 @@ import jax
 import numpy as np
 import tyro
 
+from experiments import cdml
 from experiments.benchmarks.bench import (
     against_products,
     in_rounds,
@@ -26,7 +27,6 @@ from experiments.benchmarks.bench import (
     report,
     square_products,
 )
-from experiments import cdml
 from vidembed.distributed import mesh as meshes
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.step import compile_update, new_state, state_shape

@@ -2,13 +2,13 @@ import re
 
 import jax
 import pytest
+from vidembed.engine.imagined import Imagined
 
 from vidembed.cli.show import as_bytes, collective_lines, show
 from vidembed.corpora.watched import CorpusPaths
 from vidembed.distributed.mesh import MeshShape
 from vidembed.engine.compiled_cost import StepCost
 from vidembed.engine.compiled_text import Collective
-from vidembed.engine.imagined import Imagined
 from vidembed.engine.recipe import Recipe
 from vidembed.feeds.triplets import Triplets
 from vidembed.models.fusion import LateFusion, Layers

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import jax
 import pytest
+from vidembed.engine.imagined import Imagined, data_of
 
 from vidembed.distributed import mesh as meshes
 from vidembed.distributed.mesh import MeshShape
@@ -18,7 +19,6 @@ from vidembed.engine.compiled_cost import (
     step_cost,
 )
 from vidembed.engine.compiled_text import Collective
-from vidembed.engine.imagined import Imagined, data_of
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.step import Placer, place_constants
 from vidembed.feeds.triplets import Triplets

@@ -11,13 +11,13 @@ from unittest.mock import Mock
 import jax
 import numpy as np
 import pytest
+from vidembed.engine.embedding import embed_table
 
 from vidembed import files
 from vidembed.cli.run_report import evaluations_of, other_evaluators
 from vidembed.distributed.mesh import MeshShape, make_mesh
 from vidembed.distributed.stopping import StopFlag
 from vidembed.engine import evaluate
-from vidembed.engine.embedding import embed_table
 from vidembed.engine.evaluate import Evaluation, recipe_of
 from vidembed.engine.optimiser import Optimiser
 from vidembed.engine.recipe import Recipe, Retention

@@ -4,12 +4,12 @@ import importlib.util
 from dataclasses import replace
 
 import pytest
+from vidembed.engine.imagined import Imagined, data_of
 
 from experiments import gcml
 from vidembed.cli.show import show
 from vidembed.distributed import mesh as meshes
 from vidembed.engine.compiled_cost import step_arguments, step_cost
-from vidembed.engine.imagined import Imagined, data_of
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.slices import EXAMPLES, slice_devices
 from vidembed.models.fusion import LateFusion, Layers

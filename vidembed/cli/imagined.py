@@ -9,10 +9,12 @@ all of them.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from vidembed.corpora.watched import Corpus
+from vidembed.cli.host_memory import host_memory
+from vidembed.corpora.watched import Corpus, CorpusPaths
 from vidembed.engine.compiled_cost import Data
 from vidembed.engine.recipe import Recipe
 from vidembed.graph.affinity import affinity_clusters
@@ -53,17 +55,19 @@ class Known:
     """The data of a step, and what is said of them."""
 
     data: Data
-    features: Mapping[str, np.ndarray]
-    """Modality → [N, F] of the whole table, with or without content."""
-    degree: float
-    """Mean relations of a video."""
     source: str
     """Where it comes from, for people."""
+    host: Mapping[str, float]
+    """What every host holds in memory, in bytes; {} where that is not known."""
+    imagined: bool = False
 
 
 def known_data(recipe: Recipe, imagined: Imagined) -> Known:
     """The corpus that the recipe names, or YouTube-8M's widths without content if it names none."""
-    if not recipe.corpus.table:
+    paths = recipe.corpus
+    if not isinstance(paths, CorpusPaths):
+        return Known(data=Data(paths.open()), source=str(paths), host={})
+    if not paths.table:
         videos = int(imagined.videos)
         features = {
             name: np.broadcast_to(np.uint8(0), (videos, width))
@@ -71,12 +75,11 @@ def known_data(recipe: Recipe, imagined: Imagined) -> Known:
         }
         source = f"none named: {videos:,} videos of YouTube-8M's widths, uint8"
         return imagined_data(recipe, features, imagined, source)
-    corpus = recipe.corpus.open()
+    corpus = paths.open()
     return Known(
         data=Data(corpus),
-        features=corpus.table.features,
-        degree=2 * corpus.relations.edges / len(corpus.table),
-        source=f"{recipe.corpus.table}, {len(corpus.table):,} videos",
+        source=f"{paths.table}, {len(corpus.table):,} videos",
+        host=_host(recipe, corpus.table.features, 2 * corpus.relations.edges / len(corpus.table)),
     )
 
 
@@ -92,16 +95,27 @@ def imagined_data(
     resident = {"features": {m: features[m] for m in recipe.task.reads}, "present": {}}
     return Known(
         data=Data(corpus, spec, resident),
-        features=features,
-        degree=imagined.degree,
         source=f"{source}; {imagined.degree:g} random relations a video are imagined, in batches "
         f"as {thinned:.2f} among {videos:,} videos",
+        host=_host(recipe, features, imagined.degree),
+        imagined=True,
     )
 
 
-def _imagined_corpus(
-    recipe: Recipe, features: Mapping[str, np.ndarray], degree: float
-) -> Corpus:
+def _host(recipe: Recipe, features: Mapping[str, np.ndarray], degree: float) -> dict[str, float]:
+    paths: Any = recipe.corpus
+    feed: Any = recipe.feed
+    return host_memory(
+        len(next(iter(features.values()))),
+        sum(array.shape[1] * array.dtype.itemsize for array in features.values()),
+        degree,
+        train_share=paths.train_share,
+        threads=feed.read_threads,
+    )
+
+
+def _imagined_corpus(recipe: Recipe, features: Mapping[str, np.ndarray], degree: float) -> Corpus:
+    paths: Any = recipe.corpus
     total = len(next(iter(features.values())))
     examples = recipe.feed.examples
     enough = math.isqrt(int(2 * EDGES_PER_EXAMPLE * examples * total / degree)) + 1
@@ -119,7 +133,7 @@ def _imagined_corpus(
     weight = np.ones(edges, np.float32)
     relations = RelationGraph.from_edges(source, target, weight, nodes=videos)
     is_train = train_rows(
-        table.ids, seed=recipe.corpus.split_seed, train_share=recipe.corpus.train_share
+        table.ids, seed=paths.split_seed, train_share=paths.train_share
     )
     train_graph = relations.within(is_train)
     return Corpus(

@@ -52,9 +52,7 @@ def other_evaluators(job: EvaluationJob) -> list[str]:
 
 def journal_warnings(job: EvaluationJob) -> list[str]:
     """What the run's task reads out of its journal, in words."""
-    diagnosis = Diagnosis(
-        job.recipe.task.diagnose, job.progress.say, steps=job.last_step()
-    )
+    diagnosis = Diagnosis(job.recipe.task.diagnose, job.progress.say, steps=job.last_step())
     diagnosis.read(journal_of(job.workdir))
     return list(diagnosis.warnings().values())
 
@@ -77,8 +75,8 @@ def report_run(
 ) -> str:
     """Writes WORKDIR/report.html for one run, at its latest checkpoint; returns the path.
 
-    Its scores are those of the evaluator that names the best checkpoint, and it says which others there are. With
-    `baselines` they stand beside those of the last measured step.
+    Its scores are those of the evaluator that names the best checkpoint, and it says which others
+    there are. With `baselines` they stand beside those of the last measured step.
     """
     workdir, corpus, selecting = job.workdir, job.corpus, job.selecting
     embeddings = job.model(job.step_named("latest"))["video"](corpus.table)

@@ -1,16 +1,15 @@
 """What a recipe comes to: its fields, and the cost of a step, here or on TPU slices."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import jax
 from rich.console import Console
 from rich.table import Table
 
-from vidembed.cli.imagined import Imagined, Known, known_data
+from vidembed.cli.imagined import Imagined, known_data
 from vidembed.distributed import mesh as meshes
 from vidembed.engine.compiled_cost import StepCost, dividing, step_arguments, step_cost
-from vidembed.engine.host_memory import host_memory
 from vidembed.engine.pace import Pace
 from vidembed.engine.phases import open_feeds
 from vidembed.engine.recipe import Recipe
@@ -46,7 +45,7 @@ def show(recipe: Recipe, slices: Sequence[str] = (), imagined: Imagined | None =
     one = meshes.imagined_mesh(meshes.MeshShape(), 1)
     parameters = state_shape(recipe, data.spec or feeds[0].spec, one)["parameters"].values()
     console.print(f"parameters: {sum(leaf.size for leaf in parameters):,}")
-    if recipe.corpus.table:
+    if not known.imagined:
         console.print("\n".join(Pace(recipe, feeds).describe()))
     for name, other in fitted.items():
         if other != recipe:
@@ -71,7 +70,8 @@ def show(recipe: Recipe, slices: Sequence[str] = (), imagined: Imagined | None =
     for name, cost in costs.items():
         for line in collective_lines(cost):
             console.print(f"{name}: {line}", markup=False)
-    console.print(_table(_host_lines(recipe, known, costs)))
+    if known.host:
+        console.print(_table(_host_lines(known.host, costs)))
 
 
 def _here(recipe: Recipe) -> dict[str, list[jax.Device]]:
@@ -143,15 +143,9 @@ def collective_lines(cost: StepCost) -> list[str]:
     return lines
 
 
-def _host_lines(recipe: Recipe, known: Known, costs: dict[str, StepCost]) -> list[tuple[str, ...]]:
-    stored = known.features.values()
-    parts = host_memory(
-        len(next(iter(stored))),
-        sum(array.shape[1] * array.dtype.itemsize for array in stored),
-        known.degree,
-        train_share=recipe.corpus.train_share,
-        threads=recipe.feed.read_threads,
-    )
+def _host_lines(
+    parts: Mapping[str, float], costs: Mapping[str, StepCost]
+) -> list[tuple[str, ...]]:
     chips = {cost.chip.host_memory for cost in costs.values() if cost.chip}
     of = ", ".join(as_bytes(memory) for memory in sorted(chips))
     return [

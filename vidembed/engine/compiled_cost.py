@@ -221,5 +221,5 @@ def dividing(recipe: Recipe, devices: int) -> Recipe:
     examples = recipe.feed.examples
     nearest = max(1, -((devices - 2 * examples) // (2 * devices))) * devices
     field = f"batch_{recipe.feed.unit}"
-    feed: Any = replace(recipe.feed, **{field: nearest})  # type: ignore[arg-type]
-    return replace(recipe, feed=feed)
+    feed: Any = recipe.feed
+    return replace(recipe, feed=replace(feed, **{field: nearest}))

@@ -5,8 +5,7 @@ another mesh, later, or more than once. What is measured is skipped, so that it 
 started again.
 """
 
-import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from typing import Any
 
@@ -49,7 +48,8 @@ class EvaluationJob:
         progress: Progress | None = None,
         classes: Collection[type] = (),
     ) -> None:
-        """corpus: the recipe's, opened. classes: as in `Recipe.from_json`. Raises where recipe or data are not those of the run."""
+        """corpus: the recipe's, opened. classes: as in `Recipe.from_json`. Raises where recipe or
+        data are not those of the run."""
         self.recipe, self.evaluation, self.workdir = recipe, evaluation, workdir
         changes_of(workdir, recipe)
         self.progress = progress or Progress(quiet=jax.process_index() > 0)
@@ -60,10 +60,10 @@ class EvaluationJob:
         rows = stored.get("fingerprints", {}).get("corpus", self.corpus.rows)
         if rows != self.corpus.rows:
             raise ValueError(
-                f"{workdir} was trained on data {rows}, {recipe.corpus} is {self.corpus.rows}: name "
-                "the data of the run by --corpus.table and --corpus.edges. (Versions that took the "
-                "degree cap before the split had other train relations: measure their runs with "
-                "the same version)"
+                f"{workdir} was trained on data {rows}, those of {recipe.corpus} are "
+                f"{self.corpus.rows}: name the data of the run, by --corpus.table and "
+                "--corpus.edges. (Versions that took the degree cap before the split had other "
+                "train relations: measure their runs with the same version)"
             )
         if "spec" in stored:
             self._spec = from_json(Any, stored["spec"], "spec", classes=classes)
@@ -90,15 +90,17 @@ class EvaluationJob:
         not redone."""
         model: Model | None = None
         # Another evaluation job may be writing: all hosts go by what the first one read.
-        results = [record_of_first_host(one.measurements.read(step)) for one in self.each]
-        for number, one in enumerate(self.each):
-            if results[number] is None:
+        results = []
+        for one in self.each:
+            result = record_of_first_host(one.measurements.read(step))
+            if result is None:
                 one.evaluator.check(self.corpus)
                 with self.progress.stage(f"evaluating step {step}"):
                     model = model or self.model(step)
-                    results[number] = one.measure(model)
+                    result = one.measure(model)
             elif one is self.selecting:
-                one.pin(step, results[number])
+                one.pin(step, result)
+            results.append(result)
         return results
 
     def values(self, step: int) -> dict[str, float]:

@@ -35,7 +35,8 @@ class Measured:
             "selection": self.evaluator.selection(values_of(result))._asdict(),
             **self._about(began),
             "recipe": job.recipe.to_json() | {"steps": job.last_step()},
-            "spaces": {"inputs": dict(inputs)} | {name: model.space(name, inputs) for name in model},
+            "spaces": {"inputs": dict(inputs)}
+            | {name: model.space(name, inputs) for name in model},
         }
         # Pinned before it counts as measured: from then on the trainer may delete it.
         if self is job.selecting:

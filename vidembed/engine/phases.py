@@ -1,4 +1,4 @@
-"""The phases of a run, opened on its data and a mesh: which batch comes when, and what it updates."""
+"""The phases of a run, opened on its data and a mesh: which batch comes when and does what."""
 
 from collections.abc import Generator
 from contextlib import closing
@@ -50,7 +50,7 @@ class Phases:
         return tuple(dict.fromkeys(event for placer in self._placers for event in placer.events))
 
     def batches(self, start: int, stop: int) -> Generator[tuple[int, Any, float], None, None]:
-        """(step, this host's batch, seconds waited) of steps start..stop-1; close it to end early."""
+        """(step, this host's batch, seconds waited) of steps start..stop-1; close it early."""
         step = start
         while step < stop:
             phase, done, left = self._recipe.position(step)

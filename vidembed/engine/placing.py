@@ -17,7 +17,7 @@ OVERFLOW = "gather_overflow"
 
 
 def place_constants(feed: Any, mesh: jax.sharding.Mesh) -> dict[str, Any]:
-    """What every step reads besides the batch: the feed's resident arrays, rows padded to divide."""
+    """What every step reads besides the batch: the feed's resident arrays, padded to divide."""
     return jax.tree.map(partial(meshes.place_rows, mesh), feed.resident())
 
 

@@ -173,7 +173,9 @@ class Evaluator(Protocol):
     def check(self, corpus: Any) -> None:
         """Raises ValueError if there is nothing to measure."""
 
-    def run(self, outputs: Mapping[str, Callable[[Any], np.ndarray]], corpus: Any, *, mesh: Any) -> Any:
+    def run(
+        self, outputs: Mapping[str, Callable[[Any], np.ndarray]], corpus: Any, *, mesh: Any
+    ) -> Any:
         """A `Result` of values with intervals, and per item with ids. An output takes a source, all
         of whose rows it embeds: f32[N, D]."""
 

@@ -1,7 +1,9 @@
 """A recipe: everything that decides what a run computes, as one frozen tree of parts."""
 
+from bisect import bisect_right
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Annotated, Any, NamedTuple
 
 from vidembed import TUNABLE
@@ -154,7 +156,10 @@ class Recipe:
             return (ResolvedPhase(self.steps, self.feed, self.optimiser, self.learns),)
         return tuple(
             ResolvedPhase(
-                phase.steps, phase.feed or self.feed, phase.optimiser or self.optimiser, phase.learns
+                phase.steps,
+                phase.feed or self.feed,
+                phase.optimiser or self.optimiser,
+                phase.learns,
             )
             for phase in self.phases
         )
@@ -163,12 +168,11 @@ class Recipe:
         """Where `step`, from 0, lies; it depends on nothing else."""
         if not self.phases:
             return Position(phase=0, done=step, left=self.steps - step)
-        rounds, rest = divmod(step, sum(phase.steps for phase in self.phases))
-        for number, phase in enumerate(self.phases):
-            if rest < phase.steps:
-                break
-            rest -= phase.steps
-        return Position(number, done=rounds * phase.steps + rest, left=phase.steps - rest)
+        ends = list(accumulate(phase.steps for phase in self.phases))
+        rounds, rest = divmod(step, ends[-1])
+        number = bisect_right(ends, rest)
+        steps, left = self.phases[number].steps, ends[number] - rest
+        return Position(number, done=(rounds + 1) * steps - left, left=left)
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain JSON values, class names included."""

@@ -59,7 +59,8 @@ def train(
     Goes on from the newest whole checkpoint of the work directory, on which the caller holds
     `lease`. `evaluate(step)` measures a durable checkpoint every `recipe.evaluate_every` steps and
     the last one (none if that is 0); the scores it returns go to the journal. `evaluation` is kept
-    beside the recipe; where it has nothing to measure, that is said at once. Raises where hosts have different data, where the work directory belongs to another run, recipe or data, where
+    beside the recipe; where it has nothing to measure, that is said at once. Raises where hosts
+    have different data, where the work directory belongs to another run, recipe or data, where
     nothing could be measured, and NonFiniteLoss; StoppedError when asked to stop before there is
     anything to save.
     """

@@ -72,7 +72,9 @@ class LabelledVideos(FeedOptions["LabelledFeed"]):
             hierarchy_fingerprint=hierarchy.fingerprint,
         )
 
-    def _open(self, corpus: RelatedTrainVideos, *, seed: int, reads: tuple[str, ...]) -> "LabelledFeed":
+    def _open(
+        self, corpus: RelatedTrainVideos, *, seed: int, reads: tuple[str, ...]
+    ) -> "LabelledFeed":
         return LabelledFeed(self, corpus, seed=seed, reads=reads)
 
     def _too_few(self, hierarchy: Hierarchy, kept: int) -> str:

@@ -52,7 +52,9 @@ class Triplets(FeedOptions["TripletFeed"]):
                 "neighbours, all alike: choose sampling='uniform', or anchors='edges'"
             )
 
-    def _open(self, corpus: RelatedTrainVideos, *, seed: int, reads: tuple[str, ...]) -> "TripletFeed":
+    def _open(
+        self, corpus: RelatedTrainVideos, *, seed: int, reads: tuple[str, ...]
+    ) -> "TripletFeed":
         """The feed over the edges of the train graph; LeakError unless they are of train rows."""
         graph, is_train = corpus.train_graph, corpus.is_train
         trained = int(np.count_nonzero(is_train))

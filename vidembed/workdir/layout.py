@@ -14,7 +14,6 @@ from vidembed.workdir.lease import Lease, LeaseHeldError
 from vidembed.workdir.measurements import Measurements, evaluator_name
 from vidembed.workdir.versions import versions
 
-
 Completed = Callable[[dict[str, Any]], dict[str, Any]]
 
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
+from vidembed.engine.imagined import LEAST_VIDEOS, Imagined, data_of
 
 from vidembed.distributed.mesh import make_mesh
 from vidembed.engine.compiled_cost import step_arguments
-from vidembed.engine.imagined import LEAST_VIDEOS, Imagined, data_of
 from vidembed.engine.recipe import Recipe
 from vidembed.feeds.labelled import LabelledVideos
 from vidembed.feeds.negatives import SiblingNegatives
