@@ -69,26 +69,26 @@ class Evaluation:
                 "split had other train relations: measure their runs with the same version)"
             )
         self.checkpoints = Checkpoints(workdir.checkpoints, read_only=True)
-        self._video = jax.jit(recipe.task.outputs["video"])
+        self._video = recipe.task.outputs["video"]
+        self._apply = jax.jit(self._video.apply)
 
     def restore(self, step: int) -> State:
         """The parameters (their average where one is kept) and state of a checkpoint."""
         shape = state_shape(self.recipe, self.spec, self.mesh)
         parameters = "average" if "average" in shape else "parameters"
         wanted = {name: shape[name] for name in (parameters, "state")}
-        left_out = tuple(shape.keys() - wanted.keys())
-        state = self.checkpoints.restore(step, wanted, leave_out=left_out)
+        state = self.checkpoints.restore(step, wanted, only=tuple(wanted))
         return {"parameters": state[parameters], "state": state["state"]}
 
     def embed(self, state: State) -> Any:
         """f32[N, D]: every video of the corpus."""
         with jax.set_mesh(self.mesh):
             return embed_table(
-                self._video,
+                self._apply,
                 state["parameters"],
                 state["state"],
                 self.corpus.table,
-                self.recipe.task.model.modalities,
+                self._video.read,
                 mesh=self.mesh,
             )
 
