@@ -88,7 +88,7 @@ def seconds_a_step(
         }
         constants = {"features": features, "present": {}}
         state = jax.jit(
-            lambda: new_state(recipe, Spec(widths, classes), no_statistics(widths)),
+            lambda: new_state(recipe, Spec(widths=widths, classes=classes), no_statistics(widths)),
             out_shardings=jax.tree.map(lambda leaf: leaf.sharding, shapes.state),
         )()
         placed = meshes.place_batch(mesh, batch, LabelledFeed.split_axes)

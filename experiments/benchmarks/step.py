@@ -135,9 +135,9 @@ def updates(
         if recipe.feed.placement == "device":
             placed = jax.tree.map(lambda table: meshes.place_rows(mesh, table), features)
             constants = {"features": placed, "present": {}}
-        shape = state_shape(recipe, Spec(WIDTHS), mesh)
+        shape = state_shape(recipe, Spec(widths=WIDTHS), mesh)
         state = jax.jit(
-            lambda: new_state(recipe, Spec(WIDTHS), no_statistics(WIDTHS)),
+            lambda: new_state(recipe, Spec(widths=WIDTHS), no_statistics(WIDTHS)),
             out_shardings=jax.tree.map(lambda leaf: leaf.sharding, shape),
         )()
         placed_batch = meshes.place_batch(mesh, batch, axes)

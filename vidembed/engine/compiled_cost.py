@@ -18,6 +18,7 @@ from vidembed.engine.compiled_text import Collective, read_program
 from vidembed.engine.imagined import Data
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.step import Placer, State, compile_update, refuse_uneven_batch, state_shape
+from vidembed.records.rows import resident_rows
 
 
 class Arguments(NamedTuple):
@@ -173,7 +174,7 @@ def _constants(recipe: Recipe, data: Data, mesh: Any) -> dict[str, Any]:
         rows = -(-len(array) // mesh.size) * mesh.size
         return jax.ShapeDtypeStruct((rows, *array.shape[1:]), array.dtype, sharding=sharding)
 
-    whole: dict[str, Any] = jax.tree.map(placed, recipe.task.resident(data.rows))
+    whole: dict[str, Any] = jax.tree.map(placed, resident_rows(data.rows, recipe.task.reads))
     return whole
 
 

@@ -8,40 +8,33 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from vidembed.distributed import mesh as meshes
-from vidembed.records.table import FeatureTable
-
-Output = Callable[..., jax.Array]
 
 
 def embed_table(
-    output: Output,
+    apply: Callable[..., jax.Array],
     parameters: Any,
     state: Any,
-    table: FeatureTable,
-    modalities: tuple[str, ...],
+    source: Any,
+    read: Callable[[Any, np.ndarray], Any],
     *,
     mesh: jax.sharding.Mesh,
     block_rows: int = 4096,
 ) -> np.ndarray:
-    """f32[N, D]: `output(parameters, state, features, present)` of every row, on every host.
+    """f32[N, D]: `apply(parameters, state, read(source, rows))` of every row, on every host.
 
-    `output` is compiled by the caller, who may then embed one checkpoint after another.
+    `apply` is compiled by the caller, who may then embed one checkpoint after another.
 
     Rows travel in their stored dtype. The last block is padded with its own last row, so that one
     compiled function serves all; padding is cut off.
     """
-    block_rows = -(-min(block_rows, len(table)) // mesh.size) * mesh.size
+    block_rows = -(-min(block_rows, len(source)) // mesh.size) * mesh.size
     blocks = []
-    for start in range(0, len(table), block_rows):
-        rows = np.minimum(np.arange(start, start + block_rows), len(table) - 1)
-        part = _this_host(rows)
-        features = {m: np.take(table.features[m], part, axis=0) for m in modalities}
-        present = {m: table.present[m][part] for m in modalities if m in table.present}
-        batch = {"features": features, "present": present}
-        placed = meshes.place_batch(mesh, batch, {"features": 0, "present": 0})
-        embedded = output(parameters, state, placed["features"], placed["present"])
-        blocks.append(_on_every_host(embedded))
-    return np.concatenate(blocks)[: len(table)]
+    for start in range(0, len(source), block_rows):
+        rows = np.minimum(np.arange(start, start + block_rows), len(source) - 1)
+        arrays = read(source, _this_host(rows))
+        placed = meshes.place_batch(mesh, {"arrays": arrays}, {"arrays": 0})["arrays"]
+        blocks.append(_on_every_host(apply(parameters, state, placed)))
+    return np.concatenate(blocks)[: len(source)]
 
 
 def _this_host(rows: np.ndarray) -> np.ndarray:

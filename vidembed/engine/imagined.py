@@ -100,7 +100,10 @@ def imagined_data(recipe: Recipe, rows: Rows, imagined: Imagined, source: str = 
     return Data(
         corpus=corpus,
         rows=rows,
-        spec=Spec(corpus.table.widths, imagined.classes if recipe.feed.unit == "videos" else 0),
+        spec=Spec(
+            widths=corpus.table.widths,
+            classes=imagined.classes if recipe.feed.unit == "videos" else 0,
+        ),
         degree=imagined.degree,
         source=f"{source}; {imagined.degree:g} random relations a video are imagined, in batches "
         f"as {thinned:.2f} among {videos:,} videos",

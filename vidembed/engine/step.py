@@ -21,6 +21,7 @@ from vidembed.distributed.exchange import Exchanger
 from vidembed.engine.optimiser import average_share
 from vidembed.engine.recipe import Recipe
 from vidembed.models.parameters import check_modalities
+from vidembed.records.rows import resident_rows
 from vidembed.records.statistics import Statistics
 from vidembed.tasks.spec import Spec
 
@@ -29,7 +30,7 @@ State = dict[str, Any]
 
 def spec_of(recipe: Recipe, corpus: Corpus) -> Spec:
     """What the shapes of the state follow from, besides the recipe."""
-    return Spec(corpus.table.widths, recipe.feed.classes(corpus))
+    return Spec(widths=corpus.table.widths, classes=recipe.feed.classes(corpus))
 
 
 def new_state(recipe: Recipe, spec: Spec, statistics: Statistics) -> State:
@@ -57,7 +58,7 @@ def state_shape(
         for m, w in spec.widths.items()
     }
     shapes = jax.eval_shape(partial(new_state, recipe, spec, nothing))
-    axes = recipe.task.model_axes(shapes["parameters"])
+    axes, _ = recipe.task.layout(shapes["parameters"], shapes["state"])
     specs = {name: meshes.model_spec(axis) for name, axis in axes.items()}
     for name, axis in axes.items():
         _refuse_uneven(name, shapes["parameters"][name].shape, axis, mesh)
@@ -83,7 +84,8 @@ def place_constants(recipe: Recipe, corpus: Corpus, mesh: jax.sharding.Mesh) -> 
     """What every step reads besides the batch: the rows that the task wants on the devices."""
     if recipe.feed.placement == "host":
         return {}
-    return jax.tree.map(partial(meshes.place_rows, mesh), recipe.task.resident(corpus.table))
+    resident = resident_rows(corpus.table, recipe.task.reads)
+    return jax.tree.map(partial(meshes.place_rows, mesh), resident)
 
 
 def compile_update(
