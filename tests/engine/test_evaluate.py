@@ -87,13 +87,13 @@ def test_embeddings_are_the_same_in_blocks_and_on_any_mesh(trained, corpus):
     whole = one.embed(state)
     assert whole.shape == (300, 8)
     np.testing.assert_allclose(np.linalg.norm(whole, axis=1), 1, rtol=1e-5)
-    task = recipe_of(trained).task
+    video = recipe_of(trained).task.outputs["video"]
     with jax.set_mesh(one.mesh):
         blocks = embed_table(
-            jax.jit(task.embed),
+            jax.jit(video.apply),
             *state.values(),
             corpus.table,
-            task.model.modalities,
+            video.read,
             mesh=one.mesh,
             block_rows=64,
         )
@@ -341,7 +341,7 @@ def test_the_average_is_what_is_evaluated(corpus_paths, corpus, tmp_path):
     workdir = Workdir(tmp_path)
     run(recipe, workdir, corpus)
     evaluation = evaluation_of(workdir, corpus)
-    shape = state_shape(recipe, Spec(corpus.table.widths), evaluation.mesh)
+    shape = state_shape(recipe, Spec(widths=corpus.table.widths), evaluation.mesh)
     stored = evaluation.checkpoints.restore(10, shape)
     restored = evaluation.restore(10)["parameters"]
     name = "towers/0/layers/0/kernel"

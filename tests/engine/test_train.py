@@ -69,7 +69,7 @@ def run(recipe, path, corpus, devices=ONE, evaluate=None):
 
 def stored(recipe, path, corpus, step, devices=ONE):
     mesh = make_mesh(MeshShape(), devices)
-    shape = state_shape(recipe, Spec(corpus.table.widths), mesh)
+    shape = state_shape(recipe, Spec(widths=corpus.table.widths), mesh)
     return jax.device_get(
         Checkpoints(Workdir(path).checkpoints, read_only=True).restore(step, shape)
     )
@@ -229,12 +229,12 @@ def test_every_step_drops_other_inputs(recipe, corpus, tmp_path):
         optimiser=Optimiser(rule=Sgd(momentum=0.0), learning_rate=1e-30),
     )
     mesh = make_mesh(MeshShape(), ONE)
-    shape = state_shape(still, Spec(corpus.table.widths), mesh)
+    shape = state_shape(still, Spec(widths=corpus.table.widths), mesh)
     update = compile_update(still, shape, mesh)
     feed = still.feed.open(corpus, seed=0)
     statistics = train_statistics(corpus.table, corpus.is_train)
     with jax.set_mesh(mesh):
-        state = new_state(still, Spec(corpus.table.widths), statistics)
+        state = new_state(still, Spec(widths=corpus.table.widths), statistics)
         constants = place_constants(still, corpus, mesh)
         batch = place_batch(mesh, feed.at(0), feed.split_axes)
         values = []

@@ -54,7 +54,9 @@ def test_the_peer_takes_the_same_steps(small, compute):
     optimiser = Optimiser(learning_rate=0.005)
     recipe = Recipe(task=task, feed=Triplets(batch_triplets=16), optimiser=optimiser)
     ours, _ = step.updates(recipe, features, drawn)
-    begin = jax.jit(lambda: new_state(recipe, Spec(step.WIDTHS), step.no_statistics(step.WIDTHS)))
+    begin = jax.jit(
+        lambda: new_state(recipe, Spec(widths=step.WIDTHS), step.no_statistics(step.WIDTHS))
+    )
     parameters = jax.device_get(begin()["parameters"])
     model = step_peer.LateFusion(step.WIDTHS, LAYERS)
     with torch.no_grad():

@@ -8,7 +8,6 @@ from vidembed.models.cluster_classifier import (
     LOG_SCALE,
     CosineClassifier,
     DotClassifier,
-    model_axes,
     padded,
 )
 
@@ -61,9 +60,11 @@ def test_how_sure_the_default_scale_can_be_of_a_million_classes():
 
 
 def test_only_the_table_is_split():
-    assert model_axes(CosineClassifier().initialise(KEY, 10, 8)) == {KERNEL: 0, LOG_SCALE: None}
-    assert model_axes(DotClassifier().initialise(KEY, 10, 8)) == {KERNEL: 0}
-    assert model_axes({"towers/0/layers/0/kernel": 1}) == {}
+    fixed = CosineClassifier(learn_scale=False)
+    assert CosineClassifier().split_axes == {KERNEL: 0, LOG_SCALE: None}
+    assert fixed.split_axes == DotClassifier().split_axes == {KERNEL: 0}
+    for classifier in (CosineClassifier(), fixed, DotClassifier()):
+        assert classifier.split_axes.keys() == classifier.initialise(KEY, 10, 8).keys()
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])

@@ -1,10 +1,14 @@
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
+from vidembed.distributed import mesh as meshes
 from vidembed.models.fusion import EarlyFusion, LateFusion, Layers, SingleModality
-from vidembed.models.parameters import apply, initialise, model_axes
+from vidembed.models.parameters import apply, initialise, output_size, parts, split_axes
 
 pytestmark = pytest.mark.optimised
 
@@ -141,17 +145,68 @@ def test_zero_input_gives_no_nan():
     assert all(np.isfinite(g).all() for g in gradient.values())
 
 
-def test_model_axes_pair_outputs_with_inputs():
-    network = EarlyFusion(layers=Layers(hidden=(8, 6), size=4))
-    axes = model_axes(initialise(network, WIDTHS, jax.random.key(0)))
-    assert axes == {
-        "towers/0/layers/0/kernel": 1,
-        "towers/0/layers/0/bias": 0,
-        "towers/0/layers/1/kernel": 0,
-        "towers/0/layers/1/bias": None,
-        "towers/0/layers/2/kernel": None,
-        "towers/0/layers/2/bias": None,
-    }
+SPLIT = {
+    # Hidden layers → the axes of kernel and bias, layer by layer.
+    0: [(None, None)],
+    1: [(1, 0), (0, None)],
+    2: [(1, 0), (0, None), (None, None)],
+    3: [(1, 0), (0, None), (1, 0), (0, None)],
+    4: [(1, 0), (0, None), (1, 0), (0, None), (None, None)],
+}
+
+
+@pytest.mark.parametrize("hidden", SPLIT)
+@pytest.mark.parametrize("kind", [LateFusion, EarlyFusion, SingleModality])
+def test_layers_in_turn_are_split_by_outputs_and_by_inputs(kind, hidden):
+    network = kind(layers=Layers(hidden=(8,) * hidden, size=4))
+    expected = {}
+    for tower in range(2 if kind is LateFusion else 1):
+        for layer, (kernel, bias) in enumerate(SPLIT[hidden]):
+            name = f"towers/{tower}/layers/{layer}"
+            expected |= {f"{name}/kernel": kernel, f"{name}/bias": bias}
+    assert split_axes(network, WIDTHS) == expected
+    assert set(initialise(network, WIDTHS, jax.random.key(0))) == set(expected)
+
+
+class Scaled(nnx.Module):
+    """A stranger's network: its parameters say nothing of a split."""
+
+    def __init__(self, inputs, rngs):
+        self.deep = nnx.Dict(kernel=nnx.Param(rngs.params.normal((inputs, 3))))
+        self.scale = nnx.Param(jnp.ones(3))
+
+    def __call__(self, features, key, present):
+        return features["visual"] @ self.deep["kernel"][...] * self.scale[...][None]
+
+
+@dataclass(frozen=True)
+class Stranger:
+    modalities: tuple[str, ...] = ("visual",)
+
+    def module(self, widths, rngs):
+        return Scaled(widths["visual"], rngs)
+
+
+def test_a_strangers_network_is_split_nowhere_unless_it_says_so():
+    network = Stranger()
+    assert split_axes(network, WIDTHS) == {"deep/kernel": None, "scale": None}
+    assert parts(network) == ("deep", "scale")
+    assert output_size(network, WIDTHS) == 3
+
+
+@pytest.mark.parametrize("network", [LateFusion(layers=LAYERS), EarlyFusion(layers=LAYERS)])
+def test_what_a_network_is_made_of_and_makes(network):
+    assert parts(network) == ("towers",)
+    assert output_size(network, WIDTHS) == 4
+
+
+def test_a_mesh_that_is_set_does_not_make_a_split_a_constraint():
+    """The layout is the engine's to ask for; a module does not move its arrays itself."""
+    network, x = LateFusion(layers=LAYERS), features()
+    parameters = initialise(network, WIDTHS, jax.random.key(0))
+    with jax.set_mesh(meshes.make_mesh(meshes.MeshShape(data=4, model=2))):
+        traced = str(jax.make_jaxpr(lambda p: apply(network, p, x))(parameters))
+    assert "sharding_constraint" not in traced
 
 
 def test_a_modality_that_the_data_lacks_is_refused():

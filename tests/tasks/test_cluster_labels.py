@@ -21,6 +21,7 @@ from vidembed.feeds.labelled import LabelledFeed, LabelledVideos
 from vidembed.losses.softmax import FullSoftmax, SampledSoftmax
 from vidembed.models.cluster_classifier import KERNEL, CosineClassifier, DotClassifier
 from vidembed.models.fusion import LateFusion, Layers, SingleModality
+from vidembed.records.rows import resident_rows
 from vidembed.records.statistics import train_statistics
 from vidembed.tasks.cluster_labels import ClusterLabels
 from vidembed.tasks.spec import Spec
@@ -57,13 +58,13 @@ def on_mesh(task, corpus, batch, parameters, state, shape=(1, 1)):
     devices = jax.devices()[: shape[0] * shape[1]]
     mesh = meshes.make_mesh(meshes.MeshShape(data=shape[0], model=shape[1]), devices)
     with jax.set_mesh(mesh):
-        resident = {} if "features" in batch else task.resident(corpus.table)
+        resident = {} if "features" in batch else resident_rows(corpus.table, task.reads)
         constants = jax.tree.map(partial(meshes.place_rows, mesh), resident)
         exchanger = Exchanger.sized([batch["rows"]], videos=len(corpus.table), devices=mesh.size)
         feed = SimpleNamespace(split_axes=LabelledFeed.split_axes, events_of=lambda batch: ())
         placer = Placer(mesh=mesh, feed=feed, exchanger=exchanger)
         placed, _ = placer.place(batch)
-        axes = task.model_axes(parameters)
+        axes, _ = task.layout(parameters, state)
         specs = {name: meshes.model_spec(axis) for name, axis in axes.items()}
         split = jax.device_put(parameters, meshes.shardings(mesh, specs))
         rest = jax.device_put((state, jax.random.key(5)), meshes.replicated(mesh))
@@ -76,7 +77,7 @@ def on_mesh(task, corpus, batch, parameters, state, shape=(1, 1)):
 def begin(corpus):
     """Task → parameters and state."""
     statistics = train_statistics(corpus.table, corpus.is_train)
-    spec = Spec(corpus.table.widths, C)
+    spec = Spec(widths=corpus.table.widths, classes=C)
     return lru_cache(lambda task: task.init(jax.random.key(1), spec, statistics))
 
 
@@ -171,7 +172,7 @@ def test_a_label_that_is_no_class_is_never_trained_on(task, label, corpus, batch
 def test_fewer_than_two_classes_are_refused(corpus):
     for classes in (0, 1):
         with pytest.raises(ValueError, match=f"with {classes} classes"):
-            FULL.init(jax.random.key(0), Spec(corpus.table.widths, classes), {})
+            FULL.init(jax.random.key(0), Spec(widths=corpus.table.widths, classes=classes), {})
 
 
 def test_host_placement_equals_device_placement(corpus, batch, begin):

@@ -17,6 +17,7 @@ from vidembed.feeds.triplets import TripletFeed, Triplets
 from vidembed.losses.triplet import Exponential, Hinge, Log
 from vidembed.mining.miners import Hardest, NoMining, SemiHard, SemiHardRandom
 from vidembed.models.fusion import EarlyFusion, LateFusion, Layers, SingleModality
+from vidembed.records.rows import resident_rows
 from vidembed.records.statistics import train_statistics
 from vidembed.tasks.metric_learning import MetricLearning
 from vidembed.tasks.spec import Spec
@@ -37,7 +38,7 @@ def feed(corpus):
 @pytest.fixture(scope="module")
 def start(corpus):
     statistics = train_statistics(corpus.table, corpus.is_train)
-    return TASK.init(jax.random.key(1), Spec(corpus.table.widths), statistics)
+    return TASK.init(jax.random.key(1), Spec(widths=corpus.table.widths), statistics)
 
 
 @lru_cache
@@ -50,7 +51,7 @@ def on_mesh(task, corpus, batch, parameters, state, shape=(1, 1)):
     devices = jax.devices()[: shape[0] * shape[1]]
     mesh = meshes.make_mesh(meshes.MeshShape(data=shape[0], model=shape[1]), devices)
     with jax.set_mesh(mesh):
-        resident = {} if "features" in batch else task.resident(corpus.table)
+        resident = {} if "features" in batch else resident_rows(corpus.table, task.reads)
         constants = jax.tree.map(partial(meshes.place_rows, mesh), resident)
         exchanger = Exchanger.sized([batch["rows"]], videos=len(corpus.table), devices=mesh.size)
         feed = SimpleNamespace(split_axes=TripletFeed.split_axes, events_of=lambda batch: ())
@@ -247,7 +248,7 @@ def test_a_missing_modality_is_left_out_of_the_product(corpus, start):
 def test_early_fusion_takes_the_mean_for_a_missing_modality(corpus):
     task = MetricLearning(model=EarlyFusion(layers=LAYERS))
     statistics = train_statistics(corpus.table, corpus.is_train)
-    parameters, state = task.init(jax.random.key(1), Spec(corpus.table.widths), statistics)
+    parameters, state = task.init(jax.random.key(1), Spec(widths=corpus.table.widths), statistics)
     features = {m: jnp.asarray(v[:4]) for m, v in corpus.table.features.items()}
     embedded = task.embed(parameters, state, features, {"audio": jnp.zeros(4, bool)})
     mean = np.broadcast_to(np.asarray(state["inputs"]["audio"]["mean"]), (4, 4))
@@ -299,7 +300,7 @@ def test_mining_nothing_and_dropping_all_is_refused():
 def test_other_networks_train(model, corpus, feed):
     statistics = train_statistics(corpus.table, corpus.is_train)
     task = replace(TASK, model=model)
-    start = task.init(jax.random.key(0), Spec(corpus.table.widths), statistics)
+    start = task.init(jax.random.key(0), Spec(widths=corpus.table.widths), statistics)
     loss, _, gradient = on_mesh(task, corpus, feed.at(0), *start)
     assert np.isfinite(loss)
     assert all(np.abs(g).max() > 0 for n, g in gradient.items() if n.endswith("kernel"))

@@ -9,7 +9,14 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from vidembed.workdir.checkpoints.record import CheckpointError, MismatchError, VanishedError
+from vidembed.workdir.checkpoints.record import (
+    CheckpointError,
+    DigestError,
+    MismatchError,
+    VanishedError,
+    entries_of,
+    part_of,
+)
 from vidembed.workdir.checkpoints.store import Checkpoints
 
 
@@ -157,18 +164,66 @@ def test_another_tree_is_refused_before_orbax_is_asked(tmp_path, monkeypatch, ch
             assert f"step 7 of {tmp_path}" in str(refusal.value)
 
 
-def test_parts_are_left_out_by_name_only(tmp_path):
+def test_a_part_is_restored_by_name_only(tmp_path):
     tree = _tree(_mesh((4, 2)))
     like = _shape(tree)
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, tree, {})
         checkpoints.wait()
-        part = checkpoints.restore(1, {"params": like["params"]}, leave_out=("optimizer",))
+        part = checkpoints.restore(1, {"params": like["params"]}, only=("params",))
         _assert_same(part, {"params": tree["params"]})
         with pytest.raises(MismatchError, match="optimizer/1/0/count: stored, not wanted"):
             checkpoints.restore(1, {"params": like["params"]})
         with pytest.raises(MismatchError, match="params/towers/1/bias: wanted, not stored"):
-            checkpoints.restore(1, like, leave_out=("params",))
+            checkpoints.restore(1, like, only=("optimizer",))
+        with pytest.raises(MismatchError, match="params/towers/1/bias: stored, not wanted"):
+            checkpoints.restore(1, {}, only=("params/towers/1",))
+        # By their paths alone, whatever tree they come from.
+        name = "params/towers/0/kernel"
+        flat = checkpoints.restore(1, {name: like["params"]["towers"][0]["kernel"]}, only=(name,))
+        _assert_same(flat, {name: tree["params"]["towers"][0]["kernel"]})
+
+
+def test_a_part_of_a_tree_is_named_by_beginnings_of_paths():
+    tree = {"a": {"b/c": 1, "b": {"d": 2}, "bc": 3}, "e": (4, 5), "f": {"g": {}}}
+    assert part_of(tree, ("a/b",)) == {"a": {"b/c": 1, "b": {"d": 2}}}
+    assert part_of(tree, ("a/b/c", "e")) == {"a": {"b/c": 1}, "e": (4, 5)}
+    assert part_of(tree, ("a", "a/b/d")) == {"a": tree["a"]}
+    assert part_of(tree, ("a/x", "f/h", "g")) == {}
+
+
+def test_a_step_says_what_it_holds_before_it_is_read(tmp_path):
+    tree = _tree(_mesh((4, 2)))
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, tree, {})
+        checkpoints.wait()
+        stored = checkpoints.entries(1)
+        with pytest.raises(VanishedError):
+            checkpoints.entries(2)
+    assert {name: (of.shape, of.dtype) for name, of in stored.items()} == {
+        name: (of.shape, of.dtype) for name, of in entries_of(tree).items()
+    }
+
+
+def test_what_is_not_wanted_is_not_read(tmp_path):
+    """Zeros stand where the large array was, and only who wants it minds."""
+    large = jax.random.bits(jax.random.key(0), (300_000,))
+    tree = {"a": jnp.arange(8.0), "large": large, "z": jnp.ones(4)}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, tree, {})
+    # Random bits do not compress: they are nearly all of their file.
+    (file,) = [path for path in tmp_path.rglob("*") if path.stat().st_size > 1_000_000]
+    size = file.stat().st_size
+    assert size < large.nbytes + 2_000
+    data = bytearray(file.read_bytes())
+    data[size // 4 : size // 2] = bytes(size // 2 - size // 4)
+    file.write_bytes(data)
+    reader = Checkpoints(tmp_path, read_only=True)
+    small = {name: tree[name] for name in ("a", "z")}
+    _assert_same(reader.restore(1, _shape(small), only=("a", "z")), small)
+    for like, only in ((tree, None), ({"large": large}, ("large",))):
+        with pytest.raises(DigestError, match="step 1 is damaged"):
+            reader.restore(1, _shape(like), only=only)
 
 
 @pytest.mark.parametrize("step", [4, 5])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from vidembed.workdir.checkpoints.record import _sums, digests
+from vidembed.workdir.checkpoints.digest import _sums, digests
 
 
 def _shardings():
@@ -143,7 +143,7 @@ def test_keys_are_refused_with_the_remedy():
 def test_a_process_with_one_device_agrees():
     code = (
         "import jax, jax.numpy as jnp;"
-        "from vidembed.workdir.checkpoints.record import _sums, digests;"
+        "from vidembed.workdir.checkpoints.digest import _sums, digests;"
         "assert jax.device_count() == 1;"
         "x = jax.random.normal(jax.random.key(0), (640, 96), jnp.bfloat16);"
         "print(digests({'x': x})['x'])"

@@ -49,7 +49,7 @@ class Model(Mapping[str, Callable[[Any], np.ndarray]]):
         """Takes the arrays of a checkpoint; outputs are compiled once for all of them."""
         needs = {name: _needed(self._shape, out.needs) for name, out in self._outputs.items()}
         stored = {of: leaf for part in needs.values() for of, leaf in _named(part).items()}
-        arrays = checkpoints.restore(step, stored, subset=True)
+        arrays = checkpoints.restore(step, stored, only=tuple(stored))
         self._parts = {
             name: jax.tree.map(lambda leaf: arrays[leaf[0]], part, is_leaf=_is_named)
             for name, part in needs.items()

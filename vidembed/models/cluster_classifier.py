@@ -7,7 +7,7 @@ model axis by class, and functions here work on any rows of it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +49,11 @@ class CosineClassifier:
         if not 0 < self.scale < float("inf"):
             raise ValueError(f"scale {self.scale} must be above zero")
 
+    @property
+    def split_axes(self) -> dict[str, int | None]:
+        """The axis of each parameter that is split over the mesh's model axis; None is not."""
+        return {KERNEL: 0} | ({LOG_SCALE: None} if self.learn_scale else {})
+
     def initialise(self, key: jax.Array, classes: int, size: int) -> Parameters:
         """{"classes/kernel": f32[Cp, D]}, Cp as `padded` has it, and "classes/log_scale": f32[]
         where it is learnt."""
@@ -72,6 +77,11 @@ class CosineClassifier:
 class DotClassifier:
     """Scores are plain products: long vectors make a class likelier, and surer."""
 
+    @property
+    def split_axes(self) -> dict[str, int | None]:
+        """The axis of each parameter that is split over the mesh's model axis."""
+        return {KERNEL: 0}
+
     def initialise(self, key: jax.Array, classes: int, size: int) -> Parameters:
         """{"classes/kernel": f32[Cp, D]}, Cp as `padded` has it."""
         return _kernel(key, classes, size)
@@ -88,12 +98,6 @@ class DotClassifier:
 def padded(classes: int) -> int:
     """Cp: the rows of a table of so many classes."""
     return -(-classes // ROWS_MULTIPLE) * ROWS_MULTIPLE
-
-
-def model_axes(parameters: Mapping[str, Any]) -> dict[str, int | None]:
-    """The axis of each of the classifier's parameters that is split over the mesh's model axis."""
-    axes: dict[str, int | None] = {KERNEL: 0, LOG_SCALE: None}
-    return {name: axis for name, axis in axes.items() if name in parameters}
 
 
 def _kernel(key: jax.Array, classes: int, size: int) -> Parameters:

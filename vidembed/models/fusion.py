@@ -56,12 +56,26 @@ product_bfloat16.defvjp(_forward, _backward)
 
 
 class Dense(nnx.Module):
-    """f32[..., F] → f32[..., D]; kernel f32[F, D] drawn by LeCun's rule, bias f32[D] zero."""
+    """f32[..., F] → f32[..., D]; kernel f32[F, D] drawn by LeCun's rule, bias f32[D] zero.
 
-    def __init__(self, inputs: int, outputs: int, *, compute: Compute, rngs: nnx.Rngs) -> None:
+    `split`: which side is split over the mesh's model axis, if one is.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        compute: Compute,
+        rngs: nnx.Rngs,
+        split: Literal["inputs", "outputs"] | None = None,
+    ) -> None:
         draw = nnx.initializers.lecun_normal()
-        self.kernel = nnx.Param(draw(rngs.params(), (inputs, outputs), jnp.float32))
-        self.bias = nnx.Param(jnp.zeros((outputs,), jnp.float32))
+        of_kernel = {"inputs": 0, "outputs": 1, None: None}[split]
+        of_bias = 0 if split == "outputs" else None
+        kernel = draw(rngs.params(), (inputs, outputs), jnp.float32)
+        self.kernel = nnx.Param(kernel, split=of_kernel)
+        self.bias = nnx.Param(jnp.zeros((outputs,), jnp.float32), split=of_bias)
         self.compute = compute
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -97,13 +111,24 @@ class Layers:
 
 
 class Tower(nnx.Module):
-    """Dense layers with ReLU between them: f32[..., F] → f32[..., D]."""
+    """Dense layers with ReLU between them: f32[..., F] → f32[..., D].
+
+    Layers alternate: the outputs of even layers are split over the mesh's model axis, and so are
+    the inputs of the odd layers that follow. One sum over the model axis per pair of layers is then
+    all that travels. An even layer that is the last has no such follower and is not split.
+    """
 
     def __init__(self, inputs: int, shape: Layers, rngs: nnx.Rngs) -> None:
         widths = (inputs, *shape.hidden, shape.size)
+
+        def split(layer: int) -> Literal["inputs", "outputs"] | None:
+            if layer % 2:
+                return "inputs"
+            return "outputs" if layer < len(shape.hidden) else None
+
         self.layers = nnx.List(
-            Dense(before, after, compute=shape.compute, rngs=rngs)
-            for before, after in pairwise(widths)
+            Dense(before, after, compute=shape.compute, rngs=rngs, split=split(layer))
+            for layer, (before, after) in enumerate(pairwise(widths))
         )
         self.dropout = nnx.Dropout(shape.input_dropout)
         self.last_activation = shape.last_activation

@@ -25,7 +25,10 @@ class Network(Protocol):
         """D, the size of the embedding."""
 
     def module(self, widths: Mapping[str, int], rngs: nnx.Rngs) -> Any:
-        """The Flax module; called as module(features, key, present)."""
+        """The Flax module; called as module(features, key, present).
+
+        Its attributes bear the same names whatever the widths.
+        """
 
 
 def check_modalities(network: Network, widths: Mapping[str, int]) -> None:
@@ -43,7 +46,7 @@ def initialise(network: Network, widths: Mapping[str, int], key: jax.Array) -> P
     """Parameters drawn from `key`, for modalities of these widths."""
     check_modalities(network, widths)
     _, state = nnx.split(network.module(widths, nnx.Rngs(params=key)))
-    return {"/".join(map(str, path)): leaf[...] for path, leaf in nnx.to_flat_state(state)}
+    return {_name(path): leaf[...] for path, leaf in nnx.to_flat_state(state)}
 
 
 def apply(
@@ -58,28 +61,33 @@ def apply(
 
     `present`: bool[...] for the modalities that some rows lack.
     """
-    widths = {m: features[m].shape[-1] for m in network.modalities}
-    skeleton = nnx.eval_shape(lambda: network.module(widths, nnx.Rngs(0)))
-    graph, state = nnx.split(skeleton)
+    graph, state = _skeleton(network, {m: features[m].shape[-1] for m in network.modalities})
     filled = [
-        (path, leaf.replace(parameters["/".join(map(str, path))]))
-        for path, leaf in nnx.to_flat_state(state)
+        (path, leaf.replace(parameters[_name(path)])) for path, leaf in nnx.to_flat_state(state)
     ]
     return nnx.merge(graph, nnx.from_flat_state(filled))(features, key, present or {})
 
 
-def model_axes(parameters: Mapping[str, Any]) -> dict[str, int | None]:
+def split_axes(network: Network, widths: Mapping[str, int]) -> dict[str, int | None]:
     """Which axis of each parameter is split over the mesh's model axis; None is not split.
 
-    Layers alternate: the outputs of even layers are split, and the inputs of the odd layers that
-    follow, so that one sum over the model axis a pair of layers is all that travels.
+    The module says it where it makes a parameter: `nnx.Param(value, split=1)`.
     """
+    _, state = _skeleton(network, widths)
+    leaves = nnx.to_flat_state(state)
+    return {_name(path): leaf.get_metadata().get("split") for path, leaf in leaves}
 
-    def axis(name: str) -> int | None:
-        tower, layer, kind = name.rsplit("/", 2)
-        last = f"{tower}/{int(layer) + 1}/kernel" not in parameters
-        if int(layer) % 2:
-            return 0 if kind == "kernel" else None
-        return None if last else {"kernel": 1, "bias": 0}[kind]
 
-    return {name: axis(name) for name in parameters}
+def parts(network: Network) -> tuple[str, ...]:
+    """What the names of the network's parameters begin with, before the first slash."""
+    _, state = _skeleton(network, dict.fromkeys(network.modalities, 1))
+    return tuple(sorted({str(path[0]) for path, _ in nnx.to_flat_state(state)}))
+
+
+def _skeleton(network: Network, widths: Mapping[str, int]) -> tuple[Any, Any]:
+    """The network's graph, and its state with shapes for arrays."""
+    return nnx.split(nnx.eval_shape(lambda: network.module(widths, nnx.Rngs(0))))
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return "/".join(map(str, path))

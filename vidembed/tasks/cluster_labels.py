@@ -23,11 +23,11 @@ from vidembed.losses.softmax import (
     compare,
     cross_entropy,
 )
-from vidembed.models import cluster_classifier
 from vidembed.models.cluster_classifier import KERNEL, ClusterClassifier, CosineClassifier
 from vidembed.models.parameters import Parameters
 from vidembed.tasks import collapse, video
 from vidembed.tasks.spec import Spec
+from vidembed.tasks.task import Axes
 from vidembed.tasks.video import Arrays
 
 
@@ -40,6 +40,8 @@ class ClusterLabels(video.VideoTask):
     loss: ClassLoss = SampledSoftmax()
     """Softmax over a sample of the classes, or over all."""
     learns_from: ClassVar[str] = "videos"
+    inherits: ClassVar[tuple[str, ...]] = ("parameters", "state/inputs")
+    """Not the number of the classes and how they are drawn: the feed says that."""
 
     def diagnose(self, lines: Sequence[collapse.Line], *, finished: bool) -> dict[str, str]:
         """Warnings by name, from the journal's lines of a run that is finished or goes on."""
@@ -47,7 +49,7 @@ class ClusterLabels(video.VideoTask):
         return collapse.one_point(lines, finished=finished, remedy=remedy)
 
     def init(
-        self, key: jax.Array, spec: Spec, statistics: Mapping[str, Arrays]
+        self, key: jax.Array, spec: Spec, statistics: Mapping[str, Arrays] | None
     ) -> tuple[Parameters, dict[str, Any]]:
         """With parameters of the classes; with their number, and how they are drawn, in the state.
 
@@ -66,11 +68,14 @@ class ClusterLabels(video.VideoTask):
             classes["strata"] = jax.tree.map(jnp.asarray, self.loss.strata(spec.classes))
         return parameters, state | {"classes": classes}
 
-    def model_axes(self, parameters: Parameters) -> dict[str, int | None]:
-        """With those of the classes."""
-        classes = cluster_classifier.model_axes(parameters)
-        network = {name: value for name, value in parameters.items() if name not in classes}
-        return classes | super().model_axes(network)
+    def layout(self, parameters: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[Axes, Axes]:
+        """With the classifier's parameters, as it says."""
+        axes, of_state = super().layout(parameters, state)
+        return axes | self.classifier.split_axes, of_state
+
+    def grown_axis(self, name: str) -> int | None:
+        """Classes may be added to the table."""
+        return 0 if name == KERNEL else None
 
     def loss_and_measures(
         self,

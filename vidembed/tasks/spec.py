@@ -1,10 +1,11 @@
 """What a task must know of the data before it sees any of it."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
 
 
-class Spec(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Spec:
     """Sizes that the shapes of parameters follow from."""
 
     widths: Mapping[str, int]

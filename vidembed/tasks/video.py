@@ -3,9 +3,9 @@
 Inputs are standardised by the train split's mean and scale, which are kept in the task's state.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,45 +13,51 @@ import numpy as np
 
 from vidembed.distributed import mesh
 from vidembed.models.fusion import LateFusion
-from vidembed.models.parameters import Network, Parameters, apply, initialise, model_axes
+from vidembed.models.parameters import Network, Parameters, apply, initialise, parts, split_axes
 from vidembed.records.bytecode import dequantise
+from vidembed.records.rows import Rows, read_rows
+from vidembed.tasks.outputs import Output
 from vidembed.tasks.spec import Spec
+from vidembed.tasks.task import Axes, Task
 
 Arrays = Mapping[str, Any]
 
 
-class Rows(Protocol):
-    """Features with one row per video: a FeatureTable is one."""
-
-    @property
-    def features(self) -> Mapping[str, np.ndarray]: ...
-    @property
-    def present(self) -> Mapping[str, np.ndarray]: ...
-
-
 @dataclass(frozen=True, kw_only=True)
-class VideoTask:
+class VideoTask(Task):
     """A task whose output is an embedding of a video."""
 
     model: Network = LateFusion()
     """The network from features to a unit vector."""
 
     @property
-    def outputs(self) -> dict[str, Callable[..., jax.Array]]:
-        """Named functions of the trained parameters."""
-        return {"video": self.embed}
+    def reads(self) -> tuple[str, ...]:
+        """The modalities of the network."""
+        return self.model.modalities
+
+    @property
+    def outputs(self) -> Mapping[str, Output]:
+        """The embedding of a video, from a FeatureTable; it needs the network and how its inputs
+        are standardised."""
+        network = tuple(f"parameters/{part}" for part in parts(self.model))
+        video = Output(apply=self._video, read=self._read, needs=(*network, "state/inputs"))
+        return {"video": video}
 
     def init(
-        self, key: jax.Array, spec: Spec, statistics: Mapping[str, Arrays]
+        self, key: jax.Array, spec: Spec, statistics: Mapping[str, Arrays] | None
     ) -> tuple[Parameters, dict[str, Any]]:
         """Parameters, and the state that standardises inputs: {"inputs": modality → mean f32[F],
         scale f32[F]}.
 
         `statistics`: modality → {"mean": f32[F], "deviation": f32[F]}. A feature that is constant
-        over the train split is scaled to zero.
+        over the train split is scaled to zero. None: inputs stay as they are.
         """
         inputs = {}
         for modality in self.model.modalities:
+            if statistics is None:
+                width = spec.widths[modality]
+                inputs[modality] = {"mean": jnp.zeros(width), "scale": jnp.ones(width)}
+                continue
             deviation = statistics[modality]["deviation"]
             varies = deviation > 1e-6
             inputs[modality] = {
@@ -60,15 +66,11 @@ class VideoTask:
             }
         return initialise(self.model, spec.widths, key), {"inputs": inputs}
 
-    def model_axes(self, parameters: Parameters) -> dict[str, int | None]:
-        """The axis of each parameter that is split over the mesh's model axis."""
-        return model_axes(parameters)
-
-    def resident(self, table: Rows) -> dict[str, Any]:
-        """The rows that a step gathers from the devices: features as stored, and who has them."""
-        modalities = self.model.modalities
-        present = {m: table.present[m].astype(np.uint8) for m in modalities if m in table.present}
-        return {"features": {m: table.features[m] for m in modalities}, "present": present}
+    def layout(self, parameters: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[Axes, Axes]:
+        """As the network's modules say; nothing of the state is split."""
+        axes, of_state = super().layout(parameters, state)
+        widths = {m: known["mean"].shape[0] for m, known in state["inputs"].items()}
+        return axes | split_axes(self.model, widths), of_state
 
     def embed(
         self,
@@ -93,11 +95,17 @@ class VideoTask:
             inputs[modality] = values
         return apply(self.model, parameters, inputs, key, present=present)
 
+    def _video(self, parameters: Parameters, state: Arrays, arrays: Arrays) -> jax.Array:
+        return self.embed(parameters, state, arrays["features"], arrays["present"])
+
+    def _read(self, source: Rows, rows: np.ndarray) -> dict[str, Any]:
+        return read_rows(source, rows, self.reads)
+
 
 def batch_features(constants: Arrays, batch: Arrays) -> tuple[Arrays, Arrays]:
     """(features, present) of batch["rows"] i32[..., B]: the batch's own, or those on the devices.
 
-    `constants` is what `resident` named, split over the devices; {} where the batch carries its
+    `constants` are the `resident_rows`, split over the devices; {} where the batch carries its
     features. batch["exchange"], if there is one, plans how the rows travel between the devices.
     """
     if "features" in batch:

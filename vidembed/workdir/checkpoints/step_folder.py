@@ -3,6 +3,8 @@
 import shutil
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from etils import epath
 
 from vidembed import files
@@ -53,6 +55,13 @@ class StepFolder:
         if record is None:
             raise DigestError(f"step {step} is damaged: {path}. {self.step_before(step)}")
         return record
+
+    def shapes(self, step: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """Path → shape and dtype of each array of a step; DigestError or VanishedError."""
+        return {
+            name: jax.ShapeDtypeStruct(tuple(of["shape"]), jnp.dtype(of["dtype"]))
+            for name, of in self.record(step)["entries"].items()
+        }
 
     def refuse_without_room(self, step: int, needed: int) -> None:
         """Raises CheckpointError if the disk has less than `needed` bytes free for a step."""

@@ -11,14 +11,15 @@ from etils import epath
 
 from vidembed.distributed.agree import is_first_host, meet, of_first_host, together
 from vidembed.distributed.stopping import unbroken
+from vidembed.workdir.checkpoints.digest import digests
 from vidembed.workdir.checkpoints.orbax_noise import quieten
 from vidembed.workdir.checkpoints.record import (
     CheckpointError,
     DigestError,
     VanishedError,
-    digests,
     entries_of,
     in_short,
+    is_below,
     refuse_damage,
     refuse_differences,
     write_record,
@@ -119,21 +120,23 @@ class Checkpoints:
         """What `save` was given as `meta`. Raises DigestError or VanishedError."""
         return self._disk.record(step)["meta"]
 
-    def restore(self, step: int, like: Any, *, leave_out: Collection[str] = ()) -> Any:
+    def entries(self, step: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """Path → shape and dtype of what is stored. Raises DigestError or VanishedError."""
+        return together(lambda: self._disk.shapes(step), *_READ_ERRORS)
+
+    def restore(self, step: int, like: Any, *, only: Collection[str] | None = None) -> Any:
         """The tree of a step, in the structure and on the devices of `like`.
 
-        like: a pytree of `jax.ShapeDtypeStruct` with shardings (or of arrays); its devices need
-        not be those that saved.
-        leave_out: names at the top of the stored tree that are not wanted (an evaluation leaves
-        out "optimizer"); they are not read.
-        Raises MismatchError, before anything is read, unless entries, shapes and dtypes are
-        those stored; DigestError if any bit differs from what was saved; VanishedError if the
-        step is not there.
+        like: a pytree of `jax.ShapeDtypeStruct` with shardings (or of arrays), on any devices.
+        only: beginnings of paths, such as "parameters/towers" and "state": `like` has just what is
+        stored below them, and nothing else is read; None is all.
+        Raises MismatchError, before anything is read, unless entries, shapes and dtypes are those
+        stored; DigestError if any bit differs from what was saved; VanishedError if it is gone.
         """
         record = together(lambda: self._disk.record(step), *_READ_ERRORS)
         wanted = entries_of(like)
         entries = record["entries"].items()
-        stored = {name: of for name, of in entries if name.split("/")[0] not in leave_out}
+        stored = {name: of for name, of in entries if only is None or is_below(name, only)}
         refuse_differences(f"step {step} of {self.folder}", wanted, stored)
         with jax.transfer_guard("allow"):
             arrays = together(lambda: self._read(step, wanted), *_READ_ERRORS)
@@ -144,9 +147,7 @@ class Checkpoints:
         )
         return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in wanted])
 
-    def restore_newest(
-        self, like: Any, *, leave_out: Collection[str] = ()
-    ) -> tuple[int, Any, list[str]] | None:
+    def restore_newest(self, like: Any) -> tuple[int, Any, list[str]] | None:
         """The newest step that is whole: (step, tree, what was wrong with newer ones), or None.
 
         A damaged step is passed over for the one before it, and its trouble is in the list: show
@@ -156,8 +157,7 @@ class Checkpoints:
         troubles: list[DigestError] = []
         for step in reversed(self.steps()):
             try:
-                tree = self.restore(step, like, leave_out=leave_out)
-                return step, tree, list(map(str, troubles))
+                return step, self.restore(step, like), list(map(str, troubles))
             except VanishedError:
                 continue
             except DigestError as trouble:
