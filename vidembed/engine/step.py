@@ -108,7 +108,7 @@ def state_shape(
 def compile_update(
     recipe: Recipe, shape: State, mesh: jax.sharding.Mesh, *, phase: int = 0
 ) -> Callable[..., tuple[State, dict[str, Any]]]:
-    """`update(state, constants, batch) → (state, measures)` of a phase; it gives up the old state."""
+    """`update(state, constants, batch) → (state, measures)` of a phase; gives up the old state."""
     now = recipe.resolved_phases[phase]
     optimiser, rule = now.optimiser, now.optimiser.transformation()
     decay = recipe.optimiser.average_decay

@@ -12,9 +12,9 @@ import numpy as np
 from vidembed import TUNABLE
 from vidembed.graph.hierarchy import Hierarchy
 from vidembed.graph.relation import RelationGraph
+from vidembed.records.rows import resident_rows
 from vidembed.records.statistics import Statistics, train_statistics
 from vidembed.records.table import FeatureTable
-from vidembed.records.rows import resident_rows
 from vidembed.tasks.spec import Spec
 
 Batch = dict[str, Any]

@@ -52,7 +52,7 @@ class VideoTask(Task):
         `statistics`: modality → {"mean": f32[F], "deviation": f32[F]}. A feature that is constant
         over the train split is scaled to zero. None: inputs stay as they are.
         """
-        inputs = {}
+        parameters, inputs = initialise(self.model, spec.widths, key), {}
         for modality in self.model.modalities:
             if statistics is None:
                 width = spec.widths[modality]
@@ -64,7 +64,7 @@ class VideoTask(Task):
                 "mean": jnp.asarray(statistics[modality]["mean"]),
                 "scale": jnp.where(varies, 1 / jnp.where(varies, deviation, 1.0), 0.0),
             }
-        return initialise(self.model, spec.widths, key), {"inputs": inputs}
+        return parameters, {"inputs": inputs}
 
     def layout(self, parameters: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[Axes, Axes]:
         """As the network's modules say; nothing of the state is split."""
