@@ -24,6 +24,12 @@ def changes_of(
     return workdir.recipe_changes(recipe.to_json(), fingerprints, **_how(recipe))
 
 
+def refuse_another(workdir: Workdir, recipe: Recipe) -> None:
+    """Raises RecipeChangedError unless the recipe is the run's, but for its paths and its mesh."""
+    may_differ = fields_with(recipe, PATH) | {"mesh"}
+    workdir.recipe_changes(recipe.to_json(), **_how(recipe) | {"tunable": may_differ})
+
+
 def _how(recipe: Recipe) -> dict[str, Any]:
     return {
         "tunable": fields_with(recipe, PATH, TUNABLE),
