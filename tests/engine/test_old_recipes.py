@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_the_evaluator_is_read_apart():
 
 
 def test_former_names_lead_to_the_classes_that_are_offered():
-    offered = {kind for union in OFFERED.values() for kind in union.__args__}
+    offered = {kind for union in OFFERED.values() for kind in get_args(union) or (union,)}
     assert {class_name(kind) for kind in offered} <= set(FORMER.values())
     for name, place in FORMER.items():
         module, _, path = place.partition(":")

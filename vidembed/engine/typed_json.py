@@ -74,8 +74,6 @@ def from_json(kind: Any, data: Any, place: str = "recipe", classes: Classes = ()
     # From here on plain types; `type`, not `isinstance`: True is no number.
     if kind is float and type(data) is int:
         return float(data)
-    if kind is None:
-        kind = types.NoneType
     if type(data) is not kind:
         raise RecipeError(f"{place}: expected {_name(kind)}, found {data!r}")
     return data
