@@ -44,14 +44,12 @@ class InTurn(Rows):
     """
 
     def drawn(self, train, seed, step):
-        size, parts = self.batch_videos, self.parts(train)
+        size = self.batch_videos
+        parts = -(-len(train) // size)
         place = step % parts * size + np.arange(size)
         counts = place < len(train)
         weight = np.float32(counts.sum() * parts / len(train))
         return train[np.minimum(place, len(train) - 1)], {"counts": counts, "weight": weight}
-
-    def parts(self, train):
-        return -(-len(train) // self.batch_videos)
 
 
 @dataclass(frozen=True, kw_only=True)
