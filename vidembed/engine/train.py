@@ -22,7 +22,7 @@ from vidembed.engine.evaluation import Evaluation, store_evaluation
 from vidembed.engine.init_from import begin_from
 from vidembed.engine.pace import Pace, Profile
 from vidembed.engine.phases import Phases, open_feeds
-from vidembed.engine.recipe import Recipe
+from vidembed.engine.recipe import Recipe, ResolvedPhase
 from vidembed.engine.step import State, new_state, refuse_uneven_batch, state_shape
 from vidembed.engine.typed_json import to_json
 from vidembed.progress import Progress
@@ -80,8 +80,12 @@ def train(
             "what the feed says of itself": list(notes),
         }
     )
-    for feed in feeds:
-        corpus.check(feed.at(0))
+    part = (jax.process_index(), jax.process_count())
+    for phase, feed in zip(recipe.resolved_phases, feeds):
+        batch = feed.at(0, part)
+        corpus.check(batch)
+        if "weight" in batch:
+            _refuse_torn_pass(phase, feed)
     pace = Pace(recipe, feeds)
     for note in (*corpus.notes, *pace.describe(), *notes):
         progress.say(note)
@@ -234,6 +238,18 @@ def _refuse_fewer_steps(workdir: Workdir, done: int, wanted: int) -> None:
         raise ValueError(
             f"{workdir} has applied {done} updates already, steps is {wanted}: give --steps {done} "
             "or more, or another --workdir"
+        )
+
+
+def _refuse_torn_pass(phase: ResolvedPhase, feed: Any) -> None:
+    """Raises ValueError where an update is not by the gradient of one whole pass."""
+    size, drawn_from = feed.one_pass
+    parts = -(-size // phase.feed.examples)
+    if phase.optimiser.accumulate != parts:
+        raise ValueError(
+            f"batches are weighted as parts of one pass over {size:,} {drawn_from}, which is "
+            f"{parts} batches; optimiser.accumulate is {phase.optimiser.accumulate}: set it to "
+            f"{parts}, or choose another batch"
         )
 
 
