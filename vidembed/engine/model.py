@@ -23,8 +23,8 @@ BLOCK_ROWS = 4096
 
 
 class Model(Mapping[str, Callable[..., np.ndarray]]):
-    """Named outputs of a task: each takes a source, and rows i64[N] if not all are wanted, and gives
-    f32[N, D].
+    """Named outputs of a task: each takes a source, and rows i64[N] of it if not all are wanted;
+    each gives their vectors f32[N, D].
 
     Where a run keeps averages of its parameters and batch statistics, these are its model. Restored
     is what the outputs need, and nothing else.
