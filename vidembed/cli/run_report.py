@@ -6,6 +6,7 @@ from typing import Any
 
 from vidembed.cli.scoreboard import below_raw
 from vidembed.engine.evaluate import Evaluation, recipe_of
+from vidembed.engine.old_recipes import former_evaluator
 from vidembed.engine.typed_json import to_json
 from vidembed.evaluators.related_videos import RelatedVideos
 from vidembed.report.clusters import clusters
@@ -42,7 +43,7 @@ def other_evaluators(evaluation: Evaluation) -> list[str]:
         if result is None or other.folder == evaluation.measurements.folder:
             continue
         # What an older record does not name had its default.
-        theirs = to_json(RelatedVideos()) | result["recipe"]["evaluator"]
+        theirs = to_json(RelatedVideos()) | (former_evaluator(result["recipe"]) or {})
         ours = to_json(evaluation.recipe.evaluator)
         different = [f"{name} {value}" for name, value in theirs.items() if ours.get(name) != value]
         lines.append(
