@@ -1,15 +1,14 @@
-"""What the toys share: rows of which every fifth is held out, batches of them, a mean over them.
-
-Nothing here is known to the engine but by its protocols.
-"""
+"""What the toys share: rows of which every fifth is held out, batches of them, a mean over them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from vidembed.metrics.intervals import Result, Selection, bootstrap
+from vidembed.evaluators.evaluator import Evaluator
+from vidembed.feeds.feed import ONE_HOST, Feed, FeedOptions
+from vidembed.metrics.intervals import Result, bootstrap
 from vidembed.records.scores_file import PerQuery
 
 
@@ -41,86 +40,47 @@ class Corpus:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
+class Rows(FeedOptions):
     """Train rows at random, none twice in a batch."""
 
     batch_videos: int = 32
     unit: ClassVar[str] = "videos"
 
-    @property
-    def examples(self):
-        return self.batch_videos
-
     def open(self, corpus, *, seed, reads=()):
-        return Drawn(self, corpus, seed, reads)
+        return Drawn(self, corpus, seed)
 
     def drawn(self, train, seed, step):
         """The rows of a batch, and what it has besides what the corpus reads of them."""
         return np.random.default_rng((seed, step)).permutation(train)[: self.batch_videos], {}
 
 
-@dataclass(frozen=True)
-class Drawn:
+class Drawn(Feed):
     """Each host reads the rows of its own part alone."""
 
-    options: Rows
-    corpus: Corpus
-    seed: int
-    reads: tuple[str, ...]
-    notes, events = (), ()
+    def __init__(self, config, corpus, seed):
+        super().__init__(config)
+        self.corpus, self.seed, self.spec = corpus, seed, corpus.spec
+        self.train = np.flatnonzero(corpus.is_train)
+        self.fingerprint = repr((config, corpus.rows, seed))
+        self.one_pass = len(self.train), "train videos"
+        # Scalars are whole on every device, arrays are split by their first axis.
+        self.split_axes = {n: 0 if np.ndim(value) else None for n, value in self.at(0).items()}
 
-    @property
-    def spec(self):
-        return self.corpus.spec
+    def ids_at(self, step):
+        return self.at(step, ONE_HOST)["rows"].astype("S")
 
-    @property
-    def fingerprint(self):
-        return repr((self.options, self.corpus.rows, self.seed))
-
-    @property
-    def one_pass(self):
-        return int(self.corpus.is_train.sum()), "train videos"
-
-    @property
-    def split_axes(self):
-        """Scalars are whole on every device, arrays are split by their first axis."""
-        return {name: 0 if np.ndim(value) else None for name, value in self.at(0).items()}
-
-    def statistics(self):
-        return None
-
-    def resident(self):
-        return {}
-
-    def _drawn(self, step):
-        return self.options.drawn(np.flatnonzero(self.corpus.is_train), self.seed, step)
-
-    def at(self, step, part=(0, 1)):
-        rows, more = self._drawn(step)
-        number, count = part
-        own = slice(number * len(rows) // count, (number + 1) * len(rows) // count)
+    def _make(self, step, own, out):
+        rows, more = self.config.drawn(self.train, self.seed, step)
         more = {name: value[own] if np.ndim(value) else value for name, value in more.items()}
         return {"rows": rows[own], **self.corpus.read(rows[own]), **more}
 
-    def batches(self, start, stop, part=(0, 1)):
-        return ((step, self.at(step, part), 0.0) for step in range(start, stop))
-
-    def ids_at(self, step):
-        return self._drawn(step)[0].astype("S")
-
-    def events_of(self, batch):
-        return ()
-
 
 @dataclass(frozen=True, kw_only=True)
-class HeldOut:
+class HeldOut(Evaluator):
     """Means over the rows that are held out; `values(outputs, corpus)` is f64[Q] by name."""
 
     seed: int = 0
     """Of the bootstrap."""
-
-    def identity(self):
-        return {"class": type(self).__name__, **asdict(self)}
 
     def check(self, corpus):
         if corpus.is_train.all():
@@ -131,13 +91,3 @@ class HeldOut:
         ids = np.flatnonzero(~corpus.is_train).astype("S")
         per_query = {"held_out": PerQuery(ids=ids, values=values)}
         return Result(scores=bootstrap([values], seed=self.seed), per_query=per_query)
-
-    def baselines(self, corpus, *, mesh):
-        return {}
-
-    def selection(self, values):
-        name = next(iter(values))
-        return Selection(name=name, value=values[name])
-
-    def counts(self, corpus):
-        return {"held_out": {"queries": int((~corpus.is_train).sum()), "left_out": 0}}

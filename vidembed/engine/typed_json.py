@@ -239,8 +239,11 @@ def _walk(tree: Any, roles: tuple[FieldRole, ...], path: str) -> Iterator[str]:
                 yield from _walk(getattr(tree, field.name), roles, f"{path}{field.name}.")
 
 
-def without(data: Mapping[str, Any], paths: Collection[str]) -> dict[str, Any]:
+def without(data: Any, paths: Collection[str]) -> Any:
     """The JSON form of a tree, without what lies at these dotted paths (from `fields_with`)."""
+    if isinstance(data, list):
+        numbered = {str(number): value for number, value in enumerate(data)}
+        return list(without(numbered, paths).values())
     below: dict[str, list[str]] = {}
     for path in paths:
         name, _, rest = path.partition(".")

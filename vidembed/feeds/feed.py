@@ -25,7 +25,7 @@ class Feed(abc.ABC):
     """The batches of one run, each a pure function of its step.
 
     A batch is a dict. What a host can make alone is its own part; what all need is whole on every
-    host. A subclass says besides what is abstract here: `spec`, `one_pass`.
+    host. A subclass adds `spec`, `fingerprint` and `one_pass`: see the protocol of the engine.
     """
 
     split_axes: Mapping[str, int | None]
@@ -33,14 +33,6 @@ class Feed(abc.ABC):
 
     def __init__(self, config: "FeedOptions") -> None:
         self.config = config
-
-    @property
-    @abc.abstractmethod
-    def fingerprint(self) -> str:
-        """Hex digest of all that the sequence of batches depends on besides the step.
-
-        Placement, threads and number of hosts are no part of it: they change no batch.
-        """
 
     @property
     def notes(self) -> tuple[str, ...]:

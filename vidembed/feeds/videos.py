@@ -70,6 +70,14 @@ class VideoFeed(Feed):
         self._corpus, self._table, self._reads = corpus, corpus.table, reads
 
     @property
+    @abc.abstractmethod
+    def fingerprint(self) -> str:
+        """Hex digest of all that the sequence of batches depends on besides the step.
+
+        Placement, threads and number of hosts are no part of it: they change no batch.
+        """
+
+    @property
     def spec(self) -> Spec:
         """Sizes that the shapes of parameters follow from."""
         return Spec(widths=self._table.widths)
