@@ -21,9 +21,9 @@ import numpy as np
 
 from experiments.benchmarks.bench import Row, measured, report
 from experiments.benchmarks.step import synthetic_features
-from vidembed.feeds.feed import Placement
 from vidembed.feeds.negatives import SiblingNegatives
 from vidembed.feeds.triplets import TripletFeed, Triplets
+from vidembed.feeds.videos import Placement
 from vidembed.graph.affinity import affinity_clusters
 from vidembed.graph.hierarchy import Hierarchy
 from vidembed.graph.relation import RelationGraph

@@ -30,8 +30,8 @@ from experiments.benchmarks.bench import (
 from vidembed.distributed import mesh as meshes
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.step import compile_update, new_state, state_shape
-from vidembed.feeds.feed import Placement
 from vidembed.feeds.triplets import TripletFeed, Triplets
+from vidembed.feeds.videos import Placement
 from vidembed.mining import SemiHard
 from vidembed.models.fusion import LateFusion, Layers
 from vidembed.records.statistics import Statistics

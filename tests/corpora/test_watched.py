@@ -146,7 +146,7 @@ def test_a_split_of_a_file_is_that_of_the_corpus(paths, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"train_share": 7.0}, "train_share .*found 7.0"),
+        ({"train_share": 7.0}, "train_share 7.0"),
         ({"validation_share": 1.0}, "validation_share 1.0"),
         ({"max_unknown_share": -1.0}, "max_unknown_share"),
     ],

@@ -37,6 +37,8 @@ class Scoreboard:
         if not self.baselines:
             return
         record, last = measured.baselines(), self.job.last_step()
+        if not record["systems"]:
+            return
         if not self._shown or result["step"] == last:
             for line in table(result, record):
                 say(line)

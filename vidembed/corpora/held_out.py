@@ -15,8 +15,8 @@ Part = Literal["test", "validation"]
 class HeldOut:
     """One part of the videos outside train, with the relations that it is measured by.
 
-    No other part of them counts here: a test score does not depend on who is for validation beyond
-    that these are neither asked nor asked for, nor the other way round.
+    Relations with videos of the other part are left out: each part is measured as if the other were
+    not there.
     """
 
     videos: np.ndarray

@@ -23,6 +23,7 @@ from vidembed.engine.recipe import Recipe
 from vidembed.engine.step import state_shape
 from vidembed.engine.typed_json import from_json, to_json
 from vidembed.progress import Progress
+from vidembed.records.space import check_same_space
 from vidembed.workdir.checkpoints.store import (
     CheckpointError,
     Checkpoints,
@@ -65,6 +66,8 @@ class EvaluationJob:
                 "--corpus.edges. (Versions that took the degree cap before the split had other "
                 "train relations: measure their runs with the same version)"
             )
+        names = (f"the data that {workdir} was trained on", f"those of {recipe.corpus}")
+        check_same_space(stored.get("space", {}), self.corpus.space, names=names)
         if "spec" in stored:
             self._spec = from_json(Any, stored["spec"], "spec", classes=classes)
         else:  # a run of before sizes were stored: they follow from its data

@@ -22,8 +22,9 @@ from vidembed.workdir.layout import Workdir
 BLOCK_ROWS = 4096
 
 
-class Model(Mapping[str, Callable[[Any], np.ndarray]]):
-    """Named outputs of a task: each takes a source and gives f32[N, D], a vector for each row.
+class Model(Mapping[str, Callable[..., np.ndarray]]):
+    """Named outputs of a task: each takes a source, and rows i64[N] of it if not all are wanted;
+    each gives their vectors f32[N, D].
 
     Where a run keeps averages of its parameters and batch statistics, these are its model. Restored
     is what the outputs need, and nothing else.
@@ -65,23 +66,24 @@ class Model(Mapping[str, Callable[[Any], np.ndarray]]):
         digest = xxhash.xxh3_64_hexdigest(json.dumps(parts, sort_keys=True).encode())
         return f"{output} of step {self.step}, {digest}"
 
-    def __getitem__(self, name: str) -> Callable[[Any], np.ndarray]:
+    def __getitem__(self, name: str) -> Callable[..., np.ndarray]:
         output, part = self._outputs[name], self._parts[name]
 
-        def embed(source: Any) -> np.ndarray:
-            """f32[N, D] of every row, on every host; the last block is padded with its last row, so
-            that one compiled function serves all."""
+        def embed(source: Any, rows: np.ndarray | None = None) -> np.ndarray:
+            """f32[N, D] of every row, or of these, on every host; the last block is padded with its
+            last row, so that one compiled function serves all."""
+            rows = np.arange(len(source)) if rows is None else np.asarray(rows)
             size = self.mesh.size
-            block = -(-min(BLOCK_ROWS, len(source)) // size) * size
+            block = -(-min(BLOCK_ROWS, len(rows)) // size) * size
             blocks = []
             with jax.set_mesh(self.mesh):
-                for start in range(0, len(source), block):
-                    rows = np.minimum(np.arange(start, start + block), len(source) - 1)
-                    arrays = output.read(source, _this_host(rows))
+                for start in range(0, len(rows), block):
+                    some = rows[np.minimum(np.arange(start, start + block), len(rows) - 1)]
+                    arrays = output.read(source, _this_host(some))
                     placed = meshes.place_batch(self.mesh, arrays, dict.fromkeys(arrays, 0))
                     vectors = self._apply[name](part["parameters"], part["state"], placed)
                     blocks.append(_on_every_host(vectors))
-            return np.concatenate(blocks)[: len(source)]
+            return np.concatenate(blocks)[: len(rows)]
 
         return embed
 

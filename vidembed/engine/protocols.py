@@ -81,7 +81,8 @@ class Feed(Protocol):
         A batch then has `rows` i32[..., B], whole on every host, which number them."""
 
     def at(self, step: int, part: tuple[int, int] = ONE_HOST) -> Batch:
-        """Batch `step`, from 0, as the host of that number, of so many, holds it."""
+        """Batch `step`, from 0, as the host of that number, of so many, holds it. An entry `weight`
+        f32[] is what the batch's gradient counts for; see `Optimiser.accumulate`."""
 
     def batches(
         self, start: int, stop: int, part: tuple[int, int] = ONE_HOST
@@ -123,7 +124,8 @@ class Output(Protocol):
 
     @property
     def read(self) -> Callable[[Any, np.ndarray], Any]:
-        """(source, rows i64[B]) → what `apply` is to have of these rows, a pytree of arrays."""
+        """(source, rows i64[B]) → what `apply` is to have of these rows: a dictionary of trees of
+        arrays [B, ...]."""
 
 
 class Task(Protocol):
@@ -143,7 +145,8 @@ class Task(Protocol):
 
     def init(self, key: Any, spec: Any, statistics: Any) -> tuple[dict[str, Any], Any]:
         """(parameters, state) before the first update; without statistics (None) of equal shapes.
-        Parameters are a flat dictionary; the state is what changes without a gradient."""
+        Parameters are a flat dictionary; the state is what changes without a gradient. Its entry
+        `batch_statistics`, if there is one, is averaged where parameters are."""
 
     def layout(
         self, parameters: Arrays, state: Any
@@ -176,8 +179,8 @@ class Evaluator(Protocol):
     def run(
         self, outputs: Mapping[str, Callable[[Any], np.ndarray]], corpus: Any, *, mesh: Any
     ) -> Any:
-        """A `Result` of values with intervals, and per item with ids. An output takes a source, all
-        of whose rows it embeds: f32[N, D]."""
+        """A `Result` of values with intervals, and per item with ids. An output takes a source, and
+        rows of it i64[N] where not all are wanted, and gives their vectors f32[N, D]."""
 
     def baselines(self, corpus: Any, *, mesh: Any) -> Mapping[str, Any]:
         """System → `Result` of what needs no training."""

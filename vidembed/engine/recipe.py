@@ -109,7 +109,7 @@ class Recipe:
     checkpoints: Annotated[Retention, TUNABLE] = Retention()
     mesh: Annotated[MeshShape, TUNABLE] = MeshShape()
     steps: Annotated[int, TUNABLE] = 200_000
-    """Updates to apply in all."""
+    """Batches to train on in all; each makes an update unless several are accumulated."""
     seed: int = 0
     """Seed of parameters, batches and dropout."""
     log_every: Annotated[int, TUNABLE] = 100

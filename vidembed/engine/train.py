@@ -8,7 +8,6 @@ data, and a run that goes on sees exactly the batches it would have seen.
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from functools import partial
 from typing import Any
 
 import jax
@@ -19,11 +18,16 @@ from vidembed.distributed.agree import agree, is_first_host
 from vidembed.distributed.stopping import StopFlag
 from vidembed.engine.claim import claim
 from vidembed.engine.evaluation import Evaluation, store_evaluation
-from vidembed.engine.init_from import begin_from
 from vidembed.engine.pace import Pace, Profile
 from vidembed.engine.phases import Phases, open_feeds
 from vidembed.engine.recipe import Recipe
-from vidembed.engine.step import State, new_state, refuse_uneven_batch, state_shape
+from vidembed.engine.start import (
+    check_evaluation,
+    first_state,
+    refuse_fewer_steps,
+    refuse_torn_pass,
+)
+from vidembed.engine.step import refuse_uneven_batch, state_shape
 from vidembed.engine.typed_json import to_json
 from vidembed.progress import Progress
 from vidembed.workdir.checkpoints.store import Checkpoints
@@ -80,25 +84,29 @@ def train(
             "what the feed says of itself": list(notes),
         }
     )
-    for feed in feeds:
-        corpus.check(feed.at(0))
+    part = (jax.process_index(), jax.process_count())
+    for phase, feed in zip(recipe.resolved_phases, feeds):
+        batch = feed.at(0, part)
+        corpus.check(batch)
+        if "weight" in batch:
+            refuse_torn_pass(phase, feed)
     pace = Pace(recipe, feeds)
     for note in (*corpus.notes, *pace.describe(), *notes):
         progress.say(note)
     measuring = evaluate if recipe.evaluate_every else None
-    _check_evaluation(evaluation, corpus, progress, part_of_run=measuring is not None)
+    check_evaluation(evaluation, corpus, progress, part_of_run=measuring is not None)
 
     with jax.set_mesh(mesh), Checkpoints(workdir.checkpoints) as checkpoints:
         # All that can be refused is refused before the recipe is written down.
         shape = state_shape(recipe, spec, mesh)
-        _refuse_fewer_steps(workdir, checkpoints.latest() or 0, recipe.steps)
+        refuse_fewer_steps(workdir, checkpoints.latest() or 0, recipe.steps)
         about = {"spec": to_json(spec), "space": dict(corpus.space)}
         for change in claim(workdir, recipe, fingerprints, about):
             progress.say(f"changed since the run was started: {change}")
         if evaluation and is_first_host():
             store_evaluation(workdir, evaluation)
         with stop.raising():
-            done, state = _start(recipe, feeds[0], corpus, checkpoints, shape, progress, stop)
+            done, state = first_state(recipe, feeds[0], corpus, checkpoints, shape, progress, stop)
             phases = Phases(recipe, feeds, shape, mesh)
         if done == recipe.steps:
             progress.say(f"nothing to do: all {done} steps are done; raise --steps to go on")
@@ -181,37 +189,6 @@ def train(
     return done
 
 
-def _start(
-    recipe: Recipe,
-    feed: Any,
-    corpus: Any,
-    checkpoints: Checkpoints,
-    shape: State,
-    progress: Progress,
-    stop: StopFlag,
-) -> tuple[int, State]:
-    """The state to go on from: the newest whole checkpoint, or a new one."""
-    # A block of its own: where a stop was asked meanwhile, nothing is called damaged after it.
-    with stop.raising():
-        found = checkpoints.restore_newest(shape)
-    if found is not None:
-        step, state, troubles = found
-        for trouble in troubles:
-            progress.say(f"WARNING: {trouble}")
-        for newer in [other for other in checkpoints.steps() if other > step]:
-            checkpoints.set_aside(newer)
-        progress.say(f"going on from step {step}")
-        return step, state
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, shape)
-    make = partial(new_state, recipe, feed.spec)
-    state = jax.jit(make, out_shardings=shardings)(feed.statistics())
-    if recipe.init_from:
-        state, notes = begin_from(recipe, state, space=corpus.space)
-        for note in notes:
-            progress.say(note)
-    return 0, state
-
-
 def _numbered(name: str, values: list[str]) -> dict[str, str]:
     """The values under a name, from the second on with a number."""
     return {f"{name}{number or ''}": value for number, value in enumerate(values)}
@@ -227,24 +204,3 @@ def _non_finite(step: int, ids: np.ndarray, number: int) -> str:
         "checkpoint is good. Look for extreme features with `python -m vidembed inspect`, or lower "
         "the learning rate"
     )
-
-
-def _refuse_fewer_steps(workdir: Workdir, done: int, wanted: int) -> None:
-    if done > wanted:
-        raise ValueError(
-            f"{workdir} has applied {done} updates already, steps is {wanted}: give --steps {done} "
-            "or more, or another --workdir"
-        )
-
-
-def _check_evaluation(
-    evaluation: Evaluation | None, corpus: Any, progress: Progress, *, part_of_run: bool
-) -> None:
-    """Raises where the run's own evaluations have nothing to measure; for a job's, it warns."""
-    for evaluator in evaluation.evaluators if evaluation else ():
-        try:
-            evaluator.check(corpus)
-        except ValueError as error:
-            if part_of_run:
-                raise
-            progress.say(f"WARNING: an evaluation job has nothing to measure here: {error}")

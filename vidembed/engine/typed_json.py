@@ -182,8 +182,6 @@ def _from_object(kind: Any, data: Any, place: str, classes: Classes) -> Any:
         values[name] = from_json(hints[name], value, f"{place}.{name}", classes)
     try:
         return kind(**values)
-    except RecipeError:
-        raise
     except (TypeError, ValueError) as error:
         raise RecipeError(f"{place}: {error}") from error
 
@@ -237,8 +235,10 @@ def _walk(tree: Any, roles: tuple[FieldRole, ...], path: str) -> Iterator[str]:
                 yield from _walk(getattr(tree, field.name), roles, f"{path}{field.name}.")
 
 
-def without(data: Mapping[str, Any], paths: Collection[str]) -> dict[str, Any]:
+def without(data: Any, paths: Collection[str]) -> Any:
     """The JSON form of a tree, without what lies at these dotted paths (from `fields_with`)."""
+    if isinstance(data, list):
+        return [*without({str(i): item for i, item in enumerate(data)}, paths).values()]
     below: dict[str, list[str]] = {}
     for path in paths:
         name, _, rest = path.partition(".")

@@ -5,15 +5,17 @@ are both unseen; its measures are MAP and NDCG@60 by cosine, which a second-hand
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
 
+from vidembed import TUNABLE
 from vidembed.corpora.held_out import Part
 from vidembed.corpora.watched import Corpus
 from vidembed.evaluators import baselines
+from vidembed.evaluators.evaluator import Evaluator
 from vidembed.evaluators.queries import (
     DIRECTIONS,
     VALIDATION,
@@ -32,7 +34,7 @@ CDML: tuple[Direction, ...] = ("eval_to_train", "train_to_eval")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RelatedVideos:
+class RelatedVideos(Evaluator):
     """How well a video's neighbours in the embedding are those that people watch with it.
 
     Relevant is a relation between query and candidate above the co-watch threshold, before the
@@ -53,7 +55,7 @@ class RelatedVideos:
     the first depth where 10 is not among them."""
     similarity: Literal["cosine", "dot"] = "cosine"
     """What ranks the candidates; for embeddings of unit length both are the same."""
-    block: int | None = None
+    block: Annotated[int | None, TUNABLE] = None
     """Queries scored at a time; None: as many as 128 MB of scores a device hold, at most 256."""
     resamples: int = 1000
     """Bootstrap resamples behind each 95 % interval."""
@@ -75,14 +77,14 @@ class RelatedVideos:
             raise ValueError(f"{self.resamples} resamples cannot show an interval: take 1,000")
 
     def identity(self) -> dict[str, Any]:
-        """Class and options that decide what is measured: all but `block`, which is of memory.
+        """See `Evaluator`.
 
         CDML's directions go unsaid, so that what was measured before there were others is found.
         """
-        options = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "block"}
+        identity = super().identity()
         if self.directions == CDML:
-            del options["directions"]
-        return {"class": type(self).__name__, **options}
+            del identity["directions"]
+        return identity
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -7,8 +7,14 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import xxhash
 
-from vidembed.feeds.feed import Batch, Feed, FeedOptions, RelatedTrainVideos, needed_hierarchy
+from vidembed.feeds.feed import Batch
 from vidembed.feeds.sampling import below, raw_draws
+from vidembed.feeds.videos import (
+    RelatedTrainVideos,
+    VideoFeed,
+    VideoFeedOptions,
+    needed_hierarchy,
+)
 from vidembed.graph.hierarchy import Hierarchy, HierarchyError
 from vidembed.tasks.spec import Spec
 
@@ -27,7 +33,7 @@ class Labels(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelledVideos(FeedOptions["LabelledFeed"]):
+class LabelledVideos(VideoFeedOptions):
     """Train videos with the number of their cluster, to be classified (GCML, cluster labels).
 
     Which level the paper takes, and whether it leaves out small clusters, is not known.
@@ -91,7 +97,7 @@ class LabelledVideos(FeedOptions["LabelledFeed"]):
         )
 
 
-class LabelledFeed(Feed):
+class LabelledFeed(VideoFeed):
     """A batch has B videos, drawn evenly and with replacement:
 
     rows      i32[B]                  whole  table rows
@@ -100,12 +106,14 @@ class LabelledFeed(Feed):
     present   name -> bool[B/hosts]   own
     """
 
-    split_axes: ClassVar[Mapping[str, int | None]] = {
+    split_axes: Mapping[str, int | None] = {
         "rows": None,
         "labels": 0,
         "features": 0,
         "present": 0,
     }
+
+    config: LabelledVideos
 
     def __init__(
         self,
@@ -115,8 +123,7 @@ class LabelledFeed(Feed):
         seed: int,
         reads: tuple[str, ...],
     ) -> None:
-        super().__init__(corpus, seed=seed, reads=reads)
-        self.config: LabelledVideos = config
+        super().__init__(config, corpus, seed=seed, reads=reads)
         self._labels = config.labels(corpus)
         self._videos = np.flatnonzero(self._labels.of_row >= 0).astype(np.int32)
 

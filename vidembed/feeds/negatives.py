@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from vidembed.feeds.feed import RelatedTrainVideos, needed_hierarchy
+from vidembed.feeds.videos import RelatedTrainVideos, needed_hierarchy
 from vidembed.graph.hierarchy import HierarchyError
 from vidembed.graph.siblings import Siblings, SiblingsOf
 

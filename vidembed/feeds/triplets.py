@@ -9,10 +9,11 @@ import numpy as np
 import xxhash
 
 from vidembed import TUNABLE
-from vidembed.feeds.feed import Batch, Feed, FeedOptions, RelatedTrainVideos
+from vidembed.feeds.feed import Batch
 from vidembed.feeds.forbidden import SIZING_BATCHES, Capacities, ForbiddenPairs
 from vidembed.feeds.negatives import Negatives, UniformNegatives
 from vidembed.feeds.sampling import Anchors, Sampling, TripletSampler, anchor_chances
+from vidembed.feeds.videos import RelatedTrainVideos, VideoFeed, VideoFeedOptions
 from vidembed.graph.relation import check_no_leak
 
 # Changed whenever the same seed and data would give other batches than before.
@@ -22,7 +23,7 @@ LARGE_FORBIDDEN = "large_forbidden"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Triplets(FeedOptions["TripletFeed"]):
+class Triplets(VideoFeedOptions):
     """How triplets are drawn and what of them travels to the device.
 
     anchors: "edges" draws a pair of related videos, either its anchor (CDML); "videos" an anchor
@@ -73,7 +74,7 @@ class Triplets(FeedOptions["TripletFeed"]):
         return TripletFeed(self, corpus, seed=seed, reads=reads)
 
 
-class TripletFeed(Feed):
+class TripletFeed(VideoFeed):
     """A batch has B triplets. Slots are ordered negatives, positives, anchors:
 
     rows              i32[3, B]          whole  table rows
@@ -91,7 +92,7 @@ class TripletFeed(Feed):
     of candidates is global. P is one of two capacities, the smaller that holds the batch's pairs.
     """
 
-    split_axes: ClassVar[Mapping[str, int | None]] = {
+    split_axes: Mapping[str, int | None] = {
         "rows": None,
         "first": None,
         "negative_slot": 0,
@@ -104,11 +105,12 @@ class TripletFeed(Feed):
 
     groups: ClassVar[tuple[int, ...]] = (3,)
 
+    config: Triplets
+
     def __init__(
         self, config: Triplets, corpus: RelatedTrainVideos, *, seed: int, reads: tuple[str, ...]
     ) -> None:
-        super().__init__(corpus, seed=seed, reads=reads)
-        self.config: Triplets = config
+        super().__init__(config, corpus, seed=seed, reads=reads)
         self._sampler = TripletSampler.of(
             corpus.train_graph,
             corpus.is_train,

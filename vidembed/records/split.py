@@ -56,7 +56,7 @@ def train_rows(ids: np.ndarray, *, seed: int, train_share: float = 0.7) -> np.nd
 def check_shares(train_share: float, validation_share: float = 0.0) -> None:
     """Raises ValueError for shares that leave train or test empty."""
     if not 0.0 < train_share < 1.0:
-        raise ValueError(f"train_share must lie strictly between 0 and 1, found {train_share}")
+        raise ValueError(f"train_share {train_share} must lie strictly between 0 and 1")
     if not 0.0 <= validation_share < 1.0:
         raise ValueError(
             f"validation_share {validation_share} must be at least 0 and below 1: it is the share "

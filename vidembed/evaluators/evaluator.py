@@ -1,0 +1,42 @@
+"""What an evaluator is where it does not say otherwise."""
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from vidembed import FieldRole
+from vidembed.metrics.intervals import Result, Selection
+
+
+class Evaluator:
+    """Defaults of what the engine asks of an evaluator.
+
+    An evaluator is a frozen dataclass that adds `check(corpus)`, which raises ValueError where
+    there is nothing to measure, and `run(outputs, corpus, *, mesh)`, which gives a `Result`.
+    """
+
+    def identity(self) -> dict[str, Any]:
+        """Its class and the fields without a role: what decides what is measured."""
+        hints = typing.get_type_hints(type(self), include_extras=True)
+        decide = [
+            name
+            for name in (field.name for field in dataclasses.fields(self))  # type: ignore[arg-type]
+            if not any(isinstance(m, FieldRole) for m in getattr(hints[name], "__metadata__", ()))
+        ]
+        return {"class": type(self).__name__} | {name: getattr(self, name) for name in decide}
+
+    def baselines(self, corpus: Any, *, mesh: Any = None) -> Mapping[str, Result]:
+        """System → what is measured of it; none here."""
+        del corpus, mesh
+        return {}
+
+    def selection(self, values: Mapping[str, float]) -> Selection:
+        """The number that checkpoints are compared by: the first that was measured."""
+        name = next(iter(values))
+        return Selection(name=name, value=values[name])
+
+    def counts(self, corpus: Any) -> Mapping[str, Mapping[str, int]]:
+        """What is asked → how many `queries` there are, and how many are `left_out`."""
+        del corpus
+        return {}

@@ -1,0 +1,155 @@
+"""Feeds of a feature table: their data, where features are gathered, and who has them."""
+
+import abc
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Protocol
+
+import numpy as np
+
+from vidembed import TUNABLE
+from vidembed.feeds.feed import ONE_HOST, Batch, Buffers, Feed, FeedOptions
+from vidembed.graph.hierarchy import Hierarchy
+from vidembed.graph.relation import RelationGraph
+from vidembed.records.rows import resident_rows
+from vidembed.records.statistics import Statistics, train_statistics
+from vidembed.records.table import FeatureTable
+from vidembed.tasks.spec import Spec
+
+Placement = Literal["device", "host"]
+
+
+class RelatedTrainVideos(Protocol):
+    """What feeds draw from: a Corpus is one."""
+
+    @property
+    def table(self) -> FeatureTable: ...
+    @property
+    def train_graph(self) -> RelationGraph: ...
+    @property
+    def train_relations(self) -> RelationGraph: ...
+    @property
+    def is_train(self) -> np.ndarray: ...
+    @property
+    def hierarchy(self) -> Hierarchy | None: ...
+
+
+def needed_hierarchy(corpus: RelatedTrainVideos, what: str) -> Hierarchy:
+    """The hierarchy that `what` needs; raises ValueError where there is none."""
+    if corpus.hierarchy is None:
+        raise ValueError(
+            f"{what} need clusters of the train graph: set --corpus.hierarchy PATH, made by "
+            "`python -m vidembed cluster`"
+        )
+    return corpus.hierarchy
+
+
+class VideoFeed(Feed):
+    """Batches of table rows i32[..., B], which are whole on every host.
+
+    In host placement a batch holds the host's part of `features` (name → [..., F], as stored) and,
+    where the table lacks rows, `present` (name → bool[...]). Gathered features lie in a ring of
+    reused buffers, for the page faults of fresh ones cost more than the gather.
+    """
+
+    config: "VideoFeedOptions"
+    groups: ClassVar[tuple[int, ...]] = ()
+    """The axes of the rows before B."""
+
+    def __init__(
+        self,
+        config: "VideoFeedOptions",
+        corpus: RelatedTrainVideos,
+        *,
+        seed: int,
+        reads: tuple[str, ...],
+    ) -> None:
+        """reads: the modalities that the task reads."""
+        super().__init__(config)
+        self.seed = seed
+        self._corpus, self._table, self._reads = corpus, corpus.table, reads
+
+    @property
+    @abc.abstractmethod
+    def fingerprint(self) -> str:
+        """Hex digest of all that the sequence of batches depends on besides the step.
+
+        Placement, threads and number of hosts are no part of it: they change no batch.
+        """
+
+    @property
+    def spec(self) -> Spec:
+        """Sizes that the shapes of parameters follow from."""
+        return Spec(widths=self._table.widths)
+
+    @property
+    @abc.abstractmethod
+    def one_pass(self) -> tuple[int, str]:
+        """How many examples make one pass over what is drawn from, and what that is."""
+
+    def statistics(self) -> Statistics:
+        """Mean and deviation of each feature over the train split."""
+        return train_statistics(self._table, self._corpus.is_train)
+
+    def resident(self) -> Mapping[str, Any]:
+        """What a step gathers from the devices: features as stored, and who has them; {} in host
+        placement."""
+        return {} if self.config.placement == "host" else resident_rows(self._table, self._reads)
+
+    def ids_at(self, step: int) -> np.ndarray:
+        """See `Feed`."""
+        return self._table.ids[self._drawn(step, self.config.own(ONE_HOST))["rows"]]
+
+    @abc.abstractmethod
+    def _drawn(self, step: int, own: slice) -> Batch:
+        """The batch of a host without its features."""
+
+    def _make(self, step: int, own: slice, out: Buffers) -> Batch:
+        batch = self._drawn(step, own)
+        if self.config.placement == "host":
+            rows = batch["rows"][..., own]
+            batch["features"] = self._table.rows(rows, out=out)
+            if self._table.present:
+                batch["present"] = {name: mask[rows] for name, mask in self._table.present.items()}
+        return batch
+
+    def _buffers(self, examples: int) -> Buffers:
+        if self.config.placement != "host":
+            return None
+        return {
+            name: np.empty((*self.groups, examples, array.shape[1]), array.dtype)
+            for name, array in self._table.features.items()
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoFeedOptions(FeedOptions):
+    """What feeds of a table are configured by."""
+
+    placement: Annotated[Placement, TUNABLE] = "device"
+    """device sends row numbers to a table that is resident there, host gathers the features here
+    and sends them as stored."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.placement not in ("device", "host"):
+            raise ValueError(f"placement must be 'device' or 'host', found {self.placement!r}")
+
+    @abc.abstractmethod
+    def _open(
+        self, corpus: RelatedTrainVideos, *, seed: int, reads: tuple[str, ...]
+    ) -> VideoFeed: ...
+
+    def open(self, corpus: RelatedTrainVideos, *, seed: int, reads: tuple[str, ...] = ()) -> Any:
+        """The feed on these data.
+
+        Raises ValueError where there is nothing to draw from, or table, graph and split do not
+        speak of the same rows.
+        """
+        table, nodes, is_train = corpus.table, corpus.train_graph.nodes, corpus.is_train
+        if not len(table) == nodes == len(is_train):
+            raise ValueError(
+                f"table, graph and split must speak of the same rows, found {len(table)} videos, "
+                f"{nodes} graph nodes and {len(is_train)} split entries"
+            )
+        return self._open(corpus, seed=seed, reads=reads)
