@@ -19,7 +19,7 @@ from vidembed.distributed.stopping import StopFlag
 from vidembed.engine import measured as measuring
 from vidembed.engine import model as models
 from vidembed.engine.evaluate import EvaluationJob
-from vidembed.engine.evaluation import Evaluation, evaluation_of, recipe_of
+from vidembed.engine.evaluation import Evaluation, recipe_of
 from vidembed.engine.optimiser import Optimiser
 from vidembed.engine.recipe import Recipe, Retention
 from vidembed.engine.step import state_shape

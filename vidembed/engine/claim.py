@@ -19,9 +19,10 @@ def claim(
     The evaluator that an older version stored in the recipe is kept as the run's evaluation.
     """
     former = former_evaluator((workdir.read_recipe() or {}).get("recipe", {}))
+    changes = workdir.claim_recipe(recipe.to_json(), fingerprints, about, **_how(recipe))
     if former and is_first_host() and not workdir.evaluation_file.exists():
         files.write_json(workdir.evaluation_file, {"evaluators": [former]})
-    return workdir.claim_recipe(recipe.to_json(), fingerprints, about, **_how(recipe))
+    return changes
 
 
 def changes_of(
