@@ -137,7 +137,7 @@ def compile_update(
             "optimiser": {**whole["optimiser"], str(phase): after} if recipe.phases else after,
         }
         if decay is not None:
-            mean = partial(optax.incremental_update, step_size=average_share(decay, step))
+            mean = partial(optax.incremental_update, step_size=_newest_share(recipe, decay, step))
             new[AVERAGE] = mean(parameters, whole[AVERAGE])
             if AVERAGE_STATISTICS in whole:
                 old = whole[AVERAGE_STATISTICS]
@@ -151,13 +151,26 @@ def compile_update(
     return jax.jit(update, donate_argnums=0, out_shardings=(shardings, meshes.replicated(mesh)))
 
 
+def _newest_share(recipe: Recipe, decay: float, step: jax.Array) -> jax.Array:
+    """f32[]: `average_share` of the update that step `step` makes; 0 where it makes none, as while
+    gradients are gathered."""
+    every = [phase.optimiser.accumulate for phase in recipe.resolved_phases]
+    if set(every) == {1}:
+        return average_share(decay, step)
+    before, after = (
+        sum(_done(recipe, phase, at) // batches for phase, batches in enumerate(every))
+        for at in (step, step + 1)
+    )
+    return jnp.where(after > before, average_share(decay, before), 0.0)
+
+
 def _done(recipe: Recipe, phase: int, step: jax.Array) -> jax.Array:
-    """i32[]: `Recipe.position(step).done`, for a step of this phase."""
+    """i32[]: how many of the steps before `step` are of this phase; see `Recipe.position`."""
     if not recipe.phases:
         return step
     lengths = [each.steps for each in recipe.phases]
     rounds, rest = jnp.divmod(step, sum(lengths))
-    return rounds * lengths[phase] + rest - sum(lengths[:phase])
+    return rounds * lengths[phase] + jnp.clip(rest - sum(lengths[:phase]), 0, lengths[phase])
 
 
 def refuse_uneven_batch(recipe: Recipe, devices: int) -> None:
