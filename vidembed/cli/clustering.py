@@ -84,8 +84,9 @@ def main(
             on_round=stage.update,
         )
     data = {"split_seed": split_seed, "train_share": train_share, "max_degree": max_degree}
-    data |= {"simulated": corpus.simulated} | ({"split": split} if split else {})
-    made = replace(made, parameters={**made.parameters, **data})
+    of_file = {"split": split} if split else {}
+    said = {**made.parameters, **data, "simulated": corpus.simulated, **of_file}
+    made = replace(made, parameters=said)
     write_hierarchy(made, path, corpus.table.ids)
     levels = describe(made, corpus.train_graph)
     console = Console(highlight=False, soft_wrap=True)
