@@ -43,8 +43,7 @@ def main(
         edges: co-watch edges, made by `python -m vidembed cowatch`, or source,target,weight.
         hierarchy: the Parquet file to write.
         table: the feature table whose videos the edges join; must be given.
-        split: the split file of the run (--corpus.split), if it has one; without a column split,
-            its groups are hashed as ids are otherwise.
+        split: the file of the run's --corpus.split, if it has one.
         split_seed: seed of the hash that puts a video into its partition.
         train_share: share of the videos in the train partition.
         max_unknown_share: edges may name unknown videos up to this share; they are dropped.
