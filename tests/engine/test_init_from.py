@@ -5,11 +5,15 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
+from vidembed.corpora.watched import CorpusPaths
 from vidembed.distributed import mesh as meshes
 from vidembed.engine.init_from import begin_from, compare, resolve
+from vidembed.engine.optimiser import Optimiser
+from vidembed.engine.recipe import Recipe
+from vidembed.feeds.labelled import LabelledVideos
+from vidembed.feeds.triplets import Triplets
 from vidembed.losses.softmax import FullSoftmax
 from vidembed.models.cluster_classifier import DotClassifier
 from vidembed.models.fusion import LateFusion, Layers
@@ -17,7 +21,7 @@ from vidembed.tasks.cluster_labels import ClusterLabels
 from vidembed.tasks.metric_learning import MetricLearning
 from vidembed.tasks.spec import Spec
 from vidembed.tasks.task import Task
-from vidembed.workdir.checkpoints.store import Checkpoints
+from vidembed.workdir.checkpoints.store import CheckpointError, Checkpoints
 from vidembed.workdir.layout import Workdir
 
 WIDTHS = {"visual": 6, "audio": 4}
@@ -26,7 +30,7 @@ TRIPLETS = MetricLearning(model=MODEL)
 CLASSES = ClusterLabels(model=MODEL)
 KERNEL = "parameters/classes/kernel"
 TOWER = "towers/0/layers/0/kernel"
-RULE = optax.adam(0.1)
+RULE = Optimiser(learning_rate=0.1)
 
 
 def mesh_of(data, model):
@@ -45,7 +49,7 @@ def fresh(task, *, seed, classes=0, average=False, mesh=None, widths=WIDTHS):
         jax.random.key(seed), Spec(widths=widths, classes=classes), inputs
     )
     whole = {"step": jnp.int32(0), "parameters": parameters, "state": state}
-    whole["optimiser"] = RULE.init(parameters)
+    whole["optimiser"] = RULE.transformation().init(parameters)
     if average:
         whole["average"] = jax.tree.map(lambda leaf: 2 * leaf, parameters)
     axes, _ = task.layout(parameters, state)
@@ -65,8 +69,14 @@ def saved(path, *states):
     return workdir
 
 
-def begin(source, state, task, **options):
-    return begin_from(str(source), state, task, RULE.init, **options)
+def begin(source, state, task, *, partial=False):
+    average = 0.5 if "average" in state else None
+    optimiser = replace(RULE, average_decay=average)
+    feed = Triplets() if task.learns_from == "triplets" else LabelledVideos()
+    recipe = Recipe(
+        corpus=CorpusPaths(), task=task, feed=feed, optimiser=optimiser, init_partial=partial
+    )
+    return begin_from(recipe, resolve(str(source)), state, {})
 
 
 def same(one, other):
@@ -85,12 +95,10 @@ def test_what_fits_is_taken_and_the_rest_begins_anew(task, average, tmp_path):
     same(new["parameters"], taken)
     same(new["average"], taken)
     same(new["state"], source["state"])
-    same(new["optimiser"], RULE.init(taken))
+    same(new["optimiser"], RULE.transformation().init(taken))
     assert int(new["step"]) == 0
     averaged = ", the average of its parameters" if average else ""
-    assert lines == [
-        f"begins from step 1 of {workdir}{averaged}: {len(taken) + 4} arrays are taken"
-    ]
+    assert lines == [f"begins from {workdir}@1{averaged}: {len(taken) + 4} arrays are taken"]
     # Each is an array of its own: an update may give up all of them.
     jax.block_until_ready(jax.jit(lambda s: s, donate_argnums=0)(new))
 
@@ -130,11 +138,11 @@ def test_other_shapes_are_differences_and_nothing_in_common_is_refused(tmp_path)
     assert len(lines) == 4
 
     class Other(Task):
-        pass
+        learns_from = "triplets"
 
     other = {"parameters": {"w": jnp.ones(2)}, "state": {}, "optimiser": (), "step": jnp.int32(0)}
     with pytest.raises(ValueError, match="nothing that this run can take over"):
-        begin_from(str(workdir), other, Other(), lambda _: (), partial=True)
+        begin(workdir, other, Other(), partial=True)
 
 
 # 300 classes need more padded rows than 200, 250 do not.
@@ -177,6 +185,8 @@ def test_a_strangers_rows_may_divide_unevenly(tmp_path):
     """Three rows cannot be read over four devices; the six that they become lie on them."""
 
     class Growing(Task):
+        learns_from = "triplets"
+
         def grown_axis(self, name):
             return 1
 
@@ -186,7 +196,9 @@ def test_a_strangers_rows_may_divide_unevenly(tmp_path):
 
     def state(rows, value, sharding):
         parameters = {"w": jax.device_put(jnp.full((2, rows), value), sharding)}
-        rest = jax.device_put({"step": jnp.int32(0), "optimiser": RULE.init(parameters)}, whole)
+        rest = jax.device_put(
+            {"step": jnp.int32(0), "optimiser": RULE.transformation().init(parameters)}, whole
+        )
         return {"parameters": parameters, "state": {}} | rest
 
     workdir = saved(tmp_path, state(3, 1.0, whole))
@@ -232,18 +244,18 @@ def test_runs_and_steps_by_name(tmp_path):
         found, number = resolve(f"{workdir}{name}")
         assert (found.path, number) == (workdir.path, step)
     for bad in ("4", "newest", "", "-1"):
-        with pytest.raises(ValueError, match=rf"no step '{bad}'; .* best or one of \[1, 2, 3\]"):
+        with pytest.raises(CheckpointError, match=rf"'{bad}' is .* best or one of \[1, 2, 3\]"):
             resolve(f"{workdir}@{bad}")
-    with pytest.raises(ValueError, match="no checkpoint"):
+    with pytest.raises(CheckpointError, match="no checkpoint"):
         resolve(str(tmp_path / "nowhere"))
-    with pytest.raises(ValueError, match="nothing was measured yet; give a number"):
+    with pytest.raises(CheckpointError, match="nothing is measured yet"):
         resolve(f"{workdir}@best")
     workdir.measurements({"class": "One"}).pin(2, "ndcg", 0.5)
     assert resolve(f"{workdir}@best")[1] == 2
     workdir.measurements({"class": "Other"}).pin(2, "recall", 0.5)
     assert resolve(f"{workdir}@best")[1] == 2
     workdir.measurements({"class": "Third"}).pin(3, "recall", 0.5)
-    with pytest.raises(ValueError, match=r"pinned \[2, 3\]"):
+    with pytest.raises(CheckpointError, match=r"\[2, 3\]: give one"):
         resolve(f"{workdir}@best")
 
 

@@ -19,7 +19,13 @@ from vidembed.distributed import mesh as meshes
 from vidembed.engine.model import step_named
 from vidembed.engine.protocols import Task
 from vidembed.engine.recipe import Recipe
-from vidembed.engine.step import State, state_of
+from vidembed.engine.step import (
+    AVERAGE,
+    AVERAGE_STATISTICS,
+    BATCH_STATISTICS,
+    State,
+    state_of,
+)
 from vidembed.records.space import check_same_space
 from vidembed.workdir.checkpoints.record import entries_of, is_below, part_of
 from vidembed.workdir.checkpoints.store import Checkpoints
@@ -69,10 +75,13 @@ def compare(stored: Mapping[str, Any], fresh: Mapping[str, Any], task: Task) -> 
     differences = []
     for path, here in fresh.items():
         top, _, name = path.partition("/")
-        source, axis = path, None
+        axis = None
         if top == "parameters":
             axis = task.grown_axis(name)
-            source = f"average/{name}" if f"average/{name}" in stored else path
+            averaged = f"{AVERAGE}/{name}"
+        else:
+            averaged = path.replace(f"state/{BATCH_STATISTICS}", AVERAGE_STATISTICS, 1)
+        source = averaged if averaged in stored else path
         if source not in stored:
             differences.append(f"{path}: only here, drawn anew")
             continue
@@ -122,7 +131,7 @@ def begin_from(
     _refuse(place, differences, partial)
     if not taken:
         raise ValueError(f"{place} has nothing that this run can take over: name another run")
-    averaged = any(there.startswith("average/") for there in plan.taken.values())
+    averaged = any(there.startswith(f"{AVERAGE}/") for there in plan.taken.values())
     what = ", the average of its parameters" if averaged else ""
     lines = [f"begins from {place}{what}: {len(taken)} arrays are taken", *lines, *differences]
     return _with(recipe, state, taken), lines
