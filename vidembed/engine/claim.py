@@ -7,7 +7,7 @@ from vidembed import PATH, TUNABLE
 from vidembed.engine.old_recipes import modernised
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.typed_json import fields_with, with_defaults
-from vidembed.workdir.layout import Workdir
+from vidembed.workdir.layout import Completed, Workdir
 
 
 def claim(
@@ -24,8 +24,10 @@ def changes_of(
     return workdir.recipe_changes(recipe.to_json(), fingerprints, **_how(recipe))
 
 
+def completed_like(recipe: Recipe) -> Completed:
+    """How a stored recipe of any version is made one of this version, beside `recipe`."""
+    return lambda stored: with_defaults(modernised(stored), recipe)
+
+
 def _how(recipe: Recipe) -> dict[str, Any]:
-    return {
-        "tunable": fields_with(recipe, PATH, TUNABLE),
-        "completed": lambda stored: with_defaults(modernised(stored), recipe),
-    }
+    return {"tunable": fields_with(recipe, PATH, TUNABLE), "completed": completed_like(recipe)}
