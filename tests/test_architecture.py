@@ -15,7 +15,9 @@ ARROWS = {
         "engine", "recipes", "workdir", "distributed", "corpora", "sessions", "graph", "feeds",
         "models", "mining", "losses", "tasks", "metrics", "evaluators", "report",
     },
-    "recipes": {"engine", "feeds", "models", "mining", "losses", "tasks", "evaluators"},
+    "recipes": {
+        "engine", "corpora", "feeds", "models", "mining", "losses", "tasks", "evaluators",
+    },
     "engine": {"workdir", "distributed"},
     "workdir": {"distributed"},
     "distributed": set(),
@@ -36,21 +38,6 @@ ARROWS = {
     "progress": set(),
 }  # fmt: skip
 """Folder or module at the root → what else it may import."""
-EXCEPTIONS = {
-    # The engine still knows videos with relations, and offers the parts of a recipe itself.
-    "engine/evaluate.py": {"corpora.watched", "metrics.intervals"},
-    "engine/imagined.py": {"corpora.watched", "graph.affinity", "graph.relation", "tasks.spec"},
-    "engine/pace.py": {"corpora.watched"},
-    "engine/recipe.py": {
-        "corpora.watched", "evaluators.related_videos", "feeds.labelled", "feeds.triplets",
-        "tasks.cluster_labels", "tasks.metric_learning",
-    },
-    "engine/step.py": {"corpora.watched", "models.parameters", "tasks.spec"},
-    "engine/train.py": {"corpora.watched", "tasks.spec"},
-    # The work directory reads the recipe that is stored in it.
-    "workdir/layout.py": {"engine.recipe", "engine.typed_json"},
-}  # fmt: skip
-"""File → what it imports against the arrows, for want of a better way."""
 ALONE = {
     "flax": {"models"},
     "orbax": {"workdir/checkpoints"},
@@ -110,7 +97,7 @@ def against_the_arrows(path):
 
 @pytest.mark.parametrize("path", sources(), ids=name_of)
 def test_imports_follow_the_arrows(path):
-    assert against_the_arrows(path) == EXCEPTIONS.get(name_of(path), set())
+    assert against_the_arrows(path) == set()
 
 
 @pytest.mark.parametrize("path", sources(), ids=name_of)

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import jax
 import pytest
-from vidembed.engine.imagined import Imagined, data_of
 
+from vidembed.cli.imagined import Imagined, known_data
+from vidembed.corpora.watched import CorpusPaths
 from vidembed.distributed import mesh as meshes
 from vidembed.distributed.mesh import MeshShape
 from vidembed.engine.compiled_cost import (
@@ -19,8 +20,8 @@ from vidembed.engine.compiled_cost import (
     step_cost,
 )
 from vidembed.engine.compiled_text import Collective
+from vidembed.engine.placing import Placer, place_constants
 from vidembed.engine.recipe import Recipe
-from vidembed.engine.step import Placer, place_constants
 from vidembed.feeds.triplets import Triplets
 from vidembed.mining.miners import SemiHard
 from vidembed.models.fusion import LateFusion, Layers
@@ -31,14 +32,16 @@ WIDTH = 1024 + 128
 PARAMETERS = (WIDTH + 2) * HIDDEN + 2 * (HIDDEN + 1) * SIZE
 MODEL = LateFusion(layers=Layers(hidden=(HIDDEN,), size=SIZE))
 RECIPE = Recipe(
-    task=MetricLearning(model=MODEL, miner=SemiHard(block=BLOCK)), feed=Triplets(batch_triplets=B)
+    corpus=CorpusPaths(),
+    task=MetricLearning(model=MODEL, miner=SemiHard(block=BLOCK)),
+    feed=Triplets(batch_triplets=B),
 )
 IMAGINED = Imagined(videos=1000, degree=4)
 
 
 @pytest.fixture(scope="module")
 def data():
-    return data_of(RECIPE, IMAGINED)
+    return known_data(RECIPE, IMAGINED).data
 
 
 @pytest.fixture(scope="module")
@@ -106,12 +109,10 @@ def test_shapes_are_those_of_real_arrays(clustered_paths, clustered, placement):
         RECIPE, corpus=clustered_paths, feed=Triplets(batch_triplets=16, placement=placement)
     )
     mesh = meshes.make_mesh(MeshShape(model=2))
-    feed = recipe.feed.open(clustered, seed=recipe.seed)
-    real = (
-        place_constants(recipe, clustered, mesh),
-        Placer.of(recipe, feed, len(clustered.table), mesh).place(feed.at(0))[0],
-    )
-    _, *shapes = step_arguments(recipe, data_of(recipe, IMAGINED), mesh)
+    feed = recipe.feed.open(clustered, seed=recipe.seed, reads=recipe.task.reads)
+    placer = Placer.of(feed, mesh, steps=recipe.steps)
+    real = place_constants(feed, mesh), placer.place(feed.at(0))[0]
+    _, *shapes = step_arguments(recipe, known_data(recipe, IMAGINED).data, mesh)
 
     def layout(leaf):
         return leaf.shape, leaf.dtype, leaf.sharding

@@ -6,24 +6,26 @@ import sys
 import threading
 import time
 from dataclasses import replace
-from unittest.mock import Mock
+from unittest.mock import ANY, Mock
 
 import jax
 import numpy as np
 import pytest
-from vidembed.engine.embedding import embed_table
 
 from vidembed import files
 from vidembed.cli.run_report import evaluations_of, other_evaluators
 from vidembed.distributed.mesh import MeshShape, make_mesh
 from vidembed.distributed.stopping import StopFlag
-from vidembed.engine import evaluate
-from vidembed.engine.evaluate import Evaluation, recipe_of
+from vidembed.engine import measured as measuring
+from vidembed.engine import model as models
+from vidembed.engine.evaluate import EvaluationJob
+from vidembed.engine.evaluation import Evaluation, recipe_of
 from vidembed.engine.optimiser import Optimiser
 from vidembed.engine.recipe import Recipe, Retention
 from vidembed.engine.step import state_shape
 from vidembed.engine.train import train
 from vidembed.evaluators.baselines import STANDARDISED, raw_features
+from vidembed.evaluators.related_videos import RelatedVideos
 from vidembed.feeds.labelled import LabelledVideos
 from vidembed.feeds.triplets import Triplets
 from vidembed.graph.affinity import affinity_clusters
@@ -38,6 +40,7 @@ from vidembed.workdir.layout import RecipeChangedError, Workdir
 
 QUIET = Progress(quiet=True)
 NDCG = "eval_to_train/ndcg@10"
+EVALUATION = Evaluation(evaluators=(RelatedVideos(),))
 ONE = [jax.devices()[0]]
 
 
@@ -54,7 +57,8 @@ def small_recipe(corpus_paths):
 
 def run(recipe, workdir, corpus):
     with StopFlag() as stop, workdir.lease() as lease:
-        train(recipe, workdir, lease=lease, stop=stop, corpus=corpus, progress=QUIET, devices=ONE)
+        options = {"lease": lease, "stop": stop, "progress": QUIET, "devices": ONE}
+        train(recipe, workdir, corpus=corpus, evaluation=EVALUATION, **options)
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +68,16 @@ def trained(tmp_path_factory, corpus_paths, corpus):
     return workdir
 
 
-def evaluation_of(workdir, corpus, devices=ONE, **evaluator):
+def job_of(workdir, corpus, devices=ONE, **evaluator):
     mesh = make_mesh(MeshShape(), devices)
+    evaluation = Evaluation(evaluators=(RelatedVideos(**evaluator),))
     recipe = recipe_of(workdir)
-    recipe = replace(recipe, evaluator=replace(recipe.evaluator, **evaluator))
-    return Evaluation(recipe, workdir, corpus=corpus, mesh=mesh, progress=QUIET)
+    return EvaluationJob(recipe, evaluation, workdir, corpus=corpus, mesh=mesh, progress=QUIET)
+
+
+def measure(job, step):
+    [result] = job.measure(step)
+    return result
 
 
 def mean_ndcg(result):
@@ -78,36 +87,26 @@ def mean_ndcg(result):
 
 
 def measured(workdir):
-    return workdir.measurements(recipe_of(workdir).evaluator.identity())
+    return workdir.measurements(RelatedVideos().identity())
 
 
-def test_embeddings_are_the_same_in_blocks_and_on_any_mesh(trained, corpus):
-    one = evaluation_of(trained, corpus)
-    state = one.restore(10)
-    whole = one.embed(state)
+def test_embeddings_are_the_same_in_blocks_and_on_any_mesh(trained, corpus, monkeypatch):
+    whole = job_of(trained, corpus).model(10)["video"](corpus.table)
     assert whole.shape == (300, 8)
     np.testing.assert_allclose(np.linalg.norm(whole, axis=1), 1, rtol=1e-5)
-    video = recipe_of(trained).task.outputs["video"]
-    with jax.set_mesh(one.mesh):
-        blocks = embed_table(
-            jax.jit(video.apply),
-            *state.values(),
-            corpus.table,
-            video.read,
-            mesh=one.mesh,
-            block_rows=64,
-        )
+    eight = job_of(trained, corpus, jax.devices())
+    np.testing.assert_allclose(eight.model(10)["video"](corpus.table), whole, atol=1e-6)
+    monkeypatch.setattr(models, "BLOCK_ROWS", 64)
+    blocks = job_of(trained, corpus).model(10)["video"](corpus.table)
     np.testing.assert_allclose(blocks, whole, atol=1e-6)
-    eight = evaluation_of(trained, corpus, jax.devices())
-    np.testing.assert_allclose(eight.embed(eight.restore(10)), whole, atol=1e-6)
 
 
 def test_a_result_names_what_made_it_and_the_best_is_pinned(trained, corpus):
-    evaluation = evaluation_of(trained, corpus)
-    results = {step: evaluation.measure(step) for step in (0, 10)}
+    evaluation = job_of(trained, corpus)
+    results = {step: measure(evaluation, step) for step in (0, 10)}
     stored = json.loads((measured(trained).folder / "10.json").read_text())
     assert stored == json.loads(json.dumps(results[10]))
-    assert stored["fingerprints"]["corpus"] == corpus.fingerprint
+    assert stored["fingerprints"]["corpus"] == corpus.rows
     assert stored["versions"]["jax"] == jax.__version__
     assert stored["recipe"] == json.loads(json.dumps(recipe_of(trained).to_json()))
     assert {"eval_to_train/ndcg@10", "train_to_eval/map"} <= stored["scores"].keys()
@@ -122,61 +121,65 @@ def test_a_result_names_what_made_it_and_the_best_is_pinned(trained, corpus):
 
 
 def test_what_is_measured_is_not_measured_again(trained, corpus, monkeypatch):
-    evaluation_of(trained, corpus).measure(10)
-    again = evaluation_of(trained, corpus)
-    monkeypatch.setattr(again, "restore", lambda step: pytest.fail("measured again"))
-    again.measure(10)
+    measure(job_of(trained, corpus), 10)
+    again = job_of(trained, corpus)
+    monkeypatch.setattr(again, "model", lambda step: pytest.fail("measured again"))
+    measure(again, 10)
 
 
 def test_another_evaluator_measures_for_itself(trained, corpus, monkeypatch):
-    usual = evaluation_of(trained, corpus)
-    results = {step: usual.measure(step) for step in (0, 10)}
-    other = evaluation_of(trained, corpus, ks=(3, 20))
+    usual = job_of(trained, corpus)
+    results = {step: measure(usual, step) for step in (0, 10)}
+    other = job_of(trained, corpus, ks=(3, 20))
     with pytest.raises(CheckpointError, match="this evaluator has measured nothing yet"):
         other.step_named("best")
-    worse = other.measure(min(results, key=lambda step: mean_ndcg(results[step])))
+    worse = measure(other, min(results, key=lambda step: mean_ndcg(results[step])))
     assert {"eval_to_train/ndcg@3", "eval_to_train/ndcg@20"} <= worse["scores"].keys()
     assert NDCG not in worse["scores"]
     # Each finds its own best, of what it has measured, and both are pinned.
     assert usual.step_named("best") == measured(trained).best()["step"] != worse["step"]
     assert other.step_named("best") == worse["step"]
-    assert other.measurements.best()["metric"].startswith("mean of ndcg@3 over")
+    assert other.selecting.measurements.best()["metric"].startswith("mean of ndcg@3 over")
     assert trained.pinned() == {usual.step_named("best"), worse["step"]}
     # Both results are there, and neither is measured again.
     assert measured(trained).read(worse["step"])["scores"].keys() >= {NDCG}
-    again = evaluation_of(trained, corpus, ks=(3, 20))
-    monkeypatch.setattr(again, "restore", lambda step: pytest.fail("measured again"))
-    assert again.measure(worse["step"]) == json.loads(json.dumps(worse))
+    again = job_of(trained, corpus, ks=(3, 20))
+    monkeypatch.setattr(again, "model", lambda step: pytest.fail("measured again"))
+    assert measure(again, worse["step"]) == json.loads(json.dumps(worse))
 
 
 def test_reports_read_one_evaluator_and_name_the_others(trained, corpus):
-    usual, other = evaluation_of(trained, corpus), evaluation_of(trained, corpus, ks=(4,))
+    usual, other = job_of(trained, corpus), job_of(trained, corpus, ks=(4,))
     for evaluation, step in ((usual, 0), (usual, 10), (other, 5)):
-        evaluation.measure(step)
-    assert {0, 10} <= {result["step"] for result in evaluations_of(trained)}
-    assert all(NDCG in result["scores"] for result in evaluations_of(trained))
-    [only] = evaluations_of(trained, other.recipe.evaluator)
+        measure(evaluation, step)
+    assert {0, 10} <= {result["step"] for result in evaluations_of(trained, RelatedVideos())}
+    assert all(NDCG in result["scores"] for result in evaluations_of(trained, RelatedVideos()))
+    [only] = evaluations_of(trained, other.selecting.evaluator)
     assert only["step"] == 5
     assert "eval_to_train/ndcg@4" in only["scores"]
     [line] = [line for line in other_evaluators(usual) if "ks [4]" in line]
     assert line.startswith("not in the report: 1 steps")
-    assert str(other.measurements.folder) in line
+    assert str(other.selecting.measurements.folder) in line
     assert not any("ks [4]" in line for line in other_evaluators(other))
     assert any("ks [10]" in line for line in other_evaluators(other))
 
 
 def test_a_record_of_before_there_were_directions_had_the_usual_ones(trained, corpus):
     new = ("eval_to_eval", "train_to_eval")
-    usual, other = evaluation_of(trained, corpus), evaluation_of(trained, corpus, directions=new)
-    usual.measure(10)
-    scores = other.measure(10)["scores"]
+    usual, other = job_of(trained, corpus), job_of(trained, corpus, directions=new)
+    measure(usual, 10)
+    scores = measure(other, 10)["scores"]
     assert next(iter(scores)) == "eval_to_eval/ndcg@10"
-    metric = other.measurements.best()["metric"]
+    metric = other.selecting.measurements.best()["metric"]
     assert metric == "mean of ndcg@10 over eval_to_eval, train_to_eval"
-    stored = usual.measurements.read(10)
-    del stored["recipe"]["evaluator"]["directions"]
-    usual.measurements.write(10, stored, {"trained": usual.measurements.read_per_query(10)})
-    own = [line for line in other_evaluators(other) if str(usual.measurements.folder) in line]
+    stored = usual.selecting.measurements.read(10)
+    del stored["evaluator"]["directions"]
+    usual.selecting.measurements.write(
+        10, stored, {"trained": usual.selecting.measurements.read_per_query(10)}
+    )
+    own = [
+        line for line in other_evaluators(other) if str(usual.selecting.measurements.folder) in line
+    ]
     assert "(directions ['eval_to_train', 'train_to_eval'])" in own[0]
 
 
@@ -187,20 +190,20 @@ def test_a_recipe_that_was_not_trained_is_refused(change, trained, corpus):
     [(name, value)] = change.items()
     words = f"{name}: {getattr(recipe, name)} -> {value}"
     with pytest.raises(RecipeChangedError, match=words):
-        Evaluation(replace(recipe, **change), trained, corpus=corpus, progress=QUIET)
+        EvaluationJob(replace(recipe, **change), EVALUATION, trained, corpus=corpus, progress=QUIET)
 
 
 def test_the_queries_of_a_block_make_no_other_evaluator(trained, corpus, monkeypatch):
-    usual = evaluation_of(trained, corpus)
-    result = json.loads(json.dumps(usual.measure(10)))
-    other = evaluation_of(trained, corpus, block=7)
-    assert other.recipe.evaluator != usual.recipe.evaluator
-    monkeypatch.setattr(other, "restore", lambda step: pytest.fail("measured again"))
-    assert other.measure(10) == result
+    usual = job_of(trained, corpus)
+    result = json.loads(json.dumps(measure(usual, 10)))
+    other = job_of(trained, corpus, block=7)
+    assert other.selecting.evaluator != usual.selecting.evaluator
+    monkeypatch.setattr(other, "model", lambda step: pytest.fail("measured again"))
+    assert measure(other, 10) == result
 
 
 def test_queries_are_counted(trained, corpus):
-    asked = evaluation_of(trained, corpus).measure(10)["queries"]
+    asked = measure(job_of(trained, corpus), 10)["queries"]
     related = corpus.relations.matrix().toarray() > 0
     for direction, side in (
         ("eval_to_train", ~corpus.is_train),
@@ -214,7 +217,7 @@ def test_queries_are_counted(trained, corpus):
 
 
 def test_steps_have_names(trained, corpus):
-    evaluation = evaluation_of(trained, corpus)
+    evaluation = job_of(trained, corpus)
     assert evaluation.step_named("latest") == 10
     assert evaluation.step_named("5") == 5
     for wrong in ("7", "lates"):
@@ -225,7 +228,7 @@ def test_steps_have_names(trained, corpus):
 def test_other_data_is_refused(trained, corpus):
     other = replace(corpus, is_train=~corpus.is_train)
     with pytest.raises(ValueError, match="was trained on data"):
-        evaluation_of(trained, other)
+        job_of(trained, other)
 
 
 def test_hosts_that_measure_compare_data_and_classes(
@@ -238,32 +241,35 @@ def test_hosts_that_measure_compare_data_and_classes(
     )
     other = affinity_clusters(clustered.train_graph, clustered.is_train, max_size=3)
     for corpus in (clustered, replace(clustered, hierarchy=other)):
-        Evaluation(recipe, Workdir(tmp_path), corpus=corpus, progress=QUIET)
-    differences = [name for name in compared[0] if compared[0][name] != compared[1][name]]
-    assert differences == ["classes (of --corpus.hierarchy)"]
-    assert clustered.fingerprint in compared[0].values()
+        EvaluationJob(recipe, EVALUATION, Workdir(tmp_path), corpus=corpus, progress=QUIET)
+    data, sizes, *others = compared
+    assert others == [data, ANY]
+    assert clustered.rows in data.values()
+    [name] = sizes
+    assert "classes of --corpus.hierarchy" in name
+    assert sizes[name] | {"classes": 0} == others[1][name] | {"classes": 0} != sizes[name]
 
 
 def test_a_restart_pins_what_was_measured_but_not_pinned(trained, corpus):
-    evaluation = evaluation_of(trained, corpus)
-    results = [evaluation.measure(step) for step in (0, 5, 10)]
+    evaluation = job_of(trained, corpus)
+    results = [measure(evaluation, step) for step in (0, 5, 10)]
     best = max(results, key=mean_ndcg)["step"]
     measured(trained).folder.joinpath("best.json").unlink()
-    again = evaluation_of(trained, corpus)
+    again = job_of(trained, corpus)
     for step in (0, 5, 10):
-        again.measure(step)
+        measure(again, step)
     assert measured(trained).best()["step"] == best
 
 
 def test_a_best_by_another_metric_is_not_compared_with_the_selection_number(trained, corpus):
     """As an older version left it, by the first direction alone: all that is there is compared."""
-    evaluation = evaluation_of(trained, corpus)
-    results = [evaluation.measure(step) for step in (0, 5, 10)]
+    evaluation = job_of(trained, corpus)
+    results = [measure(evaluation, step) for step in (0, 5, 10)]
     best = max(results, key=mean_ndcg)
     for step in (0, 5, 10):
         measured(trained).pin(step, NDCG, 0.99)
         # What is measured anyway is enough to see it, whichever it is.
-        evaluation_of(trained, corpus).measure(0)
+        measure(job_of(trained, corpus), 0)
         assert measured(trained).best() == {
             "step": best["step"],
             "metric": best["selection"]["name"],
@@ -271,15 +277,15 @@ def test_a_best_by_another_metric_is_not_compared_with_the_selection_number(trai
         }
     # One whose checkpoint is gone cannot be the best that is kept.
     measured(trained).pin(0, NDCG, 0.99)
-    gone = evaluation_of(trained, corpus)
+    gone = job_of(trained, corpus)
     gone.checkpoints.steps = lambda: [step for step in (0, 5, 10) if step != best["step"]]
-    gone.measure(0)
+    measure(gone, 0)
     assert measured(trained).best()["step"] in {0, 5, 10} - {best["step"]}
 
 
 def test_every_query_is_kept_with_the_id_of_its_video(trained, corpus):
-    evaluation = evaluation_of(trained, corpus)
-    result = evaluation.measure(10)
+    evaluation = job_of(trained, corpus)
+    result = measure(evaluation, 10)
     kept = measured(trained).read_per_query(10)
     assert list(kept) == list(result["queries"])
     for direction, found in kept.items():
@@ -292,7 +298,7 @@ def test_every_query_is_kept_with_the_id_of_its_video(trained, corpus):
 
 
 def test_a_step_counts_as_measured_only_with_its_queries(trained, corpus, monkeypatch):
-    evaluation = evaluation_of(trained, corpus, ks=(2,))
+    evaluation = job_of(trained, corpus, ks=(2,))
     write = files.write_bytes
 
     def full_for_queries(path, data):
@@ -303,36 +309,37 @@ def test_a_step_counts_as_measured_only_with_its_queries(trained, corpus, monkey
     with monkeypatch.context() as patch:
         patch.setattr(files, "write_bytes", full_for_queries)
         with pytest.raises(OSError, match="No space"):
-            evaluation.measure(10)
-    assert evaluation.measurements.steps() == set()
-    evaluation.measure(10)
-    assert evaluation.measurements.steps() == {10}
-    assert evaluation.measurements.read_per_query(10)
+            measure(evaluation, 10)
+    assert evaluation.selecting.measurements.steps() == set()
+    measure(evaluation, 10)
+    assert evaluation.selecting.measurements.steps() == {10}
+    assert evaluation.selecting.measurements.read_per_query(10)
 
 
 def test_baselines_are_measured_once_for_all_steps(trained, corpus, monkeypatch):
-    evaluation = evaluation_of(trained, corpus)
-    record = evaluation.baselines()
-    visual = evaluation.recipe.evaluator.run(raw_features(corpus.table, ("visual",)), corpus)
-    assert record["systems"]["visual"] == evaluate._scores(visual)
+    evaluation = job_of(trained, corpus)
+    record = evaluation.selecting.baselines()
+    raw_visual = {"video": lambda table: raw_features(table, ("visual",))}
+    visual = RelatedVideos().run(raw_visual, corpus, mesh=evaluation.mesh)
+    assert record["systems"]["visual"] == measuring._scores(visual)
     raw = {"visual", "audio", "concatenated"}
     features = raw | {name + STANDARDISED for name in raw}
     assert record["systems"].keys() == features | {"popularity", "random"}
-    per_query = read_scores(evaluation.measurements.folder / "baselines.parquet")
+    per_query = read_scores(evaluation.selecting.measurements.folder / "baselines.parquet")
     values = per_query["popularity"]["train_to_eval"].values["map"]
     assert values.mean() == record["systems"]["popularity"]["train_to_eval/map"]["value"]
-    again = evaluation_of(trained, corpus)
+    again = job_of(trained, corpus)
 
     def forbid(*_, **__):
         pytest.fail("measured again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(again.recipe.evaluator), "baselines", forbid)
-        assert again.baselines() == json.loads(json.dumps(record))
+        patch.setattr(RelatedVideos, "baselines", forbid)
+        assert again.selecting.baselines() == json.loads(json.dumps(record))
     # Of other data they are measured anew.
     stored = record | {"fingerprints": {"corpus": "other"}, "systems": {}}
-    evaluation.measurements.write("baselines", stored, per_query)
-    assert evaluation_of(trained, corpus).baselines()["systems"] == record["systems"]
+    evaluation.selecting.measurements.write("baselines", stored, per_query)
+    assert job_of(trained, corpus).selecting.baselines()["systems"] == record["systems"]
 
 
 def test_the_average_is_what_is_evaluated(corpus_paths, corpus, tmp_path):
@@ -340,19 +347,18 @@ def test_the_average_is_what_is_evaluated(corpus_paths, corpus, tmp_path):
     recipe = replace(recipe, optimiser=replace(recipe.optimiser, average_decay=0.5))
     workdir = Workdir(tmp_path)
     run(recipe, workdir, corpus)
-    evaluation = evaluation_of(workdir, corpus)
+    evaluation = job_of(workdir, corpus)
     shape = state_shape(recipe, Spec(widths=corpus.table.widths), evaluation.mesh)
     stored = evaluation.checkpoints.restore(10, shape)
-    restored = evaluation.restore(10)["parameters"]
+    parts = evaluation.model(10)._parts["video"]
     name = "towers/0/layers/0/kernel"
-    np.testing.assert_array_equal(restored[name], stored["average"][name])
+    np.testing.assert_array_equal(parts["parameters"][name], stored["average"][name])
     assert not np.allclose(stored["average"][name], stored["parameters"][name], atol=1e-4)
 
 
 def test_missing_modalities_reach_the_network(trained, corpus):
     """A video without audio is embedded by its picture alone, whatever stands in its row."""
-    evaluation = evaluation_of(trained, corpus)
-    state = evaluation.restore(10)
+    embed = job_of(trained, corpus).model(10)["video"]
     there = np.arange(300) % 3 != 0
     embedded = []
     for noise in (0, 255):
@@ -360,11 +366,9 @@ def test_missing_modalities_reach_the_network(trained, corpus):
         audio[~there] = noise
         features = corpus.table.features | {"audio": audio}
         table = replace(corpus.table, features=features, present={"audio": there}, manifest={})
-        evaluation.corpus = replace(corpus, table=table)
-        embedded.append(evaluation.embed(state))
+        embedded.append(embed(table))
     np.testing.assert_array_equal(*embedded)
-    evaluation.corpus = corpus
-    whole = evaluation.embed(state)
+    whole = embed(corpus.table)
     np.testing.assert_allclose(embedded[0][there], whole[there], atol=1e-6)
     assert not np.allclose(embedded[0][~there], whole[~there], atol=1e-3)
 
@@ -372,7 +376,8 @@ def test_missing_modalities_reach_the_network(trained, corpus):
 def test_an_empty_workdir_is_refused(tmp_path, corpus_paths, corpus):
     with pytest.raises(ValueError, match=r"no recipe.json"):
         recipe_of(Workdir(tmp_path))
-    evaluation = Evaluation(small_recipe(corpus_paths), Workdir(tmp_path), corpus=corpus)
+    recipe = small_recipe(corpus_paths)
+    evaluation = EvaluationJob(recipe, EVALUATION, Workdir(tmp_path), corpus=corpus)
     with pytest.raises(CheckpointError, match="no checkpoint"):
         evaluation.step_named("latest")
 
@@ -408,8 +413,8 @@ def test_a_follower_of_an_extended_run_goes_on_to_its_new_end(tmp_path, corpus_p
         assert workdir.done() == 5
         stop = StopFlag()
         stop.sleep = lambda seconds: followed.set() or time.sleep(0.05)
-        evaluation = evaluation_of(workdir, corpus)
-        evaluation.follow(lambda result: seen.append(result["step"]), stop)
+        evaluation = job_of(workdir, corpus)
+        evaluation.follow(lambda results: seen.append(results[0]["step"]), stop)
     finally:
         followed.set()
         trainer.join(90)
@@ -426,14 +431,14 @@ def test_all_hosts_list_the_checkpoints_alike(trained, corpus, known, monkeypatc
     also where a best of another metric is replaced, which the first host does."""
     calls = []
     for first in (True, False):
-        evaluation = evaluation_of(trained, corpus)
+        evaluation = job_of(trained, corpus)
         measured(trained).pin(10, NDCG, 0.99)
-        monkeypatch.setattr(evaluate, "is_first_host", lambda first=first: first)
+        monkeypatch.setattr(measuring, "is_first_host", lambda first=first: first)
         if not known:
-            monkeypatch.setattr(evaluation.measurements, "read", lambda step: None)
+            monkeypatch.setattr(evaluation.selecting.measurements, "read", lambda step: None)
         steps = Mock(wraps=evaluation.checkpoints.steps)
         monkeypatch.setattr(evaluation.checkpoints, "steps", steps)
-        evaluation.measure(10)
+        measure(evaluation, 10)
         calls.append(steps.call_count)
     assert calls[0] == calls[1] > 0
 
@@ -457,7 +462,7 @@ def test_a_damaged_checkpoint_is_said_and_the_others_are_measured(tmp_path, corp
     record = workdir.checkpoints / "5" / "meta" / "metadata"
     record.write_text(record.read_text().replace('"step": 5', '"step": 6'))
     seen = []
-    damaged = evaluation_of(workdir, corpus).follow(lambda result: seen.append(result["step"]))
+    damaged = job_of(workdir, corpus).follow(lambda results: seen.append(results[0]["step"]))
     assert damaged == [5]
     assert seen == [0, 10]
 
@@ -466,7 +471,7 @@ def test_a_follower_says_once_that_it_waits(tmp_path, corpus_paths, corpus, caps
     workdir = Workdir(tmp_path)
     run(small_recipe(corpus_paths), workdir, corpus)
     workdir.clear_done()  # as while training goes on
-    job = evaluation_of(workdir, corpus)
+    job = job_of(workdir, corpus)
     job.progress = Progress()
     naps = []
 
@@ -478,7 +483,7 @@ def test_a_follower_says_once_that_it_waits(tmp_path, corpus_paths, corpus, caps
     stop = StopFlag()
     stop.sleep = nap
     seen = []
-    job.follow(lambda result: seen.append(result["step"]), stop)
+    job.follow(lambda results: seen.append(results[0]["step"]), stop)
     assert seen == [0, 5, 10]
     assert len(naps) == 3
     assert capsys.readouterr().out.count(f"waiting for checkpoints of {workdir}") == 1
@@ -490,4 +495,4 @@ def test_a_run_that_is_done_without_checkpoints_is_no_success(tmp_path, corpus_p
     workdir.create()
     workdir.mark_done(10)
     with pytest.raises(CheckpointError, match="holds no checkpoint: train first"):
-        evaluation_of(workdir, corpus).follow(pytest.fail)
+        job_of(workdir, corpus).follow(pytest.fail)

@@ -6,20 +6,13 @@ from typing import Annotated
 import pytest
 
 from experiments import cdml, gcml
-from vidembed import MEASURING, PATH, TUNABLE
-from vidembed.engine.typed_json import (
-    class_name,
-    differing_on_resume,
-    fields_with,
-    to_json,
-    without,
-)
+from vidembed import PATH, TUNABLE
+from vidembed.engine.typed_json import class_name, fields_with, to_json, without
 from vidembed.feeds.labelled import LabelledVideos
 
-PATHS = {"corpus.table", "corpus.edges", "corpus.hierarchy"}
-MEASURED = PATHS | {"evaluator", "mesh"}
-RESUMED = MEASURED | {
-    "steps", "log_every", "evaluate_every", "profile_steps", "checkpoints",
+PATHS = {"corpus.table", "corpus.edges", "corpus.hierarchy", "corpus.split"}
+RESUMED = PATHS | {
+    "mesh", "steps", "log_every", "evaluate_every", "profile_steps", "checkpoints",
     "feed.read_threads", "feed.prefetch_batches", "feed.placement",
 }  # fmt: skip
 
@@ -27,14 +20,14 @@ RESUMED = MEASURED | {
 @pytest.mark.parametrize("recipe", [cdml.recipe, *gcml.RECIPES.values()])
 def test_a_recipe_says_what_does_not_decide_a_run(recipe):
     assert fields_with(recipe, PATH) == PATHS
-    assert fields_with(recipe, PATH, MEASURING) == MEASURED
     room = {"feed.max_forbidden_pairs"} if recipe.feed.unit == "triplets" else set()
-    assert differing_on_resume(recipe) == RESUMED | room
+    assert fields_with(recipe, PATH, TUNABLE) == RESUMED | room
     left = without(recipe.to_json(), fields_with(recipe, PATH))
-    moved = replace(recipe, corpus=replace(recipe.corpus, table="a", edges="b", hierarchy="c"))
+    elsewhere = {"table": "a", "edges": "b", "hierarchy": "c", "split": "d"}
+    moved = replace(recipe, corpus=replace(recipe.corpus, **elsewhere))
     assert without(moved.to_json(), fields_with(moved, PATH)) == left
     assert left["corpus"]["split_seed"] == 0
-    assert {"steps", "evaluator", "feed"} <= left.keys()
+    assert {"steps", "task", "feed"} <= left.keys()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +45,13 @@ class Other:
 class Tree:
     part: Leaf | Other = Leaf()
     parts: tuple[Leaf | Other, ...] = ()
-    whole: Annotated[Leaf, TUNABLE, MEASURING] = Leaf()
+    whole: Annotated[Leaf, TUNABLE] = Leaf()
     nothing: Leaf | None = None
 
 
 def test_the_walk_follows_the_parts_that_are_there():
     assert fields_with(Tree(), PATH) == {"part.place", "whole.place"}
-    assert fields_with(Tree(), PATH, MEASURING) == {"part.place", "whole"}
+    assert fields_with(Tree(), PATH, TUNABLE) == {"part.place", "whole"}
     assert fields_with(Tree(part=Other()), TUNABLE) == {"part.threads", "whole"}
     several = Tree(parts=(Leaf(), Other()))
     assert fields_with(several, PATH, TUNABLE) == {

@@ -1,10 +1,18 @@
+from dataclasses import replace
+
 import numpy as np
 
+from experiments import cdml
 from vidembed.engine import pace as paces
 from vidembed.engine.pace import Pace
-from vidembed.engine.recipe import Recipe
 from vidembed.feeds.labelled import LabelledVideos
 from vidembed.feeds.triplets import Triplets
+from vidembed.tasks.cluster_labels import ClusterLabels
+
+
+def pace_of(feed, corpus, *, steps=50, **changed):
+    recipe = replace(cdml.recipe, feed=feed, steps=steps, **changed)
+    return Pace(recipe, [feed.open(corpus, seed=0)])
 
 
 def test_a_pass_is_all_that_is_drawn_from(corpus, clustered):
@@ -12,32 +20,32 @@ def test_a_pass_is_all_that_is_drawn_from(corpus, clustered):
     edges = Triplets(batch_triplets=100)
     videos = Triplets(batch_triplets=100, anchors="videos")
     labelled = LabelledVideos(batch_videos=100, min_cluster_size=3)
-    for recipe, examples, said in (
-        (Recipe(feed=edges), corpus.train_graph.matrix().nnz // 2, "train relations"),
-        (Recipe(feed=videos), related, "train videos with relations"),
+    for feed, examples, said in (
+        (edges, corpus.train_graph.matrix().nnz // 2, "train relations"),
+        (videos, related, "train videos with relations"),
     ):
-        pace = Pace(recipe.feed, corpus)
+        pace = pace_of(feed, corpus)
         pace.start()
         assert pace.read(50)["passes"] == 5000 / examples
         number = f"{5000 / examples:.1f}"
         words = f"50 steps of 100 triplets are {number} passes over {examples:,} {said}"
-        assert pace.describe(50) == words
-    pace = Pace(labelled, clustered)
+        assert pace.describe() == (words,)
+    [words] = pace_of(labelled, clustered, steps=10**6, task=ClusterLabels()).describe()
     sizes = clustered.hierarchy.sizes(1)
-    assert pace.describe(10**6).startswith("1,000,000 steps of 100 videos are ")
-    assert pace.describe(10**6).endswith(f"{sizes[sizes >= 3].sum():,} labelled videos")
+    assert words.startswith("1,000,000 steps of 100 videos are ")
+    assert words.endswith(f"{sizes[sizes >= 3].sum():,} labelled videos")
 
 
 def test_rates_between_two_lines(corpus, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(paces.time, "monotonic", lambda: now[0])
-    pace = Pace(Triplets(batch_triplets=400), corpus)
+    pace = pace_of(Triplets(batch_triplets=400), corpus)
     pace.start(["large_batches"])
     now[0] += 4
     pace.took(0.5)
     pace.took(0.5, ["large_batches"])
-    pace.did()
-    pace.did()
+    pace.did(1)
+    pace.did(2)
     rates = pace.read(2)
     assert rates.pop("passes") == 800 / corpus.train_graph.edges
     assert rates == {"triplets_per_second": 200.0, "waiting_share": 0.25, "large_batches": 1}

@@ -7,12 +7,14 @@ import jax
 import numpy as np
 import pytest
 
+from vidembed.corpora.watched import CorpusPaths
 from vidembed.distributed import mesh as meshes
 from vidembed.distributed.exchange import Exchanger
 from vidembed.distributed.mesh import MeshShape
 from vidembed.distributed.stopping import StopFlag
+from vidembed.engine.placing import Placer, place_constants
 from vidembed.engine.recipe import Recipe, Retention
-from vidembed.engine.step import Placer, place_constants, spec_of, state_shape
+from vidembed.engine.step import state_shape
 from vidembed.engine.train import train
 from vidembed.feeds.labelled import LabelledVideos
 from vidembed.feeds.triplets import Triplets
@@ -28,6 +30,7 @@ pytestmark = pytest.mark.optimised
 
 MODEL = LateFusion(layers=Layers(hidden=(16,), size=8))
 TRIPLETS = Recipe(
+    corpus=CorpusPaths(),
     task=MetricLearning(model=MODEL),
     feed=Triplets(batch_triplets=32),
     checkpoints=Retention(every_steps=4),
@@ -50,11 +53,11 @@ def test_a_task_gets_the_features_of_its_rows(recipe, shape, clustered):
     table = replace(clustered.table, present={"audio": has_audio})
     corpus = replace(clustered, table=table)
     mesh = meshes.make_mesh(MeshShape(model=shape[1]), jax.devices()[: shape[0] * shape[1]])
-    feed = recipe.feed.open(corpus, seed=0)
-    placer = Placer.of(recipe, feed, len(table), mesh)
+    feed = recipe.feed.open(corpus, seed=0, reads=recipe.task.reads)
+    placer = Placer.of(feed, mesh, steps=recipe.steps)
     batch, gather = feed.at(0), jax.jit(video.batch_features)
     with jax.set_mesh(mesh):
-        constants = place_constants(recipe, corpus, mesh)
+        constants = place_constants(feed, mesh)
         for used in (placer, replace(placer, exchanger=None)):
             placed, events = used.place(batch)
             assert events == ()
@@ -71,9 +74,9 @@ def test_a_task_gets_the_features_of_its_rows(recipe, shape, clustered):
 )
 def test_nothing_is_planned_where_rows_do_not_travel(placement, devices, corpus):
     recipe = replace(TRIPLETS, feed=replace(TRIPLETS.feed, placement=placement))
-    feed = recipe.feed.open(corpus, seed=0)
+    feed = recipe.feed.open(corpus, seed=0, reads=recipe.task.reads)
     mesh = meshes.make_mesh(MeshShape(), jax.devices()[:devices])
-    placer = Placer.of(recipe, feed, len(corpus.table), mesh)
+    placer = Placer.of(feed, mesh, steps=recipe.steps)
     assert placer.exchanger is None
     assert placer.events == tuple(feed.events)
     placed, events = placer.place(feed.at(0))
@@ -113,6 +116,7 @@ def trained(recipe, path, corpus):
         quiet = Progress(quiet=True)
         train(recipe, workdir, lease=lease, stop=stop, corpus=corpus, progress=quiet, devices=two)
     lines = map(json.loads, workdir.metrics_file.read_text().splitlines())
-    shape = state_shape(recipe, spec_of(recipe, corpus), meshes.make_mesh(MeshShape(), two))
+    spec = recipe.feed.open(corpus, seed=recipe.seed).spec
+    shape = state_shape(recipe, spec, meshes.make_mesh(MeshShape(), two))
     state = Checkpoints(workdir.checkpoints, read_only=True).restore(recipe.steps, shape)
     return sum(line["gather_overflow"] for line in lines), jax.device_get(state)

@@ -7,11 +7,13 @@ import numpy as np
 
 from vidembed.distributed.mesh import MeshShape, make_mesh
 from vidembed.distributed.stopping import StopFlag
-from vidembed.engine.evaluate import Evaluation
+from vidembed.engine.evaluate import EvaluationJob
+from vidembed.engine.evaluation import Evaluation
 from vidembed.engine.optimiser import Optimiser
 from vidembed.engine.recipe import Recipe, Retention
 from vidembed.engine.train import train
 from vidembed.evaluators.baselines import chance
+from vidembed.evaluators.related_videos import RelatedVideos
 from vidembed.feeds.triplets import Triplets
 from vidembed.graph.relation import RelationGraph
 from vidembed.models.fusion import LateFusion, Layers
@@ -43,10 +45,12 @@ def ndcg(corpus_paths, corpus, path, step=150):
         # It shrinks at first, as every network does, and that is no collapse.
         assert not [line for line in said if "WARNING" in line]
     mesh = make_mesh(MeshShape(), ONE)
-    evaluation = Evaluation(recipe, workdir, corpus=corpus, mesh=mesh, progress=QUIET)
-    embeddings = evaluation.embed(evaluation.restore(step))
-    found = recipe.evaluator.per_query(embeddings, corpus, "eval_to_train", mesh=mesh)
-    random = chance(recipe.evaluator, corpus, "eval_to_train", seed=0)
+    evaluator = RelatedVideos()
+    measured_by = Evaluation(evaluators=(evaluator,))
+    job = EvaluationJob(recipe, measured_by, workdir, corpus=corpus, mesh=mesh, progress=QUIET)
+    embeddings = job.model(step)["video"](corpus.table)
+    found = evaluator.per_query(embeddings, corpus, "eval_to_train", mesh=mesh)
+    random = chance(evaluator, corpus, "eval_to_train", seed=0)
     return found.values["ndcg@10"].mean(), random.values["ndcg@10"]
 
 

@@ -52,8 +52,8 @@ def changed(path, value):
         (("task", "model", "layers", "hidden"), ["x"], r"hidden\[0\]: expected int"),
         (("task", "loss", "margin"), 9.0, r"recipe.task.loss: margin"),
         (("optimiser", "clip_norm"), "much", r"clip_norm"),
-        (("feed",), None, r"recipe.feed: None fits none of"),
-        (("feed", "class"), "Captions", r"class .Captions. is none of"),
+        (("feed",), None, r"recipe.feed: expected .* fields of a FeedOptions, found None"),
+        (("feed", "class"), "Captions", r"recipe.feed: .Captions. is no class of vidembed"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_place(path, value, words):

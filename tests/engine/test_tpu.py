@@ -4,13 +4,12 @@ import importlib.util
 from dataclasses import replace
 
 import pytest
-from vidembed.engine.imagined import Imagined, data_of
 
-from experiments import gcml
+from experiments import cdml, gcml
+from vidembed.cli.imagined import Imagined, known_data
 from vidembed.cli.show import show
 from vidembed.distributed import mesh as meshes
 from vidembed.engine.compiled_cost import step_arguments, step_cost
-from vidembed.engine.recipe import Recipe
 from vidembed.engine.slices import EXAMPLES, slice_devices
 from vidembed.models.fusion import LateFusion, Layers
 
@@ -32,12 +31,14 @@ def small(recipe):
 
 
 @pytest.mark.parametrize(
-    "recipe", [Recipe(), *gcml.RECIPES.values()], ids=["cdml", *(f"gcml-{n}" for n in gcml.RECIPES)]
+    "recipe",
+    [cdml.recipe, *gcml.RECIPES.values()],
+    ids=["cdml", *(f"gcml-{n}" for n in gcml.RECIPES)],
 )
 def test_every_recipe_compiles_for_a_slice(recipe):
     recipe = small(recipe)
     mesh = meshes.make_mesh(recipe.mesh, slice_devices("v5e:2x2"))
-    cost = step_cost(recipe, step_arguments(recipe, data_of(recipe, IMAGINED), mesh), mesh)
+    cost = step_cost(recipe, step_arguments(recipe, known_data(recipe, IMAGINED).data, mesh), mesh)
     assert cost.device_kind == "TPU v5 lite"
     assert cost.arguments["constants"] == 20_000 // 4 * (1024 + 128)
     assert cost.temporaries > 0
@@ -62,15 +63,15 @@ def test_slices_by_name():
 
 
 def test_what_does_not_fit_is_refused_with_remedies():
-    recipe = small(Recipe())
-    data = data_of(recipe, Imagined(videos=278e6))
+    recipe = small(cdml.recipe)
+    data = known_data(recipe, Imagined(videos=278e6)).data
     mesh = meshes.make_mesh(recipe.mesh, slice_devices("v5e:2x2"))
     with pytest.raises(ValueError, match=r"does not fit on 4 devices: .*--feed\.placement host"):
         step_cost(recipe, step_arguments(recipe, data, mesh), mesh)
 
 
 def test_show_prints_a_slice(capsys):
-    show(small(Recipe()), ("v5e:2x2",), IMAGINED)
+    show(small(cdml.recipe), ("v5e:2x2",), IMAGINED)
     text = capsys.readouterr().out
     assert " of 16.0 GB" in text
     assert "by the data sheet, at full rates; not measured" in text

@@ -13,11 +13,14 @@ import pytest
 from vidembed.distributed.agree import HostsDifferError
 from vidembed.distributed.mesh import MeshShape, make_mesh, place_batch
 from vidembed.distributed.stopping import StopFlag
-from vidembed.engine.evaluate import Evaluation
+from vidembed.engine.evaluate import EvaluationJob
+from vidembed.engine.evaluation import Evaluation
 from vidembed.engine.optimiser import Optimiser, Sgd
+from vidembed.engine.placing import place_constants
 from vidembed.engine.recipe import Recipe, Retention
-from vidembed.engine.step import compile_update, new_state, place_constants, state_shape
+from vidembed.engine.step import compile_update, new_state, state_shape
 from vidembed.engine.train import NonFiniteLoss, train
+from vidembed.evaluators.related_videos import RelatedVideos
 from vidembed.feeds.forbidden import Capacities
 from vidembed.feeds.negatives import SiblingNegatives
 from vidembed.feeds.triplets import TripletFeed, Triplets
@@ -28,13 +31,13 @@ from vidembed.mining.miners import NoMining
 from vidembed.models.fusion import LateFusion, Layers
 from vidembed.progress import Progress
 from vidembed.records.bytecode import dequantise
-from vidembed.records.statistics import train_statistics
 from vidembed.tasks.metric_learning import MetricLearning
 from vidembed.tasks.spec import Spec
 from vidembed.workdir.checkpoints.store import Checkpoints
 from vidembed.workdir.layout import RecipeChangedError, Workdir
 
 LAYERS = Layers(hidden=(16,), size=8, input_dropout=0.2)
+EVALUATION = Evaluation(evaluators=(RelatedVideos(),))
 QUIET = Progress(quiet=True)
 ONE = [jax.devices()[0]]
 
@@ -63,6 +66,7 @@ def run(recipe, path, corpus, devices=ONE, evaluate=None):
             corpus=corpus,
             progress=QUIET,
             devices=devices,
+            evaluation=EVALUATION,
             evaluate=evaluate,
         )
 
@@ -140,7 +144,7 @@ def test_retention_keeps_newest_asked_and_pinned(recipe, corpus, tmp_path):
     short = replace(recipe, checkpoints=Retention(every_steps=1, keep_last=2, keep_every=4))
     workdir = Workdir(tmp_path)
     workdir.create()
-    workdir.measurements(recipe.evaluator.identity()).pin(1, "score", 0.5)
+    workdir.measurements(RelatedVideos().identity()).pin(1, "score", 0.5)
     run(short, tmp_path, corpus)
     assert steps_of(tmp_path) == [0, 1, 4, 6, 7]
 
@@ -229,13 +233,11 @@ def test_every_step_drops_other_inputs(recipe, corpus, tmp_path):
         optimiser=Optimiser(rule=Sgd(momentum=0.0), learning_rate=1e-30),
     )
     mesh = make_mesh(MeshShape(), ONE)
-    shape = state_shape(still, Spec(widths=corpus.table.widths), mesh)
-    update = compile_update(still, shape, mesh)
-    feed = still.feed.open(corpus, seed=0)
-    statistics = train_statistics(corpus.table, corpus.is_train)
+    feed = still.feed.open(corpus, seed=0, reads=still.task.reads)
+    update = compile_update(still, state_shape(still, feed.spec, mesh), mesh)
     with jax.set_mesh(mesh):
-        state = new_state(still, Spec(widths=corpus.table.widths), statistics)
-        constants = place_constants(still, corpus, mesh)
+        state = new_state(still, feed.spec, feed.statistics())
+        constants = place_constants(feed, mesh)
         batch = place_batch(mesh, feed.at(0), feed.split_axes)
         values = []
         for _ in range(3):
@@ -257,8 +259,8 @@ def test_inputs_are_standardised_by_the_train_split_alone(recipe, corpus, tmp_pa
 def test_a_batch_with_eval_videos_fails_the_run(recipe, corpus, tmp_path, monkeypatch):
     honest = TripletFeed.at
 
-    def leaking(self, step):
-        batch = honest(self, step)
+    def leaking(self, step, part=(0, 1)):
+        batch = honest(self, step, part)
         rows = batch["rows"].copy()
         rows[0, 0] = np.flatnonzero(~corpus.is_train)[0]
         return batch | {"rows": rows}
@@ -329,7 +331,7 @@ def test_what_nobody_can_measure_is_said_before_anything_is_compiled(
     recipe, corpus, tmp_path, monkeypatch, capsys
 ):
     alone = replace(corpus, relations=corpus.train_graph)
-    words = "eval_to_train: none of .*relations: 0 between the partitions, 0 within"
+    words = "eval_to_train: none of .*relations: 0 between it and train, 0 within"
     with monkeypatch.context() as patch:
         patch.setattr("vidembed.engine.train.state_shape", lambda *_: pytest.fail("too late"))
         with pytest.raises(ValueError, match=words):
@@ -339,12 +341,14 @@ def test_what_nobody_can_measure_is_said_before_anything_is_compiled(
     workdir = Workdir(tmp_path)
     short = replace(recipe, steps=1)
     with StopFlag() as stop, workdir.lease() as lease:
-        train(short, workdir, lease=lease, stop=stop, corpus=alone, devices=ONE)
+        options = {"lease": lease, "stop": stop, "devices": ONE}
+        train(short, workdir, corpus=alone, evaluation=EVALUATION, **options)
     assert (
         "WARNING: an evaluation job has nothing to measure here: eval_to" in capsys.readouterr().out
     )
-    job = Evaluation(short, workdir, corpus=alone, mesh=make_mesh(MeshShape(), ONE), progress=QUIET)
-    monkeypatch.setattr(job, "restore", lambda step: pytest.fail("too late"))
+    mesh = make_mesh(MeshShape(), ONE)
+    job = EvaluationJob(short, EVALUATION, workdir, corpus=alone, mesh=mesh, progress=QUIET)
+    monkeypatch.setattr(job, "model", lambda step: pytest.fail("too late"))
     with pytest.raises(ValueError, match=words):
         job.measure(1)
     monkeypatch.setattr(job, "measure", lambda step: pytest.fail("too late"))

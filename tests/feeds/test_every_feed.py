@@ -27,11 +27,10 @@ def options(request):
 
 @pytest.fixture
 def opened(options, clustered):
-    """The feed on the small corpus, with other options; hosts: (number of this one, how many)."""
+    """The feed on the small corpus, with other options."""
 
-    def open_feed(*, seed=7, hosts=(0, 1), **changes):
-        config = dataclasses.replace(options, **changes)
-        return config.open(clustered, seed=seed, process_index=hosts[0], process_count=hosts[1])
+    def open_feed(*, seed=7, **changes):
+        return dataclasses.replace(options, **changes).open(clustered, seed=seed)
 
     return open_feed
 
@@ -55,9 +54,9 @@ def assert_same(batch, wanted):
 def test_hosts_put_together_make_the_batch_of_one(opened, placement, hosts):
     feed = opened(placement=placement)
     alone = leaves(feed.at(11))
-    shares = [
-        leaves(opened(placement=placement, hosts=(host, hosts)).at(11)) for host in range(hosts)
-    ]
+    shares = [leaves(opened(placement=placement).at(11, (host, hosts))) for host in range(hosts)]
+    _, ahead, _ = next(feed.batches(11, 12, (1, hosts)))
+    assert_same(ahead, feed.at(11, (1, hosts)))
     assert {name for name, _ in alone} <= feed.split_axes.keys()
     assert (("features", "visual") in alone) == (placement == "host")
     for name, whole in alone.items():
@@ -104,7 +103,7 @@ def test_steps_differ_and_seeds_differ(opened):
 
 def test_how_batches_are_read_is_no_part_of_the_fingerprint(opened):
     same = {"placement": "host", "read_threads": 1, "prefetch_batches": 9}
-    assert opened(hosts=(1, 2), **same).fingerprint == opened().fingerprint
+    assert opened(**same).fingerprint == opened().fingerprint
     assert opened(seed=8).fingerprint != opened().fingerprint
 
 
@@ -115,15 +114,27 @@ def test_how_batches_are_read_is_no_part_of_the_fingerprint(opened):
         ({"placement": "disk"}, "placement must be 'device' or 'host', found 'disk'"),
         ({"read_threads": -1}, "read_threads must lie between 0 and prefetch_batches"),
         ({"read_threads": 5}, "found 5 threads and 4 batches"),
-        ({"hosts": (2, 2)}, "process_index 2 is none of 2 hosts"),
-        ({"hosts": (0, 3)}, "batch_UNIT must .* found 64 UNIT on 3 hosts; 63 or 66 would do"),
-        ({"hosts": (0, 128)}, "found 64 UNIT on 128 hosts; 128 would do"),
     ],
 )
 def test_what_no_feed_can_do_is_refused(opened, options, changes, message):
     changes = {f"batch_{options.unit}" if n == "batch" else n: v for n, v in changes.items()}
     with pytest.raises(ValueError, match=message.replace("UNIT", options.unit)):
         opened(**changes)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ((2, 2), "host 2 is none of 2 hosts"),
+        ((0, 3), "batch_UNIT must .* found 64 UNIT on 3 hosts; 63 or 66 would do"),
+        ((0, 128), "found 64 UNIT on 128 hosts; 128 would do"),
+    ],
+)
+def test_hosts_that_cannot_share_a_batch_are_refused(opened, options, part, message):
+    feed = opened()
+    for ask in (lambda: feed.at(0, part), lambda: next(feed.batches(0, 1, part))):
+        with pytest.raises(ValueError, match=message.replace("UNIT", options.unit)):
+            ask()
 
 
 def test_a_negative_step_is_refused(opened):

@@ -45,7 +45,7 @@ def test_classes_are_the_large_clusters_by_falling_size(clustered, level, least)
     np.testing.assert_array_equal(labels.of_row, wanted)
     assert labels.of_row.dtype == np.int32
     assert labels.sizes.tolist() == [len(members[cluster]) for cluster in kept]
-    assert config.classes(clustered) == len(kept)
+    assert config.open(clustered, seed=7).spec.classes == len(kept)
     assert labels.dropped_clusters == len(members) - len(kept)
     assert labels.dropped_videos == clustered.is_train.sum() - labels.sizes.sum()
 
@@ -144,11 +144,11 @@ def test_impossible_data_are_refused(clustered, options, message):
 def test_one_cluster_is_no_classification(clustered):
     corpus = with_levels(clustered, np.zeros(400), np.zeros(400))
     with pytest.raises(HierarchyError, match=r"2 classes, found 1 .* level 2: 1 clusters, 1 of th"):
-        LabelledVideos().classes(corpus)
+        LabelledVideos().labels(corpus)
     alone = with_levels(clustered, np.arange(400))
     videos = clustered.is_train.sum()
     with pytest.raises(HierarchyError, match=f"level 1: {videos} clusters, 0 of them large enough"):
-        LabelledVideos().classes(alone)
+        LabelledVideos().labels(alone)
 
 
 def test_a_run_without_a_hierarchy_or_with_anothers_is_refused(clustered):

@@ -186,8 +186,8 @@ def overwritten(feed: TripletFeed, held: int) -> int:
     taken, changed, started = [], 0, []
     make = feed._make
 
-    def counted(step, out):
-        batch = make(step, out=out)
+    def counted(step, own, out):
+        batch = make(step, own, out=out)
         started.append(step)
         return batch
 
@@ -201,7 +201,7 @@ def overwritten(feed: TripletFeed, held: int) -> int:
         assert len(started) == ahead
         if len(taken) > held:
             oldest, batch = taken.pop(0)
-            wanted = make(oldest, out=None)["features"]["visual"]
+            wanted = make(oldest, slice(None), out=None)["features"]["visual"]
             changed += not np.array_equal(batch["features"]["visual"], wanted)
     return changed
 
@@ -224,7 +224,7 @@ def test_a_ring_that_is_too_small_would_be_noticed(monkeypatch):
 def test_the_wait_for_data_is_measured(monkeypatch):
     feed = open_feed(Triplets(batch_triplets=8, read_threads=0, prefetch_batches=0))
     make = feed._make
-    monkeypatch.setattr(feed, "_make", lambda step, out: (time.sleep(0.02), make(step, out))[1])
+    monkeypatch.setattr(feed, "_make", lambda *of, out: (time.sleep(0.02), make(*of, out))[1])
     assert all(waited >= 0.02 for _, _, waited in feed.batches(0, 3))
 
 
@@ -248,7 +248,7 @@ def test_closing_early_ends_the_threads():
 def test_a_fault_in_a_reading_thread_reaches_the_caller(monkeypatch):
     feed = open_feed()
 
-    def broken(step, out):
+    def broken(step, own, out):
         raise OSError("the table is gone")
 
     monkeypatch.setattr(feed, "_make", broken)

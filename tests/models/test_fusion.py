@@ -8,7 +8,7 @@ from flax import nnx
 
 from vidembed.distributed import mesh as meshes
 from vidembed.models.fusion import EarlyFusion, LateFusion, Layers, SingleModality
-from vidembed.models.parameters import apply, initialise, output_size, parts, split_axes
+from vidembed.models.parameters import apply, initialise, parts, split_axes
 
 pytestmark = pytest.mark.optimised
 
@@ -182,6 +182,7 @@ class Scaled(nnx.Module):
 @dataclass(frozen=True)
 class Stranger:
     modalities: tuple[str, ...] = ("visual",)
+    size: int = 3
 
     def module(self, widths, rngs):
         return Scaled(widths["visual"], rngs)
@@ -191,13 +192,13 @@ def test_a_strangers_network_is_split_nowhere_unless_it_says_so():
     network = Stranger()
     assert split_axes(network, WIDTHS) == {"deep/kernel": None, "scale": None}
     assert parts(network) == ("deep", "scale")
-    assert output_size(network, WIDTHS) == 3
 
 
 @pytest.mark.parametrize("network", [LateFusion(layers=LAYERS), EarlyFusion(layers=LAYERS)])
 def test_what_a_network_is_made_of_and_makes(network):
     assert parts(network) == ("towers",)
-    assert output_size(network, WIDTHS) == 4
+    parameters = initialise(network, WIDTHS, jax.random.key(0))
+    assert apply(network, parameters, features()).shape[-1] == network.size == 4
 
 
 def test_a_mesh_that_is_set_does_not_make_a_split_a_constraint():

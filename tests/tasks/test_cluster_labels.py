@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks.class_table import compiled, seconds_a_step, sizes
+from vidembed.corpora.watched import CorpusPaths
 from vidembed.distributed import mesh as meshes
 from vidembed.distributed.exchange import Exchanger
 from vidembed.engine.compiled_cost import device_bytes
 from vidembed.engine.optimiser import Optimiser
+from vidembed.engine.placing import Placer
 from vidembed.engine.recipe import Recipe
-from vidembed.engine.step import Placer
 from vidembed.feeds.labelled import LabelledFeed, LabelledVideos
 from vidembed.losses.softmax import FullSoftmax, SampledSoftmax
 from vidembed.models.cluster_classifier import KERNEL, CosineClassifier, DotClassifier
@@ -233,7 +234,7 @@ def recipe(loss, videos=512, size=64, hidden=(), **optimiser):
     layers = Layers(hidden=hidden, size=size)
     task = ClusterLabels(model=SingleModality(layers=layers), loss=loss)
     feed = LabelledVideos(batch_videos=videos)
-    return Recipe(task=task, feed=feed, optimiser=Optimiser(**optimiser))
+    return Recipe(corpus=CorpusPaths(), task=task, feed=feed, optimiser=Optimiser(**optimiser))
 
 
 def mesh_of(data, model):

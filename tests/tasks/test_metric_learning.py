@@ -12,7 +12,7 @@ import pytest
 
 from vidembed.distributed import mesh as meshes
 from vidembed.distributed.exchange import Exchanger
-from vidembed.engine.step import Placer
+from vidembed.engine.placing import Placer
 from vidembed.feeds.triplets import TripletFeed, Triplets
 from vidembed.losses.triplet import Exponential, Hinge, Log
 from vidembed.mining.miners import Hardest, NoMining, SemiHard, SemiHardRandom

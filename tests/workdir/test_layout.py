@@ -1,13 +1,9 @@
 import json
 import time
-from dataclasses import replace
 
 import pytest
 
 from vidembed import files
-from vidembed.engine.recipe import Recipe
-from vidembed.feeds.negatives import SiblingNegatives
-from vidembed.feeds.triplets import Triplets
 from vidembed.workdir.layout import RecipeChangedError, Workdir
 from vidembed.workdir.lease import LeaseHeldError
 from vidembed.workdir.measurements import FOLLOWER_STALE_SECONDS
@@ -262,14 +258,3 @@ def test_a_follower_beats_and_leaves_anothers_record(tmp_path, monkeypatch):
         time.sleep(0.1)
         file.write_text(json.dumps({**first, "pid": 1}))
     assert files.read_json(file)["pid"] == 1
-
-
-def test_a_recipe_that_is_older_than_a_field_is_the_same_with_its_default(tmp_path):
-    recipe = Recipe().to_json()
-    older = json.loads(json.dumps(recipe))
-    del older["feed"]["negatives"], older["corpus"]["hierarchy"]
-    Workdir(tmp_path).claim_recipe(older, DATA)
-    assert Workdir(tmp_path).claim_recipe(recipe, DATA) == []
-    other = replace(Recipe(), feed=Triplets(negatives=SiblingNegatives())).to_json()
-    with pytest.raises(RecipeChangedError, match=r'UniformNegatives" -> ".*:SiblingNegatives"'):
-        Workdir(tmp_path).claim_recipe(other, DATA)

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vidembed import PATH, TUNABLE
-from vidembed.engine.old_recipes import modernised
+from vidembed import PATH, TUNABLE, files
+from vidembed.distributed.agree import is_first_host
+from vidembed.engine.old_recipes import former_evaluator, modernised
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.typed_json import fields_with, with_defaults
 from vidembed.workdir.layout import Completed, Workdir
@@ -13,8 +14,15 @@ from vidembed.workdir.layout import Completed, Workdir
 def claim(
     workdir: Workdir, recipe: Recipe, fingerprints: dict[str, str], about: Mapping[str, Any]
 ) -> list[str]:
-    """Starts the run or goes on with it; see `Workdir.claim_recipe`."""
-    return workdir.claim_recipe(recipe.to_json(), fingerprints, about, **_how(recipe))
+    """Starts the run or goes on with it; see `Workdir.claim_recipe`.
+
+    The evaluator that an older version stored in the recipe is kept as the run's evaluation.
+    """
+    former = former_evaluator((workdir.read_recipe() or {}).get("recipe", {}))
+    changes = workdir.claim_recipe(recipe.to_json(), fingerprints, about, **_how(recipe))
+    if former and is_first_host() and not workdir.evaluation_file.exists():
+        files.write_json(workdir.evaluation_file, {"evaluators": [former]})
+    return changes
 
 
 def changes_of(
@@ -22,6 +30,12 @@ def changes_of(
 ) -> list[str]:
     """What may change and did; raises RecipeChangedError. See `Workdir.recipe_changes`."""
     return workdir.recipe_changes(recipe.to_json(), fingerprints, **_how(recipe))
+
+
+def refuse_another(workdir: Workdir, recipe: Recipe) -> None:
+    """Raises RecipeChangedError unless the recipe is the run's, but for its paths and its mesh."""
+    may_differ = fields_with(recipe, PATH) | {"mesh"}
+    workdir.recipe_changes(recipe.to_json(), **_how(recipe) | {"tunable": may_differ})
 
 
 def completed_like(recipe: Recipe) -> Completed:

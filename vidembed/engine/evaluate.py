@@ -14,7 +14,7 @@ import jax
 from vidembed.distributed import mesh as meshes
 from vidembed.distributed.agree import agree, record_of_first_host
 from vidembed.distributed.stopping import StopFlag
-from vidembed.engine.claim import changes_of
+from vidembed.engine.claim import refuse_another
 from vidembed.engine.evaluation import Evaluation
 from vidembed.engine.measured import Measured, values_of
 from vidembed.engine.model import Model, step_named
@@ -52,7 +52,7 @@ class EvaluationJob:
         """corpus: the recipe's, opened. classes: as in `Recipe.from_json`. Raises where recipe or
         data are not those of the run."""
         self.recipe, self.evaluation, self.workdir = recipe, evaluation, workdir
-        changes_of(workdir, recipe)
+        refuse_another(workdir, recipe)
         self.progress = progress or Progress(quiet=jax.process_index() > 0)
         self.mesh = mesh or meshes.make_mesh(recipe.mesh)
         self.corpus = corpus or recipe.corpus.open()
@@ -121,8 +121,13 @@ class EvaluationJob:
 
     def step_named(self, name: str) -> int:
         """The step that "latest", "best" (by this evaluation) or a number names."""
-        best = self.selecting.best() if name == "best" else None
-        return best if best is not None else step_named(self.workdir, self.checkpoints, name)
+        if name != "best" or not self.checkpoints.steps():
+            return step_named(self.workdir, self.checkpoints, name)
+        if (best := self.selecting.best()) is None:
+            raise CheckpointError(
+                f"{self.workdir}: this evaluator has measured nothing yet, so none is best"
+            )
+        return best
 
     def follow(
         self, report: Callable[[list[dict[str, Any]]], None], stop: StopFlag | None = None

@@ -74,8 +74,6 @@ def from_json(kind: Any, data: Any, place: str = "recipe", classes: Classes = ()
     # From here on plain types; `type`, not `isinstance`: True is no number.
     if kind is float and type(data) is int:
         return float(data)
-    if kind is None:
-        kind = types.NoneType
     if type(data) is not kind:
         raise RecipeError(f"{place}: expected {_name(kind)}, found {data!r}")
     return data
@@ -184,8 +182,6 @@ def _from_object(kind: Any, data: Any, place: str, classes: Classes) -> Any:
         values[name] = from_json(hints[name], value, f"{place}.{name}", classes)
     try:
         return kind(**values)
-    except RecipeError:
-        raise
     except (TypeError, ValueError) as error:
         raise RecipeError(f"{place}: {error}") from error
 
@@ -242,8 +238,7 @@ def _walk(tree: Any, roles: tuple[FieldRole, ...], path: str) -> Iterator[str]:
 def without(data: Any, paths: Collection[str]) -> Any:
     """The JSON form of a tree, without what lies at these dotted paths (from `fields_with`)."""
     if isinstance(data, list):
-        numbered = {str(number): value for number, value in enumerate(data)}
-        return list(without(numbered, paths).values())
+        return [*without({str(i): item for i, item in enumerate(data)}, paths).values()]
     below: dict[str, list[str]] = {}
     for path in paths:
         name, _, rest = path.partition(".")

@@ -94,8 +94,8 @@ class Workdir:
         """Stores what a run is started with, or compares it with what is stored.
 
         recipe: the recipe's JSON form. fingerprints: a name and a digest for each input, such as
-        table, graph. about: what else is stored at the start. tunable: dotted paths (or beginnings
-        of them) of the fields that may change. completed: a stored recipe of an older version as
+        table, graph. about: what else is stored, at the start or, where an older version did not,
+        later. tunable: dotted paths (or beginnings of them) of the fields that may change. completed: a stored recipe of an older version as
         this version would have stored it.
         Returns a line for each tunable field that changed, "steps: 100 -> 200"; they are recorded
         in recipe.json, with the versions and the commit that made the change. Raises
@@ -110,10 +110,11 @@ class Workdir:
                 files.write_json(self.recipe_file, new)
             return []
         lines = self.recipe_changes(recipe, fingerprints, tunable=tunable, completed=completed)
-        if lines and is_first_host():
+        known = {**(about or {}), **stored}
+        if (lines or known.keys() - stored.keys()) and is_first_host():
             change = {"time": now, "changes": lines, "versions": versions()}
             history = [*stored["history"], change]
-            files.write_json(self.recipe_file, {**stored, "recipe": recipe, "history": history})
+            files.write_json(self.recipe_file, {**known, "recipe": recipe, "history": history})
         return lines
 
     def recipe_changes(
