@@ -24,6 +24,10 @@ divides over any model axis that divides 256. Padded rows are zero, and never cl
 class ClusterClassifier(Protocol):
     """How a class is scored: its parameters, and what of them embeddings are multiplied with."""
 
+    @property
+    def split_axes(self) -> dict[str, int | None]:
+        """The axis of each parameter that is split over the mesh's model axis; None is not."""
+
     def initialise(self, key: jax.Array, classes: int, size: int) -> Parameters:
         """{"classes/kernel": f32[Cp, D]}, Cp as `padded` has it, and what else is learnt."""
 

@@ -95,8 +95,8 @@ class Workdir:
 
         recipe: the recipe's JSON form. fingerprints: a name and a digest for each input, such as
         table, graph. about: what else is stored, at the start or, where an older version did not,
-        later. tunable: dotted paths (or beginnings of them) of the fields that may change. completed: a stored recipe of an older version as
-        this version would have stored it.
+        later. tunable: dotted paths (or beginnings of them) of the fields that may change.
+        completed: a stored recipe of an older version as this version would have stored it.
         Returns a line for each tunable field that changed, "steps: 100 -> 200"; they are recorded
         in recipe.json, with the versions and the commit that made the change. Raises
         RecipeChangedError, listing every other difference.
