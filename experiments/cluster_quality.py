@@ -121,7 +121,7 @@ def quality(corpus: Corpus, verticals: Mapping[int, str], *, seed: int) -> dict[
         began = time.monotonic()
     return {
         "simulated_sessions": corpus.simulated,
-        "fingerprints": {"corpus": corpus.fingerprint, "hierarchy": corpus.hierarchy.fingerprint},
+        "fingerprints": {"corpus": corpus.rows, "hierarchy": corpus.hierarchy.fingerprint},
         "train_videos": train,
         "linked_videos": len(videos),
         "without": {name: int(np.sum(truth < 0)) for name, truth in known.items()},

@@ -16,7 +16,8 @@ from vidembed.mining import SemiHard
 
 def points(base: Recipe) -> dict[str, Recipe]:
     """The reference in float32, and with operands of products rounded to bfloat16."""
-    model: Any = base.task.model
+    task: Any = base.task
+    model = task.model
     miner = SemiHard(operands="bfloat16")
     narrow = replace(model, layers=replace(model.layers, compute="bfloat16"))
     return {

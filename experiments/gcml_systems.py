@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from experiments import gcml
 from experiments.running import ROUNDS
@@ -61,10 +62,11 @@ def smart(control: Recipe, negatives: SiblingNegatives = NEAREST) -> Recipe:
 
 def labels(control: Recipe, level: int = 1) -> Recipe:
     """GCL: the clusters of a level as classes."""
+    triplet_task: Any = control.task
     videos = 3 * control.feed.examples
     return replace(
         control,
-        task=ClusterLabels(model=control.task.model),
+        task=ClusterLabels(model=triplet_task.model),
         feed=LabelledVideos(level=level, batch_videos=videos),
     )
 

@@ -64,11 +64,12 @@ class Point:
     def recipe(self) -> Recipe:
         """The recipe with its data and seed; a reference keeps step 0, the untrained network."""
         recipe, world = self.varied, self.folder / self.world
+        paths: Any = recipe.corpus
         checkpoints = replace(recipe.checkpoints, keep_every=recipe.steps)
         return replace(
             recipe,
             corpus=replace(
-                recipe.corpus,
+                paths,
                 table=str(self.folder / "table"),
                 edges=str(world / "edges.parquet"),
                 hierarchy=str(world / "hierarchy.parquet"),

@@ -23,7 +23,7 @@ from vidembed import files
 from vidembed.cli import clustering
 from vidembed.corpora.watched import Corpus
 from vidembed.distributed.stopping import StopFlag, StoppedError
-from vidembed.engine.claim import changes_of
+from vidembed.engine.claim import changes_of, completed_like
 from vidembed.engine.evaluate import EvaluationJob
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.train import train
@@ -100,12 +100,15 @@ class Runner:
             self._stage("import", key, path, partial(importing.main, self.records, path))
             table = FeatureTable.open(path, verify=False)
             if base:
-                Workdir(self.folder).claim_recipe(base.to_json(), {"table": table.fingerprint})
+                Workdir(self.folder).claim_recipe(
+                    base.to_json(), {"table": table.fingerprint}, completed=completed_like(base)
+                )
         return table
 
     def corpus(self, point: Point) -> Corpus:
         """The videos with the relations and clusters of a world; made where they are missing."""
-        world, paths = point.world, point.recipe.corpus
+        world = point.world
+        paths: Any = point.recipe.corpus
         if world not in self._corpora:
             sessions = str(self.folder / world / "sessions.parquet")
             options = ("split_seed", "train_share", "max_degree")

@@ -87,9 +87,9 @@ def cases() -> dict[str, Case]:
 
 
 def _bfloat16(recipe: Recipe) -> Recipe:
-    model: Any = recipe.task.model
-    narrow = replace(model, layers=replace(model.layers, compute="bfloat16"))
-    return replace(recipe, task=replace(recipe.task, model=narrow))
+    task: Any = recipe.task
+    narrow = replace(task.model, layers=replace(task.model.layers, compute="bfloat16"))
+    return replace(recipe, task=replace(task, model=narrow))
 
 
 def cost_of(case: Case, name: str, folder: Path, progress: Progress) -> StepCost:

@@ -31,9 +31,9 @@ def varied(
     recipe: Recipe, *, task: Mapping[str, Any] = {}, feed: Mapping[str, Any] = {}, **fields: Any
 ) -> Recipe:
     """`recipe` with these fields of its task, of its feed and of its own; TypeError for others."""
-    return replace(
-        recipe, task=replace(recipe.task, **task), feed=replace(recipe.feed, **feed), **fields
-    )
+    old_task: Any = recipe.task
+    old_feed: Any = recipe.feed
+    return replace(recipe, task=replace(old_task, **task), feed=replace(old_feed, **feed), **fields)
 
 
 def base_recipe(steps: int = 100, triplets: int = 512, *, hidden: int = 4000) -> Recipe:
@@ -120,7 +120,7 @@ class Sweep:
     """Of the training, by their names in metrics.jsonl, whose course is shown."""
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=lambda: SIZES)
     """Scale → steps and triplets a batch."""
-    axis: Callable[[Recipe], int] | None = None
+    axis: Callable[[Any], int] | None = None
     """Where a point stands on the horizontal axis of a plot, for sweeps of one number."""
     axis_name: str = ""
 

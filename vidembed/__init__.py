@@ -11,7 +11,7 @@ class FieldRole(enum.Enum):
     """Why a field does not decide what a run computes."""
 
     PATH = "where something lies: may differ between hosts, on resume, and when a run is measured"
-    TUNABLE = "how long, how often, on what: may change on resume, and when a run is measured"
+    TUNABLE = "how long, how often, on what: may change on resume"
 
 
 PATH, TUNABLE = FieldRole

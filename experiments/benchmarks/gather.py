@@ -21,7 +21,7 @@ from experiments.benchmarks.bench import Row, in_rounds, report
 from experiments.benchmarks.step import WIDTHS, synthetic_features
 from vidembed.distributed import mesh as meshes
 from vidembed.distributed.exchange import Exchanger
-from vidembed.engine.step import Placer
+from vidembed.engine.placing import Placer
 
 VIDEOS, TRIPLETS = 8_000_000, 7168
 RESIDENT_VIDEOS = 100_000

@@ -131,10 +131,11 @@ def updates(
     batch: dict[str, Any] = dict(drawn)
     axes = TripletFeed.split_axes
     constants: Any = {}
-    if recipe.feed.placement == "host":
+    feed: Any = recipe.feed
+    if feed.placement == "host":
         batch["features"] = {name: table[drawn["rows"]] for name, table in features.items()}
     with jax.set_mesh(mesh):
-        if recipe.feed.placement == "device":
+        if feed.placement == "device":
             placed = jax.tree.map(lambda table: meshes.place_rows(mesh, table), features)
             constants = {"features": placed, "present": {}}
         shape = state_shape(recipe, Spec(widths=WIDTHS), mesh)

@@ -71,8 +71,32 @@ def test_every_option_arrives(corpus_paths, corpus, tmp_path):
     split = split.open()
     assert split.train_graph.edges < split.train_relations.edges
     found.check(split.train_graph, split.is_train)
-    with pytest.raises(ValueError, match=r"as then \(3, 0\.5, 5\)"):
+    with pytest.raises(
+        ValueError, match=r"as then \(--split-seed 3 --train-share 0\.5 --max-degree 5\)"
+    ):
         dataclasses.replace(corpus_paths, hierarchy=str(tmp_path / "h")).open()
+
+
+def test_the_split_of_a_run_may_be_a_file(corpus_paths, corpus, tmp_path, capsys):
+    ids = corpus.table.ids.astype(str)
+    group = [f"g{row % 60}" for row in range(len(ids))]
+    file, table = tmp_path / "split.parquet", pa.table({"id": ids, "group": group})
+    pq.write_table(pa.concat_tables([table, pa.table({"id": ["gone"], "group": ["g"]})]), file)
+    hierarchy = tmp_path / "h.parquet"
+    assert cluster(corpus_paths, hierarchy, f"--split {file} --train-share 0.5") == 0
+    assert "1 of its 301 videos are not in the table: gone" in capsys.readouterr().out
+    paths = dataclasses.replace(
+        corpus_paths, hierarchy=str(hierarchy), split=str(file), train_share=0.5
+    )
+    opened = paths.open()
+    assert opened.hierarchy.parameters["split"] == str(file)
+    train = {name for name, chosen in zip(group, opened.is_train) if chosen}
+    assert len(train) == opened.is_train.sum() / 5, "groups are in train whole"
+    # Who is for validation among the others is nothing to the train graph.
+    assert dataclasses.replace(paths, validation_share=0.5).open().hierarchy
+    then = rf"as then \(--split {file} --split-seed 0 --train-share 0\.5 --max-degree 50\)"
+    with pytest.raises(ValueError, match=then):
+        dataclasses.replace(paths, split="").open()
 
 
 def test_simulated_sessions_are_told_and_kept(corpus_paths, corpus, tmp_path, capsys):
@@ -140,7 +164,7 @@ def test_unknown_videos_are_dropped_up_to_the_share(corpus_paths, corpus, tmp_pa
     [
         ("--rounds 0", "rounds must be at least 1"),
         ("--max-size 1", "max_size must be at least 2"),
-        ("--train-share 2", "train_share 2"),
+        ("--train-share 2", "train_share must lie strictly between 0 and 1, found 2"),
         ("--table ''", "no table given: set --table PATH"),
     ],
 )

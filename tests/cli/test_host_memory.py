@@ -2,8 +2,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from vidembed.engine.host_memory import BUILDING_BYTES, host_memory
 
+from vidembed.cli.host_memory import BUILDING_BYTES, host_memory
 from vidembed.graph.relation import RelationGraph
 
 

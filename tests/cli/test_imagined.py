@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from vidembed.engine.imagined import LEAST_VIDEOS, Imagined, data_of
 
+from experiments.cdml import recipe as cdml
+from vidembed.cli.imagined import LEAST_VIDEOS, Imagined, known_data
 from vidembed.distributed.mesh import make_mesh
 from vidembed.engine.compiled_cost import step_arguments
-from vidembed.engine.recipe import Recipe
 from vidembed.feeds.labelled import LabelledVideos
 from vidembed.feeds.negatives import SiblingNegatives
 from vidembed.feeds.triplets import Triplets
@@ -12,10 +14,11 @@ from vidembed.tasks.cluster_labels import ClusterLabels
 
 
 def test_a_batch_holds_as_many_related_pairs_as_among_all_videos():
-    data = data_of(Recipe(feed=Triplets(batch_triplets=64)), Imagined(videos=8e6, degree=50))
+    recipe = replace(cdml, feed=Triplets(batch_triplets=64))
+    data = known_data(recipe, Imagined(videos=8e6, degree=50)).data
     videos, edges = data.corpus.relations.nodes, data.corpus.relations.edges
     assert videos == LEAST_VIDEOS
-    assert data.rows.features["visual"].shape == (8_000_000, 1024)
+    assert data.resident["features"]["visual"].shape == (8_000_000, 1024)
     # Two videos at random are related with the same chance.
     assert edges / videos**2 == pytest.approx(50 / 2 / 8e6, rel=0.01)
     # Features take no memory.
@@ -23,26 +26,28 @@ def test_a_batch_holds_as_many_related_pairs_as_among_all_videos():
 
 
 def test_sparse_relations_are_enough_to_draw_batches_from():
-    recipe = Recipe(feed=Triplets(batch_triplets=512))
-    relations = data_of(recipe, Imagined(videos=278e6, degree=50)).corpus.relations
+    recipe = replace(cdml, feed=Triplets(batch_triplets=512))
+    relations = known_data(recipe, Imagined(videos=278e6, degree=50)).data.corpus.relations
     assert relations.edges == pytest.approx(8 * 512, rel=0.01)
     assert relations.edges / relations.nodes**2 == pytest.approx(50 / 2 / 278e6, rel=0.01)
 
 
 def test_the_named_corpus_is_taken_with_its_own_classes(clustered_paths, clustered):
     feed = LabelledVideos(batch_videos=16)
-    recipe = Recipe(corpus=clustered_paths, task=ClusterLabels(), feed=feed)
-    data = data_of(recipe, Imagined(classes=5000))
-    assert data.spec.classes == feed.classes(clustered)
-    assert data.degree == 2 * clustered.relations.edges / 300
-    unnamed = Recipe(task=ClusterLabels(), feed=feed)
-    assert data_of(unnamed, Imagined(classes=5000)).spec.classes == 5000
+    unnamed = replace(cdml, task=ClusterLabels(), feed=feed)
+    recipe = replace(unnamed, corpus=clustered_paths)
+    known = known_data(recipe, Imagined(classes=5000))
+    shape = step_arguments(recipe, known.data, make_mesh(recipe.mesh)).state
+    assert shape["parameters"]["classes"].shape[0] >= feed.classes(clustered)
+    degree = 2 * clustered.relations.edges / 300
+    assert known.host["relations"] == 300 * (8 + 16 * degree / 2)
+    assert known_data(unnamed, Imagined(classes=5000)).data.spec.classes == 5000
 
 
 def test_negatives_from_clusters_have_clusters_to_come_from():
     feed = Triplets(batch_triplets=64, anchors="videos", negatives=SiblingNegatives())
-    recipe = Recipe(feed=feed)
-    arguments = step_arguments(recipe, data_of(recipe, Imagined()), make_mesh(recipe.mesh))
+    recipe = replace(cdml, feed=feed)
+    arguments = step_arguments(recipe, known_data(recipe, Imagined()).data, make_mesh(recipe.mesh))
     assert arguments.batch["drawn_at"].shape == (3, 64)
     assert arguments.batch["drawn_at"].dtype == np.bool_
 

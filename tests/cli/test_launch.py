@@ -14,6 +14,7 @@ import pytest
 from experiments.cdml import recipe
 from vidembed.cli import launch
 from vidembed.distributed.mesh import MeshShape
+from vidembed.engine.evaluation import Evaluation, store_evaluation
 from vidembed.evaluators.related_videos import RelatedVideos
 from vidembed.feeds.triplets import Triplets
 from vidembed.losses.triplet import Log
@@ -142,11 +143,11 @@ def claimed(corpus_paths, tmp_path):
             model=SingleModality(layers=Layers(hidden=(8, 4), size=4)), loss=Log(), miner=Hardest()
         ),
         feed=Triplets(batch_triplets=16),
-        evaluator=RelatedVideos(ks=(5, 20)),
         mesh=MeshShape(data=1, model=64),
         seed=3,
     )
     workdir.claim_recipe(own.to_json(), {})
+    store_evaluation(workdir, Evaluation(evaluators=(RelatedVideos(ks=(5, 20)),)))
     return workdir
 
 

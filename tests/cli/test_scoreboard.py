@@ -79,8 +79,43 @@ def test_every_score_has_its_interval():
     ]  # fmt: skip
 
 
+def with_validation(record, *values):
+    """A result, or the record of the baselines, with scores on validation besides."""
+    if "systems" in record:
+        systems = {
+            name: with_validation({"scores": found}, *values)["scores"]
+            for name, found in record["systems"].items()
+        }
+        return {"systems": systems}
+    more = {f"validation_{name}": score for name, score in scores(*values).items()}
+    return {**record, "scores": record["scores"] | more}
+
+
+def test_test_and_validation_videos_have_a_table_each():
+    measured = with_validation(result(200, 0.25, 0.3, 0.5), 0.125, 0.15, 0.25)
+    lines = list(table(measured, with_validation(BASELINES, 0.75, 0.75, 0.75)))
+    assert max(map(len, lines)) <= 80
+    first = list(table(result(200, 0.25, 0.3, 0.5), BASELINES))[:-1]
+    first[1] = first[1].replace(" " * 13, "  test videos", 1)
+    assert lines[: len(first)] == first
+    second = lines[len(first) : -1]
+    assert second[0] == lines[0]
+    assert " ".join(second[1].split()) == "validation videos eval → train train → eval eval → eval"
+    assert second[2].split()[-3:] == ["0.125", "0.150", "0.125"]
+    assert second[3].split()[-3:] == ["0.750", "0.750", "0.375"]
+    assert lines[-1].startswith("* an oracle")
+
+
+def test_with_validation_videos_these_say_whether_a_run_is_below_raw_features():
+    baselines = with_validation(BASELINES, 0.2)
+    assert below_raw(with_validation(result(9, 0.0), 0.3), baselines, last=9) is None
+    words = below_raw(with_validation(result(9, 0.9), 0.1), baselines, last=9)
+    assert "features: NDCG@10 validation: eval → train is 0.100, that of " in words
+    assert words.count("NDCG@10") == 1
+
+
 class Measuring:
-    """An evaluation that counts how often its baselines are asked for."""
+    """A job of one evaluator, and what it measured, with a count of the baselines asked for."""
 
     asked = 0
 
@@ -91,6 +126,7 @@ class Measuring:
 
     def __init__(self):
         self.progress = Progress()
+        self.selecting, self.each = self, (self,)
 
     def selection(self, result):
         return "mean of ndcg@10", 0.125
@@ -108,7 +144,7 @@ def test_the_table_stands_at_the_first_and_at_the_last_result(baselines, tables,
     evaluation = Measuring()
     board = Scoreboard(evaluation, baselines=baselines)
     for step in (10, 20, 30):
-        board.show(result(step, 0.5, 0.5))
+        board.show([result(step, 0.5, 0.5)])
     out = capsys.readouterr().out
     assert out.count("raw visual") == tables
     assert out.count("mean of ndcg@10: 0.1250; best so far: step 10") == 3

@@ -1,15 +1,16 @@
 import re
+from dataclasses import replace
 
 import jax
 import pytest
-from vidembed.engine.imagined import Imagined
 
+from experiments.cdml import recipe as cdml
+from vidembed.cli.imagined import Imagined
 from vidembed.cli.show import as_bytes, collective_lines, show
 from vidembed.corpora.watched import CorpusPaths
 from vidembed.distributed.mesh import MeshShape
 from vidembed.engine.compiled_cost import StepCost
 from vidembed.engine.compiled_text import Collective
-from vidembed.engine.recipe import Recipe
 from vidembed.feeds.triplets import Triplets
 from vidembed.models.fusion import LateFusion, Layers
 from vidembed.tasks.metric_learning import MetricLearning
@@ -40,7 +41,7 @@ def cost_of(devices, kind="TPU v5 lite", **changes):
 
 
 def test_a_step_is_compiled_for_the_devices_here(corpus_paths, capsys):
-    show(Recipe(corpus=corpus_paths, task=TASK, feed=Triplets(batch_triplets=64)))
+    show(replace(cdml, corpus=corpus_paths, task=TASK, feed=Triplets(batch_triplets=64)))
     text = capsys.readouterr().out
     assert f"data: {corpus_paths.table}, 300 videos" in text
     # Two towers: (8 + 4) inputs to 16, twice 16 to 8, and the biases.
@@ -62,7 +63,7 @@ def test_slices_are_columns_and_an_uneven_batch_is_exchanged(monkeypatch, capsys
     monkeypatch.setattr(
         "vidembed.cli.show.step_cost", lambda recipe, arguments, mesh: cost_of(mesh.size)
     )
-    recipe = Recipe(task=TASK, feed=Triplets(batch_triplets=7164))
+    recipe = replace(cdml, task=TASK, feed=Triplets(batch_triplets=7164))
     show(recipe, tuple(devices), Imagined(videos=1000, degree=4))
     text = capsys.readouterr().out
     assert "v5e:2x4: 7,164 triplets do not divide over 8 chips; compiled with 7,160" in text
@@ -94,7 +95,8 @@ def test_collectives_are_listed_with_bytes_and_data_sheet_times():
 
 
 def test_a_mesh_of_other_devices_is_not_compiled_here(capsys):
-    recipe = Recipe(task=TASK, feed=Triplets(batch_triplets=64), mesh=MeshShape(data=16, model=2))
+    feed, mesh = Triplets(batch_triplets=64), MeshShape(data=16, model=2)
+    recipe = replace(cdml, task=TASK, feed=feed, mesh=mesh)
     show(recipe, (), Imagined(videos=1000, degree=4))
     text = capsys.readouterr().out
     assert "not compiled: mesh data 16 × model 2 is not of the 8 devices here" in text
@@ -103,14 +105,14 @@ def test_a_mesh_of_other_devices_is_not_compiled_here(capsys):
 
 def test_a_refusal_comes_alone(capsys):
     with pytest.raises(ValueError, match="choose 56 or 64"):
-        show(Recipe(task=TASK, feed=Triplets(batch_triplets=60)))
+        show(replace(cdml, task=TASK, feed=Triplets(batch_triplets=60)))
     with pytest.raises(ValueError, match="nowhere"):
-        show(Recipe(corpus=CorpusPaths(table="nowhere", edges="nowhere")))
+        show(replace(cdml, corpus=CorpusPaths(table="nowhere", edges="nowhere")))
     assert capsys.readouterr().out == ""
 
 
 def test_without_the_compiler_it_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install -e '.\[tpu\]'"):
-        show(Recipe(), ("v5e:8x8",))
+        show(cdml, ("v5e:8x8",))
     assert capsys.readouterr().out == ""

@@ -8,7 +8,7 @@ import pytest
 from tests.jobs import SMALL, Job, cluster, data, free_port
 from vidembed.cli.launch import main
 from vidembed.distributed.join import Cluster
-from vidembed.engine.recipe import Recipe
+from vidembed.recipes.cdml import recipe
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_a_half_of_the_options_is_a_mistake_on_the_command_line(tmp_path, capsys
     for verb in ("train", "evaluate"):
         options = [verb, "--workdir", str(tmp_path / "run"), "--coordinator", "localhost:1234"]
         with pytest.raises(SystemExit) as end:
-            main(Recipe(), options, name="cdml")
+            main(recipe, options, name="cdml")
         assert end.value.code == 2
         words = "--coordinator localhost:1234 is given without --processes and --process: give all"
         assert words in capsys.readouterr().err
@@ -73,7 +73,7 @@ def test_a_port_that_is_taken_is_refused(corpus_paths, tmp_path, capsys):
         taken.listen()
         port = taken.getsockname()[1]
         options = ["train", "--workdir", str(tmp_path / "run"), *data(corpus_paths)]
-        assert main(Recipe(), [*options, *cluster(2, 0, port, timeout=5)], name="cdml") == 1
+        assert main(recipe, [*options, *cluster(2, 0, port, timeout=5)], name="cdml") == 1
     words = capsys.readouterr().err
     assert f"cannot listen on port {port} of {socket.gethostname()}" in words
     assert f"--coordinator localhost:{port} asks: Address already in use. Name another" in words

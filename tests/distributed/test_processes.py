@@ -13,8 +13,9 @@ import pytest
 
 from tests.jobs import SYSTEMS, data, ends, start
 from vidembed.distributed.mesh import MeshShape, make_mesh
+from vidembed.engine.phases import open_feeds
 from vidembed.engine.recipe import Recipe
-from vidembed.engine.step import spec_of, state_shape
+from vidembed.engine.step import state_shape
 from vidembed.workdir.checkpoints.store import Checkpoints
 from vidembed.workdir.layout import Workdir
 
@@ -73,7 +74,7 @@ def parameters(workdir, corpus, step):
     run = Workdir(workdir)
     recipe = Recipe.from_json(run.read_recipe()["recipe"])
     mesh = make_mesh(MeshShape(), jax.devices()[:1])
-    shape = state_shape(recipe, spec_of(recipe, corpus), mesh)
+    shape = state_shape(recipe, open_feeds(recipe, corpus)[0].spec, mesh)
     state = Checkpoints(run.checkpoints, read_only=True).restore(step, shape)
     return {name: np.asarray(value) for name, value in state["parameters"].items()}
 

@@ -16,9 +16,10 @@ from vidembed.__main__ import main
 from vidembed.cli import launch
 from vidembed.distributed.mesh import MeshShape, make_mesh
 from vidembed.distributed.stopping import StopFlag
-from vidembed.engine.evaluate import Evaluation
-from vidembed.engine.recipe import Recipe, Retention
-from vidembed.engine.step import spec_of, state_shape
+from vidembed.engine.evaluate import EvaluationJob
+from vidembed.engine.phases import open_feeds
+from vidembed.engine.recipe import Retention
+from vidembed.engine.step import state_shape
 from vidembed.engine.train import train
 from vidembed.feeds.labelled import LabelledVideos
 from vidembed.graph.affinity import affinity_clusters
@@ -84,7 +85,7 @@ def trained(recipe, path, corpus, *, steps):
             progress=Progress(quiet=True),
             devices=ONE,
         )
-    shape = state_shape(recipe, spec_of(recipe, corpus), make_mesh(MeshShape(), ONE))
+    shape = state_shape(recipe, open_feeds(recipe, corpus)[0].spec, make_mesh(MeshShape(), ONE))
     return Checkpoints(workdir.checkpoints, read_only=True).restore(steps, shape)
 
 
@@ -112,7 +113,9 @@ def test_a_run_goes_on_only_with_the_same_clusters(clustered_paths, clustered, t
     moved = str(shutil.copy(clustered_paths.hierarchy, tmp_path / "moved.parquet"))
     elsewhere = replace(recipe, corpus=replace(clustered_paths, hierarchy=moved))
     trained(elsewhere, tmp_path / "run", clustered, steps=4)
-    Evaluation(replace(recipe, steps=4), Workdir(tmp_path / "run"), corpus=clustered)
+    EvaluationJob(
+        replace(recipe, steps=4), gcml.EVALUATION, Workdir(tmp_path / "run"), corpus=clustered
+    )
     other = affinity_clusters(clustered.train_graph, clustered.is_train, rounds=3)
     assert other.fingerprint != clustered.hierarchy.fingerprint
     with pytest.raises(RecipeChangedError, match=r"data, feed: .*\n.*--corpus\.hierarchy"):
@@ -143,9 +146,9 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
 
 def test_a_task_is_refused_a_feed_that_it_cannot_learn_from():
     with pytest.raises(ValueError, match="ClusterLabels learns from videos, feed Triplets gives"):
-        Recipe(task=ClusterLabels())
+        replace(gcml.cdml, task=ClusterLabels())
     with pytest.raises(ValueError, match="MetricLearning learns from triplets, feed Labelled"):
-        Recipe(feed=LabelledVideos())
+        replace(gcml.cdml, feed=LabelledVideos())
 
 
 def test_the_first_word_must_be_a_system(capsys):
@@ -168,8 +171,9 @@ def test_the_presets_embed_as_many_videos_and_are_those_of_the_notes():
     assert preset.task.loss.margin == 0.5
     assert preset.task.miner.inside_margin
     assert preset.optimiser.rate(300_000) == pytest.approx(0.1 * 0.98)
-    assert preset.evaluator.directions[0] == "eval_to_eval"
-    assert 60 in preset.evaluator.ks
+    (evaluator,) = gcml.EVALUATION.evaluators
+    assert evaluator.directions[0] == "eval_to_eval"
+    assert 60 in evaluator.ks
 
 
 @pytest.mark.parametrize("sweep", SWEEPS, ids=lambda sweep: sweep.name)
@@ -181,7 +185,7 @@ def test_points_of_a_sweep_see_as_many_videos_and_differ_in_what_they_say(sweep)
         seen = {name: recipe.steps * embedded_videos(recipe) for name, recipe in points.items()}
         assert set(np.array(list(seen.values())) / seen[sweep.reference]) == {1.0}, seen
         assert len({repr(recipe) for recipe in points.values()}) == len(points)
-        assert all(recipe.evaluator == gcml.EVALUATOR for recipe in points.values())
+        assert (sweep.evaluator,) == gcml.EVALUATION.evaluators
         compared = {name for one in sweep.comparisons for name in one[:2]}
         assert compared | set(sweep.permuted) <= points.keys()
 

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 
+from experiments import cdml
 from experiments.benchmarks import bench, step
 from experiments.benchmarks.bench import FULL, NARROW
 from vidembed.engine.optimiser import Optimiser
-from vidembed.engine.recipe import Recipe
 from vidembed.engine.step import new_state
 from vidembed.feeds.triplets import Triplets
 from vidembed.models.fusion import LateFusion, Layers
@@ -52,7 +52,7 @@ def test_the_peer_takes_the_same_steps(small, compute):
     features, drawn = step.synthetic_features(100), step.draw(16, 100)
     task = MetricLearning(model=LateFusion(layers=replace(LAYERS, compute=compute)))
     optimiser = Optimiser(learning_rate=0.005)
-    recipe = Recipe(task=task, feed=Triplets(batch_triplets=16), optimiser=optimiser)
+    recipe = replace(cdml.recipe, task=task, feed=Triplets(batch_triplets=16), optimiser=optimiser)
     ours, _ = step.updates(recipe, features, drawn)
     begin = jax.jit(
         lambda: new_state(recipe, Spec(widths=step.WIDTHS), step.no_statistics(step.WIDTHS))

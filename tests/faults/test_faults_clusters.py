@@ -15,8 +15,9 @@ from tests.jobs import SYSTEMS, data
 from vidembed.__main__ import main
 from vidembed.distributed.mesh import MeshShape, make_mesh
 from vidembed.distributed.stopping import StopFlag
+from vidembed.engine.phases import open_feeds
 from vidembed.engine.recipe import Retention
-from vidembed.engine.step import spec_of, state_shape
+from vidembed.engine.step import state_shape
 from vidembed.engine.train import NonFiniteLoss, train
 from vidembed.feeds.labelled import LabelledFeed
 from vidembed.graph.affinity import affinity_clusters
@@ -189,8 +190,8 @@ def test_a_label_out_of_range_ends_the_run_with_step_and_videos(
     )
     honest, classes = LabelledFeed.batches, recipe.feed.classes(clustered)
 
-    def tampered(self, start, stop):
-        with closing(honest(self, start, stop)) as batches:
+    def tampered(self, *steps_and_part):
+        with closing(honest(self, *steps_and_part)) as batches:
             for step, batch, waited in batches:
                 labels = batch["labels"].copy()
                 if step == 5:
@@ -208,7 +209,7 @@ def test_a_label_out_of_range_ends_the_run_with_step_and_videos(
     before = losses(tmp_path)
     assert list(before) == [1, 2, 3, 4, 5]
     mesh = make_mesh(MeshShape(), jax.devices()[:1])
-    good = checkpoints.restore(3, state_shape(recipe, spec_of(recipe, clustered), mesh))
+    good = checkpoints.restore(3, state_shape(recipe, open_feeds(recipe, clustered)[0].spec, mesh))
     for name, value in good["parameters"].items():
         assert np.isfinite(value).all(), name
 

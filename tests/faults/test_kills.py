@@ -20,8 +20,9 @@ import pytest
 
 from tests.jobs import SMALL, SYSTEMS, Job, data, signal_name
 from vidembed.distributed.mesh import MeshShape, make_mesh
+from vidembed.engine.phases import open_feeds
 from vidembed.engine.recipe import Recipe
-from vidembed.engine.step import spec_of, state_shape
+from vidembed.engine.step import state_shape
 from vidembed.workdir.checkpoints.store import Checkpoints
 from vidembed.workdir.layout import Workdir
 
@@ -123,7 +124,7 @@ def evaluations(workdir):
 def state_of(workdir, corpus, step):
     recipe = Recipe.from_json(Workdir(workdir).read_recipe()["recipe"])
     mesh = make_mesh(MeshShape(), jax.devices()[:1])
-    shape = state_shape(recipe, spec_of(recipe, corpus), mesh)
+    shape = state_shape(recipe, open_feeds(recipe, corpus)[0].spec, mesh)
     return Checkpoints(Workdir(workdir).checkpoints, read_only=True).restore(step, shape)
 
 

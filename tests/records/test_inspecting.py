@@ -136,6 +136,7 @@ def test_facts_of_a_good_table(tmp_path):
     found = inspect(tmp_path / "t")
     assert found.labels == {5: 2, 6: 1}
     assert found.facts["table"] == "3 rows, visual float32"
+    assert found.facts["space"] == "visual: 4 float32 from arrays"
     assert "0 to 1.375" in found.facts["visual"]
     assert "1 missing" in found.facts["visual"]
     assert found.facts["labels"] == "2 distinct, 1.00 a video, 1 videos without"

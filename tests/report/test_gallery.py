@@ -53,6 +53,19 @@ def test_queries_are_of_the_eval_split_each_once_and_never_their_own_result(corp
         np.testing.assert_array_equal(near, np.delete(np.arange(60), query))
 
 
+def test_with_validation_videos_the_queries_are_of_the_test_part(corpus, embeddings):
+    rows_held_out = np.flatnonzero(~corpus.is_train)
+    corpus = dataclasses.replace(corpus, is_validation=np.isin(np.arange(60), rows_held_out[::2]))
+    entries = gallery(embeddings, corpus, NAMES, queries=1000, nearest=1000)
+    queries = rows(corpus, [entry["id"] for entry in entries])
+    np.testing.assert_array_equal(queries, rows_held_out[1::2])
+    assert {entry["partition"] for entry in entries} == {"test"}
+    near = {one["id"].encode(): one["partition"] for one in entries[0]["nearest"]}
+    for row in set(range(60)) - {queries[0]}:
+        wanted = "validation" if corpus.is_validation[row] else "test"
+        assert near[corpus.table.ids[row]] == ("train" if corpus.is_train[row] else wanted)
+
+
 def test_the_seed_draws_the_queries(corpus, embeddings):
     def drawn(seed):
         return [e["id"] for e in gallery(embeddings, corpus, NAMES, queries=6, seed=seed)]

@@ -311,6 +311,28 @@ def test_a_single_run_stands_beside_its_baselines_below_its_warnings(write, inpu
     assert EVIL not in html
 
 
+def test_a_run_with_validation_videos_says_whose_scores_stand_where(write, inputs):
+    related = inputs["summary"]["related_videos"]
+    related |= {f"validation_{direction}": systems for direction, systems in related.items()}
+    [first, last] = inputs["evaluations"]["seed0/trained"]
+    for one in (first, last):
+        one["scores"] |= {f"validation_{name}": score for name, score in one["scores"].items()}
+        one["selection"] = {"name": "mean of map on validation", "value": 0.1}
+    gallery = [{**inputs["gallery"][0], "partition": "test"}]
+    html = write(
+        **EMPTY | {"evaluations": {"run": [first, last]}, "gallery": gallery},
+        related_videos=related,
+    )
+    page = Page(html)
+    assert "validation" not in page.text["dt"], "on top stand the test scores alone"
+    assert "validation: eval → train" in page.text["h3"]
+    assert "Eval videos are those for testing" in page.words
+    assert "Popularity from train to eval is an oracle" in page.words
+    assert "from the test partition" in page.words
+    assert "The best is chosen by the mean of map on validation." in page.words
+    assert html.count("<details open>") == 2
+
+
 def test_values_that_are_absent_or_not_finite_are_dashes(write, inputs):
     summary = inputs["summary"]
     summary["related_videos"]["eval_to_train"]["trained"] = {

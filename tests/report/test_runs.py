@@ -45,6 +45,21 @@ def test_curves_are_drawn_of_what_was_logged(inputs):
     assert runs.training_curves({}) == []
 
 
+def test_test_and_validation_scores_are_two_tables_and_the_choice_is_said():
+    score = {"value": 0.1, "low": 0.0, "high": 0.2}
+    names = ["a/map", "validation_a/map", "b/map", "validation_b/map"]
+    chosen = {"name": "mean of map over a, b on validation", "value": 0.1}
+    found = [{"step": 4, "scores": dict.fromkeys(names, score), "selection": chosen}]
+    tables = runs.checkpoint_tables({"run": found})
+    assert [(table["name"], table["metrics"]) for table in tables] == [
+        ("run, test", ["a/map", "b/map"]),
+        ("run, validation", ["validation_a/map", "validation_b/map"]),
+    ]
+    assert runs.chosen_by({"run": found * 2, "other": found}) == [chosen["name"]]
+    unsaid = [{"step": 4, "scores": {}}, {"step": 5, "scores": {}, "selection": {"name": "map"}}]
+    assert runs.chosen_by({"run": unsaid}) == []
+
+
 def test_checkpoints_are_in_the_order_of_their_steps():
     found = [
         {"step": step, "scores": {"map": {"value": value, "low": value, "high": value}}}

@@ -111,6 +111,16 @@ def on_one(corpus, batch, begin):
     return lru_cache(lambda task: on_mesh(task, corpus, batch, *begin(task)))
 
 
+@pytest.mark.parametrize("task", [FULL, UNIFORM, LOG_UNIFORM, DOT])
+def test_padding_of_the_table_stays_zero(task, begin, on_one):
+    """A run that begins from another knows by it which rows are classes."""
+    parameters, _ = begin(task)
+    _, _, gradient = on_one(task)
+    assert len(gradient[KERNEL]) > C
+    assert not np.any(parameters[KERNEL][C:])
+    assert not np.any(gradient[KERNEL][C:])
+
+
 @pytest.mark.parametrize(
     ("task", "shape"),
     [

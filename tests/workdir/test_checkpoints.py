@@ -178,6 +178,7 @@ def test_a_part_is_restored_by_name_only(tmp_path):
             checkpoints.restore(1, like, only=("optimizer",))
         with pytest.raises(MismatchError, match="params/towers/1/bias: stored, not wanted"):
             checkpoints.restore(1, {}, only=("params/towers/1",))
+        assert checkpoints.restore(1, {}, only=()) == {}
         # By their paths alone, whatever tree they come from.
         name = "params/towers/0/kernel"
         flat = checkpoints.restore(1, {name: like["params"]["towers"][0]["kernel"]}, only=(name,))

@@ -24,6 +24,7 @@ def main(
     hierarchy: str,
     *,
     table: str = "",
+    split: str = "",
     split_seed: int = 0,
     train_share: float = 0.7,
     max_unknown_share: float = 0.01,
@@ -35,13 +36,14 @@ def main(
 ) -> int:
     """Co-watch edges to a hierarchy of clusters; the exit code is 1 where nothing was merged.
 
-    Only videos of the train partition are clustered, along edges within it: table, split seed,
-    train share and max degree must be those of the training run.
+    Only videos of the train partition are clustered, along edges within it: table, split, split
+    seed, train share and max degree must be those of the training run.
 
     Args:
         edges: co-watch edges, made by `python -m vidembed cowatch`, or source,target,weight.
         hierarchy: the Parquet file to write.
         table: the feature table whose videos the edges join; must be given.
+        split: the file of the run's --corpus.split, if it has one.
         split_seed: seed of the hash that puts a video into its partition.
         train_share: share of the videos in the train partition.
         max_unknown_share: edges may name unknown videos up to this share; they are dropped.
@@ -62,6 +64,7 @@ def main(
     paths = CorpusPaths(
         table=table,
         edges=edges,
+        split=split,
         split_seed=split_seed,
         train_share=train_share,
         max_unknown_share=max_unknown_share,
@@ -80,11 +83,14 @@ def main(
             on_round=stage.update,
         )
     data = {"split_seed": split_seed, "train_share": train_share, "max_degree": max_degree}
-    made = replace(made, parameters={**made.parameters, **data, "simulated": corpus.simulated})
+    of_file = {"split": split} if split else {}
+    said = {**made.parameters, **data, "simulated": corpus.simulated, **of_file}
+    made = replace(made, parameters=said)
     write_hierarchy(made, path, corpus.table.ids)
     levels = describe(made, corpus.train_graph)
     console = Console(highlight=False, soft_wrap=True)
-    for line in [*corpus.edges_report["notes"], *_lines(levels, corpus)]:
+    notes = [*corpus.edges_report["notes"], *corpus.split_notes]
+    for line in [*notes, *_lines(levels, corpus)]:
         console.print(line, markup=False)
     console.print(f"{path} written", markup=False)
     merged = levels[-1]["largest"] > 1

@@ -54,16 +54,29 @@ def score_lines(result: Mapping[str, Any]) -> Iterator[str]:
             f"step {result['step']}  {direction}: {asked['queries']:,} queries; "
             f"{asked['left_out']:,} videos without anything relevant are left out"
         )
+    width = max([28, *map(len, result["scores"])])
     for name, score in result["scores"].items():
         yield (
-            f"step {result['step']}  {name:28} {score['value']:.4f} "
+            f"step {result['step']}  {name:{width}} {score['value']:.4f} "
             f"[{score['low']:.4f}, {score['high']:.4f}]{simulated}"
         )
 
 
 def table(result: Mapping[str, Any], baselines: Mapping[str, Any]) -> Iterator[str]:
-    """The run and its baselines, by the headline metric of each direction; 80 columns wide."""
+    """The run and its baselines, by the headline metric of each direction; 80 columns wide.
+
+    Where there are validation videos, a table of the test videos, and then one of those.
+    """
     metrics = _headlines(result)
+    for part, directions in wording.by_part(metrics).items():
+        yield from _table(result, baselines, part, {name: metrics[name] for name in directions})
+    if wording.oracles(metrics):
+        yield "* an oracle: it counts sessions that have not happened yet"
+
+
+def _table(
+    result: Mapping[str, Any], baselines: Mapping[str, Any], part: str, metrics: Mapping[str, str]
+) -> Iterator[str]:
     rows = {f"this run, step {result['step']}": _cells(result["scores"], metrics)}
     rows |= {
         wording.system(name): _cells(baselines["systems"][name], metrics)
@@ -72,7 +85,8 @@ def table(result: Mapping[str, Any], baselines: Mapping[str, Any]) -> Iterator[s
     simulated = "SIMULATED sessions" if result["simulated_sessions"] else ""
     heads = (wording.metric(metric) for metric in metrics.values())
     yield _line(simulated, heads)
-    yield _line("", (wording.direction(direction) for direction in metrics))
+    bare = (wording.direction(direction.removeprefix(wording.VALIDATION)) for direction in metrics)
+    yield _line(f"{part} videos" if part else "", bare)
     oracles = wording.oracles(metrics)
     for name, cells in rows.items():
         marked = oracles if name == wording.system("popularity") else []
@@ -81,13 +95,16 @@ def table(result: Mapping[str, Any], baselines: Mapping[str, Any]) -> Iterator[s
             for direction, value in cells.items()
         )
         yield _line(name, values)
-    if oracles:
-        yield "* an oracle: it counts sessions that have not happened yet"
 
 
 def below_raw(result: Mapping[str, Any], baselines: Mapping[str, Any], *, last: int) -> str | None:
-    """What to say of a run that scores below raw features; None where it does not."""
+    """What to say of a run that scores below raw features; None where it does not.
+
+    Validation is looked at where there is any: what is chosen by test scores flatters itself.
+    """
     metrics = _headlines(result)
+    *_, directions = wording.by_part(metrics).values()
+    metrics = {direction: metrics[direction] for direction in directions}
     mine = _cells(result["scores"], metrics)
     found = []
     for direction, metric in metrics.items():

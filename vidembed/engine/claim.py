@@ -8,7 +8,7 @@ from vidembed.distributed.agree import is_first_host
 from vidembed.engine.old_recipes import former_evaluator, modernised
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.typed_json import fields_with, with_defaults
-from vidembed.workdir.layout import Workdir
+from vidembed.workdir.layout import Completed, Workdir
 
 
 def claim(
@@ -38,8 +38,10 @@ def refuse_another(workdir: Workdir, recipe: Recipe) -> None:
     workdir.recipe_changes(recipe.to_json(), **_how(recipe) | {"tunable": may_differ})
 
 
+def completed_like(recipe: Recipe) -> Completed:
+    """How a stored recipe of any version is made one of this version, beside `recipe`."""
+    return lambda stored: with_defaults(modernised(stored), recipe)
+
+
 def _how(recipe: Recipe) -> dict[str, Any]:
-    return {
-        "tunable": fields_with(recipe, PATH, TUNABLE),
-        "completed": lambda stored: with_defaults(modernised(stored), recipe),
-    }
+    return {"tunable": fields_with(recipe, PATH, TUNABLE), "completed": completed_like(recipe)}

@@ -163,6 +163,11 @@ class Task(Protocol):
     def diagnose(self, lines: Sequence[Mapping[str, Any]], *, finished: bool) -> Mapping[str, str]:
         """Warnings by name, from the journal's lines."""
 
+    @property
+    def inherits(self) -> tuple[str, ...]:
+        """Beginnings of the paths of the state that a run takes over from another: "parameters",
+        "state/inputs"."""
+
     def grown_axis(self, name: str) -> int | None:
         """The axis of a parameter that may be longer than in the run that it begins from."""
 

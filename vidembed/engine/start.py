@@ -7,7 +7,7 @@ import jax
 
 from vidembed.distributed.stopping import StopFlag
 from vidembed.engine.evaluation import Evaluation
-from vidembed.engine.init_from import begin_from
+from vidembed.engine.init_from import Source, begin_from
 from vidembed.engine.recipe import Recipe, ResolvedPhase
 from vidembed.engine.step import State, new_state
 from vidembed.progress import Progress
@@ -19,12 +19,14 @@ def first_state(
     recipe: Recipe,
     feed: Any,
     corpus: Any,
+    source: Source | None,
     checkpoints: Checkpoints,
     shape: State,
     progress: Progress,
     stop: StopFlag,
 ) -> tuple[int, State]:
-    """The state to go on from: the newest whole checkpoint, or a new one."""
+    """The state to go on from: the newest whole checkpoint, or a new one, which begins from
+    `source` if there is one."""
     # A block of its own: where a stop was asked meanwhile, nothing is called damaged after it.
     with stop.raising():
         found = checkpoints.restore_newest(shape)
@@ -39,8 +41,8 @@ def first_state(
     shardings = jax.tree.map(lambda leaf: leaf.sharding, shape)
     make = partial(new_state, recipe, feed.spec)
     state = jax.jit(make, out_shardings=shardings)(feed.statistics())
-    if recipe.init_from:
-        state, notes = begin_from(recipe, state, space=corpus.space)
+    if source:
+        state, notes = begin_from(recipe, source, state, corpus.space)
         for note in notes:
             progress.say(note)
     return 0, state

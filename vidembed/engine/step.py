@@ -26,7 +26,11 @@ AVERAGE, AVERAGE_STATISTICS = "average", "average_statistics"
 def new_state(recipe: Recipe, spec: Any, statistics: Any) -> State:
     """The state before the first update; a pure function of its arguments (trace or run it)."""
     key = jax.random.key(recipe.seed)
-    parameters, state = recipe.task.init(key, spec, statistics)
+    return state_of(recipe, *recipe.task.init(key, spec, statistics))
+
+
+def state_of(recipe: Recipe, parameters: dict[str, Any], state: Any) -> State:
+    """The state of training that begins with these parameters."""
     phases = recipe.resolved_phases
     optimisers = {str(number): _begun(phase, parameters) for number, phase in enumerate(phases)}
     whole = {

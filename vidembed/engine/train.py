@@ -18,6 +18,7 @@ from vidembed.distributed.agree import agree, is_first_host
 from vidembed.distributed.stopping import StopFlag
 from vidembed.engine.claim import claim
 from vidembed.engine.evaluation import Evaluation, store_evaluation
+from vidembed.engine.init_from import resolve
 from vidembed.engine.pace import Pace, Profile
 from vidembed.engine.phases import Phases, open_feeds
 from vidembed.engine.recipe import Recipe
@@ -101,12 +102,18 @@ def train(
         shape = state_shape(recipe, spec, mesh)
         refuse_fewer_steps(workdir, checkpoints.latest() or 0, recipe.steps)
         about = {"spec": to_json(spec), "space": dict(corpus.space)}
+        source = None
+        if recipe.init_from and checkpoints.latest() is None:
+            source = resolve(recipe.init_from)
+            about["init_from"] = str(source)
         for change in claim(workdir, recipe, fingerprints, about):
             progress.say(f"changed since the run was started: {change}")
         if evaluation and is_first_host():
             store_evaluation(workdir, evaluation)
         with stop.raising():
-            done, state = first_state(recipe, feeds[0], corpus, checkpoints, shape, progress, stop)
+            done, state = first_state(
+                recipe, feeds[0], corpus, source, checkpoints, shape, progress, stop
+            )
             phases = Phases(recipe, feeds, shape, mesh)
         if done == recipe.steps:
             progress.say(f"nothing to do: all {done} steps are done; raise --steps to go on")

@@ -41,8 +41,8 @@ class Hierarchy:
     cluster share every later one. A train video without edges is a cluster of its own.
     graph_fingerprint: RelationGraph.fingerprint of the train graph it was made from.
     parameters: how it was made: rounds, linkage, min_similarity, max_size, and, once written by
-    `python -m vidembed cluster`, split_seed, train_share, max_degree and simulated. The constructor
-    checks dtype and axes only.
+    `python -m vidembed cluster`, split_seed, train_share, max_degree, simulated, and split where a
+    file says it. The constructor checks dtype and axes only.
     """
 
     clusters: np.ndarray
@@ -100,13 +100,14 @@ class Hierarchy:
                 f"of {len(is_train)}: open it with the table it was made from, or {REMEDY}"
             )
         if self.graph_fingerprint != graph.fingerprint:
-            options = ("split_seed", "train_share", "max_degree")
-            values = [str(self.parameters[name]) for name in options if name in self.parameters]
-            then = f" ({', '.join(values)})" if values else ""
+            options = ("split", "split_seed", "train_share", "max_degree")
+            known = [name for name in options if name in self.parameters]
+            values = [f"--{name.replace('_', '-')} {self.parameters[name]}" for name in known]
+            then = f" ({' '.join(values)})" if values else ""
             raise HierarchyError(
                 f"the hierarchy was made from the train graph {self.graph_fingerprint}, not from "
-                f"this one, {graph.fingerprint}: give the same table, edges, --split-seed, "
-                f"--train-share and --max-degree as then{then}, or {REMEDY}"
+                f"this one, {graph.fingerprint}: give the same table, edges, --split, "
+                f"--split-seed, --train-share and --max-degree as then{then}, or {REMEDY}"
             )
         for level in range(1, self.levels + 1):
             self._check_numbers(level, is_train)

@@ -103,6 +103,7 @@ def _inspect_table(path: str | os.PathLike) -> Inspection:
     source = table.manifest["source"].get("shards", [])
     facts = {
         "table": f"{len(table):,} rows, {', '.join(f'{n} {d}' for n, d in stored.items())}",
+        "space": "; ".join(f"{name}: {space}" for name, space in table.space.items()),
         "checksums": f"crc32c of every chunk, digests of {len(table.manifest['arrays'])} arrays",
         "fingerprint": table.fingerprint,
         "made from": f"{len(source)} shards" if source else "arrays in memory",

@@ -19,13 +19,14 @@ def gallery(
     nearest: int = 4,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Videos of the eval split, drawn by chance, and their nearest of all others (CDML, Figure 4).
+    """Videos of the test part, drawn by chance, and their nearest of all others (CDML, Figure 4).
 
     embeddings: f32[N, D], a row for each of the table's, compared by dot product; equal scores in
     the order of the table. At most `queries` entries, in the order of the table: `id`, `labels`
     (names), `partition`, `relations` (how many videos the graph relates to it), and `nearest`:
-    for each `id`, `labels`, `score`, `partition` (train or eval) and `related`, whether the graph
-    has that pair. Raises ValueError for embeddings that do not fit the table or are not finite.
+    for each `id`, `labels`, `score`, `partition` (train or eval; where there are validation videos:
+    train, validation or test) and `related`, whether the graph has that pair. Raises ValueError for
+    embeddings that do not fit the table or are not finite.
     """
     table = corpus.table
     if embeddings.ndim != 2 or len(embeddings) != len(table):
@@ -37,12 +38,15 @@ def gallery(
     if len(broken):
         first = ", ".join(_text(name) for name in table.ids[broken[:5]])
         raise ValueError(f"{len(broken)} embeddings are not finite, first those of {first}")
-    held_out = np.flatnonzero(~corpus.is_train)
+    held_out = np.flatnonzero(corpus.held_out["test"].videos)
     rng = np.random.default_rng(seed)
     drawn = np.sort(rng.permutation(held_out)[:queries])
     count = min(nearest, len(table) - 1)
     if not len(drawn) or count < 1:
         return []
+    partition = np.full(len(table), "test" if "validation" in corpus.held_out else "eval", object)
+    partition[corpus.is_train] = "train"
+    partition[corpus.is_validation] = "validation"
     vectors = jnp.asarray(embeddings, jnp.float32)
     found = search(vectors[drawn], vectors, count, exclude=jnp.asarray(drawn, jnp.int32)[:, None])
     scores, rows = np.asarray(found[0]), np.asarray(found[1])
@@ -51,7 +55,7 @@ def gallery(
         return {
             "id": _text(table.ids[row]),
             "labels": [label_names.get(i, f"label {i}") for i in table.labels(row).tolist()],
-            "partition": "train" if corpus.is_train[row] else "eval",
+            "partition": partition[row],
         }
 
     graph = corpus.relations

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from vidembed.report.wording import VALIDATION
+
 DEPTH = 10
 """Of the NDCG that CDML reports (section 4.1)."""
 DEPTHS = {"eval_to_eval": 60}
@@ -13,7 +15,7 @@ def headline(direction: str, metrics: Iterable[str]) -> str:
 
     metrics: names of what was measured; where no NDCG is among them, the name is none of them.
     """
-    wanted = f"ndcg@{DEPTHS.get(direction, DEPTH)}"
+    wanted = f"ndcg@{DEPTHS.get(direction.removeprefix(VALIDATION), DEPTH)}"
     measured = [name for name in metrics if name.startswith("ndcg@")]
     return wanted if wanted in measured or not measured else measured[0]
 

@@ -37,7 +37,8 @@ def write_report(
 
     summary      of several systems, as the quickstart's summary.json; None for a single run
     journals     run → lines of its metrics.jsonl
-    evaluations  run → its evaluation files: `step`, `scores` {metric: {value, low, high}}
+    evaluations  run → its evaluation files: `step`, `scores` {metric: {value, low, high}}, and
+                 `selection`, by whose `name` checkpoints are compared
     corpora      name → `Corpus.report()`
     gallery      as `vidembed.report.gallery.gallery` makes it
     recipe       `Recipe.to_json()`
@@ -79,6 +80,7 @@ def write_report(
         checkpoints=runs.checkpoint_charts(evaluations),
         checkpoints_legend=runs.legend([name for name, found in evaluations.items() if found]),
         checkpoint_tables=runs.checkpoint_tables(evaluations),
+        chosen=runs.chosen_by(evaluations),
         remarks=remarks,
         corpora=list(corpora),
         counts=counts(corpora),
@@ -137,11 +139,12 @@ def degrees(corpora: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _last_scores(evaluations: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, str]]:
-    """Headlines of a single run: the scores of its last checkpoint."""
+    """Headlines of a single run: the scores of its last checkpoint, those on test videos."""
     measured = [found for found in evaluations.values() if found]
     if len(measured) != 1:
         return []
     last = max(measured[0], key=lambda one: one["step"])
+    shown, *_ = wording.by_part(last["scores"]).values()
     return [
         {
             "value": wording.score(interval.get("value")),
@@ -149,7 +152,8 @@ def _last_scores(evaluations: Mapping[str, Sequence[Mapping[str, Any]]]) -> list
             "note": f"{wording.score(interval.get('low'))}–{wording.score(interval.get('high'))} "
             f"at step {wording.number(last['step'])}",
         }
-        for metric, interval in last["scores"].items()
+        for metric in shown
+        for interval in [last["scores"][metric]]
     ]
 
 

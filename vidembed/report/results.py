@@ -20,6 +20,7 @@ def panels(related_videos: Mapping[str, Any], *, best: bool = True) -> list[dict
         {
             "direction": direction,
             "main": headline(direction, _metrics(systems)),
+            "validation": direction.startswith(wording.VALIDATION),
             "oracle": bool(wording.oracles([direction])),
             "chart": _dots(direction, systems),
             "metrics": _metrics(systems),

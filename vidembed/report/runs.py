@@ -108,17 +108,27 @@ def checkpoint_charts(evaluations: Journals) -> list[dict[str, Any]]:
 
 
 def checkpoint_tables(evaluations: Journals) -> list[dict[str, Any]]:
-    """One a run: `name`, `metrics`, and `rows` of step and intervals, in the order of the steps."""
+    """One a run: `name`, `metrics`, and `rows` of step and intervals, in the order of the steps.
+
+    Of a run with validation videos two, of the test scores and of the others.
+    """
     tables = []
     for name, found in evaluations.items():
-        metrics = list(dict.fromkeys(metric for one in found for metric in one["scores"]))
-        rows = [
-            {"step": one["step"], "cells": [one["scores"].get(metric) or {} for metric in metrics]}
-            for one in _by_step(found)
-        ]
-        if rows:
-            tables.append({"name": name, "metrics": metrics, "rows": rows})
+        measured = dict.fromkeys(metric for one in found for metric in one["scores"])
+        for part, metrics in wording.by_part(measured).items() if found else ():
+            rows = [
+                {"step": one["step"], "cells": [one["scores"].get(m) or {} for m in metrics]}
+                for one in _by_step(found)
+            ]
+            title = f"{name}, {part}" if part else name
+            tables.append({"name": title, "metrics": metrics, "rows": rows})
     return tables
+
+
+def chosen_by(evaluations: Journals) -> list[str]:
+    """The numbers that checkpoints are compared by, where these are of validation videos."""
+    names = (one.get("selection", {}).get("name", "") for e in evaluations.values() for one in e)
+    return list(dict.fromkeys(name for name in names if name.endswith(" on validation")))
 
 
 def _train_lines(journals: Journals) -> dict[str, list[Mapping[str, Any]]]:

@@ -24,6 +24,8 @@ SYSTEMS: Mapping[str, str] = {
 }
 """In the order in which they are shown."""
 
+VALIDATION = "validation_"
+"""Begins the names of directions in which the new videos are those for validation."""
 ASKED: Mapping[str, str] = {
     "eval_to_train": "new videos look for known ones.",
     "train_to_eval": "known videos look for new ones.",
@@ -103,13 +105,25 @@ def metric(name: str) -> str:
 
 
 def direction(name: str) -> str:
-    """`eval_to_train` → `eval → train`."""
-    return words(name.replace("_to_", " → "))
+    """`eval_to_train` → `eval → train`, `validation_eval_to_train` → `validation: eval → train`."""
+    part = "validation: " if name.startswith(VALIDATION) else ""
+    return part + words(name.removeprefix(VALIDATION).replace("_to_", " → "))
+
+
+def by_part(names: Iterable[str]) -> dict[str, list[str]]:
+    """Names of directions or scores by the part that they speak of: `test`, then `validation`;
+    all under "" where none is of validation."""
+    names = list(names)
+    validation = [name for name in names if name.startswith(VALIDATION)]
+    if not validation:
+        return {"": names}
+    return {"test": [name for name in names if name not in validation], "validation": validation}
 
 
 def asked(name: str) -> str:
     """A sentence on what a direction asks: `eval_to_train` → new videos look for known ones."""
-    return ASKED.get(name, "")
+    said = ASKED.get(name.removeprefix(VALIDATION), "")
+    return f"{said} New are those for validation." if said and name.startswith(VALIDATION) else said
 
 
 def measured(name: str) -> str:

@@ -139,7 +139,7 @@ class Checkpoints:
         stored = {name: of for name, of in entries if only is None or is_below(name, only)}
         refuse_differences(f"step {step} of {self.folder}", wanted, stored)
         with jax.transfer_guard("allow"):
-            arrays = together(lambda: self._read(step, wanted), *_READ_ERRORS)
+            arrays = together(lambda: self._read(step, wanted) if wanted else {}, *_READ_ERRORS)
             found = digests(arrays)
         # Each host sees its own copy of an array that all have: one bad read is for all hosts.
         together(
