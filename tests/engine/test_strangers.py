@@ -44,6 +44,7 @@ class Line:
 
     modality: str = "visual"
     learns_from: ClassVar[str] = "triplets"
+    inherits: ClassVar[tuple[str, ...]] = ("parameters",)
 
     @property
     def reads(self):
