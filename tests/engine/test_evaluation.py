@@ -149,7 +149,7 @@ def test_cluster_labels_are_measured_without_clusters_and_their_table_of_classes
         return restore(self, step, like, only=only)
 
     monkeypatch.setattr(Checkpoints, "restore", watched)
-    without = replace(recipe, corpus=replace(paths, hierarchy=""))
+    without = recipe
     [result] = job_of(workdir, USUAL, recipe=without).measure(3)
     assert result["scores"]["eval_to_train/ndcg@10"]["value"] > 0
     assert read

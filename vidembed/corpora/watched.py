@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import xxhash
+from etils import epath
 
 from vidembed import PATH
 from vidembed.corpora.held_out import HeldOut, Part
@@ -217,8 +218,11 @@ class CorpusPaths:
         relations = RelationGraph.from_edges(edges.source, edges.target, edges.weight, nodes=nodes)
         # Split, then cap: a place among the strongest is of no use to a video of the other side.
         train_graph = relations.within(is_train).capped(self.max_degree)
-        hierarchy = None
-        if self.hierarchy:
+        hierarchy, notes = None, split.notes
+        if self.hierarchy and not epath.Path(self.hierarchy).exists():
+            # Only some feeds need it, and refuse without; no evaluation does.
+            notes += (f"no clusters: there is no {self.hierarchy} (--corpus.hierarchy)",)
+        elif self.hierarchy:
             hierarchy = read_hierarchy(self.hierarchy, table.ids)
             hierarchy.check(train_graph, is_train)
         return Corpus(
@@ -230,5 +234,5 @@ class CorpusPaths:
             simulated=edges.simulated,
             hierarchy=hierarchy,
             edges_report=edges.report,
-            split_notes=split.notes,
+            split_notes=notes,
         )

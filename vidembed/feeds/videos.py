@@ -39,7 +39,7 @@ def needed_hierarchy(corpus: RelatedTrainVideos, what: str) -> Hierarchy:
     if corpus.hierarchy is None:
         raise ValueError(
             f"{what} need clusters of the train graph: set --corpus.hierarchy PATH, made by "
-            "`python -m vidembed cluster`"
+            "`python -m vidembed cluster`. None was given, or no file is there"
         )
     return corpus.hierarchy
 
