@@ -80,7 +80,7 @@ def test_every_score_has_its_interval():
 
 
 class Measuring:
-    """An evaluation that counts how often its baselines are asked for."""
+    """A job of one evaluator that counts how often its baselines are asked for."""
 
     asked = 0
 
@@ -90,7 +90,7 @@ class Measuring:
             return {"step": 10}
 
     def __init__(self):
-        self.progress = Progress()
+        self.progress, self.selecting, self.each = Progress(), self, (self,)
 
     def selection(self, result):
         return "mean of ndcg@10", 0.125
@@ -105,11 +105,11 @@ class Measuring:
 
 @pytest.mark.parametrize(("baselines", "tables"), [(True, 2), (False, 0)])
 def test_the_table_stands_at_the_first_and_at_the_last_result(baselines, tables, capsys):
-    evaluation = Measuring()
-    board = Scoreboard(evaluation, baselines=baselines)
+    job = Measuring()
+    board = Scoreboard(job, baselines=baselines)
     for step in (10, 20, 30):
-        board.show(result(step, 0.5, 0.5))
+        board.show([result(step, 0.5, 0.5)])
     out = capsys.readouterr().out
     assert out.count("raw visual") == tables
     assert out.count("mean of ndcg@10: 0.1250; best so far: step 10") == 3
-    assert bool(evaluation.asked) == baselines
+    assert bool(job.asked) == baselines
