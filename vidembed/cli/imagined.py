@@ -132,9 +132,7 @@ def _imagined_corpus(recipe: Recipe, features: Mapping[str, np.ndarray], degree:
     target = (source + random.integers(1, videos, edges)) % videos
     weight = np.ones(edges, np.float32)
     relations = RelationGraph.from_edges(source, target, weight, nodes=videos)
-    is_train = train_rows(
-        table.ids, seed=paths.split_seed, train_share=paths.train_share
-    )
+    is_train = train_rows(table.ids, seed=paths.split_seed, train_share=paths.train_share)
     train_graph = relations.within(is_train)
     return Corpus(
         table=table,

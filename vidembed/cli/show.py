@@ -143,9 +143,7 @@ def collective_lines(cost: StepCost) -> list[str]:
     return lines
 
 
-def _host_lines(
-    parts: Mapping[str, float], costs: Mapping[str, StepCost]
-) -> list[tuple[str, ...]]:
+def _host_lines(parts: Mapping[str, float], costs: Mapping[str, StepCost]) -> list[tuple[str, ...]]:
     chips = {cost.chip.host_memory for cost in costs.values() if cost.chip}
     of = ", ".join(as_bytes(memory) for memory in sorted(chips))
     return [
