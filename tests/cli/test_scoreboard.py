@@ -55,6 +55,14 @@ def test_the_run_stands_above_its_baselines():
     assert head.split() == ["NDCG@10"]
 
 
+def test_what_is_asked_of_validation_videos_is_compared_with_nothing():
+    tested = result(200, 0.25, 0.3)
+    chosen = {f"validation_{name}": score for name, score in scores(0.0, 0.0).items()}
+    both = tested | {"scores": tested["scores"] | chosen}
+    assert list(table(both, BASELINES)) == list(table(tested, BASELINES))
+    assert below_raw(both, BASELINES, last=200) is None
+
+
 def test_a_run_below_raw_features_is_warned_of_at_its_end():
     assert below_raw(result(200, 0.25, 0.16), BASELINES, last=200) is None
     low = result(200, 0.19, 0.1)
