@@ -17,7 +17,7 @@ from typing import Any
 from experiments.sweep import Sweep
 from vidembed import files
 from vidembed.cli.run_report import journal_of
-from vidembed.engine.evaluation import Evaluation, evaluation_of, recipe_of
+from vidembed.engine.evaluation import Evaluation, recipe_of
 from vidembed.engine.recipe import Recipe
 from vidembed.evaluators.related_videos import RelatedVideos
 from vidembed.records.scores_file import Scores, read_scores
@@ -101,10 +101,9 @@ class Point:
     def scores(self) -> Scores:
         """System → direction → metrics of each query; nothing where a part is missing."""
         made, path = self._made(), self.run.path
-        evaluation = evaluation_of(self.run)
-        if not made or not evaluation:
+        if not made:
             return {}
-        measured = self.run.measurements(evaluation.evaluators[0].identity())
+        measured = self.run.measurements(self.measured_by.identity())
         older = path.parent / "controls" / "per_query.parquet"
         found: dict[str, Any] = {"trained": measured.read_per_query(made.steps)}
         try:
@@ -127,6 +126,8 @@ class Point:
             return "under way"
         if self.result and not self._made():
             return "another recipe of the same name"
+        if self.result:
+            return "not measured by this evaluator, or not completely"
         last = self.attempts[-1] if self.attempts else {}
         if "message" in last:
             return f"failed, {last['message']}"

@@ -21,7 +21,7 @@ RUNS = {
     "report": "write the report of a run",
     "show": "a resolved recipe, and what a step costs",
 }
-"""Verb of `vidembed.cli.launch`, to be followed by the name of a recipe → what it does."""
+"""Verb of `vidembed.cli.verbs`, to be followed by the name of a recipe → what it does."""
 NOTES = """Training and evaluation: RECIPE follows the verb, as in `train cdml --workdir W`.
 VIDEMBED_TRACEBACK=1 in the environment shows where an error was raised."""
 

@@ -54,6 +54,8 @@ def test_help_names_the_verbs_and_their_options(capsys):
     code, text = run(["train", "--help"], capsys)
     assert code == 0
     assert all(f"--{o}" in text for o in ("workdir", "task.pool", "feed.batch-triplets", "steps"))
+    # Of each part what it is, the evaluator too.
+    assert "How well a video's neighbours in the embedding are those" in text
 
 
 @pytest.mark.parametrize(

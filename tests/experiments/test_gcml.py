@@ -17,6 +17,7 @@ from vidembed.cli import launch
 from vidembed.distributed.mesh import MeshShape, make_mesh
 from vidembed.distributed.stopping import StopFlag
 from vidembed.engine.evaluate import EvaluationJob
+from vidembed.engine.evaluation import Evaluation
 from vidembed.engine.phases import open_feeds
 from vidembed.engine.recipe import Retention
 from vidembed.engine.step import state_shape
@@ -24,6 +25,7 @@ from vidembed.engine.train import train
 from vidembed.feeds.labelled import LabelledVideos
 from vidembed.graph.affinity import affinity_clusters
 from vidembed.progress import Progress
+from vidembed.recipes import gcml as gcml_recipes
 from vidembed.tasks.cluster_labels import ClusterLabels
 from vidembed.workdir.checkpoints.store import Checkpoints
 from vidembed.workdir.layout import RecipeChangedError, Workdir
@@ -114,7 +116,10 @@ def test_a_run_goes_on_only_with_the_same_clusters(clustered_paths, clustered, t
     elsewhere = replace(recipe, corpus=replace(clustered_paths, hierarchy=moved))
     trained(elsewhere, tmp_path / "run", clustered, steps=4)
     EvaluationJob(
-        replace(recipe, steps=4), gcml.EVALUATION, Workdir(tmp_path / "run"), corpus=clustered
+        replace(recipe, steps=4),
+        Evaluation(evaluators=(gcml.EVALUATOR,)),
+        Workdir(tmp_path / "run"),
+        corpus=clustered,
     )
     other = affinity_clusters(clustered.train_graph, clustered.is_train, rounds=3)
     assert other.fingerprint != clustered.hierarchy.fingerprint
@@ -171,9 +176,9 @@ def test_the_presets_embed_as_many_videos_and_are_those_of_the_notes():
     assert preset.task.loss.margin == 0.5
     assert preset.task.miner.inside_margin
     assert preset.optimiser.rate(300_000) == pytest.approx(0.1 * 0.98)
-    (evaluator,) = gcml.EVALUATION.evaluators
-    assert evaluator.directions[0] == "eval_to_eval"
-    assert 60 in evaluator.ks
+    assert gcml.EVALUATOR.directions[0] == "eval_to_eval"
+    assert 60 in gcml.EVALUATOR.ks
+    assert gcml_recipes.EVALUATION.evaluators == (gcml.EVALUATOR,)
 
 
 @pytest.mark.parametrize("sweep", SWEEPS, ids=lambda sweep: sweep.name)
@@ -185,7 +190,7 @@ def test_points_of_a_sweep_see_as_many_videos_and_differ_in_what_they_say(sweep)
         seen = {name: recipe.steps * embedded_videos(recipe) for name, recipe in points.items()}
         assert set(np.array(list(seen.values())) / seen[sweep.reference]) == {1.0}, seen
         assert len({repr(recipe) for recipe in points.values()}) == len(points)
-        assert (sweep.evaluator,) == gcml.EVALUATION.evaluators
+        assert sweep.evaluator == gcml.EVALUATOR
         compared = {name for one in sweep.comparisons for name in one[:2]}
         assert compared | set(sweep.permuted) <= points.keys()
 

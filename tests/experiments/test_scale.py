@@ -1,5 +1,7 @@
 """The table of SCALE.md, without a compiler."""
 
+from types import SimpleNamespace
+
 import jax
 import pytest
 
@@ -28,7 +30,7 @@ def compiled(monkeypatch):
 
     monkeypatch.setattr(scale, "step_cost", cost)
     monkeypatch.setattr(scale, "step_arguments", lambda *_: None)
-    monkeypatch.setattr(scale, "data_of", lambda *_: None)
+    monkeypatch.setattr(scale, "known_data", lambda *_: SimpleNamespace(data=None))
     monkeypatch.setattr(scale, "slice_devices", lambda name: jax.devices()[: int(name[-1])])
     return steps
 

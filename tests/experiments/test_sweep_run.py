@@ -358,11 +358,14 @@ def test_points_that_are_permuted_beside_the_reference_are_told_apart(swept, tmp
 
 
 def test_points_that_cannot_be_compared_are_refused(swept, capsys):
-    """On another split they would be asked other queries. A sweep has one evaluator for all."""
+    """On another split they would be asked other queries; by another evaluator, other things."""
     assert refused("halved", swept) == 1
     said = capsys.readouterr().err
     assert "half has another corpus than the base recipe" in said
     assert "its points must share the split" in said
+    missing = gather("unlike", swept)["missing"]
+    said = "not measured by this evaluator, or not completely"
+    assert missing[:2] == [f"{point}: {said}" for point in POINTS[:2]]
 
 
 @pytest.mark.long

@@ -61,6 +61,7 @@ sweep = Sweep(
 changed = replace(sweep, points=lambda recipe: points(recipe, size=5))
 failing = replace(sweep, name="failing", points=broken, comparisons=())
 both_permuted = replace(sweep, permuted=("early",))
+unlike = replace(sweep, evaluator=RelatedVideos())
 halved = replace(sweep, points=otherwise_split, comparisons=())
 sized = replace(
     sweep, name="sized", axis=lambda recipe: recipe.task.model.layers.size, axis_name="size"

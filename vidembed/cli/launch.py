@@ -1,4 +1,5 @@
-"""From the words of a command line to a verb of a recipe. For exit codes see `command_line`."""
+"""The command lines of the recipes: which recipe, which verb, its options. For exit codes see
+`command_line`."""
 
 import dataclasses
 import importlib

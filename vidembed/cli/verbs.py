@@ -1,4 +1,4 @@
-"""What the verbs of a recipe do: train, evaluate, report, show."""
+"""The verbs of a recipe, a command each: train, evaluate, report, show."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -42,7 +42,6 @@ class _OfRun:
     done yet. Raw features take four times the memory of the whole table as float32, once."""
     recipe: RecipeOptions
     evaluator: Evaluator
-    """By what checkpoints are measured and compared."""
     others: tyro.conf.Suppress[tuple[Evaluator, ...]] = ()
     """What they are measured by besides."""
 
