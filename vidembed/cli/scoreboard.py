@@ -5,7 +5,6 @@ from typing import Any
 
 from vidembed.engine.evaluate import EvaluationJob
 from vidembed.engine.measured import Measured
-from vidembed.evaluators.queries import VALIDATION
 from vidembed.report import wording
 from vidembed.report.headline import headline
 
@@ -133,13 +132,11 @@ def below_raw(result: Mapping[str, Any], baselines: Mapping[str, Any], *, last: 
 
 
 def _headlines(result: Mapping[str, Any]) -> dict[str, str]:
-    """Direction → the metric that it is known by. What is asked of validation videos chooses the
-    checkpoint, and is compared with nothing."""
+    """Direction → the metric that it is known by."""
     measured: dict[str, list[str]] = {}
     for name in result["scores"]:
         direction, _, metric = name.partition("/")
-        if not direction.startswith(VALIDATION):
-            measured.setdefault(direction, []).append(metric)
+        measured.setdefault(direction, []).append(metric)
     return {direction: headline(direction, names) for direction, names in measured.items()}
 
 
