@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -342,3 +343,23 @@ def test_evaluators_are_chosen_on_the_command_line(corpus_paths, tmp_path, capsy
     assert "Trained: step 1, the last that is measured." in page
     assert "NDCG@10" in page
     assert "NDCG@7" not in page
+
+
+@pytest.mark.long
+def test_the_script_of_the_readme_trains_and_measures_with_a_loss_of_its_own(
+    corpus_paths, tmp_path
+):
+    readme = (Path(launch.__file__).parents[2] / "README.md").read_text()
+    script, workdir = tmp_path / "mine.py", str(tmp_path / "run")
+    script.write_text(re.search(r"```python\n(import sys.*?)```", readme, re.DOTALL)[1])
+    own = [sys.executable, str(script)]
+    arguments = [*data(corpus_paths), *SMALL, "--task.loss.margin", "0.3", "--steps", "2"]
+    subprocess.run([*own, "train", "--workdir", workdir, *arguments], check=True)
+    loss = Workdir(workdir).read_recipe()["recipe"]["task"]["loss"]
+    assert loss == {"class": "__main__:Squared", "margin": 0.3}
+    subprocess.run([*own, "evaluate", "--workdir", workdir, "--no-baselines"], check=True)
+    found = subprocess.run(
+        command("evaluate", "--workdir", workdir), capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 1
+    assert "use the script that trained with it" in found.stderr

@@ -7,7 +7,8 @@ import pytest
 
 from experiments import cdml, gcml
 from vidembed import PATH, TUNABLE
-from vidembed.engine.typed_json import class_name, fields_with, to_json, without
+from vidembed.engine.field_roles import fields_with, without
+from vidembed.engine.typed_json import class_name, to_json
 from vidembed.feeds.labelled import LabelledVideos
 
 PATHS = {"corpus.table", "corpus.edges", "corpus.hierarchy", "corpus.split"}

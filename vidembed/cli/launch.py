@@ -4,7 +4,7 @@
 import dataclasses
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import tyro
@@ -15,6 +15,7 @@ from vidembed.cli.offered import Offered
 from vidembed.cli.verbs import VERBS
 from vidembed.distributed.mesh import MeshShape
 from vidembed.engine.evaluation import evaluation_of, recipe_of
+from vidembed.engine.field_roles import classes_of
 from vidembed.engine.recipe import Recipe
 from vidembed.recipes import PAPERS
 from vidembed.workdir.layout import Workdir
@@ -56,9 +57,10 @@ def _chosen(paper: str, arguments: list[str], prog: str) -> tuple[Recipe, list[s
 def _run(verb: str, paper: str, recipe: Recipe, arguments: Sequence[str], *, prog: str) -> int:
     def run() -> int:
         module, workdir = _module(paper), command_line.option_of(arguments, "--workdir")
-        options: dict[str, Any] = {"recipe": _recipe_of_run(verb, workdir) or recipe}
+        classes = classes_of(recipe)
+        options: dict[str, Any] = {"recipe": _recipe_of_run(verb, workdir, classes) or recipe}
         if verb != "show":
-            known = evaluation_of(Workdir(workdir)) if workdir else None
+            known = evaluation_of(Workdir(workdir), classes) if workdir else None
             evaluators = (known or module.EVALUATION).evaluators
             options |= {"evaluator": evaluators[0], "others": evaluators[1:]}
             options["workdir"] = tyro.MISSING
@@ -75,12 +77,12 @@ def _module(paper: str) -> Any:
     return importlib.import_module(f"vidembed.recipes.{paper}")
 
 
-def _recipe_of_run(verb: str, workdir: str | None) -> Recipe | None:
+def _recipe_of_run(verb: str, workdir: str | None, classes: Collection[type]) -> Recipe | None:
     """The recipe of the run that is named: what the options are by default, but for `train`.
 
     A run is measured on all devices here: an evaluation has another machine than the training.
     """
     if verb == "train" or not workdir or Workdir(workdir).read_recipe() is None:
         return None
-    recipe = recipe_of(Workdir(workdir))
+    recipe = recipe_of(Workdir(workdir), classes)
     return recipe if verb == "show" else dataclasses.replace(recipe, mesh=MeshShape())

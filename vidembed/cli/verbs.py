@@ -17,10 +17,11 @@ from vidembed.distributed.join import Cluster
 from vidembed.distributed.stopping import EXIT_STOPPED, StopFlag
 from vidembed.engine.evaluate import EvaluationJob
 from vidembed.engine.evaluation import Evaluation, recipe_of
+from vidembed.engine.field_roles import classes_of, fields_with, without
 from vidembed.engine.protocols import Evaluator
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.train import train
-from vidembed.engine.typed_json import fields_with, to_json, without
+from vidembed.engine.typed_json import to_json
 from vidembed.progress import Progress
 from vidembed.records.label_names import read_vocabulary
 from vidembed.workdir.layout import Workdir
@@ -53,7 +54,7 @@ class _OfRun:
     def job(self, progress: Progress) -> EvaluationJob:
         """The evaluation of the run; raises where there is no run."""
         workdir = Workdir(self.workdir)
-        recipe_of(workdir)
+        recipe_of(workdir, classes_of(self.recipe))
         with progress.stage("reading the data"):
             return EvaluationJob(self.recipe, self.evaluation, workdir, progress=progress)
 

@@ -5,9 +5,10 @@ from typing import Any
 
 from vidembed import PATH, TUNABLE, files
 from vidembed.distributed.agree import is_first_host
+from vidembed.engine.field_roles import fields_with
 from vidembed.engine.old_recipes import former_evaluator, modernised
 from vidembed.engine.recipe import Recipe
-from vidembed.engine.typed_json import fields_with, with_defaults
+from vidembed.engine.typed_json import with_defaults
 from vidembed.workdir.layout import Completed, Workdir
 
 

@@ -16,6 +16,7 @@ from vidembed.distributed.agree import agree, record_of_first_host
 from vidembed.distributed.stopping import StopFlag
 from vidembed.engine.claim import refuse_another
 from vidembed.engine.evaluation import Evaluation
+from vidembed.engine.field_roles import classes_of
 from vidembed.engine.measured import Measured, values_of
 from vidembed.engine.model import Model, step_named
 from vidembed.engine.phases import open_feeds
@@ -49,8 +50,8 @@ class EvaluationJob:
         progress: Progress | None = None,
         classes: Collection[type] = (),
     ) -> None:
-        """corpus: the recipe's, opened. classes: as in `Recipe.from_json`. Raises where recipe or
-        data are not those of the run."""
+        """corpus: the recipe's, opened. classes: as in `Recipe.from_json`, beside those that the
+        recipe is made of. Raises where recipe or data are not those of the run."""
         self.recipe, self.evaluation, self.workdir = recipe, evaluation, workdir
         refuse_another(workdir, recipe)
         self.progress = progress or Progress(quiet=jax.process_index() > 0)
@@ -69,7 +70,8 @@ class EvaluationJob:
         names = (f"the data that {workdir} was trained on", f"those of {recipe.corpus}")
         check_same_space(stored.get("space", {}), self.corpus.space, names=names)
         if "spec" in stored:
-            self._spec = from_json(Any, stored["spec"], "spec", classes=classes)
+            known = {*classes, *classes_of(recipe)}
+            self._spec = from_json(Any, stored["spec"], "spec", classes=known)
         else:  # a run of before sizes were stored: they follow from its data
             self._spec = open_feeds(recipe, self.corpus)[0].spec
         agree({"sizes (of the feed, such as classes of --corpus.hierarchy)": to_json(self._spec)})

@@ -13,9 +13,10 @@ from vidembed import PATH, TUNABLE
 from vidembed.distributed import mesh as meshes
 from vidembed.distributed.agree import of_first_host
 from vidembed.engine.evaluation import recipe_of
+from vidembed.engine.field_roles import fields_with, without
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.step import AVERAGE, AVERAGE_STATISTICS, BATCH_STATISTICS, State, state_shape
-from vidembed.engine.typed_json import fields_with, from_json, without
+from vidembed.engine.typed_json import from_json
 from vidembed.workdir.checkpoints.store import CheckpointError, Checkpoints
 from vidembed.workdir.layout import Workdir
 

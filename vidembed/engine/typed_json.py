@@ -1,4 +1,4 @@
-"""Trees of frozen dataclasses as JSON and back, and what their annotations say of the fields.
+"""Trees of frozen dataclasses as JSON and back.
 
 A value carries its class as "module:Class". Where a field is typed by dataclasses, or a union of
 them, it is one of these; where it is typed by a protocol, any class of vidembed that has what the
@@ -12,10 +12,8 @@ import difflib
 import importlib
 import types
 import typing
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
-
-from vidembed import FieldRole
 
 OURS = "vidembed."
 """What the modules begin with that a stored class is imported from."""
@@ -139,8 +137,8 @@ def _own_class(name: str, place: str, known: Mapping[str, type]) -> type:
     if not module.startswith(OURS):
         passed = f"; passed in: {', '.join(known)}" if known else ""
         raise RecipeError(
-            f"{place}: {name!r} is no class of vidembed, and nothing else is imported: pass the "
-            f"class in, as classes=(TheClass,){passed}"
+            f"{place}: {name!r} is no class of vidembed, and nothing else is imported: use the "
+            f"script that trained with it, or pass it in, as classes=(TheClass,){passed}"
         )
     try:
         found: Any = importlib.import_module(module)
@@ -210,41 +208,3 @@ def with_defaults(data: Any, like: Any) -> Any:
         elif field.default is not dataclasses.MISSING:
             found[field.name] = to_json(field.default)
     return found
-
-
-def fields_with(tree: Any, *roles: FieldRole) -> frozenset[str]:
-    """Dotted paths of the fields with one of these roles in a tree of dataclasses and tuples.
-
-    The walk follows the values: each part is asked for its own fields, whatever classes its place
-    allows. A field with a role stands for all below it.
-    """
-    return frozenset(_walk(tree, roles, ""))
-
-
-def _walk(tree: Any, roles: tuple[FieldRole, ...], path: str) -> Iterator[str]:
-    if isinstance(tree, tuple):
-        for index, item in enumerate(tree):
-            yield from _walk(item, roles, f"{path}{index}.")
-    elif dataclasses.is_dataclass(tree):
-        hints = typing.get_type_hints(type(tree), include_extras=True)
-        for field in dataclasses.fields(tree):
-            # Of anything but Annotated: no roles.
-            if set(roles) & set(getattr(hints[field.name], "__metadata__", ())):
-                yield f"{path}{field.name}"
-            else:
-                yield from _walk(getattr(tree, field.name), roles, f"{path}{field.name}.")
-
-
-def without(data: Any, paths: Collection[str]) -> Any:
-    """The JSON form of a tree, without what lies at these dotted paths (from `fields_with`)."""
-    if isinstance(data, list):
-        return [*without({str(i): item for i, item in enumerate(data)}, paths).values()]
-    below: dict[str, list[str]] = {}
-    for path in paths:
-        name, _, rest = path.partition(".")
-        below.setdefault(name, []).append(rest)
-    return {
-        name: without(value, below[name]) if name in below else value
-        for name, value in data.items()
-        if "" not in below.get(name, [])
-    }

@@ -1,0 +1,59 @@
+"""What is said on the fields of a tree of parts, and of which classes it is."""
+
+import dataclasses
+import typing
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from vidembed import FieldRole
+from vidembed.engine.typed_json import OURS
+
+
+def fields_with(tree: Any, *roles: FieldRole) -> frozenset[str]:
+    """Dotted paths of the fields with one of these roles in a tree of dataclasses and tuples.
+
+    The walk follows the values: each part is asked for its own fields, whatever classes its place
+    allows. A field with a role stands for all below it.
+    """
+    return frozenset(_walk(tree, roles, ""))
+
+
+def _walk(tree: Any, roles: tuple[FieldRole, ...], path: str) -> Iterator[str]:
+    if isinstance(tree, tuple):
+        for index, item in enumerate(tree):
+            yield from _walk(item, roles, f"{path}{index}.")
+    elif dataclasses.is_dataclass(tree):
+        hints = typing.get_type_hints(type(tree), include_extras=True)
+        for field in dataclasses.fields(tree):
+            # Of anything but Annotated: no roles.
+            if set(roles) & set(getattr(hints[field.name], "__metadata__", ())):
+                yield f"{path}{field.name}"
+            else:
+                yield from _walk(getattr(tree, field.name), roles, f"{path}{field.name}.")
+
+
+def without(data: Any, paths: Collection[str]) -> Any:
+    """The JSON form of a tree, without what lies at these dotted paths (from `fields_with`)."""
+    if isinstance(data, list):
+        return [*without({str(i): item for i, item in enumerate(data)}, paths).values()]
+    below: dict[str, list[str]] = {}
+    for path in paths:
+        name, _, rest = path.partition(".")
+        below.setdefault(name, []).append(rest)
+    return {
+        name: without(value, below[name]) if name in below else value
+        for name, value in data.items()
+        if "" not in below.get(name, [])
+    }
+
+
+def classes_of(tree: Any) -> frozenset[type]:
+    """The classes from outside vidembed that a tree of dataclasses and tuples is made of, for
+    `from_json`."""
+    if isinstance(tree, tuple):
+        return frozenset().union(*map(classes_of, tree))
+    if not dataclasses.is_dataclass(tree):
+        return frozenset()
+    below = (classes_of(getattr(tree, field.name)) for field in dataclasses.fields(tree))
+    own = frozenset() if type(tree).__module__.startswith(OURS) else frozenset({type(tree)})
+    return own.union(*below)
