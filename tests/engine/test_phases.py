@@ -174,3 +174,20 @@ def test_an_average_has_no_weight_while_gradients_are_gathered():
     made = [found[step]["parameters"]["deep/kernel"] for step in (3, 4, 5, 8, 9)]
     slow = np.average(made, axis=0, weights=0.8 ** np.arange(4, -1, -1))
     np.testing.assert_allclose(found[9]["average"]["deep/kernel"], slow, rtol=1e-5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstRowStays(Linear):
+    def masked(self, updates, state):
+        learns = np.array([[0.0], [1.0], [1.0]], np.float32)
+        return {**updates, "deep/kernel": updates["deep/kernel"] * learns}
+
+
+def test_rows_that_a_task_masks_do_not_learn_even_with_weight_decay():
+    optimiser = Optimiser(rule=Adam(), learning_rate=0.1, weight_decay=0.1)
+    found, _ = states(
+        replace(recipe(optimiser=optimiser), task=FirstRowStays()), [batch(0), batch(1)]
+    )
+    before, after = (found[step]["parameters"]["deep/kernel"] for step in (0, 2))
+    np.testing.assert_array_equal(after[0], before[0])
+    assert (after[1:] != before[1:]).all()

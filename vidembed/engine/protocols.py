@@ -168,6 +168,9 @@ class Task(Protocol):
         """Beginnings of the paths of the state that a run takes over from another: "parameters",
         "state/inputs"."""
 
+    def masked(self, updates: Arrays, state: Any) -> Arrays:
+        """What is added to the parameters, by name, with zeros for rows that do not learn."""
+
     def grown_axis(self, name: str) -> int | None:
         """The axis of a parameter that may be longer than in the run that it begins from."""
 

@@ -133,6 +133,7 @@ def compile_update(
             gradient = jax.tree.map(lambda leaf: leaf * batch["weight"], gradient)
         before = whole["optimiser"][str(phase)] if recipe.phases else whole["optimiser"]
         direction, after = rule.update(gradient, before, learnt)
+        direction = recipe.task.masked(direction, whole["state"])
         parameters = {**parameters, **optax.apply_updates(learnt, direction)}
         new = {
             "step": step + 1,

@@ -38,6 +38,11 @@ class Task:
         """
         return dict.fromkeys(parameters), {}
 
+    def masked(self, updates: Mapping[str, Any], state: Any) -> Mapping[str, Any]:
+        """What is added to the parameters, by name, with zeros for rows that do not learn; here
+        every row does."""
+        return updates
+
     def grown_axis(self, name: str) -> int | None:
         """The axis along which a parameter may be longer than in the run that this one begins from.
 
