@@ -164,7 +164,7 @@ def test_unknown_videos_are_dropped_up_to_the_share(corpus_paths, corpus, tmp_pa
     [
         ("--rounds 0", "rounds must be at least 1"),
         ("--max-size 1", "max_size must be at least 2"),
-        ("--train-share 2", "train_share must lie strictly between 0 and 1, found 2"),
+        ("--train-share 2", "train_share 2.0 must lie strictly between 0 and 1"),
         ("--table ''", "no table given: set --table PATH"),
     ],
 )

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import pytest
 
 from vidembed.distributed.stopping import StopFlag, StoppedError, unbroken
-from vidembed.engine.train import _start
+from vidembed.engine.start import first_state
 from vidembed.progress import Progress
 from vidembed.workdir.checkpoints.store import Checkpoints
 
@@ -84,7 +84,7 @@ def test_a_stop_while_a_run_starts_leaves_its_checkpoints_alone(trials, tmp_path
 
         def start(stop):
             with stop.raising():
-                return _start(None, None, None, checkpoints, TREE, Progress(), stop)
+                return first_state(None, None, None, None, checkpoints, TREE, Progress(), stop)
 
         for _ in range(2):
             began = time.monotonic()
@@ -117,9 +117,9 @@ def test_a_stop_that_was_asked_calls_nothing_damaged(tmp_path, capsys):
         record.write_text(record.read_text().replace('"step": 2', '"step": 3'))
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(StoppedError):
-            _start(None, None, None, checkpoints, TREE, Progress(), stop)
+            first_state(None, None, None, None, checkpoints, TREE, Progress(), stop)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
-        step, _ = _start(None, None, None, checkpoints, TREE, Progress(), StopFlag())
+        step, _ = first_state(None, None, None, None, checkpoints, TREE, Progress(), StopFlag())
         assert step == 1
         assert (tmp_path / "2.damaged").exists()
     assert capsys.readouterr().out.count("WARNING") == 1
