@@ -6,9 +6,10 @@ Two videos are co-watched when one is watched right after the other in a session
 
 import json
 import os
+import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from vidembed.records.tabular import DIGEST_KEY, METADATA_KEY, RowsDigest
 from vidembed.sessions.watches import SessionError, digest, marks, open_events, session_files
 
 TYPES = {"source": pa.string(), "target": pa.string(), "weight": pa.int64()}
+WARNED_TIE_SHARE = 0.01
+_LINK = re.compile(r"[^\s\"']*/files/(\d+)[.]parquet")
 SCHEMA = pa.schema([pa.field(name, kind, nullable=False) for name, kind in TYPES.items()])
 
 # Videos become numbers in the order of their ids, so that every later step sorts integers.
@@ -35,18 +38,19 @@ from (select distinct video_id from events)
 # edge (-2); both are counted here because a second pass over the events would cost as much.
 PAIRS = """
 create temp table pairs as
-with watches as (select session_id, timestamp, video from events join videos using (video_id)),
+with watches as (select session_id, time, video from events join videos using (video_id)),
 consecutive as (
-    select video, lag(video) over (partition by session_id order by timestamp, video) as before
-    from watches)
+    select video, lag(video) over session as before, lag(time) over session = time as tied
+    from watches window session as (partition by session_id order by time, video))
 select case when before is null then -1 when before = video then -2
        else least(video, before) * {videos} + greatest(video, before) end as pair,
-       count(*) as weight
+       count(*) as weight, count(*) filter (tied) as ties
 from consecutive group by pair
 """
 COUNTS = """
 select sum(weight)::bigint, coalesce(sum(weight) filter (pair = -1), 0)::bigint,
-       coalesce(sum(weight) filter (pair = -2), 0)::bigint, count(*) filter (pair >= 0)
+       coalesce(sum(weight) filter (pair = -2), 0)::bigint, count(*) filter (pair >= 0),
+       coalesce(sum(ties) filter (pair >= 0), 0)::bigint
 from pairs
 """
 STRONG = """
@@ -66,24 +70,29 @@ def count_cowatches(
     edges: str | os.PathLike[str],
     *,
     min_weight: int = 2,
+    max_tie_share: float = 0.5,
     memory_limit: str = "2GB",
     threads: int | None = None,
     temp_directory: str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
     """Count the co-watches of `sessions` into the Parquet file `edges`; returns what was found.
 
-    sessions: Parquet or CSV (one file, a folder, or a glob) with session_id, timestamp, video_id.
+    sessions: Parquet or CSV (one file, a folder at any depth, or a glob) with session_id,
+    timestamp, video_id. Ids are text, UTF-8 bytes or whole numbers; of the timestamps
+    `sessions.times` has the rule.
     edges: `source < target, weight`, sorted, one row for each pair that was watched together at
     least `min_weight` times.
 
     Watches of a session are ordered by timestamp, equal timestamps by video id (ids compare as
     UTF-8 bytes): the answer depends neither on the order of the rows nor on the number of files.
-    The same video twice in a row is no edge. What does not fit `memory_limit` goes to
-    `temp_directory` (a folder beside `edges` if None, removed afterwards). The file appears whole
-    or not at all, and carries parameters, source digest, counts and the `simulated` mark of its
-    sessions as schema metadata; where no pair is strong enough it has no rows. Raises SessionError
-    for sessions that cannot be read or counted, and ValueError for an `edges` that is not on a
-    local disk.
+    The same video twice in a row is no edge. `ties` counts watches at the same time as the one
+    before them, of another video: where they are more than `max_tie_share` of all that have one
+    before them, the order is not known and the sessions are refused. What does not fit
+    `memory_limit` goes to `temp_directory` (a folder beside `edges` if None, removed afterwards).
+    The file appears whole or not at all, and carries parameters, source digest, counts and the
+    `simulated` mark of its sessions as schema metadata; where no pair is strong enough it has no
+    rows. Raises SessionError for sessions that cannot be read or counted, and ValueError for an
+    `edges` that is not on a local disk.
     """
     if min_weight < 1:
         raise ValueError(f"min_weight must be at least 1, found {min_weight}")
@@ -91,10 +100,10 @@ def count_cowatches(
     edges, paths = local_path(edges), session_files(sessions)
     edges.parent.mkdir(parents=True, exist_ok=True)
     with (
-        _explained(sessions),
         tempfile.TemporaryDirectory(
             prefix=".cowatch-", dir=temp_directory or edges.parent
         ) as spill,
+        _explained(sessions, paths),
         duckdb.connect() as database,
     ):
         database.execute("set memory_limit = $1", [memory_limit])
@@ -103,7 +112,10 @@ def count_cowatches(
         database.execute("set preserve_insertion_order = false")
         if threads is not None:
             database.execute("set threads = $1", [threads])
-        counts = _count(database, paths, min_weight=min_weight)
+        ready = Path(spill, "files")
+        ready.mkdir()
+        counts = _count(database, paths, ready, min_weight=min_weight)
+        _refuse_ties(sessions, counts, max_tie_share)
         report = {
             **marks(paths),
             "parameters": {"min_weight": min_weight},
@@ -115,21 +127,45 @@ def count_cowatches(
 
 
 @contextmanager
-def _explained(sessions: str | os.PathLike[str]) -> Iterator[None]:
+def _explained(sessions: str | os.PathLike[str], paths: Sequence[Path]) -> Iterator[None]:
     try:
         yield
     except (duckdb.Error, OSError) as error:
         # While results are read as Arrow batches, DuckDB's errors arrive as an OSError.
         if "Out of Memory" in str(error):
-            # The lines after the first give advice in DuckDB's terms.
-            reason = str(error).partition("\n")[0]
+            reason = str(error).partition("\n")[0]  # then DuckDB gives advice in its terms
             raise SessionError(
                 f"{sessions}: give a higher memory_limit (--memory-limit), fewer threads "
                 f"(--threads), or a temp_directory with more room: {reason}"
             ) from error
         if isinstance(error, OSError):
             raise
-        raise SessionError(f"{sessions}: cannot be counted: {error}") from error
+        # The database knows the files by the names of links.
+        said = _LINK.sub(lambda link: str(paths[int(link[1])]), str(error))
+        raise SessionError(f"{sessions}: cannot be counted: {said}") from error
+
+
+def tie_share(counts: Mapping[str, Any]) -> float:
+    """The share of the watches with one before them that are at the same time as that one."""
+    return float(counts["ties"]) / max(1, counts["events"] - counts["sessions"])
+
+
+def _refuse_ties(
+    sessions: str | os.PathLike[str], counts: Mapping[str, Any], max_tie_share: float
+) -> None:
+    if tie_share(counts) > max_tie_share:
+        raise SessionError(
+            f"{sessions}: {_ties(counts)}, above the allowed {max_tie_share:.0%}, so that the "
+            "order of the sessions is unknown: bring finer timestamps, or allow it by a higher "
+            "max_tie_share (--max-tie-share), and such watches are put in the order of their ids"
+        )
+
+
+def _ties(counts: Mapping[str, Any]) -> str:
+    return (
+        f"{counts['ties']:,} watches ({tie_share(counts):.1%} of those with one before them in "
+        "their session) are at the same time as that one"
+    )
 
 
 def main(
@@ -137,6 +173,7 @@ def main(
     edges: str,
     *,
     min_weight: int = 2,
+    max_tie_share: float = 0.5,
     memory_limit: str = "2GB",
     threads: int | None = None,
 ) -> int:
@@ -146,11 +183,17 @@ def main(
         sessions: Parquet or CSV file, folder or glob with session_id, timestamp, video_id.
         edges: the Parquet file to write.
         min_weight: co-watches from which on a pair is an edge.
+        max_tie_share: the most of the watches that may be at the same time as the one before them.
         memory_limit: what the database may hold in memory; the rest goes to disk.
         threads: threads to use; all cores if not given.
     """
     report = count_cowatches(
-        sessions, edges, min_weight=min_weight, memory_limit=memory_limit, threads=threads
+        sessions,
+        edges,
+        min_weight=min_weight,
+        max_tie_share=max_tie_share,
+        memory_limit=memory_limit,
+        threads=threads,
     )
     console = Console(highlight=False, soft_wrap=True)
     told = "SIMULATED sessions" if report["simulated"] else "sessions"
@@ -161,6 +204,13 @@ def main(
         f"least {min_weight} times\n{edges} written in {report['seconds']:.1f} s",
         markup=False,
     )
+    if report["ties"]:
+        grave = tie_share(report) > WARNED_TIE_SHARE
+        console.print(
+            f"{'warning: ' if grave else ''}{_ties(report)}: these were put in the order of ids",
+            style="bold yellow" if grave else None,
+            markup=False,
+        )
     if report["edges"]:
         return 0
     why = f"no pair was watched at least {min_weight} times (min_weight): lower --min-weight, or "
@@ -175,18 +225,18 @@ def main(
 
 
 def _count(
-    database: duckdb.DuckDBPyConnection, paths: list[Path], *, min_weight: int
+    database: duckdb.DuckDBPyConnection, paths: list[Path], folder: Path, *, min_weight: int
 ) -> dict[str, int]:
-    open_events(database, paths)
+    open_events(database, paths, folder)
     database.execute(VIDEOS)
     ((videos,),) = database.execute("select count(*) from videos").fetchall()
     database.execute(PAIRS.format(videos=videos))
-    ((events, sessions, repeats, pairs),) = database.execute(COUNTS).fetchall()
+    ((events, sessions, repeats, pairs, ties),) = database.execute(COUNTS).fetchall()
     database.execute(STRONG.format(videos=videos, min_weight=min_weight))
     database.execute("drop table pairs")
     ((edges,),) = database.execute("select count(*) from strong").fetchall()
-    names = ("events", "sessions", "videos", "repeats", "pairs", "edges")
-    return dict(zip(names, (events, sessions, videos, repeats, pairs, edges), strict=True))
+    counts = {"events": events, "sessions": sessions, "videos": videos, "repeats": repeats}
+    return counts | {"pairs": pairs, "ties": ties, "edges": edges}
 
 
 def _write(database: duckdb.DuckDBPyConnection, edges: Path, report: Mapping[str, Any]) -> None:
