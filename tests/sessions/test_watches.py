@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fuzzing import many
-from vidembed.sessions.watches import SessionError, open_events, session_files
+from vidembed.sessions.session_files import COLUMNS, SessionError, session_files
+from vidembed.sessions.watches import open_events
 
 UTC = datetime.UTC
 HEAD = "session_id,timestamp,video_id\n"
@@ -25,7 +26,7 @@ def ranks(sessions, folder):
     """{video: rank of its time among all}, as the database has it."""
     folder.mkdir()
     with duckdb.connect() as database:
-        open_events(database, session_files(sessions), folder)
+        open_events(database, session_files(sessions), folder, COLUMNS)
         rows = "select video_id, dense_rank() over (order by time) from events"
         return dict(database.execute(rows).fetchall())
 

@@ -56,9 +56,9 @@ def read_table(
 ) -> pa.Table:
     """One file, local or in a bucket: these columns and those of the optional ones that it has.
 
-    Without columns all of a Parquet file. The schema's metadata holds mark and digest of a file of
-    ours. Raises what `reading` raises, and where there is no file, a column is missing or there
-    twice.
+    Without either, all columns of a Parquet file. The schema's metadata holds mark and digest of a
+    file of ours. Raises what `reading` raises, and where there is no file, a column is missing or
+    there twice.
     """
     with reading(path, kind):
         there, is_folder = path.exists(), path.is_dir()
@@ -72,13 +72,24 @@ def read_table(
         if head.startswith(PARQUET) and plain is file:
             table = _read_parquet(file)
             chosen = _choose(path, table.column_names, columns, optional, kind)
-            return table.select(chosen) if columns else table
-        if not columns:
+            return table.select(chosen) if columns or optional else table
+        if not columns and not optional:
             raise TextError("it is no Parquet file")
-        header = text_table.read_header(plain, head, columns)
+        header = text_table.read_header(plain, head, [*columns, *optional])
         chosen = _choose(path, header.names, columns, optional, kind)
+        if not chosen:
+            return pa.table({})
         text = pa.schema([(name, pa.string()) for name in chosen])
         return pa.Table.from_batches(text_table.rows(plain, header, chosen), text)
+
+
+def column_names(path: epath.PathLike, kind: Kind, known: Collection[str]) -> list[str]:
+    """The names of all columns of a local file; `known` are those that a CSV file may have."""
+    with reading(path, kind), open(path, "rb") as file:
+        plain, head = text_table.plain(file)
+        if head.startswith(PARQUET) and plain is file:
+            return list(pq.read_schema(file).names)
+        return text_table.read_header(plain, head, known).names
 
 
 def read_batches(

@@ -1,8 +1,9 @@
 """CSV files: the dialect and header by a file's own first lines, and its rows as text.
 
-No library guesses here. The delimiter is the one of `, ; tab |` that makes the wanted names of the
-first line. Lines before it that are empty or begin with # are skipped, and no others; a # before
-the names themselves is left out. Quotes follow RFC 4180: a cell is quoted as a whole or not at all.
+No library guesses here. The delimiter is the one of `, ; tab |` that makes most of the wanted names
+of the first line. Lines before it that are empty or begin with # are skipped, and no others; a #
+before the names themselves (two of them at least) is left out. Quotes follow RFC 4180: a cell is
+quoted as a whole or not at all.
 """
 
 import csv
@@ -87,10 +88,9 @@ def read_header(file: BinaryIO, head: bytes, wanted: Collection[str]) -> Header:
             continue
         bare = text.lstrip("#").strip()
         found = {mark: _cells(bare, mark) for mark in DELIMITERS}
-        mark = max(
-            DELIMITERS, key=lambda mark: (len(set(wanted) & set(found[mark])), len(found[mark]))
-        )
-        if text.startswith("#") and not set(wanted) <= set(found[mark]):
+        hits = {mark: len(set(wanted) & set(found[mark])) for mark in DELIMITERS}
+        mark = max(DELIMITERS, key=lambda mark: (hits[mark], len(found[mark])))
+        if text.startswith("#") and hits[mark] < min(2, len(wanted)):
             continue
         return Header(found[mark], mark, size)
     raise TextError("it holds no header" if size else "it is empty")

@@ -134,3 +134,8 @@ def unit_sql(unit: str) -> str:
     """SQL: whether a number would be a time of the years 2000 to 2100 in this unit."""
     low, high = (seconds * UNITS[unit] for seconds in _YEARS_2000_TO_2100)
     return f"time between {low} and {high}"
+
+
+def seconds_sql(unit: str | None) -> str:
+    """SQL: a time in seconds, f64, of which only differences count; unit: of numbers, else None."""
+    return "epoch_ns(time) / 1e9" if unit is None else f"time::double / {UNITS[unit]}"

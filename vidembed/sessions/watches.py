@@ -1,71 +1,51 @@
-"""Session files (session_id, timestamp, video_id): found, checked, opened in DuckDB."""
+"""The watches of session files, opened in DuckDB: ids as text, times by one rule, none missing."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-import xxhash
 
-from vidembed.files import is_remote
-from vidembed.records import tabular
-from vidembed.records.tabular_files import Group, files_of, id_sql, is_parquet, path_of, prepare
+from vidembed.records.tabular_files import Group, id_sql, path_of, prepare
 from vidembed.sessions import times
+from vidembed.sessions.session_files import SESSIONS, SessionError
 
-COLUMNS = ("session_id", "timestamp", "video_id")
-IDS = ("session_id", "video_id")
+IDS = ("session_id", "user_id", "video_id")
 _PLACE = "regexp_extract(filename, '([0-9]+)[.]parquet$', 1)::bigint, row"
 
 
-class SessionError(ValueError):
-    """A session file that must not be used as it is."""
+def open_events(database: Any, paths: Sequence[Path], folder: Path, columns: Sequence[str]) -> None:
+    """Make the view `events` of the files: their ids, `time`, and `seconds` to measure it by.
 
-
-SESSIONS = tabular.Kind(
-    what="Parquet or CSV sessions",
-    give="a Parquet or CSV file, a folder or a pattern of them",
-    refused=SessionError,
-)
-
-
-def session_files(sessions: str | os.PathLike[str]) -> list[Path]:
-    """The files that a path, folder or glob names, sorted, of one kind; SessionError if none."""
-    if is_remote(sessions):
-        raise SessionError(
-            f"{sessions}: is not on a local disk, and DuckDB counts on local files only: copy the "
-            "sessions here first, or mount the bucket"
-        )
-    paths = files_of(sessions, SESSIONS)
-    if len({is_parquet(path, SESSIONS) for path in paths}) > 1:
-        raise SessionError(f"{sessions}: holds both CSV and Parquet; name one kind, as *.parquet")
-    return paths
-
-
-def open_events(database: Any, paths: Sequence[Path], folder: Path) -> None:
-    """Make the view `events` of the files: session_id, time, video_id as text, none missing.
-
-    Equal times are equal as they were written: nothing is cut or rounded. folder: an empty one, in
-    which the files are made ready. Raises SessionError for files that are no sessions, timestamps
-    of more than one kind, and watches that lack one of the three; each with file, row and value.
+    Equal times are equal as they were written: nothing is cut or rounded. Numbers are seconds,
+    unless nearly all of them are times of the years 2000 to 2100 in another unit. folder: an empty
+    one, in which the files are made ready. columns: those to read; without timestamp there is no
+    time. Raises SessionError for files that are no sessions, timestamps of more than one kind, and
+    watches that lack one of the columns; each with file, row and value.
     """
-    groups = prepare(paths, COLUMNS, IDS, folder, SESSIONS)
+    ids = [name for name in columns if name in IDS]
+    groups = prepare(paths, columns, ids, folder, SESSIONS)
     raw = _Raw(database, paths)
     database.execute("set TimeZone = 'UTC'")
-    database.execute(f"create temp view raw as {_union(groups, paths)}")
+    database.execute(f"create temp view raw as {_union(groups, paths, columns)}")
     ((total,),) = raw.ask("count(*)")
     if not total:
         shown = f"{paths[0]}" if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
         raise SessionError(f"{shown}: holds no watches")
-    time, kind = "timestamp", next(filter(None, (times.kind_of(g.types[1]) for g in groups)), None)
+    if "timestamp" not in columns:
+        database.execute("create temp view events as select * from raw")
+        _refuse_missing(raw, total, ids, is_text=False)
+        return
+    at = columns.index("timestamp")
+    time, kind = "timestamp", next(filter(None, (times.kind_of(g.types[at]) for g in groups)), None)
     is_text = kind == times.TEXT
     if is_text:
         time, kind = _read_text(raw)
-    database.execute(f"create temp view events as select *, {time} as time from raw")
-    _refuse_missing(raw, total, is_text=is_text)
-    if kind == times.NUMBERS:
-        _refuse_units(raw, total)
+    database.execute(f"create temp view timed as select *, {time} as time from raw")
+    unit = _one_unit(raw, total) or "seconds" if kind in (times.NUMBERS, None) else None
+    seconds = times.seconds_sql(unit)
+    database.execute(f"create temp view events as select *, {seconds} as seconds from timed")
+    _refuse_missing(raw, total, [*ids, "time"], is_text=is_text)
 
 
 class _Raw(NamedTuple):
@@ -85,40 +65,48 @@ class _Raw(NamedTuple):
         return f"{path_of(self.paths, file)}, row {row}: {column} {cell}"
 
 
-def _union(groups: Sequence[Group], paths: Sequence[Path]) -> str:
-    """SQL of all rows: session_id, timestamp (of one type), video_id, filename, row."""
-    types = _one_kind(groups, paths)
-    sessions = {group.types[0] for group in groups}
-    stays = len(sessions) == 1 and pa.types.is_integer(next(iter(sessions)))
+def _union(groups: Sequence[Group], paths: Sequence[Path], columns: Sequence[str]) -> str:
+    """SQL of all rows: the ids, timestamp (of one type), filename, row."""
+    by_name = [dict(zip(columns, group.types, strict=True)) for group in groups]
+    types = _one_kind(groups, paths, [found.get("timestamp", pa.null()) for found in by_name])
     parts = []
-    for group in groups:
+    for group, found in zip(groups, by_name, strict=True):
+        chosen = []
+        for name, type_ in found.items():
+            same = all(other[name] == type_ for other in by_name)
+            if name == "timestamp":
+                sql = times.typed_sql(type_, types)
+            elif name != "video_id" and same and pa.types.is_integer(type_):
+                sql = name  # compared as it is, which is faster
+            else:
+                sql = id_sql(name, type_)
+            chosen.append(f"{sql} as {name}")
         ready = ", ".join("'" + str(place).replace("'", "''") + "'" for place in group.places)
-        session = "session_id" if stays else id_sql("session_id", group.types[0])
         parts.append(
-            f"select {session} as session_id, {times.typed_sql(group.types[1], types)} as "
-            f"timestamp, {id_sql('video_id', group.types[2])} as video_id, filename, "
-            f"file_row_number as row from read_parquet([{ready}], filename = true, "
-            "file_row_number = true, hive_partitioning = false)"
+            f"select {', '.join(chosen)}, filename, file_row_number as row from read_parquet("
+            f"[{ready}], filename = true, file_row_number = true, hive_partitioning = false)"
         )
     return " union all ".join(parts)
 
 
-def _one_kind(groups: Sequence[Group], paths: Sequence[Path]) -> set[pa.DataType]:
+def _one_kind(
+    groups: Sequence[Group], paths: Sequence[Path], found: Sequence[pa.DataType]
+) -> set[pa.DataType]:
     """The types of all timestamps; refuses files where they are none, or not of one kind."""
-    known = [group for group in groups if not pa.types.is_null(group.types[1])]
-    types = {group.types[1] for group in known}
-    for group in known:
-        first, found = known[0].types[1], group.types[1]
+    known = [(g, type_) for g, type_ in zip(groups, found, strict=True) if type_ != pa.null()]
+    types = {type_ for _, type_ in known}
+    for group, type_ in known:
+        begun, first = known[0]
         path = path_of(paths, str(group.places[0]))
-        if times.kind_of(found) is None:
+        if times.kind_of(type_) is None:
             raise SessionError(
                 f"{path}: timestamp must be a number, a date or a time with its date, found "
-                f"{found}: {times.HELP}"
+                f"{type_}: {times.HELP}"
             )
-        if times.kind_of(found) != times.kind_of(first) or not times.typed_sql(found, types):
+        if times.kind_of(type_) != times.kind_of(first) or not times.typed_sql(type_, types):
             raise SessionError(
-                f"{path}: timestamp is of type {found}, and in "
-                f"{path_of(paths, str(known[0].places[0]))} of type {first}: {times.HELP}"
+                f"{path}: timestamp is of type {type_}, and in "
+                f"{path_of(paths, str(begun.places[0]))} of type {first}: {times.HELP}"
             )
     return types
 
@@ -155,8 +143,8 @@ def _has_shape(text: str) -> str:
     return f"{times.SHAPE} = '" + text.replace("'", "''") + "'"
 
 
-def _refuse_missing(raw: _Raw, total: int, *, is_text: bool) -> None:
-    lacks = {name: f"{name} is null" for name in ("session_id", "time", "video_id")}
+def _refuse_missing(raw: _Raw, total: int, columns: Sequence[str], *, is_text: bool) -> None:
+    lacks = {name: f"{name} is null" for name in columns}
     counts = [f"count(*) filter (where {sql})" for sql in lacks.values()]
     (found,) = raw.ask(", ".join(counts), view="events")
     for (name, sql), count in zip(lacks.items(), found, strict=True):
@@ -166,44 +154,30 @@ def _refuse_missing(raw: _Raw, total: int, *, is_text: bool) -> None:
         if name == "time" and is_text:
             wrong = f"time is null and not {times.GONE}"
             if raw.ask("1", f"{wrong} limit 1", "events"):
-                raise SessionError(
-                    f"{raw.first(wrong, 'events')} is no time that there is: mend it"
-                )
+                where = raw.first(wrong, "events")
+                raise SessionError(f"{where} is no time that there is: mend it")
         raise SessionError(
             f"{count} of {total} watches have no {column} (or none that is UTF-8), the first in "
-            f"{raw.first(sql, 'events', column)}; drop these rows, the order of a session cannot "
-            "be told without them"
+            f"{raw.first(sql, 'events', column)}; drop these rows, who watched what and when "
+            "cannot be told without them"
         )
 
 
-def _refuse_units(raw: _Raw, total: int) -> None:
-    """Refuse numbers that are times of today by two units, as seconds and milliseconds."""
+def _one_unit(raw: _Raw, total: int) -> str | None:
+    """The unit by which nearly all numbers are times of today, if there is one.
+
+    Raises SessionError where there are two, as seconds and milliseconds.
+    """
     counts = [f"count(*) filter (where {times.unit_sql(unit)})" for unit in times.UNITS]
-    (found,) = raw.ask(", ".join(counts), view="events")
+    (found,) = raw.ask(", ".join(counts), view="timed")
     units = [unit for unit, count in zip(times.UNITS, found, strict=True) if count]
     # Numbers that only count on may run through the years of two units, but not jump over.
-    if len(units) > 1 and 100 * sum(found) >= 99 * total:
-        said = [f"{raw.first(times.unit_sql(unit), 'events')}, in {unit}" for unit in units[:2]]
+    if not units or 100 * sum(found) < 99 * total:
+        return None
+    if len(units) > 1:
+        said = [f"{raw.first(times.unit_sql(unit), 'timed')}, in {unit}" for unit in units[:2]]
         raise SessionError(
             f"{'; and '.join(said)}: as dates both lie between 2000 and 2100; write all of them "
             "in one unit"
         )
-
-
-def marks(paths: Sequence[Path]) -> dict[str, Any]:
-    """What the writers of the sessions said of them; one simulated file marks them all."""
-    if not is_parquet(paths[0], SESSIONS):
-        return {"simulated": False}
-    said = [tabular.read_mark(path, pq.read_schema(path).metadata, SESSIONS) for path in paths]
-    simulated = [mark for mark in said if mark.get("simulated", False)]
-    return {"simulated": True, "simulation": simulated[0]} if simulated else {"simulated": False}
-
-
-def digest(paths: Sequence[Path]) -> str:
-    """Hex digest of the files' bytes."""
-    total = xxhash.xxh3_128()
-    for path in paths:
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 22):
-                total.update(chunk)
-    return total.hexdigest()
+    return units[0]
