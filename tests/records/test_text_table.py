@@ -107,6 +107,12 @@ def test_what_is_no_such_table_is_refused_by_name(tmp_path, data, says):
         read(tmp_path / "t.csv", data)
 
 
+def test_spaces_around_the_names_are_left_out_of_the_cells(tmp_path):
+    found = read(tmp_path / "t", b"source, target , weight\na, b c , 1\n")
+    assert found == [{"source": "a", "target": "b c", "weight": "1"}]
+    assert read(tmp_path / "t", b"source,target,weight\na, b,1\n")[0]["target"] == " b"
+
+
 def test_the_name_says_nothing_of_what_a_file_is(tmp_path):
     text = b"x\ttarget\tsource\tweight\n\xff\tb\ta\t1\n"
     assert read(tmp_path / "t.parquet", gzip.compress(text)) == [

@@ -242,7 +242,7 @@ def test_absent_mixed_and_unreadable_sessions(tmp_path):
     write(tmp_path / "s.csv", [(1, 0, "a")])
     with pytest.raises(SessionError, match="both CSV and Parquet"):
         count_cowatches(tmp_path, tmp_path / "e.parquet")
-    with pytest.raises(ValueError, match="min_weight must be at least 1, .* found 0"):
+    with pytest.raises(ValueError, match=r"min_weight must be at least 1, .* found 0"):
         count_cowatches(tmp_path / "s.parquet", tmp_path / "e.parquet", min_weight=0)
 
 

@@ -140,6 +140,7 @@ def two_units(values):
         (["s,2024-01-01 10:00,a\ns,2024-01-01T10:00Z,b"], r"row 1: .*Z', of the times with"),
         (["s,2024-01-01,a\ns,01/02/2024,b"], r"row 1: .* '01/02/2024' is no .* is not guessed"),
         (["s,2024-01-01,a\ns,2024-02-30,b"], r"row 1: .* '2024-02-30' is no time that there is"),
+        (["s,2024-01-01 10:00+99:99,a"], r"row 0: .*99:99' is no time that there is"),
         (["s,1,a\ns,NaN,b"], r"1 of 2 watches have no timestamp .*row 1: timestamp 'NaN'"),
         (["s,1,a", ",1,b"], r"1 of 2 watches have no session_id .*1\.csv, row 0: session_id"),
         (["s,1,a\ns,1e3,b\ns,1700000000.123456789,c"], r"row 2: .* more digits than can be kept"),

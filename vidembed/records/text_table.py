@@ -2,8 +2,9 @@
 
 No library guesses here. The delimiter is the one of `, ; tab |` that makes most of the wanted names
 of the first line. Lines before it that are empty or begin with # are skipped, and no others; a #
-before the names themselves (two of them at least) is left out. Quotes follow RFC 4180: a cell is
-quoted as a whole or not at all.
+before the names themselves (two of them at least) is left out. Where the names have
+spaces around them, these are left out of all cells. Quotes follow RFC 4180: a cell is quoted as a
+whole or not at all.
 """
 
 import csv
@@ -15,6 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 DELIMITERS = ",;\t|"
@@ -50,11 +52,11 @@ class TextError(ValueError):
 
 @dataclass(frozen=True)
 class Header:
-    """names: of all columns, in order; delimiter; size: bytes of the file up to its first row."""
+    """names: of all columns, in order; spaced: whether there are spaces around the delimiters."""
 
     names: list[str]
     delimiter: str
-    size: int
+    spaced: bool
 
 
 def plain(file: BinaryIO) -> tuple[BinaryIO, bytes]:
@@ -88,11 +90,12 @@ def read_header(file: BinaryIO, head: bytes, wanted: Collection[str]) -> Header:
             continue
         bare = text.lstrip("#").strip()
         found = {mark: _cells(bare, mark) for mark in DELIMITERS}
-        hits = {mark: len(set(wanted) & set(found[mark])) for mark in DELIMITERS}
+        hits = {mark: len(set(wanted) & {*map(str.strip, found[mark])}) for mark in DELIMITERS}
         mark = max(DELIMITERS, key=lambda mark: (hits[mark], len(found[mark])))
         if text.startswith("#") and hits[mark] < min(2, len(wanted)):
             continue
-        return Header(found[mark], mark, size)
+        names = [cell.strip() for cell in found[mark]]
+        return Header(names, mark, names != found[mark])
     raise TextError("it holds no header" if size else "it is empty")
 
 
@@ -124,7 +127,10 @@ def rows(file: BinaryIO, header: Header, columns: Collection[str]) -> Iterator[p
             ),
         )
         for batch in batches:
-            yield pa.record_batch(batch.columns, schema=text)
+            cells = batch.columns
+            if header.spaced:
+                cells = [pc.utf8_trim_whitespace(column) for column in cells]
+            yield pa.record_batch(cells, schema=text)
         checked.finish()
     except pa.ArrowInvalid as error:
         said = str(error)
@@ -147,7 +153,7 @@ def _decoded(line: bytes) -> str:
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
-    return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+    return next(csv.reader([line], delimiter=delimiter), [])
 
 
 class _Unpacked(io.RawIOBase):

@@ -40,6 +40,8 @@ _TIME = re.compile(
     r"9999(?P<mark>[-/])99(?P=mark)99"
     r"(?P<clock>[T ]99:99(:99(\.(?P<part>9+))?)?)?(?P<zone> ?(Z|UTC|[+-]99(:?99)?))?"
 )
+# DuckDB takes +99:99 for a zone.
+_IS_ZONE = "regexp_matches(timestamp, '(Z|UTC|[+-](0[0-9]|1[0-5])(:?[0-5][0-9])?) *$')"
 _YEARS_2000_TO_2100 = 946_684_800, 4_102_444_800
 UNITS = {"seconds": 1, "milliseconds": 1000, "microseconds": 10**6, "nanoseconds": 10**9}
 
@@ -81,7 +83,8 @@ def text_sql(kind: str, shapes: Collection[Shape]) -> str | None:
     fine = "_ns" if part > 6 else ""
     if kind == ZONED:
         bare = "replace(replace(trim(timestamp), ' +', '+'), ' -', '-')"
-        return f"try_cast({bare} as timestamptz{fine})" if part <= 9 else None
+        read = f"try_cast({bare} as timestamptz{fine})"
+        return f"case when {_IS_ZONE} then {read} end" if part <= 9 else None
     if kind == LOCAL:
         return f"try_cast(timestamp as timestamp{fine})" if part <= 9 else None
     if kind == DATES:

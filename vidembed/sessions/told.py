@@ -7,6 +7,8 @@ from rich.console import Console
 
 WARNED_TIE_SHARE = 0.01
 WARNED_TOP_SHARE = 0.5
+LEAST_USERS = 50
+"""Among fewer, one in a hundred is one of few."""
 
 
 def tie_share(counts: Mapping[str, Any]) -> float:
@@ -72,7 +74,7 @@ def _counted(report: Mapping[str, Any], edges: str) -> Iterator[str]:
 def _warnings(report: Mapping[str, Any], edges: str) -> Iterator[str]:
     if tie_share(report) > WARNED_TIE_SHARE:
         yield f"{ties(report)}: these were put in the order of ids"
-    if report["top_share"] > WARNED_TOP_SHARE:
+    if report["top_share"] > WARNED_TOP_SHARE and report["users"] >= LEAST_USERS:
         yield (
             f"few users make most of {edges}: --max-length takes the weight of long histories "
             "away, --min-people asks for edges of several users"
@@ -82,8 +84,9 @@ def _warnings(report: Mapping[str, Any], edges: str) -> Iterator[str]:
 def _nothing(report: Mapping[str, Any], edges: str) -> str:
     weight = report["parameters"]["min_weight"]
     why = f"no pair was watched at least {weight:g} times (min_weight): lower --min-weight, or "
+    within = " within the window" if "window_seconds" in report["parameters"] else ""
     return (
         f"{edges} holds no edges, and nothing can be trained on it; "
-        + (why if report["pairs"] else "no session holds two different videos: ")
+        + (why if report["pairs"] else f"no session holds two different videos{within}: ")
         + "bring more sessions"
     )
