@@ -66,7 +66,7 @@ def files(draw):
     return bom + (before + written([names]) + text).encode(), text, names, delimiter
 
 
-@many(100)
+@many(60)
 @given(files(), st.sampled_from(sorted(PACKED)))
 def test_every_dialect_is_read_as_python_reads_it(tmp_path_factory, made, packing):
     data, text, names, delimiter = made

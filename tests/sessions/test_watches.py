@@ -92,7 +92,7 @@ def stamps(draw):
     return draw(st.lists(st.one_of(forms), min_size=1, max_size=12))
 
 
-@many(60)
+@many(40)
 @given(stamps(), st.integers(1, 3), st.booleans())
 def test_text_is_ordered_as_the_rule_says_or_refused(tmp_path_factory, texts, files, as_parquet):
     folder = tmp_path_factory.mktemp("stamps")
