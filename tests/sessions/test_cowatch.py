@@ -268,15 +268,15 @@ def test_the_command_prints_what_it_did(tmp_path, capsys):
     assert "warning" not in said
 
 
-def test_the_command_fails_where_no_pair_is_an_edge(tmp_path, capsys):
+def test_the_command_warns_where_no_pair_is_an_edge(tmp_path, capsys):
     sessions = write(tmp_path / "s.parquet", [(1, 0, "a"), (1, 1, "b")])
-    assert cowatch.main(str(sessions), str(tmp_path / "e.parquet")) == 1
+    assert cowatch.main(str(sessions), str(tmp_path / "e.parquet")) == 0
     said = capsys.readouterr().out
     assert "holds no edges" in said
     assert "no pair was watched at least 2 times (min_weight): lower --min-weight" in said
     assert read(tmp_path / "e.parquet") == {}, "written even so, with what was counted"
     write(tmp_path / "s.parquet", [(1, 0, "a"), (2, 1, "b")])
-    assert cowatch.main(str(sessions), str(tmp_path / "e.parquet"), min_weight=1) == 1
+    assert cowatch.main(str(sessions), str(tmp_path / "e.parquet"), min_weight=1) == 0
     said = capsys.readouterr().out
     assert "no session holds two different videos" in said
     assert "--min-weight" not in said
