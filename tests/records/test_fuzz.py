@@ -19,15 +19,13 @@ from hypothesis import strategies as st
 from tensorflow_datasets.proto import tf_example_pb2 as pb
 
 from tests.fuzzing import many
+from vidembed.records.crcs import crc32c, is_gzip, mask
 from vidembed.records.example import MessageError, encode_bytes, encode_feature
 from vidembed.records.faults import Faults, RecordError, Skips
 from vidembed.records.formats import YOUTUBE_8M, FrameLevel, Modality, VideoLevel
 from vidembed.records.frames import parse_frames, read_frames
 from vidembed.records.framing import (
-    crc32c,
     frame,
-    is_gzip,
-    mask,
     read_blocks,
     read_records,
     write_records,

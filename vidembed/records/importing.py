@@ -13,7 +13,7 @@ from rich.console import Console
 
 from vidembed.progress import Progress
 from vidembed.records.arrays import TableError
-from vidembed.records.checks import Checks, clipping, refusals
+from vidembed.records.checks import Checks, clipping, not_text, refusals, rounded
 from vidembed.records.counts import check_counts, compared, read_counts, shard_names
 from vidembed.records.faults import Skips
 from vidembed.records.formats import Reading
@@ -56,6 +56,9 @@ class Importing(Reading):
     """stop at an unreadable record, or skip it (at most 100)."""
     max_clipped_share: float = 0.01
     """with uint8, the largest share of values beyond [-2, 2] to accept."""
+    max_rounding: float = 0.1
+    """the largest rounding by the dtype to accept, as a share of the features' spread; above 0.03
+    it is warned of."""
     space: tuple[str, ...] = ()
     """what made the features: one NAME, or MODALITY=NAME for each, as visual=inception-pca. Numbers
     of two spaces are never compared; without a name, width, dtype and key stand for it."""
@@ -116,11 +119,13 @@ def import_videos(
         faults = refused() + check_counts(found, expected, pattern)
         if options.dtype == "uint8":
             faults += clipping(checks, allowed_share=options.max_clipped_share)
+        faults += rounded(checks, options.dtype, beyond=options.max_rounding)
         if faults or writer is None or not writer.rows:
             raise RefusedError(_message(pattern, faults or ["no usable records"]))
         progress(len(files), len(files), checks.rows)
         arrays = beside_features(kept)
         report = import_report(checks, skips, arrays, time.monotonic() - began)
+        report["warnings"] = rounded(checks, options.dtype) + not_text(checks)
         for entry in source["shards"]:
             entry["records"] = checks.records.get(entry["name"], 0)
         manifest = writer.finish(arrays, source={**source, "report": report})
