@@ -48,9 +48,7 @@ def check_counts(
     ]
     faults += [f"{name} is not among the expected shards" for name in found.keys() - expected]
     asked = str(pattern).rstrip("/").rpartition("/")[2]
-    asks = (
-        partial(fnmatch.fnmatch, pat=asked) if is_glob(pattern) else lambda _: asked not in expected
-    )
+    glob = is_glob(pattern)
     faults += [
         f"{name} is missing, {count} records were expected"
         for name, count in expected.items()

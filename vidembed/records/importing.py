@@ -15,10 +15,11 @@ from vidembed.progress import Progress
 from vidembed.records.arrays import TableError
 from vidembed.records.checks import Checks, clipping, not_text, refusals, rounded
 from vidembed.records.counts import check_counts, compared, read_counts, shard_names
-from vidembed.records.faults import Skips
+from vidembed.records.faults import ContentError, Skips
 from vidembed.records.formats import Reading
+from vidembed.records.origin import origin_of
 from vidembed.records.remote import identities
-from vidembed.records.shards import shards
+from vidembed.records.schema import advice
 from vidembed.records.space import named_spaces
 from vidembed.records.streaming import stream_videos
 from vidembed.records.table import DTYPES
@@ -86,15 +87,17 @@ def import_videos(
     wrong, all of it, and TableError when the table cannot be written or holds other data.
     """
     began = time.monotonic()
-    files = shards(pattern)
-    names = shard_names(files)
+    origin = origin_of(pattern, options)
+    files, names, format = origin.shards, origin.names, origin.format
     expected = read_counts(files, options.counts)
-    format = options.format()
     space = named_spaces(options.space, list(format.widths))
     # As JSON gives it back, for comparing with that of a finished import.
     told = {"format": json.loads(json.dumps(dataclasses.asdict(format)))}
     told |= {name: getattr(options, name) for name in STORED}
-    source: dict[str, Any] = {"options": told, "shards": identities(files, names)}
+    source: dict[str, Any] = {
+        "options": told,
+        "shards": identities(origin.files, shard_names(origin.files)),
+    }
     if not options.force and table_state(path) == "finished":
         report = _finished(path, source, expected, pattern)
         name_spaces(path, space)
@@ -103,7 +106,9 @@ def import_videos(
     checks, skips, kept = Checks(format.widths), Skips(), list[Videos]()
     writer: TableWriter | None = None
     skipping = skips if options.on_error == "skip" else None
-    stream = stream_videos(files, format, skips=skipping, workers=options.workers)
+    stream = stream_videos(
+        files, format, skips=skipping, workers=options.workers, read_file=origin.read
+    )
     refused = partial(refusals, checks, duplicates=options.duplicates, invalid=options.invalid)
     try:
         for number, videos in stream:
@@ -121,7 +126,8 @@ def import_videos(
             faults += clipping(checks, allowed_share=options.max_clipped_share)
         faults += rounded(checks, options.dtype, beyond=options.max_rounding)
         if faults or writer is None or not writer.rows:
-            raise RefusedError(_message(pattern, faults or ["no usable records"]))
+            nothing = "no usable records" + advice(origin, pattern, options)
+            raise RefusedError(_message(pattern, faults or [nothing]))
         progress(len(files), len(files), checks.rows)
         arrays = beside_features(kept)
         report = import_report(checks, skips, arrays, time.monotonic() - began)
@@ -129,10 +135,13 @@ def import_videos(
         for entry in source["shards"]:
             entry["records"] = checks.records.get(entry["name"], 0)
         manifest = writer.finish(arrays, source={**source, "report": report})
-    except Exception:
+    except Exception as error:
         # Half a table is of no use. (A kill leaves it, marked as unfinished: the next run clears.)
         if writer is not None:
             writer.abandon()
+        if isinstance(error, ContentError) and (more := advice(origin, pattern, options)):
+            fault = error.fault + more
+            raise ContentError(error.path, error.record, error.offset, fault) from error
         raise
     finally:
         stream.close()
@@ -178,13 +187,13 @@ def main(
     table: Annotated[str, tyro.conf.arg(metavar="TABLE")],
     options: Annotated[Importing, tyro.conf.arg(name="")] = Importing(),
 ) -> None:
-    """Import video-level records into a feature table, checking them on the way.
+    """Import features of videos into a table, checking them on the way.
 
     Running it again is safe: a finished import of the same records and options is recognised, an
     interrupted one starts anew.
 
     Args:
-        records: TFRecord file, folder or glob, local or gs://.
+        records: file, folder or glob of TFRecords or Parquet, local or gs://, or of .npy, local.
         table: the folder to write, local, gs:// or s3://.
     """
     with Progress().stage(f"importing {records}", unit="shards") as stage:

@@ -48,13 +48,13 @@ _WEB_PAGE = re.compile(rb"\s*<(!doctype|html|\?xml|error)", re.IGNORECASE)
 _CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 
 
-def kind_of(path: str | PathLike[str]) -> str:
+def kind_of(name: str | PathLike[str]) -> str:
     """What one file is: a word or two, as "Parquet", "zlib-compressed TFRecord", "text", "empty".
 
     Compressed files are named with what is in them where that shows. Raises OSError where the file
     cannot be read.
     """
-    path = epath.Path(path)
+    path = epath.Path(name)
     head = read_range(path, 0, _HEAD_BYTES)
     kind = _kind_of_bytes(head)
     if kind != UNKNOWN or path.stat().length > _SMALL_BYTES:
