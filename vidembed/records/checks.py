@@ -112,12 +112,16 @@ class Checks:
         """Different ids seen."""
         return len(self._seen)
 
+    def know(self, ids: np.ndarray, where: str) -> None:
+        """Ids S[n] that are there already: in any shard they occur again."""
+        self._seen.update(dict.fromkeys(ids.tolist(), where))
+
     def add(self, shard: str, videos: Videos) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Count the next n videos of a shard: which ids are new, bool[n], and which rows of each
         modality are unusable, name -> bool[n]."""
         self.records[shard] = self.records.get(shard, 0) + len(videos.ids)
         first = self._first(shard, videos.ids)
-        self.not_text.add(_not_text(videos.ids))
+        self.not_text.add(not_utf8(videos.ids))
         labels, counts = np.unique(videos.label_values, return_counts=True)
         self.labels.update(dict(zip(labels.tolist(), counts.tolist())))
         self.without_labels += int((np.diff(videos.label_offsets) == 0).sum())
@@ -182,6 +186,17 @@ def rounded(checks: Checks, dtype: str, *, beyond: float = WARN_ABOVE) -> list[s
     return sentences
 
 
+def not_utf8(ids: np.ndarray) -> Iterable[str]:
+    """The ids among S[n] that are not UTF-8, as Python writes them."""
+    if ids.view(np.uint8).max(initial=0) < 0x80:
+        return  # ASCII, as nearly always
+    for name in ids.tolist():
+        try:
+            name.decode()
+        except UnicodeDecodeError:
+            yield repr(name)
+
+
 def not_text(checks: Checks) -> list[str]:
     """What becomes of ids that are not UTF-8, in a sentence; nothing where all are."""
     if not checks.not_text.count:
@@ -201,16 +216,6 @@ def clipping(checks: Checks, *, allowed_share: float) -> list[str]:
         for name, modality in checks.modalities.items()
         if modality.clipped_share > allowed_share
     ]
-
-
-def _not_text(ids: np.ndarray) -> Iterable[str]:
-    if ids.view(np.uint8).max(initial=0) < 0x80:
-        return  # ASCII, as nearly always
-    for name in ids.tolist():
-        try:
-            name.decode()
-        except UnicodeDecodeError:
-            yield repr(name)
 
 
 def _text(ids: np.ndarray) -> Iterable[str]:

@@ -23,6 +23,7 @@ from vidembed.records.schema import advice
 from vidembed.records.space import named_spaces
 from vidembed.records.streaming import stream_videos
 from vidembed.records.table import DTYPES
+from vidembed.records.table_append import TableExtension
 from vidembed.records.table_folder import TableWriter, name_spaces, read_manifest, table_state
 from vidembed.records.table_rows import (
     as_stored,
@@ -63,6 +64,9 @@ class Importing(Reading):
     space: tuple[str, ...] = ()
     """what made the features: one NAME, or MODALITY=NAME for each, as visual=inception-pca. Numbers
     of two spaces are never compared; without a name, width, dtype and key stand for it."""
+    append: bool = False
+    """add the videos to the finished table TABLE, of the same modalities, dtype and space: all or
+    none. Ids that it holds already are refused, or left out with --duplicates first."""
     force: bool = False
     """replace a finished table; the old one is removed when the first records are read."""
 
@@ -98,13 +102,23 @@ def import_videos(
         "options": told,
         "shards": identities(origin.files, shard_names(origin.files)),
     }
-    if not options.force and table_state(path) == "finished":
+    if options.append and options.force:
+        raise ValueError("--append adds to a table and --force replaces it: give one of them")
+    if not options.append and not options.force and table_state(path) == "finished":
         report = _finished(path, source, expected, pattern)
         name_spaces(path, space)
         return report
 
     checks, skips, kept = Checks(format.widths), Skips(), list[Videos]()
-    writer: TableWriter | None = None
+    writer: TableWriter | TableExtension | None = None
+    if options.append:
+        writer = TableExtension(
+            path, source=source, space=space, widths=format.widths, dtype=options.dtype
+        )
+        if earlier := writer.earlier():
+            fingerprint = writer.manifest["fingerprint"]
+            return {**earlier, "fingerprint": fingerprint, "already_there": True}
+        checks.know(writer.ids, os.fspath(path))
     skipping = skips if options.on_error == "skip" else None
     stream = stream_videos(
         files, format, skips=skipping, workers=options.workers, read_file=origin.read

@@ -112,13 +112,14 @@ def _inspect_table(path: str | os.PathLike) -> Inspection:
     # Rows of a modality that is masked hold zeros, and are not looked at.
     faults = refusals(checks, duplicates="error", invalid="refuse")
     stored = {name: str(array.dtype) for name, array in table.features.items()}
-    source = table.manifest["source"].get("shards", [])
+    sources = [table.manifest["source"], *table.manifest["source"].get("appended", [])]
+    shards = sum(len(source.get("shards", [])) for source in sources)
     facts = {
         "table": f"{len(table):,} rows, {', '.join(f'{n} {d}' for n, d in stored.items())}",
         "space": "; ".join(f"{name}: {space}" for name, space in table.space.items()),
         "checksums": f"crc32c of every chunk, digests of {len(table.manifest['arrays'])} arrays",
         "fingerprint": table.fingerprint,
-        "made from": f"{len(source)} shards" if source else "arrays in memory",
+        "made from": f"{shards:,} shards" if shards else "arrays in memory",
         **content_facts(checks),
     }
     return Inspection(facts=facts, labels=checks.labels, faults=faults)
