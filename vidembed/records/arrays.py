@@ -31,7 +31,7 @@ def explained(what: str, remedy: str) -> Iterator[None]:
     except (ValueError, OSError, RuntimeError, NotImplementedError) as error:
         lines = str(error).splitlines() or [type(error).__name__]
         reason = lines[0] if len(lines[0]) < 600 else lines[0][:600] + " ..."
-        raise TableError(f"{what}: {reason}. {remedy}") from error
+        raise TableError(f"{what}: {reason}. {_REMEDY}") from error
 
 
 def location(path: str | os.PathLike) -> dict[str, Any]:
@@ -111,24 +111,20 @@ class ArrayWriter:
 
     def _go_on(self, path: str | os.PathLike, name: str, after: dict[str, Any]) -> None:
         """Read what there is, chunk by chunk, to its end; raises TableError where it is damaged."""
-        rows = after["shape"][0]
         layout: Any = self._store.chunk_layout
         self.chunk_rows = layout.read_chunk.shape[0]
-        for first in range(0, rows, self.chunk_rows):
-            stop = min(first + self.chunk_rows, rows)
-            self._chunk = read_array(path, name, after, rows=(first, stop), verify=False)
-            if stop - first == self.chunk_rows:
-                self._digest.update(_bytes(self._chunk))
-                self._written = stop
+        self._chunk = np.empty((self.chunk_rows, *self._width), self._dtype)
+        for first in range(0, after["shape"][0], self.chunk_rows):
+            block = slice(first, min(first + self.chunk_rows, after["shape"][0]))
+            part = read_array(path, name, after, verify=False, rows=block)
+            self._filled, self._chunk[: len(part)] = len(part), part
+            if len(part) == self.chunk_rows:
+                self._digest.update(_bytes(part))
+                self._written, self._filled = first + len(part), 0
         digest = self._digest.copy()
-        self._filled = rows - self._written
-        if self._filled:
-            digest.update(_bytes(self._chunk))
+        digest.update(_bytes(self._chunk[: self._filled]))
         if digest.hexdigest() != after["xxh3"]:
             raise TableError(f"{self._what}: the content is not what was written. {_REMEDY}")
-        tail = self._chunk[: self._filled]
-        self._chunk = np.empty((self.chunk_rows, *self._width), self._dtype)
-        self._chunk[: self._filled] = tail
         with self._explained():
             # The end is known when it comes, as of a new array.
             self._store = self._store.resize(
@@ -139,11 +135,10 @@ class ArrayWriter:
         """Give up what was appended to that many rows: its chunks are removed."""
         self.stop()
         with self._explained():
-            for end, of_metadata in ((max(rows, self._written), True), (rows, False)):
-                self._store.resize(
-                    exclusive_max=[end, *self._width], resize_metadata_only=of_metadata
+            for end in (max(rows, self._written), rows):  # of the end that is not known, no chunk
+                self._store = self._store.resize(
+                    exclusive_max=[end, *self._width], resize_metadata_only=end != rows
                 ).result()
-                self._store = self._store.resolve().result()
 
     def _explained(self) -> contextlib.AbstractContextManager[None]:
         return explained(
@@ -218,19 +213,18 @@ def read_array(
     expected: dict[str, Any],
     *,
     verify: bool,
-    rows: tuple[int, int] | None = None,
+    rows: slice = slice(None),
 ) -> np.ndarray:
-    """The whole array, or rows from the first to before the second, in memory of its own.
+    """The whole array, or some rows of it, in memory of its own.
 
     `expected` is what `finish` returned. Further rows are those of appending that was broken off.
     Raises TableError for a missing or damaged chunk, a changed shape or dtype, and, when
     `verify`, for any content other than what was written.
     """
     what = f"{os.fspath(path)}/{name}"
-    remedy = _REMEDY
     # Else a lost chunk reads as zeros.
     spec = {**_spec(path, name), "fill_missing_data_reads": False}
-    with explained(what, remedy):
+    with explained(what, _REMEDY):
         store = ts.open(spec, open=True, read=True).result()
         found = {"dtype": store.dtype.name, "shape": list(store.shape)}
         wanted = {"dtype": expected["dtype"], "shape": list(expected["shape"])}
@@ -238,16 +232,16 @@ def read_array(
         if found != wanted and not (longer and found["dtype"] == wanted["dtype"]):
             raise TableError(
                 f"{what} is {found['dtype']}{found['shape']}, "
-                f"the manifest says {wanted['dtype']}{wanted['shape']}. {remedy}"
+                f"the manifest says {wanted['dtype']}{wanted['shape']}. {_REMEDY}"
             )
-        store = store[slice(*(rows or (0, expected["shape"][0])))]
+        store = store[: expected["shape"][0]][rows]
         array = np.empty(store.shape, store.dtype.numpy_dtype)
         # Into memory allocated here: twice as fast as letting TensorStore allocate.
         ts.array(array).write(store).result()
     if verify and (digest := describe(array)["xxh3"]) != expected["xxh3"]:
         raise TableError(
             f"{what}: the content has digest {digest}, written was {expected['xxh3']}: chunks were "
-            f"exchanged or replaced. {remedy}"
+            f"exchanged or replaced. {_REMEDY}"
         )
     return array
 
