@@ -31,6 +31,12 @@ class Modality:
             )
 
 
+def name_of(key: str) -> str:
+    """A modality's name after its key; "" where the key has no letter to name it by."""
+    known = {modality.key: modality.name for modality in YOUTUBE_8M.modalities}
+    return known.get(key) or re.sub(r"[^\w-]+", "_", key).strip("_")
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Format:
     """What records of every level have; the defaults are YouTube-8M's.

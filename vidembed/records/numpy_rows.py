@@ -23,7 +23,9 @@ def read_array(path: str | PathLike[str], *, dimensions: int) -> np.ndarray:
     """
     try:
         array = np.load(local_path(path), mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # the header is Python, and fails in as many ways
         raise ContentError(path, 0, None, f"cannot be read as .npy: {error}") from error
     if array.ndim != dimensions:
         shape = "videos x width" if dimensions == 2 else "one id for each video"

@@ -10,7 +10,7 @@ from etils import epath
 
 from vidembed.records import numpy_rows, parquet_rows
 from vidembed.records.counts import shard_names
-from vidembed.records.formats import Modality, Reading, VideoLevel
+from vidembed.records.formats import Modality, Reading, VideoLevel, name_of
 from vidembed.records.kind import NUMPY, PARQUET, RECORDS, kind_of
 from vidembed.records.remote import requests_to
 from vidembed.records.shards import shards
@@ -78,5 +78,5 @@ def origin_of(pattern: str | PathLike[str], options: Reading) -> Origin:
 def _of_arrays(files: Iterable[epath.Path]) -> VideoLevel:
     """One modality for each file, of its name and width."""
     widths = {file.stem: numpy_rows.read_features(file).shape[1] for file in files}
-    modalities = tuple(Modality(name=n, key=n, width=width) for n, width in widths.items())
+    modalities = tuple(Modality(name=name_of(n), key=n, width=w) for n, w in widths.items())
     return VideoLevel(modalities=modalities, labels_key=None)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from vidembed.records.example import Feature, MessageError, parse_example
 from vidembed.records.faults import RecordError, Skips
-from vidembed.records.formats import YOUTUBE_8M, Reading, VideoLevel
+from vidembed.records.formats import Reading, VideoLevel, name_of
 from vidembed.records.framing import read_records
 from vidembed.records.kind import PARQUET, RECORDS
 from vidembed.records.origin import Origin
@@ -101,8 +101,7 @@ class Schema:
         vectors = {n: key.form[1] for n, key in self.keys.items() if key.form[0] == "float_list"}
         wide = {name: width for name, width in vectors.items() if width > 1}
         modalities = wide or vectors
-        known = {modality.key: modality.name for modality in YOUTUBE_8M.modalities}
-        names = [known.get(name) or re.sub(r"[^\w-]+", "_", name).strip("_") for name in modalities]
+        names = [name_of(key) for key in modalities]
         ids = [key for key in (options.id_key, *VideoLevel.id_keys) if key in self.keys]
         ids = ids or [n for n, key in self.keys.items() if 0 < self.records == len(key.values)]
         if not all(names) or len({*names}) < len(names) or not names or not ids:
