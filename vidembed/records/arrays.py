@@ -31,7 +31,7 @@ def explained(what: str, remedy: str) -> Iterator[None]:
     except (ValueError, OSError, RuntimeError, NotImplementedError) as error:
         lines = str(error).splitlines() or [type(error).__name__]
         reason = lines[0] if len(lines[0]) < 600 else lines[0][:600] + " ..."
-        raise TableError(f"{what}: {reason}. {_REMEDY}") from error
+        raise TableError(f"{what}: {reason}. {remedy}") from error
 
 
 def location(path: str | os.PathLike) -> dict[str, Any]:
@@ -132,12 +132,12 @@ class ArrayWriter:
             ).result()
 
     def cut(self, rows: int) -> None:
-        """Give up what was appended to that many rows: its chunks are removed."""
+        """Give up what was appended to that many rows; only chunks that were written are sought."""
         self.stop()
         with self._explained():
-            for end in (max(rows, self._written), rows):  # of the end that is not known, no chunk
+            for end, of_metadata in ((max(rows, self._written), True), (rows, False)):
                 self._store = self._store.resize(
-                    exclusive_max=[end, *self._width], resize_metadata_only=end != rows
+                    exclusive_max=[end, *self._width], resize_metadata_only=of_metadata
                 ).result()
 
     def _explained(self) -> contextlib.AbstractContextManager[None]:

@@ -8,7 +8,7 @@ from typing import Any
 
 _GO_ON = "--on-error skip (in Python skips=Skips()) goes on without what is lost"
 
-_NUMBER = re.compile(r"\d+")
+_PARTICULAR = re.compile(r"\d+|found [^;]*")
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def grouped(errors: Iterable[RecordError]) -> list[str]:
     """A sentence for each kind of fault: the first of it, and how many there are alike."""
     kinds: dict[str, list[RecordError]] = {}
     for error in errors:
-        kinds.setdefault(_NUMBER.sub("#", error.fault), []).append(error)
+        kinds.setdefault(_PARTICULAR.sub("#", error.fault), []).append(error)
     return [
         str(alike[0]) if len(alike) == 1 else f"{len(alike):,} records alike, first {alike[0]}"
         for alike in kinds.values()

@@ -90,7 +90,9 @@ def inspect(
         labels=checks.labels,
         faults=[*grouped(unreadable), *miscounted, *refused],
         holds=list(schema.lines()),
-        command=import_command(path, fit, dtype_options(checks)) if fit and checks.rows else "",
+        command=import_command(path, fit, dtype_options(checks))
+        if fit and (checks.rows or schema.records)
+        else "",
     )
 
 

@@ -4,10 +4,11 @@ import difflib
 import re
 from collections.abc import Iterable
 from os import PathLike
+from pathlib import Path
 
 from etils import epath
 
-from vidembed.files import is_unfinished
+from vidembed.files import is_remote, is_unfinished
 from vidembed.records.kind import NUMPY, PARQUET, RECORDS, kind_of
 
 OFFSETS_SUFFIX = ".offsets"
@@ -35,7 +36,9 @@ def shards(pattern: str | PathLike[str]) -> list[epath.Path]:
         while not _GLOB.search(parts[first - 1]) or epath.Path(*parts[:first]).exists():
             first += 1
         root, glob = epath.Path(*parts[: first - 1]), "/".join(parts[first - 1 :])
-        found = _files(root.glob(glob)) if root.exists() else []
+        # etils would take the folder's name for a pattern, too.
+        place = root if is_remote(root) else Path(root)
+        found = _files(map(epath.Path, place.glob(glob))) if root.exists() else []
     elif path.is_dir():
         found = _of_features(path)
     else:

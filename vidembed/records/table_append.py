@@ -111,10 +111,9 @@ class TableExtension:
 
     def _is_left_over(self, key: str) -> bool:
         """Whether a file is of no array of the table: of one before, or of an append broken off."""
-        if (key.endswith(GROUP) and key.count("/") < 2) or key == MANIFEST:
-            return key.split("/")[0] not in ("features", "present", GROUP, MANIFEST)
         used = (entry.get("path", name) for name, entry in self._entries.items())
-        return not any(key.startswith(place + "/") for place in used)
+        small = (MANIFEST, GROUP, f"features/{GROUP}", f"present/{GROUP}")
+        return key not in small and not any(key.startswith(f"{place}/") for place in used)
 
     def finish(
         self, arrays: Mapping[str, np.ndarray], *, source: Mapping[str, Any]
