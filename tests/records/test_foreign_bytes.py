@@ -77,6 +77,8 @@ def test_the_kind_shows_by_the_first_bytes_whatever_the_name(tmp_path, kind, cap
         assert code == (0 if readable else 1), told
         if readable:
             assert told.count("import it with: python -m vidembed import") == 1
+            # No emoji of a hand.
+            assert "--modalities v:v:3" in told or kind == "a numpy file"
         elif kind not in ("empty", "of no known kind"):
             assert f"is not a TFRecord file, but {kind.strip()}" in told
 

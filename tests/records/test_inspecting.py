@@ -68,7 +68,7 @@ def test_facts_of_good_records(good):
         "checksums": "crc32c of every length and payload read; 0 faults",
         "counts": "as in counts.json",
         "visual": "width 4, values -0.5 to 1, 0.00% beyond uint8's [-2, 2]; 0 missing, "
-        "0 with NaN or infinity, 0 zero",
+        "0 with NaN or infinity, 0 zero; all videos alike",
         "ids": "3 distinct, 0 repeated",
         "labels": "3 distinct, 1.33 a video, 1 videos without",
     }

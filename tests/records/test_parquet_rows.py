@@ -14,6 +14,7 @@ from vidembed.records import importing
 from vidembed.records.faults import ContentError, RecordError, Skips
 from vidembed.records.formats import Modality, VideoLevel
 from vidembed.records.importing import Importing, RefusedError
+from vidembed.records.inspecting import inspect
 from vidembed.records.numpy_rows import read_ids
 from vidembed.records.parquet_rows import read_rows
 from vidembed.records.table import FeatureTable
@@ -129,6 +130,9 @@ def test_columns_that_cannot_be_read_are_named(tmp_path, columns, message):
     path = write(tmp_path / "x", **columns)
     with pytest.raises(RecordError, match=message):
         list(read_rows(path, VideoLevel(modalities=(V,))))
+    found = inspect(path, Importing(modalities=("v:v:2",)))
+    assert len(found.faults) == 1  # beside what the file does hold
+    assert len(found.holds) == len(pq.read_schema(path)) or "v0" in columns
 
 
 def test_an_import_without_the_right_options_says_which_are(tmp_path):

@@ -48,6 +48,7 @@ def test_features_all_alike_and_none_are_rounded_by_nothing():
     seen = Rounding(3)
     assert (seen.share("uint8"), seen.coarse("uint8"), seen.fitting()) == (0, 0, "uint8")
     seen.add(np.full((5, 3), 0.123, np.float32))
+    assert seen.alike
     assert (seen.share("uint8"), seen.coarse("uint8"), seen.fitting()) == (0, 0, "uint8")
 
 

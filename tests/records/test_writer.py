@@ -1,5 +1,8 @@
 """What is written as records is read as it was given; what no record holds is refused."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,9 +10,12 @@ from hypothesis import strategies as st
 
 from tests.fuzzing import many
 from vidembed.records.formats import Modality, VideoLevel
+from vidembed.records.importing import Importing, import_videos
+from vidembed.records.table import FeatureTable
 from vidembed.records.writer import write_videos
 from vidembed.records.youtube8m import read_videos
 
+README = Path(__file__).parents[2] / "README.md"
 IDS = st.lists(
     st.text(min_size=1, max_size=4).filter(lambda s: "\0" not in s), unique=True, min_size=1
 )
@@ -38,6 +44,15 @@ def test_round_trip(tmp_path_factory, data, ids, labelled, compress):
     for i, given_labels in enumerate(labels or []):
         begin, end = videos.label_offsets[i : i + 2]
         assert videos.label_values[begin:end].tolist() == given_labels
+
+
+def test_the_snippet_of_the_readme_writes_what_an_import_reads(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    [snippet] = re.findall(r"```python\n(.*?write_videos.*?)```", README.read_text(), re.DOTALL)
+    exec(snippet, {})
+    options = Importing(modalities=("visual:clip:512",))
+    assert import_videos("own.tfrecord", "table", options)["rows"] == 2
+    assert FeatureTable.open("table").labels(0).tolist() == [3, 7]
 
 
 ROWS = np.ones((2, 3), np.float32)

@@ -186,6 +186,15 @@ def rounded(checks: Checks, dtype: str, *, beyond: float = WARN_ABOVE) -> list[s
     return sentences
 
 
+def alike(checks: Checks) -> list[str]:
+    """The modalities that are the same in all videos, a sentence each."""
+    return [
+        f"{name}: all videos have the same values, and nothing can be learnt from them"
+        for name, modality in checks.modalities.items()
+        if modality.rounding.alike
+    ]
+
+
 def not_utf8(ids: np.ndarray) -> Iterable[str]:
     """The ids among S[n] that are not UTF-8, as Python writes them."""
     if ids.view(np.uint8).max(initial=0) < 0x80:

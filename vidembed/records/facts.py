@@ -49,6 +49,8 @@ def content_facts(checks: Checks, *, labels_key: str | None = "") -> dict[str, s
         )
         if (share := modality.rounding.share("uint8")) > WARN_ABOVE:
             facts[name] += f"; uint8 would round by {share:.1%} of the spread"
+        if modality.rounding.alike:
+            facts[name] += "; all videos alike"
     facts["ids"] = f"{checks.distinct:,} distinct, {checks.duplicates.count:,} repeated"
     if checks.not_text.count:
         facts["ids"] += f", {checks.not_text.count:,} not UTF-8 ({checks.not_text.named[0]})"

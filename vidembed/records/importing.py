@@ -13,7 +13,7 @@ from rich.console import Console
 
 from vidembed.progress import Progress
 from vidembed.records.arrays import TableError
-from vidembed.records.checks import Checks, clipping, not_text, refusals, rounded
+from vidembed.records.checks import Checks, alike, clipping, not_text, refusals, rounded
 from vidembed.records.counts import check_counts, compared, read_counts, shard_names
 from vidembed.records.faults import ContentError, Skips
 from vidembed.records.formats import Reading
@@ -145,7 +145,7 @@ def import_videos(
         progress(len(files), len(files), checks.rows)
         arrays = beside_features(kept)
         report = import_report(checks, skips, arrays, time.monotonic() - began)
-        report["warnings"] = rounded(checks, options.dtype) + not_text(checks)
+        report["warnings"] = rounded(checks, options.dtype) + alike(checks) + not_text(checks)
         for entry in source["shards"]:
             entry["records"] = checks.records.get(entry["name"], 0)
         manifest = writer.finish(arrays, source={**source, "report": report})
@@ -216,6 +216,6 @@ def main(
             stage.update(done, total, note=f"{videos:,} records")
 
         report = import_videos(records, table, options, progress=progress)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
     for line in report_lines(table, report, invalid=options.invalid):
         console.print(line, markup=False)

@@ -20,7 +20,7 @@ from vidembed.records.faults import Skips, grouped
 from vidembed.records.formats import Reading
 from vidembed.records.label_names import read_vocabulary
 from vidembed.records.origin import origin_of
-from vidembed.records.schema import import_command, schema_of
+from vidembed.records.schema import NOTHING_FITS, import_command, schema_of
 from vidembed.records.shards import is_glob
 from vidembed.records.streaming import stream_videos
 from vidembed.records.table import FeatureTable
@@ -166,7 +166,7 @@ def main(
             stage.update(done, total, note=f"{records:,} records")
 
         found = inspect(path, options, progress=progress)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
     for name, fact in found.facts.items():
         console.print(f"{name:<12} {fact}", markup=False)
     for line in found.holds:
@@ -183,6 +183,8 @@ def main(
         console.print(f"... and {len(found.faults) - max_faults:,} more", style="red")
     if found.command:
         console.print(f"import it with: {found.command}", markup=False)
+    elif found.holds:
+        console.print(NOTHING_FITS, style="red", markup=False)
     if found.faults:
         console.print(f"{path}: {len(found.faults):,} faults", style="bold red", markup=False)
         return 1

@@ -62,7 +62,7 @@ def origin_of(pattern: str | PathLike[str], options: Reading) -> Origin:
         raise ValueError(
             f"{fspath(pattern)}: --ids FILE names the ids of .npy files, a line or an item for "
             f"each row, and is given with these alone; "
-            + (f"found {kind} files" if files else "found no array of features")
+            + (f"{files[0]} is {kind}" if files else "no array of features is there")
         )
     if kind == RECORDS:
         return Origin(kind=kind, shards=files, files=files, format=options.format())

@@ -38,7 +38,11 @@ def read_rows(
     try:
         with path.open("rb") as stream:
             parquet = pq.ParquetFile(stream, page_checksum_verification=True)
-            columns = _Columns(path, parquet.schema_arrow, format)
+            try:
+                columns = _Columns(path, parquet.schema_arrow, format)
+            except ContentError as error:
+                faults.add(0, None, error.fault, content=True)
+                return
             for batch in parquet.iter_batches(chunk_records, columns=columns.names):
                 yield columns.videos(batch, row, faults)
                 row += len(batch)

@@ -38,6 +38,11 @@ class Rounding:
         self._squares += np.square(apart) * weight * (1 - weight / self._weight)
         self._bfloat16 += each * _rounded_squares(sample)
 
+    @property
+    def alike(self) -> bool:
+        """Whether several rows were seen, and all of them the same."""
+        return self._rows > 1 and not self._variance().any()
+
     def share(self, dtype: str) -> float:
         """The rounding to a dtype as a share of the spread, both as root mean squares over all
         values; 0 for features that are all alike, which no rounding changes."""

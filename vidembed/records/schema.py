@@ -29,6 +29,7 @@ _KINDS = {"float_list": "floats", "int64_list": "whole numbers", "bytes_list": "
 _LABELS = re.compile("label|class|categor|tag", re.IGNORECASE)
 _NUMBERED = re.compile(r"(.*?\D)(\d+)")
 _LISTED = 30
+NOTHING_FITS = "no import fits: each video needs an id and, for a modality, a list of floats"
 
 
 @dataclasses.dataclass
@@ -124,7 +125,7 @@ def advice(origin: Origin, path: str | PathLike[str], options: Reading) -> str:
     if schema.fits(origin.format):
         return ""
     fit = schema.fitting(origin.format, options)
-    command = f"\nimport it with: {import_command(path, fit)}" if fit else ""
+    command = f"\nimport it with: {import_command(path, fit)}" if fit else f"\n{NOTHING_FITS}"
     return "\n  holds ".join([f"\n{fspath(path)}", *schema.lines()]) + command
 
 

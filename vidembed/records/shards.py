@@ -55,7 +55,9 @@ def _of_features(folder: epath.Path) -> list[epath.Path]:
     files = _files(folder.iterdir())
     kinds = {p: RECORDS if ".tfrecord" in p.name else kind_of(p) for p in files}
     for wanted in (RECORDS, PARQUET, NUMPY):
-        if found := [p for p, kind in kinds.items() if wanted in kind]:
+        # What is compressed otherwise is for the reader to name, and never passed over.
+        found = [p for p, kind in kinds.items() if wanted in kind or kind.endswith("-compressed")]
+        if any(wanted in kinds[p] for p in found):
             return found
     return []
 
