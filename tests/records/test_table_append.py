@@ -4,6 +4,8 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from tests.fuzzing import many
 from vidembed.records import arrays, importing
 from vidembed.records.arrays import ArrayWriter, TableError
+from vidembed.records.bytecode import STEP, dequantise
 from vidembed.records.importing import Importing, RefusedError
 from vidembed.records.inspecting import inspect
 from vidembed.records.space import SpaceError
@@ -160,6 +163,23 @@ def test_ids_that_are_there_are_refused_or_left_out(tmp_path, old):
     table = FeatureTable.open(old)
     assert table.ids.tolist() == [b"o0", b"o1", b"o2", b"o3", b"o4", b"o5", b"o6", b"n1"]
     assert inspect(old).facts["made from"] == "2 shards"
+
+
+def test_one_network_by_name_and_two_videos_that_are_nearly_alike(tmp_path, old):
+    v = np.full((2, 4), 0.5, np.float32) + np.array([[0], [1e-4]], np.float32)
+    parquet = pa.table(
+        {"id": ["p0", "p1"], "vis": v.tolist(), "aud0": [0.1, 0.1], "aud1": [0.2, 0.2]}
+    )
+    pq.write_table(parquet, tmp_path / "p")
+    columns = {"modalities": ("v:vis:4", "a:aud:2"), "append": True}
+    with pytest.raises(SpaceError, match="import --space NAME"):
+        run(tmp_path / "p", old, **columns)
+    run(tmp_path / "old.tfrecord", old, space=("net",))  # names the table, and imports nothing
+    report = run(tmp_path / "p", old, **columns, space=("net",))
+    assert (report["rows"], report["warnings"]) == (2, [])
+    table = FeatureTable.open(old)
+    assert table.space == {"v": "net", "a": "net"}
+    np.testing.assert_allclose(dequantise(table.rows(table.find(["p1"]))["v"]), v[1:], atol=STEP)
 
 
 def test_what_does_not_fit_is_refused_and_nothing_changes(tmp_path, old):

@@ -138,14 +138,16 @@ def import_videos(
         faults = refused() + check_counts(found, expected, pattern)
         if options.dtype == "uint8":
             faults += clipping(checks, allowed_share=options.max_clipped_share)
-        faults += rounded(checks, options.dtype, beyond=options.max_rounding)
+        if not options.append:  # a few new videos say nothing of the spread
+            faults += rounded(checks, options.dtype, beyond=options.max_rounding)
         if faults or writer is None or not writer.rows:
             nothing = "no usable records" + advice(origin, pattern, options)
             raise RefusedError(_message(pattern, faults or [nothing]))
         progress(len(files), len(files), checks.rows)
         arrays = beside_features(kept)
         report = import_report(checks, skips, arrays, time.monotonic() - began)
-        report["warnings"] = rounded(checks, options.dtype) + alike(checks) + not_text(checks)
+        spread = [] if options.append else [*rounded(checks, options.dtype), *alike(checks)]
+        report["warnings"] = spread + not_text(checks)
         for entry in source["shards"]:
             entry["records"] = checks.records.get(entry["name"], 0)
         manifest = writer.finish(arrays, source={**source, "report": report})
