@@ -18,6 +18,7 @@ from vidembed.records.importing import Importing, RefusedError
 from vidembed.records.inspecting import inspect
 from vidembed.records.space import SpaceError
 from vidembed.records.table import FeatureTable
+from vidembed.records.table_append import TableExtension
 from vidembed.records.table_folder import table_state
 from vidembed.records.writer import write_videos
 
@@ -84,12 +85,14 @@ def test_killed_at_any_moment_the_old_table_is_there_and_the_same_command_goes_o
     tmp_path, old, monkeypatch
 ):
     before, rows = FeatureTable.open(old), 8
+    (old / "notes").write_text("of somebody")
     records(tmp_path / "new.tfrecord", [f"new video {i}" for i in range(rows)], without=2)
     moments = 0
     while moments < 200:
         with monkeypatch.context() as patch:
             for name in ("flush", "finish", "_go_on", "append"):
                 patch.setattr(ArrayWriter, name, counted(getattr(ArrayWriter, name)))
+            patch.setattr(TableExtension, "abandon", lambda self: None)
             ArrayWriter.left = moments
             try:
                 run(tmp_path / "new.tfrecord", old, append=True)
@@ -98,6 +101,7 @@ def test_killed_at_any_moment_the_old_table_is_there_and_the_same_command_goes_o
                 moments += 4
         assert FeatureTable.open(old).fingerprint == before.fingerprint
     assert 20 < moments < 200
+    assert (old / "notes").read_text() == "of somebody"
     assert len(FeatureTable.open(old)) == 7 + rows
     whole = run(f"{tmp_path}/[no]*.tfrecord", tmp_path / "all")
     # In the order of the names: `new` stands before `old` there.

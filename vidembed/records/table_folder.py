@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +13,11 @@ import xxhash
 from vidembed.records.arrays import ArrayWriter, TableError, explained, folder, location
 
 MANIFEST, UNFINISHED, GROUP = "manifest.json", "unfinished.json", "zarr.json"
+_OURS = re.compile(
+    r"(manifest|unfinished|zarr|present/zarr|features/zarr)\.json|(appended/\d+/)?"
+    r"((features|present)/[^/]+|ids|label_offsets|label_values)/(zarr\.json|c(/\d+)*)(\.__lock)?"
+)
+"""The files that a table is made of."""
 KIND, VERSION, APPENDED_VERSION = "vidembed feature table", 1, 2
 """Of a table to which videos were appended, some arrays lie elsewhere (`path` of their entry)."""
 
@@ -120,10 +126,14 @@ class TableWriter:
 
 
 def remove(path: str | os.PathLike, unwanted: Callable[[str], bool]) -> None:
-    """Remove the files of a table's folder whose keys are unwanted, and folders left empty."""
+    """Remove what a table is made of where its keys are unwanted, and folders left empty.
+
+    Other files in the folder stay.
+    """
     files, place = folder(path), location(path)
     for key in files.list().result():
-        if unwanted(key.decode()):
+        name = key.decode(errors="replace")
+        if _OURS.fullmatch(name) and unwanted(name):
             files.write(key, None).result()
     if place["driver"] == "file":
         for below, _, _ in os.walk(place["path"], topdown=False):
