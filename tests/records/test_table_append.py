@@ -62,7 +62,7 @@ PARTS = st.lists(
 )
 
 
-@many(10)
+@many(6)
 @given(PARTS, st.sampled_from(["uint8", "bfloat16", "float32"]), st.sampled_from([4, 12, 999]))
 def test_appending_part_after_part_is_one_import_of_all(tmp_path_factory, parts, dtype, chunk):
     folder = tmp_path_factory.mktemp("parts")
@@ -98,9 +98,9 @@ def test_killed_at_any_moment_the_old_table_is_there_and_the_same_command_goes_o
                 run(tmp_path / "new.tfrecord", old, append=True)
                 break
             except Killed:
-                moments += 4
+                moments += 6
         assert FeatureTable.open(old).fingerprint == before.fingerprint
-    assert 20 < moments < 200
+    assert 18 <= moments < 200
     assert (old / "notes").read_text() == "of somebody"
     assert len(FeatureTable.open(old)) == 7 + rows
     whole = run(f"{tmp_path}/[no]*.tfrecord", tmp_path / "all")
