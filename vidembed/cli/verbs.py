@@ -14,7 +14,8 @@ from vidembed.cli.scoreboard import Scoreboard
 from vidembed.cli.show import show
 from vidembed.distributed.agree import agree
 from vidembed.distributed.join import Cluster
-from vidembed.distributed.stopping import EXIT_STOPPED, StopFlag
+from vidembed.distributed.stopped import EXIT_STOPPED
+from vidembed.distributed.stopping import StopFlag
 from vidembed.engine.evaluate import EvaluationJob
 from vidembed.engine.evaluation import Evaluation, recipe_of
 from vidembed.engine.field_roles import classes_of, fields_with, without

@@ -6,7 +6,6 @@ Two videos are co-watched when one is watched right after the other in a session
 
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from vidembed.files import local_path, whole_file
+from vidembed.files import local_path, scratch_folder, whole_file
 from vidembed.records.tabular import DIGEST_KEY, METADATA_KEY, RowsDigest
 from vidembed.sessions.watches import SessionError, digest, marks, open_events, session_files
 
@@ -89,16 +88,13 @@ def count_cowatches(
         raise ValueError(f"min_weight must be at least 1, found {min_weight}")
     began = time.perf_counter()
     edges, paths = local_path(edges), session_files(sessions)
-    edges.parent.mkdir(parents=True, exist_ok=True)
     with (
         _explained(sessions),
-        tempfile.TemporaryDirectory(
-            prefix=".cowatch-", dir=temp_directory or edges.parent
-        ) as spill,
+        scratch_folder(edges, inside=temp_directory) as spill,
         duckdb.connect() as database,
     ):
         database.execute("set memory_limit = $1", [memory_limit])
-        database.execute("set temp_directory = $1", [spill])
+        database.execute("set temp_directory = $1", [str(spill)])
         # Nothing here relies on the order of rows; keeping it costs memory.
         database.execute("set preserve_insertion_order = false")
         if threads is not None:
