@@ -1,7 +1,9 @@
 """Kills, full disks and flipped bits, done to real checkpoints."""
 
 import contextlib
+import errno
 import json
+import os
 import random
 import resource
 import shutil
@@ -180,6 +182,76 @@ def test_the_newest_whole_step_is_taken_loudly(tmp_path):
         shutil.rmtree(tmp_path / "1" / "arrays")
         with pytest.raises(DigestError, match="step 3 is damaged"):
             checkpoints.restore_newest(like)
+
+
+# ---- disks that fail
+
+
+@pytest.mark.parametrize("how", ["raised", "of TensorStore", "in a file's bytes"])
+def test_a_disk_that_fails_is_not_called_damage(how, tmp_path, monkeypatch):
+    """Its own error comes through, nothing is set aside, and the step is there the next time."""
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, _noise(step, 20), {})
+    fired = []
+    words = {
+        "raised": OSError(errno.EIO, "Input/output error", "/disk"),
+        "of TensorStore": ValueError('UNKNOWN: Error reading "x/.zarray": Input/output error'),
+        "in a file's bytes": Exception("Encountered error while reading array index"),
+    }[how]
+
+    def failing(*_, **__):
+        fired.append("restore")
+        raise RuntimeError("read") from words
+
+    def unreadable(path, *mode, **options):
+        fired.append("bytes")
+        raise OSError(errno.EIO, "Input/output error", path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ocp.CompositeCheckpointHandler, "restore", failing)
+        patch.setattr("vidembed.workdir.checkpoints.unreadable.open", unreadable, raising=False)
+        with (
+            Checkpoints(tmp_path) as checkpoints,
+            pytest.raises(OSError, match="Input/output error; the checkpoint stays as it is") as e,
+        ):
+            checkpoints.restore_newest(_like(20))
+    assert e.value.errno == errno.EIO
+    assert fired == (["restore", "bytes"] if how == "in a file's bytes" else ["restore"])
+    assert _names(tmp_path) == ["1", "2"]
+    assert Checkpoints(tmp_path, read_only=True).restore_newest(_like(20))[0] == 2
+
+
+@pytest.mark.parametrize("error", [MemoryError(), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED")])
+def test_want_of_memory_is_not_called_damage(error, tmp_path, monkeypatch):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, _noise(1, 20), {})
+
+    def failing(*_, **__):
+        raise error
+
+    monkeypatch.setattr(ocp.CompositeCheckpointHandler, "restore", failing)
+    with pytest.raises(type(error)):
+        Checkpoints(tmp_path, read_only=True).restore_newest(_like(20))
+
+
+def test_a_checkpoint_whose_files_may_not_be_read(tmp_path):
+    """Real files, each in turn; as another user, where the tests run as the one who may all."""
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, _noise(1, 20), {})
+    os.system(f"chmod -R a+rX {tmp_path.parent.parent}")
+    reader, refused = Checkpoints(tmp_path, read_only=True), 0
+    for file in sorted(path for path in tmp_path.rglob("*") if path.is_file()):
+        file.chmod(0)
+        os.geteuid() or os.seteuid(65534)
+        try:
+            reader.restore_newest(_like(20))  # not every file is needed
+        except PermissionError:
+            refused += 1
+        finally:
+            os.getuid() or os.seteuid(0)
+            file.chmod(0o644)
+    assert refused > 4
 
 
 # ---- disks that are full

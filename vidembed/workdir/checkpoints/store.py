@@ -25,8 +25,10 @@ from vidembed.workdir.checkpoints.record import (
     write_record,
 )
 from vidembed.workdir.checkpoints.step_folder import FREE_SPACE, StepFolder
+from vidembed.workdir.checkpoints.unreadable import unreadable
 
-_READ_ERRORS = (CheckpointError, VanishedError, DigestError)
+# Where one host's disk fails, no host calls the step damaged.
+_READ_ERRORS = (CheckpointError, VanishedError, DigestError, OSError)
 quieten()
 
 
@@ -131,7 +133,7 @@ class Checkpoints:
         only: beginnings of paths, such as "parameters/towers" and "state": `like` has just what is
         stored below them, and nothing else is read; None is all.
         Raises MismatchError, before anything is read, unless entries, shapes and dtypes are those
-        stored; DigestError if any bit differs from what was saved; VanishedError if it is gone.
+        stored; DigestError if any bit differs; VanishedError if it is gone; OSError of the disk.
         """
         record = together(lambda: self._disk.record(step), *_READ_ERRORS)
         wanted = entries_of(like)
@@ -224,10 +226,8 @@ class Checkpoints:
         except Exception as error:
             # Gone while it was read? Then this raises the error that says so.
             self._disk.record(step)
-            raise DigestError(
-                f"step {step} is damaged, Orbax cannot read it: {in_short(error)}. "
-                f"{self._disk.step_before(step)}"
-            ) from error
+            before = self._disk.step_before(step)
+            raise unreadable(step, error, self.folder / str(step), before) from error
 
     @contextlib.contextmanager
     def _failures(self) -> Iterator[None]:
