@@ -8,7 +8,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +157,19 @@ def read_json(path: epath.PathLike) -> Any:
             f"{path} is damaged, it is no JSON ({error}): restore it from a copy; without one "
             "remove it, and what it held is made again"
         ) from error
+
+
+def read_record(path: epath.PathLike, needed: Collection[str], what: str) -> dict[str, Any] | None:
+    """As `read_json`, an object that has at least these names; ValueError for anything else.
+
+    what: what it should be, "of a run".
+    """
+    found = read_json(path)
+    if found is None and not epath.Path(path).exists():
+        return None
+    if not isinstance(found, dict) or not found.keys() >= set(needed):
+        raise ValueError(
+            f"{path} is damaged, or not {what} (it lacks {', '.join(needed)}): restore it from a "
+            "copy, choose another folder, or remove it"
+        )
+    return found

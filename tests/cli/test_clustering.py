@@ -181,7 +181,7 @@ def test_neither_a_folder_nor_the_edges_are_written_over(corpus_paths, tmp_path,
     edges.write_bytes(before := Path(corpus_paths.edges).read_bytes())
     (tmp_path / "folder").mkdir()
     other = tmp_path / "folder" / ".." / "e.parquet"
-    for to, says in ((tmp_path / "folder", "is a folder; name"), (other, "is the edge file")):
+    for to, says in ((tmp_path / "folder", "is a folder; name"), (other, "is one of the inputs")):
         assert cluster(corpus_paths, to, edges=edges) == 1
         captured = capsys.readouterr()
         assert says in captured.err

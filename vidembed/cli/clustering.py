@@ -2,17 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
 from vidembed.corpora.watched import Corpus, CorpusPaths
-from vidembed.files import local_path
 from vidembed.graph.affinity import Linkage, affinity_clusters, check_options
 from vidembed.graph.hierarchy import write_hierarchy
 from vidembed.progress import Progress
+from vidembed.records.outputs import CLUSTERS
 from vidembed.report.clusters import describe
 
 GIANT_SHARE = 0.5
@@ -57,10 +56,7 @@ def main(
     if not table:
         raise ValueError("no table given: set --table PATH, made by `python -m vidembed import`")
     check_options(rounds, linkage, min_similarity, max_size)
-    path, progress = local_path(hierarchy), Progress()
-    if path.is_dir() or path.resolve() == Path(edges).resolve():
-        what = "a folder" if path.is_dir() else "the edge file, which would be overwritten"
-        raise ValueError(f"{path}: is {what}; name another file for the clusters")
+    path, progress = CLUSTERS.check(hierarchy, [edges, table, split]), Progress()
     paths = CorpusPaths(
         table=table,
         edges=edges,

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,11 @@ import xxhash
 from vidembed.records.arrays import ArrayWriter, TableError, explained, folder, location
 
 MANIFEST, UNFINISHED, GROUP = "manifest.json", "unfinished.json", "zarr.json"
+_OURS = re.compile(
+    rb"(manifest|unfinished|zarr|present/zarr|features/zarr)\.json"
+    rb"|((features|present)/[^/]+|ids|label_offsets|label_values)/(zarr\.json|c(/\d+)*)(\.__lock)?"
+)
+"""The files that a table is made of."""
 KIND, VERSION = "vidembed feature table", 1
 
 
@@ -39,6 +45,10 @@ class TableWriter:
         if state == "finished" and not replace:
             raise TableError(
                 f"{self.path} holds a feature table already: choose another path or replace it"
+            )
+        if state == "finished" and not self._is_table():
+            raise TableError(
+                f"{self.path}/{MANIFEST} is not that of a feature table: choose another folder"
             )
         if state == "other":
             raise TableError(f"{self.path} holds other files: choose an empty folder for the table")
@@ -114,9 +124,15 @@ class TableWriter:
         writer = ArrayWriter(self.path, name, like.dtype, like.shape[1:])
         return self._writers.setdefault(name, writer)
 
+    def _is_table(self) -> bool:
+        """Whether the manifest is one of ours, damaged or not."""
+        with explained(f"cannot read {self.path}/{MANIFEST}", "Check the rights on it."):
+            return KIND.encode() in self._folder.read(MANIFEST).result().value
+
     def _clear(self, keep: str = "") -> None:
+        """Removes what a table is made of; other files in the folder stay."""
         for key in self._folder.list().result():
-            if key != keep.encode():
+            if key != keep.encode() and _OURS.fullmatch(key):
                 self._folder.write(key, None).result()
         place = location(self.path)
         if place["driver"] == "file":

@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from vidembed.files import local_path, scratch_folder, whole_file
+from vidembed.files import scratch_folder, whole_file
+from vidembed.records.outputs import EDGES as OUTPUT
 from vidembed.records.tabular import DIGEST_KEY, METADATA_KEY, RowsDigest
 from vidembed.sessions.watches import SessionError, digest, marks, open_events, session_files
 
@@ -82,12 +83,12 @@ def count_cowatches(
     or not at all, and carries parameters, source digest, counts and the `simulated` mark of its
     sessions as schema metadata; where no pair is strong enough it has no rows. Raises SessionError
     for sessions that cannot be read or counted, and ValueError for an `edges` that is not on a
-    local disk.
+    local disk, is one of the sessions, or is a file that was not made here.
     """
     if min_weight < 1:
         raise ValueError(f"min_weight must be at least 1, found {min_weight}")
     began = time.perf_counter()
-    edges, paths = local_path(edges), session_files(sessions)
+    paths, edges = session_files(sessions), OUTPUT.check(edges, [sessions])
     with (
         _explained(sessions),
         scratch_folder(edges, inside=temp_directory) as spill,

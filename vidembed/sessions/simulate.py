@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from vidembed.files import local_path, whole_file
+from vidembed.records.outputs import SESSIONS
 from vidembed.records.table import FeatureTable
 from vidembed.records.tabular import METADATA_KEY
 
@@ -115,7 +116,7 @@ def main(table: str, sessions: str, *, seed: int = 0, permute: bool = False) -> 
         seed: of the people, their interests and the popularity of the videos.
         permute: exchange the video ids at random: the control in which content says nothing.
     """
-    local_path(sessions)  # before anything is read
+    sessions = str(SESSIONS.check(sessions, [table]))  # before anything is read
     videos = FeatureTable.open(table)
     made = simulate(videos.ids, videos.label_offsets, videos.label_values, seed=seed)
     made = permute_ids(made, seed=seed) if permute else made
