@@ -95,11 +95,14 @@ def _explained() -> tuple[type[Exception], ...]:
     known = (ValueError, OSError, ImportError, OverflowError, MemoryError)
     if "jax" not in sys.modules:
         return known
+    from vidembed.engine.account import NothingTrainedError
     from vidembed.engine.train import NonFiniteLoss
+    from vidembed.engine.watching import TrainerGoneError
     from vidembed.workdir.checkpoints.store import CheckpointError
     from vidembed.workdir.lease import LeaseHeldError, LeaseLostError
 
-    return (*known, CheckpointError, LeaseHeldError, LeaseLostError, NonFiniteLoss)
+    of_runs = (CheckpointError, LeaseHeldError, LeaseLostError, TrainerGoneError)
+    return (*known, *of_runs, NonFiniteLoss, NothingTrainedError)
 
 
 def _several_hosts() -> bool:

@@ -17,6 +17,8 @@ from vidembed.distributed.mesh import MeshShape
 from vidembed.engine.evaluation import evaluation_of, recipe_of
 from vidembed.engine.field_roles import classes_of
 from vidembed.engine.recipe import Recipe
+from vidembed.engine.watching import await_run
+from vidembed.progress import Progress
 from vidembed.recipes import PAPERS
 from vidembed.workdir.layout import Workdir
 
@@ -57,6 +59,9 @@ def _chosen(paper: str, arguments: list[str], prog: str) -> tuple[Recipe, list[s
 def _run(verb: str, paper: str, recipe: Recipe, arguments: Sequence[str], *, prog: str) -> int:
     def run() -> int:
         module, workdir = _module(paper), command_line.option_of(arguments, "--workdir")
+        follows = verb == "evaluate" and "--follow" in arguments
+        if follows and workdir and not {"-h", "--help"} & set(arguments):
+            await_run(Workdir(workdir), Progress().say)
         classes = classes_of(recipe)
         options: dict[str, Any] = {"recipe": _recipe_of_run(verb, workdir, classes) or recipe}
         if verb != "show":

@@ -23,6 +23,7 @@ from vidembed.engine.protocols import Evaluator
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.train import train
 from vidembed.engine.typed_json import to_json
+from vidembed.engine.watching import PATIENCE_SECONDS
 from vidembed.progress import Progress
 from vidembed.records.label_names import read_vocabulary
 from vidembed.workdir.layout import Workdir
@@ -139,7 +140,11 @@ class Evaluate(_OnHosts):
     step: str = "latest"
     """latest, best, or a number."""
     follow: bool = False
-    """Measure every checkpoint as it appears, until the run is done."""
+    """Measure every checkpoint as it appears, until the run is done. It may be started before the
+    training, and waits for it."""
+    patience_seconds: float = PATIENCE_SECONDS
+    """With --follow: end with 1 when nobody has trained here for so long and the run is not done.
+    Raise it where a training that was preempted comes back late."""
 
     def run(self) -> int:
         """Measures; 0 when all that was asked for is measured."""
@@ -149,7 +154,8 @@ class Evaluate(_OnHosts):
             scoreboard = Scoreboard(job, baselines=self.baselines)
             damaged = []
             if self.follow:
-                damaged = job.follow(scoreboard.show, stop)
+                patience = self.patience_seconds
+                damaged = job.follow(scoreboard.show, stop, patience_seconds=patience)
             else:
                 scoreboard.show(job.measure(job.step_named(self.step)))
             for warning in journal_warnings(job):

@@ -114,6 +114,10 @@ class Journal:
             self._show(step, values)
             self._diagnosis.see(line)
 
+    def trained(self) -> bool:
+        """Whether a line, of before or of now, is of a step with something to learn from."""
+        return self._diagnosis.trained
+
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
         """Around the loop: shows how far it is."""

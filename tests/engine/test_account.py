@@ -1,0 +1,53 @@
+"""What a training accounts for: it learnt nothing, or its checkpoints went unmeasured."""
+
+import dataclasses
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.jobs import SMALL, data
+from vidembed.__main__ import main
+from vidembed.engine.account import Pruned
+from vidembed.workdir.layout import Workdir
+
+
+@pytest.fixture
+def all_related(corpus_paths, corpus, tmp_path):
+    """Data in which every video is related to every other."""
+    ids = corpus.table.ids.astype(str)
+    ends = [(a, b) for place, a in enumerate(ids) for b in ids[:place]]
+    source, target = zip(*ends)
+    edges = pa.table({"source": source, "target": target, "weight": [2.0] * len(ends)})
+    pq.write_table(edges, tmp_path / "all.parquet")
+    return data(dataclasses.replace(corpus_paths, edges=str(tmp_path / "all.parquet")))
+
+
+def test_a_run_that_learns_nothing_does_not_end_well(all_related, tmp_path, capsys):
+    """Also when it is started again at its end, and a trainer that follows is told in time."""
+    options = ["train", "cdml", "--workdir", str(tmp_path / "run"), *all_related, *SMALL]
+    options += ["--checkpoints.every-steps", "50"]
+    for steps in ("12", "12"):
+        assert main([*options, "--steps", steps]) == 1
+        said = capsys.readouterr()
+        assert "no step of 12 had anything to learn from; hardly anything is trained" in said.err
+        assert "cowatch --min-weight" in said.err
+        assert "The run is not DONE" in said.err
+        assert Workdir(tmp_path / "run").done() is None
+        assert ("WARNING: no step of 10 had" in said.out) == ("going on" not in said.out)
+
+
+def test_checkpoints_that_are_deleted_unmeasured_are_announced(corpus_paths, tmp_path, capsys):
+    options = ["--workdir", str(tmp_path), *data(corpus_paths), *SMALL, "--steps", "9"]
+    kept = ["--checkpoints.every-steps", "1", "--checkpoints.keep-last", "2"]
+    assert main(["train", "cdml", *options, *kept]) == 0
+    said = capsys.readouterr().out
+    assert said.count("step 0 is deleted unmeasured, and so is each that leaves the last 2") == 1
+    assert "8 checkpoints were deleted unmeasured: steps 0, 1, 2, 3, 4 ... 7" in said
+
+
+def test_what_was_measured_or_is_one_alone_is_not_counted():
+    pruned = Pruned(3)
+    assert pruned.add([0, 5], {0, 5}) == ""
+    assert "step 10 is deleted" in pruned.add([10], {0, 5})
+    assert pruned.summary() == ""
