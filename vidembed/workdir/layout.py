@@ -73,10 +73,6 @@ class Workdir:
             together(enter, LeaseHeldError, ValueError)
             yield lease
 
-    def is_leased(self) -> bool:
-        """Whether a live process trains here, as far as one look tells."""
-        return not self.why_not_leased()
-
     def why_not_leased(self) -> str:
         """The reason in words; "" where a live process trains here."""
         return Lease(self.lease_file).why_not_held()
