@@ -71,8 +71,10 @@ def whole_file(path: epath.PathLike) -> Iterator[epath.Path]:
 
 
 @contextlib.contextmanager
-def scratch_folder(path: epath.PathLike, *, inside: epath.PathLike | None = None) -> Iterator[Path]:
-    """A folder for what is too large for the memory while the local file `path` is made.
+def scratch_folder(
+    path: epath.PathLike, *, verb: str, inside: epath.PathLike | None = None
+) -> Iterator[Path]:
+    """A folder for what is too large for the memory while `verb` makes the local file `path`.
 
     It lies beside `path`, or `inside` another folder, and is removed when the block ends, however
     it ends; what a killed process left there for the same `path` is removed first.
@@ -80,8 +82,9 @@ def scratch_folder(path: epath.PathLike, *, inside: epath.PathLike | None = None
     path = local_path(path)
     place = Path(inside or path.parent)
     place.mkdir(parents=True, exist_ok=True)
-    remove_unfinished(place, of=path.name)
-    folder = place / f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+    name = f"{verb}-{path.name}"
+    remove_unfinished(place, of=name)
+    folder = place / f".{name}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
     folder.mkdir()
     try:
         yield folder
@@ -110,7 +113,7 @@ def remove_unfinished(
 ) -> None:
     """Removes what writers of this folder left when they were killed; remote storage has none.
 
-    of: only what was to become the file of this name, and its scratch folders, too.
+    of: only the scratch folders of this name.
 
     Others may be writing here just now: on this machine their processes live, on another the file
     is younger than a minute, for such a write takes milliseconds.
@@ -124,11 +127,10 @@ def remove_unfinished(
         with contextlib.suppress(FileNotFoundError):
             if time.time() - entry.stat().st_mtime < older_than_seconds:
                 continue
-            if entry.is_dir(follow_symlinks=False):
-                if of:
-                    shutil.rmtree(entry.path, ignore_errors=True)
-            else:
+            if not entry.is_dir(follow_symlinks=False):
                 os.unlink(entry.path)
+            elif of:
+                shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def _lives(pid: int) -> bool:

@@ -43,7 +43,7 @@ def test_it_writes_what_a_run_opens(corpus_paths, corpus, tmp_path, capsys):
     assert f"level 2: {len(sizes)} clusters, {(sizes == 1).sum()} of one video" in told
     assert f"the largest of {sizes.max()};" in told
     assert "clustering: 2 of 2 rounds, " in told
-    assert "edges of sessions" in told
+    assert "543 edges\n" in told
     assert "warning" not in told
     paths = dataclasses.replace(corpus_paths, hierarchy=str(tmp_path / "h.parquet"))
     assert paths.open().hierarchy.fingerprint == found.fingerprint
@@ -156,7 +156,7 @@ def test_unknown_videos_are_dropped_up_to_the_share(corpus_paths, corpus, tmp_pa
     assert "1 of 4 edges (25.0%) name 2 ids" in capsys.readouterr().err
     share = "--max-unknown-share 0.3"
     assert cluster(corpus_paths, tmp_path / "h", share, edges=tmp_path / "e.parquet") == 0
-    assert "3 edges of sessions" in capsys.readouterr().out
+    assert "3 edges\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,6 @@ def test_unknown_videos_are_dropped_up_to_the_share(corpus_paths, corpus, tmp_pa
         ("--rounds 0", "rounds must be at least 1"),
         ("--max-size 1", "max_size must be at least 2"),
         ("--train-share 2", "train_share 2.0 must lie strictly between 0 and 1"),
-        ("--table ''", "no table given: set --table PATH"),
     ],
 )
 def test_wrong_options_are_errors_in_words(corpus_paths, tmp_path, capsys, options, says):
@@ -194,3 +193,22 @@ def test_a_bucket_is_refused_before_the_work(corpus_paths, capsys):
     captured = capsys.readouterr()
     assert "not on a local disk" in captured.err
     assert "reading" not in captured.out
+
+
+def test_edges_without_a_table_are_clustered_whole(tmp_path, capsys):
+    """Against the same clusters by hand: two triangles, and a pair that max_size keeps apart."""
+    (tmp_path / "e.csv").write_text(
+        "source,target,weight\nb,a,3\na,c,3\nc,b,3\nz,y,5\ny,x,5\nx,z,5\nc,x,1\nq,r,9\n"
+    )
+    arguments = ["cluster", str(tmp_path / "e.csv"), str(tmp_path / "h.parquet"), "--rounds", "1"]
+    assert main(arguments) == 0
+    told = capsys.readouterr().out
+    assert "no --table: all 8 videos of" in told
+    assert "none is held out" in told
+    assert "8 train videos, 0 of them without edges; 8 edges\n" in told
+    ids = np.array(list("abcqrxyz"), "S1")
+    found = read_hierarchy(tmp_path / "h.parquet", ids)
+    assert found.level(1).tolist() == [0, 0, 0, 1, 1, 2, 2, 2]
+    assert not {"train_share", "split_seed"} & found.parameters.keys()
+    assert main([*arguments, "--split", "x.csv"]) == 1
+    assert "give --table, too" in capsys.readouterr().err

@@ -363,3 +363,18 @@ def test_the_script_of_the_readme_trains_and_measures_with_a_loss_of_its_own(
     )
     assert found.returncode == 1
     assert "use the script that trained with it" in found.stderr
+
+
+def test_a_run_is_measured_from_another_folder(corpus_paths, tmp_path, monkeypatch, capsys):
+    """Its paths were given as seen from the folder in which it was started."""
+    monkeypatch.chdir(Path(corpus_paths.table).parent)
+    paths = [
+        f"--corpus.{name}={Path(getattr(corpus_paths, name)).name}" for name in ("table", "edges")
+    ]
+    named = ["--workdir", str(tmp_path / "run")]
+    assert run(["train", *named, *paths, *SMALL, "--steps", "1"], capsys)[0] == 0
+    monkeypatch.chdir(tmp_path)
+    assert run(["evaluate", *named, "--no-baselines"], capsys)[0] == 0
+    code, text = run(["evaluate", *named, "--corpus.table", "none"], capsys)
+    assert code == 1
+    assert f"{tmp_path}/none holds no feature table" in text

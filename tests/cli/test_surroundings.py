@@ -130,14 +130,14 @@ def test_a_cowatch_that_is_stopped_leaves_nothing(number, code, words, many_watc
     edges = tmp_path / "e.parquet"
     options = ["--threads", "1", "--memory-limit", "80MB"]
     process = start("cowatch", many_watches, edges, *options)
-    until(lambda: list(tmp_path.glob(".e.parquet.*")), process)
+    until(lambda: list(tmp_path.glob(".cowatch-e.parquet.*")), process)
     time.sleep(0.5)
     process.send_signal(number)
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (code, "")
     assert err.startswith(words)
     assert len(err.splitlines()) == bool(words)
-    other = tmp_path / f".f.parquet.{2**31 - 1}.22"
+    other = tmp_path / f".cowatch-f.parquet.{2**31 - 1}.22"
     other.mkdir()
     (tmp_path / "s.csv").write_text("session_id,timestamp,video_id\ns,1,a\ns,2,b\n")
     if number == signal.SIGKILL:  # which nobody can answer: the same command does

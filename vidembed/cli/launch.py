@@ -15,7 +15,7 @@ from vidembed.cli.offered import Offered
 from vidembed.cli.verbs import VERBS
 from vidembed.distributed.mesh import MeshShape
 from vidembed.engine.evaluation import evaluation_of, recipe_of
-from vidembed.engine.field_roles import classes_of
+from vidembed.engine.field_roles import classes_of, located
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.watching import await_run
 from vidembed.progress import Progress
@@ -72,7 +72,7 @@ def _run(verb: str, paper: str, recipe: Recipe, arguments: Sequence[str], *, pro
         command = VERBS[verb](**options)
         offered = Offered(module.OFFERED, command)
         chosen = command_line.parse_one(offered.shadow(command), arguments, prog=prog)
-        code: int = offered.plain(chosen).run()
+        code: int = located(offered.plain(chosen)).run()
         return code
 
     return guarded(run)

@@ -19,6 +19,7 @@ from vidembed.distributed.stopping import StopFlag
 from vidembed.engine.account import Pruned, Trained
 from vidembed.engine.claim import claim
 from vidembed.engine.evaluation import Evaluation, store_evaluation
+from vidembed.engine.field_roles import located
 from vidembed.engine.init_from import resolve
 from vidembed.engine.pace import Pace, Profile
 from vidembed.engine.phases import Phases, open_feeds
@@ -71,6 +72,7 @@ def train(
     stop before there is anything to save.
     """
     progress = progress or Progress(quiet=jax.process_index() > 0)
+    recipe = located(recipe)
     mesh = meshes.make_mesh(recipe.mesh, devices)
     refuse_uneven_batch(recipe, mesh.size)
     with progress.stage("preparing the batches"), stop.raising():

@@ -182,6 +182,8 @@ def read_manifest(path: str | os.PathLike) -> dict[str, Any]:
         manifest = json.loads(folder(path).read(MANIFEST).result().value)
         if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
             raise TableError(f"{name}/{MANIFEST} is not that of a feature table")
+        if not manifest.keys() >= {"version", "rows", "arrays", "fingerprint", "source"}:
+            raise TableError(f"{name}/{MANIFEST} is damaged: import the table again")
         if manifest["version"] != VERSION:
             raise TableError(
                 f"{name} has version {manifest['version']}, this vidembed reads {VERSION}: "

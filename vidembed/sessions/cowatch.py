@@ -91,7 +91,7 @@ def count_cowatches(
     paths, edges = session_files(sessions), OUTPUT.check(edges, [sessions])
     with (
         _explained(sessions),
-        scratch_folder(edges, inside=temp_directory) as spill,
+        scratch_folder(edges, verb="cowatch", inside=temp_directory) as spill,
         duckdb.connect() as database,
     ):
         database.execute("set memory_limit = $1", [memory_limit])
