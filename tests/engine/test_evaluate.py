@@ -236,6 +236,9 @@ def test_other_data_is_refused(trained, corpus):
         job_of(trained, other)
 
 
+@pytest.mark.fault(
+    "Runs: hosts with other options, data or clusters",
+)
 def test_hosts_that_measure_compare_data_and_classes(
     clustered_paths, clustered, tmp_path, monkeypatch
 ):
@@ -266,6 +269,10 @@ def test_a_restart_pins_what_was_measured_but_not_pinned(trained, corpus):
     assert measured(trained).best()["step"] == best
 
 
+@pytest.mark.fault(
+    "Runs: `best.json` of an older version, by another metric",
+    "compared anew, of all measured checkpoints that are still there",
+)
 def test_a_best_by_another_metric_is_not_compared_with_the_selection_number(trained, corpus):
     """As an older version left it, by the first direction alone: all that is there is compared."""
     evaluation = job_of(trained, corpus)
@@ -387,6 +394,10 @@ def test_an_empty_workdir_is_refused(tmp_path, corpus_paths, corpus):
         evaluation.step_named("latest")
 
 
+@pytest.mark.fault(
+    "Runs: a run extended while a follower starts",
+    "the follower goes on to the new end; no step is deleted unmeasured",
+)
 def test_a_follower_of_an_extended_run_goes_on_to_its_new_end(tmp_path, corpus_paths, corpus):
     """It starts while the trainer that goes on still reads its data, and DONE is of the end before.
     The trainer keeps one checkpoint only, and yet none is deleted before it is measured."""

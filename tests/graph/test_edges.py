@@ -42,6 +42,10 @@ def path(request, tmp_path):
     return tmp_path / request.param
 
 
+@pytest.mark.fault(
+    "Relations and sessions: loops, repeats, bad weights, isolated videos",
+    "dropped, merged, refused, reported",
+)
 def test_ends_become_rows_sorted_and_each_pair_once(path, table):
     write(
         path,
@@ -68,6 +72,10 @@ def test_ends_become_rows_sorted_and_each_pair_once(path, table):
     assert not edges.simulated
 
 
+@pytest.mark.fault(
+    "Relations and sessions: a column `kept` in an edge file (older versions wrote one)",
+    "read without it; a note names the options that take its place",
+)
 @pytest.mark.parametrize("name", ["other", "kept"])
 def test_other_columns_are_not_used_and_kept_is_noted(path, table, name):
     write(path, source=["a", "b"], target=["b", "c"], weight=[0.5, 2.0], **{name: ["", "no"]})
@@ -79,6 +87,9 @@ def test_other_columns_are_not_used_and_kept_is_noted(path, table, name):
     assert all("--corpus.max-degree" in note for note in notes)
 
 
+@pytest.mark.fault(
+    "Relations and sessions: a column `kept` in an edge file (older versions wrote one)",
+)
 def test_a_digest_of_an_older_version_covers_its_column_kept(tmp_path, table):
     columns = {"source": ["a", "b"], "target": ["b", "c"], "weight": [1, 2], "kept": [True, False]}
     edges = pa.table(columns).replace_schema_metadata({METADATA_KEY: "{}"})
@@ -121,6 +132,9 @@ def test_numbers_as_ids_in_csv_stay_text(tmp_path, table):
         read_edges(path, table)
 
 
+@pytest.mark.fault(
+    "Relations and sessions: loops, repeats, bad weights, isolated videos",
+)
 @pytest.mark.parametrize("weight", [-1.0, 0.0, float("nan"), float("inf")])
 def test_bad_weights_are_refused_by_row(path, table, weight):
     write(path, source=["a", "b"], target=["b", "c"], weight=[1.0, weight])

@@ -62,6 +62,10 @@ def flips_refused(path, flips, seed):
     return refused
 
 
+@pytest.mark.fault(
+    "Relations and sessions: a bit of an edge file flipped, the file cut",
+    "refused by name; no other edges",
+)
 def test_flipped_bits(counted):
     """Without a digest of its own a Parquet file gave other edges for a third of the flips."""
     assert flips_refused(counted, 150, seed=0) > 100
@@ -72,6 +76,9 @@ def test_many_flipped_bits(counted):
     assert flips_refused(counted, 5000, seed=1) > 3500
 
 
+@pytest.mark.fault(
+    "Relations and sessions: a bit of an edge file flipped, the file cut",
+)
 def test_cut_at_any_byte(counted):
     data, cut = counted.read_bytes(), counted.with_name("cut.parquet")
     for size in range(0, len(data), 37):
@@ -104,6 +111,9 @@ def by_hand(rows):
     return edges if edges and unknown <= 0.2 * len(rows) else None
 
 
+@pytest.mark.fault(
+    "Relations and sessions: loops, repeats, bad weights, isolated videos",
+)
 @many(80)
 @given(st.lists(st.tuples(NAMES, NAMES, st.one_of(GOOD, GOOD, GOOD, WEIGHTS)), max_size=9))
 def test_edges_as_text(tmp_path_factory, rows):
@@ -126,6 +136,10 @@ SESSIONS = b"session_id,timestamp,video_id\n" + b"".join(
 )
 
 
+@pytest.mark.fault(
+    "Relations and sessions: session files damaged",
+    "counted, or refused by name; never half a file",
+)
 @many(20)
 @given(
     st.lists(st.tuples(st.integers(0, len(SESSIONS) - 1), st.binary(max_size=3)), max_size=3),

@@ -77,6 +77,10 @@ def _flips_found(folder, flips, seed):
     return found
 
 
+@pytest.mark.fault(
+    "Runs: one host reads a checkpoint wrongly",
+    "all hosts pass the step over, or all end",
+)
 def test_damage_that_one_host_finds_is_for_all_hosts(tmp_path, monkeypatch):
     """This one's copy is whole; each decision about the step is taken with the others."""
     with Checkpoints(tmp_path) as checkpoints:
@@ -96,10 +100,17 @@ def test_damage_that_one_host_finds_is_for_all_hosts(tmp_path, monkeypatch):
         reader.restore_newest(_like(20))
 
 
+@pytest.mark.fault(
+    "Runs: bits flipped in a checkpoint",
+    "warning, the step before is taken, the damaged one set aside",
+)
 def test_flipped_bits_of_arrays_are_found(tmp_path):
     assert _flips_found(tmp_path, flips=6, seed=0) == 6
 
 
+@pytest.mark.fault(
+    "Runs: bits flipped in a checkpoint",
+)
 @pytest.mark.long
 def test_sixty_flipped_bits_of_arrays_are_found(tmp_path):
     assert _flips_found(tmp_path, flips=60, seed=1) == 60
@@ -398,6 +409,10 @@ def _kill_savers(folder, delays):
     return unfinished
 
 
+@pytest.mark.fault(
+    "Runs: SIGKILL in a save",
+    "the previous step; leftovers removed",
+)
 def test_killed_while_saving(tmp_path):
     _kill_savers(tmp_path, [0.2, -0.03])
 
