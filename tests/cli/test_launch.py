@@ -378,6 +378,10 @@ def test_the_script_of_the_readme_trains_and_measures_with_a_loss_of_its_own(
     assert "use the script that trained with it" in found.stderr
 
 
+@pytest.mark.fault(
+    "Runs: a run measured from another folder than it was started in",
+    "its paths are found; those given anew are named as seen from everywhere",
+)
 def test_a_run_is_measured_from_another_folder(corpus_paths, tmp_path, monkeypatch, capsys):
     """Its paths were given as seen from the folder in which it was started."""
     monkeypatch.chdir(Path(corpus_paths.table).parent)

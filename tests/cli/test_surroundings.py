@@ -61,6 +61,7 @@ def check_saved(process, workdir):
     assert Checkpoints(workdir / "checkpoints", read_only=True).latest() > 0
 
 
+@pytest.mark.fault("Processes: the pipe or the terminal of a training is closed")
 def test_a_stream_that_is_closed_asks_to_stop(capsys, monkeypatch):
     read, write = os.pipe()
     os.close(read)
@@ -73,6 +74,7 @@ def test_a_stream_that_is_closed_asks_to_stop(capsys, monkeypatch):
     assert capsys.readouterr().err == "stdout can be written no longer (Broken pipe): stopping\n"
 
 
+@pytest.mark.fault("Processes: the pipe or the terminal of a training is closed")
 @pytest.mark.long
 def test_a_training_whose_pipe_is_closed_ends_saved(corpus_paths, tmp_path):
     process = training(tmp_path, corpus_paths)
@@ -84,6 +86,10 @@ def test_a_training_whose_pipe_is_closed_ends_saved(corpus_paths, tmp_path):
     assert told == "stdout can be written no longer (Broken pipe): stopping"
 
 
+@pytest.mark.fault(
+    "Processes: the pipe or the terminal of a training is closed",
+    "143 and saved; one sentence where something is left to say it on",
+)
 def test_a_training_whose_terminal_is_closed_ends_saved(corpus_paths, tmp_path):
     """The terminal's own signal, and the error of whatever is written to it afterwards."""
     ours, theirs = pty.openpty()
@@ -118,6 +124,11 @@ def many_watches(tmp_path_factory):
     return path
 
 
+@pytest.mark.fault(
+    "Processes: SIGTERM, a closed terminal or Ctrl-C in import, simulate, cowatch, cluster",
+    "143, after Ctrl-C 130, and one sentence; what is unfinished is removed, after "
+    "SIGKILL by the same command",
+)
 @pytest.mark.parametrize(
     ("number", "code", "words"),
     [
@@ -146,6 +157,9 @@ def test_a_cowatch_that_is_stopped_leaves_nothing(number, code, words, many_watc
     assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "s.csv"]
 
 
+@pytest.mark.fault(
+    "Processes: SIGTERM, a closed terminal or Ctrl-C in import, simulate, cowatch, cluster",
+)
 @pytest.mark.parametrize("verb", ["import", "simulate", "cluster"])
 def test_other_verbs_that_are_stopped_leave_nothing(verb, corpus_paths, tmp_path, monkeypatch):
     """Asked while they write, which is where something would be left."""
@@ -169,6 +183,9 @@ def test_other_verbs_that_are_stopped_leave_nothing(verb, corpus_paths, tmp_path
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+@pytest.mark.fault(
+    "Processes: SIGTERM, a closed terminal or Ctrl-C in import, simulate, cowatch, cluster",
+)
 def test_what_a_library_makes_of_a_signal_is_the_signal(capsys):
     def run():
         try:
@@ -180,6 +197,10 @@ def test_what_a_library_makes_of_a_signal_is_the_signal(capsys):
     assert capsys.readouterr().err.startswith("stopped as asked")
 
 
+@pytest.mark.fault(
+    "Processes: a terminal that cannot show a character",
+    '"?" in its place; the exit code stays true',
+)
 def test_a_terminal_without_utf8_changes_no_exit_code(tmp_path):
     program = """
 import sys
@@ -203,6 +224,10 @@ for words in sys.argv[1:]:
         assert b"Traceback" not in done.stderr
 
 
+@pytest.mark.fault(
+    "Processes: `JAX_PLATFORMS` names a platform that is not there",
+    "1: one sentence, and what to set",
+)
 def test_a_platform_that_is_not_there_is_one_sentence(monkeypatch, capsys):
     monkeypatch.setenv("JAX_PLATFORMS", "zpu")
 
@@ -214,6 +239,7 @@ def test_a_platform_that_is_not_there_is_one_sentence(monkeypatch, capsys):
     assert re.search("zpu.*JAX_PLATFORMS=zpu.*set it to cpu", told)
 
 
+@pytest.mark.fault("Processes: `JAX_PLATFORMS` names a platform that is not there")
 @pytest.mark.long
 def test_the_words_of_a_platform_that_is_not_there_are_known():
     done = start("show", "cdml", env={**os.environ, "JAX_PLATFORMS": "zpu"})
@@ -221,6 +247,11 @@ def test_the_words_of_a_platform_that_is_not_there_are_known():
     assert done.returncode == 1
 
 
+@pytest.mark.fault(
+    "Processes: output on a disk that is full",
+    "1 and the reason, where the work itself is done; a pipe that nobody reads changes no "
+    "code then",
+)
 def test_output_that_is_lost(capsys, monkeypatch):
     """Where the work is done before: nobody who closed a pipe wants to hear of it."""
 
@@ -237,6 +268,10 @@ def test_output_that_is_lost(capsys, monkeypatch):
     assert printing(closed) == (0, "")
 
 
+@pytest.mark.fault(
+    "Processes: `~` in a path behind `=`",
+    "the home folder",
+)
 def test_a_tilde_is_the_home_folder_wherever_it_stands(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)

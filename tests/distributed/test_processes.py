@@ -158,9 +158,7 @@ def test_a_run_goes_on_with_another_number_of_processes(train, alone, corpus, tm
     assert_same_step(tmp_path / "two, then 2", tmp_path / "two, then 4", corpus, 3)
 
 
-@pytest.mark.fault(
-    "Runs: resumed on another number of processes",
-)
+@pytest.mark.fault("Runs: resumed on another number of processes")
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("system", "layout", "measures"),

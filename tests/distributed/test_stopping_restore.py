@@ -111,9 +111,7 @@ def test_a_stop_while_a_run_starts_leaves_its_checkpoints_alone(trials, tmp_path
     assert stopped > trials / 10
 
 
-@pytest.mark.fault(
-    "Runs: SIGTERM while a run starts",
-)
+@pytest.mark.fault("Runs: SIGTERM while a run starts")
 def test_a_stop_that_was_asked_calls_nothing_damaged(tmp_path, capsys):
     """The newest is damaged, but the run that was asked to stop leaves that to the next one."""
     with Checkpoints(tmp_path) as checkpoints, StopFlag() as stop:

@@ -236,9 +236,7 @@ def test_other_data_is_refused(trained, corpus):
         job_of(trained, other)
 
 
-@pytest.mark.fault(
-    "Runs: hosts with other options, data or clusters",
-)
+@pytest.mark.fault("Runs: hosts with other options, data or clusters")
 def test_hosts_that_measure_compare_data_and_classes(
     clustered_paths, clustered, tmp_path, monkeypatch
 ):
@@ -505,6 +503,10 @@ def test_a_follower_says_once_that_it_waits(tmp_path, corpus_paths, corpus, caps
     assert capsys.readouterr().out.count(f"waiting for checkpoints of {workdir}") == 1
 
 
+@pytest.mark.fault(
+    "Runs: the trainer of a follower is gone",
+    "a WARNING at once; after `--patience-seconds` 1: who was last there, and what to start",
+)
 def test_a_follower_notices_that_its_trainer_is_gone(tmp_path, corpus_paths, corpus, capsys):
     """Says so at once, waits for it to come back, and ends."""
     workdir = Workdir(tmp_path)
@@ -521,6 +523,10 @@ def test_a_follower_notices_that_its_trainer_is_gone(tmp_path, corpus_paths, cor
     assert not list(workdir.evaluation.glob("*/follower.json"))
 
 
+@pytest.mark.fault(
+    "Runs: a follower started before its training",
+    "it says that it waits, and takes up the recipe of the training",
+)
 def test_a_follower_may_be_started_before_its_trainer(tmp_path, corpus_paths, corpus, capsys):
     workdir, naps = Workdir(tmp_path), []
 
@@ -535,6 +541,10 @@ def test_a_follower_may_be_started_before_its_trainer(tmp_path, corpus_paths, co
     assert capsys.readouterr().out.count("waiting for a training to begin in") == 1
 
 
+@pytest.mark.fault(
+    "Runs: what was measured cannot be written",
+    "it is printed before, scores and baselines",
+)
 def test_what_was_computed_is_printed_before_it_is_written(trained, corpus, monkeypatch, capsys):
     """A disk that is full takes no score away."""
 

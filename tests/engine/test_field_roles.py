@@ -67,6 +67,7 @@ def test_the_walk_follows_the_parts_that_are_there():
     }
 
 
+@pytest.mark.fault("Runs: a run measured from another folder than it was started in")
 def test_paths_are_as_seen_from_everywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/me")

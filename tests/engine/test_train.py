@@ -126,9 +126,7 @@ def test_the_loss_falls_and_the_average_lags(recipe, corpus, tmp_path):
     assert not np.allclose(state["average"][name], state["parameters"][name], atol=1e-4)
 
 
-@pytest.mark.fault(
-    "Runs: resumed on other devices",
-)
+@pytest.mark.fault("Runs: resumed on other devices")
 def test_other_device_count_goes_on(recipe, corpus, tmp_path):
     smooth = replace(
         recipe, optimiser=Optimiser(rule=Sgd(momentum=0.0), learning_rate=1e-2, average_decay=0.9)
@@ -216,9 +214,7 @@ def test_a_checkpoint_that_was_not_measured_before_a_kill_is_measured_on_resume(
     assert scores == [(3, 3), (6, 6), (7, 7)]
 
 
-@pytest.mark.fault(
-    "Records: non-finite loss or parameters",
-)
+@pytest.mark.fault("Records: non-finite loss or parameters")
 def test_parameters_that_are_not_finite_are_never_saved(recipe, corpus, tmp_path):
     """The loss of the step that breaks them is still finite."""
     breaking = replace(

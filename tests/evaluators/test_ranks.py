@@ -114,9 +114,7 @@ def test_nothing_relevant_is_no_ranks():
     assert relevant_ranks(some, some, np.zeros(4, int), np.zeros(0, int)).tolist() == []
 
 
-@pytest.mark.fault(
-    "Scores: rows or labels out of range, k above the corpus",
-)
+@pytest.mark.fault("Scores: rows or labels out of range, k above the corpus")
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -159,9 +159,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     assert not (tmp_path / "run" / "recipe.json").exists()
 
 
-@pytest.mark.fault(
-    "Runs: a task and a feed that do not fit",
-)
+@pytest.mark.fault("Runs: a task and a feed that do not fit")
 def test_a_task_is_refused_a_feed_that_it_cannot_learn_from():
     with pytest.raises(ValueError, match="ClusterLabels learns from videos, feed Triplets gives"):
         replace(gcml.cdml, task=ClusterLabels())

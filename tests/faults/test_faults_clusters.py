@@ -74,9 +74,7 @@ def of_another_graph(corpus):
     return replace(levels_of(corpus, np.arange(len(corpus.is_train)) // 5), graph_fingerprint="o")
 
 
-@pytest.mark.fault(
-    "Relations and sessions: one giant cluster, or none of two videos",
-)
+@pytest.mark.fault("Relations and sessions: one giant cluster, or none of two videos")
 @pytest.mark.fault(
     "Relations and sessions: cluster numbers out of range, levels not nested, eval videos inside",
 )
@@ -167,9 +165,7 @@ def losses(workdir):
     return {line["step"]: line["loss"] for line in lines}
 
 
-@pytest.mark.fault(
-    "Runs: resumed with other clusters",
-)
+@pytest.mark.fault("Runs: resumed with other clusters")
 @pytest.mark.long
 def test_a_run_goes_on_with_its_clusters_alone_wherever_they_lie(
     clustered_paths, clustered, tmp_path

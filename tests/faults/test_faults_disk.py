@@ -133,18 +133,14 @@ def test_training(disk, corpus_paths, whole, capsys, room, least):
     assert len(check_training(disk, corpus_paths, whole, capsys, room)) >= least * disk.mounted
 
 
-@pytest.mark.fault(
-    "Runs: disk full at a checkpoint",
-)
+@pytest.mark.fault("Runs: disk full at a checkpoint")
 @pytest.mark.long
 @pytest.mark.parametrize("room", [0, 4_096, 12_288, 20_000, 60_000, 100_000, 180_000, 380_000])
 def test_training_with_any_room(disk, corpus_paths, whole, capsys, room):
     check_training(disk, corpus_paths, whole, capsys, room)
 
 
-@pytest.mark.fault(
-    "Runs: disk full at a checkpoint",
-)
+@pytest.mark.fault("Runs: disk full at a checkpoint")
 def test_the_command_says_it_once(disk, corpus_paths):
     """No array's own failure, no thread's traceback, beside the one message."""
     disk.leave(160_000)
@@ -247,9 +243,7 @@ def test_import(disk, capsys, room):
     assert len(FeatureTable.open(table)) == 266
 
 
-@pytest.mark.fault(
-    "Runs: disk full at an import, at edges, at sessions",
-)
+@pytest.mark.fault("Runs: disk full at an import, at edges, at sessions")
 def test_edges_and_sessions(disk, corpus_paths, capsys):
     """An older file stays as it was."""
     sessions, edges = disk.folder / "sessions.parquet", disk.folder / "edges.parquet"

@@ -113,9 +113,7 @@ def test_a_fault_is_named_and_no_table_is_made(records, tmp_path, capsys, kind):
     assert re.search(said, fails(pattern, tmp_path / "t", capsys, "--workers", "3"))
 
 
-@pytest.mark.fault(
-    "Records: TFRecord cut, within a record",
-)
+@pytest.mark.fault("Records: TFRecord cut, within a record")
 def test_skipping_is_counted_and_said(records, tmp_path, capsys):
     hurt(records, "cut")
     assert main(["import", str(records), str(tmp_path / "t"), *HOW, "--on-error", "skip"]) == 0
@@ -152,9 +150,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.fault(
-    "Records: a worker that raises or dies",
-)
+@pytest.mark.fault("Records: a worker that raises or dies")
 @pytest.mark.long
 def test_a_killed_worker_process_ends_the_reading_with_an_error(records, tmp_path):
     """Our own commands read by threads. Grain's workers over our source: one that is killed

@@ -87,9 +87,7 @@ def test_a_cut_recipe_is_named(workdir, data, capsys, verb):
     assert f"{file} is damaged, it is no JSON" in refused(capsys, verb, workdir, *more)
 
 
-@pytest.mark.fault(
-    "Runs: `recipe.json` cut or changed",
-)
+@pytest.mark.fault("Runs: `recipe.json` cut or changed")
 def test_a_changed_value_in_the_recipe_is_a_changed_recipe(workdir, data, capsys):
     file = Workdir(workdir).recipe_file
     file.write_text(file.read_text().replace('"batch_triplets": 32', '"batch_triplets": 36'))
@@ -130,9 +128,7 @@ def test_a_torn_line_of_the_metrics_is_written_anew(workdir, data, capsys):
     assert losses(workdir) == whole
 
 
-@pytest.mark.fault(
-    "Runs: bits flipped in a checkpoint",
-)
+@pytest.mark.fault("Runs: bits flipped in a checkpoint")
 def test_every_damaged_checkpoint_is_said_and_the_first_whole_one_is_taken(workdir, data, capsys):
     whole = losses(workdir)
     for step in (4, STEPS):
@@ -145,6 +141,18 @@ def test_every_damaged_checkpoint_is_said_and_the_first_whole_one_is_taken(workd
     assert f"WARNING: step {STEPS} is damaged" in said
     assert "going on from step 2" in said
     assert losses(workdir) == whole
+
+
+@pytest.mark.fault("Runs: bits flipped in a checkpoint")
+def test_where_no_checkpoint_is_whole_none_is_set_aside(workdir, data, capsys):
+    steps = sorted(path.name for path in (workdir / "checkpoints").iterdir())
+    for file in (workdir / "checkpoints").rglob("d/*"):
+        file.write_bytes(file.read_bytes()[:-7])
+    assert run("train", workdir, *options(data)) == 1
+    said = capsys.readouterr().err
+    assert f"step {STEPS} is damaged" in said
+    assert "restore checkpoints from a copy, or start a new run" in said
+    assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == steps
 
 
 # ---- another run, another recipe, other data

@@ -196,9 +196,7 @@ def test_the_top_level_is_all_train_videos(clustered):
     assert feed.notes[0].startswith("negatives come from all train videos but the anchor's cluster")
 
 
-@pytest.mark.fault(
-    "Relations and sessions: videos without siblings at the level",
-)
+@pytest.mark.fault("Relations and sessions: videos without siblings at the level")
 def test_the_notes_say_what_share_finds_siblings(clustered):
     config = smart(siblings_of="video", batch_triplets=4000)
     feed = open_feed(clustered, config)
@@ -217,9 +215,7 @@ def test_the_notes_say_what_share_finds_siblings(clustered):
     assert len(open_feed(clustered, Triplets(batch_triplets=B)).notes) == 1
 
 
-@pytest.mark.fault(
-    "Relations and sessions: relations beyond the degree cap",
-)
+@pytest.mark.fault("Relations and sessions: relations beyond the degree cap")
 def test_no_negative_is_a_relation_that_the_cap_left_out(clustered):
     """All videos of an anchor's twenty are related to it, the cap leaves two of them."""
     near = clustered.hierarchy.clusters[1]

@@ -245,9 +245,7 @@ def test_closing_early_ends_the_threads():
     del iterator
 
 
-@pytest.mark.fault(
-    "Records: a worker that raises or dies",
-)
+@pytest.mark.fault("Records: a worker that raises or dies")
 def test_a_fault_in_a_reading_thread_reaches_the_caller(monkeypatch):
     feed = open_feed()
 
@@ -270,9 +268,7 @@ def star(videos: int = VIDEOS, *, others: int = 600) -> RelationGraph:
     return RelationGraph.from_edges(source, target, np.ones(len(source)), nodes=videos)
 
 
-@pytest.mark.fault(
-    "Relations and sessions: a graph with hubs",
-)
+@pytest.mark.fault("Relations and sessions: a graph with hubs")
 def test_a_batch_that_needs_it_takes_the_large_capacity_and_says_so():
     graph, everyone = star(), np.ones(VIDEOS, bool)
     feed = open_feed(Triplets(batch_triplets=600), graph=graph, is_train=everyone)
@@ -373,9 +369,7 @@ def test_the_fingerprint_covers_what_the_batches_depend_on():
 EMPTY = RelationGraph.from_edges(np.zeros(0), np.zeros(0), np.zeros(0), nodes=VIDEOS)
 
 
-@pytest.mark.fault(
-    "Records: empty split",
-)
+@pytest.mark.fault("Records: empty split")
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -132,9 +132,7 @@ def test_numbers_as_ids_in_csv_stay_text(tmp_path, table):
         read_edges(path, table)
 
 
-@pytest.mark.fault(
-    "Relations and sessions: loops, repeats, bad weights, isolated videos",
-)
+@pytest.mark.fault("Relations and sessions: loops, repeats, bad weights, isolated videos")
 @pytest.mark.parametrize("weight", [-1.0, 0.0, float("nan"), float("inf")])
 def test_bad_weights_are_refused_by_row(path, table, weight):
     write(path, source=["a", "b"], target=["b", "c"], weight=[1.0, weight])

@@ -257,9 +257,7 @@ def test_the_command_names_what_it_left_out_or_masked(tmp_path, faulty, capsys):
             assert "\n  videos without any modality, left out: 1 (none)\n" in told
 
 
-@pytest.mark.fault(
-    "Records: NaN, infinity, all zero",
-)
+@pytest.mark.fault("Records: NaN, infinity, all zero")
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_invalid_rows_are_masked(tmp_path, faulty, dtype):
     report = import_videos(faulty, tmp_path / "t", format=FORMAT, invalid="mask", dtype=dtype)

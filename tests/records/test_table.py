@@ -205,27 +205,21 @@ def test_flipped_byte(written, verify):
     assert "c/3/0" in str(caught.value)
 
 
-@pytest.mark.fault(
-    "Records: a table flipped, cut, a chunk lost or exchanged",
-)
+@pytest.mark.fault("Records: a table flipped, cut, a chunk lost or exchanged")
 def test_deleted_chunk(written):
     (written / "features/visual/c/3/0").unlink()
     with pytest.raises(TableError, match="features/visual"):
         FeatureTable.open(written, verify=False)
 
 
-@pytest.mark.fault(
-    "Records: a table flipped, cut, a chunk lost or exchanged",
-)
+@pytest.mark.fault("Records: a table flipped, cut, a chunk lost or exchanged")
 def test_truncated_chunk(written):
     os.truncate(written / "features/audio/c/0/0", 20)
     with pytest.raises(TableError, match="features/audio"):
         FeatureTable.open(written, verify=False)
 
 
-@pytest.mark.fault(
-    "Records: a table flipped, cut, a chunk lost or exchanged",
-)
+@pytest.mark.fault("Records: a table flipped, cut, a chunk lost or exchanged")
 def test_exchanged_chunk_is_seen_by_the_digest_alone(written):
     chunks = written / "features/visual/c"
     shutil.copy(chunks / "3/0", chunks / "4/0")

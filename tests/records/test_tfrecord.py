@@ -104,9 +104,7 @@ def test_blocks_of_any_size_hold_the_same_records(tmp_path, compress, records, b
     assert offsets == starts(payloads)[:-1]
 
 
-@pytest.mark.fault(
-    "Records: TFRecord cut, within a record",
-)
+@pytest.mark.fault("Records: TFRecord cut, within a record")
 def test_a_cut_at_any_byte_is_found_and_placed(tmp_path):
     data, begins = b"".join(map(frame, PAYLOADS)), starts(PAYLOADS)
     for cut in range(len(data)):
@@ -171,9 +169,7 @@ def test_whatever_happens_to_a_file_no_wrong_record_comes_out(tmp_path_factory, 
         assert list(read_records(path)) == skipped == payloads[: len(skipped)]
 
 
-@pytest.mark.fault(
-    "Records: gzip read as plain, broken gzip, absurd length",
-)
+@pytest.mark.fault("Records: gzip read as plain, broken gzip, absurd length")
 @pytest.mark.parametrize("length", [2**40, 2**63, 2**64 - 1, 300])
 @pytest.mark.parametrize("compress", [False, True])
 def test_an_absurd_length_with_a_right_crc_takes_no_memory(tmp_path, length, compress):

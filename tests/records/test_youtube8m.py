@@ -180,9 +180,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.fault(
-    "Records: `video_id` for `id`, a key missing",
-)
+@pytest.mark.fault("Records: `video_id` for `id`, a key missing")
 @pytest.mark.parametrize("case", FAULTS)
 def test_a_record_that_is_not_as_configured_is_named(tmp_path, case):
     changes, message = FAULTS[case]
@@ -231,9 +229,7 @@ def test_a_missing_modality_is_zero_and_not_present(tmp_path):
     assert one(tmp_path, bare, MASKED)[3] == {"a": False, "b": False}
 
 
-@pytest.mark.fault(
-    "Scores: rows or labels out of range, k above the corpus",
-)
+@pytest.mark.fault("Scores: rows or labels out of range, k above the corpus")
 def test_labels_may_be_none_few_many_or_large(tmp_path):
     labels = [[], [0], [127, 128], [2**31 - 1, 2**28, 5], list(range(500))]
     payloads = [encode_example(FIELDS | {"labels": np.array(x, np.int64)}) for x in labels]

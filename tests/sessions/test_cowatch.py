@@ -203,9 +203,7 @@ def test_more_than_memory_holds_goes_to_disk(tmp_path, monkeypatch):
 GOOD = {"session_id": [1, 1], "timestamp": [0, 1], "video_id": ["a", "b"]}
 
 
-@pytest.mark.fault(
-    "Relations and sessions: session files damaged",
-)
+@pytest.mark.fault("Relations and sessions: session files damaged")
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -190,9 +190,7 @@ def test_each_evaluator_has_a_folder_of_its_own(tmp_path):
     assert one.read(10) is None
 
 
-@pytest.mark.fault(
-    "Runs: a run extended while a follower starts",
-)
+@pytest.mark.fault("Runs: a run extended while a follower starts")
 def test_done_counts_for_the_steps_of_the_stored_recipe(tmp_path):
     workdir = Workdir(tmp_path)
     assert workdir.done() is None

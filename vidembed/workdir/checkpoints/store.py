@@ -27,8 +27,7 @@ from vidembed.workdir.checkpoints.record import (
 from vidembed.workdir.checkpoints.step_folder import FREE_SPACE, StepFolder
 from vidembed.workdir.checkpoints.unreadable import unreadable
 
-# Where one host's disk fails, no host calls the step damaged.
-_READ_ERRORS = (CheckpointError, VanishedError, DigestError, OSError)
+_READ_ERRORS = (CheckpointError, VanishedError, DigestError, OSError)  # the last one counts
 quieten()
 
 
@@ -153,8 +152,8 @@ class Checkpoints:
         """The newest step that is whole: (step, tree, what was wrong with newer ones), or None.
 
         A damaged step is passed over for the one before it, and its trouble is in the list: show
-        it to people. MismatchError is raised at once, since older steps would not fit either; if
-        there are steps but none is whole, the DigestError of the newest.
+        it to people. MismatchError is raised at once, since older steps would not fit either; a
+        DigestError that begins with that of the newest, if none is whole.
         """
         troubles: list[DigestError] = []
         for step in reversed(self.steps()):
@@ -165,7 +164,8 @@ class Checkpoints:
             except DigestError as trouble:
                 troubles.append(trouble)
         if troubles:
-            raise troubles[0]
+            then = "None is whole: restore checkpoints from a copy, or start a new run"
+            raise DigestError(f"{troubles[0]} {then}")
         return None
 
     def set_aside(self, step: int) -> None:
