@@ -19,7 +19,6 @@ from vidembed.distributed.stopped import EXIT_STOPPED, StoppedError
 EXIT_INTERRUPTED = 130
 LAST_WORDS_SECONDS = 2.0
 """The first process carries what binds the others: at a fault it lets them speak before it ends."""
-_NO_PLATFORM = "Unable to initialize backend|Unknown backend|Backend '"
 
 
 def guarded(run: Callable[[], int], *, named: bool = True) -> int:
@@ -82,12 +81,20 @@ def _end_of(error: BaseException, *, named: bool) -> tuple[int, str]:
         if lost := lost_host(error):
             return 1, f"LostHostError: {lost}"
     words = f"{type(error).__name__ if named else 'error'}: {error}"
-    if isinstance(error, RuntimeError) and re.match(_NO_PLATFORM, str(error)):
+    if _of_the_platform(error):
         asked = os.environ.get("JAX_PLATFORMS", "")
-        return 1, f"{words.splitlines()[0]} (JAX_PLATFORMS={asked}): unset it, or set it to cpu"
+        reason = (str(error) or "none of its devices is here").splitlines()[0]
+        return 1, f"JAX finds no platform (JAX_PLATFORMS={asked}): {reason}; unset it, or try cpu"
     if isinstance(error, ImportError) and re.search("gcsfs|s3fs", words):
         words += "; what gs:// and s3:// need is an extra: pip install -e '.[gcs]' or [s3]"
     return 1, words if isinstance(error, _explained()) else ""
+
+
+def _of_the_platform(error: BaseException) -> bool:
+    """Whether JAX could not begin; where none of the platforms asked for is there, by an assert."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = frames[-1].filename if frames else ""
+    return isinstance(error, RuntimeError | AssertionError) and place.endswith("xla_bridge.py")
 
 
 def _explained() -> tuple[type[Exception], ...]:
