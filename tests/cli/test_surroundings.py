@@ -265,6 +265,9 @@ def test_output_that_is_lost(capsys, monkeypatch):
     read, closed = os.pipe()
     os.close(read)
     assert printing(closed) == (0, "")
+    program = f"{sys.executable} -m vidembed --help | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("0\n", "")
 
 
 @pytest.mark.fault(

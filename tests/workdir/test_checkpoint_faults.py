@@ -204,7 +204,7 @@ def test_the_newest_whole_step_is_taken_loudly(tmp_path):
     "1: the system's own error, on all hosts; nothing is called damaged or set aside, and "
     "the same command goes on from it",
 )
-@pytest.mark.parametrize("how", ["raised", "of TensorStore", "in a file's bytes"])
+@pytest.mark.parametrize("how", ["raised", "in words", "as a number", "in a file's bytes"])
 def test_a_disk_that_fails_is_not_called_damage(how, tmp_path, monkeypatch):
     """Its own error comes through, nothing is set aside, and the step is there the next time."""
     with Checkpoints(tmp_path) as checkpoints:
@@ -213,7 +213,8 @@ def test_a_disk_that_fails_is_not_called_damage(how, tmp_path, monkeypatch):
     fired = []
     words = {
         "raised": OSError(errno.EIO, "Input/output error", "/disk"),
-        "of TensorStore": ValueError('UNKNOWN: Error reading "x/.zarray": Input/output error'),
+        "in words": ValueError('UNKNOWN: Error reading "x/.zarray": Input/output error'),
+        "as a number": ValueError("UNKNOWN: Error reading x [os_error_code='5']"),
         "in a file's bytes": Exception("Encountered error while reading array index"),
     }[how]
 

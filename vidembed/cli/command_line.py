@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from vidembed.cli.guard import guarded
-from vidembed.cli.surroundings import show_any_character
+from vidembed.cli.surroundings import Surroundings
 
 
 class Command(Protocol):
@@ -41,20 +41,22 @@ def choose(
     """
     if arguments and arguments[0] in words:
         return arguments[0], list(map(_at_home, arguments[1:]))
-    show_any_character()
     width = max(map(len, words)) + 2
     lines = [f"usage: {prog} {kind.upper()} ...", ""]
     lines += [f"  {word:<{width}}{text}" for word, text in words.items()]
     lines += ["", f"More on each: {prog} {kind.upper()} --help"]
-    if arguments and arguments[0] in ("-h", "--help"):
-        print("\n".join([*lines, "", about.strip()]).rstrip())
-        raise SystemExit(0)
-    if arguments:
-        near = difflib.get_close_matches(arguments[0], words, n=1)
-        meant = f" Did you mean {near[0]!r}?" if near else ""
-        print(f"there is no {kind} {arguments[0]!r}.{meant}\n", file=sys.stderr)
-    print("\n".join(lines), file=sys.stderr)
-    raise SystemExit(2)
+    asked = bool(arguments) and arguments[0] in ("-h", "--help")
+    with Surroundings() as around:
+        around.done()  # there is nothing to stop
+        if asked:
+            print("\n".join([*lines, "", about.strip()]).rstrip())
+        elif arguments:
+            near = difflib.get_close_matches(arguments[0], words, n=1)
+            meant = f" Did you mean {near[0]!r}?" if near else ""
+            print(f"there is no {kind} {arguments[0]!r}.{meant}\n", file=sys.stderr)
+        if not asked:
+            print("\n".join(lines), file=sys.stderr)
+    raise SystemExit(0 if asked else 2)
 
 
 def call(function: Callable[..., int | None], arguments: Sequence[str], *, prog: str) -> int:

@@ -34,9 +34,11 @@ def unreadable(step: int, error: Exception, folder: epath.Path, before: str) -> 
     for cause in causes:
         if isinstance(cause, OSError) and cause.errno not in (None, *_OF_THE_FORMAT):
             return _of_the_disk(cause.errno, cause.strerror, cause.filename or folder)
-        # TensorStore's errors have no number, but the system's words.
-        for number in _OF_THE_DISK:
-            if os.strerror(number) in str(cause):
+        # TensorStore's errors have the system's number or words in their text.
+        known = [int(number) for number in re.findall(r"os_error_code='(\d+)'", str(cause))]
+        known += [number for number in _OF_THE_DISK if os.strerror(number) in str(cause)]
+        for number in known:
+            if number not in _OF_THE_FORMAT:
                 return _of_the_disk(number, os.strerror(number), folder)
         if state := re.match(_STATES, str(cause)):
             return _of_the_disk(errno.EIO, f"{state.group()}: {in_short(cause)}", folder)
