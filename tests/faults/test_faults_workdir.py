@@ -12,6 +12,7 @@ import pytest
 
 from experiments.cdml import recipe
 from vidembed.cli import launch
+from vidembed.cli.run_report import journal_of
 from vidembed.records.table import FeatureTable
 from vidembed.workdir.layout import Workdir
 
@@ -126,6 +127,18 @@ def test_a_torn_line_of_the_metrics_is_written_anew(workdir, data, capsys):
     shutil.rmtree(Workdir(workdir).checkpoints / str(STEPS))
     assert run("train", workdir, *options(data)) == 0
     assert losses(workdir) == whole
+
+
+@pytest.mark.fault(
+    "Runs: another line of `metrics.jsonl` damaged",
+    "`report` 1: file and line; a resumed run drops it",
+)
+@pytest.mark.parametrize("bad", [b"{", b"[1]", b'{"kind": 3}', b"\xff\x00"])
+def test_a_damaged_line_of_the_metrics_is_named(bad, workdir):
+    file = Workdir(workdir).metrics_file
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\n" + bad + b"\n", 1))
+    with pytest.raises(ValueError, match=r"metrics\.jsonl: line 2 is damaged"):
+        journal_of(Workdir(workdir))
 
 
 @pytest.mark.fault("Runs: bits flipped in a checkpoint")
