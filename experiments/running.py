@@ -25,6 +25,7 @@ from vidembed.corpora.watched import Corpus
 from vidembed.distributed.stopping import StopFlag, StoppedError
 from vidembed.engine.claim import changes_of, completed_like
 from vidembed.engine.evaluate import EvaluationJob
+from vidembed.engine.measured import values_of_all
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.train import train
 from vidembed.evaluators.baselines import exchanged
@@ -190,7 +191,7 @@ class Runner:
             def evaluate(step: int) -> dict[str, float]:
                 # The checkpoint is saved: what is broken off is measured when the run goes on.
                 with self.stop.raising():
-                    return job().values(step)
+                    return values_of_all(job().measure(step))
 
             training = time.monotonic()
             last = train(

@@ -153,3 +153,16 @@ def test_the_table_stands_at_the_first_and_at_the_last_result(baselines, tables,
     assert out.count("raw visual") == tables
     assert out.count("mean of ndcg@10: 0.1250; best so far: step 10") == 3
     assert bool(evaluation.asked) == baselines
+
+
+def test_an_evaluator_of_other_metrics_has_a_table_and_one_without_directions_has_none():
+    def measured(name, value):
+        return {"scores": {name: {"value": value, "low": 0.0, "high": 1.0}}}
+
+    other = result(9, 0.0) | measured("held_out/accuracy", 0.25)
+    baselines = {"systems": {"popularity": measured("held_out/accuracy", 0.5)["scores"]}}
+    assert [line.split()[-1] for line in table(other, baselines)][2:4] == ["0.250", "0.500"]
+    assert below_raw(other, baselines, last=9) is None
+    bare = result(9, 0.0) | measured("accuracy", 0.25)
+    assert list(table(bare, {"systems": {}})) == []
+    assert below_raw(bare, {"systems": {}}, last=9) is None

@@ -51,7 +51,7 @@ def test_the_cap_is_taken_within_the_train_partition_and_spares_the_scores(paths
 
     assert pairs(corpus.relations) == joining([*ring, *hub], everyone, everyone)
     assert pairs(corpus.relevance) == joining([*ring, *hub], train, ~train)
-    assert pairs(corpus.eval_relevance) == joining([*ring, *hub], ~train, ~train)
+    assert pairs(corpus.held_out["test"].among_themselves) == joining([*ring, *hub], ~train, ~train)
     assert pairs(corpus.train_relations) == joining([*ring, *hub], train, train)
     # Of the hub's relations the two strongest that train, and those to videos that have fewer than
     # two stronger ones. A cap before the split would leave it the ring, which does not train.
@@ -100,7 +100,7 @@ def test_validation_leaves_train_as_it_is_and_is_apart_from_test(paths):
     assert np.array_equal(test.videos ^ validation.videos, ~corpus.is_train)
     assert not (test.videos & validation.videos).any()
     assert pairs(validation.relevance) | pairs(test.relevance) == pairs(plain.relevance)
-    assert pairs(corpus.eval_relevance) == {
+    assert pairs(corpus.held_out["test"].among_themselves) == {
         (a, b) for a, b in pairs(plain.relations) if test.videos[a] and test.videos[b]
     }
     counts = [corpus.is_train.sum(), validation.videos.sum(), test.videos.sum()]

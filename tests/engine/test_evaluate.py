@@ -360,7 +360,7 @@ def test_the_average_is_what_is_evaluated(corpus_paths, corpus, tmp_path):
     evaluation = job_of(workdir, corpus)
     shape = state_shape(recipe, Spec(widths=corpus.table.widths), evaluation.mesh)
     stored = evaluation.checkpoints.restore(10, shape)
-    parts = evaluation.model(10)._parts["video"]
+    parts = evaluation.model(10).arrays("video")
     name = "towers/0/layers/0/kernel"
     np.testing.assert_array_equal(parts["parameters"][name], stored["average"][name])
     assert not np.allclose(stored["average"][name], stored["parameters"][name], atol=1e-4)

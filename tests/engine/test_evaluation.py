@@ -13,7 +13,9 @@ from vidembed.distributed.mesh import MeshShape, make_mesh
 from vidembed.distributed.stopping import StopFlag
 from vidembed.engine.evaluate import EvaluationJob
 from vidembed.engine.evaluation import Evaluation, evaluation_of, recipe_of, store_evaluation
-from vidembed.engine.model import load_model
+from vidembed.engine.init_from import resolve, warnings_of
+from vidembed.engine.measured import values_of_all
+from vidembed.engine.model import Model, load_model
 from vidembed.engine.optimiser import Optimiser
 from vidembed.engine.recipe import Recipe, Retention
 from vidembed.engine.train import train
@@ -26,6 +28,7 @@ from vidembed.progress import Progress
 from vidembed.records.table import FeatureTable
 from vidembed.tasks.cluster_labels import ClusterLabels
 from vidembed.tasks.metric_learning import MetricLearning
+from vidembed.tasks.spec import Spec
 from vidembed.workdir.checkpoints.store import CheckpointError, Checkpoints
 from vidembed.workdir.layout import Workdir
 
@@ -97,7 +100,8 @@ def test_another_evaluator_is_added_and_takes_nothing_away(trained, corpus):
     assert trained.recipe_file.read_bytes() == recipe
     # Its number compares the checkpoints; the journal has the scores of both.
     assert job.selecting.measurements.best()["metric"].startswith("mean of ndcg@3 over")
-    assert job.values(3).keys() == first["scores"].keys() | second["scores"].keys()
+    values = values_of_all([first, second])
+    assert values.keys() == first["scores"].keys() | second["scores"].keys()
 
 
 def test_two_are_measured_at_once_and_the_first_that_is_asked_for_selects(trained, corpus):
@@ -192,3 +196,37 @@ def test_a_run_that_goes_on_unchanged_stores_its_sizes_too(trained, corpus_paths
     run(recipe_of(old), old.path, corpus)
     assert load_model(old, "latest").step == 3
     assert old.read_recipe()["history"][0]["changes"] == []
+
+
+def test_vectors_of_other_data_or_steps_are_of_other_spaces(trained, corpus):
+    job, stored = job_of(trained, USUAL, corpus=corpus), trained.read_recipe()
+    [result] = job.measure(3)
+    known = result["spaces"]
+    assert known["inputs"] == dict(corpus.space)
+    assert job.model(0).space("video", corpus.space) != known["video"]
+    recipe, mesh = recipe_of(trained), make_mesh(MeshShape(), ONE)
+    spaces = []
+    for change in ({}, {"fingerprints": {"corpus": "others"}}, {"init_from": "run@3"}):
+        model = Model(recipe, Spec(widths=corpus.table.widths), mesh, stored=stored | change)
+        model.step = 3
+        spaces.append(model.space("video", corpus.space))
+    assert spaces[0] == known["video"]
+    assert len(set(spaces)) == 3
+
+
+def test_a_source_that_does_not_fit_is_refused_before_the_run_is_begun(
+    once, corpus_paths, tmp_path
+):
+    wider = MetricLearning(model=LateFusion(layers=Layers(hidden=(24,), size=8)))
+    recipe = replace(small(corpus_paths), task=wider, init_from=str(once.path))
+    with pytest.raises(ValueError, match=r"(?s)\[8, 16\] there, .* here, .*Give --init-partial"):
+        run(recipe, tmp_path / "new")
+    assert Workdir(tmp_path / "new").read_recipe() is None
+    admitted = run(replace(recipe, init_partial=True), tmp_path / "new")
+    assert admitted.read_recipe()["init_from"] == f"{once.path}@3"
+    # Another split may have trained on what is for testing here.
+    source = resolve(str(once.path))
+    moved = replace(recipe, corpus=replace(corpus_paths, split_seed=9))
+    [warning] = warnings_of(moved, source)
+    assert "split otherwise (split_seed)" in warning
+    assert warnings_of(recipe, source) == []

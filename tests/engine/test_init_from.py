@@ -1,6 +1,7 @@
 """A run that begins from another: what fits is taken, what does not is said."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import pytest
 
 from vidembed.corpora.watched import CorpusPaths
 from vidembed.distributed import mesh as meshes
-from vidembed.engine.init_from import begin_from, compare, resolve
+from vidembed.engine.init_from import begin_from, compare, planned, resolve
 from vidembed.engine.optimiser import Optimiser
 from vidembed.engine.recipe import Recipe
 from vidembed.feeds.labelled import LabelledVideos
@@ -27,7 +28,19 @@ from vidembed.workdir.layout import Workdir
 WIDTHS = {"visual": 6, "audio": 4}
 MODEL = LateFusion(layers=Layers(hidden=(8,), size=4))
 TRIPLETS = MetricLearning(model=MODEL)
-CLASSES = ClusterLabels(model=MODEL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SameClasses(ClusterLabels):
+    """Whose classes keep their numbers, and may become more."""
+
+    inherits = ("parameters", "state/inputs")
+
+    def grown_axis(self, name):
+        return 0 if name == "classes/kernel" else None
+
+
+CLASSES = SameClasses(model=MODEL)
 KERNEL = "parameters/classes/kernel"
 TOWER = "towers/0/layers/0/kernel"
 RULE = Optimiser(learning_rate=0.1)
@@ -76,7 +89,10 @@ def begin(source, state, task, *, partial=False):
     recipe = Recipe(
         corpus=CorpusPaths(), task=task, feed=feed, optimiser=optimiser, init_partial=partial
     )
-    return begin_from(recipe, resolve(str(source)), state, {})
+    found = resolve(str(source))
+    shape = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
+    data = SimpleNamespace(rows="", space={})
+    return begin_from(recipe, found, planned(recipe, found, shape, data), state)
 
 
 def same(one, other):
@@ -241,8 +257,8 @@ def test_runs_and_steps_by_name(tmp_path):
     state = {"parameters": {"w": jnp.ones(2)}}
     workdir = saved(tmp_path / "run", state, state, state)
     for name, step in (("", 3), ("@latest", 3), ("@1", 1)):
-        found, number = resolve(f"{workdir}{name}")
-        assert (found.path, number) == (workdir.path, step)
+        found = resolve(f"{workdir}{name}")
+        assert (found.workdir.path, found.step) == (workdir.path, step)
     for bad in ("4", "newest", "", "-1"):
         with pytest.raises(CheckpointError, match=rf"'{bad}' is .* best or one of \[1, 2, 3\]"):
             resolve(f"{workdir}@{bad}")
@@ -251,9 +267,9 @@ def test_runs_and_steps_by_name(tmp_path):
     with pytest.raises(CheckpointError, match="nothing is measured yet"):
         resolve(f"{workdir}@best")
     workdir.measurements({"class": "One"}).pin(2, "ndcg", 0.5)
-    assert resolve(f"{workdir}@best")[1] == 2
+    assert resolve(f"{workdir}@best").step == 2
     workdir.measurements({"class": "Other"}).pin(2, "recall", 0.5)
-    assert resolve(f"{workdir}@best")[1] == 2
+    assert resolve(f"{workdir}@best").step == 2
     workdir.measurements({"class": "Third"}).pin(3, "recall", 0.5)
     with pytest.raises(CheckpointError, match=r"\[2, 3\]: give one"):
         resolve(f"{workdir}@best")

@@ -101,7 +101,10 @@ def test_phases_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="a phase of 4 steps ends within an update of 3"):
         recipe(phases=(Phase(steps=4, optimiser=gathering),))
     wrong = recipe(learns=("deep", "haed"))
-    with pytest.raises(ValueError, match="begins with 'haed'; there are deep/kernel, head/kernel"):
+    with pytest.raises(
+        ValueError,
+        match=r"no parameter 'haed', nor .*; there are deep/kernel",
+    ):
         states(wrong, [])
 
 
@@ -191,3 +194,11 @@ def test_rows_that_a_task_masks_do_not_learn_even_with_weight_decay():
     before, after = (found[step]["parameters"]["deep/kernel"] for step in (0, 2))
     np.testing.assert_array_equal(after[0], before[0])
     assert (after[1:] != before[1:]).all()
+
+
+def test_what_a_phase_does_not_say_is_the_recipes():
+    of = recipe(learns=("deep",), phases=(Phase(steps=1), Phase(steps=1, learns=("head",))))
+    assert [phase.learns for phase in of.resolved_phases] == [("deep",), ("head",)]
+    averaging = replace(SGD, average_decay=0.9)
+    with pytest.raises(ValueError, match="set average_decay on the recipe's optimiser"):
+        recipe(phases=(Phase(steps=1, optimiser=averaging),))

@@ -7,9 +7,10 @@ from experiments.benchmarks.cowatch import log, main
 def test_a_small_run_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "FOLDER", tmp_path)
     main(events=20_000, memory_limit="1GB", repeats=1)
-    [row] = json.loads((tmp_path / "cowatch.json").read_text())["rows"]
-    assert row["case"] == "memory limit 1GB"
-    assert row["note"].startswith("20,000 watches")
+    rows = json.loads((tmp_path / "cowatch.json").read_text())["rows"]
+    assert [row["case"] for row in rows] == ["Parquet", "CSV", "Parquet, unordered"]
+    assert all(row["note"].startswith("20,000 watches") for row in rows)
+    assert all(row["note"].endswith("memory limit 1GB") for row in rows)
 
 
 def test_the_log_is_in_order_of_time_with_sessions_interleaved():

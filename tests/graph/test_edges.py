@@ -1,3 +1,4 @@
+import dataclasses
 import datetime
 import errno
 import gzip
@@ -164,7 +165,7 @@ def test_empty_absent_and_unreadable_files(tmp_path, table):
         read_edges(tmp_path / "edges.parquet", table)
     with pytest.raises(EdgeError, match=r"no such file; .*edges\.parquet"):
         read_edges(tmp_path / "edge.parquet", table)
-    (tmp_path / "text.parquet").write_text("source,target,weight")
+    (tmp_path / "text.parquet").write_bytes(b"source,target\0weight\n")
     with pytest.raises(EdgeError, match="cannot be read as edges"):
         read_edges(tmp_path / "text.parquet", table)
     write(tmp_path / "words.parquet", source=["a"], target=["b"], weight=["many"])
@@ -200,6 +201,31 @@ def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path, table, weight
         read_edges(tmp_path / "e.parquet", table)
 
 
+@pytest.mark.fault(
+    "Relations and sessions: ids that are neither text, UTF-8 bytes nor whole numbers; "
+    '"", null or NaN for an id',
+)
+@pytest.mark.parametrize("number", [1, 4.5, True, None, "1 ", "", "x"])
+@pytest.mark.parametrize("end", ["a", b"a", "", None, 7, 1.0, ["a"], {"id": "a"}])
+def test_ids_are_of_the_types_of_one_list(tmp_path, table, end, number):
+    """Ends are text, UTF-8 bytes or whole numbers, weights numbers or text of them."""
+    table = dataclasses.replace(table, ids=np.array([b"7", b"a", b"b", b"d", b"e"]))
+    write(tmp_path / "e", source=["b"], target=[end], weight=[number])
+    if end in ("a", b"a", 7) and number in (1, 4.5, "1 ") and number is not True:
+        edges = read_edges(tmp_path / "e", table)
+        assert edges.source.tolist() + edges.target.tolist() == ([0, 2] if end == 7 else [1, 2])
+        return
+    with pytest.raises(EdgeError, match=r"/e: .*(target|weight)"):
+        read_edges(tmp_path / "e", table)
+
+
+@pytest.mark.parametrize("weight", ["1e300", "1e-60", "-1", "inf"])
+def test_weights_of_any_scale_are_named_by_their_ends(tmp_path, table, weight):
+    (tmp_path / "e.csv").write_text(f"source,target,weight\na,b,{weight}\nb,c,1\n")
+    with pytest.raises(EdgeError, match=r"from 1e-30 to 1e\+30 \(row 0: a - b"):
+        read_edges(tmp_path / "e.csv", table)
+
+
 def test_a_folder_is_refused(tmp_path, table):
     with pytest.raises(EdgeError, match="is a folder; give the one Parquet or CSV file"):
         read_edges(tmp_path, table)
@@ -210,10 +236,9 @@ def test_compressed_csv(tmp_path, table):
     path = tmp_path / "edges.csv.gz"
     path.write_bytes(packed)
     assert read_edges(path, table).weight.tolist() == [2]
-    for damaged in (packed[:-12], b"source,target,weight"):
-        path.write_bytes(damaged)
-        with pytest.raises(EdgeError, match=r"edges\.csv\.gz: cannot be read as edges"):
-            read_edges(path, table)
+    path.write_bytes(packed[:-12])
+    with pytest.raises(EdgeError, match=r"edges\.csv\.gz: cannot be read as edges"):
+        read_edges(path, table)
 
 
 def test_a_disk_that_fails_is_no_fault_of_the_file(path, table, monkeypatch):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.fuzzing import many
 from vidembed.graph.edges import EdgeError, read_edges
 from vidembed.sessions.cowatch import count_cowatches
-from vidembed.sessions.watches import SessionError
+from vidembed.sessions.session_files import SessionError
 
 IDS = [b"v%02d" % n for n in range(30)]
 

@@ -113,7 +113,7 @@ def test_files_that_must_not_be_used_are_refused(tmp_path, table, columns, optio
 def test_what_is_no_file_of_a_split_is_refused(tmp_path, table):
     with pytest.raises(SplitError, match="no such file"):
         read(tmp_path / "none.csv", table)
-    (tmp_path / "bad.parquet").write_bytes(b"id,split")
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 id,split")
     with pytest.raises(SplitError, match="cannot be read as a split"):
         read(tmp_path / "bad.parquet", table)
     none = write(tmp_path / "null.parquet", id=[*IDS[1:], None], split=WORDS)

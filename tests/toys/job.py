@@ -15,6 +15,7 @@ from vidembed.distributed.mesh import MeshShape, make_mesh
 from vidembed.distributed.stopping import StopFlag
 from vidembed.engine.evaluate import EvaluationJob
 from vidembed.engine.evaluation import Evaluation
+from vidembed.engine.measured import values_of_all
 from vidembed.engine.optimiser import Optimiser
 from vidembed.engine.recipe import Recipe, Retention
 from vidembed.engine.train import train
@@ -65,7 +66,7 @@ def measured(recipe, evaluator, path, devices=None, *, step=STEPS):
         progress=QUIET,
         classes=(clips.Sizes,),
     )
-    return job.values(step)
+    return values_of_all(job.measure(step))
 
 
 @dataclass(frozen=True)

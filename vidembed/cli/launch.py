@@ -14,7 +14,7 @@ from vidembed.cli.command_line import guarded
 from vidembed.cli.offered import Offered
 from vidembed.cli.verbs import VERBS
 from vidembed.distributed.mesh import MeshShape
-from vidembed.engine.evaluation import evaluation_of, recipe_of
+from vidembed.engine.evaluation import Evaluation, evaluation_of, recipe_of
 from vidembed.engine.field_roles import classes_of, located
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.watching import await_run
@@ -23,10 +23,16 @@ from vidembed.recipes import PAPERS
 from vidembed.workdir.layout import Workdir
 
 
-def main(recipe: Recipe | None = None, arguments: Sequence[str] | None = None, *, name: str) -> int:
+def main(
+    recipe: Recipe | None = None,
+    arguments: Sequence[str] | None = None,
+    *,
+    name: str,
+    evaluation: Evaluation | None = None,
+) -> int:
     """`python -m experiments.NAME [SYSTEM] VERB ...`; an exit code.
 
-    With this recipe, or else with one of `vidembed.recipes.NAME`.
+    With this recipe and evaluation, or else with those of `vidembed.recipes.NAME`.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     prog = f"python -m experiments.{name}"
@@ -34,7 +40,7 @@ def main(recipe: Recipe | None = None, arguments: Sequence[str] | None = None, *
         recipe, given, prog = _chosen(name, given, prog)
     words = {word: command_line.summary(verb) for word, verb in VERBS.items()}
     verb, rest = command_line.choose(words, given, prog=prog)
-    return _run(verb, name, recipe, rest, prog=f"{prog} {verb}")
+    return _run(verb, name, recipe, rest, prog=f"{prog} {verb}", evaluation=evaluation)
 
 
 def of_paper(verb: str, arguments: Sequence[str], *, prog: str) -> int:
@@ -56,18 +62,27 @@ def _chosen(paper: str, arguments: list[str], prog: str) -> tuple[Recipe, list[s
     return recipes[word], rest, f"{prog} {word}"
 
 
-def _run(verb: str, paper: str, recipe: Recipe, arguments: Sequence[str], *, prog: str) -> int:
+def _run(
+    verb: str,
+    paper: str,
+    recipe: Recipe,
+    arguments: Sequence[str],
+    *,
+    prog: str,
+    evaluation: Evaluation | None = None,
+) -> int:
     def run() -> int:
         module, workdir = _module(paper), command_line.option_of(arguments, "--workdir")
         follows = verb == "evaluate" and "--follow" in arguments
         if follows and workdir and not {"-h", "--help"} & set(arguments):
             await_run(Workdir(workdir), Progress().say)
-        classes = classes_of(recipe)
+        by_default = evaluation or module.EVALUATION
+        classes = classes_of(recipe) | classes_of(by_default)
         options: dict[str, Any] = {"recipe": _recipe_of_run(verb, workdir, classes) or recipe}
         if verb != "show":
             known = evaluation_of(Workdir(workdir), classes) if workdir else None
-            evaluators = (known or module.EVALUATION).evaluators
-            options |= {"evaluator": evaluators[0], "others": evaluators[1:]}
+            first, *others = (known or by_default).in_order
+            options |= {"evaluator": first, "others": tuple(others)}
             options["workdir"] = tyro.MISSING
         command = VERBS[verb](**options)
         offered = Offered(module.OFFERED, command)

@@ -94,6 +94,12 @@ def report_run(
     there are. With `baselines` they stand beside those of the last measured step.
     """
     workdir, corpus, selecting = job.workdir, job.corpus, job.selecting
+    if "video" not in job.recipe.task.outputs or not hasattr(corpus, "table"):
+        raise ValueError(
+            "the report shows videos that are related: it needs an output `video` and a feature "
+            f"table, which {type(job.recipe.task).__name__} on {type(job.recipe.corpus).__name__} "
+            "does not have"
+        )
     embeddings = job.model(job.step_named("latest"))["video"](corpus.table)
     measured = evaluations_of(workdir, selecting.evaluator)
     related, note, warnings = None, "", journal_warnings(job)

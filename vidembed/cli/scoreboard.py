@@ -64,6 +64,8 @@ def score_lines(result: Mapping[str, Any]) -> Iterator[str]:
     """How many queries there are, and every score with its interval."""
     simulated = " (simulated sessions)" if result["simulated_sessions"] else ""
     for direction, asked in result["queries"].items():
+        if not {"queries", "left_out"} <= asked.keys():
+            continue
         yield (
             f"step {result['step']}  {direction}: {asked['queries']:,} queries; "
             f"{asked['left_out']:,} videos without anything relevant are left out"
@@ -81,7 +83,8 @@ def table(result: Mapping[str, Any], baselines: Mapping[str, Any]) -> Iterator[s
 
     Where there are validation videos, a table of the test videos, and then one of those.
     """
-    metrics = _headlines(result)
+    if not (metrics := _headlines(result)):
+        return
     for part, directions in wording.by_part(metrics).items():
         yield from _table(result, baselines, part, {name: metrics[name] for name in directions})
     if wording.oracles(metrics):
@@ -117,7 +120,7 @@ def below_raw(result: Mapping[str, Any], baselines: Mapping[str, Any], *, last: 
     Validation is looked at where there is any: what is chosen by test scores flatters itself.
     """
     metrics = _headlines(result)
-    *_, directions = wording.by_part(metrics).values()
+    *_, directions = [(), *wording.by_part(metrics).values()]
     metrics = {direction: metrics[direction] for direction in directions}
     mine = _cells(result["scores"], metrics)
     found = []
@@ -127,6 +130,8 @@ def below_raw(result: Mapping[str, Any], baselines: Mapping[str, Any], *, last: 
             for name, scores in baselines["systems"].items()
             if name not in ("popularity", "random")
         }
+        if not raw:
+            return None
         best = max(raw, key=raw.__getitem__)
         if mine[direction] < raw[best]:
             found.append(
@@ -149,9 +154,11 @@ def _headlines(result: Mapping[str, Any]) -> dict[str, str]:
     """Direction → the metric that it is known by."""
     measured: dict[str, list[str]] = {}
     for name in result["scores"]:
-        direction, _, metric = name.partition("/")
-        measured.setdefault(direction, []).append(metric)
-    return {direction: headline(direction, names) for direction, names in measured.items()}
+        direction, of, metric = name.partition("/")
+        if of:
+            measured.setdefault(direction, []).append(metric)
+    known = {direction: headline(direction, names) for direction, names in measured.items()}
+    return {d: known[d] if known[d] in names else names[0] for d, names in measured.items()}
 
 
 def _cells(scores: Mapping[str, Any], metrics: Mapping[str, str]) -> dict[str, float]:

@@ -19,6 +19,7 @@ from vidembed.distributed.stopping import StopFlag
 from vidembed.engine.evaluate import EvaluationJob
 from vidembed.engine.evaluation import Evaluation, recipe_of
 from vidembed.engine.field_roles import classes_of, fields_with, without
+from vidembed.engine.measured import values_of_all
 from vidembed.engine.protocols import Evaluator
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.train import train
@@ -110,8 +111,9 @@ class Train(_OnHosts):
                 )
                 # The checkpoint is saved: what is broken off is measured when the run goes on.
                 with stop.raising():
-                    scoreboard.show(scoreboard.job.measure(step))
-                    return scoreboard.job.values(step)
+                    results = scoreboard.job.measure(step)
+                    scoreboard.show(results)
+                return values_of_all(results)
 
             last = train(
                 recipe,
@@ -196,7 +198,7 @@ class Show:
     def run(self) -> int:
         """Prints to the terminal."""
         if self.workdir:
-            recipe_of(Workdir(self.workdir))
+            recipe_of(Workdir(self.workdir), classes_of(self.recipe))
         show(self.recipe, self.compile, self.imagined)
         return 0
 

@@ -80,11 +80,6 @@ class Corpus:
         """Relations between train and test, before the degree cap: what retrieval is scored on."""
         return self.held_out["test"].relevance
 
-    @property
-    def eval_relevance(self) -> RelationGraph:
-        """Relations within the test part, before the cap: new videos among themselves."""
-        return self.held_out["test"].among_themselves
-
     @cached_property
     def rows(self) -> str:
         """Digest of features, relations and split: the same data gives the same, anywhere."""

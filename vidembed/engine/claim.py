@@ -20,10 +20,10 @@ def claim(
     The evaluator that an older version stored in the recipe is kept as the run's evaluation.
     """
     former = former_evaluator((workdir.read_recipe() or {}).get("recipe", {}))
-    changes = workdir.claim_recipe(recipe.to_json(), fingerprints, about, **_how(recipe))
     if former and is_first_host() and not workdir.evaluation_file.exists():
+        # First, for the recipe that is written then knows of none.
         files.write_json(workdir.evaluation_file, {"evaluators": [former]})
-    return changes
+    return workdir.claim_recipe(recipe.to_json(), fingerprints, about, **_how(recipe))
 
 
 def changes_of(

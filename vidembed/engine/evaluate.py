@@ -17,7 +17,7 @@ from vidembed.distributed.stopping import StopFlag
 from vidembed.engine.claim import refuse_another
 from vidembed.engine.evaluation import Evaluation
 from vidembed.engine.field_roles import classes_of
-from vidembed.engine.measured import Measured, values_of
+from vidembed.engine.measured import Measured
 from vidembed.engine.model import Model, step_named
 from vidembed.engine.phases import open_feeds
 from vidembed.engine.recipe import Recipe
@@ -25,7 +25,6 @@ from vidembed.engine.step import state_shape
 from vidembed.engine.typed_json import from_json, to_json
 from vidembed.engine.watching import PATIENCE_SECONDS, POLL_SECONDS, TrainerGoneError, Watch
 from vidembed.progress import Progress
-from vidembed.records.space import check_same_space
 from vidembed.workdir.checkpoints.store import (
     CheckpointError,
     Checkpoints,
@@ -66,8 +65,6 @@ class EvaluationJob:
                 "--corpus.edges. (Versions that took the degree cap before the split had other "
                 "train relations: measure their runs with the same version)"
             )
-        names = (f"the data that {workdir} was trained on", f"those of {recipe.corpus}")
-        check_same_space(stored.get("space", {}), self.corpus.space, names=names)
         if "spec" in stored:
             known = {*classes, *classes_of(recipe)}
             self._spec = from_json(Any, stored["spec"], "spec", classes=known)
@@ -88,7 +85,9 @@ class EvaluationJob:
 
     def model(self, step: int) -> Model:
         """The task's outputs at a checkpoint; its arrays give way to those of the next."""
-        self._model = self._model or Model(self.recipe, self._spec, self.mesh)
+        self._model = self._model or Model(
+            self.recipe, self._spec, self.mesh, stored=self.workdir.read_recipe()
+        )
         return self._model.restore(self.checkpoints, step)
 
     def measure(self, step: int) -> list[dict[str, Any]]:
@@ -108,14 +107,6 @@ class EvaluationJob:
                 one.pin(step, result)
             results.append(result)
         return results
-
-    def values(self, step: int) -> dict[str, float]:
-        """Measures a checkpoint; all scores by name, for the journal. Of one name that several
-        evaluators give, the first counts."""
-        found: dict[str, float] = {}
-        for result in self.measure(step):
-            found = values_of(result) | found
-        return found
 
     def last_step(self) -> int:
         """Where the run ends; it may be extended while it is measured."""

@@ -22,6 +22,15 @@ class Evaluation:
     def __post_init__(self) -> None:
         if not 0 <= self.select < len(self.evaluators):
             raise ValueError(f"select {self.select} is none of {len(self.evaluators)} evaluators")
+        identities = [evaluator.identity() for evaluator in self.evaluators]
+        if any(identities.count(identity) > 1 for identity in identities):
+            raise ValueError("two evaluators measure the same: leave one of them out")
+
+    @property
+    def in_order(self) -> tuple[Evaluator, ...]:
+        """The evaluators, the one that selects first."""
+        others = self.evaluators[: self.select] + self.evaluators[self.select + 1 :]
+        return (self.evaluators[self.select], *others)
 
 
 def store_evaluation(workdir: Workdir, evaluation: Evaluation) -> None:

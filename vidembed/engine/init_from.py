@@ -51,6 +51,7 @@ class Source(NamedTuple):
 
     workdir: Workdir
     step: int
+    checkpoints: Checkpoints
 
     def __str__(self) -> str:
         return f"{self.workdir}@{self.step}"
@@ -60,9 +61,11 @@ def resolve(name: str) -> Source:
     """What "RUN", "RUN@latest", "RUN@best" or "RUN@120" names; RUN is a work directory, by itself
     its latest step. Raises CheckpointError as `step_named` does."""
     path, at, step = name.rpartition("@")
-    workdir = Workdir(path if at else name)
+    if not at or Workdir(name).checkpoints.exists():
+        path, step = name, "latest"
+    workdir = Workdir(path)
     checkpoints = Checkpoints(workdir.checkpoints, read_only=True)
-    return Source(workdir, step_named(workdir, checkpoints, step if at else "latest"))
+    return Source(workdir, step_named(workdir, checkpoints, step), checkpoints)
 
 
 def compare(stored: Mapping[str, Any], fresh: Mapping[str, Any], task: Task) -> Plan:
@@ -97,25 +100,53 @@ def compare(stored: Mapping[str, Any], fresh: Mapping[str, Any], task: Task) -> 
     return Plan(taken=taken, grown=grown, differences=tuple(differences))
 
 
-def begin_from(
-    recipe: Recipe, source: Source, state: State, space: Mapping[str, str]
-) -> tuple[State, list[str]]:
+def planned(recipe: Recipe, source: Source, shape: State, corpus: Any) -> Plan:
+    """What a run of this shape on these data takes from a source. Reads no array.
+
+    Raises ValueError where the runs differ, unless `recipe.init_partial` admits it, where nothing
+    fits, and where the other run's inputs are of other spaces.
+    """
+    theirs = source.workdir.read_recipe() or {}
+    if theirs.get("fingerprints", {}).get("corpus") != corpus.rows:
+        names = (f"the data of {source.workdir}", "those of this run")
+        check_same_space(theirs.get("space", {}), corpus.space, names=names)
+    stored = source.checkpoints.entries(source.step)
+    plan = compare(stored, entries_of(part_of(shape, recipe.task.inherits)), recipe.task)
+    _refuse(str(source), plan.differences, recipe.init_partial)
+    if not plan.taken:
+        raise ValueError(f"{source} has nothing that this run can take over: name another run")
+    return plan
+
+
+def warnings_of(recipe: Recipe, source: Source) -> list[str]:
+    """What makes scores of a run that begins from another flatter it, in words."""
+    theirs = source.workdir.read_recipe() or {}
+    there, here = theirs.get("recipe", {}).get("corpus", {}), recipe.to_json()["corpus"]
+    other = [
+        name
+        for name in here
+        if there.get(name, here[name]) != here[name]
+        and (name.startswith("split") or name.endswith("_share") or name == "class")
+    ]
+    if not other:
+        return []
+    return [
+        f"WARNING: {source} was split otherwise ({', '.join(other)}): it may have trained on "
+        "videos that are for testing here, and scores would flatter this run"
+    ]
+
+
+def begin_from(recipe: Recipe, source: Source, plan: Plan, state: State) -> tuple[State, list[str]]:
     """A freshly initialised training state with what fits of another run's, laid out as before,
     and lines that tell people of it.
 
-    `state`: as `step.new_state` makes it, on its devices. `space`: of this run's data. Raises
-    ValueError where the runs differ, unless `recipe.init_partial` admits it, where nothing fits,
-    and where the other run's inputs are of other spaces; and what `Checkpoints.restore` raises.
+    `state`: as `step.new_state` makes it, on its devices. Raises ValueError where the source has
+    more classes, unless `recipe.init_partial` admits it, and what `Checkpoints.restore` raises.
     """
-    task, partial, step = recipe.task, recipe.init_partial, source.step
-    checkpoints, place = Checkpoints(source.workdir.checkpoints, read_only=True), str(source)
-    theirs = (source.workdir.read_recipe() or {}).get("space", {})
-    check_same_space(theirs, space, names=(f"the data of {source.workdir}", "those of this run"))
-    stored, fresh = checkpoints.entries(step), entries_of(part_of(state, task.inherits))
-    plan = compare(stored, fresh, task)
-    _refuse(place, plan.differences, partial)
+    stored = source.checkpoints.entries(source.step)
+    fresh = entries_of(part_of(state, recipe.task.inherits))
     like = {there: _like(stored[there], fresh[here]) for here, there in plan.taken.items()}
-    restored = checkpoints.restore(step, like, only=tuple(like))
+    restored = source.checkpoints.restore(source.step, like, only=tuple(like))
     taken = {here: restored[there] for here, there in plan.taken.items()}
     differences, lines = list(plan.differences), []
     for path, axis in plan.grown.items():
@@ -128,13 +159,11 @@ def begin_from(
         taken[path] = fill(taken[path], fresh[path], axis, there)
         if there < here:
             lines.append(f"{path}: {there:,} rows are taken, {here - there:,} drawn anew")
-    _refuse(place, differences, partial)
-    if not taken:
-        raise ValueError(f"{place} has nothing that this run can take over: name another run")
+    _refuse(str(source), differences, recipe.init_partial)
     averaged = any(there.startswith(f"{AVERAGE}/") for there in plan.taken.values())
     what = ", the average of its parameters" if averaged else ""
-    lines = [f"begins from {place}{what}: {len(taken)} arrays are taken", *lines, *differences]
-    return _with(recipe, state, taken), lines
+    lines = [f"begins from {source}{what}: {len(taken)} arrays are taken", *lines, *differences]
+    return _with(recipe, state, taken), [*lines, *warnings_of(recipe, source)]
 
 
 def _fits(there: Any, here: Any, axis: int | None) -> bool:

@@ -1,7 +1,7 @@
 """What one evaluator measures of a run's checkpoints, and where that is kept."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -112,6 +112,15 @@ class Measured:
 
 def _scores(measured: Any) -> dict[str, dict[str, float]]:
     return {name: interval._asdict() for name, interval in measured.scores.items()}
+
+
+def values_of_all(results: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """All scores by name, for the journal. Of one name that several evaluators give, the first
+    counts."""
+    found: dict[str, float] = {}
+    for result in results:
+        found = values_of(result) | found
+    return found
 
 
 def values_of(result: Mapping[str, Any]) -> dict[str, float]:

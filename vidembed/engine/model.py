@@ -17,6 +17,7 @@ from vidembed.engine.field_roles import fields_with, without
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.step import AVERAGE, AVERAGE_STATISTICS, BATCH_STATISTICS, State, state_shape
 from vidembed.engine.typed_json import from_json
+from vidembed.workdir.checkpoints.record import part_of
 from vidembed.workdir.checkpoints.store import CheckpointError, Checkpoints
 from vidembed.workdir.layout import Workdir
 
@@ -38,37 +39,36 @@ class Model(Mapping[str, Callable[..., np.ndarray]]):
         mesh: jax.sharding.Mesh,
         *,
         outputs: Collection[str] = (),
+        stored: Mapping[str, Any] | None = None,
     ) -> None:
-        """outputs: those that are wanted; none are all."""
+        """outputs: those that are wanted; none are all. stored: the run's recipe.json."""
         every = recipe.task.outputs
         self.recipe, self.mesh, self.step = recipe, mesh, -1
         self._outputs = {name: every[name] for name in outputs or every}
         self._shape = state_shape(recipe, spec, mesh)
         self._apply = {name: jax.jit(output.apply) for name, output in self._outputs.items()}
         self._parts: dict[str, State] = {}
+        self._checkpoints: Checkpoints | None = None
+        known = stored or {}
+        self._made_by = {name: known.get(name) for name in ("fingerprints", "init_from")}
 
     def restore(self, checkpoints: Checkpoints, step: int) -> "Model":
-        """Takes the arrays of a checkpoint; outputs are compiled once for all of them."""
-        needs = {name: _needed(self._shape, out.needs) for name, out in self._outputs.items()}
-        stored = {of: leaf for part in needs.values() for of, leaf in _named(part).items()}
-        arrays = checkpoints.restore(step, stored, only=tuple(stored))
-        self._parts = {
-            name: jax.tree.map(lambda leaf: arrays[leaf[0]], part, is_leaf=_is_named)
-            for name, part in needs.items()
-        }
-        self.step = step
+        """Turns to another checkpoint. Its arrays are read as an output is first asked for; outputs
+        are compiled once for all checkpoints."""
+        self._parts, self._checkpoints, self.step = {}, checkpoints, step
         return self
 
     def space(self, output: str, inputs: Mapping[str, str]) -> str:
-        """What made an output's vectors, in short: equal only for the same run, step and output on
-        inputs of the same spaces."""
-        made_by = without(self.recipe.to_json(), fields_with(self.recipe, PATH, TUNABLE))
-        parts = {"made_by": made_by, "step": self.step, "output": output, "inputs": dict(inputs)}
+        """What made an output's vectors, in short: equal only for the same recipe on the same data,
+        the same step and output, and inputs of the same spaces."""
+        recipe = without(self.recipe.to_json(), fields_with(self.recipe, PATH, TUNABLE))
+        parts = {"recipe": recipe, "step": self.step, "output": output, "inputs": dict(inputs)}
+        parts |= self._made_by
         digest = xxhash.xxh3_64_hexdigest(json.dumps(parts, sort_keys=True).encode())
         return f"{output} of step {self.step}, {digest}"
 
     def __getitem__(self, name: str) -> Callable[..., np.ndarray]:
-        output, part = self._outputs[name], self._parts[name]
+        output, part = self._outputs[name], self.arrays(name)
 
         def embed(source: Any, rows: np.ndarray | None = None) -> np.ndarray:
             """f32[N, D] of every row, or of these, on every host; the last block is padded with its
@@ -87,6 +87,17 @@ class Model(Mapping[str, Callable[..., np.ndarray]]):
             return np.concatenate(blocks)[: len(rows)]
 
         return embed
+
+    def arrays(self, name: str) -> State:
+        """`parameters` and `state` as far as an output needs them."""
+        assert self._checkpoints, "a model has no arrays before `restore`"
+        if name not in self._parts:
+            part = _needed(self._shape, self._outputs[name].needs)
+            stored = dict(jax.tree.leaves(part, is_leaf=_is_named))
+            arrays = self._checkpoints.restore(self.step, stored, only=tuple(stored))
+            read = jax.tree.map(lambda leaf: arrays[leaf[0]], part, is_leaf=_is_named)
+            self._parts[name] = read
+        return self._parts[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._outputs)
@@ -112,9 +123,13 @@ def load_model(
             "for a step more (--steps) with this version, or evaluate it with its data"
         )
     spec = from_json(Any, stored["spec"], "spec", classes=classes)
-    model = Model(recipe, spec, mesh or meshes.make_mesh(recipe.mesh), outputs=outputs)
+    mesh = mesh or meshes.make_mesh(recipe.mesh)
+    model = Model(recipe, spec, mesh, outputs=outputs, stored=stored)
     checkpoints = Checkpoints(workdir.checkpoints, read_only=True)
-    return model.restore(checkpoints, step_named(workdir, checkpoints, step))
+    model.restore(checkpoints, step_named(workdir, checkpoints, step))
+    for name in model:
+        model.arrays(name)  # read now, for the run may be deleted
+    return model
 
 
 def step_named(workdir: Workdir, checkpoints: Checkpoints, name: str) -> int:
@@ -147,7 +162,7 @@ def _needed(shape: State, needs: tuple[str, ...]) -> State:
     if AVERAGE_STATISTICS in shape:
         averaged = _labelled(shape[AVERAGE_STATISTICS], AVERAGE_STATISTICS)
         whole["state"] = {**whole["state"], BATCH_STATISTICS: averaged}
-    return {name: _pruned(part, name, needs) or {} for name, part in whole.items()}
+    return {"parameters": {}, "state": {}} | part_of(whole, needs)
 
 
 def _labelled(tree: Any, top: str) -> Any:
@@ -157,21 +172,8 @@ def _labelled(tree: Any, top: str) -> Any:
     return jax.tree_util.tree_map_with_path(label, tree)
 
 
-def _pruned(tree: Any, path: str, needs: tuple[str, ...]) -> Any:
-    if path.startswith(needs):
-        return tree
-    if not isinstance(tree, dict):
-        return None
-    below = {name: _pruned(part, f"{path}/{name}", needs) for name, part in tree.items()}
-    return {name: part for name, part in below.items() if part is not None} or None
-
-
 def _is_named(leaf: Any) -> bool:
     return type(leaf) is tuple and len(leaf) == 2 and isinstance(leaf[0], str)
-
-
-def _named(tree: Any) -> dict[str, Any]:
-    return dict(jax.tree.leaves(tree, is_leaf=_is_named))
 
 
 def _this_host(rows: np.ndarray) -> np.ndarray:

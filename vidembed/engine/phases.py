@@ -37,7 +37,8 @@ class Phases:
         self._part = (jax.process_index(), jax.process_count())
         first = {id(feed): feed for feed in feeds}
         placers = {i: Placer.of(feed, mesh, steps=recipe.steps) for i, feed in first.items()}
-        constants = {i: place_constants(feed, mesh) for i, feed in first.items()}
+        placed: dict[int, Any] = {}
+        constants = {i: place_constants(feed, mesh, placed) for i, feed in first.items()}
         self._placers = [placers[id(feed)] for feed in feeds]
         self._constants = [constants[id(feed)] for feed in feeds]
         self._updates = [

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 
 from vidembed.distributed import mesh as meshes
 from vidembed.distributed.exchange import Exchanger
@@ -16,9 +16,26 @@ OVERFLOW = "gather_overflow"
 """The event of a batch that exceeds the capacity."""
 
 
-def place_constants(feed: Any, mesh: jax.sharding.Mesh) -> dict[str, Any]:
-    """What every step reads besides the batch: the feed's resident arrays, padded to divide."""
-    return jax.tree.map(partial(meshes.place_rows, mesh), feed.resident())
+def place_constants(
+    feed: Any, mesh: jax.sharding.Mesh, placed: dict[int, Any] | None = None
+) -> dict[str, Any]:
+    """What every step reads besides the batch: the feed's resident arrays, padded to divide.
+
+    placed: what feeds before this one have placed, by the address of the host's array, so that a
+    table lies on the devices once.
+    """
+    known: dict[int, Any] = {} if placed is None else placed
+
+    def place(array: np.ndarray) -> jax.Array:
+        address = array.__array_interface__["data"][0]
+        if address not in known:
+            # With the host's array, whose memory no other may get meanwhile.
+            known[address] = (array, meshes.place_rows(mesh, array))
+        found: jax.Array = known[address][1]
+        return found
+
+    on_devices: dict[str, Any] = jax.tree.map(place, feed.resident())
+    return on_devices
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -187,7 +187,8 @@ class Evaluator(Protocol):
     def run(
         self, outputs: Mapping[str, Callable[[Any], np.ndarray]], corpus: Any, *, mesh: Any
     ) -> Any:
-        """A `Result` of values with intervals, and per item with ids. An output takes a source, and
+        """A `Result` of values with intervals, by names such as direction/metric, and per item with
+        ids. An output takes a source, and
         rows of it i64[N] where not all are wanted, and gives their vectors f32[N, D]."""
 
     def baselines(self, corpus: Any, *, mesh: Any) -> Mapping[str, Any]:
@@ -197,4 +198,4 @@ class Evaluator(Protocol):
         """The `Selection` (name, value) by which checkpoints are compared; higher is better."""
 
     def counts(self, corpus: Any) -> Mapping[str, Any]:
-        """What was asked, for people."""
+        """What was asked, for people: such as direction → {"queries", "left_out"}."""

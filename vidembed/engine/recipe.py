@@ -62,7 +62,7 @@ class Phase:
     """How parameters are updated; None is the recipe's. Its state and its learning rate go by the
     steps of this phase alone."""
     learns: tuple[str, ...] = ()
-    """Beginnings of the names of the parameters that learn; none are all."""
+    """Names of the parameters that learn, or of what they are below; none: as the recipe says."""
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -97,7 +97,7 @@ class Recipe:
     feed: FeedOptions
     optimiser: Optimiser = Optimiser()
     learns: tuple[str, ...] = ()
-    """Beginnings of the names of the parameters that learn; none are all."""
+    """Names of the parameters that learn, or of what they are below (towers/0); none are all."""
     phases: tuple[Phase, ...] = ()
     """What is done in turn, over and over; none: every step as the fields above say."""
     init_from: str = ""
@@ -148,6 +148,11 @@ class Recipe:
                     f"a phase of {phase.steps} steps ends within an update of "
                     f"{phase.optimiser.accumulate} (optimiser.accumulate): choose a multiple"
                 )
+            if phase.optimiser.average_decay not in (None, self.optimiser.average_decay):
+                raise ValueError(
+                    "the average of the parameters is kept over all phases: set average_decay on "
+                    "the recipe's optimiser"
+                )
 
     @property
     def resolved_phases(self) -> tuple[ResolvedPhase, ...]:
@@ -159,7 +164,7 @@ class Recipe:
                 phase.steps,
                 phase.feed or self.feed,
                 phase.optimiser or self.optimiser,
-                phase.learns,
+                phase.learns or self.learns,
             )
             for phase in self.phases
         )

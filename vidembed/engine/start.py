@@ -1,5 +1,6 @@
 """What a training begins with: the state to go on from, and what is refused before it runs."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -7,26 +8,26 @@ import jax
 
 from vidembed.distributed.stopping import StopFlag
 from vidembed.engine.evaluation import Evaluation
-from vidembed.engine.init_from import Source, begin_from
 from vidembed.engine.recipe import Recipe, ResolvedPhase
 from vidembed.engine.step import State, new_state
 from vidembed.progress import Progress
 from vidembed.workdir.checkpoints.store import Checkpoints
 from vidembed.workdir.layout import Workdir
 
+Begin = Callable[[State], tuple[State, list[str]]]
+
 
 def first_state(
     recipe: Recipe,
     feed: Any,
-    corpus: Any,
-    source: Source | None,
+    begin: Begin | None,
     checkpoints: Checkpoints,
     shape: State,
     progress: Progress,
     stop: StopFlag,
 ) -> tuple[int, State]:
-    """The state to go on from: the newest whole checkpoint, or a new one, which begins from
-    `source` if there is one."""
+    """The state to go on from: the newest whole checkpoint, or a new one, of which `begin`,
+    if given, makes one that begins from another run."""
     # A block of its own: where a stop was asked meanwhile, nothing is called damaged after it.
     with stop.raising():
         found = checkpoints.restore_newest(shape)
@@ -41,8 +42,8 @@ def first_state(
     shardings = jax.tree.map(lambda leaf: leaf.sharding, shape)
     make = partial(new_state, recipe, feed.spec)
     state = jax.jit(make, out_shardings=shardings)(feed.statistics())
-    if source:
-        state, notes = begin_from(recipe, source, state, corpus.space)
+    if begin:
+        state, notes = begin(state)
         for note in notes:
             progress.say(note)
     return 0, state

@@ -16,6 +16,7 @@ import optax
 from vidembed.distributed import mesh as meshes
 from vidembed.engine.optimiser import average_share
 from vidembed.engine.recipe import Recipe, ResolvedPhase
+from vidembed.workdir.checkpoints.record import is_below
 
 State = dict[str, Any]
 BATCH_STATISTICS = "batch_statistics"
@@ -51,13 +52,13 @@ def _begun(phase: ResolvedPhase, parameters: Mapping[str, Any]) -> Any:
 
 
 def learning(parameters: Mapping[str, Any], learns: tuple[str, ...]) -> dict[str, Any]:
-    """The parameters whose names begin as one of `learns` says, or all if it is empty; ValueError
-    where there are none."""
-    found = {n: p for n, p in parameters.items() if not learns or n.startswith(learns)}
+    """The parameters below one of the paths in `learns`, or all if it is empty; ValueError where
+    there are none."""
+    found = {n: p for n, p in parameters.items() if not learns or is_below(n, learns)}
     for beginning in learns:
-        if not any(name.startswith(beginning) for name in found):
+        if not any(is_below(name, [beginning]) for name in found):
             raise ValueError(
-                f"learns: no parameter's name begins with {beginning!r}; there are "
+                f"learns: there is no parameter {beginning!r}, nor any below it; there are "
                 f"{', '.join(sorted(parameters))}"
             )
     return found
@@ -193,6 +194,6 @@ def refuse_uneven_batch(recipe: Recipe, devices: int) -> None:
 def _refuse_uneven(name: str, shape: tuple[int, ...], axis: int | None, parts: int) -> None:
     if axis is not None and shape[axis] % parts:
         raise ValueError(
-            f"parameter {name} {shape} does not divide over mesh.model={parts} at axis {axis}; "
+            f"{name} {shape} does not divide over mesh.model={parts} at axis {axis}; "
             "choose layer widths that divide by it, or a smaller mesh.model"
         )

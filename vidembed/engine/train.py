@@ -8,6 +8,7 @@ data, and a run that goes on sees exactly the batches it would have seen.
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import jax
@@ -20,7 +21,7 @@ from vidembed.engine.account import Pruned, Trained
 from vidembed.engine.claim import claim
 from vidembed.engine.evaluation import Evaluation, store_evaluation
 from vidembed.engine.field_roles import located
-from vidembed.engine.init_from import resolve
+from vidembed.engine.init_from import begin_from, planned, resolve
 from vidembed.engine.pace import Pace, Profile
 from vidembed.engine.phases import Phases, open_feeds
 from vidembed.engine.recipe import Recipe
@@ -105,18 +106,19 @@ def train(
         shape = state_shape(recipe, spec, mesh)
         refuse_fewer_steps(workdir, checkpoints.latest() or 0, recipe.steps)
         about = {"spec": to_json(spec), "space": dict(corpus.space)}
-        source = None
+        begin = None
         if recipe.init_from and checkpoints.latest() is None:
-            source = resolve(recipe.init_from)
+            # As it was resolved at the first start, if this run was started before.
+            known = (workdir.read_recipe() or {}).get("init_from", recipe.init_from)
+            source = resolve(known)
+            begin = partial(begin_from, recipe, source, planned(recipe, source, shape, corpus))
             about["init_from"] = str(source)
         for change in claim(workdir, recipe, fingerprints, about):
             progress.say(f"changed since the run was started: {change}")
         if evaluation and is_first_host():
             store_evaluation(workdir, evaluation)
         with stop.raising():
-            done, state = first_state(
-                recipe, feeds[0], corpus, source, checkpoints, shape, progress, stop
-            )
+            done, state = first_state(recipe, feeds[0], begin, checkpoints, shape, progress, stop)
             phases = Phases(recipe, feeds, shape, mesh)
         if done == recipe.steps:
             progress.say(f"nothing to do: all {done} steps are done; raise --steps to go on")

@@ -10,10 +10,12 @@ import pyarrow.compute as pc
 from etils import epath
 
 from vidembed.records import tabular
+from vidembed.records.columns import ids_of, numbers_of
 from vidembed.records.table import FeatureTable
 from vidembed.records.tabular import DIGEST_KEY, LISTED
 
 REQUIRED = ("source", "target", "weight")
+LEAST_WEIGHT, MOST_WEIGHT = 1e-30, 1e30
 KEPT_UNUSED = (
     "its column kept is not used: the strongest relations of a video are now chosen within the "
     "train partition (--corpus.max-degree, and --max-degree of `cluster`). To leave edges out, "
@@ -61,22 +63,24 @@ def read_edges(
 ) -> Edges:
     """Read `source, target, weight` (Parquet, or CSV with a header) as rows of `table`.
 
-    A CSV file may be compressed (.csv.gz, .csv.bz2, .csv.zst). Edges that name an id outside the
-    table are dropped and reported while they are at most `max_unknown_share` of all edges. Self
-    loops are dropped. An edge given more than once, either way round, becomes one: weights add up.
-    Other columns are not used. Raises EdgeError for what is no such file, missing columns, an
-    empty file, missing ids, more unknown ids than allowed, and weights that are not finite and
-    positive.
+    A CSV file may be compressed (gzip, bzip2, zstd). Ids are text, UTF-8 bytes or whole numbers.
+    Edges that name an id outside the table are dropped and reported while they are at most
+    `max_unknown_share` of all edges. Self loops are dropped. An edge given more than once, either
+    way round, becomes one: weights add up. Other columns are not used.
+    Raises EdgeError for what is no such file, missing columns, an empty file, missing ids, ids of
+    another type, more unknown ids than allowed, and weights that are no positive numbers, or none
+    that float32 sums can hold.
     """
     edges, metadata, notes = _load(epath.Path(path))
     weight = edges["weight"].to_numpy().astype(np.float64)
-    bad = np.flatnonzero(~(weight > 0) | ~np.isfinite(weight))
+    bad = np.flatnonzero(~((weight >= LEAST_WEIGHT) & (weight <= MOST_WEIGHT)))
     if len(bad):
         rows = zip(bad, edges.take(bad[:LISTED]).to_pylist())
         named = "; ".join("row {}: {source} - {target}, {weight}".format(i, **r) for i, r in rows)
         raise EdgeError(
-            f"{path}: {len(bad)} of {len(weight)} weights are not finite and positive ({named}); a "
-            "weight is how often two videos were watched together: mend or drop them"
+            f"{path}: {len(bad)} of {len(weight)} weights are not positive numbers from "
+            f"{LEAST_WEIGHT:g} to {MOST_WEIGHT:g} ({named}); a weight is how often two videos were "
+            "watched together: mend, scale or drop them"
         )
     source, target, unknown = _rows(path, edges, table, max_unknown_share)
     known = (source >= 0) & (target >= 0)
@@ -107,28 +111,23 @@ def read_edges(
 
 
 def _load(path: epath.Path) -> tuple[pa.Table, dict[str, Any], list[str]]:
-    table = tabular.read_table(path, EDGES, text=REQUIRED[:2])
-    found = table.column_names
-    tabular.check_columns(path, found, REQUIRED, EDGES)
-    if not len(table):
+    file = tabular.read_table(path, EDGES, REQUIRED, optional=("kept",))
+    if not len(file):
         raise EdgeError(f"{path}: holds no edges; was the threshold of the co-watches too high?")
-    wanted = {"source": pa.string(), "target": pa.string(), "weight": pa.float64()}
-    stored = table.schema.metadata or {}
-    if "kept" in found and DIGEST_KEY in stored:
-        wanted["kept"] = pa.bool_()  # older versions wrote it, and their digest covers it
+    stored, found = file.schema.metadata or {}, file.column_names
     metadata = tabular.read_mark(path, stored, EDGES)
-    with tabular.reading(path, EDGES):
-        table = table.select(list(wanted)).cast(pa.schema(wanted, stored)).combine_chunks()
-        table.validate(full=True)  # text that is no UTF-8, among others
+    read = {name: ids_of(path, file, name, EDGES) for name in REQUIRED[:2]}
+    read["weight"] = numbers_of(path, file, "weight", EDGES)
+    if "kept" in found and DIGEST_KEY in stored:  # older versions' digest covers it
+        with tabular.reading(path, EDGES):
+            read["kept"] = file["kept"].cast(pa.bool_())
+    table = pa.table(read, metadata=stored)
     remedy = "Make it again with `python -m vidembed cowatch`, or restore it from a copy"
     tabular.check_digest(path, table, remedy, EDGES)
     for name in REQUIRED:
-        # An empty cell of a CSV file arrives as "", not as null.
-        empty = pc.equal(table[name], "") if pa.types.is_string(wanted[name]) else None
-        missing_cells = table[name].null_count + (pc.sum(empty).as_py() or 0 if empty else 0)
-        if missing_cells:
+        if missing := table[name].null_count:
             raise EdgeError(
-                f"{path}: {missing_cells} of {len(table)} edges have no {name}; mend or drop them"
+                f"{path}: {missing} of {len(table)} edges have no {name}; mend or drop them"
             )
     return table, metadata, [f"{path}: {KEPT_UNUSED}"] if "kept" in found else []
 

@@ -6,6 +6,7 @@ import pyarrow.compute as pc
 from etils import epath
 
 from vidembed.records import tabular
+from vidembed.records.columns import ids_of
 from vidembed.records.split import Split, by_hash
 from vidembed.records.table import FeatureTable
 from vidembed.records.tabular import LISTED
@@ -77,18 +78,13 @@ def read_split(
 
 
 def _load(path: epath.Path) -> pa.Table:
-    """The columns there are of COLUMNS, as text without empty cells; each id once."""
-    file = tabular.read_table(path, SPLIT, text=COLUMNS)
-    known = [name for name in COLUMNS if name in file.column_names]
-    second = "group" if known == ["id", "group"] else "split"
-    tabular.check_columns(path, file.column_names, ("id", second), SPLIT)
-    with tabular.reading(path, SPLIT):
-        text = pa.schema([(name, pa.string()) for name in known])
-        file = file.select(known).cast(text).combine_chunks()
-        file.validate(full=True)  # text that is no UTF-8, among others
+    """Its columns of `COLUMNS` as text, without empty cells and repeated ids."""
+    found = tabular.read_table(path, SPLIT, COLUMNS[:1], optional=COLUMNS[1:])
+    known = found.column_names
+    tabular.check_columns(path, known, ("id", "group" if "group" in known else "split"), SPLIT)
+    file = pa.table({name: ids_of(path, found, name, SPLIT) for name in known})
     for name in known:
-        # An empty cell of a CSV file arrives as "", not as null.
-        if empty := file[name].null_count + (pc.sum(pc.equal(file[name], "")).as_py() or 0):
+        if empty := file[name].null_count:
             alone = ": give a video that stands alone its own id" if name == "group" else ""
             raise SplitError(f"{path}: {empty:,} of {len(file):,} videos have no {name}{alone}")
     counts = file["id"].value_counts()

@@ -1,7 +1,9 @@
 """The one reader of tabular files, Parquet or CSV, and what ours say of themselves.
 
-A file of ours says in its schema how it was made (its mark), and bears a digest of its rows and of
-that: Parquet notices no flipped bit.
+What a file is stands in its first bytes, never in its name. Columns go by name in each file,
+whatever their order. CSV is read as text (`text_table` has its dialect), Parquet by its own types,
+which `columns` makes ids and numbers of. A file of ours says in its schema how it was made (its
+mark), and bears a digest of its rows and of that: Parquet notices no flipped bit.
 """
 
 import io
@@ -9,20 +11,22 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 import xxhash
 from etils import epath
 
+from vidembed.records import text_table
+from vidembed.records.text_table import TextError
+
 METADATA_KEY, DIGEST_KEY = b"vidembed", b"vidembed_digest"
 LISTED = 10
-COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
+PARQUET = b"PAR1"
 # Text that is none shows where Arrow hands it to Python: in names of columns.
-_ARROW_FAULTS = (pa.ArrowException, UnicodeDecodeError)
+_ARROW_FAULTS = (pa.ArrowException, UnicodeDecodeError, TextError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +51,14 @@ def reading(path: epath.PathLike, kind: Kind) -> Iterator[None]:
         raise kind.refused(f"{path}: cannot be read as {kind.what}: {error}") from error
 
 
-def read_table(path: epath.Path, kind: Kind, *, text: Collection[str] = ()) -> pa.Table:
-    """One file, local or in a bucket: Parquet, or CSV with a header, which may be compressed.
+def read_table(
+    path: epath.Path, kind: Kind, columns: Sequence[str] = (), optional: Collection[str] = ()
+) -> pa.Table:
+    """One file, local or in a bucket: these columns and those of the optional ones that it has.
 
-    text: columns that a CSV file's numbers are not read as numbers in. The schema's metadata holds
-    mark and digest of a file of ours. Raises what `reading` raises, and where there is no file.
+    Without either, all columns of a Parquet file. The schema's metadata holds mark and digest of a
+    file of ours. Raises what `reading` raises, and where there is no file, a column is missing or
+    there twice.
     """
     with reading(path, kind):
         there, is_folder = path.exists(), path.is_dir()
@@ -61,15 +68,55 @@ def read_table(path: epath.Path, kind: Kind, *, text: Collection[str] = ()) -> p
         beside = sorted(other.name for other in path.parent.glob("*"))[:LISTED] or "nothing"
         raise kind.refused(f"{path}: no such file; {path.parent} holds {beside}; give {kind.give}")
     with reading(path, kind), path.open("rb") as file:
-        packed = COMPRESSIONS.get(path.suffix)
-        if (path.with_suffix("") if packed else path).suffix != ".csv":
-            return _read_parquet(file)
-        options = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(text, pa.string()))
-        plain = pa.input_stream(file, compression=packed)
-        return pyarrow.csv.read_csv(plain, convert_options=options)
+        plain, head = text_table.plain(file)
+        if head.startswith(PARQUET) and plain is file:
+            table = _read_parquet(file)
+            chosen = _choose(path, table.column_names, columns, optional, kind)
+            return table.select(chosen) if columns or optional else table
+        if not columns and not optional:
+            raise TextError("it is no Parquet file")
+        header = text_table.read_header(plain, head, [*columns, *optional])
+        chosen = _choose(path, header.names, columns, optional, kind)
+        if not chosen:
+            return pa.table({})
+        text = pa.schema([(name, pa.string()) for name in chosen])
+        return pa.Table.from_batches(text_table.rows(plain, header, chosen), text)
 
 
-def _read_parquet(file: Any) -> pa.Table:
+def column_names(path: epath.PathLike, kind: Kind, known: Collection[str]) -> list[str]:
+    """The names of all columns of a local file; `known` are those that a CSV file may have."""
+    with reading(path, kind), open(path, "rb") as file:
+        plain, head = text_table.plain(file)
+        if head.startswith(PARQUET) and plain is file:
+            return list(pq.read_schema(file).names)
+        return text_table.read_header(plain, head, known).names
+
+
+def read_batches(
+    path: epath.PathLike, file: BinaryIO, kind: Kind, columns: Sequence[str]
+) -> Iterator[pa.RecordBatch]:
+    """The columns of a CSV file of any size, as text; raises as `read_table` does."""
+    with reading(path, kind):
+        plain, head = text_table.plain(file)
+        header = text_table.read_header(plain, head, columns)
+        chosen = _choose(path, header.names, columns, (), kind)
+        yield from text_table.rows(plain, header, chosen)
+
+
+def _choose(
+    path: epath.PathLike,
+    found: Sequence[str],
+    columns: Sequence[str],
+    optional: Collection[str],
+    kind: Kind,
+) -> list[str]:
+    check_columns(path, found, columns, kind)
+    chosen = [*columns, *(name for name in optional if name in found)]
+    check_columns(path, found, chosen, kind)
+    return chosen
+
+
+def _read_parquet(file: BinaryIO) -> pa.Table:
     """The table, with its digest (b"" where a fault of the footer hides it) in the metadata."""
     parquet = pq.ParquetFile(file, page_checksum_verification=True)
     table, said = parquet.read(), parquet.metadata.metadata or {}
@@ -81,40 +128,23 @@ def _read_parquet(file: Any) -> pa.Table:
     return table
 
 
-def open_files(
-    database: Any, paths: Sequence[str], kind: Kind, *, text: Collection[str]
-) -> tuple[Any, dict[str, str]]:
-    """Local files, larger than memory where need be, as a DuckDB relation; its columns' types."""
-    import duckdb  # 70 ms, which who reads a table need not wait for
-
-    shown = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
-    try:
-        if is_csv(paths[0]):
-            header = database.read_csv(paths, header=True, all_varchar=True).columns
-            known = {name: "VARCHAR" for name in text if name in header}
-            found = database.read_csv(paths, header=True, dtype=known)
-        else:
-            found = database.read_parquet(paths)
-        return found, dict(zip(found.columns, map(str, found.types), strict=True))
-    except duckdb.Error as error:
-        raise kind.refused(f"{shown}: cannot be read as {kind.what}: {error}") from error
-
-
-def is_csv(path: epath.PathLike) -> bool:
-    """Whether a file is read as CSV, compressed or not."""
-    return ".csv" in epath.Path(path).suffixes
-
-
 def check_columns(
     path: epath.PathLike, found: Sequence[str], wanted: Sequence[str], kind: Kind
 ) -> None:
-    """Refuse a file that lacks one of the wanted columns."""
+    """Refuse a file that lacks one of the wanted columns, or has one of them twice."""
     missing = [name for name in wanted if name not in found]
     if missing:
         raise kind.refused(
             f"{path}: column {', '.join(missing)} is missing; expected {', '.join(wanted)}, "
             f"found {', '.join(found)}"
         )
+    lower = [name.lower() for name in found]
+    for name in wanted:
+        if lower.count(name.lower()) > 1:
+            raise kind.refused(
+                f"{path}: column {name} stands there {lower.count(name.lower())} times (found "
+                f"{', '.join(found)}): drop or rename all but one"
+            )
 
 
 def read_mark(

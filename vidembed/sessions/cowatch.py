@@ -2,57 +2,44 @@
 
 Two videos are co-watched when one is watched right after the other in a session (CDML, section
 3.3). The weight of an edge counts how often that happened, either way round, over all sessions.
+Where there is no order, all videos of a session are co-watched (`sessions.pairs.Counting`).
 """
 
 import json
 import os
+import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console
 
 from vidembed.files import scratch_folder, whole_file
 from vidembed.records.outputs import EDGES as OUTPUT
 from vidembed.records.tabular import DIGEST_KEY, METADATA_KEY, RowsDigest
-from vidembed.sessions.watches import SessionError, digest, marks, open_events, session_files
+from vidembed.sessions.advice import propose, top_share
+from vidembed.sessions.left_out import leave_out as leave_out_ids
+from vidembed.sessions.pairs import Counting, PairWeight, count_pairs
+from vidembed.sessions.session_files import (
+    SessionError,
+    columns_of,
+    digest,
+    marks,
+    session_files,
+)
+from vidembed.sessions.told import tell, tie_share, ties
+from vidembed.sessions.watches import open_events
 
-TYPES = {"source": pa.string(), "target": pa.string(), "weight": pa.int64()}
-SCHEMA = pa.schema([pa.field(name, kind, nullable=False) for name, kind in TYPES.items()])
-
-# Videos become numbers in the order of their ids, so that every later step sorts integers.
-VIDEOS = """
-create temp table videos as
-select video_id, row_number() over (order by video_id) - 1 as video
-from (select distinct video_id from events)
-"""
-# The first watch of a session has none before it (-1), watching a video twice in a row is no
-# edge (-2); both are counted here because a second pass over the events would cost as much.
-PAIRS = """
-create temp table pairs as
-with watches as (select session_id, timestamp, video from events join videos using (video_id)),
-consecutive as (
-    select video, lag(video) over (partition by session_id order by timestamp, video) as before
-    from watches)
-select case when before is null then -1 when before = video then -2
-       else least(video, before) * {videos} + greatest(video, before) end as pair,
-       count(*) as weight
-from consecutive group by pair
-"""
-COUNTS = """
-select sum(weight)::bigint, coalesce(sum(weight) filter (pair = -1), 0)::bigint,
-       coalesce(sum(weight) filter (pair = -2), 0)::bigint, count(*) filter (pair >= 0)
-from pairs
-"""
+_LINK = re.compile(r"[^\s\"']*/files/(\d+)[.]parquet")
 STRONG = """
 create temp table strong as
 select pair // {videos} as low, pair % {videos} as high, weight
-from pairs where pair >= 0 and weight >= {min_weight}
+from pairs where pair >= 0 and weight >= {min_weight} {people}
 """
 EDGES = """
 select s.video_id as source, t.video_id as target, e.weight
@@ -65,33 +52,42 @@ def count_cowatches(
     sessions: str | os.PathLike[str],
     edges: str | os.PathLike[str],
     *,
-    min_weight: int = 2,
+    leave_out: Sequence[str | os.PathLike[str]] = (),
+    max_tie_share: float = 0.5,
     memory_limit: str = "2GB",
     threads: int | None = None,
     temp_directory: str | os.PathLike[str] | None = None,
+    **counting: Any,
 ) -> dict[str, Any]:
     """Count the co-watches of `sessions` into the Parquet file `edges`; returns what was found.
 
-    sessions: Parquet or CSV (one file, a folder, or a glob) with session_id, timestamp, video_id.
-    edges: `source < target, weight`, sorted, one row for each pair that was watched together at
-    least `min_weight` times.
+    sessions: Parquet or CSV (one file, a folder at any depth, or a glob) with session_id,
+    timestamp, video_id, of which `sessions.session_files` says what may be missing. Ids are text,
+    UTF-8 bytes or whole numbers; of the timestamps `sessions.times` has the rule.
+    edges: `source < target, weight`, sorted, one row for each pair that is an edge; weights are
+    i64, or f64 where sessions have no order.
+    counting: what is co-watched and what an edge is: the fields of `sessions.pairs.Counting`.
+    leave_out: files of ids, each with a column video_id, user_id or session_id.
 
     Watches of a session are ordered by timestamp, equal timestamps by video id (ids compare as
     UTF-8 bytes): the answer depends neither on the order of the rows nor on the number of files.
-    The same video twice in a row is no edge. What does not fit `memory_limit` goes to
-    `temp_directory` (a folder beside `edges` if None, removed afterwards). The file appears whole
-    or not at all, and carries parameters, source digest, counts and the `simulated` mark of its
-    sessions as schema metadata; where no pair is strong enough it has no rows. Raises SessionError
-    for sessions that cannot be read or counted, and ValueError for an `edges` that is not on a
-    local disk, is one of the sessions, or is a file that was not made here.
+    The same video twice in a row is no edge. `ties` counts watches at the same time as the one
+    before them, of another video: where they are more than `max_tie_share` of all that have one
+    before them, the order is not known and the sessions are refused. What does not fit
+    `memory_limit` goes to `temp_directory` (a folder beside `edges` if None, removed afterwards).
+    The file appears whole or not at all, and carries parameters, source digest, counts and the
+    `simulated` mark of its sessions as schema metadata; where no pair is strong enough it has no
+    rows. Raises SessionError for sessions that cannot be read or counted, and ValueError for an
+    `edges` that is not on a local disk, is one of the inputs, or a file that was not made here.
     """
-    if min_weight < 1:
-        raise ValueError(f"min_weight must be at least 1, found {min_weight}")
+    wanted = Counting(**counting)
     began = time.perf_counter()
-    paths, edges = session_files(sessions), OUTPUT.check(edges, [sessions])
+    paths, edges = session_files(sessions), OUTPUT.check(edges, [sessions, *leave_out])
+    columns = _columns(paths, wanted)
+    wanted = replace(wanted, unordered=wanted.unordered or "timestamp" not in columns)
     with (
-        _explained(sessions),
         scratch_folder(edges, verb="cowatch", inside=temp_directory) as spill,
+        _explained(sessions, paths),
         duckdb.connect() as database,
     ):
         database.execute("set memory_limit = $1", [memory_limit])
@@ -100,95 +96,137 @@ def count_cowatches(
         database.execute("set preserve_insertion_order = false")
         if threads is not None:
             database.execute("set threads = $1", [threads])
-        counts = _count(database, paths, min_weight=min_weight)
+        ready = Path(spill, "files")
+        ready.mkdir()
+        open_events(database, paths, ready, columns)
+        left_out = leave_out_ids(database, leave_out, columns)
+        counts = _count(database, wanted, columns)
+        if tie_share(counts) > max_tie_share:
+            raise SessionError(
+                f"{sessions}: {ties(counts)}, above the allowed {max_tie_share:.0%}, so that the "
+                "order of the sessions is unknown: bring finer timestamps, count them as unordered "
+                "(--unordered), or allow it by a higher max_tie_share (--max-tie-share), and such "
+                "watches are put in the order of their ids"
+            )
         report = {
             **marks(paths),
-            "parameters": {"min_weight": min_weight},
+            "parameters": wanted.described(),
             "sessions_digest": digest(paths),
             **counts,
+            **left_out,
         }
         _write(database, edges, report)
     return {**report, "seconds": time.perf_counter() - began}
 
 
 @contextmanager
-def _explained(sessions: str | os.PathLike[str]) -> Iterator[None]:
+def _explained(sessions: str | os.PathLike[str], paths: Sequence[Path]) -> Iterator[None]:
     try:
         yield
     except (duckdb.Error, OSError) as error:
         # While results are read as Arrow batches, DuckDB's errors arrive as an OSError.
         if "Out of Memory" in str(error):
-            # The lines after the first give advice in DuckDB's terms.
-            reason = str(error).partition("\n")[0]
+            reason = str(error).partition("\n")[0]  # then DuckDB gives advice in its terms
             raise SessionError(
                 f"{sessions}: give a higher memory_limit (--memory-limit), fewer threads "
                 f"(--threads), or a temp_directory with more room: {reason}"
             ) from error
         if isinstance(error, OSError):
             raise
-        raise SessionError(f"{sessions}: cannot be counted: {error}") from error
+        # The database knows the files by the names of links.
+        said = _LINK.sub(lambda link: str(paths[int(link[1])]), str(error))
+        raise SessionError(f"{sessions}: cannot be counted: {said}") from error
 
 
 def main(
     sessions: str,
     edges: str,
     *,
-    min_weight: int = 2,
+    min_weight: float = 2,
+    unordered: bool = False,
+    pair_weight: PairWeight = "per-video",
+    window_seconds: float | None = None,
+    max_length: int | None = None,
+    min_views: int = 1,
+    min_people: int = 1,
+    leave_out: tuple[str, ...] = (),
+    max_tie_share: float = 0.5,
     memory_limit: str = "2GB",
     threads: int | None = None,
 ) -> int:
-    """Watch sessions to co-watch edges; the exit code is 1 where there are none.
+    """Watch sessions to co-watch edges; a warning where there are none.
+
+    What is left out is left out first, then rare videos, then what is beyond the maximum length.
 
     Args:
-        sessions: Parquet or CSV file, folder or glob with session_id, timestamp, video_id.
+        sessions: Parquet or CSV file, folder or glob with session_id, timestamp, video_id; a
+            user_id beside session_id or in its place; without timestamp sessions have no order.
         edges: the Parquet file to write.
-        min_weight: co-watches from which on a pair is an edge.
+        min_weight: co-watches from which on a pair is an edge; unordered, the sum of weights.
+        unordered: any two videos of a session are a pair, and not only neighbours in time.
+        pair_weight: of a pair of an unordered session with n different videos: per-video is
+            1/(n - 1), so that what a session adds grows with its videos, and not with their
+            square; one is 1; log is 1/log2(n).
+        window_seconds: two watches further apart in time are no pair.
+        max_length: of a longer session only its first watches count (bots); without timestamps a
+            random choice of them.
+        min_views: videos that are watched less often are left out (CDML: 1000).
+        min_people: an edge comes from at least so many users (privacy, robustness); without a
+            user_id each session is a user.
+        leave_out: files of ids to leave out, each with a column video_id, user_id or session_id.
+        max_tie_share: the most of the watches that may be at the same time as the one before them.
         memory_limit: what the database may hold in memory; the rest goes to disk.
         threads: threads to use; all cores if not given.
     """
     report = count_cowatches(
-        sessions, edges, min_weight=min_weight, memory_limit=memory_limit, threads=threads
+        sessions,
+        edges,
+        min_weight=min_weight,
+        unordered=unordered,
+        pair_weight=pair_weight,
+        window_seconds=window_seconds,
+        max_length=max_length,
+        min_views=min_views,
+        min_people=min_people,
+        leave_out=leave_out,
+        max_tie_share=max_tie_share,
+        memory_limit=memory_limit,
+        threads=threads,
     )
-    console = Console(highlight=False, soft_wrap=True)
-    told = "SIMULATED sessions" if report["simulated"] else "sessions"
-    console.print(
-        f"{report['events']:,} watches of {report['videos']:,} videos in {report['sessions']:,} "
-        f"{told} ({report['repeats']:,} repeats of the same video left out)\n"
-        f"{report['pairs']:,} pairs watched one after the other, {report['edges']:,} of them at "
-        f"least {min_weight} times\n{edges} written in {report['seconds']:.1f} s",
-        markup=False,
-    )
-    if report["edges"]:
-        return 0
-    why = f"no pair was watched at least {min_weight} times (min_weight): lower --min-weight, or "
-    console.print(
-        f"warning: {edges} holds no edges, and nothing can be trained on it; "
-        + (why if report["pairs"] else "no session holds two different videos: ")
-        + "bring more sessions",
-        style="bold red",
-        markup=False,
-    )
-    return 1
+    tell(report, edges)
+    return 0
+
+
+def _columns(paths: Sequence[Path], counting: Counting) -> list[str]:
+    """The columns to read: a timestamp only where it is of use."""
+    columns = columns_of(paths, unordered=counting.unordered)
+    if "timestamp" not in columns and counting.window_seconds is not None:
+        raise SessionError(f"{paths[0]}: has no timestamp, which window_seconds asks for")
+    needed = counting.window_seconds is not None or counting.max_length is not None
+    if counting.unordered and not needed:
+        columns = [name for name in columns if name != "timestamp"]
+    return columns
 
 
 def _count(
-    database: duckdb.DuckDBPyConnection, paths: list[Path], *, min_weight: int
-) -> dict[str, int]:
-    open_events(database, paths)
-    database.execute(VIDEOS)
-    ((videos,),) = database.execute("select count(*) from videos").fetchall()
-    database.execute(PAIRS.format(videos=videos))
-    ((events, sessions, repeats, pairs),) = database.execute(COUNTS).fetchall()
-    database.execute(STRONG.format(videos=videos, min_weight=min_weight))
-    database.execute("drop table pairs")
+    database: duckdb.DuckDBPyConnection, counting: Counting, columns: Sequence[str]
+) -> dict[str, Any]:
+    counts = count_pairs(database, counting, columns)
+    people = "" if counting.min_people == 1 else f"and people >= {counting.min_people}"
+    sql = STRONG.format(videos=counts["videos"], min_weight=counting.min_weight, people=people)
+    database.execute(sql)
     ((edges,),) = database.execute("select count(*) from strong").fetchall()
-    names = ("events", "sessions", "videos", "repeats", "pairs", "edges")
-    return dict(zip(names, (events, sessions, videos, repeats, pairs, edges), strict=True))
+    advice = {"proposed_min_weight": propose(database, counting)}
+    database.execute("drop table pairs")
+    return {**counts, "edges": edges, **top_share(database, counting, columns), **advice}
 
 
 def _write(database: duckdb.DuckDBPyConnection, edges: Path, report: Mapping[str, Any]) -> None:
     mark = json.dumps(report).encode()
-    schema, digest = SCHEMA.with_metadata({METADATA_KEY: mark}), RowsDigest(mark)
+    weight = pa.float64() if report["parameters"].get("unordered") else pa.int64()
+    types = {"source": pa.string(), "target": pa.string(), "weight": weight}
+    fields = [pa.field(name, kind, nullable=False) for name, kind in types.items()]
+    schema, digest = pa.schema(fields, {METADATA_KEY: mark}), RowsDigest(mark)
     with whole_file(edges) as unfinished, pq.ParquetWriter(unfinished, schema) as writer:
         for batch in database.sql(EDGES).to_arrow_reader():
             rows = batch.cast(schema)

@@ -40,8 +40,8 @@ class ClusterLabels(video.VideoTask):
     loss: ClassLoss = SampledSoftmax()
     """Softmax over a sample of the classes, or over all."""
     learns_from: ClassVar[str] = "videos"
-    inherits: ClassVar[tuple[str, ...]] = ("parameters", "state/inputs")
-    """Not the number of the classes and how they are drawn: the feed says that."""
+    inherits: ClassVar[tuple[str, ...]] = ("parameters/towers", "state/inputs")
+    """Nothing of the classes: their numbers are those of one hierarchy at one level."""
 
     def diagnose(self, lines: Sequence[collapse.Line], *, finished: bool) -> dict[str, str]:
         """Warnings by name, from the journal's lines of a run that is finished or goes on."""
@@ -72,10 +72,6 @@ class ClusterLabels(video.VideoTask):
         """With the classifier's parameters, as it says."""
         axes, of_state = super().layout(parameters, state)
         return axes | self.classifier.split_axes, of_state
-
-    def grown_axis(self, name: str) -> int | None:
-        """Classes may be added to the table."""
-        return 0 if name == KERNEL else None
 
     def loss_and_measures(
         self,

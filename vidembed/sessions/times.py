@@ -1,0 +1,144 @@
+"""One rule for the timestamps of all rows of all files: numbers, dates, or times, and no mix.
+
+Text is judged by its shape (every digit a 9), so that each row counts and none is guessed from
+others: numbers (epoch seconds, milliseconds ..., or any that grow), dates (2024-01-31), times with
+a zone (2024-01-31T10:00:00.5+02:00, Z or UTC), times without. The machine's time zone plays no
+part: without a zone means as it stands there. Parquet's own types are of the same kinds.
+"""
+
+import re
+from collections.abc import Collection
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from vidembed.records.columns import ABSENT, is_text
+
+NUMBERS, DATES = "numbers", "dates"
+LOCAL, ZONED = "times without a zone", "times with a zone"
+TEXT = "text"
+_MOMENT = "[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,6})?"
+_QUICK = {
+    "[0-9]{1,15}": "9" * 15,
+    "[0-9]{16,18}": "9" * 18,
+    _MOMENT: "9999-99-99 99:99:99.999999",
+    _MOMENT + "(Z|[+-][0-9]{2}:[0-9]{2})": "9999-99-99 99:99:99.999999Z",
+}
+_CASES = (
+    f"when regexp_full_match(timestamp, '{text}') then '{all}'" for text, all in _QUICK.items()
+)
+SHAPE = f"case {' '.join(_CASES)} else translate(timestamp, '012345678', '999999999') end"
+"""SQL: the shape of a timestamp that is text; of common ones that of the longest of their like."""
+GONE = f"lower(trim(timestamp)) in ({', '.join(map(repr, ABSENT))})"
+"""SQL: whether text says that there is no timestamp."""
+HELP = (
+    "write all of them as numbers (epoch seconds, or any that grow), as dates (2024-01-31), or as "
+    "times (2024-01-31 10:00:00), all with a zone (Z, +02:00) or all without"
+)
+_NUMBER = re.compile(r"[+-]?(?P<whole>9*)\.?(?P<part>9*)(?P<power>[eE][+-]?9+)?")
+_TIME = re.compile(
+    r"9999(?P<mark>[-/])99(?P=mark)99"
+    r"(?P<clock>[T ]99:99(:99(\.(?P<part>9+))?)?)?(?P<zone> ?(Z|UTC|[+-]99(:?99)?))?"
+)
+# DuckDB takes +99:99 for a zone.
+_IS_ZONE = "regexp_matches(timestamp, '(Z|UTC|[+-](0[0-9]|1[0-5])(:?[0-5][0-9])?) *$')"
+_YEARS_2000_TO_2100 = 946_684_800, 4_102_444_800
+UNITS = {"seconds": 1, "milliseconds": 1000, "microseconds": 10**6, "nanoseconds": 10**9}
+
+
+class Shape(NamedTuple):
+    """What a text of some shape is.
+
+    kind: "" where it says that there is nothing, None where the rule does not know it.
+    """
+
+    kind: str | None
+    whole: int = 0
+    part: int = 0
+    power: bool = False
+
+
+def shape_of(shape: str) -> Shape:
+    """The kind of a text with 9 for each digit, and its digits before and behind the point."""
+    bare = shape.strip(" ")
+    number = _NUMBER.fullmatch(bare)
+    if bare.lower() in ABSENT:
+        return Shape(ABSENT[0])
+    if number and (number["whole"] or number["part"]):
+        digits = len(number["whole"]), len(number["part"])
+        return Shape(NUMBERS, *digits, number["power"] is not None)
+    time = _TIME.fullmatch(bare)
+    if not time or (time["zone"] and not time["clock"]):
+        return Shape(None)
+    kind = DATES if not time["clock"] else ZONED if time["zone"] else LOCAL
+    return Shape(kind, 0, len(time["part"] or ""))
+
+
+def text_sql(kind: str, shapes: Collection[Shape]) -> str | None:
+    """SQL that reads texts of these shapes, all of one kind, without loss; None if none can.
+
+    It is null for what is no time that exists, as a 30th of February.
+    """
+    whole, part = max(shape.whole for shape in shapes), max(shape.part for shape in shapes)
+    fine = "_ns" if part > 6 else ""
+    if kind == ZONED:
+        bare = "replace(replace(trim(timestamp), ' +', '+'), ' -', '-')"
+        read = f"try_cast({bare} as timestamptz{fine})"
+        return f"case when {_IS_ZONE} then {read} end" if part <= 9 else None
+    if kind == LOCAL:
+        return f"try_cast(timestamp as timestamp{fine})" if part <= 9 else None
+    if kind == DATES:
+        return "try_cast(timestamp as date)"
+    if any(shape.power for shape in shapes):
+        # Doubles keep the order of fifteen digits.
+        exact = all(shape.whole + shape.part <= 15 for shape in shapes)
+        return "try_cast(timestamp as double)" if exact else None
+    if part:
+        return f"try_cast(timestamp as decimal(38, {part}))" if whole + part <= 38 else None
+    return (
+        f"try_cast(timestamp as {'bigint' if whole <= 18 else 'hugeint'})" if whole < 38 else None
+    )
+
+
+def kind_of(found: pa.DataType) -> str | None:
+    """The kind of timestamps that a type of Arrow's holds; None where it holds none."""
+    types = pa.types
+    if is_text(found):
+        return TEXT
+    if types.is_timestamp(found):
+        return LOCAL if found.tz is None else ZONED
+    if types.is_date(found):
+        return DATES
+    if types.is_integer(found) or types.is_floating(found) or types.is_decimal(found):
+        return NUMBERS
+    return None
+
+
+def typed_sql(found: pa.DataType, types: Collection[pa.DataType]) -> str | None:
+    """SQL that brings a column of a type, one of `types` of one kind, to what all can be."""
+    kind = kind_of(found)
+    if kind is None:
+        return "null"
+    if kind == TEXT:
+        return "try(decode(timestamp))" if "binary" in str(found) else "timestamp::varchar"
+    if kind == NUMBERS:
+        if all(pa.types.is_integer(other) for other in types):
+            return "timestamp" if len(types) == 1 else "timestamp::hugeint"
+        if all(pa.types.is_floating(other) for other in types):
+            return "case when isfinite(timestamp) then timestamp::double end"
+        return "timestamp" if len(types) == 1 else None
+    if kind == DATES:
+        return "timestamp"
+    fine = "_ns" if any(other.unit == "ns" for other in types) else ""
+    return f"timestamp::timestamp{'tz' if kind == ZONED else ''}{fine}"
+
+
+def unit_sql(unit: str) -> str:
+    """SQL: whether a number would be a time of the years 2000 to 2100 in this unit."""
+    low, high = (seconds * UNITS[unit] for seconds in _YEARS_2000_TO_2100)
+    return f"time between {low} and {high}"
+
+
+def seconds_sql(unit: str | None) -> str:
+    """SQL: a time in seconds, f64, of which only differences count; unit: of numbers, else None."""
+    return "epoch_ns(time) / 1e9" if unit is None else f"time::double / {UNITS[unit]}"
