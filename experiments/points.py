@@ -122,7 +122,7 @@ class Point:
 
     def missing(self) -> str:
         """Why there are no scores."""
-        if self.run.is_leased():
+        if not self.run.why_not_leased():
             return "under way"
         if self.result and not self._made():
             return "another recipe of the same name"

@@ -1,34 +1,33 @@
-"""The page of faults names only tests that there are, and says which are long."""
-
-import re
-from pathlib import Path
+"""The page of faults is what the marks on the tests say."""
 
 import pytest
 
-TESTS = Path(__file__).resolve().parent
-ROWS = [line for line in (TESTS / "FAULTS.md").read_text().splitlines() if line.startswith("| ")]
-NAMED = sorted(
-    {
-        (file, name, bool(long))
-        for line in ROWS
-        for long, file, name in re.findall(r"(\*long\* )?`([\w/]+\.py)::(\w+)`", line)
-    }
-)
+from tests.faults_page import PAGE, Mark, marks, page
 
 
-def test_every_row_names_a_test():
-    rows = [line for line in ROWS if not line.startswith("| fault |")]
-    assert len(rows) > 40
-    assert all("::" in line.split("|")[3] for line in rows)
+def test_the_page_is_current():
+    assert PAGE.read_text() == page(marks()), "run `python -m tests.faults_page`"
 
 
-@pytest.mark.parametrize(("file", "name", "long"), NAMED, ids=lambda value: str(value))
-def test_a_named_test_is_there(file, name, long):
-    text = (TESTS / file).read_text()
-    [decorators] = re.findall(rf"^((?:@.*\n(?:[ )].*\n)*)*)def {name}\(", text, re.MULTILINE)
-    marks = decorators + "".join(re.findall(r"^pytestmark = .*", text, re.MULTILINE))
-    # A single case of several may be long on its own, which is then not the whole test.
-    if re.search(r"^(@|pytestmark = )pytest\.mark\.long$", marks, re.MULTILINE):
-        assert long
-    if long:
-        assert "pytest.mark.long" in marks
+def test_a_mark_is_on_a_test_once():
+    found = [(mark.fault, mark.test) for mark in marks()]
+    assert len(found) == len(set(found)) > 100
+
+
+@pytest.mark.parametrize("done", [[""], ["a", "b"]])
+def test_a_fault_has_one_answer(done):
+    with pytest.raises(ValueError, match="what is done"):
+        page([Mark("Runs: a fault", words, f"test_{words}", long=False) for words in done])
+
+
+def test_a_page_by_hand():
+    found = [
+        Mark("Runs: a", "1: b", "test_x.py::test_a", long=False),
+        Mark("Records: c", "2", "test_x.py::test_b", long=True),
+        Mark("Runs: a", "", "test_y.py::test_c", long=True),
+    ]
+    lines = page(found).splitlines()
+    assert lines.index("## Records") < lines.index("## Runs")
+    assert "| a | 1: b | `test_x.py::test_a`, *long* `test_y.py::test_c` |" in lines
+    with pytest.raises(ValueError, match="begin with a section"):
+        page([Mark("Elsewhere: a", "b", "test_x", long=False)])

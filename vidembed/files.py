@@ -1,18 +1,20 @@
 """Files that readers see whole or not at all, on a local disk or remote (gs://)."""
 
 import contextlib
+import errno
 import json
 import os
 import re
+import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from etils import epath
 
-_UNFINISHED = re.compile(r"\..+\.(?P<pid>\d+)\.[0-9a-f]+")
+_UNFINISHED = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.[0-9a-f]+")
 
 
 def is_remote(path: object) -> bool:
@@ -30,12 +32,17 @@ def local_path(path: str | os.PathLike[str]) -> Path:
             f"{path}: is not on a local disk, and this file can be written only there: give a "
             "local path, and copy the file afterwards"
         )
-    return Path(path)
+    return Path(path).expanduser()
 
 
 def is_unfinished(name: str) -> bool:
     """Whether a file of this name is still being written, or was when its writer was killed."""
     return _UNFINISHED.fullmatch(name) is not None
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a write failed for want of room: on the disk, by a quota, or by a limit on files."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
@@ -55,13 +62,34 @@ def whole_file(path: epath.PathLike) -> Iterator[epath.Path]:
     except OSError as error:
         if error.errno is None or error.filename not in (None, str(unfinished)):
             raise
-        why = error.strerror
-        if error.filename is None:
-            # A full disk, most likely; the system names no file then.
-            why = f"{why}; nothing of it was kept, free some space and run it again"
+        why = f"{error.strerror}; nothing of it was kept"
+        if is_full(error):
+            why += ", free some space and run it again"
         raise OSError(error.errno, why, str(path)) from error
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def scratch_folder(
+    path: epath.PathLike, *, verb: str, inside: epath.PathLike | None = None
+) -> Iterator[Path]:
+    """A folder for what is too large for the memory while `verb` makes the local file `path`.
+
+    It lies beside `path`, or `inside` another folder, and is removed when the block ends, however
+    it ends; what a killed process left there for the same `path` is removed first.
+    """
+    path = local_path(path)
+    place = Path(inside or path.parent)
+    place.mkdir(parents=True, exist_ok=True)
+    name = f"{verb}-{path.name}"
+    remove_unfinished(place, of=name)
+    folder = place / f".{name}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_bytes(path: epath.PathLike, data: bytes) -> None:
@@ -80,8 +108,12 @@ def write_text(path: epath.PathLike, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def remove_unfinished(folder: epath.PathLike, *, older_than_seconds: float = 0.0) -> None:
+def remove_unfinished(
+    folder: epath.PathLike, *, older_than_seconds: float = 0.0, of: str = ""
+) -> None:
     """Removes what writers of this folder left when they were killed; remote storage has none.
+
+    of: only the scratch folders of this name.
 
     Others may be writing here just now: on this machine their processes live, on another the file
     is younger than a minute, for such a write takes milliseconds.
@@ -90,10 +122,15 @@ def remove_unfinished(folder: epath.PathLike, *, older_than_seconds: float = 0.0
         return
     for entry in list(os.scandir(folder)):
         unfinished = _UNFINISHED.fullmatch(entry.name)
-        if unfinished and not _lives(int(unfinished["pid"])):
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - entry.stat().st_mtime >= older_than_seconds:
-                    os.unlink(entry.path)
+        if not unfinished or of not in ("", unfinished["name"]) or _lives(int(unfinished["pid"])):
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - entry.stat().st_mtime < older_than_seconds:
+                continue
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.path)
+            elif of:
+                shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def _lives(pid: int) -> bool:
@@ -114,7 +151,7 @@ def write_json(path: epath.PathLike, value: Any) -> None:
 def read_json(path: epath.PathLike) -> Any:
     """What `write_json` wrote, or None if there is no such file."""
     try:
-        return json.loads(epath.Path(path).read_text())
+        return json.loads(epath.Path(path).read_bytes())
     except FileNotFoundError:
         return None
     except ValueError as error:
@@ -122,3 +159,19 @@ def read_json(path: epath.PathLike) -> Any:
             f"{path} is damaged, it is no JSON ({error}): restore it from a copy; without one "
             "remove it, and what it held is made again"
         ) from error
+
+
+def read_record(path: epath.PathLike, needed: Collection[str], what: str) -> dict[str, Any] | None:
+    """As `read_json`, an object that has at least these names; ValueError for anything else.
+
+    what: what it should be, "of a run".
+    """
+    found = read_json(path)
+    if found is None and not epath.Path(path).exists():
+        return None
+    if not isinstance(found, dict) or not found.keys() >= set(needed):
+        raise ValueError(
+            f"{path} is damaged, or not {what} (it lacks {', '.join(needed)}): restore it from a "
+            "copy, choose another folder, or remove it"
+        )
+    return found

@@ -196,6 +196,11 @@ def test_a_damaged_recipe_is_one_message(claimed, capsys):
     assert "vidembed.losses.triplet has no class 'Lag'; did you mean 'Log'?" in text
 
 
+@pytest.mark.fault(
+    "Runs: a step is asked for on a TPU slice without the compiler, on no slice, or where "
+    "it does not fit",
+    "1: what to install; the names that work; a smaller batch, host placement or more chips",
+)
 def test_a_slice_that_cannot_be_compiled_for_is_one_message(monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     code, text = run(["show", "--compile", "v5e:8x8"], capsys)
@@ -225,6 +230,10 @@ def test_parts_are_switched_and_their_fields_set(capsys):
     assert ':SingleModality"' in text
 
 
+@pytest.mark.fault(
+    "Runs: SIGTERM, SIGKILL",
+    "143 and saved; resumed bit for bit",
+)
 def test_train_stops_on_sigterm_and_goes_on(corpus_paths, tmp_path):
     arguments = [
         "train", "--workdir", str(tmp_path), "--corpus.table", corpus_paths.table,
@@ -312,6 +321,10 @@ def test_sigterm_is_answered_while_a_checkpoint_is_measured(
     assert [m.steps() for m in workdir.all_measurements()] == [{5, 10}]
 
 
+@pytest.mark.fault(
+    "Runs: the training collapses: all embeddings nearly one point, a loss that stays at "
+    "the margin, hardly a triplet that trains",
+)
 def test_evaluators_are_chosen_on_the_command_line(corpus_paths, tmp_path, capsys):
     named = ["--workdir", str(tmp_path / "run")]
     train = ["train", *named, *data(corpus_paths), *SMALL, "--steps", "1"]
@@ -363,3 +376,22 @@ def test_the_script_of_the_readme_trains_and_measures_with_a_loss_of_its_own(
     )
     assert found.returncode == 1
     assert "use the script that trained with it" in found.stderr
+
+
+@pytest.mark.fault(
+    "Runs: a run measured from another folder than it was started in",
+    "its paths are found; those given anew are named as seen from everywhere",
+)
+def test_a_run_is_measured_from_another_folder(corpus_paths, tmp_path, monkeypatch, capsys):
+    """Its paths were given as seen from the folder in which it was started."""
+    monkeypatch.chdir(Path(corpus_paths.table).parent)
+    paths = [
+        f"--corpus.{name}={Path(getattr(corpus_paths, name)).name}" for name in ("table", "edges")
+    ]
+    named = ["--workdir", str(tmp_path / "run")]
+    assert run(["train", *named, *paths, *SMALL, "--steps", "1"], capsys)[0] == 0
+    monkeypatch.chdir(tmp_path)
+    assert run(["evaluate", *named, "--no-baselines"], capsys)[0] == 0
+    code, text = run(["evaluate", *named, "--corpus.table", "none"], capsys)
+    assert code == 1
+    assert f"{tmp_path}/none holds no feature table" in text

@@ -103,6 +103,7 @@ def test_vidembed_alone_is_installed():
     assert [f for f in folders if any(fnmatch(f, each) for each in included)] == ["vidembed"]
 
 
+@pytest.mark.fault("Records: a table flipped, cut, a chunk lost or exchanged")
 def test_inspect_import_inspect(tmp_path):
     shard = SAMPLE / "validate0009.tfrecord"
     done = run("inspect", shard)

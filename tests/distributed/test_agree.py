@@ -179,6 +179,7 @@ print("good", flush=True)
 """
 
 
+@pytest.mark.fault("Runs: one host reads a checkpoint wrongly")
 @pytest.mark.long
 def test_two_processes_on_one_folder(tmp_path):
     with socket.socket() as free:
@@ -208,6 +209,7 @@ def test_two_processes_on_one_folder(tmp_path):
     np.testing.assert_array_equal(tree["x"], wanted)
 
 
+@pytest.mark.fault("Runs: one host reads a checkpoint wrongly")
 def test_hosts_that_fail_in_different_ways_raise_the_same(monkeypatch):
     """Process 0 of two: the other one met what is named last."""
     gathered = iter([[1, 2], [4, 6], [b"mine\0\0", b"theirs"]])

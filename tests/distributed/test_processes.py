@@ -135,6 +135,10 @@ def test_a_step_with_any_miner_and_loss_equals_that_of_one_process(parts, train,
     assert_same_step(tmp_path / "1", tmp_path / "2", corpus, 1)
 
 
+@pytest.mark.fault(
+    "Runs: resumed on another number of processes",
+    "goes on",
+)
 @pytest.mark.long
 def test_a_run_goes_on_with_another_number_of_processes(train, alone, corpus, tmp_path):
     two = tmp_path / "two"
@@ -154,6 +158,7 @@ def test_a_run_goes_on_with_another_number_of_processes(train, alone, corpus, tm
     assert_same_step(tmp_path / "two, then 2", tmp_path / "two, then 4", corpus, 3)
 
 
+@pytest.mark.fault("Runs: resumed on another number of processes")
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("system", "layout", "measures"),

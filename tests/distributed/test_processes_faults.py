@@ -42,6 +42,7 @@ def going_on(workdir, options, processes=2):
     assert trained(workdir) == list(range(1, newest + 11))
 
 
+@pytest.mark.fault("Runs: one host dies, falls silent, or is asked to stop")
 @pytest.mark.parametrize(("processes", "asked"), [(2, [1]), (2, [0, 1]), (4, [2])])
 def test_sigterm_saves_and_stops_all(processes, asked, corpus_paths, tmp_path):
     workdir, options = tmp_path / "run", [*data(corpus_paths), *SMALL, *FOREVER]
@@ -58,6 +59,10 @@ def test_sigterm_saves_and_stops_all(processes, asked, corpus_paths, tmp_path):
         going_on(workdir, options)
 
 
+@pytest.mark.fault(
+    "Runs: one host dies, falls silent, or is asked to stop",
+    "non-zero on all; all save and stop",
+)
 @pytest.mark.parametrize(("processes", "victim"), [(2, 1), (2, 0), (4, 2)])
 def test_a_lost_process_ends_the_others(processes, victim, corpus_paths, tmp_path):
     workdir, options = tmp_path / "run", [*data(corpus_paths), *SMALL, *FOREVER]
@@ -80,6 +85,7 @@ def test_a_lost_process_ends_the_others(processes, victim, corpus_paths, tmp_pat
     going_on(workdir, options, processes=min(processes, 2))
 
 
+@pytest.mark.fault("Runs: one host dies, falls silent, or is asked to stop")
 def test_a_silent_process_is_lost_after_the_timeout(corpus_paths, tmp_path):
     """It hangs: its connections stay open, and only its heart-beat is missing."""
     workdir, options = tmp_path / "run", [*data(corpus_paths), *SMALL, *FOREVER]
@@ -112,6 +118,7 @@ def test_a_fault_of_one_process_ends_both(corpus_paths, tmp_path):
     assert codes[1] in (1, -signal.SIGABRT), outputs
 
 
+@pytest.mark.fault("Runs: hosts with other options, data or clusters")
 def test_hosts_that_were_not_started_alike_are_refused(corpus_paths, tmp_path):
     workdir = tmp_path / "run"
     own = {
@@ -131,6 +138,7 @@ def test_hosts_that_were_not_started_alike_are_refused(corpus_paths, tmp_path):
     assert not workdir.exists()
 
 
+@pytest.mark.fault("Runs: hosts with other options, data or clusters")
 def test_hosts_with_other_data_are_refused(corpus_paths, tmp_path):
     """Each host may have the data in a place of its own, but it must be the same data."""
     workdir, edges = tmp_path / "run", tmp_path / "edges.csv"
@@ -146,6 +154,7 @@ def test_hosts_with_other_data_are_refused(corpus_paths, tmp_path):
     assert not (workdir / "recipe.json").exists()
 
 
+@pytest.mark.fault("Runs: hosts with other options, data or clusters")
 def test_hosts_with_other_clusters_are_refused(clustered_paths, clustered, tmp_path):
     """Clusters may lie in different places, but must be the same; so may the other data."""
     workdir, other = tmp_path / "run", str(tmp_path / "hierarchy.parquet")

@@ -8,7 +8,8 @@ import time
 import pytest
 
 from tests.jobs import free_port
-from vidembed.distributed.stopping import EXIT_STOPPED, StopFlag, StoppedError
+from vidembed.distributed.stopped import EXIT_STOPPED
+from vidembed.distributed.stopping import StopFlag, StoppedError
 
 
 def _send(number):
@@ -126,7 +127,8 @@ def test_nobody_takes_it_for_a_fault():
 def test_a_process_that_is_asked_saves_and_says_so():
     code = """
 import sys, time
-from vidembed.distributed.stopping import EXIT_STOPPED, StopFlag
+from vidembed.distributed.stopped import EXIT_STOPPED
+from vidembed.distributed.stopping import StopFlag
 with StopFlag() as stop:
     print("runs", flush=True)
     for step in range(10**6):

@@ -150,6 +150,10 @@ def test_data_sheet_times_by_hand():
     assert StepCost.from_json(json.loads(json.dumps(cost.to_json()))) == cost
 
 
+@pytest.mark.fault(
+    "Runs: a step is asked for on a TPU slice without the compiler, on no slice, or where "
+    "it does not fit",
+)
 def test_a_step_that_does_not_fit_is_refused_with_remedies(monkeypatch, arguments):
     def full(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of 80.1G hbm.\nMore.")

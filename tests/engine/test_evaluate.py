@@ -1,5 +1,6 @@
 """The evaluation job: beside the trainer, on another mesh, restarted, and never twice."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from vidembed import files
 from vidembed.cli.run_report import evaluations_of, other_evaluators
+from vidembed.cli.scoreboard import Scoreboard
 from vidembed.distributed.mesh import MeshShape, make_mesh
 from vidembed.distributed.stopping import StopFlag
 from vidembed.engine import measured as measuring
@@ -24,6 +26,7 @@ from vidembed.engine.optimiser import Optimiser
 from vidembed.engine.recipe import Recipe, Retention
 from vidembed.engine.step import state_shape
 from vidembed.engine.train import train
+from vidembed.engine.watching import TrainerGoneError, await_run
 from vidembed.evaluators.baselines import STANDARDISED, raw_features
 from vidembed.evaluators.related_videos import RelatedVideos
 from vidembed.feeds.labelled import LabelledVideos
@@ -37,6 +40,8 @@ from vidembed.tasks.metric_learning import MetricLearning
 from vidembed.tasks.spec import Spec
 from vidembed.workdir.checkpoints.store import CheckpointError
 from vidembed.workdir.layout import RecipeChangedError, Workdir
+from vidembed.workdir.lease import this_process
+from vidembed.workdir.measurements import Measurements
 
 QUIET = Progress(quiet=True)
 NDCG = "eval_to_train/ndcg@10"
@@ -231,6 +236,7 @@ def test_other_data_is_refused(trained, corpus):
         job_of(trained, other)
 
 
+@pytest.mark.fault("Runs: hosts with other options, data or clusters")
 def test_hosts_that_measure_compare_data_and_classes(
     clustered_paths, clustered, tmp_path, monkeypatch
 ):
@@ -261,6 +267,10 @@ def test_a_restart_pins_what_was_measured_but_not_pinned(trained, corpus):
     assert measured(trained).best()["step"] == best
 
 
+@pytest.mark.fault(
+    "Runs: `best.json` of an older version, by another metric",
+    "compared anew, of all measured checkpoints that are still there",
+)
 def test_a_best_by_another_metric_is_not_compared_with_the_selection_number(trained, corpus):
     """As an older version left it, by the first direction alone: all that is there is compared."""
     evaluation = job_of(trained, corpus)
@@ -382,6 +392,10 @@ def test_an_empty_workdir_is_refused(tmp_path, corpus_paths, corpus):
         evaluation.step_named("latest")
 
 
+@pytest.mark.fault(
+    "Runs: a run extended while a follower starts",
+    "the follower goes on to the new end; no step is deleted unmeasured",
+)
 def test_a_follower_of_an_extended_run_goes_on_to_its_new_end(tmp_path, corpus_paths, corpus):
     """It starts while the trainer that goes on still reads its data, and DONE is of the end before.
     The trainer keeps one checkpoint only, and yet none is deleted before it is measured."""
@@ -487,6 +501,66 @@ def test_a_follower_says_once_that_it_waits(tmp_path, corpus_paths, corpus, caps
     assert seen == [0, 5, 10]
     assert len(naps) == 3
     assert capsys.readouterr().out.count(f"waiting for checkpoints of {workdir}") == 1
+
+
+@pytest.mark.fault(
+    "Runs: the trainer of a follower is gone",
+    "a WARNING at once; after `--patience-seconds` 1: who was last there, and what to start",
+)
+def test_a_follower_notices_that_its_trainer_is_gone(tmp_path, corpus_paths, corpus, capsys):
+    """Says so at once, waits for it to come back, and ends."""
+    workdir = Workdir(tmp_path)
+    run(small_recipe(corpus_paths), workdir, corpus)
+    workdir.clear_done()
+    owner = this_process() | {"token": "", "beat": time.time()}
+    files.write_json(workdir.lease_file, owner | {"started": "before"})
+    job, seen, stop = job_of(workdir, corpus), [], StopFlag()
+    job.progress, stop.sleep = Progress(), lambda seconds: time.sleep(0.02)
+    with pytest.raises(TrainerGoneError, match=r"nobody trained there for 0 s: process .* is gone"):
+        job.follow(lambda results: seen.append(results[0]["step"]), stop, patience_seconds=0.1)
+    assert seen == [0, 5, 10]
+    assert capsys.readouterr().out.count("WARNING: nobody trains in") == 1
+    assert not list(workdir.evaluation.glob("*/follower.json"))
+
+
+@pytest.mark.fault(
+    "Runs: a follower started before its training",
+    "it says that it waits, and takes up the recipe of the training",
+)
+def test_a_follower_may_be_started_before_its_trainer(tmp_path, corpus_paths, corpus, capsys):
+    workdir, naps = Workdir(tmp_path), []
+
+    def nap(seconds):
+        naps.append(seconds)
+        if len(naps) == 2:
+            workdir.claim_recipe(small_recipe(corpus_paths).to_json(), {})
+
+    await_run(workdir, Progress().say, nap)
+    assert len(naps) == 3
+    await_run(workdir, pytest.fail, pytest.fail)
+    assert capsys.readouterr().out.count("waiting for a training to begin in") == 1
+
+
+@pytest.mark.fault(
+    "Runs: what was measured cannot be written",
+    "it is printed before, scores and baselines",
+)
+def test_what_was_computed_is_printed_before_it_is_written(trained, corpus, monkeypatch, capsys):
+    """A disk that is full takes no score away."""
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device", "file")
+
+    monkeypatch.setattr(Measurements, "write", full)
+    job = job_of(trained, corpus, ks=(2, 10))
+    job.progress = Progress()
+    board = Scoreboard(job)
+    with pytest.raises(OSError, match="No space left"):
+        board.show(job.measure(10))
+    assert "eval_to_train/ndcg@2 " in capsys.readouterr().out
+    with pytest.raises(OSError, match="No space left"):
+        board._show(job.selecting, job_of(trained, corpus).measure(10)[0])
+    assert "raw visual" in capsys.readouterr().out
 
 
 def test_a_run_that_is_done_without_checkpoints_is_no_success(tmp_path, corpus_paths, corpus):

@@ -7,7 +7,7 @@ import pytest
 
 from experiments import cdml, gcml
 from vidembed import PATH, TUNABLE
-from vidembed.engine.field_roles import fields_with, without
+from vidembed.engine.field_roles import fields_with, located, without
 from vidembed.engine.typed_json import class_name, to_json
 from vidembed.feeds.labelled import LabelledVideos
 
@@ -65,3 +65,15 @@ def test_the_walk_follows_the_parts_that_are_there():
         "parts": [],
         "nothing": None,
     }
+
+
+@pytest.mark.fault("Runs: a run measured from another folder than it was started in")
+def test_paths_are_as_seen_from_everywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    leaves = (Leaf(place="~/a"), Leaf(place="gs://b/c"), Leaf(place=""), Other())
+    found = located(Tree(part=Leaf(place="../b", size=2), parts=leaves, whole=Leaf(place="/c")))
+    assert found.part == Leaf(place=str(tmp_path.parent / "b"), size=2)
+    assert [leaf.place for leaf in found.parts[:3]] == ["/home/me/a", "gs://b/c", ""]
+    assert found.whole.place == "/c"
+    assert located(found) is found

@@ -84,6 +84,10 @@ def test_nothing_is_planned_where_rows_do_not_travel(placement, devices, corpus)
     assert events == ()
 
 
+@pytest.mark.fault(
+    "Runs: a batch that needs more rows of one device than the exchange has room for",
+    "trained with equal results by a second compiled step; counted as `gather_overflow`",
+)
 def test_batches_beyond_the_capacity_train_alike_and_are_counted(
     corpus_paths, corpus, tmp_path, monkeypatch
 ):

@@ -126,6 +126,7 @@ def test_the_loss_falls_and_the_average_lags(recipe, corpus, tmp_path):
     assert not np.allclose(state["average"][name], state["parameters"][name], atol=1e-4)
 
 
+@pytest.mark.fault("Runs: resumed on other devices")
 def test_other_device_count_goes_on(recipe, corpus, tmp_path):
     smooth = replace(
         recipe, optimiser=Optimiser(rule=Sgd(momentum=0.0), learning_rate=1e-2, average_decay=0.9)
@@ -213,6 +214,7 @@ def test_a_checkpoint_that_was_not_measured_before_a_kill_is_measured_on_resume(
     assert scores == [(3, 3), (6, 6), (7, 7)]
 
 
+@pytest.mark.fault("Records: non-finite loss or parameters")
 def test_parameters_that_are_not_finite_are_never_saved(recipe, corpus, tmp_path):
     """The loss of the step that breaks them is still finite."""
     breaking = replace(
@@ -293,6 +295,12 @@ def test_unknown_edges_and_changed_options_are_said(recipe, corpus, tmp_path, ca
     assert "steps: 1 -> 2" in said
 
 
+@pytest.mark.fault(
+    "Relations and sessions: a graph with hubs",
+    "the large capacity, counted in `large_forbidden`; 1 at the start, with the options "
+    "that help, where that could be too little; 1 with the step if a batch exceeds it all "
+    "the same",
+)
 def test_batches_beyond_the_ordinary_capacity_are_counted_and_trained_on_alike(
     recipe, corpus, tmp_path, monkeypatch
 ):
@@ -327,6 +335,11 @@ def test_durable_checkpoints_and_the_last_one_are_measured(recipe, corpus, tmp_p
     assert seen == [(3, 3), (6, 6), (7, 7)]
 
 
+@pytest.mark.fault(
+    "Scores: no relation to measure by",
+    "1 before anything is compiled: counts, and what to change; a warning where only a "
+    "job would measure",
+)
 def test_what_nobody_can_measure_is_said_before_anything_is_compiled(
     recipe, corpus, tmp_path, monkeypatch, capsys
 ):
@@ -356,6 +369,10 @@ def test_what_nobody_can_measure_is_said_before_anything_is_compiled(
         job.follow(pytest.fail)
 
 
+@pytest.mark.fault(
+    "Runs: hosts with other options, data or clusters",
+    "1 on all: the fields, and who has which; nothing is begun",
+)
 def test_hosts_compare_their_batches_before_anything_is_written(
     recipe, clustered, tmp_path, monkeypatch
 ):
@@ -394,6 +411,10 @@ def test_the_average_is_the_weighted_mean_of_what_updates_made(recipe, corpus, t
     assert_same(states[0]["average"], states[0]["parameters"])
 
 
+@pytest.mark.fault(
+    "Records: non-finite loss or parameters",
+    "1: step and videos; the last good checkpoint stays",
+)
 def test_non_finite_loss_names_step_and_videos_and_keeps_the_last_good(recipe, corpus, tmp_path):
     burning = replace(
         recipe,

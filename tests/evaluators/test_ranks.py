@@ -48,6 +48,10 @@ MESHES = {
 }
 
 
+@pytest.mark.fault(
+    "Scores: ties in a ranking",
+    "by table row, against a stable sort",
+)
 @pytest.mark.parametrize("name", MESHES)
 def test_equal_to_a_stable_sort_on_every_mesh(name):
     # 37 candidates do not divide by any of the meshes, 5 leave some devices with padding alone.
@@ -101,11 +105,16 @@ def test_memory_is_bounded_by_the_block():
     assert compiled.memory_analysis().temp_size_in_bytes < 600_000
 
 
+@pytest.mark.fault(
+    "Scores: a query with nothing relevant",
+    "left out, and counted; none at all is refused",
+)
 def test_nothing_relevant_is_no_ranks():
     some = np.ones((3, 2), np.float32)
     assert relevant_ranks(some, some, np.zeros(4, int), np.zeros(0, int)).tolist() == []
 
 
+@pytest.mark.fault("Scores: rows or labels out of range, k above the corpus")
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -58,6 +58,7 @@ def measured_by_trec(embeddings, corpus, direction):
     return {int(row): values for row, values in evaluator.evaluate(run).items()}
 
 
+@pytest.mark.fault("Scores: no relation to measure by")
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_a_corpus_that_cannot_be_measured_is_refused_early(direction, corpus, validated):
     """Each direction needs relations of its own: the others' do not help."""
@@ -279,6 +280,10 @@ def test_embeddings_that_know_the_answer_score_one_and_of_opposite_sign_little()
     assert np.isfinite(list(scores.values())).all()
 
 
+@pytest.mark.fault(
+    "Scores: NaN in embeddings or similarities",
+    "refused; never mined",
+)
 def test_embeddings_that_cannot_be_ranked_are_refused(corpus):
     embeddings = corpus.table.features["visual"].copy()
     with pytest.raises(ValueError, match=r"must be \[60, D\], found \[59, 5\]"):
@@ -288,6 +293,7 @@ def test_embeddings_that_cannot_be_ranked_are_refused(corpus):
         RelatedVideos().measure(embeddings, corpus)
 
 
+@pytest.mark.fault("Scores: a query with nothing relevant")
 def test_a_corpus_without_queries_and_a_wrong_direction_are_refused(corpus):
     with pytest.raises(ValueError, match="there is no validation part, only test"):
         queries(corpus, "eval_to_train", "validation")

@@ -80,6 +80,7 @@ def row_of(text):
     return next(line.split() for line in text.splitlines() if "trained" in line)
 
 
+@pytest.mark.fault("Runs: results per query cut, a bit flipped, or of an older version")
 def test_systems_that_were_asked_other_queries_are_not_compared():
     one, other = scores(1.0), scores(0.5)
     direction = "train_to_eval"

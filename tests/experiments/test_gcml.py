@@ -108,6 +108,10 @@ def test_resumed_equals_uninterrupted(system, clustered_paths, clustered, tmp_pa
     jax.tree.map(np.testing.assert_array_equal, whole, again)
 
 
+@pytest.mark.fault(
+    "Runs: resumed with other clusters",
+    "1: the feed's digests; the same clusters at another place go on",
+)
 def test_a_run_goes_on_only_with_the_same_clusters(clustered_paths, clustered, tmp_path):
     recipe = tiny("gcl", clustered_paths)
     trained(recipe, tmp_path / "run", clustered, steps=3)
@@ -127,6 +131,12 @@ def test_a_run_goes_on_only_with_the_same_clusters(clustered_paths, clustered, t
         trained(recipe, tmp_path / "run", replace(clustered, hierarchy=other), steps=6)
 
 
+@pytest.mark.fault(
+    "Relations and sessions: a level that does not exist, of clusters or of siblings",
+)
+@pytest.mark.fault(
+    "Relations and sessions: a hierarchy of other videos, of another graph, no hierarchy at all",
+)
 @pytest.mark.parametrize(
     ("system", "given", "words"),
     [
@@ -149,6 +159,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     assert not (tmp_path / "run" / "recipe.json").exists()
 
 
+@pytest.mark.fault("Runs: a task and a feed that do not fit")
 def test_a_task_is_refused_a_feed_that_it_cannot_learn_from():
     with pytest.raises(ValueError, match="ClusterLabels learns from videos, feed Triplets gives"):
         replace(gcml.cdml, task=ClusterLabels())

@@ -74,6 +74,13 @@ def of_another_graph(corpus):
     return replace(levels_of(corpus, np.arange(len(corpus.is_train)) // 5), graph_fingerprint="o")
 
 
+@pytest.mark.fault("Relations and sessions: one giant cluster, or none of two videos")
+@pytest.mark.fault(
+    "Relations and sessions: cluster numbers out of range, levels not nested, eval videos inside",
+)
+@pytest.mark.fault(
+    "Relations and sessions: a hierarchy of other videos, of another graph, no hierarchy at all",
+)
 @pytest.mark.parametrize(
     ("make", "system", "found", "remedy"),
     [
@@ -98,6 +105,10 @@ def test_clusters_that_do_not_fit_are_refused_before_a_run_begins(
     assert remedy in said
 
 
+@pytest.mark.fault(
+    "Relations and sessions: a hierarchy damaged on the way to a run",
+    "1: the file, and the command that makes it; nothing is begun",
+)
 def test_a_damaged_hierarchy_is_refused_by_name(clustered_paths, tmp_path, capsys):
     path = Path(shutil.copy(clustered_paths.hierarchy, tmp_path / "h.parquet"))
     good = path.read_bytes()
@@ -110,6 +121,10 @@ def test_a_damaged_hierarchy_is_refused_by_name(clustered_paths, tmp_path, capsy
         assert "python -m vidembed cluster" in said
 
 
+@pytest.mark.fault(
+    "Runs: a task and a feed that do not fit",
+    "2: what each takes and gives, and the pairs that fit",
+)
 def test_a_task_and_a_feed_that_do_not_fit_are_a_mistake_in_the_command(tmp_path, capsys):
     for system, part in (("gcl", "feed:triplets"), ("gcml", "task:cluster-labels")):
         with pytest.raises(SystemExit) as ended:
@@ -150,6 +165,7 @@ def losses(workdir):
     return {line["step"]: line["loss"] for line in lines}
 
 
+@pytest.mark.fault("Runs: resumed with other clusters")
 @pytest.mark.long
 def test_a_run_goes_on_with_its_clusters_alone_wherever_they_lie(
     clustered_paths, clustered, tmp_path
@@ -169,6 +185,11 @@ def test_a_run_goes_on_with_its_clusters_alone_wherever_they_lie(
     assert run(replace(recipe, corpus=moved), workdir) == 7
 
 
+@pytest.mark.fault(
+    "Runs: a label that is no class",
+    "1: step and videos, as for any loss that is not finite; the last checkpoint stays, "
+    "and with sound labels the same command goes on",
+)
 @pytest.mark.parametrize(
     ("label", "loss", "model"),
     [

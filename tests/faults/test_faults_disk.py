@@ -123,17 +123,24 @@ def check_training(disk, corpus_paths, whole, capsys, room):
     return steps
 
 
+@pytest.mark.fault(
+    "Runs: disk full at a checkpoint",
+    "1: step, newest good step, what to do; leftovers removed, at the latest by the same "
+    "command, which goes on after",
+)
 @pytest.mark.parametrize(("room", "least"), [(8_000, 0), (260_000, 1)])
 def test_training(disk, corpus_paths, whole, capsys, room, least):
     assert len(check_training(disk, corpus_paths, whole, capsys, room)) >= least * disk.mounted
 
 
+@pytest.mark.fault("Runs: disk full at a checkpoint")
 @pytest.mark.long
 @pytest.mark.parametrize("room", [0, 4_096, 12_288, 20_000, 60_000, 100_000, 180_000, 380_000])
 def test_training_with_any_room(disk, corpus_paths, whole, capsys, room):
     check_training(disk, corpus_paths, whole, capsys, room)
 
 
+@pytest.mark.fault("Runs: disk full at a checkpoint")
 def test_the_command_says_it_once(disk, corpus_paths):
     """No array's own failure, no thread's traceback, beside the one message."""
     disk.leave(160_000)
@@ -150,6 +157,10 @@ def test_the_command_says_it_once(disk, corpus_paths):
     assert "start again" in told
 
 
+@pytest.mark.fault(
+    "Runs: disk full at the journal",
+    "1: the file; no wait without end",
+)
 def test_a_journal_raises_and_never_waits(disk):
     """tensorboardX's own thread dies of it, and leaves the run waiting for ever."""
     workdir = Workdir(disk.folder)
@@ -184,6 +195,10 @@ def test_what_ended_a_run_is_not_hidden_by_its_journal(disk):
         fail()
 
 
+@pytest.mark.fault(
+    "Runs: disk full at an evaluation",
+    "1: the file; nothing half written",
+)
 def test_evaluation(disk, corpus_paths, capsys):
     workdir = Workdir(disk.folder / "run")
     assert run(cdml("train", workdir, corpus_paths, "--steps", "4"), capsys)[0] == 0
@@ -209,6 +224,10 @@ def vidembed(arguments, capsys):
     return code, *capsys.readouterr()
 
 
+@pytest.mark.fault(
+    "Runs: disk full at an import, at edges, at sessions",
+    "1: the file; nothing left, an older file stays",
+)
 @pytest.mark.parametrize("room", [4_096, 40_000, 9_000_000])
 def test_import(disk, capsys, room):
     shard, table = SAMPLE / "validate0009.tfrecord", disk.folder / "table"
@@ -224,6 +243,7 @@ def test_import(disk, capsys, room):
     assert len(FeatureTable.open(table)) == 266
 
 
+@pytest.mark.fault("Runs: disk full at an import, at edges, at sessions")
 def test_edges_and_sessions(disk, corpus_paths, capsys):
     """An older file stays as it was."""
     sessions, edges = disk.folder / "sessions.parquet", disk.folder / "edges.parquet"

@@ -87,12 +87,33 @@ def hurt(records, kind):
 KINDS = ["cut", "flip", "length", "empty", "nothing", "twice", "NaN", "infinity", "zero", "width"]
 
 
+@pytest.mark.fault(
+    "Records: an id twice",
+    "1: id and both shards; `--duplicates first`",
+)
+@pytest.mark.fault(
+    "Records: no file matches, empty file",
+    "1: the pattern, and what is nearest on disk",
+)
+@pytest.mark.fault(
+    "Records: NaN, infinity, all zero",
+    "1: ids, and `--invalid drop` or `mask`",
+)
+@pytest.mark.fault(
+    "Records: wrong width or type",
+    "1: modality, expected, found, file, record",
+)
+@pytest.mark.fault(
+    "Records: TFRecord cut, within a record",
+    "1: file, record, byte offset; `--on-error skip` goes on and counts",
+)
 @pytest.mark.parametrize("kind", [*KINDS, "count"])
 def test_a_fault_is_named_and_no_table_is_made(records, tmp_path, capsys, kind):
     pattern, said = hurt(records, kind)
     assert re.search(said, fails(pattern, tmp_path / "t", capsys, "--workers", "3"))
 
 
+@pytest.mark.fault("Records: TFRecord cut, within a record")
 def test_skipping_is_counted_and_said(records, tmp_path, capsys):
     hurt(records, "cut")
     assert main(["import", str(records), str(tmp_path / "t"), *HOW, "--on-error", "skip"]) == 0
@@ -129,6 +150,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.fault("Records: a worker that raises or dies")
 @pytest.mark.long
 def test_a_killed_worker_process_ends_the_reading_with_an_error(records, tmp_path):
     """Our own commands read by threads. Grain's workers over our source: one that is killed

@@ -12,6 +12,7 @@ import pytest
 
 from experiments.cdml import recipe
 from vidembed.cli import launch
+from vidembed.cli.run_report import journal_of
 from vidembed.records.table import FeatureTable
 from vidembed.workdir.layout import Workdir
 
@@ -75,6 +76,10 @@ def contents(workdir):
 # ---- damaged files of the folder
 
 
+@pytest.mark.fault(
+    "Runs: `recipe.json` cut or changed",
+    "1: the file, or the difference",
+)
 @pytest.mark.parametrize("verb", ["train", "evaluate", "report"])
 def test_a_cut_recipe_is_named(workdir, data, capsys, verb):
     file = Workdir(workdir).recipe_file
@@ -83,6 +88,7 @@ def test_a_cut_recipe_is_named(workdir, data, capsys, verb):
     assert f"{file} is damaged, it is no JSON" in refused(capsys, verb, workdir, *more)
 
 
+@pytest.mark.fault("Runs: `recipe.json` cut or changed")
 def test_a_changed_value_in_the_recipe_is_a_changed_recipe(workdir, data, capsys):
     file = Workdir(workdir).recipe_file
     file.write_text(file.read_text().replace('"batch_triplets": 32', '"batch_triplets": 36'))
@@ -91,6 +97,10 @@ def test_a_changed_value_in_the_recipe_is_a_changed_recipe(workdir, data, capsys
     assert "batch_tripletz" in refused(capsys, "evaluate", workdir)
 
 
+@pytest.mark.fault(
+    "Runs: results or `best.json` cut",
+    "1: the file; without it, it is made again",
+)
 def test_a_cut_result_and_a_cut_list_of_the_best(workdir, capsys):
     for file in sorted((workdir / "evaluation").rglob("*.json")):
         good = file.read_bytes()
@@ -106,6 +116,10 @@ def test_a_cut_result_and_a_cut_list_of_the_best(workdir, capsys):
         assert made == before
 
 
+@pytest.mark.fault(
+    "Runs: last line of `metrics.jsonl` torn",
+    "written anew on resuming",
+)
 def test_a_torn_line_of_the_metrics_is_written_anew(workdir, data, capsys):
     whole = losses(workdir)
     file = Workdir(workdir).metrics_file
@@ -115,6 +129,19 @@ def test_a_torn_line_of_the_metrics_is_written_anew(workdir, data, capsys):
     assert losses(workdir) == whole
 
 
+@pytest.mark.fault(
+    "Runs: another line of `metrics.jsonl` damaged",
+    "`report` 1: file and line; a resumed run drops it",
+)
+@pytest.mark.parametrize("bad", [b"{", b"[1]", b'{"kind": 3}', b"\xff\x00"])
+def test_a_damaged_line_of_the_metrics_is_named(bad, workdir):
+    file = Workdir(workdir).metrics_file
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\n" + bad + b"\n", 1))
+    with pytest.raises(ValueError, match=r"metrics\.jsonl: line 2 is damaged"):
+        journal_of(Workdir(workdir))
+
+
+@pytest.mark.fault("Runs: bits flipped in a checkpoint")
 def test_every_damaged_checkpoint_is_said_and_the_first_whole_one_is_taken(workdir, data, capsys):
     whole = losses(workdir)
     for step in (4, STEPS):
@@ -129,9 +156,25 @@ def test_every_damaged_checkpoint_is_said_and_the_first_whole_one_is_taken(workd
     assert losses(workdir) == whole
 
 
+@pytest.mark.fault("Runs: bits flipped in a checkpoint")
+def test_where_no_checkpoint_is_whole_none_is_set_aside(workdir, data, capsys):
+    steps = sorted(path.name for path in (workdir / "checkpoints").iterdir())
+    for file in (workdir / "checkpoints").rglob("d/*"):
+        file.write_bytes(file.read_bytes()[:-7])
+    assert run("train", workdir, *options(data)) == 1
+    said = capsys.readouterr().err
+    assert f"step {STEPS} is damaged" in said
+    assert "restore checkpoints from a copy, or start a new run" in said
+    assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == steps
+
+
 # ---- another run, another recipe, other data
 
 
+@pytest.mark.fault(
+    "Runs: two runs on one folder",
+    "1: the owner, and `--steal`",
+)
 def test_a_second_run_is_refused_by_name_and_changes_nothing(workdir, data):
     """Two real processes: the first holds the folder, the second is a command."""
     code = "import sys, time; from vidembed.workdir.layout import Workdir\n"
@@ -153,6 +196,10 @@ def test_a_second_run_is_refused_by_name_and_changes_nothing(workdir, data):
         holder.communicate()
 
 
+@pytest.mark.fault(
+    "Runs: resumed with another model, seed, split",
+    "1: the difference",
+)
 @pytest.mark.parametrize(
     ("more", "said"),
     [
@@ -169,6 +216,10 @@ def test_another_recipe_is_refused_with_the_difference(workdir, data, capsys, mo
     assert re.search(said, told)
 
 
+@pytest.mark.fault(
+    "Runs: resumed with fewer steps than are done",
+    "1, nothing changed",
+)
 def test_fewer_steps_than_are_done_are_refused(workdir, data, capsys):
     fewer = [*options(data)[:-1], "3"]
     assert f"has applied {STEPS} updates already, steps is 3" in refused(
@@ -176,6 +227,10 @@ def test_fewer_steps_than_are_done_are_refused(workdir, data, capsys):
     )
 
 
+@pytest.mark.fault(
+    "Runs: resumed with another graph or table",
+    "1; a copy elsewhere is the same data",
+)
 def test_another_graph_and_another_table_are_refused(workdir, data, tmp_path, capsys):
     """Whatever their paths: by what is in them. A copy at another place is the same data."""
     table = FeatureTable.open(data[0])
@@ -197,6 +252,10 @@ def test_another_graph_and_another_table_are_refused(workdir, data, tmp_path, ca
     assert run("train", workdir, *options(copied)) == 0
 
 
+@pytest.mark.fault(
+    "Runs: resumed on other devices",
+    "goes on, the change is said",
+)
 def test_another_number_of_devices_goes_on(workdir, data, capsys):
     """Seen by this process: 8, of which the mesh takes 8 or, along `model`, 4 × 2."""
     shutil.rmtree(workdir / "checkpoints" / str(STEPS))
@@ -211,6 +270,10 @@ def test_another_number_of_devices_goes_on(workdir, data, capsys):
 # ---- refused before anything is made
 
 
+@pytest.mark.fault(
+    "Runs: batch not divisible by the mesh",
+    "1 before anything is made: the nearest sizes",
+)
 @pytest.mark.parametrize(
     ("more", "said"),
     [
@@ -234,6 +297,10 @@ def test_data_that_is_not_there_is_named(data, tmp_path, capsys):
         assert not Workdir(tmp_path / "run").recipe_file.exists()
 
 
+@pytest.mark.fault(
+    "Relations and sessions: edges naming unknown ids",
+    "up to the share a warning with the first ten, beyond it 1",
+)
 def test_edges_that_name_unknown_videos(data, tmp_path, capsys):
     edges = pq.read_table(data[1]).to_pydict()
     for count in (3, 12):

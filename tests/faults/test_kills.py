@@ -221,6 +221,7 @@ def compare(killed, whole, corpus, steps):
 FEW = [("compile", KILL), ("save", KILL), ("step", TERM), ("evaluate", KILL)]
 
 
+@pytest.mark.fault("Runs: SIGTERM, SIGKILL")
 @pytest.mark.parametrize(
     ("system", "steps", "schedule"),
     [
@@ -250,6 +251,7 @@ def test_a_run_killed_in_every_phase_ends_like_one_that_was_not(
     compare(killed, whole, clustered, steps)
 
 
+@pytest.mark.fault("Runs: SIGTERM, SIGKILL")
 @pytest.mark.long
 def test_a_follower_killed_at_random_moments_measures_all(corpus_paths, tmp_path):
     options = [

@@ -49,6 +49,10 @@ def assert_same(batch, wanted):
         np.testing.assert_array_equal(found[name], array, err_msg=str(name))
 
 
+@pytest.mark.fault(
+    "Runs: unequal records a host",
+    "cannot be: batches are made of global row numbers",
+)
 @pytest.mark.parametrize("placement", ["device", "host"])
 @pytest.mark.parametrize("hosts", [2, 4])
 def test_hosts_put_together_make_the_batch_of_one(opened, placement, hosts):

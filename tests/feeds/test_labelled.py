@@ -129,6 +129,9 @@ def test_impossible_configurations_are_refused(changes, message):
         LabelledVideos(**changes)
 
 
+@pytest.mark.fault(
+    "Relations and sessions: a level that does not exist, of clusters or of siblings",
+)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -141,6 +144,7 @@ def test_impossible_data_are_refused(clustered, options, message):
         open_feed(clustered, **options)
 
 
+@pytest.mark.fault("Relations and sessions: one giant cluster, or none of two videos")
 def test_one_cluster_is_no_classification(clustered):
     corpus = with_levels(clustered, np.zeros(400), np.zeros(400))
     with pytest.raises(HierarchyError, match=r"2 classes, found 1 .* level 2: 1 clusters, 1 of th"):

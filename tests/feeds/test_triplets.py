@@ -245,6 +245,7 @@ def test_closing_early_ends_the_threads():
     del iterator
 
 
+@pytest.mark.fault("Records: a worker that raises or dies")
 def test_a_fault_in_a_reading_thread_reaches_the_caller(monkeypatch):
     feed = open_feed()
 
@@ -267,6 +268,7 @@ def star(videos: int = VIDEOS, *, others: int = 600) -> RelationGraph:
     return RelationGraph.from_edges(source, target, np.ones(len(source)), nodes=videos)
 
 
+@pytest.mark.fault("Relations and sessions: a graph with hubs")
 def test_a_batch_that_needs_it_takes_the_large_capacity_and_says_so():
     graph, everyone = star(), np.ones(VIDEOS, bool)
     feed = open_feed(Triplets(batch_triplets=600), graph=graph, is_train=everyone)
@@ -313,6 +315,10 @@ def test_a_graph_that_may_need_more_room_than_there_is_is_refused():
         open_feed(config, graph=star(), is_train=np.ones(VIDEOS, bool))
 
 
+@pytest.mark.fault(
+    "Relations and sessions: relations beyond the degree cap",
+    "heeded: never a negative, mined, sampled or drawn from siblings",
+)
 def test_positives_come_from_the_capped_graph_and_forbidden_pairs_from_all_relations():
     """A clique of 120: every negative that the capped graph allowed was a relation."""
     one, other = np.triu_indices(120, 1)
@@ -363,6 +369,7 @@ def test_the_fingerprint_covers_what_the_batches_depend_on():
 EMPTY = RelationGraph.from_edges(np.zeros(0), np.zeros(0), np.zeros(0), nodes=VIDEOS)
 
 
+@pytest.mark.fault("Records: empty split")
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -225,12 +225,18 @@ def test_options_out_of_range_are_refused(options, says):
         affinity_clusters(graph, np.ones(2, bool), **options)
 
 
+@pytest.mark.fault(
+    "Relations and sessions: a train graph without edges, an edge that leaks, nothing merged",
+)
 def test_a_graph_without_edges_is_refused():
     graph = RelationGraph.from_edges([], [], [], nodes=3)
     with pytest.raises(ValueError, match=r"no edges among 2 train videos.*--min-weight"):
         affinity_clusters(graph, np.array([True, False, True]))
 
 
+@pytest.mark.fault(
+    "Relations and sessions: a train graph without edges, an edge that leaks, nothing merged",
+)
 def test_an_edge_outside_the_train_partition_is_refused():
     graph = RelationGraph.from_edges([0, 1], [1, 2], [1, 1], nodes=3)
     with pytest.raises(LeakError, match="1 of 2 training edges"):

@@ -43,6 +43,10 @@ def path(request, tmp_path):
     return tmp_path / request.param
 
 
+@pytest.mark.fault(
+    "Relations and sessions: loops, repeats, bad weights, isolated videos",
+    "dropped, merged, refused, reported",
+)
 def test_ends_become_rows_sorted_and_each_pair_once(path, table):
     write(
         path,
@@ -69,6 +73,10 @@ def test_ends_become_rows_sorted_and_each_pair_once(path, table):
     assert not edges.simulated
 
 
+@pytest.mark.fault(
+    "Relations and sessions: a column `kept` in an edge file (older versions wrote one)",
+    "read without it; a note names the options that take its place",
+)
 @pytest.mark.parametrize("name", ["other", "kept"])
 def test_other_columns_are_not_used_and_kept_is_noted(path, table, name):
     write(path, source=["a", "b"], target=["b", "c"], weight=[0.5, 2.0], **{name: ["", "no"]})
@@ -80,6 +88,9 @@ def test_other_columns_are_not_used_and_kept_is_noted(path, table, name):
     assert all("--corpus.max-degree" in note for note in notes)
 
 
+@pytest.mark.fault(
+    "Relations and sessions: a column `kept` in an edge file (older versions wrote one)",
+)
 def test_a_digest_of_an_older_version_covers_its_column_kept(tmp_path, table):
     columns = {"source": ["a", "b"], "target": ["b", "c"], "weight": [1, 2], "kept": [True, False]}
     edges = pa.table(columns).replace_schema_metadata({METADATA_KEY: "{}"})
@@ -122,6 +133,7 @@ def test_numbers_as_ids_in_csv_stay_text(tmp_path, table):
         read_edges(path, table)
 
 
+@pytest.mark.fault("Relations and sessions: loops, repeats, bad weights, isolated videos")
 @pytest.mark.parametrize("weight", [-1.0, 0.0, float("nan"), float("inf")])
 def test_bad_weights_are_refused_by_row(path, table, weight):
     write(path, source=["a", "b"], target=["b", "c"], weight=[1.0, weight])
@@ -189,6 +201,10 @@ def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path, table, weight
         read_edges(tmp_path / "e.parquet", table)
 
 
+@pytest.mark.fault(
+    "Relations and sessions: ids that are neither text, UTF-8 bytes nor whole numbers; "
+    '"", null or NaN for an id',
+)
 @pytest.mark.parametrize("number", [1, 4.5, True, None, "1 ", "", "x"])
 @pytest.mark.parametrize("end", ["a", b"a", "", None, 7, 1.0, ["a"], {"id": "a"}])
 def test_ids_are_of_the_types_of_one_list(tmp_path, table, end, number):

@@ -68,6 +68,10 @@ def test_levels_and_sizes_by_hand():
     assert hierarchy.sizes(2).dtype == np.int64
 
 
+@pytest.mark.fault(
+    "Relations and sessions: a level that does not exist, of clusters or of siblings",
+    "1: the levels that exist, and the rounds that would make it",
+)
 @pytest.mark.parametrize("level", [-1, 0, 3])
 def test_a_level_that_does_not_exist(hierarchy, level):
     with pytest.raises(HierarchyError, match=rf"no level {level}: .* has levels 1 to 2; choose"):
@@ -110,6 +114,9 @@ def test_a_sound_one_passes(hierarchy, graph, is_train):
     hierarchy.check(graph, is_train)
 
 
+@pytest.mark.fault(
+    "Relations and sessions: a hierarchy of other videos, of another graph, no hierarchy at all",
+)
 def test_one_from_another_graph_is_refused(hierarchy, graph, is_train):
     other = RelationGraph.from_edges([0], [1], [1], nodes=NODES)
     with pytest.raises(HierarchyError, match="--split, --split-seed") as caught:
@@ -132,6 +139,10 @@ def changed(hierarchy, level, row, number):
     return replace(hierarchy, clusters=clusters)
 
 
+@pytest.mark.fault(
+    "Relations and sessions: cluster numbers out of range, levels not nested, eval videos inside",
+    "1: level and counts",
+)
 @pytest.mark.parametrize("level", [1, 2])
 def test_numbers_that_no_hierarchy_holds_are_refused(hierarchy, graph, is_train, level):
     train, eval_row = np.flatnonzero(is_train), np.flatnonzero(~is_train)[3]
@@ -149,6 +160,9 @@ def test_numbers_that_no_hierarchy_holds_are_refused(hierarchy, graph, is_train,
         gap.check(graph, is_train)
 
 
+@pytest.mark.fault(
+    "Relations and sessions: cluster numbers out of range, levels not nested, eval videos inside",
+)
 def test_levels_that_are_not_nested_are_refused(hierarchy, graph, is_train):
     turned = replace(hierarchy, clusters=hierarchy.clusters[::-1])
     with pytest.raises(HierarchyError, match="clusters of level 1 lie in several of level 2"):
@@ -176,6 +190,10 @@ def test_more_than_nine_levels_keep_their_order(tmp_path):
     assert np.array_equal(read_hierarchy(tmp_path / "h", IDS[:2]).clusters, clusters)
 
 
+@pytest.mark.fault(
+    "Relations and sessions: a hierarchy of other videos, of another graph, no hierarchy at all",
+    "1: what it is of, and the command that makes it anew; nothing is begun",
+)
 def test_a_hierarchy_of_other_videos_is_refused(path, hierarchy):
     with pytest.raises(HierarchyError, match=r"h\.parquet: is of 60 videos, the table of 59"):
         read_hierarchy(path, IDS[1:])
@@ -199,6 +217,9 @@ def test_ids_that_are_no_text_are_refused(path, hierarchy):
         write_hierarchy(hierarchy, path, other)
 
 
+@pytest.mark.fault(
+    "Relations and sessions: a hierarchy of other videos, of another graph, no hierarchy at all",
+)
 def test_files_that_are_no_hierarchy_are_refused(path, tmp_path):
     with pytest.raises(HierarchyError, match=r"g\.parquet: no such file; .* cluster` wrote"):
         read_hierarchy(tmp_path / "g.parquet", IDS)
@@ -256,15 +277,25 @@ def flips_refused(path, hierarchy, flips, seed):
     return refused
 
 
+@pytest.mark.fault(
+    "Relations and sessions: a bit of a hierarchy flipped, the file cut, the disk full",
+    "1: refused by name, no other clusters; the older file stays",
+)
 def test_flipped_bits(path, hierarchy):
     assert flips_refused(path, hierarchy, 300, seed=0) > 150
 
 
+@pytest.mark.fault(
+    "Relations and sessions: a bit of a hierarchy flipped, the file cut, the disk full",
+)
 @pytest.mark.long
 def test_many_flipped_bits(path, hierarchy):
     assert flips_refused(path, hierarchy, 10_000, seed=1) > 5000
 
 
+@pytest.mark.fault(
+    "Relations and sessions: a bit of a hierarchy flipped, the file cut, the disk full",
+)
 def test_cut_at_any_byte(path):
     data, cut = path.read_bytes(), path.with_name("cut.parquet")
     for size in range(0, len(data), 37):
@@ -273,6 +304,9 @@ def test_cut_at_any_byte(path):
             read_hierarchy(cut, IDS)
 
 
+@pytest.mark.fault(
+    "Relations and sessions: a bit of a hierarchy flipped, the file cut, the disk full",
+)
 def test_a_full_disk_leaves_the_older_file(path, hierarchy):
     before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))

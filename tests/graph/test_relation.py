@@ -75,6 +75,7 @@ def test_graph_holds_each_pair_both_ways_with_summed_weights(seed):
     assert report["weight_sum"] == pytest.approx(weight.sum())
 
 
+@pytest.mark.fault("Relations and sessions: loops, repeats, bad weights, isolated videos")
 def test_report_of_a_graph_worked_by_hand():
     # 0-1-2 is a path, 3-4 a pair, 5 stands alone.
     graph = RelationGraph.from_edges([0, 2, 3], [1, 1, 4], [2, 3, 7], nodes=6)

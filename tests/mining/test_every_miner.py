@@ -85,6 +85,7 @@ def test_differentiating_makes_no_second_product(miner, make_case):
     assert text.count("dot_general") == 1
 
 
+@pytest.mark.fault("Scores: NaN in embeddings or similarities")
 @pytest.mark.parametrize("miner", CHOOSING, indirect=True, ids=repr)
 def test_nan_is_never_chosen_and_chooses_nothing(miner, make_case):
     case = make_case(0, anchors=20, pool=60, pairs=2, exact=False)

@@ -63,6 +63,11 @@ KINDS = {
 }
 
 
+@pytest.mark.fault(
+    "Records: a file of another kind: compressed otherwise, frame-level records, one bare "
+    "message, a pickle, a web page, text",
+    "1: what it is, by its first bytes, and what to do",
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_kind_shows_by_the_first_bytes_whatever_the_name(tmp_path, kind, capsys):
     for name in ("a.tfrecord", "b [1], c@d.csv"):
@@ -83,6 +88,10 @@ def test_the_kind_shows_by_the_first_bytes_whatever_the_name(tmp_path, kind, cap
             assert f"is not a TFRecord file, but {kind.strip()}" in told
 
 
+@pytest.mark.fault(
+    "Records: a file of another kind: compressed otherwise, frame-level records, one bare "
+    "message, a pickle, a web page, text",
+)
 def test_frame_level_records_are_named(tmp_path, capsys):
     path = tmp_path / "f"
     path.write_bytes(frame(FRAMES) * 5)
@@ -135,12 +144,17 @@ SKIP = st.sampled_from(["error", "skip"])
 IDS = st.sampled_from([b"".join(b"v%d\n" % i for i in range(9)), npy(np.arange(9))]) | files()
 
 
+@pytest.mark.fault(
+    "Records: any bytes at all as records, ids or arrays",
+    "read, or 1 in words; no file is changed, no table left",
+)
 @many(60)
 @given(files(), IDS, OPTIONS, SKIP)
 def test_any_bytes(tmp_path_factory, data, ids, options, skip):
     check(tmp_path_factory.mktemp("any"), data, ids, options, skip)
 
 
+@pytest.mark.fault("Records: any bytes at all as records, ids or arrays")
 @pytest.mark.long
 @many(1000)
 @given(files(), IDS, OPTIONS, SKIP)

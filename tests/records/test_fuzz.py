@@ -282,18 +282,24 @@ def test_seeds_are_sound():
         assert good, fault
 
 
+@pytest.mark.fault(
+    "Records: messages damaged in any way, with right checksums",
+    "1: file, record, offset; whatever is read, protobuf reads alike, on the fast path too",
+)
 @many(150)
 @given(several(examples(MADE)), st.sampled_from([SMALL, MASKED]))
 def test_examples(tmp_path_factory, payloads, format):
     check_videos(str(tmp_path_factory.getbasetemp() / "made"), payloads, format)
 
 
+@pytest.mark.fault("Records: messages damaged in any way, with right checksums")
 @many(40)
 @given(several(examples(REAL)))
 def test_real_records(tmp_path_factory, payloads):
     check_videos(str(tmp_path_factory.getbasetemp() / "real"), payloads, YOUTUBE_8M)
 
 
+@pytest.mark.fault("Records: messages damaged in any way, with right checksums")
 @pytest.mark.long
 @many(2500)
 @given(several(examples(MADE)), st.sampled_from([SMALL, MASKED]))
@@ -352,6 +358,7 @@ def check_frames(path, payloads):
         )
 
 
+@pytest.mark.fault("Records: messages damaged in any way, with right checksums")
 @many(100)
 @given(several(sequences()))
 def test_sequence_examples(tmp_path_factory, payloads):
@@ -435,6 +442,7 @@ def check_framing(path, data, records, block_bytes):
 SIZES = {"records": st.sampled_from([1, 3, 2048]), "block_bytes": st.sampled_from([1, 50, 1 << 20])}
 
 
+@pytest.mark.fault("Records: bits flipped in payload or length")
 @many(150)
 @given(data=files(), **SIZES)
 @example(data=b"", records=1, block_bytes=1)
@@ -471,6 +479,7 @@ def check_gzip(path, payloads, blows):
 GZIPPED = {"payloads": st.lists(st.binary(max_size=200), max_size=6), "blows": BLOWS}
 
 
+@pytest.mark.fault("Records: gzip read as plain, broken gzip, absurd length")
 @many(40)
 @given(**GZIPPED)
 def test_gzip(tmp_path_factory, payloads, blows):

@@ -257,6 +257,7 @@ def test_the_command_names_what_it_left_out_or_masked(tmp_path, faulty, capsys):
             assert "\n  videos without any modality, left out: 1 (none)\n" in told
 
 
+@pytest.mark.fault("Records: NaN, infinity, all zero")
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_invalid_rows_are_masked(tmp_path, faulty, dtype):
     report = import_videos(faulty, tmp_path / "t", format=FORMAT, invalid="mask", dtype=dtype)
@@ -304,6 +305,10 @@ def test_missing_beside_invalid(tmp_path):
     assert FeatureTable.open(tmp_path / "u").ids.tolist() == [b"deaf", b"ok"]
 
 
+@pytest.mark.fault(
+    "Records: a worker that raises or dies",
+    "the error arrives, no thread stays, no wait without end",
+)
 def test_threads_end_with_a_failed_import(tmp_path, monkeypatch):
     # More chunks than are read ahead, so that readers are still at work when the import fails.
     monkeypatch.setattr(streaming, "read_videos", partial(read_videos, chunk_records=1))
@@ -363,6 +368,10 @@ def cut_last_record(shard):
     write_records(shard, list(read_records(shard))[:-1])
 
 
+@pytest.mark.fault(
+    "Records: TFRecord cut between records, a shard lost",
+    "1: shard, records found and expected, by `counts.json`",
+)
 def test_clean_cut_is_noticed_by_the_counts(tmp_path, records):
     counts = records / "counts.json"
     counts.write_text(json.dumps({f"shard{n:02d}.tfrecord": c for n, c in enumerate((7, 3, 5))}))
@@ -484,6 +493,10 @@ def test_a_table_made_otherwise_is_not_taken_for_an_import(tmp_path, records):
         import_videos(records, tmp_path / "u", format=FORMAT)
 
 
+@pytest.mark.fault(
+    "Records: an import killed",
+    "the table is marked unfinished; the same command starts anew",
+)
 def test_killed_import_is_started_anew(tmp_path, records):
     program = textwrap.dedent(
         """

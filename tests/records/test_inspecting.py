@@ -216,6 +216,12 @@ def test_main_takes_vocabulary_and_options(good, tmp_path, capsys):
     assert main(str(good), replace(OPTIONS, labels_key="")) == 0
 
 
+@pytest.mark.fault(
+    "Records: records of another layout",
+    "`inspect` reads them, says keys, types, widths and how many lack what, and prints "
+    "the import command; each kind of fault is said once, with its count. `import`: 1, "
+    "with the same command",
+)
 def test_foreign_records_are_described_once_with_the_command_that_imports_them(tmp_path, capsys):
     rows = np.random.default_rng(0).uniform(-1, 1, (50, 3)).astype(np.float32)
     path = tmp_path / "own [1], a@b"
@@ -253,6 +259,7 @@ def test_foreign_records_are_described_once_with_the_command_that_imports_them(t
     assert found.command in capsys.readouterr().err
 
 
+@pytest.mark.fault("Records: records of another layout")
 def test_labels_that_are_missing_are_called_that(tmp_path, caplog):
     format = replace(OPTIONS, labels_key="").format()
     vector = np.array([0.5, -0.5, 1, 0], np.float32)
@@ -267,6 +274,11 @@ def test_labels_that_are_missing_are_called_that(tmp_path, caplog):
     assert caplog.text == ""  # each fault is said once
 
 
+@pytest.mark.fault(
+    "Records: ids that are not UTF-8",
+    "kept, and said by `inspect` and `import`: no session or edge can name them; where "
+    "text is needed 1: the table and the id",
+)
 def test_ids_that_are_no_text_are_said_at_once(tmp_path, capsys):
     path, table = tmp_path / "a", tmp_path / "t"
     write_records(path, [payload(b"caf\xe9%d" % i) for i in range(3)])
@@ -281,6 +293,10 @@ def test_ids_that_are_no_text_are_said_at_once(tmp_path, capsys):
     assert f"{table}: 3 ids are not UTF-8, first b'caf\\xe90'" in capsys.readouterr().err
 
 
+@pytest.mark.fault(
+    "Records: a path with brackets, spaces, commas, `@`",
+    "what exists is no pattern; a folder holds what its files are, not what they are called",
+)
 def test_what_exists_is_no_pattern_and_content_decides_what_a_folder_holds(tmp_path):
     folder = tmp_path / "data [1]*"
     folder.mkdir()

@@ -85,6 +85,10 @@ def slowly(row, missing):
     return name, labels, *read
 
 
+@pytest.mark.fault(
+    "Records: columns of the wrong type, nulls, lists of another length, arrays that do "
+    "not fit their ids",
+)
 @many(120)
 @given(tables(), st.sampled_from(["refuse", "mask"]), st.integers(1, 4))
 def test_rows_are_those_that_a_slow_reader_finds(tmp_path_factory, made, missing, chunk):
@@ -112,6 +116,11 @@ def write(path, **columns):
     return path
 
 
+@pytest.mark.fault(
+    "Records: columns of the wrong type, nulls, lists of another length, arrays that do "
+    "not fit their ids",
+    "1: the column, or the row; never a cast",
+)
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
@@ -179,6 +188,10 @@ def test_arrays_become_the_same_table_as_columns(tmp_path):
     assert read_ids(folder / "ids.npy")[:2] == [b"0", b"1"]
 
 
+@pytest.mark.fault(
+    "Records: columns of the wrong type, nulls, lists of another length, arrays that do "
+    "not fit their ids",
+)
 def test_arrays_that_do_not_fit_are_named(tmp_path):
     v, ids = tmp_path / "v.npy", tmp_path / "ids"
     np.save(v, np.ones((3, 2), np.float32))

@@ -30,6 +30,9 @@ def measured(rows, dtype):
     return np.sqrt(wrong / rows.astype(np.float64).var(0).mean())
 
 
+@pytest.mark.fault(
+    "Records: features that a dtype rounds by much of their spread, or makes all alike",
+)
 @pytest.mark.parametrize("rows", [SPREAD, unit(64), unit(512), SPREAD / 40 + 1], ids=range(4))
 @pytest.mark.parametrize("dtype", ["uint8", "bfloat16"])
 def test_the_share_is_what_rounding_all_gives(rows, dtype):
@@ -52,6 +55,10 @@ def test_features_all_alike_and_none_are_rounded_by_nothing():
     assert (seen.share("uint8"), seen.coarse("uint8"), seen.fitting()) == (0, 0, "uint8")
 
 
+@pytest.mark.fault(
+    "Records: features that a dtype rounds by much of their spread, or makes all alike",
+    "above 3 % a warning, above 10 % 1: the share, and the dtype that keeps them",
+)
 @pytest.mark.parametrize(
     ("rows", "refused", "fitting"),
     [

@@ -61,6 +61,10 @@ def test_equal_keys_stay_together():
     assert all(len({*map(tuple, part[:, groups == g].T.tolist())}) == 1 for g in {*groups})
 
 
+@pytest.mark.fault(
+    "Records: empty split",
+    "refused with the shares",
+)
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 1.5])
 def test_a_share_that_leaves_a_side_empty_is_refused(share):
     with pytest.raises(ValueError, match="train_share"):

@@ -105,6 +105,7 @@ def test_blocks_of_any_size_hold_the_same_records(tmp_path, compress, records, b
     assert offsets == starts(payloads)[:-1]
 
 
+@pytest.mark.fault("Records: TFRecord cut, within a record")
 def test_a_cut_at_any_byte_is_found_and_placed(tmp_path):
     data, begins = b"".join(map(frame, PAYLOADS)), starts(PAYLOADS)
     for cut in range(len(data)):
@@ -122,6 +123,10 @@ def test_a_cut_at_any_byte_is_found_and_placed(tmp_path):
         assert [(e.record, e.offset) for e in skips.errors] == [(whole, begins[whole])]
 
 
+@pytest.mark.fault(
+    "Records: bits flipped in payload or length",
+    "1: as above; no wrong record comes out",
+)
 def test_a_flip_of_any_bit_is_found_and_placed(tmp_path):
     payloads = PAYLOADS[:3]
     data, begins = b"".join(map(frame, payloads)), starts(payloads)
@@ -165,6 +170,7 @@ def test_whatever_happens_to_a_file_no_wrong_record_comes_out(tmp_path_factory, 
         assert list(read_records(path)) == skipped == payloads[: len(skipped)]
 
 
+@pytest.mark.fault("Records: gzip read as plain, broken gzip, absurd length")
 @pytest.mark.parametrize("length", [2**40, 2**63, 2**64 - 1, 300])
 @pytest.mark.parametrize("compress", [False, True])
 def test_an_absurd_length_with_a_right_crc_takes_no_memory(tmp_path, length, compress):
@@ -187,6 +193,10 @@ def test_a_record_that_begins_as_gzip_does_is_no_gzip(tmp_path):
     assert list(read_records(tmp_path / "a")) == [payload, b"b"]
 
 
+@pytest.mark.fault(
+    "Records: gzip read as plain, broken gzip, absurd length",
+    "read, or 1; memory stays bounded by the file",
+)
 def test_gzip_faults_lose_only_what_comes_after(tmp_path):
     rng = np.random.default_rng(0)
     payloads = [rng.bytes(3000) for _ in range(20)]

@@ -143,6 +143,10 @@ def test_any_modalities_names_and_widths(tmp_path, compress):
         ]
 
 
+@pytest.mark.fault(
+    "Records: `video_id` for `id`, a key missing",
+    "read; else keys expected and found",
+)
 def test_both_names_of_the_id_are_accepted_and_the_first_counts(tmp_path):
     renamed = {("video_id" if k == "id" else k): v for k, v in FIELDS.items()}
     assert one(tmp_path, encode_example(renamed))[0] == b"abc"
@@ -177,6 +181,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.fault("Records: `video_id` for `id`, a key missing")
 @pytest.mark.parametrize("case", FAULTS)
 def test_a_record_that_is_not_as_configured_is_named(tmp_path, case):
     changes, message = FAULTS[case]
@@ -225,6 +230,7 @@ def test_a_missing_modality_is_zero_and_not_present(tmp_path):
     assert one(tmp_path, bare, MASKED)[3] == {"a": False, "b": False}
 
 
+@pytest.mark.fault("Scores: rows or labels out of range, k above the corpus")
 def test_labels_may_be_none_few_many_or_large(tmp_path):
     labels = [[], [0], [127, 128], [2**31 - 1, 2**28, 5], list(range(500))]
     payloads = [encode_example(FIELDS | {"labels": np.array(x, np.int64)}) for x in labels]

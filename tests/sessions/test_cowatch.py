@@ -205,6 +205,7 @@ def test_more_than_memory_holds_goes_to_disk(tmp_path, monkeypatch):
 GOOD = {"session_id": [1, 1], "timestamp": [0, 1], "video_id": ["a", "b"]}
 
 
+@pytest.mark.fault("Relations and sessions: session files damaged")
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -282,6 +283,10 @@ def test_the_command_warns_where_no_pair_is_an_edge(tmp_path, capsys):
     assert "--min-weight" not in said
 
 
+@pytest.mark.fault(
+    "Relations and sessions: watches of a session at the same time",
+    "counted, a warning above 1 %, 1 above `--max-tie-share` (half)",
+)
 def test_equal_times_are_counted_warned_of_and_refused(tmp_path, capsys):
     days = [(1, 0, "c"), (1, 0, "a"), (1, 1, "b"), (1, 1, "b")]
     sessions, edges = str(write(tmp_path / "s.parquet", days)), str(tmp_path / "e.parquet")

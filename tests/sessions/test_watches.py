@@ -92,6 +92,11 @@ def stamps(draw):
     return draw(st.lists(st.one_of(forms), min_size=1, max_size=12))
 
 
+@pytest.mark.fault(
+    "Relations and sessions: timestamps of two kinds, of two units, with more digits than "
+    "can be kept, of no time that there is, day first",
+    "1: file, row and value of both; the machine's time zone plays no part",
+)
 @many(40)
 @given(stamps(), st.integers(1, 3), st.booleans())
 def test_text_is_ordered_as_the_rule_says_or_refused(tmp_path_factory, texts, files, as_parquet):
@@ -133,6 +138,10 @@ def two_units(values):
     return len({tuple(row) for row in within if any(row)}) > 1
 
 
+@pytest.mark.fault(
+    "Relations and sessions: timestamps of two kinds, of two units, with more digits than "
+    "can be kept, of no time that there is, day first",
+)
 @pytest.mark.parametrize(
     ("files", "says"),
     [
@@ -155,6 +164,10 @@ def test_a_mix_or_a_loss_is_refused_with_file_row_and_value(tmp_path, files, say
         ranks(tmp_path, tmp_path / ".ready")
 
 
+@pytest.mark.fault(
+    "Relations and sessions: timestamps of two kinds, of two units, with more digits than "
+    "can be kept, of no time that there is, day first",
+)
 def test_the_machines_time_zone_plays_no_part(tmp_path, monkeypatch):
     text = "s,2024-03-10 02:30:00,b\ns,2024-03-10 01:30:00,a\ns,2024-03-10 03:00:00,c\n"
     (tmp_path / "s.csv").write_text(HEAD + text)  # an hour that Los Angeles did not have
@@ -165,6 +178,10 @@ def test_the_machines_time_zone_plays_no_part(tmp_path, monkeypatch):
 MOMENTS = [1_700_000_000_000_000_002, 1_700_000_000_000_000_001, 1_700_000_000_000_000_003]
 
 
+@pytest.mark.fault(
+    "Relations and sessions: timestamps of two kinds, of two units, with more digits than "
+    "can be kept, of no time that there is, day first",
+)
 @pytest.mark.parametrize(
     ("zone", "old"), [(None, False), (None, True), ("UTC", False), ("Europe/Berlin", False)]
 )
@@ -181,6 +198,10 @@ def test_parquets_nanoseconds_are_not_cut(tmp_path, zone, old):
     assert found == {"x": 1, "a": 2, "b": 3, "c": 4}
 
 
+@pytest.mark.fault(
+    "Relations and sessions: timestamps of two kinds, of two units, with more digits than "
+    "can be kept, of no time that there is, day first",
+)
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -218,6 +239,11 @@ REFUSED = {
 }
 
 
+@pytest.mark.fault(
+    "Relations and sessions: ids that are neither text, UTF-8 bytes nor whole numbers; "
+    '"", null or NaN for an id',
+    "1: file, column and type; or how many, and the first row",
+)
 @pytest.mark.parametrize("column", ["session_id", "video_id"])
 @pytest.mark.parametrize("kind", [*IDS, *REFUSED])
 def test_ids_are_of_the_types_of_one_list(tmp_path, column, kind):
@@ -238,6 +264,10 @@ def test_ids_are_of_the_types_of_one_list(tmp_path, column, kind):
         assert list(found) == (["7", "10"] if kind == "whole" else ["a'1", "cé"])
 
 
+@pytest.mark.fault(
+    "Relations and sessions: ids that are neither text, UTF-8 bytes nor whole numbers; "
+    '"", null or NaN for an id',
+)
 def test_bytes_that_are_no_text_are_refused(tmp_path):
     ids = pa.array([b"a", b"\xff"])
     pq.write_table(
@@ -249,6 +279,12 @@ def test_bytes_that_are_no_text_are_refused(tmp_path):
         ranks(tmp_path / "s", tmp_path / "ready")
 
 
+@pytest.mark.fault(
+    "Relations and sessions: a file named as a pattern, folders named key=value, "
+    "compressed and nested files, links",
+    "each file is read once under its own columns, or refused; none is passed over but "
+    "names that begin with . or _",
+)
 def test_files_are_read_or_refused_and_never_passed_over(tmp_path):
     folder = tmp_path / "all, @ [1]*"
     (folder / "day=2" / "session_id=7").mkdir(parents=True)
@@ -273,6 +309,11 @@ def test_files_are_read_or_refused_and_never_passed_over(tmp_path):
         ranks(folder, tmp_path / "4")
 
 
+@pytest.mark.fault(
+    "Relations and sessions: CSV of any dialect, columns in any order; a row with other "
+    "cells than the header, a quote out of place, text in another encoding, a compressed "
+    "file cut",
+)
 def test_columns_go_by_name_in_each_parquet_file(tmp_path):
     rng = np.random.default_rng(0)
     (tmp_path / "s").mkdir()

@@ -40,6 +40,10 @@ def journal(*parts, every=10):
     return lines
 
 
+@pytest.mark.fault(
+    "Runs: the training collapses: all embeddings nearly one point, a loss that stays at "
+    "the margin, hardly a triplet that trains",
+)
 @pytest.mark.parametrize("every", [1, 10])
 @pytest.mark.parametrize("first", [SHRUNK, POINT])
 def test_the_first_steps_of_every_network_are_no_sign(every, first):
@@ -49,6 +53,12 @@ def test_the_first_steps_of_every_network_are_no_sign(every, first):
     assert TASK.diagnose(lines, finished=True) == {}
 
 
+@pytest.mark.fault(
+    "Runs: the training collapses: all embeddings nearly one point, a loss that stays at "
+    "the margin, hardly a triplet that trains",
+    "a WARNING from `train` while it runs, from `evaluate` and on the report: the numbers "
+    "and what to try; the first steps of every network, which shrink too, are no collapse",
+)
 def test_what_lasts_is_a_sign():
     shrunk = journal((300, SHRUNK))
     [(name, message)] = TASK.diagnose(shrunk, finished=False).items()
@@ -115,6 +125,10 @@ def test_each_warning_is_said_once_and_lines_do_not_pile_up():
     assert len(diagnosis._lines) <= MOST_LINES
 
 
+@pytest.mark.fault(
+    "Runs: the training collapses: all embeddings nearly one point, a loss that stays at "
+    "the margin, hardly a triplet that trains",
+)
 def test_a_training_that_collapses_warns(corpus_paths, corpus, tmp_path):
     """The hardest negatives at a high learning rate draw all videos into one point.
 

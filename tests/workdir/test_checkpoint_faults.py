@@ -1,14 +1,18 @@
 """Kills, full disks and flipped bits, done to real checkpoints."""
 
 import contextlib
+import errno
 import json
+import os
 import random
 import resource
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -75,6 +79,10 @@ def _flips_found(folder, flips, seed):
     return found
 
 
+@pytest.mark.fault(
+    "Runs: one host reads a checkpoint wrongly",
+    "all hosts pass the step over, or all end",
+)
 def test_damage_that_one_host_finds_is_for_all_hosts(tmp_path, monkeypatch):
     """This one's copy is whole; each decision about the step is taken with the others."""
     with Checkpoints(tmp_path) as checkpoints:
@@ -94,10 +102,16 @@ def test_damage_that_one_host_finds_is_for_all_hosts(tmp_path, monkeypatch):
         reader.restore_newest(_like(20))
 
 
+@pytest.mark.fault(
+    "Runs: bits flipped in a checkpoint",
+    "warning, the step before is taken, the damaged one set aside as `{step}.damaged`; where none "
+    "is whole 1, what to do, and nothing is set aside",
+)
 def test_flipped_bits_of_arrays_are_found(tmp_path):
     assert _flips_found(tmp_path, flips=6, seed=0) == 6
 
 
+@pytest.mark.fault("Runs: bits flipped in a checkpoint")
 @pytest.mark.long
 def test_sixty_flipped_bits_of_arrays_are_found(tmp_path):
     assert _flips_found(tmp_path, flips=60, seed=1) == 60
@@ -180,6 +194,90 @@ def test_the_newest_whole_step_is_taken_loudly(tmp_path):
         shutil.rmtree(tmp_path / "1" / "arrays")
         with pytest.raises(DigestError, match="step 3 is damaged"):
             checkpoints.restore_newest(like)
+
+
+# ---- disks that fail
+
+
+@pytest.mark.fault(
+    "Runs: the disk fails, or rights or memory lack, while a sound checkpoint is read",
+    "1: the system's own error, on all hosts; nothing is called damaged or set aside, and "
+    "the same command goes on from it",
+)
+@pytest.mark.parametrize("how", ["raised", "in words", "as a number", "in a file's bytes"])
+def test_a_disk_that_fails_is_not_called_damage(how, tmp_path, monkeypatch):
+    """Its own error comes through, nothing is set aside, and the step is there the next time."""
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, _noise(step, 20), {})
+    fired = []
+    words = {
+        "raised": OSError(errno.EIO, "Input/output error", "/disk"),
+        "in words": ValueError('UNKNOWN: Error reading "x/.zarray": Input/output error'),
+        "as a number": ValueError("UNKNOWN: Error reading x [os_error_code='5']"),
+        "in a file's bytes": Exception("Encountered error while reading array index"),
+    }[how]
+
+    def failing(*_, **__):
+        fired.append("restore")
+        raise RuntimeError("read") from words
+
+    def unreadable(path, *mode, **options):
+        fired.append("bytes")
+        raise OSError(errno.EIO, "Input/output error", path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ocp.CompositeCheckpointHandler, "restore", failing)
+        patch.setattr("vidembed.workdir.checkpoints.unreadable.open", unreadable, raising=False)
+        with (
+            Checkpoints(tmp_path) as checkpoints,
+            pytest.raises(OSError, match="Input/output error; the checkpoint stays as it is") as e,
+        ):
+            checkpoints.restore_newest(_like(20))
+    assert e.value.errno == errno.EIO
+    assert fired == (["restore", "bytes"] if how == "in a file's bytes" else ["restore"])
+    assert _names(tmp_path) == ["1", "2"]
+    assert Checkpoints(tmp_path, read_only=True).restore_newest(_like(20))[0] == 2
+
+
+@pytest.mark.fault(
+    "Runs: the disk fails, or rights or memory lack, while a sound checkpoint is read",
+)
+@pytest.mark.parametrize("error", [MemoryError(), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED")])
+def test_want_of_memory_is_not_called_damage(error, tmp_path, monkeypatch):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, _noise(1, 20), {})
+
+    def failing(*_, **__):
+        raise error
+
+    monkeypatch.setattr(ocp.CompositeCheckpointHandler, "restore", failing)
+    with pytest.raises(type(error)):
+        Checkpoints(tmp_path, read_only=True).restore_newest(_like(20))
+
+
+@pytest.mark.fault(
+    "Runs: the disk fails, or rights or memory lack, while a sound checkpoint is read",
+)
+def test_a_checkpoint_whose_files_may_not_be_read():
+    """Real files, each in turn; as another user, where the tests run as the one who may all."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # pytest's own folders are closed to others
+        with Checkpoints(folder) as checkpoints:
+            checkpoints.save(1, _noise(1, 20), {})
+        reader, refused = Checkpoints(folder, read_only=True), 0
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            file.chmod(0)
+            os.geteuid() or os.seteuid(65534)
+            try:
+                reader.restore_newest(_like(20))  # not every file is needed
+            except PermissionError:
+                refused += 1
+            finally:
+                os.getuid() or os.seteuid(0)
+                file.chmod(0o644)
+    assert refused > 4
 
 
 # ---- disks that are full
@@ -326,6 +424,10 @@ def _kill_savers(folder, delays):
     return unfinished
 
 
+@pytest.mark.fault(
+    "Runs: SIGKILL in a save",
+    "the previous step; leftovers removed",
+)
 def test_killed_while_saving(tmp_path):
     _kill_savers(tmp_path, [0.2, -0.03])
 

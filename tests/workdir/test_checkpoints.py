@@ -147,6 +147,10 @@ REFUSED = [
 ]
 
 
+@pytest.mark.fault(
+    "Runs: other shape, dtype, missing weights on restore",
+    "path, stored and wanted",
+)
 @pytest.mark.parametrize(("change", "words"), REFUSED)
 def test_another_tree_is_refused_before_orbax_is_asked(tmp_path, monkeypatch, change, words):
     tree = {"a": [jnp.ones((2, 3), jnp.int32)], "b": jnp.zeros(4)}
@@ -227,6 +231,10 @@ def test_what_is_not_wanted_is_not_read(tmp_path):
             reader.restore(1, _shape(like), only=only)
 
 
+@pytest.mark.fault(
+    "Runs: an existing or lower step saved",
+    "error",
+)
 @pytest.mark.parametrize("step", [4, 5])
 def test_steps_only_grow(tmp_path, step):
     with Checkpoints(tmp_path) as checkpoints:

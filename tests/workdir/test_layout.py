@@ -153,7 +153,7 @@ def test_a_recipe_names_the_code_that_began_it_and_that_changed_it(tmp_path, mon
 def _measured(workdir, evaluator, steps):
     measurements = workdir.measurements(evaluator)
     for step in steps:
-        measurements.write(step, {"step": step}, {})
+        measurements.write(step, {"step": step, "scores": {}}, {})
     return measurements
 
 
@@ -186,10 +186,11 @@ def test_each_evaluator_has_a_folder_of_its_own(tmp_path):
     (tmp_path / "evaluation" / "10.json").write_text("{}")  # no evaluator's
     found = {m.folder.name: m.steps() for m in workdir.all_measurements()}
     assert found == {one.folder.name: {5}, other.folder.name: {5, 10}}
-    assert other.read(10) == {"step": 10}
+    assert other.read(10) == {"step": 10, "scores": {}}
     assert one.read(10) is None
 
 
+@pytest.mark.fault("Runs: a run extended while a follower starts")
 def test_done_counts_for_the_steps_of_the_stored_recipe(tmp_path):
     workdir = Workdir(tmp_path)
     assert workdir.done() is None

@@ -93,16 +93,16 @@ def test_a_second_run_is_refused_and_told_of_the_first(tmp_path):
 
 def test_a_look_tells_whether_an_owner_lives(tmp_path):
     lease = Lease(tmp_path / "lease.json", stale_seconds=60)
-    assert not lease.is_held()
+    assert lease.why_not_held()
     with Lease(tmp_path / "lease.json").held():
-        assert lease.is_held()
-    assert not lease.is_held()
+        assert not lease.why_not_held()
+    assert lease.why_not_held()
     gone = {**this_process(), "pid": 2**22 + 1, "started": "1", "token": "t", "beat": time.time()}
     elsewhere = {**gone, "host": "other", "machine": "other"}
     silent = {**elsewhere, "beat": time.time() - 61}
     for owner, held in ((gone, False), (elsewhere, True), (silent, False), ({}, False)):
         (tmp_path / "lease.json").write_text(json.dumps(owner))
-        assert lease.is_held() is held
+        assert bool(lease.why_not_held()) is not held
 
 
 def test_a_stolen_lease_stops_its_owner(tmp_path):

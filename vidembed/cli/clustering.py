@@ -1,18 +1,19 @@
-"""`python -m vidembed cluster`: co-watch edges to a hierarchy of clusters of the train videos."""
+"""`python -m vidembed cluster`: co-watch edges to a hierarchy of clusters."""
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
 
-from vidembed.corpora.watched import Corpus, CorpusPaths
-from vidembed.files import local_path
+from vidembed.corpora.watched import CorpusPaths
 from vidembed.graph.affinity import Linkage, affinity_clusters, check_options
+from vidembed.graph.bare_edges import read_bare_edges
 from vidembed.graph.hierarchy import write_hierarchy
+from vidembed.graph.relation import RelationGraph
 from vidembed.progress import Progress
+from vidembed.records.outputs import CLUSTERS
 from vidembed.report.clusters import describe
 
 GIANT_SHARE = 0.5
@@ -36,13 +37,15 @@ def main(
 ) -> int:
     """Co-watch edges to a hierarchy of clusters; the exit code is 1 where nothing was merged.
 
-    Only videos of the train partition are clustered, along edges within it: table, split, split
-    seed, train share and max degree must be those of the training run.
+    For a training: only videos of the train partition are clustered, along edges within it, and
+    table, split, split seed, train share and max degree must be those of the training run. Without
+    a table every video of the edges is in the train partition.
 
     Args:
         edges: co-watch edges, made by `python -m vidembed cowatch`, or source,target,weight.
         hierarchy: the Parquet file to write.
-        table: the feature table whose videos the edges join; must be given.
+        table: the feature table whose videos the edges join; without it every video of the edge
+            file is clustered, which is for looking at and not for a training.
         split: the file of the run's --corpus.split, if it has one.
         split_seed: seed of the hash that puts a video into its partition.
         train_share: share of the videos in the train partition.
@@ -54,13 +57,10 @@ def main(
         min_similarity: clusters less similar than this are not linked.
         max_size: videos of a cluster at most; no limit if not given.
     """
-    if not table:
-        raise ValueError("no table given: set --table PATH, made by `python -m vidembed import`")
     check_options(rounds, linkage, min_similarity, max_size)
-    path, progress = local_path(hierarchy), Progress()
-    if path.is_dir() or path.resolve() == Path(edges).resolve():
-        what = "a folder" if path.is_dir() else "the edge file, which would be overwritten"
-        raise ValueError(f"{path}: is {what}; name another file for the clusters")
+    path, progress = CLUSTERS.check(hierarchy, [edges, table, split]), Progress()
+    if split and not table:
+        raise ValueError(f"--split {split} is of the videos of a table: give --table, too")
     paths = CorpusPaths(
         table=table,
         edges=edges,
@@ -70,28 +70,25 @@ def main(
         max_unknown_share=max_unknown_share,
         max_degree=max_degree,
     )
-    with progress.stage(f"reading {table} and {edges}"):
-        corpus = paths.open()
+    with progress.stage(f"reading {f'{table} and ' if table else ''}{edges}"):
+        data = _of_corpus(paths) if table else _of_edges(edges, max_degree)
     with progress.stage("clustering", rounds, "rounds") as stage:
         made = affinity_clusters(
-            corpus.train_graph,
-            corpus.is_train,
+            data.graph,
+            data.is_train,
             rounds=rounds,
             linkage=linkage,
             min_similarity=min_similarity,
             max_size=max_size,
             on_round=stage.update,
         )
-    data = {"split_seed": split_seed, "train_share": train_share, "max_degree": max_degree}
-    of_file = {"split": split} if split else {}
-    said = {**made.parameters, **data, "simulated": corpus.simulated, **of_file}
-    made = replace(made, parameters=said)
-    write_hierarchy(made, path, corpus.table.ids)
-    levels = describe(made, corpus.train_graph)
+    made = replace(made, parameters={**made.parameters, **data.parameters})
+    levels = describe(made, data.graph)
     console = Console(highlight=False, soft_wrap=True)
-    notes = [*corpus.edges_report["notes"], *corpus.split_notes]
-    for line in [*notes, *_lines(levels, corpus)]:
+    # What was computed is said before it is written.
+    for line in [*data.notes, *_lines(levels, data)]:
         console.print(line, markup=False)
+    write_hierarchy(made, path, data.ids)
     console.print(f"{path} written", markup=False)
     merged = levels[-1]["largest"] > 1
     nothing = (
@@ -103,12 +100,47 @@ def main(
     return 0 if merged else 1
 
 
-def _lines(levels: list[dict[str, Any]], corpus: Corpus) -> Iterator[str]:
-    degrees = corpus.train_graph.degrees()[corpus.is_train]
-    told = "SIMULATED sessions" if corpus.simulated else "sessions"
+class _Data(NamedTuple):
+    """What is clustered."""
+
+    ids: np.ndarray
+    """S[N]"""
+    graph: RelationGraph
+    """Of the train videos, after the degree cap."""
+    is_train: np.ndarray
+    """bool[N]"""
+    parameters: dict[str, Any]
+    """By which a run knows it again."""
+    notes: list[str]
+
+
+def _of_corpus(paths: CorpusPaths) -> _Data:
+    corpus = paths.open()
+    names = ("split_seed", "train_share", "max_degree")
+    parameters = {name: getattr(paths, name) for name in names} | {"simulated": corpus.simulated}
+    parameters |= {"split": paths.split} if paths.split else {}
+    notes = [*corpus.edges_report["notes"], *corpus.split_notes]
+    return _Data(corpus.table.ids, corpus.train_graph, corpus.is_train, parameters, notes)
+
+
+def _of_edges(path: str, max_degree: int) -> _Data:
+    ids, edges = read_bare_edges(path)
+    graph = RelationGraph.from_edges(edges.source, edges.target, edges.weight, nodes=len(ids))
+    note = (
+        f"no --table: all {len(ids):,} videos of {path} are in the train part, and none is held "
+        "out. For the clusters of a training give the table of its run"
+    )
+    parameters = {"max_degree": max_degree, "simulated": edges.simulated}
+    notes = [*edges.report["notes"], note]
+    return _Data(ids, graph.capped(max_degree), np.ones(len(ids), bool), parameters, notes)
+
+
+def _lines(levels: list[dict[str, Any]], data: _Data) -> Iterator[str]:
+    degrees = data.graph.degrees()[data.is_train]
+    told = " of SIMULATED sessions" if data.parameters["simulated"] else ""
     yield (
         f"{len(degrees):,} train videos, {int(np.sum(degrees == 0)):,} of them without edges; "
-        f"{corpus.train_graph.edges:,} edges of {told}"
+        f"{data.graph.edges:,} edges{told}"
     )
     for level in levels:
         yield (

@@ -1,8 +1,7 @@
-"""The one command-line shell: words, options parsed by tyro, faults as one message, exit codes.
+"""The one command-line shell: words, and options parsed by tyro; see `guard` for exit codes.
 
-Exit codes: 0 done; 1 refused or failed, with one message; 2 a mistake on the command line; 130
-interrupted; 143 asked to stop (SIGTERM, Ctrl-C), and saved what there was: the same command goes on
-from there. Nothing heavy is imported before it is needed: help must come at once.
+`~` in a path is the home folder, behind `=`, too, where shells leave it. Nothing heavy is imported
+before it is needed: help must come at once.
 """
 
 import contextlib
@@ -11,14 +10,11 @@ import io
 import os
 import re
 import sys
-import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-EXIT_INTERRUPTED = 130
-LAST_WORDS_SECONDS = 2.0
-"""The first process carries what binds the others: at a fault it lets them speak before it ends."""
+from vidembed.cli.guard import guarded
+from vidembed.cli.surroundings import Surroundings
 
 
 class Command(Protocol):
@@ -44,20 +40,23 @@ def choose(
     Ends the process (SystemExit) where it is none: with 0 and the list after --help, else with 2.
     """
     if arguments and arguments[0] in words:
-        return arguments[0], list(arguments[1:])
+        return arguments[0], list(map(_at_home, arguments[1:]))
     width = max(map(len, words)) + 2
     lines = [f"usage: {prog} {kind.upper()} ...", ""]
     lines += [f"  {word:<{width}}{text}" for word, text in words.items()]
     lines += ["", f"More on each: {prog} {kind.upper()} --help"]
-    if arguments and arguments[0] in ("-h", "--help"):
-        print("\n".join([*lines, "", about.strip()]).rstrip())
-        raise SystemExit(0)
-    if arguments:
-        near = difflib.get_close_matches(arguments[0], words, n=1)
-        meant = f" Did you mean {near[0]!r}?" if near else ""
-        print(f"there is no {kind} {arguments[0]!r}.{meant}\n", file=sys.stderr)
-    print("\n".join(lines), file=sys.stderr)
-    raise SystemExit(2)
+    asked = bool(arguments) and arguments[0] in ("-h", "--help")
+    with Surroundings() as around:
+        around.done()  # there is nothing to stop
+        if asked:
+            print("\n".join([*lines, "", about.strip()]).rstrip())
+        elif arguments:
+            near = difflib.get_close_matches(arguments[0], words, n=1)
+            meant = f" Did you mean {near[0]!r}?" if near else ""
+            print(f"there is no {kind} {arguments[0]!r}.{meant}\n", file=sys.stderr)
+        if not asked:
+            print("\n".join(lines), file=sys.stderr)
+    raise SystemExit(0 if asked else 2)
 
 
 def call(function: Callable[..., int | None], arguments: Sequence[str], *, prog: str) -> int:
@@ -74,7 +73,7 @@ def call(function: Callable[..., int | None], arguments: Sequence[str], *, prog:
 
 def start(command: C | type[C], arguments: Sequence[str] | None = None, *, prog: str) -> int:
     """Parses the options of a program's one command, and runs it; an exit code."""
-    given = sys.argv[1:] if arguments is None else arguments
+    given = [_at_home(word) for word in (sys.argv[1:] if arguments is None else arguments)]
     return guarded(lambda: parse_one(command, given, prog=prog).run())
 
 
@@ -146,71 +145,6 @@ def option_of(arguments: Sequence[str], option: str) -> str | None:
     return found
 
 
-def guarded(run: Callable[[], int], *, named: bool = True) -> int:
-    """What `run()` returns, or another exit code after one message for what ended it.
-
-    A fault that no user can mend is a bug, and keeps its traceback; VIDEMBED_TRACEBACK=1 shows that
-    of every fault. named: whether the message begins with the kind of the fault. With several hosts
-    a fault ends this process at once: the others wait in a collective, and learn of it when this
-    one falls silent.
-    """
-    try:
-        return run()
-    except SystemExit:
-        raise
-    except BaseException as error:
-        code, words = _end_of(error, named=named)
-        several = _several_hosts() and isinstance(error, Exception | KeyboardInterrupt)
-        if not words and not several:
-            raise
-        if not words or (code == 1 and os.environ.get("VIDEMBED_TRACEBACK")):
-            traceback.print_exc()
-        if words:
-            print(words, file=sys.stderr, flush=True)
-        if several:
-            from vidembed.distributed.agree import is_first_host
-
-            sys.stdout.flush()
-            time.sleep(LAST_WORDS_SECONDS if code == 1 and is_first_host() else 0)
-            os._exit(code)
-        return code
-
-
-def _end_of(error: BaseException, *, named: bool) -> tuple[int, str]:
-    """(exit code, message) for what ended a command; the message is empty for a bug."""
-    if isinstance(error, KeyboardInterrupt):
-        # Of a training the second Ctrl-C. Python's own end would wait for the other hosts.
-        return EXIT_INTERRUPTED, "interrupted"
-    if not isinstance(error, Exception):
-        from vidembed.distributed.stopping import EXIT_STOPPED, StoppedError
-
-        stopped = isinstance(error, StoppedError)
-        words = f"{error}; the same command goes on from there"
-        return (EXIT_STOPPED, words) if stopped else (1, "")
-    if _several_hosts():
-        from vidembed.distributed.agree import lost_host
-
-        if lost := lost_host(error):
-            return 1, f"LostHostError: {lost}"
-    if not isinstance(error, ValueError | OSError | ImportError):
-        from vidembed.engine.train import NonFiniteLoss
-        from vidembed.workdir.checkpoints.store import CheckpointError
-        from vidembed.workdir.lease import LeaseHeldError, LeaseLostError
-
-        if not isinstance(error, CheckpointError | LeaseHeldError | LeaseLostError | NonFiniteLoss):
-            return 1, ""
-    words = f"{type(error).__name__ if named else 'error'}: {error}"
-    if isinstance(error, ImportError) and re.search("gcsfs|s3fs", words):
-        words += "; what gs:// and s3:// need is an extra: pip install -e '.[gcs]' or [s3]"
-    return 1, words
-
-
-def _several_hosts() -> bool:
-    """Whether other processes take part, without waking JAX where nothing has used it."""
-    jax = sys.modules.get("jax")
-    return jax is not None and jax.distributed.is_initialized() and jax.process_count() > 1
-
-
 def _as_typed(place: str, words: str, arguments: Sequence[str]) -> str:
     """`words` behind the options under `place` that they speak of, else behind the place itself."""
     names = [name for name in place.split(".") if name[:1].islower() and name != "recipe"]
@@ -229,3 +163,11 @@ def _repeated(arguments: Sequence[str]) -> list[str]:
 
 def _field(option: str) -> str:
     return re.escape(option.lstrip("-").rpartition(".")[2].replace("-", "_"))
+
+
+def _at_home(word: str) -> str:
+    """A word of the command line, `~` at its beginning or behind `=` being the home folder."""
+    option, equals, value = word.partition("=")
+    if option.startswith("--") and equals:
+        return f"{option}={os.path.expanduser(value)}"
+    return os.path.expanduser(word)

@@ -15,8 +15,10 @@ from vidembed.cli.offered import Offered
 from vidembed.cli.verbs import VERBS
 from vidembed.distributed.mesh import MeshShape
 from vidembed.engine.evaluation import Evaluation, evaluation_of, recipe_of
-from vidembed.engine.field_roles import classes_of
+from vidembed.engine.field_roles import classes_of, located
 from vidembed.engine.recipe import Recipe
+from vidembed.engine.watching import await_run
+from vidembed.progress import Progress
 from vidembed.recipes import PAPERS
 from vidembed.workdir.layout import Workdir
 
@@ -71,6 +73,9 @@ def _run(
 ) -> int:
     def run() -> int:
         module, workdir = _module(paper), command_line.option_of(arguments, "--workdir")
+        follows = verb == "evaluate" and "--follow" in arguments
+        if follows and workdir and not {"-h", "--help"} & set(arguments):
+            await_run(Workdir(workdir), Progress().say)
         by_default = evaluation or module.EVALUATION
         classes = classes_of(recipe) | classes_of(by_default)
         options: dict[str, Any] = {"recipe": _recipe_of_run(verb, workdir, classes) or recipe}
@@ -82,7 +87,7 @@ def _run(
         command = VERBS[verb](**options)
         offered = Offered(module.OFFERED, command)
         chosen = command_line.parse_one(offered.shadow(command), arguments, prog=prog)
-        code: int = offered.plain(chosen).run()
+        code: int = located(offered.plain(chosen)).run()
         return code
 
     return guarded(run)

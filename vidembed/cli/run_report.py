@@ -17,11 +17,26 @@ from vidembed.workdir.layout import Workdir
 
 
 def journal_of(workdir: Workdir) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; none before the run wrote any. A torn last line is left out."""
+    """The lines of metrics.jsonl; none before the run wrote any. A torn last line is left out.
+
+    Raises ValueError for another line that is none of a journal.
+    """
     if not workdir.metrics_file.exists():
         return []
-    lines = workdir.metrics_file.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    records = []
+    for number, line in enumerate(workdir.metrics_file.read_bytes().splitlines(keepends=True), 1):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            record = json.loads(line)
+            record["step"], record["kind"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{workdir.metrics_file}: line {number} is damaged ({line[:40]!r}): remove it, or "
+                "go on with the training, which does"
+            ) from error
+        records.append(record)
+    return records
 
 
 def evaluations_of(workdir: Workdir, evaluator: Evaluator) -> list[dict[str, Any]]:

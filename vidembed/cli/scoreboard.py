@@ -10,7 +10,7 @@ from vidembed.report.headline import headline
 
 
 class Scoreboard:
-    """Shows one result after another of a run.
+    """Shows one result after another of a run: scores before they are written, the rest afterwards.
 
     The table of baselines stands at the first result, and at that of the run's last step. Every
     host has to call `show`, since the baselines are measured where that was not done yet.
@@ -19,6 +19,15 @@ class Scoreboard:
     def __init__(self, job: EvaluationJob, *, baselines: bool = True) -> None:
         self.job, self.baselines = job, baselines
         self._shown = False
+        self._printed: set[tuple[Measured, int]] = set()
+        job.computed = self._scores
+
+    def _scores(self, measured: Measured, result: Mapping[str, Any]) -> None:
+        """The scores, once."""
+        if (measured, result["step"]) not in self._printed:
+            self._printed.add((measured, result["step"]))
+            for line in score_lines(result):
+                self.job.progress.say(line)
 
     def show(self, results: Sequence[Mapping[str, Any]]) -> None:
         """Prints the results of `EvaluationJob.measure`."""
@@ -28,20 +37,25 @@ class Scoreboard:
 
     def _show(self, measured: Measured, result: Mapping[str, Any]) -> None:
         say = self.job.progress.say
-        for line in score_lines(result):
-            say(line)
+        self._scores(measured, result)
         if measured is self.job.selecting:
             name, value = measured.selection(result)
             best = measured.measurements.best() or {}
             say(f"step {result['step']}  {name}: {value:.4f}; best so far: step {best.get('step')}")
         if not self.baselines:
             return
-        record, last = measured.baselines(), self.job.last_step()
-        if not record["systems"]:
-            return
-        if not self._shown or result["step"] == last:
+        last, shown = self.job.last_step(), list[bool]()
+
+        def show(record: Mapping[str, Any]) -> None:
+            shown.append(True)
             for line in table(result, record):
                 say(line)
+
+        record = measured.baselines(show)
+        if not record["systems"]:
+            return
+        if not shown and (not self._shown or result["step"] == last):
+            show(record)
         if remark := below_raw(result, record, last=last):
             say(remark)
 

@@ -14,7 +14,8 @@ from vidembed.cli.scoreboard import Scoreboard
 from vidembed.cli.show import show
 from vidembed.distributed.agree import agree
 from vidembed.distributed.join import Cluster
-from vidembed.distributed.stopping import EXIT_STOPPED, StopFlag
+from vidembed.distributed.stopped import EXIT_STOPPED
+from vidembed.distributed.stopping import StopFlag
 from vidembed.engine.evaluate import EvaluationJob
 from vidembed.engine.evaluation import Evaluation, recipe_of
 from vidembed.engine.field_roles import classes_of, fields_with, without
@@ -23,6 +24,7 @@ from vidembed.engine.protocols import Evaluator
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.train import train
 from vidembed.engine.typed_json import to_json
+from vidembed.engine.watching import PATIENCE_SECONDS
 from vidembed.progress import Progress
 from vidembed.records.label_names import read_vocabulary
 from vidembed.workdir.layout import Workdir
@@ -140,7 +142,11 @@ class Evaluate(_OnHosts):
     step: str = "latest"
     """latest, best, or a number."""
     follow: bool = False
-    """Measure every checkpoint as it appears, until the run is done."""
+    """Measure every checkpoint as it appears, until the run is done. It may be started before the
+    training, and waits for it."""
+    patience_seconds: float = PATIENCE_SECONDS
+    """With --follow: end with 1 when nobody has trained here for so long and the run is not done.
+    Raise it where a training that was preempted comes back late."""
 
     def run(self) -> int:
         """Measures; 0 when all that was asked for is measured."""
@@ -150,7 +156,8 @@ class Evaluate(_OnHosts):
             scoreboard = Scoreboard(job, baselines=self.baselines)
             damaged = []
             if self.follow:
-                damaged = job.follow(scoreboard.show, stop)
+                patience = self.patience_seconds
+                damaged = job.follow(scoreboard.show, stop, patience_seconds=patience)
             else:
                 scoreboard.show(job.measure(job.step_named(self.step)))
             for warning in journal_warnings(job):

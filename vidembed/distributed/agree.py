@@ -59,8 +59,9 @@ def record_of_first_host(record: dict[str, Any] | None) -> dict[str, Any] | None
 def together(work: Callable[[], T], *errors: type[Exception]) -> T:
     """The result of `work` if it succeeds on every host; otherwise all hosts raise the same type.
 
-    errors: what `work` may raise (exactly these types). If hosts raise different ones, the type
-    that is named last counts. Hosts that did not meet it raise it with the words of one that did.
+    errors: what `work` may raise; of a type and one below it, the latter is named after it. If
+    hosts raise different ones, the type that is named last counts. Hosts that did not meet it
+    raise it with the words of one that did.
     """
     result: list[T] = []
     error: Exception | None = None
@@ -69,7 +70,8 @@ def together(work: Callable[[], T], *errors: type[Exception]) -> T:
     except errors as met:
         error = met
     if jax.process_count() > 1:
-        mine = 0 if error is None else 1 + errors.index(type(error))
+        kinds = [place for place, kind in enumerate(errors, 1) if isinstance(error, kind)]
+        mine = max(kinds, default=0)
         codes = np.asarray(multihost_utils.process_allgather(np.int32(mine)))
         if worst := int(codes.max()):
             words = _texts_of_all(str(error) if mine == worst else "")

@@ -13,9 +13,8 @@ from typing import Any, TypeVar
 import jax
 from jax.experimental import multihost_utils
 
-# What a process ends with after it was asked to stop and has saved: 128 + SIGTERM, as shells and
-# schedulers expect of a process that SIGTERM ended. The run is resumed by the same command.
-EXIT_STOPPED = 143
+from vidembed.distributed.stopped import StoppedError
+
 _TICK_SECONDS = 0.1
 _GRACE_SECONDS = 5.0
 
@@ -27,27 +26,16 @@ T = TypeVar("T")
 _polls = itertools.count(1)
 
 
-class StoppedError(BaseException):
-    """Asked to stop, where there was nothing (more) to save.
-
-    Like KeyboardInterrupt it may come at any line, and is no `Exception`: whoever explains or
-    forgives the faults of what it interrupts must not take it for one.
-    """
-
-    def __init__(self, message: str = "stopped as asked, with nothing to save") -> None:
-        super().__init__(message)
-
-
 class StopFlag:
-    """Turns SIGTERM, and the first SIGINT (Ctrl-C), into a flag to be polled.
+    """Turns SIGTERM, SIGHUP (a terminal was closed) and the first SIGINT (Ctrl-C) into a flag.
 
     with StopFlag() as stop: ... `if stop.reached(): save and leave`, and where there is nothing to
-    save `with stop.raising(): ...`. A second SIGINT raises KeyboardInterrupt at once. The handlers
-    of before are put back at the end.
+    save `with stop.raising(): ...`. A second SIGINT raises KeyboardInterrupt at once. A SIGHUP that
+    is ignored (nohup) stays so. The handlers of before are put back at the end.
 
     After `jax.distributed.initialize` JAX itself listens for SIGTERM, on every host, and names a
     poll that all hosts reach; then this class leaves SIGTERM alone, asks JAX in `reached`, and
-    passes SIGINT on as SIGTERM. Such a process has to poll: SIGTERM alone does not end it.
+    passes the others on as SIGTERM. Such a process has to poll: SIGTERM alone does not end it.
     """
 
     def __init__(self) -> None:
@@ -63,6 +51,8 @@ class StopFlag:
         self.asked = self._interrupted = False
         self._distributed = jax.distributed.is_initialized()
         signals = [signal.SIGINT] if self._distributed else [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            signals.append(signal.SIGHUP)
         for number in signals:
             self._handlers[number] = signal.signal(number, self._on_signal)
         return self

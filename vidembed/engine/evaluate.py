@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from vidembed.distributed import mesh as meshes
-from vidembed.distributed.agree import agree, record_of_first_host
+from vidembed.distributed.agree import agree, of_first_host, record_of_first_host
 from vidembed.distributed.stopping import StopFlag
 from vidembed.engine.claim import refuse_another
 from vidembed.engine.evaluation import Evaluation
@@ -23,6 +23,7 @@ from vidembed.engine.phases import open_feeds
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.step import state_shape
 from vidembed.engine.typed_json import from_json, to_json
+from vidembed.engine.watching import PATIENCE_SECONDS, POLL_SECONDS, TrainerGoneError, Watch
 from vidembed.progress import Progress
 from vidembed.workdir.checkpoints.store import (
     CheckpointError,
@@ -31,8 +32,6 @@ from vidembed.workdir.checkpoints.store import (
     VanishedError,
 )
 from vidembed.workdir.layout import Workdir
-
-POLL_SECONDS = 2.0
 
 
 class EvaluationJob:
@@ -76,6 +75,8 @@ class EvaluationJob:
         self.each = tuple(Measured(self, evaluator) for evaluator in evaluation.evaluators)
         self.selecting = self.each[evaluation.select]
         self._model: Model | None = None
+        self.computed: Callable[[Measured, dict[str, Any]], None] = lambda measured, result: None
+        """Is given each result before it is written, so that a full disk takes none away."""
 
     def parameters(self) -> int:
         """How many numbers are learnt."""
@@ -123,28 +124,31 @@ class EvaluationJob:
         return best
 
     def follow(
-        self, report: Callable[[list[dict[str, Any]]], None], stop: StopFlag | None = None
+        self,
+        report: Callable[[list[dict[str, Any]]], None],
+        stop: StopFlag | None = None,
+        *,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> list[int]:
         """Measures each checkpoint as it becomes durable, until the run is done or a stop asked.
 
-        Returns the steps that were damaged and could not be measured; CheckpointError if the run
-        is done and there was none at all.
+        Returns the steps that were damaged and could not be measured. TrainerGoneError where the
+        run is not done and nobody has trained it for `patience_seconds`; CheckpointError if it is
+        done and there was no checkpoint at all.
         """
         stop, damaged, seen = stop or StopFlag(), list[int](), set[int]()
-        waits = False
+        waits, say = False, self.progress.say
+        watch = Watch(self.workdir, say, patience_seconds=patience_seconds)
 
         def wait(seconds: float) -> None:
             nonlocal waits
             if not waits:
                 waits = True
-                self.progress.say(f"waiting for checkpoints of {self.workdir}, until it is DONE")
+                say(f"waiting for checkpoints of {self.workdir}, until it is DONE")
             stop.sleep(seconds)
 
         def ended() -> bool:
-            # While a trainer holds the work directory it may go on, whatever DONE says.
-            return stop.reached() or (
-                self.workdir.done() is not None and not self.workdir.is_leased()
-            )
+            return stop.reached() or watch.is_over()
 
         for one in self.each:
             one.evaluator.check(self.corpus)
@@ -164,6 +168,8 @@ class EvaluationJob:
                         break
                     self.progress.say(f"WARNING: {error}")
                     damaged.append(step)
+        if of_first_host([int(bool(watch.gone))])[0] and not stop.asked:
+            raise TrainerGoneError(watch.gone or f"nobody trains in {self.workdir} any more")
         if not seen and not stop.asked:
             raise CheckpointError(f"{self.workdir.checkpoints} holds no checkpoint: train first")
         return damaged

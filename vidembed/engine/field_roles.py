@@ -1,12 +1,14 @@
 """What is said on the fields of a tree of parts, and of which classes it is."""
 
 import dataclasses
+import os
 import typing
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from vidembed import FieldRole
+from vidembed import PATH, FieldRole
 from vidembed.engine.typed_json import OURS
+from vidembed.files import is_remote
 
 
 def fields_with(tree: Any, *roles: FieldRole) -> frozenset[str]:
@@ -30,6 +32,34 @@ def _walk(tree: Any, roles: tuple[FieldRole, ...], path: str) -> Iterator[str]:
                 yield f"{path}{field.name}"
             else:
                 yield from _walk(getattr(tree, field.name), roles, f"{path}{field.name}.")
+
+
+def located(tree: Any) -> Any:
+    """The tree with every local path in it (fields with the role PATH) as seen from everywhere.
+
+    A run is measured and gone on with from other folders than the one that it was started in.
+    """
+    if type(tree) is tuple:
+        return tuple(map(located, tree))
+    if not dataclasses.is_dataclass(tree) or isinstance(tree, type):
+        return tree
+    hints = typing.get_type_hints(type(tree), include_extras=True)
+    changed = {}
+    for field in dataclasses.fields(tree):
+        value = getattr(tree, field.name)
+        is_path = PATH in getattr(hints[field.name], "__metadata__", ())
+        place = _absolute(value) if is_path else located(value)
+        if place is not value and place != value:
+            changed[field.name] = place
+    return dataclasses.replace(tree, **changed) if changed else tree
+
+
+def _absolute(path: Any) -> Any:
+    if isinstance(path, tuple):
+        return tuple(map(_absolute, path))
+    if not isinstance(path, str) or not path or is_remote(path):
+        return path
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def without(data: Any, paths: Collection[str]) -> Any:

@@ -1,7 +1,7 @@
 """What one evaluator measures of a run's checkpoints, and where that is kept."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -25,7 +25,8 @@ class Measured:
         self.measurements = job.workdir.measurements(evaluator.identity())
 
     def measure(self, model: Model) -> dict[str, Any]:
-        """Measures a checkpoint and stores the result, pinned first if it is the best."""
+        """Measures a checkpoint, gives it to the job's `computed`, and stores the result; pinned
+        first if it is the best."""
         job, began = self._job, time.monotonic()
         with jax.set_mesh(job.mesh):
             measured = self.evaluator.run(model, job.corpus, mesh=job.mesh)
@@ -38,6 +39,7 @@ class Measured:
             "spaces": {"inputs": dict(inputs)}
             | {name: model.space(name, inputs) for name in model},
         }
+        job.computed(self, result)
         # Pinned before it counts as measured: from then on the trainer may delete it.
         if self is job.selecting:
             self.pin(model.step, result)
@@ -45,8 +47,13 @@ class Measured:
             self.measurements.write(model.step, result, {TRAINED: measured.per_query})
         return result
 
-    def baselines(self) -> dict[str, Any]:
-        """Scores of what needs no training (`systems`: name → scores), measured once per corpus."""
+    def baselines(
+        self, computed: Callable[[dict[str, Any]], None] = lambda record: None
+    ) -> dict[str, Any]:
+        """Scores of what needs no training (`systems`: name → scores), measured once per corpus.
+
+        `computed` is given them before they are written, where that was not done before.
+        """
         job = self._job
         known = record_of_first_host(self.measurements.read(BASELINES))
         if known is not None and known["fingerprints"]["corpus"] == job.corpus.rows:
@@ -56,6 +63,7 @@ class Measured:
             systems = self.evaluator.baselines(job.corpus, mesh=job.mesh)
         record = {"systems": {name: _scores(found) for name, found in systems.items()}}
         record |= self._about(began)
+        computed(record)
         if is_first_host():
             per_query = {name: found.per_query for name, found in systems.items()}
             self.measurements.write(BASELINES, record, per_query)

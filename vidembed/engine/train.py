@@ -17,8 +17,10 @@ import numpy as np
 from vidembed.distributed import mesh as meshes
 from vidembed.distributed.agree import agree, is_first_host
 from vidembed.distributed.stopping import StopFlag
+from vidembed.engine.account import Pruned, Trained
 from vidembed.engine.claim import claim
 from vidembed.engine.evaluation import Evaluation, store_evaluation
+from vidembed.engine.field_roles import located
 from vidembed.engine.init_from import begin_from, planned, resolve
 from vidembed.engine.pace import Pace, Profile
 from vidembed.engine.phases import Phases, open_feeds
@@ -67,10 +69,11 @@ def train(
     the last one (none if that is 0); the scores it returns go to the journal. `evaluation` is kept
     beside the recipe; where it has nothing to measure, that is said at once. Raises where hosts
     have different data, where the work directory belongs to another run, recipe or data, where
-    nothing could be measured, and NonFiniteLoss; StoppedError when asked to stop before there is
-    anything to save.
+    nothing could be measured, NothingTrainedError and NonFiniteLoss; StoppedError when asked to
+    stop before there is anything to save.
     """
     progress = progress or Progress(quiet=jax.process_index() > 0)
+    recipe = located(recipe)
     mesh = meshes.make_mesh(recipe.mesh, devices)
     refuse_uneven_batch(recipe, mesh.size)
     with progress.stage("preparing the batches"), stop.raising():
@@ -123,6 +126,7 @@ def train(
             workdir.clear_done()
         in_flight: deque[tuple[int, dict[str, Any]]] = deque()
         pace.start(phases.events)
+        pruned = Pruned(recipe.checkpoints.keep_last)
         profile = Profile(workdir.path / "profile", steps=recipe.profile_steps)
 
         with Journal(
@@ -132,6 +136,7 @@ def train(
             progress=progress,
             diagnose=recipe.task.diagnose,
         ) as journal:
+            trained = Trained(recipe, journal, progress.say)
 
             def settle(most: int) -> None:
                 """Waits until at most so many updates are in flight, and looks at the others."""
@@ -139,6 +144,7 @@ def train(
                     step, measures = in_flight.popleft()
                     if not np.isfinite(jax.device_get([measures[name] for name in FINITE])).all():
                         raise NonFiniteLoss(_non_finite(step, *phases.ids_at(step - 1)))
+                    trained.see(step, measures)
                     pace.did(step)
                     if step % recipe.log_every == 0 or step in (1, recipe.steps):
                         journal.log(step, jax.device_get(measures) | pace.read(step))
@@ -146,11 +152,12 @@ def train(
             def prune() -> None:
                 # What is measured is read first: an evaluation pins before it says "measured".
                 measured = workdir.awaited_measurements()
-                checkpoints.delete(
-                    recipe.checkpoints.stale(
-                        checkpoints.steps(), pinned=workdir.pinned(), measured=measured
-                    )
+                stale = recipe.checkpoints.stale(
+                    checkpoints.steps(), pinned=workdir.pinned(), measured=measured
                 )
+                if lost := pruned.add(stale, workdir.measured_steps()):
+                    progress.say(lost)
+                checkpoints.delete(stale)
 
             def save(step: int) -> int:
                 settle(0)
@@ -193,8 +200,12 @@ def train(
                 measure(done)
             checkpoints.wait()
             prune()
-            if done == recipe.steps and jax.process_index() == 0:
-                workdir.mark_done(done)
+            if lost := pruned.summary():
+                progress.say(lost)
+            if done == recipe.steps:
+                trained.refuse_nothing(done)
+                if is_first_host():
+                    workdir.mark_done(done)
     return done
 
 

@@ -151,7 +151,7 @@ def import_videos(
         for entry in source["shards"]:
             entry["records"] = checks.records.get(entry["name"], 0)
         manifest = writer.finish(arrays, source={**source, "report": report})
-    except Exception as error:
+    except BaseException as error:  # to be asked to stop is no Exception
         # Half a table is of no use. (A kill leaves it, marked as unfinished: the next run clears.)
         if writer is not None:
             writer.abandon()

@@ -47,6 +47,10 @@ class TableWriter:
             raise TableError(
                 f"{self.path} holds a feature table already: choose another path or replace it"
             )
+        if state == "finished" and not self._is_table():
+            raise TableError(
+                f"{self.path}/{MANIFEST} is not that of a feature table: choose another folder"
+            )
         if state == "other":
             raise TableError(f"{self.path} holds other files: choose an empty folder for the table")
         try:
@@ -121,6 +125,11 @@ class TableWriter:
         writer = ArrayWriter(self.path, name, like.dtype, like.shape[1:])
         return self._writers.setdefault(name, writer)
 
+    def _is_table(self) -> bool:
+        """Whether the manifest is one of ours, damaged or not."""
+        with explained(f"cannot read {self.path}/{MANIFEST}", "Check the rights on it."):
+            return KIND.encode() in self._folder.read(MANIFEST).result().value
+
     def _clear(self, keep: str = "") -> None:
         remove(self.path, lambda key: key != keep)
 
@@ -182,6 +191,8 @@ def read_manifest(path: str | os.PathLike) -> dict[str, Any]:
         manifest = json.loads(folder(path).read(MANIFEST).result().value)
         if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
             raise TableError(f"{name}/{MANIFEST} is not that of a feature table")
+        if not manifest.keys() >= {"version", "rows", "arrays", "fingerprint", "source"}:
+            raise TableError(f"{name}/{MANIFEST} is damaged: import the table again")
         if manifest["version"] not in (VERSION, APPENDED_VERSION):
             raise TableError(
                 f"{name} has version {manifest['version']}, this vidembed reads {VERSION}: "

@@ -8,7 +8,6 @@ Where there is no order, all videos of a session are co-watched (`sessions.pairs
 import json
 import os
 import re
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vidembed.files import local_path, whole_file
+from vidembed.files import scratch_folder, whole_file
+from vidembed.records.outputs import EDGES as OUTPUT
 from vidembed.records.tabular import DIGEST_KEY, METADATA_KEY, RowsDigest
 from vidembed.sessions.advice import propose, top_share
 from vidembed.sessions.left_out import leave_out as leave_out_ids
@@ -78,23 +78,20 @@ def count_cowatches(
     The file appears whole or not at all, and carries parameters, source digest, counts and the
     `simulated` mark of its sessions as schema metadata; where no pair is strong enough it has no
     rows. Raises SessionError for sessions that cannot be read or counted, and ValueError for an
-    `edges` that is not on a local disk.
+    `edges` that is not on a local disk, is one of the inputs, or a file that was not made here.
     """
     wanted = Counting(**counting)
     began = time.perf_counter()
-    edges, paths = local_path(edges), session_files(sessions)
+    paths, edges = session_files(sessions), OUTPUT.check(edges, [sessions, *leave_out])
     columns = _columns(paths, wanted)
     wanted = replace(wanted, unordered=wanted.unordered or "timestamp" not in columns)
-    edges.parent.mkdir(parents=True, exist_ok=True)
     with (
-        tempfile.TemporaryDirectory(
-            prefix=".cowatch-", dir=temp_directory or edges.parent
-        ) as spill,
+        scratch_folder(edges, verb="cowatch", inside=temp_directory) as spill,
         _explained(sessions, paths),
         duckdb.connect() as database,
     ):
         database.execute("set memory_limit = $1", [memory_limit])
-        database.execute("set temp_directory = $1", [spill])
+        database.execute("set temp_directory = $1", [str(spill)])
         # Nothing here relies on the order of rows; keeping it costs memory.
         database.execute("set preserve_insertion_order = false")
         if threads is not None:

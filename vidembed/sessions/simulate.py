@@ -19,6 +19,7 @@ from rich.console import Console
 
 from vidembed.files import local_path, whole_file
 from vidembed.records.checks import not_utf8
+from vidembed.records.outputs import SESSIONS
 from vidembed.records.table import FeatureTable
 from vidembed.records.tabular import METADATA_KEY
 
@@ -116,7 +117,7 @@ def main(table: str, sessions: str, *, seed: int = 0, permute: bool = False) -> 
         seed: of the people, their interests and the popularity of the videos.
         permute: exchange the video ids at random: the control in which content says nothing.
     """
-    local_path(sessions)  # before anything is read
+    sessions = str(SESSIONS.check(sessions, [table]))  # before anything is read
     videos = FeatureTable.open(table)
     if bad := list(not_utf8(videos.ids)):
         raise ValueError(

@@ -73,13 +73,16 @@ def at_margin(lines: Sequence[Line], *, loss: TripletLoss, finished: bool) -> di
 def nothing_trains(lines: Sequence[Line], *, finished: bool) -> dict[str, str]:
     """Warns where nearly all triplets are dropped."""
     last = _while(lines, lambda line: _of(line, "trained", 1.0) < 0.01, finished=finished)
+    if finished and all(_of(line, "trained", 1.0) == 0 for line in lines):
+        last = lines  # of however short a run
     if not last:
         return {}
     return {
         "nothing trains": (
             f"hardly anything is trained on: {_steps(last)} {_range(last, 'trained')} of the "
-            "triplets have a negative. Give --task.unfound keep, --task.pool all, another miner "
-            "(task.miner:...) or a larger batch"
+            "triplets have a negative. Where nearly all videos are related, take surer relations "
+            "(cowatch --min-weight) or more videos; else give --task.unfound keep, --task.pool "
+            "all, another miner (task.miner:...) or a larger batch"
         )
     }
 

@@ -22,12 +22,15 @@ class Diagnosis:
         self._diagnose, self._say, self._steps = diagnose, say, steps
         self._lines: list[Mapping[str, Any]] = []
         self._said: set[str] = set()
+        self.trained = False
+        """Whether a line has a step with something to learn from, or does not tell."""
 
     def read(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Lines of before; nothing is said of them."""
         for line in lines:
             if line.get("kind", "train") == "train":
                 self._lines.append(line)
+                self.trained = self.trained or line.get("trained", 1.0) != 0
                 if len(self._lines) > MOST_LINES:
                     self._lines = self._lines[::2]
 

@@ -114,6 +114,10 @@ class Journal:
             self._show(step, values)
             self._diagnosis.see(line)
 
+    def trained(self) -> bool:
+        """Whether a line, of before or of now, is of a step with something to learn from."""
+        return self._diagnosis.trained
+
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
         """Around the loop: shows how far it is."""
@@ -190,8 +194,9 @@ class Journal:
         except OSError as error:
             place = error.filename or self.workdir.metrics_file
             why = os.strerror(error.errno) if error.errno else str(error)
-            why += ": the journal cannot be written; mend that (free space?) and start again, it "
-            why += "resumes from the newest checkpoint"
+            mend = "free some space" if files.is_full(error) else "mend that"
+            why += f": the journal cannot be written; {mend} and start again, it resumes from the "
+            why += "newest checkpoint"
             raise OSError(error.errno or 0, why, str(place)) from error
 
 

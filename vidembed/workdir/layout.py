@@ -65,16 +65,31 @@ class Workdir:
 
             def enter() -> None:
                 if is_first_host():
+                    self._refuse_foreign()
                     self.create()
                     stack.enter_context(lease.held(steal=steal))
                     self._remove_unfinished()
 
-            together(enter, LeaseHeldError)
+            together(enter, LeaseHeldError, ValueError)
             yield lease
 
-    def is_leased(self) -> bool:
-        """Whether a live process trains here, as far as one look tells."""
-        return Lease(self.lease_file).is_held()
+    def why_not_leased(self) -> str:
+        """The reason in words; "" where a live process trains here."""
+        return Lease(self.lease_file).why_not_held()
+
+    def _refuse_foreign(self) -> None:
+        """Raises ValueError where a new run would write over what is not of a run."""
+        if self.recipe_file.exists():
+            return
+        ours = (self.metrics_file, self.done_file, self.evaluation_file, self.report_file)
+        folders = (path for path in (self.checkpoints, self.events) if path.exists())
+        found = [path for path in ours if path.exists()]
+        found += [path for path in folders if any(path.iterdir())]
+        if found:
+            raise ValueError(
+                f"{self.path} has no recipe.json, so it is no run, but it has {found[0].name}, "
+                "which a run would write over: choose another --workdir, or remove that first"
+            )
 
     def _remove_unfinished(self) -> None:
         """What killed runs left; in this folder only the holder of the lease writes."""
@@ -155,7 +170,7 @@ class Workdir:
     def read_recipe(self) -> dict[str, Any] | None:
         """recipe.json ("recipe", "fingerprints", "spec", "space", "versions", "history"); None
         before the start."""
-        return files.read_json(self.recipe_file)
+        return files.read_record(self.recipe_file, ("recipe", "fingerprints"), "of a run")
 
     def mark_done(self, step: int) -> None:
         """Tells the other jobs that `step` is durable and is the last."""
@@ -170,14 +185,15 @@ class Workdir:
 
         A run that was extended is not finished: DONE counts if the stored recipe ends at its step.
         """
-        record, stored = files.read_json(self.done_file), self.read_recipe()
+        stored = self.read_recipe()
+        record = files.read_record(self.done_file, ("step",), "of a run")
         if record is None or stored is None or record["step"] != stored["recipe"]["steps"]:
             return None
         step: int = record["step"]
         return step
 
     def measurements(self, identity: Mapping[str, Any]) -> Measurements:
-        """What an evaluator, given by its `identity`, measured of this run."""
+        """What an evaluator of this `identity` measured."""
         return Measurements(self.evaluation / evaluator_name(identity))
 
     def all_measurements(self) -> list[Measurements]:
@@ -191,6 +207,10 @@ class Workdir:
         """The steps that an evaluator found best."""
         found = (measurements.best() for measurements in self.all_measurements())
         return {best["step"] for best in found if best is not None}
+
+    def measured_steps(self) -> set[int]:
+        """The steps that any evaluator measured."""
+        return set().union(*(one.steps() for one in self.all_measurements()))
 
     def awaited_measurements(self) -> set[int] | None:
         """The steps that all attached evaluation jobs have measured; None when none is attached.

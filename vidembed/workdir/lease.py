@@ -107,12 +107,17 @@ class Lease:
                 "and writes nothing more; what it saved before stays."
             )
 
-    def is_held(self) -> bool:
-        """Whether an owner lives, as far as one look tells; nothing is taken or waited for."""
+    def why_not_held(self) -> str:
+        """In words; "" where an owner lives, as far as one look tells. Nothing is waited for."""
         owner = self._read()
-        if owner is None or not process_lives(owner):
-            return False
-        return same_machine(owner) or time.time() - owner["beat"] < self._stale_seconds
+        if owner is None:
+            return "no process holds it"
+        if not process_lives(owner):
+            return f"{_name(owner)} is gone"
+        age = time.time() - owner["beat"]
+        if same_machine(owner) or age < self._stale_seconds:
+            return ""
+        return f"{_name(owner)} was last heard of {_ago(age)}"
 
     def beat(self) -> None:
         """Shows that this process lives, and sees whether the lease is still its own."""

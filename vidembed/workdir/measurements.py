@@ -48,7 +48,8 @@ class Measurements:
 
     def read(self, of: int | str) -> dict[str, Any] | None:
         """What was measured of a checkpoint or of BASELINES, or None if it was not."""
-        return files.read_json(self.folder / f"{of}.json")
+        needed = ("systems", "fingerprints") if of == BASELINES else ("scores",)
+        return files.read_record(self.folder / f"{of}.json", needed, "of an evaluation")
 
     def read_per_query(self, step: int) -> Mapping[str, PerQuery] | None:
         """Direction → metrics of each query; None for a step that was not measured, or was before
@@ -80,7 +81,8 @@ class Measurements:
 
     def best(self) -> dict[str, Any] | None:
         """{"step", "metric", "value"} of the best checkpoint, or None before any is measured."""
-        return files.read_json(self._best_file)
+        needed = ("step", "metric", "value")
+        return files.read_record(self._best_file, needed, "of an evaluation")
 
     @contextlib.contextmanager
     def attach_follower(self) -> Iterator[None]:
@@ -108,5 +110,5 @@ class Measurements:
         One that was killed counts as attached until it has been silent for
         FOLLOWER_STALE_SECONDS, so that it may be started again.
         """
-        follower = files.read_json(self._follower_file)
+        follower = files.read_record(self._follower_file, ("beat",), "of an evaluation")
         return follower is not None and time.time() - follower["beat"] <= FOLLOWER_STALE_SECONDS

@@ -25,8 +25,9 @@ from vidembed.workdir.checkpoints.record import (
     write_record,
 )
 from vidembed.workdir.checkpoints.step_folder import FREE_SPACE, StepFolder
+from vidembed.workdir.checkpoints.unreadable import unreadable
 
-_READ_ERRORS = (CheckpointError, VanishedError, DigestError)
+_READ_ERRORS = (CheckpointError, VanishedError, DigestError, OSError)  # the last one counts
 quieten()
 
 
@@ -131,7 +132,7 @@ class Checkpoints:
         only: beginnings of paths, such as "parameters/towers" and "state": `like` has just what is
         stored below them, and nothing else is read; None is all.
         Raises MismatchError, before anything is read, unless entries, shapes and dtypes are those
-        stored; DigestError if any bit differs from what was saved; VanishedError if it is gone.
+        stored; DigestError if any bit differs; VanishedError if it is gone; OSError of the disk.
         """
         record = together(lambda: self._disk.record(step), *_READ_ERRORS)
         wanted = entries_of(like)
@@ -151,8 +152,8 @@ class Checkpoints:
         """The newest step that is whole: (step, tree, what was wrong with newer ones), or None.
 
         A damaged step is passed over for the one before it, and its trouble is in the list: show
-        it to people. MismatchError is raised at once, since older steps would not fit either; if
-        there are steps but none is whole, the DigestError of the newest.
+        it to people. MismatchError is raised at once, since older steps would not fit either; a
+        DigestError that begins with that of the newest, if none is whole.
         """
         troubles: list[DigestError] = []
         for step in reversed(self.steps()):
@@ -163,7 +164,8 @@ class Checkpoints:
             except DigestError as trouble:
                 troubles.append(trouble)
         if troubles:
-            raise troubles[0]
+            then = "None is whole: restore checkpoints from a copy, or start a new run"
+            raise DigestError(f"{troubles[0]} {then}")
         return None
 
     def set_aside(self, step: int) -> None:
@@ -224,10 +226,8 @@ class Checkpoints:
         except Exception as error:
             # Gone while it was read? Then this raises the error that says so.
             self._disk.record(step)
-            raise DigestError(
-                f"step {step} is damaged, Orbax cannot read it: {in_short(error)}. "
-                f"{self._disk.step_before(step)}"
-            ) from error
+            before = self._disk.step_before(step)
+            raise unreadable(step, error, self.folder / str(step), before) from error
 
     @contextlib.contextmanager
     def _failures(self) -> Iterator[None]:
