@@ -314,3 +314,10 @@ def test_sessions_with_a_mark_of_somebody_else_are_named(tmp_path, mark):
     pq.write_table(pq.read_table(sessions).replace_schema_metadata({METADATA_KEY: mark}), sessions)
     with pytest.raises(SessionError, match=r"s\.parquet: its metadata 'vidembed' is not JSON"):
         count_cowatches(sessions, tmp_path / "e.parquet")
+
+
+@pytest.mark.parametrize("threads", [0, -1, 99_999])
+def test_threads_that_no_machine_has_are_refused(tmp_path, threads):
+    sessions = write(tmp_path / "s.parquet", [(1, 0, "a"), (1, 1, "b")])
+    with pytest.raises(ValueError, match=r"threads is from 1 to 1,024, found"):
+        count_cowatches(sessions, tmp_path / "e.parquet", threads=threads)

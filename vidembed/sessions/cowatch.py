@@ -35,6 +35,8 @@ from vidembed.sessions.session_files import (
 from vidembed.sessions.told import tell, tie_share, ties
 from vidembed.sessions.watches import open_events
 
+MOST_THREADS = 1024
+"""The database starts as many as it is told to."""
 _LINK = re.compile(r"[^\s\"']*/files/(\d+)[.]parquet")
 STRONG = """
 create temp table strong as
@@ -81,6 +83,8 @@ def count_cowatches(
     `edges` that is not on a local disk, is one of the inputs, or a file that was not made here.
     """
     wanted = Counting(**counting)
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise ValueError(f"threads is from 1 to {MOST_THREADS:,}, found {threads:,}")
     began = time.perf_counter()
     paths, edges = session_files(sessions), OUTPUT.check(edges, [sessions, *leave_out])
     columns = _columns(paths, wanted)
