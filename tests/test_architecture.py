@@ -10,11 +10,13 @@ PACKAGE = ROOT / "vidembed"
 BASE = {"", "records", "files", "pairwise", "progress"}
 """What all may import: the package itself, its base, and the three modules beside the folders."""
 ARROWS = {
-    "": {"cli"},
+    "": {"cli", "deploy"},
     "cli": {
         "engine", "recipes", "workdir", "distributed", "corpora", "sessions", "graph", "feeds",
         "models", "mining", "losses", "tasks", "metrics", "evaluators", "report",
+        "deploy", "serving",
     },
+    "deploy": {"engine", "recipes", "serving", "workdir", "distributed.mesh"},
     "recipes": {
         "engine", "corpora", "feeds", "models", "mining", "losses", "tasks", "evaluators",
     },

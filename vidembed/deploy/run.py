@@ -1,0 +1,151 @@
+"""A trained run put to use: the vectors of videos, from its work directory or an export alone."""
+
+import contextlib
+import os
+import time
+from collections.abc import Collection, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from etils import epath
+
+from vidembed.deploy.inputs import VideoRows, check_values, featureless, video_rows
+from vidembed.distributed.mesh import MeshShape, make_mesh
+from vidembed.engine.model import BLOCK_ROWS, load_model
+from vidembed.progress import Progress
+from vidembed.records.space import check_same_space
+from vidembed.records.table import FeatureTable
+from vidembed.workdir.layout import Workdir
+
+QUIET_SECONDS = 2.0
+"""Work that takes no longer shows nothing."""
+Videos = FeatureTable | str | os.PathLike[str] | Mapping[str, Any]
+"""A feature table, the folder of one, or arrays [N, F] by modality."""
+
+
+class Compute(Protocol):
+    """The network itself."""
+
+    def __call__(self, source: Any, rows: np.ndarray) -> np.ndarray:
+        """f32[N, D] of these rows i64[N] of the source."""
+
+
+class Run:
+    """A trained network from features to vectors; see `load`.
+
+    widths: modality → F of the features that it reads. inputs: modality → what made these, where
+    that is known. size: D. space: what made the vectors; only vectors of one space are compared.
+    """
+
+    def __init__(
+        self,
+        compute: Compute,
+        *,
+        name: str,
+        step: int,
+        output: str,
+        widths: Mapping[str, int],
+        inputs: Mapping[str, str],
+        space: str,
+    ) -> None:
+        self._compute = compute
+        self.name, self.step, self.output, self.space = name, step, output, space
+        self.widths, self.inputs = dict(widths), dict(inputs)
+
+    def __repr__(self) -> str:
+        return f"Run({self.name!r}, step={self.step}, widths={self.widths})"
+
+    def embed(
+        self,
+        videos: Videos,
+        *,
+        present: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> np.ndarray:
+        """The vectors f32[N, D] of a table's videos in its order, or of arrays [N, F] by modality.
+
+        present: modality → bool[N] where some videos lack it, or False where none has it (then it
+        need not be among the arrays). Features are float, or uint8 as YouTube-8M quantises. Shows
+        progress from two seconds on. Raises InputError for features that do not fit, hold NaN, or
+        are all zero without being said to be missing, and SpaceError for a table whose features
+        another model made than those that the run learned from.
+        """
+        rows = self.rows(videos, present)
+        check_values(rows)
+        return self._vectors(rows, np.arange(len(rows)), progress or Progress())
+
+    def rows(self, videos: Videos, present: Mapping[str, Any] | None = None) -> VideoRows:
+        """What the run reads of the videos; raises as `embed` does, but for values."""
+        if isinstance(videos, str | os.PathLike):
+            videos = FeatureTable.open(videos)
+        if isinstance(videos, FeatureTable):
+            theirs = {m: space for m, space in videos.space.items() if m in self.widths}
+            check_same_space(self.inputs, theirs, names=(self.name, "the table"))
+        return video_rows(videos, self.widths, present)
+
+    def embeddable(self, table: FeatureTable) -> np.ndarray:
+        """Rows i64[n] of a table's videos that have any of the modalities that the run reads."""
+        return np.flatnonzero(~featureless(self.rows(table)))
+
+    def _vectors(self, rows: VideoRows, numbers: np.ndarray, progress: Progress) -> np.ndarray:
+        """In blocks of a power of two of rows, so that few programs are compiled."""
+        blocks, began, stage = [], time.monotonic(), None
+        block = min(BLOCK_ROWS, 1 << max(0, len(numbers) - 1).bit_length())
+        with contextlib.ExitStack() as stack:
+            for start in range(0, len(numbers), block):
+                padded = np.minimum(np.arange(start, start + block), len(numbers) - 1)
+                blocks.append(self._compute(rows, numbers[padded]))
+                if stage is None and time.monotonic() - began > QUIET_SECONDS:
+                    opened = progress.stage("embedding", len(numbers), "videos")
+                    stage = stack.enter_context(opened)
+                if stage is not None:
+                    stage.update(min(start + block, len(numbers)))
+        return np.concatenate(blocks)[: len(numbers)] if blocks else self._none()
+
+    def _none(self) -> np.ndarray:
+        """f32[0, D]: one made-up video says how wide a vector is."""
+        rows = {m: np.ones((1, width), np.float32) for m, width in self.widths.items()}
+        return self._compute(VideoRows(features=rows, present={}), np.zeros(1, np.int64))[:0]
+
+
+def load(
+    path: str | os.PathLike[str],
+    step: str | int = "best",
+    *,
+    output: str = "video",
+    classes: Collection[type] = (),
+) -> Run:
+    """The run of a work directory, or an export of one, local or gs://, on the devices here.
+
+    Neither its training data nor its script are needed. step: "best" (by its evaluations),
+    "latest", or a number. output: which of the task's outputs makes vectors of videos. classes:
+    parts of the recipe that do not belong to vidembed. Raises ValueError where there is no run, or
+    one of a version that did not store the sizes of its model, and CheckpointError where it has no
+    such step.
+    """
+    place = epath.Path(path)
+    if not (place / "recipe.json").exists():
+        raise ValueError(
+            f"{place} holds no run (no recipe.json): give the work directory of a training"
+        )
+    workdir = Workdir(place)
+    mesh = make_mesh(MeshShape())
+    model = load_model(workdir, str(step), outputs=(output,), mesh=mesh, classes=classes)
+    stored = workdir.read_recipe() or {}
+    known = stored["spec"].get("widths", {})
+    reads = getattr(model.recipe.task, "reads", ())
+    if not reads or any(modality not in known for modality in reads):
+        raise ValueError(
+            f"{place}: its task reads {list(reads)}, of which the widths are not stored: it makes "
+            "no vectors of features; vidembed.engine.model.load_model gives its outputs as they are"
+        )
+    space = {m: name for m, name in stored.get("space", {}).items() if m in reads}
+    return Run(
+        model[output],
+        name=str(place),
+        step=model.step,
+        output=output,
+        widths={modality: known[modality] for modality in reads},
+        inputs=space,
+        space=model.space(output, space),
+    )
