@@ -4,11 +4,12 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
 import tyro
+from etils import epath
 from rich.console import Console
 
 from vidembed.progress import Progress
@@ -84,40 +85,23 @@ def import_videos(
     """
     began = time.monotonic()
     files = shards(pattern)
-    names = shard_names(files)
-    expected = read_counts(files, options.counts)
     format = options.format()
     space = named_spaces(options.space, list(format.widths))
-    # As JSON gives it back, for comparing with that of a finished import.
-    told = {"format": json.loads(json.dumps(dataclasses.asdict(format)))}
-    told |= {name: getattr(options, name) for name in STORED}
-    source: dict[str, Any] = {"options": told, "shards": identities(files, names)}
+    source = source_of(files, options)
     if not options.force and table_state(path) == "finished":
-        report = _finished(path, source, expected, pattern)
+        report = _finished(path, source, read_counts(files, options.counts), pattern)
         name_spaces(path, space)
         return report
 
     checks, skips, kept = Checks(format.widths), Skips(), list[Videos]()
     writer: TableWriter | None = None
-    skipping = skips if options.on_error == "skip" else None
-    stream = stream_videos(files, format, skips=skipping, workers=options.workers)
-    refused = partial(refusals, checks, duplicates=options.duplicates, invalid=options.invalid)
     try:
-        for number, videos in stream:
-            first, invalid = checks.add(names[number], videos)
-            progress(number, len(files), checks.rows)
-            if refused():
-                continue  # to the end, so that every fault is named
+        for chosen in usable_videos(pattern, files, options, checks, skips, progress=progress):
             writer = writer or TableWriter(path, source=source, space=space, replace=options.force)
-            chosen = choose(videos, first, invalid, mask=options.invalid == "mask")
             writer.append(as_stored(chosen.features, DTYPES[options.dtype]))
             kept.append(chosen._replace(features={}))
-        found = compared(files, checks.records, skips.errors)
-        faults = refused() + check_counts(found, expected, pattern)
-        if options.dtype == "uint8":
-            faults += clipping(checks, allowed_share=options.max_clipped_share)
-        if faults or writer is None or not writer.rows:
-            raise RefusedError(_message(pattern, faults or ["no usable records"]))
+        if writer is None or not writer.rows:
+            raise RefusedError(_message(pattern, ["no usable records"]))
         progress(len(files), len(files), checks.rows)
         arrays = beside_features(kept)
         report = import_report(checks, skips, arrays, time.monotonic() - began)
@@ -129,9 +113,49 @@ def import_videos(
         if writer is not None:
             writer.abandon()
         raise
+    return {**report, "fingerprint": manifest["fingerprint"], "already_there": False}
+
+
+def source_of(files: Sequence[epath.Path], options: Importing) -> dict[str, Any]:
+    """What is said of these shards and options, as JSON gives it back: equal where the rows are."""
+    told = {"format": json.loads(json.dumps(dataclasses.asdict(options.format())))}
+    told |= {name: getattr(options, name) for name in STORED}
+    return {"options": told, "shards": identities(files, shard_names(files))}
+
+
+def usable_videos(
+    pattern: str | os.PathLike,
+    files: Sequence[epath.Path],
+    options: Importing,
+    checks: Checks,
+    skips: Skips,
+    *,
+    progress: Callable[[int, int, int], object] = lambda *_: None,
+) -> Generator[Videos]:
+    """The videos of the shards that the options keep, a chunk at a time, in order.
+
+    After the last, or instead of those that follow a fault, raises RefusedError with all that is
+    wrong; `checks` and `skips` count on the way. `progress` as for `import_videos`.
+    """
+    names, expected = shard_names(files), read_counts(files, options.counts)
+    skipping = skips if options.on_error == "skip" else None
+    stream = stream_videos(files, options.format(), skips=skipping, workers=options.workers)
+    refused = partial(refusals, checks, duplicates=options.duplicates, invalid=options.invalid)
+    try:
+        for number, videos in stream:
+            first, invalid = checks.add(names[number], videos)
+            progress(number, len(files), checks.rows)
+            if refused():
+                continue  # to the end, so that every fault is named
+            yield choose(videos, first, invalid, mask=options.invalid == "mask")
     finally:
         stream.close()
-    return {**report, "fingerprint": manifest["fingerprint"], "already_there": False}
+    found = compared(files, checks.records, skips.errors)
+    faults = refused() + check_counts(found, expected, pattern)
+    if options.dtype == "uint8":
+        faults += clipping(checks, allowed_share=options.max_clipped_share)
+    if faults:
+        raise RefusedError(_message(pattern, faults))
 
 
 def _finished(
