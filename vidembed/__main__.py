@@ -12,6 +12,7 @@ DATA = {
     "simulate": ("vidembed.sessions.simulate", "labels of a table to simulated sessions"),
     "cowatch": ("vidembed.sessions.cowatch", "watch sessions to co-watch edges"),
     "cluster": ("vidembed.cli.clustering", "co-watch edges to a hierarchy of clusters"),
+    "embed": ("vidembed.cli.embedding", "vectors of a table or of records, by a trained run"),
 }
 """Verb → (module whose `main` it is, what it does). Modules are imported only for their own verb:
 together they take seconds."""

@@ -1,6 +1,7 @@
 """A trained run put to use: the vectors of videos, from its work directory or an export alone."""
 
 import contextlib
+import functools
 import os
 import time
 from collections.abc import Collection, Mapping
@@ -34,7 +35,7 @@ class Run:
     """A trained network from features to vectors; see `load`.
 
     widths: modality → F of the features that it reads. inputs: modality → what made these, where
-    that is known. size: D. space: what made the vectors; only vectors of one space are compared.
+    that is known. space: what made the vectors; only vectors of one space are compared.
     """
 
     def __init__(
@@ -54,6 +55,13 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({self.name!r}, step={self.step}, widths={self.widths})"
+
+    @functools.cached_property
+    def size(self) -> int:
+        """D, the size of a vector: that of one made-up video."""
+        rows = {m: np.ones((1, width), np.float32) for m, width in self.widths.items()}
+        made_up = VideoRows(features=rows, present={})
+        return self._compute(made_up, np.zeros(1, np.int64)).shape[1]
 
     def embed(
         self,
@@ -100,12 +108,7 @@ class Run:
                     stage = stack.enter_context(opened)
                 if stage is not None:
                     stage.update(min(start + block, len(numbers)))
-        return np.concatenate(blocks)[: len(numbers)] if blocks else self._none()
-
-    def _none(self) -> np.ndarray:
-        """f32[0, D]: one made-up video says how wide a vector is."""
-        rows = {m: np.ones((1, width), np.float32) for m, width in self.widths.items()}
-        return self._compute(VideoRows(features=rows, present={}), np.zeros(1, np.int64))[:0]
+        return np.concatenate([*blocks, np.empty((0, self.size), np.float32)])[: len(numbers)]
 
 
 def load(
