@@ -28,6 +28,7 @@ ARROWS = {
     "mining": {"distributed.mesh"},
     "losses": {"distributed.mesh"},
     "evaluators": {"metrics", "corpora", "graph", "distributed.mesh"},
+    "serving": {"distributed.mesh"},
     "metrics": set(),
     "feeds": {"corpora", "graph", "tasks.spec"},
     "corpora": {"graph"},
@@ -48,6 +49,7 @@ ALONE = {
     "tensorstore": {"records"},
     "grain": {"records", "feeds"},
     "jinja2": {"report"},
+    "faiss": {"serving/faiss_engine"},
     "tyro": {"cli", "records/importing.py", "records/inspecting.py"},
 }
 """Library → the folders and files that may import it."""

@@ -1,0 +1,1 @@
+"""Vectors put to use: indexes that are searched, added to, and swapped whole. Arrays only."""
