@@ -1,7 +1,7 @@
 """vidembed: content-aware video embeddings learned from what people watch together.
 
-`vidembed.load` puts a trained run to use. It is imported when first used: `import vidembed` takes
-no time.
+`vidembed.load` puts a trained run to use, `vidembed.index` makes a table's own features searched.
+They are imported when first used: `import vidembed` takes no time.
 
 What a part of one's own says of its fields: `table: Annotated[str, PATH]` names a place. A field
 without a role decides what a run computes, and never differs between two looks at one run.
@@ -11,9 +11,10 @@ import enum
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # as type checkers know it, without importing typing
+    from vidembed.deploy.features import index as index
     from vidembed.deploy.run import load as load
 
-_LAZY = {"load": "vidembed.deploy.run"}
+_LAZY = {"index": "vidembed.deploy.features", "load": "vidembed.deploy.run"}
 """Public name → the module that has it."""
 
 

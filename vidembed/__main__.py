@@ -13,6 +13,8 @@ DATA = {
     "cowatch": ("vidembed.sessions.cowatch", "watch sessions to co-watch edges"),
     "cluster": ("vidembed.cli.clustering", "co-watch edges to a hierarchy of clusters"),
     "embed": ("vidembed.cli.embedding", "vectors of a table or of records, by a trained run"),
+    "index": ("vidembed.cli.indexing", "an index of a table's videos, made and kept up to date"),
+    "search": ("vidembed.cli.searching", "what an index finds for videos, records or a history"),
 }
 """Verb → (module whose `main` it is, what it does). Modules are imported only for their own verb:
 together they take seconds."""

@@ -85,26 +85,27 @@ def featureless(rows: VideoRows) -> np.ndarray:
     return ~np.logical_or.reduce([rows.there(modality) for modality in rows.features])
 
 
-def check_values(rows: VideoRows) -> None:
+def check_values(rows: VideoRows, numbers: np.ndarray | None = None) -> None:
     """Raises InputError for videos without any modality, and for features that are said to be
-    there, but hold NaN or infinity, or are all zero."""
-    none = np.flatnonzero(featureless(rows))
+    there, but hold NaN or infinity, or are all zero. numbers: the rows i64[n] that count, or all.
+    """
+    numbers = np.arange(len(rows)) if numbers is None else numbers
+    none = numbers[featureless(rows)[numbers]]
     if len(none):
         raise InputError(
             f"{len(none)} videos have none of {list(rows.features)}, first {rows.name(none[0])}: "
             "there is no vector of these, leave them out"
         )
     for modality, array in rows.features.items():
-        there = rows.there(modality)
-        for start in range(0, len(rows) if there.any() else 0, BLOCK_ROWS):
-            block, has = array[start : start + BLOCK_ROWS], there[start : start + BLOCK_ROWS]
-            for words, bad in (("hold NaN or infinity", _not_finite), ("are all zero", _all_zero)):
-                found = start + np.flatnonzero(bad(block) & has)
-                if len(found):
-                    raise InputError(
-                        f"{modality}: {len(found)} rows {words}, first {rows.name(found[0])}: "
-                        f"leave them out, or {SAY_SO % modality}"
-                    )
+        there = numbers[rows.there(modality)[numbers]]
+        blocks = [there[at : at + BLOCK_ROWS] for at in range(0, len(there), BLOCK_ROWS)]
+        for words, bad in (("hold NaN or infinity", _not_finite), ("are all zero", _all_zero)):
+            found = [row for block in blocks for row in block[bad(array[block])].tolist()]
+            if found:
+                raise InputError(
+                    f"{modality}: {len(found)} rows {words}, first {rows.name(found[0])}: leave "
+                    f"them out, or {SAY_SO % modality}"
+                )
 
 
 def _array(modality: str, given: Any, width: int) -> np.ndarray:

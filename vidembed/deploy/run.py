@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import logging
 import os
 import time
 from collections.abc import Collection, Mapping
@@ -10,14 +11,19 @@ from typing import Any, Protocol
 import numpy as np
 from etils import epath
 
-from vidembed.deploy.inputs import VideoRows, check_values, featureless, video_rows
+from vidembed.deploy.index import VideoIndex
+from vidembed.deploy.inputs import InputError, VideoRows, check_values, featureless, video_rows
 from vidembed.distributed.mesh import MeshShape, make_mesh
 from vidembed.engine.model import BLOCK_ROWS, load_model
 from vidembed.progress import Progress
 from vidembed.records.space import check_same_space
 from vidembed.records.table import FeatureTable
+from vidembed.serving.index import Index
+from vidembed.serving.segment import Engine
+from vidembed.serving.versions import Folder
 from vidembed.workdir.layout import Workdir
 
+_log = logging.getLogger(__name__)
 QUIET_SECONDS = 2.0
 """Work that takes no longer shows nothing."""
 Videos = FeatureTable | str | os.PathLike[str] | Mapping[str, Any]
@@ -81,6 +87,54 @@ class Run:
         rows = self.rows(videos, present)
         check_values(rows)
         return self._vectors(rows, np.arange(len(rows)), progress or Progress())
+
+    def embed_rows(
+        self, table: FeatureTable, rows: np.ndarray, *, progress: Progress | None = None
+    ) -> np.ndarray:
+        """The vectors f32[n, D] of these rows i64[n] of a table; else as `embed`."""
+        known = self.rows(table)
+        check_values(known, rows)
+        return self._vectors(known, rows, progress or Progress())
+
+    def index(
+        self,
+        table: FeatureTable | str | os.PathLike[str],
+        path: str | os.PathLike[str] | None = None,
+        *,
+        engine: str | Engine = "exact",
+        keep: str = "float32",
+        over: bool = False,
+        progress: Progress | None = None,
+    ) -> VideoIndex:
+        """An index of a table's videos; those without any modality that the run reads are left out,
+        and counted in a warning.
+
+        path: the folder to make; None is a temporary one, which lasts as long as the index is used.
+        engine, keep, over: as for `serving.index.Index.create`. Raises InputError where the table
+        has no video for it, else as `embed` does.
+        """
+        table = table if isinstance(table, FeatureTable) else FeatureTable.open(table)
+        rows = self.embeddable(table)
+        if path is not None and not over and Folder(path).exists():
+            raise FileExistsError(
+                f"{os.fspath(path)} is an index: keep it up to date (--refresh), or take its place "
+                "with over=True (--force)"
+            )
+        if not len(rows):
+            raise InputError(
+                f"none of the table's {len(table):,} videos has any of {list(self.widths)}"
+            )
+        if len(rows) < len(table):
+            _log.warning(
+                "%s videos have none of %s, and are left out",
+                f"{len(table) - len(rows):,}",
+                list(self.widths),
+            )
+        ids, vectors = table.ids[rows], self.embed_rows(table, rows, progress=progress)
+        if path is None:
+            return VideoIndex.temporary(self, ids, vectors, engine=engine, keep=keep)
+        options: dict[str, Any] = {"engine": engine, "keep": keep, "over": over}
+        return VideoIndex(Index.create(path, ids, vectors, space=self.space, **options), self)
 
     def rows(self, videos: Videos, present: Mapping[str, Any] | None = None) -> VideoRows:
         """What the run reads of the videos; raises as `embed` does, but for values."""
