@@ -14,7 +14,7 @@ from etils import epath
 from vidembed.deploy.index import VideoIndex
 from vidembed.deploy.inputs import InputError, VideoRows, check_values, featureless, video_rows
 from vidembed.distributed.mesh import MeshShape, make_mesh
-from vidembed.engine.model import BLOCK_ROWS, load_model
+from vidembed.engine.model import BLOCK_ROWS, Model, load_model
 from vidembed.progress import Progress
 from vidembed.records.space import check_same_space
 from vidembed.records.table import FeatureTable
@@ -175,15 +175,39 @@ def load(
     """The run of a work directory, or an export of one, local or gs://, on the devices here.
 
     Neither its training data nor its script are needed. step: "best" (by its evaluations),
-    "latest", or a number. output: which of the task's outputs makes vectors of videos. classes:
-    parts of the recipe that do not belong to vidembed. Raises ValueError where there is no run, or
-    one of a version that did not store the sizes of its model, and CheckpointError where it has no
-    such step.
+    "latest", or a number; an export has but one. output: which of the task's outputs makes vectors
+    of videos. classes: parts of the recipe that do not belong to vidembed. Raises ValueError where
+    there is no run, or one of a version that did not store the sizes of its model, and
+    CheckpointError where it has no such step.
     """
+    place = epath.Path(path)
+    if not (place / "model.json").exists():
+        return opened(place, step, output, classes)[0]
+    from vidembed.deploy.exporting import read_export
+
+    about, compute = read_export(place)
+    if step not in ("best", "latest", about["step"], str(about["step"])):
+        raise ValueError(f"{place} is an export of step {about['step']}, and of no other")
+    return Run(
+        compute,
+        name=str(place),
+        step=about["step"],
+        output=about["output"],
+        widths={m: entry["width"] for m, entry in about["features"].items()},
+        inputs={m: e["space"] for m, e in about["features"].items() if e["space"] is not None},
+        space=about["space"],
+    )
+
+
+def opened(
+    path: str | os.PathLike[str], step: str | int, output: str, classes: Collection[type] = ()
+) -> tuple[Run, Model]:
+    """A work directory as `load` gives it, with the model behind it."""
     place = epath.Path(path)
     if not (place / "recipe.json").exists():
         raise ValueError(
-            f"{place} holds no run (no recipe.json): give the work directory of a training"
+            f"{place} holds no run (no recipe.json): give the work directory of a training, or an "
+            "export"
         )
     workdir = Workdir(place)
     mesh = make_mesh(MeshShape())
@@ -197,7 +221,7 @@ def load(
             "no vectors of features; vidembed.engine.model.load_model gives its outputs as they are"
         )
     space = {m: name for m, name in stored.get("space", {}).items() if m in reads}
-    return Run(
+    run = Run(
         model[output],
         name=str(place),
         step=model.step,
@@ -206,3 +230,4 @@ def load(
         inputs=space,
         space=model.space(output, space),
     )
+    return run, model
