@@ -62,7 +62,7 @@ def read(out):
 def test_vectors_of_a_table_in_each_form(name, run, embed, corpus, corpus_paths, tmp_path, capsys):
     out, expected = tmp_path / name, run.embed(corpus.table)
     assert embed(corpus_paths.table, out) == 0
-    assert f"300 vectors of 8, of {run.space}" in capsys.readouterr().out
+    assert f"300 vectors of 8; space: {run.space}" in capsys.readouterr().out
     ids, vectors = read(out)
     assert ids == corpus.table.ids.astype(str).tolist()
     np.testing.assert_allclose(vectors, expected, atol=1e-5)

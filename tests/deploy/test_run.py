@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 import vidembed
+from experiments.serve import Serve
+from vidembed.cli.command_line import start
 from vidembed.deploy import run as deployed
 from vidembed.deploy.inputs import InputError
 from vidembed.distributed.mesh import MeshShape, make_mesh
@@ -134,6 +136,18 @@ def test_what_is_no_run_is_refused(workdir, tmp_path):
     old.recipe_file.write_text(json.dumps(stored))
     with pytest.raises(ValueError, match="did not store the sizes"):
         vidembed.load(old.path, step="latest")
+
+
+def test_the_script_that_shows_all_of_it(workdir, corpus_paths, capsys):
+    options = ["--workdir", workdir, "--table", corpus_paths.table, "--step", "latest", "--k", "4"]
+    assert start(Serve, options, prog="serve") == 0
+    first, near, beside, alone, liked, common = capsys.readouterr().out.splitlines()
+    assert first == "300 videos; the first three as vectors (3, 8)"
+    found = [line.split(": ")[1].split(", ") for line in (near, beside, alone, liked)]
+    assert [len(ids) for ids in found] == [4] * 4
+    assert found[0] == ["v0000", *found[1][:3]]
+    assert not {"v0000", "v0001", "v0002"} & set(found[3])
+    assert common.endswith(f"{len(set(found[1]) & set(found[2]))} of 4")
 
 
 def test_progress_is_shown_of_long_work_alone(run, corpus, monkeypatch, capsys):

@@ -23,7 +23,7 @@ def main(
     """Vectors of the videos of a feature table or of records, made by a trained run.
 
     Running it again is safe: OUT is there whole or not at all, and vectors that were made the same
-    way are recognised. Options of records say how an import would store them, which changes what
+    way are recognised; --force replaces others. Options of records say how an import would store them, which changes what
     their vectors are; for a table they do nothing.
 
     Args:
@@ -44,7 +44,7 @@ def main(
     if made.already_there:
         progress.say(f"{out}: the same vectors are there, made before")
         return
-    progress.say(f"{out}: {made.videos:,} vectors of {loaded.size}, of {loaded.space}")
+    progress.say(f"{out}: {made.videos:,} vectors of {loaded.size}; space: {loaded.space}")
     if made.left_out:
         lacking = " nor ".join(loaded.widths)
         progress.say(f"{made.left_out:,} videos have neither {lacking}, and were left out")
