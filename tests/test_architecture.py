@@ -27,6 +27,7 @@ ARROWS = {
     "losses": {"distributed.mesh"},
     "evaluators": {"metrics", "corpora", "graph", "distributed.mesh"},
     "metrics": set(),
+    "serving": {"distributed.mesh"},
     "feeds": {"corpora", "graph", "tasks.spec"},
     "corpora": {"graph"},
     "sessions": {"graph"},
