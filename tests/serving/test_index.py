@@ -1,6 +1,5 @@
 """Adding, replacing, removing, filtering, on every engine, against all products sorted."""
 
-import json
 import subprocess
 import sys
 import threading
@@ -13,6 +12,7 @@ from vidembed.serving import faiss_engine
 from vidembed.serving.exact import Exact
 from vidembed.serving.faiss_engine import FastScan, Hnsw, Ivf
 from vidembed.serving.index import Index
+from vidembed.serving.quantizer import Quantizer
 
 D, N = 16, 3000
 
@@ -249,6 +249,7 @@ import sys
 sys.modules["faiss"] = None
 import numpy as np
 from vidembed.serving.index import Index
+from vidembed.serving.quantizer import Quantizer
 ids, vectors = ["a", "b"], np.eye(2, dtype=np.float32)
 index = Index.create({str(tmp_path / "i")!r}, ids, vectors, space="s")
 assert index.search(vectors, 1).ids.tolist() == [b"a", b"b"]
@@ -261,8 +262,13 @@ except ImportError as error:
     assert "pip install -e '.[serve]'" in done.stdout, done.stderr
 
 
-def test_the_header_is_json(tmp_path):
-    index = Index.create(
-        tmp_path / "i", some_ids(99), some_vectors(99), space="s", engine=ENGINES["fast-scan"]
-    )
-    assert json.loads(json.dumps(index._version.header))["engine"]["name"] == "fast-scan"
+def test_levels_are_fitted_or_given(tmp_path):
+    """By the engine to what is built, or by the quantiser before: the same codes."""
+    ids, vectors = some_ids(N), some_vectors(N)
+    index = Index.create(tmp_path / "i", ids, vectors, space="s", engine="fast-scan")
+    assert index.recall(vectors[:20], 20) > 0.95
+    codes = index._version.segments[0].engine_array("faiss").copy()
+    levels = Quantizer.fit(vectors, bits=4).levels
+    index.merge(FastScan(levels=levels))
+    np.testing.assert_array_equal(index._version.segments[0].engine_array("faiss"), codes)
+    np.testing.assert_array_equal(Index.open(tmp_path / "i").engine.levels, levels)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from vidembed.serving.quantizer import Quantizer
 from vidembed.serving.segment import Segment, top
 
 FEW = 2000
@@ -63,10 +64,8 @@ class FastScan:
     def build(self, vectors: np.ndarray) -> dict[str, np.ndarray]:
         """As Engine.build."""
         faiss = faiss_module()
-        width, levels = (
-            vectors.shape[1],
-            np.asarray(_fitted(vectors) if self.levels is None else self.levels, np.float32),
-        )
+        levels = self.levels or Quantizer.fit(vectors, bits=4).levels
+        width, levels = vectors.shape[1], np.asarray(levels, np.float32)
         if len(levels) not in (1, width):
             raise ValueError(f"levels of {len(levels)} dimensions for vectors of {width}")
         # One list holds all: unlike the plain index of such codes, it takes filters.
@@ -159,13 +158,6 @@ class Ivf:
             return index.search(queries, min(2 * k, len(segment)), params=parameters)[1]
 
         return _refined(segment, queries, k, allowed, candidates)
-
-
-def _fitted(vectors: np.ndarray) -> np.ndarray:
-    """f32[1, 16]: the levels of least error."""
-    from vidembed.serving.quantizer import Quantizer
-
-    return Quantizer.fit(vectors, bits=4).levels
 
 
 def _stored(index: Any, vectors: np.ndarray) -> dict[str, np.ndarray]:
