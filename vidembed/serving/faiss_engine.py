@@ -182,9 +182,10 @@ def _refined(
         return segment.nearest(queries, k, np.flatnonzero(allowed))
     faiss = faiss_module()
     index = segment.loaded("faiss", lambda: faiss.deserialize_index(segment.engine_array("faiss")))
-    bits = np.packbits(allowed, bitorder="little")
-    every = count == len(allowed)
-    sel = None if every else faiss.IDSelectorBitmap(len(allowed), faiss.swig_ptr(bits))
+    sel = None
+    if count < len(allowed):
+        bits = np.packbits(allowed, bitorder="little")
+        sel = faiss.IDSelectorBitmap(len(allowed), faiss.swig_ptr(bits))
     rows = candidates(faiss, index, count / len(allowed), sel)
     scores = segment.score(queries, np.maximum(rows, 0))
     best, where = top(np.where(rows < 0, -np.inf, scores), rows, k)
