@@ -113,6 +113,46 @@ def test_a_life_of_an_index(tmp_path, engine, monkeypatch):
     assert index.verify() == index.sizes()["bytes"]
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_any_sequence_of_changes(tmp_path, seed):
+    """Against a dictionary: what is there, its vectors, and the version before."""
+    random = np.random.default_rng(seed)
+    index = Index.create(tmp_path / "i", [], np.zeros((0, 4), np.float32), space="s")
+    there, before = {}, None
+    for _ in range(25):
+        step = random.choice(["replace", "replace", "remove", "merge", "rollback", "open"])
+        ids = random.choice(60, random.integers(1, 25), replace=False).astype("S")
+        changed = dict(there)
+        if step == "replace":
+            vectors = random.normal(size=(len(ids), 4)).astype(np.float32)
+            changed |= dict(zip(ids.tolist(), vectors))
+            assert index.replace(ids, vectors) == len(there.keys() & {*ids.tolist()})
+        elif step == "remove":
+            for id in there.keys() & {*ids.tolist()}:
+                del changed[id]
+            assert index.remove(ids) == len(there) - len(changed)
+            if len(changed) == len(there):
+                continue  # no new version
+        elif step == "merge":
+            index.merge()
+        elif step == "open":
+            index = Index.open(tmp_path / "i")
+            continue
+        elif before is None:
+            with pytest.raises(ValueError, match="keeps no version"):
+                Index.rollback(tmp_path / "i")
+            continue
+        else:
+            index, changed, there = Index.rollback(tmp_path / "i"), before, None
+        before, there = there, changed
+        names = index.ids
+        assert sorted(names.tolist()) == sorted(there)
+        vectors, is_there = index.vectors_of(names)
+        assert is_there.all()
+        assert all((there[id] == row).all() for id, row in zip(names.tolist(), vectors))
+    assert index.verify()
+
+
 def test_fewer_than_k_are_fewer_rows(tmp_path, engine, caplog):
     ids, vectors = some_ids(60), some_vectors(60)
     index = Index.create(tmp_path / "i", ids, vectors, space="s", engine=engine)
