@@ -1,6 +1,5 @@
 """Adding, replacing, removing, filtering, on every engine, against all products sorted."""
 
-import json
 import subprocess
 import sys
 import threading
@@ -13,6 +12,7 @@ from vidembed.serving import faiss_engine
 from vidembed.serving.exact import Exact
 from vidembed.serving.faiss_engine import FastScan, Hnsw, Ivf
 from vidembed.serving.index import Index
+from vidembed.serving.quantizer import Quantizer
 
 D, N = 16, 3000
 
@@ -113,6 +113,46 @@ def test_a_life_of_an_index(tmp_path, engine, monkeypatch):
     assert index.verify() == index.sizes()["bytes"]
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_any_sequence_of_changes(tmp_path, seed):
+    """Against a dictionary: what is there, its vectors, and the version before."""
+    random = np.random.default_rng(seed)
+    index = Index.create(tmp_path / "i", [], np.zeros((0, 4), np.float32), space="s")
+    there, before = {}, None
+    for _ in range(25):
+        step = random.choice(["replace", "replace", "remove", "merge", "rollback", "open"])
+        ids = random.choice(60, random.integers(1, 25), replace=False).astype("S")
+        changed = dict(there)
+        if step == "replace":
+            vectors = random.normal(size=(len(ids), 4)).astype(np.float32)
+            changed |= dict(zip(ids.tolist(), vectors))
+            assert index.replace(ids, vectors) == len(there.keys() & {*ids.tolist()})
+        elif step == "remove":
+            for id in there.keys() & {*ids.tolist()}:
+                del changed[id]
+            assert index.remove(ids) == len(there) - len(changed)
+            if len(changed) == len(there):
+                continue  # no new version
+        elif step == "merge":
+            index.merge()
+        elif step == "open":
+            index = Index.open(tmp_path / "i")
+            continue
+        elif before is None:
+            with pytest.raises(ValueError, match="keeps no version"):
+                Index.rollback(tmp_path / "i")
+            continue
+        else:
+            index, changed, there = Index.rollback(tmp_path / "i"), before, None
+        before, there = there, changed
+        names = index.ids
+        assert sorted(names.tolist()) == sorted(there)
+        vectors, is_there = index.vectors_of(names)
+        assert is_there.all()
+        assert all((there[id] == row).all() for id, row in zip(names.tolist(), vectors))
+    assert index.verify()
+
+
 def test_fewer_than_k_are_fewer_rows(tmp_path, engine, caplog):
     ids, vectors = some_ids(60), some_vectors(60)
     index = Index.create(tmp_path / "i", ids, vectors, space="s", engine=engine)
@@ -175,25 +215,25 @@ def test_more_effort_finds_more(tmp_path):
 def test_one_change_is_one_version_and_rollback_goes_back(tmp_path):
     ids, vectors = some_ids(100), some_vectors(100)
     index = Index.create(tmp_path / "i", ids, vectors, space="s")
-    with pytest.raises(ValueError, match="no version before"):
-        index.rollback()
+    with pytest.raises(ValueError, match="keeps no version before"):
+        Index.rollback(tmp_path / "i")
     index.change(add=(some_ids(5, 100), some_vectors(5, 5)), remove=ids[:10], merge=True)
     assert len(index) == 95
-    index.rollback()
+    index = Index.rollback(tmp_path / "i")
     assert index.ids.tolist() == ids.tolist()
-    with pytest.raises(ValueError, match="no version before"):
-        index.rollback()
+    with pytest.raises(ValueError, match="keeps no version before"):
+        Index.rollback(tmp_path / "i")
     assert len(list((tmp_path / "i").glob("segment-*"))) == 1
     index.remove(ids[:1])
     assert index.remove(ids[:1]) == 0  # nothing changed, no version more
-    index.rollback()
+    index = Index.rollback(tmp_path / "i")
     assert len(index) == 100
     # Another in its place, by one swap; the one before is kept.
     made = Index.create(tmp_path / "i", ids[:7], vectors[:7, :3], space="other", over=True)
     assert (len(made), made.dimension, len(index)) == (7, 3, 100)
     with pytest.raises(SpaceError, match=r"changes are of the space 's'.*'other'"):
         index.remove(ids[:1])
-    made.rollback()
+    made = Index.rollback(tmp_path / "i")
     assert (len(made), made.space) == (100, "s")
 
 
@@ -234,7 +274,7 @@ def test_a_reader_during_swaps_sees_one_version_whole(tmp_path):
     readers = [threading.Thread(target=read) for _ in range(2)]
     for reader in readers:
         reader.start()
-    for number in range(1, 40):
+    for number in range(1, 25):
         index.change(add=contents(number), remove=index.ids, merge=number % 2 == 0)
     done.set()
     for reader in readers:
@@ -249,6 +289,7 @@ import sys
 sys.modules["faiss"] = None
 import numpy as np
 from vidembed.serving.index import Index
+from vidembed.serving.quantizer import Quantizer
 ids, vectors = ["a", "b"], np.eye(2, dtype=np.float32)
 index = Index.create({str(tmp_path / "i")!r}, ids, vectors, space="s")
 assert index.search(vectors, 1).ids.tolist() == [b"a", b"b"]
@@ -261,8 +302,13 @@ except ImportError as error:
     assert "pip install -e '.[serve]'" in done.stdout, done.stderr
 
 
-def test_the_header_is_json(tmp_path):
-    index = Index.create(
-        tmp_path / "i", some_ids(99), some_vectors(99), space="s", engine=ENGINES["fast-scan"]
-    )
-    assert json.loads(json.dumps(index._version.header))["engine"]["name"] == "fast-scan"
+def test_levels_are_fitted_or_given(tmp_path):
+    """By the engine to what is built, or by the quantiser before: the same codes."""
+    ids, vectors = some_ids(N), some_vectors(N)
+    index = Index.create(tmp_path / "i", ids, vectors, space="s", engine="fast-scan")
+    assert index.recall(vectors[:20], 20) > 0.95
+    codes = index._version.segments[0].engine_array("faiss").copy()
+    levels = Quantizer.fit(vectors, bits=4).levels
+    index.merge(FastScan(levels=levels))
+    np.testing.assert_array_equal(index._version.segments[0].engine_array("faiss"), codes)
+    np.testing.assert_array_equal(Index.open(tmp_path / "i").engine.levels, levels)

@@ -1,1 +1,1 @@
-"""Vectors put to use: indexes that are searched, added to, and swapped whole. Arrays only."""
+"""An embedding in use: quantised, indexed, searched. Arrays alone; it knows no run."""

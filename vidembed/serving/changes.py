@@ -60,12 +60,12 @@ class Draft:
             built = engine_from_json(self._header["engine"]).build(vectors)
             self._write(ids, vectors, built, flat=False)
 
-    def commit(self, *, previous: str | None) -> None:
+    def commit(self) -> None:
         """Put it in the place of the version that stands."""
         parts = [(segment, there) for segment, there in self._parts if there.any()]
         removed = {segment.name: ~there for segment, there in parts}
         names = [segment.name for segment, _ in parts]
-        self._folder.commit(self._header, names, removed, previous=previous)
+        self._folder.commit(self._header, names, removed)
 
     def _is_flat(self, number: int) -> bool:
         return bool(self._parts[number][0].blocks.header["flat"])

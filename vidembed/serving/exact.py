@@ -15,6 +15,8 @@ from vidembed.serving.segment import Segment
 # Scores of one block on one device, at most: 128 MB.
 SCORES_AT_ONCE = 1 << 25
 QUERIES_AT_ONCE = 1024
+# Fewer rows are padded to a power of two.
+PADDED = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,28 +35,38 @@ class Exact:
     ) -> tuple[np.ndarray, np.ndarray]:
         """As Engine.search; any number of devices gives the same rows where scores are the same."""
         mesh = meshes.make_mesh(meshes.MeshShape())
-        pool = segment.loaded("exact", lambda: meshes.place_rows(mesh, segment.whole()))
+        pool = segment.loaded("exact", lambda: _placed(mesh, segment.whole()))
         return search_placed(mesh, pool, queries, k, allowed)
+
+
+def _few_sizes(rows: int) -> int:
+    """A size for so many rows such that few programs are compiled as an index grows."""
+    return 1 << (rows - 1).bit_length() if rows < PADDED else rows
+
+
+def _placed(mesh: jax.sharding.Mesh, vectors: np.ndarray) -> jax.Array:
+    padding = _few_sizes(len(vectors)) - len(vectors)
+    return meshes.place_rows(mesh, np.pad(vectors, [(0, padding), (0, 0)]) if padding else vectors)
 
 
 def search_placed(
     mesh: jax.sharding.Mesh, pool: jax.Array, queries: np.ndarray, k: int, allowed: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(scores f32[Q, k], rows i64[Q, k]) of a pool that `place_rows` put on the mesh.
+    """(scores f32[Q, k], rows i64[Q, k]) of a pool that was put on the mesh, padded or not.
 
-    Rows of padding are not allowed, as the mask bool[N] is padded by zeros.
+    allowed: bool[N] of the rows before padding; those of padding are not.
     """
-    mask = meshes.place_rows(mesh, allowed)
+    mask = meshes.place_rows(mesh, np.pad(allowed, (0, _few_sizes(len(allowed)) - len(allowed))))
     local = -(-len(pool) // mesh.size)
     found = []
     with jax.set_mesh(mesh):
         for start in range(0, len(queries), QUERIES_AT_ONCE):
             some = queries[start : start + QUERIES_AT_ONCE]
             # Few sizes, so that few programs are compiled.
-            padded = min(QUERIES_AT_ONCE, 1 << (len(some) - 1).bit_length())
+            padded = _few_sizes(len(some))
             block = int(np.clip(SCORES_AT_ONCE // max(1, local), 1, min(256, padded)))
             rows = np.pad(some, [(0, padded - len(some)), (0, 0)])
-            best = _search(rows, pool, mask, k=min(k, len(allowed)), block=block)
+            best = _search(rows, pool, mask, k=min(k, len(pool)), block=block)
             found.append([np.asarray(part)[: len(some)] for part in best])
     scores, rows = (np.concatenate(parts) for parts in zip(*found))
     return scores, rows.astype(np.int64)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from vidembed.serving.quantizer import Quantizer
 from vidembed.serving.segment import Segment, top
 
 FEW = 2000
@@ -63,10 +64,8 @@ class FastScan:
     def build(self, vectors: np.ndarray) -> dict[str, np.ndarray]:
         """As Engine.build."""
         faiss = faiss_module()
-        width, levels = (
-            vectors.shape[1],
-            np.asarray(_fitted(vectors) if self.levels is None else self.levels, np.float32),
-        )
+        levels = self.levels or Quantizer.fit(vectors, bits=4).levels
+        width, levels = vectors.shape[1], np.asarray(levels, np.float32)
         if len(levels) not in (1, width):
             raise ValueError(f"levels of {len(levels)} dimensions for vectors of {width}")
         # One list holds all: unlike the plain index of such codes, it takes filters.
@@ -161,13 +160,6 @@ class Ivf:
         return _refined(segment, queries, k, allowed, candidates)
 
 
-def _fitted(vectors: np.ndarray) -> np.ndarray:
-    """f32[1, 16]: the levels of least error."""
-    from vidembed.serving.quantizer import Quantizer
-
-    return Quantizer.fit(vectors, bits=4).levels
-
-
 def _stored(index: Any, vectors: np.ndarray) -> dict[str, np.ndarray]:
     index.add(vectors)
     return {"faiss": faiss_module().serialize_index(index)}
@@ -190,9 +182,10 @@ def _refined(
         return segment.nearest(queries, k, np.flatnonzero(allowed))
     faiss = faiss_module()
     index = segment.loaded("faiss", lambda: faiss.deserialize_index(segment.engine_array("faiss")))
-    bits = np.packbits(allowed, bitorder="little")
-    every = count == len(allowed)
-    sel = None if every else faiss.IDSelectorBitmap(len(allowed), faiss.swig_ptr(bits))
+    sel = None
+    if count < len(allowed):
+        bits = np.packbits(allowed, bitorder="little")
+        sel = faiss.IDSelectorBitmap(len(allowed), faiss.swig_ptr(bits))
     rows = candidates(faiss, index, count / len(allowed), sel)
     scores = segment.score(queries, np.maximum(rows, 0))
     best, where = top(np.where(rows < 0, -np.inf, scores), rows, k)

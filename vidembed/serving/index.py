@@ -68,7 +68,18 @@ class Index:
             draft = Draft(folder, header)
             draft.add(names, vectors)
             draft.merge()
-            draft.commit(previous=folder.current() if folder.exists() else None)
+            draft.commit()
+            return cls(folder, folder.read())
+
+    @classmethod
+    def rollback(cls, path: str | os.PathLike[str]) -> "Index":
+        """Put the version before in the place of the one that stands, which may be damaged.
+
+        ValueError where none is kept: one is, and a rollback takes it.
+        """
+        folder = Folder(path)
+        with folder.writing():
+            folder.go_back()
             return cls(folder, folder.read())
 
     @property
@@ -192,15 +203,9 @@ class Index:
             if merge:
                 draft.merge()
             if draft.changed:
-                draft.commit(previous=version.name)
+                draft.commit()
             self._version = self._folder.read(version)
         return gone
-
-    def rollback(self) -> None:
-        """Go back to the version before the one that stands; ValueError where none is kept."""
-        with self._folder.writing():
-            self._folder.go_back(self._folder.read(self._version))
-            self._version = self._folder.read()
 
     def reopen(self) -> None:
         """Take the newest version; what it shares with this one stays loaded."""

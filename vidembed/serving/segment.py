@@ -55,8 +55,9 @@ class Segment:
 
     @cached_property
     def vectors(self) -> Kept:
-        """The vectors as kept, mapped."""
-        return Kept({name: self.blocks.array(name) for name in self._vector_arrays})
+        """The vectors as kept, mapped, to take rows of."""
+        names = self._vector_arrays
+        return Kept({name: self.blocks.array(name, scattered=True) for name in names})
 
     def whole(self) -> np.ndarray:
         """All vectors f32[N, D], verified."""
@@ -147,7 +148,8 @@ def write_segment(
 
     flat: whether it is searched exactly, as what was added is until the next merge.
     """
-    arrays = {"ids": ids, "order": np.argsort(ids, kind="stable").astype(np.int32)}
+    number = np.int32 if len(ids) < 2**31 else np.int64
+    arrays = {"ids": ids, "order": np.argsort(ids, kind="stable").astype(number)}
     arrays |= {f"engine {name}": array for name, array in built.items()}
     # Last, so that a search which refines reads a contiguous part of the file.
     arrays |= keep(vectors, kind)

@@ -1,7 +1,8 @@
 """The folder of an index: versions that share immutable segments, and one name that says which.
 
-    current               the name of the version that stands; replaced by one rename
-    version-00000007      its space, engine, segments, and the rows that were removed
+    current               names and digests of the version that stands, and of the one before;
+                          replaced by one rename
+    version-00000007-…    its space, engine, segments, and the rows that were removed
     segment-…             written once; gone when neither this version nor the one before has it
 
 A reader sees one version, whole: what it has mapped stays readable after its file is gone.
@@ -11,14 +12,14 @@ import contextlib
 import fcntl
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vidembed.files import local_path, remove_unfinished, write_text
+from vidembed.files import local_path, remove_unfinished
 from vidembed.serving.blocks import Blocks, DamagedIndexError, write_blocks
 from vidembed.serving.segment import Segment
 
@@ -30,8 +31,8 @@ TRIES = 100
 class Version:
     """One state of an index.
 
-    header: space, dimension, keep, engine, previous (a version's name, or None), segments (name →
-    digest of its header). segments: opened. removed: segment's name → bool[its rows].
+    header: space, dimension, keep, engine, segments (name → digest of its header). segments:
+    opened. removed: segment's name → bool[its rows].
     """
 
     name: str
@@ -61,42 +62,38 @@ class Folder:
         Raises FileNotFoundError where there is no index, DamagedIndexError for a damaged one.
         """
         for _ in range(TRIES):
-            name = self.current()
+            name, digest = current = self.pointer()["version"]
             if known is not None and known.name == name:
                 return known
             try:
-                return self._open(name, known)
+                return self._open(name, digest, known)
             except FileNotFoundError as error:
                 # Two swaps since the name was read take away what it named.
-                if self.current() == name:
+                if self.pointer()["version"] == current:
                     raise DamagedIndexError(
                         self.path, f"{Path(error.filename).name} is not there"
                     ) from error
         raise TimeoutError(f"{self.path} changes faster than it can be opened: try again")
 
-    def current(self) -> str:
-        """The name of the version that stands; FileNotFoundError where there is no index."""
+    def pointer(self) -> dict[str, Any]:
+        """version: name and digest of the one that stands; previous: of the one before, or None."""
         try:
-            name = (self.path / CURRENT).read_text(errors="replace").strip()
+            return Blocks(self.path / CURRENT).header
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"{self.path} is no index (it has no file '{CURRENT}'): make one with Index.create"
             ) from error
-        number = name.removeprefix("version-")
-        if number == name or not number.isdecimal():
-            raise DamagedIndexError(self.path / CURRENT, f"it names {name!r}, which is no version")
-        return name
 
-    def _open(self, name: str, known: Version | None) -> Version:
+    def _open(self, name: str, digest: str, known: Version | None = None) -> Version:
         blocks = Blocks(self.path / name)
+        if blocks.digest != digest:
+            raise DamagedIndexError(blocks.path, "it is not the version that was written")
         header = blocks.header
-        if header.get("kind") != "version":
-            raise DamagedIndexError(blocks.path, "it is another file of an index")
         have = {} if known is None else {segment.name: segment for segment in known.segments}
         segments, removed = [], {}
-        for segment_name, digest in header["segments"].items():
+        for segment_name, written in header["segments"].items():
             segment = have.get(segment_name) or Segment(self.path / segment_name)
-            if segment.blocks.digest != digest:
+            if segment.blocks.digest != written:
                 raise DamagedIndexError(
                     segment.blocks.path, "it is not the segment that was written"
                 )
@@ -131,38 +128,42 @@ class Folder:
         return self.path / f"segment-{uuid.uuid4().hex[:16]}"
 
     def commit(
-        self,
-        header: Mapping[str, Any],
-        segments: list[str],
-        removed: Mapping[str, np.ndarray],
-        *,
-        previous: str | None,
+        self, header: Mapping[str, Any], segments: list[str], removed: Mapping[str, np.ndarray]
     ) -> None:
         """Write a version of these segments and put it in the place of the one that stands.
 
         removed: segment's name → bool[its rows]. Call it inside `writing`.
         """
-        numbers = [int(path.name.split("-")[1]) for path in self.path.glob("version-*")]
-        name = f"version-{max(numbers, default=0) + 1:08d}"
+        try:
+            previous = self.pointer()["version"]
+        except (FileNotFoundError, DamagedIndexError):  # a new one, or one made anew
+            previous = None
+        number = 1 + (0 if previous is None else int(previous[0].split("-")[1]))
+        # A number comes again after a rollback, a name never.
+        name = f"version-{number:08d}-{uuid.uuid4().hex[:8]}"
         digests = {segment: Blocks(self.path / segment).digest for segment in segments}
-        described = {**header, "kind": "version", "previous": previous, "segments": digests}
         rows = {name: np.flatnonzero(mask) for name, mask in removed.items() if mask.any()}
-        write_blocks(self.path / name, described, rows)
-        self._point_to(name)
+        digest = write_blocks(self.path / name, {**header, "segments": digests}, rows)
+        self._point_to((name, digest), previous)
 
-    def go_back(self, version: Version) -> None:
-        """Put the version before in the place of this one. Call it inside `writing`."""
-        previous = version.header["previous"]
-        if previous is None or not (self.path / previous).exists():
+    def go_back(self) -> None:
+        """Put the version before in the place of the one that stands. Call it inside `writing`."""
+        previous = self.pointer()["previous"]
+        if previous is None:
             raise ValueError(
-                f"{self.path} has no version before {version.name}: one is kept, and a rollback "
-                "takes it"
+                f"{self.path} keeps no version before the one that stands: one is kept, and a "
+                "rollback takes it"
             )
-        self._open(previous, None)
-        self._point_to(previous)
+        try:
+            self._open(*previous)
+        except FileNotFoundError as error:
+            raise DamagedIndexError(
+                self.path, f"{Path(error.filename).name} is not there"
+            ) from error
+        self._point_to(previous, None)
 
-    def _point_to(self, name: str) -> None:
-        write_text(self.path / CURRENT, f"{name}\n")
+    def _point_to(self, version: Sequence[str], previous: Sequence[str] | None) -> None:
+        write_blocks(self.path / CURRENT, {"version": version, "previous": previous}, {})
         folder = os.open(self.path, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -172,14 +173,11 @@ class Folder:
     def _clean(self) -> None:
         """Remove what neither the version that stands nor the one before it has."""
         remove_unfinished(self.path)
-        kept = {LOCK}
+        kept: set[str] = set()
         if self.exists():
-            kept.add(CURRENT)
-            blocks = Blocks(self.path / self.current())
-            kept |= {blocks.path.name, *blocks.header["segments"]}
-            previous = blocks.header["previous"]
-            if previous is not None and (self.path / previous).exists():
-                kept |= {previous, *Blocks(self.path / previous).header["segments"]}
+            for version in self.pointer().values():
+                if version is not None:
+                    kept |= {version[0], *Blocks(self.path / version[0]).header["segments"]}
         for path in self.path.iterdir():
             if path.name not in kept and path.name.startswith(("version-", "segment-")):
                 path.unlink()
