@@ -1,5 +1,7 @@
 """`embed`: the vectors of tables and records arrive in files, whole or not at all."""
 
+import re
+import resource
 from dataclasses import replace
 from functools import partial
 
@@ -119,6 +121,7 @@ def test_records_give_what_their_table_gives(run, embed, corpus, tmp_path, capsy
     assert embed(folder, tmp_path / "x.npy", *RECORDS[:6]) == 1
     assert "from records: mean_rgb" in capsys.readouterr().err
     assert embed(folder, tmp_path / "x.npy", *RECORDS, "--shard", "0/3") == 1
+    assert "holds 2 files: there is nothing to embed in part 0 of 3" in capsys.readouterr().err
     assert embed(folder, tmp_path / "x.npy", *RECORDS, "--shard", "3/3") == 1
     assert "0/4 to 3/4" in capsys.readouterr().err
     assert not list(tmp_path.glob("*x.*"))
@@ -133,6 +136,24 @@ def test_a_fault_on_the_way_leaves_nothing(name, embed, corpus, tmp_path, capsys
     assert left == []
     assert embed(folder, tmp_path / name, *RECORDS, "--invalid", "drop") == 0
     assert len(read(tmp_path / name)[0]) == 299
+
+
+@pytest.mark.parametrize("name", ["v.parquet", "v.npy", "table"])
+def test_a_full_disk_is_named_and_leaves_nothing(name, embed, corpus_paths, tmp_path, capsys):
+    assert embed(corpus_paths.table, tmp_path / "first.npy") == 0
+    before = set(tmp_path.rglob("*"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2048, limits[1]))  # fails a write as truly
+    try:
+        code = embed(corpus_paths.table, tmp_path / name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    error = capsys.readouterr().err
+    assert code == 1, error
+    assert re.search("No space left on device|File too large", error)
+    assert name in error
+    assert {path for path in set(tmp_path.rglob("*")) - before if path.is_file()} == set()
+    assert embed(corpus_paths.table, tmp_path / name) == 0
 
 
 def test_videos_without_any_modality_are_left_out_and_counted(run, embed, corpus, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """A run is loaded from its work directory alone, and embeds what it is told of, or refuses."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from vidembed.workdir.checkpoints.store import CheckpointError
 from vidembed.workdir.layout import Workdir
 
 ROOT = Path(__file__).resolve().parents[2]
+README = ROOT / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +138,18 @@ def test_what_is_no_run_is_refused(workdir, tmp_path):
     old.recipe_file.write_text(json.dumps(stored))
     with pytest.raises(ValueError, match="did not store the sizes"):
         vidembed.load(old.path, step="latest")
+
+
+def test_the_lines_of_the_readme(workdir, corpus_paths, corpus):
+    [lines] = re.findall(r"```python\n(import vidembed\n.*?)```", README.read_text(), re.DOTALL)
+    for word, ours in (("work/run1", workdir), ("work/table", corpus_paths.table)):
+        lines = lines.replace(word, ours)
+    visual, audio = (corpus.table.features[name][:2] for name in ("visual", "audio"))
+    names = {"x": visual, "y": audio, "history": ["v0001", "v0002"]}
+    exec(lines.replace('step="best"', 'step="latest"'), names)
+    assert names["vectors"].shape == (2, 8)
+    assert names["counts"].tolist() == [10, 10]
+    assert len(names["ids"]) == len(names["scores"]) == 10
 
 
 def test_the_script_that_shows_all_of_it(workdir, corpus_paths, capsys):

@@ -23,8 +23,8 @@ def main(
     """Vectors of the videos of a feature table or of records, made by a trained run.
 
     Running it again is safe: OUT is there whole or not at all, and vectors that were made the same
-    way are recognised; --force replaces others. Options of records say how an import would store them, which changes what
-    their vectors are; for a table they do nothing.
+    way are recognised; --force replaces others. Options of records say how an import would store
+    them, which changes what their vectors are; for a table they do nothing.
 
     Args:
         run: the work directory of a run, or an export, local or gs://.

@@ -51,12 +51,10 @@ def main(
     progress = Progress()
     if rollback or verify:
         [path] = _places(places, ("INDEX",))
-        opened = Index.open(path)
         if rollback:
-            opened.rollback()
-            progress.say(f"{path}: went back to {len(opened):,} videos")
+            progress.say(f"{path}: went back to {len(Index.rollback(path)):,} videos")
         if verify:
-            progress.say(f"{path}: {opened.verify():,} bytes are as they were written")
+            progress.say(f"{path}: {Index.open(path).verify():,} bytes are as they were written")
         return
     if (prune or merge) and not refresh:
         raise ValueError("prune and merge are for an index that is there: give --refresh with them")
@@ -65,14 +63,12 @@ def main(
         run, table = load(run_path, step), FeatureTable.open(table_path)
     if refresh:
         made = VideoIndex.open(path, run)
-        added, removed = made.refresh(table, prune=prune)
-        if merge:
-            made.index.merge()
+        added, removed = made.refresh(table, prune=prune, merge=merge)
         progress.say(f"{path}: {added:,} videos added, {removed:,} removed, {len(made):,} in all")
     else:
         made = run.index(table, path, engine=engine, keep=keep, over=force, progress=progress)
         progress.say(f"{path}: {len(made):,} videos, {made.index.dimension} dimensions")
-    progress.say(f"space: {made.index.space}")
+    progress.say(f"space: {made.index.space}; {made.index.sizes()['bytes']:,} bytes on disk")
     progress.say(f"recall@{RECALL_AT} against exact search: {_recall(made.index):.3f}")
 
 

@@ -114,11 +114,14 @@ class VideoIndex:
         [(ids, scores)] = without(found, [seen], k).each()
         return ids, scores
 
-    def refresh(self, table: FeatureTable, *, prune: bool = False) -> tuple[int, int]:
+    def refresh(
+        self, table: FeatureTable, *, prune: bool = False, merge: bool = False
+    ) -> tuple[int, int]:
         """(added, removed): embed the table's videos that the index lacks, and add them.
 
-        prune: also remove those that the table lacks. Videos that both have stay as they are. All
-        of it is one version of the index, and may be rolled back.
+        prune: also remove those that the table lacks. merge: then make one segment of all. Videos
+        that both have stay as they are. All of it is one version of the index, and may be rolled
+        back.
         """
         run = self._run()
         rows = run.embeddable(table)
@@ -127,7 +130,7 @@ class VideoIndex:
         gone = self.index.ids if prune else np.zeros(0, "S1")
         gone = gone[table.find(gone) < 0]
         add = (table.ids[rows], vectors) if len(rows) else None
-        removed = self.index.change(add=add, remove=gone, space=run.space)
+        removed = self.index.change(add=add, remove=gone, merge=merge, space=run.space)
         return len(rows), removed
 
     def _run(self) -> "Run":

@@ -38,6 +38,13 @@ class Share:
         """Its part of `count` things."""
         return slice(count * self.number // self.of, count * (self.number + 1) // self.of)
 
+    def nothing_of(self, path: object, count: int, what: str) -> ValueError:
+        """The error for a part that is empty."""
+        return ValueError(
+            f"{path} holds {count} {what}: there is nothing to embed in part {self.number} of "
+            f"{self.of}, counted from 0"
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class VideosToEmbed:
@@ -63,7 +70,7 @@ def videos_to_embed(
         table = FeatureTable.open(path)
         rows = np.arange(len(table))[share.part(len(table))]
         if not len(rows):
-            raise ValueError(f"{path}: holds {len(table)} videos, of which {share} has none")
+            raise share.nothing_of(path, len(table), "videos")
         identity = {"table": table.fingerprint, "space": table.space} | named
         return VideosToEmbed(
             identity=identity, total=len(rows), blocks=lambda: _of_table(table, rows)
@@ -71,7 +78,7 @@ def videos_to_embed(
     every = shards(path)
     files = every[share.part(len(every))]
     if not files:
-        raise ValueError(f"{path}: is {len(every)} files, of which {share} has none")
+        raise share.nothing_of(path, len(every), "files")
     source = source_of(files, options)
     # A share asks for its own files: what the others should hold is not looked at.
     pattern = str(path) if share.of == 1 else str(files[0])
