@@ -1,8 +1,12 @@
-"""A small trained run, made once."""
+"""A small trained run, made once, and loaded once by all verbs."""
+
+import functools
 
 import jax
 import pytest
 
+import vidembed
+from vidembed.cli import embedding, indexing, searching
 from vidembed.distributed.stopping import StopFlag
 from vidembed.engine.optimiser import Optimiser
 from vidembed.engine.recipe import Recipe, Retention
@@ -30,3 +34,20 @@ def workdir(corpus_paths, corpus, tmp_path_factory):
         options = {"lease": lease, "stop": stop, "progress": Progress(quiet=True)}
         train(recipe, made, corpus=corpus, devices=jax.devices()[:1], **options)
     return str(made)
+
+
+@pytest.fixture(scope="session")
+def run(workdir):
+    return vidembed.load(workdir, step="latest")
+
+
+@pytest.fixture(autouse=True)
+def loaded_once(monkeypatch):
+    for verb in (embedding, indexing, searching):
+        monkeypatch.setattr(verb, "load", _load)
+
+
+@functools.cache
+def _load(path, step):
+    """Else every command would compile it anew."""
+    return vidembed.load(path, step)

@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-import vidembed
 from tests.messages import encode_video
 from vidembed.__main__ import main
 from vidembed.deploy import videos as videos_module
@@ -28,11 +27,6 @@ FORMAT = VideoLevel(
 RECORDS = ["--modalities", "visual:mean_rgb:8", "audio:mean_audio:4", "--missing", "mask"]
 # What the run learned from has no name, and so that of these records must be told.
 RECORDS += ["--space", "visual=8 uint8 from arrays", "audio=4 uint8 from arrays"]
-
-
-@pytest.fixture(scope="module")
-def run(workdir):
-    return vidembed.load(workdir, step="latest")
 
 
 @pytest.fixture(autouse=True)

@@ -45,11 +45,6 @@ assert not [name for name in sys.modules if name.split(".")[0] in ("vidembed", "
 
 
 @pytest.fixture(scope="module")
-def run(workdir):
-    return vidembed.load(workdir, step="latest")
-
-
-@pytest.fixture(scope="module")
 def exported(workdir, tmp_path_factory):
     folder = tmp_path_factory.mktemp("export") / "model"
     assert main(["export", workdir, str(folder), "--step", "latest"]) == 0

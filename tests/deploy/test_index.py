@@ -18,11 +18,6 @@ from vidembed.records.space import SpaceError
 
 
 @pytest.fixture(scope="module")
-def run(workdir):
-    return vidembed.load(workdir, step="latest")
-
-
-@pytest.fixture(scope="module")
 def vectors(run, corpus):
     return run.embed(corpus.table)
 

@@ -31,11 +31,6 @@ README = ROOT / "README.md"
 
 
 @pytest.fixture(scope="module")
-def run(workdir):
-    return vidembed.load(workdir, step="latest")
-
-
-@pytest.fixture(scope="module")
 def expected(workdir, corpus):
     mesh = make_mesh(MeshShape(), jax.devices()[:1])
     return load_model(Workdir(workdir), "latest", mesh=mesh)["video"](corpus.table)
