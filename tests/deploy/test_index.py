@@ -157,6 +157,7 @@ def test_the_verbs_make_keep_and_search_an_index(workdir, corpus, vectors, tmp_p
     # The features of other videos than the run knows, and mistakes.
     for words, message in (
         (["search", path, "--id", "x"], "lacks 1 ids (x)"),
+        (["search", path, "--id=-x"], "lacks 1 ids (-x)"),
         (["search", path], "give one of --id, --history and --record"),
         (["search", path, "--id", "v0000", "-k", "0"], "k is 0"),
         (["search", tmp_path, "--id", "x"], "error: "),
