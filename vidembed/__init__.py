@@ -12,9 +12,9 @@ import enum
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # as type checkers know it, without importing typing
     from vidembed.deploy.features import index as index
-    from vidembed.deploy.run import load as load
+    from vidembed.deploy.loading import load as load
 
-_LAZY = {"index": "vidembed.deploy.features", "load": "vidembed.deploy.run"}
+_LAZY = {"index": "vidembed.deploy.features", "load": "vidembed.deploy.loading"}
 """Public name → the module that has it."""
 
 

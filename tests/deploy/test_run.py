@@ -17,6 +17,7 @@ import vidembed
 from experiments.serve import Serve
 from vidembed.cli.command_line import start
 from vidembed.deploy import run as deployed
+from vidembed.deploy.features import features
 from vidembed.deploy.inputs import InputError
 from vidembed.distributed.mesh import MeshShape, make_mesh
 from vidembed.engine.model import load_model
@@ -107,6 +108,21 @@ def test_rows_that_hold_nan_or_nothing_are_refused_by_name(run, corpus):
     for present in ({"sound": False}, {"audio": np.ones(3, bool)}, {"audio": 1}):
         with pytest.raises(InputError, match="present"):
             run.embed(corpus.table.features, present=present)
+
+
+def test_a_run_that_cannot_do_without_a_modality_warns_once(workdir, corpus, caplog):
+    table = replace(corpus.table, present={"audio": np.arange(300) > 8})
+    run = vidembed.load(workdir, step="latest")
+    run.embed_rows(table, np.arange(9, 300))
+    assert caplog.messages == []
+    for _ in range(2):
+        run.embed(table)
+    [message] = caplog.messages
+    assert "has not learned to do without 'audio'" in message
+    assert "(9 here)" in message
+    # Features side by side can.
+    features(table).embed(table)
+    assert len(caplog.messages) == 1
 
 
 def test_features_of_another_space_are_refused(run, corpus):

@@ -5,7 +5,7 @@ from typing import Annotated
 import tyro
 
 from vidembed.deploy.embedding import embed_to
-from vidembed.deploy.run import load
+from vidembed.deploy.loading import load
 from vidembed.deploy.videos import Share, videos_to_embed
 from vidembed.progress import Progress
 from vidembed.records.importing import Importing

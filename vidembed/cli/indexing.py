@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import tyro
 
 from vidembed.deploy.index import VideoIndex
-from vidembed.deploy.run import load
+from vidembed.deploy.loading import load
 from vidembed.progress import Progress
 from vidembed.records.table import FeatureTable
 from vidembed.serving.index import Index

@@ -7,7 +7,7 @@ import numpy as np
 import tyro
 
 from vidembed.deploy.index import VideoIndex
-from vidembed.deploy.run import load
+from vidembed.deploy.loading import load
 from vidembed.deploy.videos import videos_to_embed
 from vidembed.records.importing import Importing
 from vidembed.serving.index import Found

@@ -19,7 +19,7 @@ from jax import export as jax_export
 
 from vidembed import files
 from vidembed.deploy import safetensors
-from vidembed.deploy.run import opened
+from vidembed.deploy.loading import opened
 from vidembed.records.bytecode import dequantise
 from vidembed.records.rows import Rows
 from vidembed.workdir.versions import versions

@@ -1,27 +1,25 @@
-"""A trained run put to use: the vectors of videos, from its work directory or an export alone."""
+"""A trained run put to use: the vectors of videos, and an index of them."""
 
 import contextlib
 import functools
 import logging
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
-from etils import epath
 
+from vidembed.deploy.doing_without import POOR, rank_without
 from vidembed.deploy.index import VideoIndex
 from vidembed.deploy.inputs import InputError, VideoRows, check_values, featureless, video_rows
-from vidembed.distributed.mesh import MeshShape, make_mesh
-from vidembed.engine.model import BLOCK_ROWS, Model, load_model
+from vidembed.engine.model import BLOCK_ROWS
 from vidembed.progress import Progress
 from vidembed.records.space import check_same_space
 from vidembed.records.table import FeatureTable
 from vidembed.serving.index import Index
 from vidembed.serving.segment import Engine
 from vidembed.serving.versions import Folder
-from vidembed.workdir.layout import Workdir
 
 _log = logging.getLogger(__name__)
 QUIET_SECONDS = 2.0
@@ -38,7 +36,7 @@ class Compute(Protocol):
 
 
 class Run:
-    """A trained network from features to vectors; see `load`.
+    """A trained network from features to vectors; see `loading.load`.
 
     widths: modality → F of the features that it reads. inputs: modality → what made these, where
     that is known. space: what made the vectors; only vectors of one space are compared.
@@ -58,6 +56,7 @@ class Run:
         self._compute = compute
         self.name, self.step, self.output, self.space = name, step, output, space
         self.widths, self.inputs = dict(widths), dict(inputs)
+        self._tried_without: set[str] = set()
 
     def __repr__(self) -> str:
         return f"Run({self.name!r}, step={self.step}, widths={self.widths})"
@@ -83,6 +82,7 @@ class Run:
         progress from two seconds on. Raises InputError for features that do not fit, hold NaN, or
         are all zero without being said to be missing, and SpaceError for a table whose features
         another model made than those that the run learned from.
+        Warns where videos lack a modality that the run has not learned to do without.
         """
         rows = self.rows(videos, present)
         check_values(rows)
@@ -151,6 +151,7 @@ class Run:
 
     def _vectors(self, rows: VideoRows, numbers: np.ndarray, progress: Progress) -> np.ndarray:
         """In blocks of a power of two of rows, so that few programs are compiled."""
+        self._warn_of_missing(rows, numbers)
         blocks, began, stage = [], time.monotonic(), None
         block = min(BLOCK_ROWS, 1 << max(0, len(numbers) - 1).bit_length())
         with contextlib.ExitStack() as stack:
@@ -164,70 +165,22 @@ class Run:
                     stage.update(min(start + block, len(numbers)))
         return np.concatenate([*blocks, np.empty((0, self.size), np.float32)])[: len(numbers)]
 
-
-def load(
-    path: str | os.PathLike[str],
-    step: str | int = "best",
-    *,
-    output: str = "video",
-    classes: Collection[type] = (),
-) -> Run:
-    """The run of a work directory, or an export of one, local or gs://, on the devices here.
-
-    Neither its training data nor its script are needed. step: "best" (by its evaluations),
-    "latest", or a number; an export has but one. output: which of the task's outputs makes vectors
-    of videos. classes: parts of the recipe that do not belong to vidembed. Raises ValueError where
-    there is no run, or one of a version that did not store the sizes of its model, and
-    CheckpointError where it has no such step.
-    """
-    place = epath.Path(path)
-    if not (place / "model.json").exists():
-        return opened(place, step, output, classes)[0]
-    from vidembed.deploy.exporting import read_export
-
-    about, compute = read_export(place)
-    if step not in ("best", "latest", about["step"], str(about["step"])):
-        raise ValueError(f"{place} is an export of step {about['step']}, and of no other")
-    return Run(
-        compute,
-        name=str(place),
-        step=about["step"],
-        output=about["output"],
-        widths={m: entry["width"] for m, entry in about["features"].items()},
-        inputs={m: e["space"] for m, e in about["features"].items() if e["space"] is not None},
-        space=about["space"],
-    )
-
-
-def opened(
-    path: str | os.PathLike[str], step: str | int, output: str, classes: Collection[type] = ()
-) -> tuple[Run, Model]:
-    """A work directory as `load` gives it, with the model behind it."""
-    place = epath.Path(path)
-    if not (place / "recipe.json").exists():
-        raise ValueError(
-            f"{place} holds no run (no recipe.json): give the work directory of a training, or an "
-            "export"
-        )
-    workdir = Workdir(place)
-    mesh = make_mesh(MeshShape())
-    model = load_model(workdir, str(step), outputs=(output,), mesh=mesh, classes=classes)
-    stored = workdir.read_recipe() or {}
-    known = stored["spec"].get("widths", {})
-    reads = getattr(model.recipe.task, "reads", ())
-    if not reads or any(modality not in known for modality in reads):
-        raise ValueError(
-            f"{place}: its task reads {list(reads)}, of which the widths are not stored: it makes "
-            "no vectors of features; vidembed.engine.model.load_model gives its outputs as they are"
-        )
-    space = {m: name for m, name in stored.get("space", {}).items() if m in reads}
-    run = Run(
-        model[output],
-        name=str(place),
-        step=model.step,
-        output=output,
-        widths={modality: known[modality] for modality in reads},
-        inputs=space,
-        space=model.space(output, space),
-    )
-    return run, model
+    def _warn_of_missing(self, rows: VideoRows, numbers: np.ndarray) -> None:
+        """Once for each modality that the run reads, and some of these videos lack."""
+        for modality in rows.present.keys() - self._tried_without:
+            lacking = int((~rows.present[modality][numbers]).sum())
+            if not lacking:
+                continue
+            self._tried_without.add(modality)
+            rank = rank_without(self._compute, self.widths, modality)
+            if rank > POOR:
+                _log.warning(
+                    "%s has not learned to do without %r: a vector without it lies as far from the "
+                    "same video's whole vector as from any other's (median rank %.2f of 1, chance "
+                    "is 0.5). Compare those that lack it (%s here) with one another alone, or "
+                    "train early fusion, or on videos that lack it",
+                    self.name,
+                    modality,
+                    rank,
+                    f"{lacking:,}",
+                )
