@@ -1,4 +1,4 @@
-"""`python -m vidembed VERB ...`: from records and sessions to a trained and measured embedding."""
+"""`python -m vidembed VERB ...`: from records and sessions to an embedding, measured and in use."""
 
 import importlib
 import sys
@@ -27,6 +27,8 @@ RUNS = {
 }
 """Verb of `vidembed.cli.verbs`, to be followed by the name of a recipe → what it does."""
 NOTES = """Training and evaluation: RECIPE follows the verb, as in `train cdml --workdir W`.
+Exit codes: 0 done; 1 refused or failed, with one message; 2 a mistake on the command line; 130
+interrupted; 143 asked to stop, and saved.
 VIDEMBED_TRACEBACK=1 in the environment shows where an error was raised."""
 
 

@@ -166,6 +166,29 @@ def test_videos_without_any_modality_are_left_out_and_counted(run, embed, corpus
     assert not (tmp_path / "n.parquet").exists()
 
 
+def test_a_table_without_a_modality_is_embedded_where_that_is_said(
+    run, embed, workdir, corpus, tmp_path, capsys
+):
+    visual = {"visual": corpus.table.features["visual"]}
+    replace(corpus.table, features=visual, manifest={}).write(tmp_path / "visual")
+    assert embed(tmp_path / "visual", tmp_path / "v.npy") == 1
+    assert "(--lacking audio)" in capsys.readouterr().err
+    assert embed(tmp_path / "visual", tmp_path / "v.npy", "--lacking", "audio") == 0
+    expected = run.embed(visual, present={"audio": False})
+    np.testing.assert_allclose(read(tmp_path / "v.npy")[1], expected, atol=1e-5)
+    index = [
+        "index",
+        workdir,
+        str(tmp_path / "visual"),
+        str(tmp_path / "index"),
+        "--step",
+        "latest",
+    ]
+    assert main([*index, "--lacking", "audio"]) == 0
+    assert main([*index, "--lacking", "audio", "--refresh"]) == 0
+    assert "0 videos added, 0 removed, 300 in all" in capsys.readouterr().out
+
+
 def test_ids_that_a_form_cannot_hold_and_files_of_others_are_refused(
     embed, corpus, tmp_path, capsys
 ):

@@ -17,6 +17,7 @@ def main(
     out: Annotated[str, tyro.conf.arg(metavar="OUT")],
     *,
     step: str = "best",
+    lacking: tuple[str, ...] = (),
     shard: str = "",
     records: Annotated[Importing, tyro.conf.arg(name="")] = Importing(),
 ) -> None:
@@ -32,19 +33,19 @@ def main(
         out: OUT.parquet (video_id, vector), OUT.npy (beside it OUT.ids.txt), or else the folder of
             a feature table.
         step: best (by the run's evaluations), latest, or a number.
+        lacking: modalities that the run reads, and none of these videos has.
         shard: I/N, as 0/4 to 3/4: this part alone, of the rows of a table or the files of records.
     """
     progress = Progress()
     share = Share.parse(shard)
     with progress.stage(f"loading {run}"):
         loaded = load(run, step)
-    made = embed_to(
-        loaded, videos_to_embed(videos, records, share), out, force=records.force, progress=progress
-    )
+    source = videos_to_embed(videos, records, share)
+    made = embed_to(loaded, source, out, lacking=lacking, force=records.force, progress=progress)
     if made.already_there:
         progress.say(f"{out}: the same vectors are there, made before")
         return
     progress.say(f"{out}: {made.videos:,} vectors of {loaded.size}; space: {loaded.space}")
     if made.left_out:
-        lacking = " nor ".join(loaded.widths)
-        progress.say(f"{made.left_out:,} videos have neither {lacking}, and were left out")
+        reads = " nor ".join(loaded.widths)
+        progress.say(f"{made.left_out:,} videos have neither {reads}, and were left out")

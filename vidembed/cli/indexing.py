@@ -1,6 +1,6 @@
 """`python -m vidembed index`: an index of a table's videos, made and kept up to date."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -21,6 +21,7 @@ def main(
     ],
     *,
     step: str = "best",
+    lacking: tuple[str, ...] = (),
     engine: EngineName = "exact",
     keep: Literal["float32", "int8"] = "float32",
     refresh: bool = False,
@@ -38,6 +39,7 @@ def main(
     Args:
         places: the work directory of a run (or an export), a feature table, and the index.
         step: best (by the run's evaluations), latest, or a number.
+        lacking: modalities that the run reads, and none of these videos has.
         engine: exact, or one of faiss's (the extra serve): fast-scan of 4-bit codes, hnsw, ivf.
         keep: vectors for exact scores, as float32 or int8.
         refresh: embed and add only those videos of the table that the index lacks.
@@ -61,12 +63,14 @@ def main(
     run_path, table_path, path = _places(places, ("RUN", "TABLE", "INDEX"))
     with progress.stage(f"reading {run_path} and {table_path}"):
         run, table = load(run_path, step), FeatureTable.open(table_path)
+    absent = dict.fromkeys(lacking, False)
     if refresh:
         made = VideoIndex.open(path, run)
-        added, removed = made.refresh(table, prune=prune, merge=merge)
+        added, removed = made.refresh(table, prune=prune, merge=merge, present=absent)
         progress.say(f"{path}: {added:,} videos added, {removed:,} removed, {len(made):,} in all")
     else:
-        made = run.index(table, path, engine=engine, keep=keep, over=force, progress=progress)
+        options: dict[str, Any] = {"engine": engine, "keep": keep, "over": force}
+        made = run.index(table, path, **options, present=absent, progress=progress)
         progress.say(f"{path}: {len(made):,} videos, {made.index.dimension} dimensions")
     progress.say(f"space: {made.index.space}; {made.index.sizes()['bytes']:,} bytes on disk")
     progress.say(f"recall@{RECALL_AT} against exact search: {_recall(made.index):.3f}")

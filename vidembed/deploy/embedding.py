@@ -1,7 +1,7 @@
 """The vectors of many videos, from a table or records to a file, as they come."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,16 +28,20 @@ def embed_to(
     videos: VideosToEmbed,
     out: str | os.PathLike[str],
     *,
+    lacking: Sequence[str] = (),
     force: bool = False,
     progress: Progress | None = None,
 ) -> Embedded:
     """Write the vectors of the videos to `out`, whose name says in which form (`vector_files`).
 
-    Memory holds a few blocks of videos, and their ids. Vectors that were made the same way before
-    are left as they are; others are refused, unless `force` replaces them. Raises ValueError for
-    these, what reading the videos and `Run.embed` raise, and where no video can be embedded.
+    lacking: modalities that none of these videos has, which are said to be missing. Memory holds a
+    few blocks of videos, and their ids. Vectors that were made the same way before are left as they
+    are; others are refused, unless `force` replaces them. Raises ValueError for these, what reading
+    the videos and `Run.embed` raise, and where no video can be embedded.
     """
-    made = {"space": run.space, "run": run.name, "step": run.step, "videos": videos.identity}
+    absent = dict.fromkeys(lacking, False)
+    said = videos.identity | ({"lacking": sorted(lacking)} if lacking else {})
+    made = {"space": run.space, "run": run.name, "step": run.step, "videos": said}
     there = made_as(out)
     if there is not None and not force:
         if not _equal(made, there):
@@ -53,11 +57,11 @@ def embed_to(
         vector_file(out, run.size, made, modality=run.output, replacing=force) as file,
     ):
         for table in videos.blocks():
-            rows = run.embeddable(table)
+            rows = run.embeddable(table, absent)
             left_out += len(table) - len(rows)
             if len(rows):
                 some = table if len(rows) == len(table) else part_of_table(table, rows)
-                file.add(some, run.embed(some, progress=QUIET))
+                file.add(some, run.embed(some, present=absent, progress=QUIET))
                 written += len(rows)
             stage.update(written + left_out)
         if not written:

@@ -115,18 +115,23 @@ class VideoIndex:
         return ids, scores
 
     def refresh(
-        self, table: FeatureTable, *, prune: bool = False, merge: bool = False
+        self,
+        table: FeatureTable,
+        *,
+        prune: bool = False,
+        merge: bool = False,
+        present: Mapping[str, Any] | None = None,
     ) -> tuple[int, int]:
         """(added, removed): embed the table's videos that the index lacks, and add them.
 
-        prune: also remove those that the table lacks. merge: then make one segment of all. Videos
-        that both have stay as they are. All of it is one version of the index, and may be rolled
-        back.
+        prune: also remove those that the table lacks. merge: then make one segment of all. present:
+        as for `Run.embed`. Videos that both have stay as they are. All of it is one version of the
+        index, and may be rolled back.
         """
         run = self._run()
-        rows = run.embeddable(table)
+        rows = run.embeddable(table, present)
         rows = rows[~self.index.has(table.ids[rows])]
-        vectors = run.embed_rows(table, rows)
+        vectors = run.embed_rows(table, rows, present=present)
         gone = self.index.ids if prune else np.zeros(0, "S1")
         gone = gone[table.find(gone) < 0]
         add = (table.ids[rows], vectors) if len(rows) else None

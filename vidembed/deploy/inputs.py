@@ -73,7 +73,7 @@ def video_rows(
         if modality not in there or there[modality].any():
             raise InputError(
                 f"{_reads(widths, features)}: no {modality!r}. If none of these videos has it, say "
-                f"so: present={{'{modality}': False}}"
+                f"so: present={{'{modality}': False}} (--lacking {modality})"
             )
         arrays[modality] = np.broadcast_to(np.float32(0), (count, width))
     ids = videos.ids if isinstance(videos, FeatureTable) else None

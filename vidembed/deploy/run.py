@@ -81,18 +81,23 @@ class Run:
         need not be among the arrays). Features are float, or uint8 as YouTube-8M quantises. Shows
         progress from two seconds on. Raises InputError for features that do not fit, hold NaN, or
         are all zero without being said to be missing, and SpaceError for a table whose features
-        another model made than those that the run learned from.
-        Warns where videos lack a modality that the run has not learned to do without.
+        another model made than those that the run learned from. Warns where videos lack a
+        modality that the run has not learned to do without.
         """
         rows = self.rows(videos, present)
         check_values(rows)
         return self._vectors(rows, np.arange(len(rows)), progress or Progress())
 
     def embed_rows(
-        self, table: FeatureTable, rows: np.ndarray, *, progress: Progress | None = None
+        self,
+        table: FeatureTable,
+        rows: np.ndarray,
+        *,
+        present: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
     ) -> np.ndarray:
         """The vectors f32[n, D] of these rows i64[n] of a table; else as `embed`."""
-        known = self.rows(table)
+        known = self.rows(table, present)
         check_values(known, rows)
         return self._vectors(known, rows, progress or Progress())
 
@@ -104,17 +109,18 @@ class Run:
         engine: str | Engine = "exact",
         keep: str = "float32",
         over: bool = False,
+        present: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
     ) -> VideoIndex:
         """An index of a table's videos; those without any modality that the run reads are left out,
         and counted in a warning.
 
         path: the folder to make; None is a temporary one, which lasts as long as the index is used.
-        engine, keep, over: as for `serving.index.Index.create`. Raises InputError where the table
-        has no video for it, else as `embed` does.
+        engine, keep, over: as for `serving.index.Index.create`; present: as for `embed`. Raises
+        InputError where the table has no video for it, else as `embed` does.
         """
         table = table if isinstance(table, FeatureTable) else FeatureTable.open(table)
-        rows = self.embeddable(table)
+        rows = self.embeddable(table, present)
         if path is not None and not over and Folder(path).exists():
             raise FileExistsError(
                 f"{os.fspath(path)} is an index: keep it up to date (--refresh), or take its place "
@@ -130,7 +136,8 @@ class Run:
                 f"{len(table) - len(rows):,}",
                 list(self.widths),
             )
-        ids, vectors = table.ids[rows], self.embed_rows(table, rows, progress=progress)
+        vectors = self.embed_rows(table, rows, present=present, progress=progress)
+        ids = table.ids[rows]
         if path is None:
             return VideoIndex.temporary(self, ids, vectors, engine=engine, keep=keep)
         options: dict[str, Any] = {"engine": engine, "keep": keep, "over": over}
@@ -145,9 +152,11 @@ class Run:
             check_same_space(self.inputs, theirs, names=(self.name, "the table"))
         return video_rows(videos, self.widths, present)
 
-    def embeddable(self, table: FeatureTable) -> np.ndarray:
+    def embeddable(
+        self, table: FeatureTable, present: Mapping[str, Any] | None = None
+    ) -> np.ndarray:
         """Rows i64[n] of a table's videos that have any of the modalities that the run reads."""
-        return np.flatnonzero(~featureless(self.rows(table)))
+        return np.flatnonzero(~featureless(self.rows(table, present)))
 
     def _vectors(self, rows: VideoRows, numbers: np.ndarray, progress: Progress) -> np.ndarray:
         """In blocks of a power of two of rows, so that few programs are compiled."""
