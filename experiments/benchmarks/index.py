@@ -15,7 +15,8 @@ import mmap
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +35,11 @@ from vidembed.serving.segment import Engine
 
 RECALL = 0.95
 COLD, OPENED = 30, 5
+TRAINED_ON = 1 << 15
 COLUMNS = (
     "case", "effort", "recall", "a second", "p50 ms", "p99 ms", "cold p50", "cold p99", "open ms",
     "B in memory", "B on disk", "built s",
 )  # fmt: skip
-
-
-PEERS = (
-    ("faiss: flat", "Flat"),
-    ("faiss: 4 bit", "PQ{width}x4fs"),
-    ("faiss: 4 bit, refined by float32", "PQ{width}x4fs,RFlat"),
-    ("faiss: 4 bit, refined by 8 bit", "PQ{width}x4fs,Refine(SQ8)"),
-    ("faiss: IVF", "IVF{lists},SQ8"),
-)
 
 
 def main(
@@ -139,7 +132,8 @@ def ours(
     cold = timed(one, COLD, lambda: forget(path, maps))
     opening = timed(opened, OPENED, lambda: forget(path, maps))
     sizes = index.sizes()
-    held = sizes["engine bytes"] or vector_bytes(index)
+    # The exact engine holds the vectors as float32.
+    held = sizes["engine bytes"] or 4 * index.dimension * len(index)
     return {
         "case": name,
         "effort": effort,
@@ -153,11 +147,6 @@ def ours(
     }
 
 
-def vector_bytes(index: Index) -> int:
-    """What the exact engine holds: the vectors as float32."""
-    return 4 * index.dimension * len(index)
-
-
 def faiss_rows(
     vectors: np.ndarray,
     queries: np.ndarray,
@@ -166,33 +155,17 @@ def faiss_rows(
     recall_of: Callable[[np.ndarray], float],
 ) -> list[dict[str, Any]]:
     """faiss's own: exact, and 4-bit codes that it trains by itself, refined or not."""
-    faiss = faiss_module()
-    width = vectors.shape[1]
     results = []
-
-    def search(which: slice) -> None:
-        index.search(queries[which], k)
-
-    kinds = {name: kind.format(width=width, lists=lists_of(len(vectors))) for name, kind in PEERS}
-    for name, kind in kinds.items():
-        refines = "Refine" in kind or "RFlat" in kind
-        efforts = [1 << i for i in range(10)] if refines or "IVF" in kind else [0]
-        began = time.perf_counter()
-        index = faiss.index_factory(width, kind, faiss.METRIC_INNER_PRODUCT)
-        index.train(vectors[: 1 << 17])
-        index.add(vectors)
-        built = time.perf_counter() - began
+    for name, index, efforts, set_effort, built in peers(vectors):
+        search: Callable[..., Any] = index.search
         for effort in efforts:
-            if refines:
-                index.k_factor = effort
-            elif effort:
-                index.nprobe = effort
+            set_effort(effort)
             # Ids of the benchmark are row numbers, as text.
-            recall = recall_of(index.search(queries, k)[1].astype("S"))
+            recall = recall_of(search(queries, k)[1].astype("S"))
             if recall >= RECALL:
                 break
-        batch = timed(lambda _: search(slice(None)), 3)
-        warm = timed(lambda at: search(slice(at, at + 1)), min(singles, len(queries)))
+        batch = timed(lambda _: search(queries, k), 3)  # noqa: B023
+        warm = timed(lambda at: search(queries[at][None], k), min(singles, len(queries)))  # noqa: B023
         results.append(
             {
                 "case": name,
@@ -200,12 +173,39 @@ def faiss_rows(
                 "recall": recall,
                 "a second": len(queries) / np.median(batch),
                 **percentiles(warm, ""),
-                "B in memory": len(faiss.serialize_index(index)) / len(vectors),
+                "B in memory": len(faiss_module().serialize_index(index)) / len(vectors),
                 "built s": built,
             }
         )
         show(results[-1:])
     return results
+
+
+def peers(
+    vectors: np.ndarray,
+) -> Iterator[tuple[str, Any, list[int], Callable[[int], None], float]]:
+    """faiss's own: name, index, the efforts to try, what sets one, and seconds of building."""
+    faiss, width = faiss_module(), vectors.shape[1]
+
+    def made(kind: str) -> tuple[Any, float]:
+        began = time.perf_counter()
+        index = faiss.index_factory(width, kind, faiss.METRIC_INNER_PRODUCT)
+        index.train(vectors[:TRAINED_ON])
+        index.add(vectors)
+        return index, time.perf_counter() - began
+
+    doubled = [1 << power for power in range(10)]
+    flat, built = made("Flat")
+    yield "faiss: flat", flat, [0], lambda effort: None, built
+    codes, built = made(f"PQ{width}x4fs")
+    yield "faiss: 4 bit", codes, [0], lambda effort: None, built
+    eight_bits, more = made("SQ8")
+    for name, store, seconds in (("float32", flat, built), ("8 bit", eight_bits, built + more)):
+        refined = faiss.IndexRefine(codes, store)
+        set_factor = partial(setattr, refined, "k_factor")
+        yield f"faiss: 4 bit, refined by {name}", refined, doubled, set_factor, seconds
+    lists, built = made(f"IVF{lists_of(len(vectors))},SQ8")
+    yield "faiss: IVF", lists, doubled, partial(setattr, lists, "nprobe"), built
 
 
 def lists_of(rows: int) -> int:
