@@ -67,7 +67,8 @@ class Progress:
 
     def say(self, message: str) -> None:
         """One remark, above any bar."""
-        self.console.print(message, markup=False, highlight=False, soft_wrap=True)
+        # No emoji: of `visual:v:8` it would make a hand.
+        self.console.print(message, markup=False, highlight=False, soft_wrap=True, emoji=False)
 
     @contextlib.contextmanager
     def stage(self, name: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:

@@ -19,15 +19,13 @@ from hypothesis import strategies as st
 from tensorflow_datasets.proto import tf_example_pb2 as pb
 
 from tests.fuzzing import many
+from vidembed.records.crcs import crc32c, is_gzip, mask
 from vidembed.records.example import MessageError, encode_bytes, encode_feature
 from vidembed.records.faults import Faults, RecordError, Skips
 from vidembed.records.formats import YOUTUBE_8M, FrameLevel, Modality, VideoLevel
 from vidembed.records.frames import parse_frames, read_frames
 from vidembed.records.framing import (
-    crc32c,
     frame,
-    is_gzip,
-    mask,
     read_blocks,
     read_records,
     write_records,
@@ -174,9 +172,12 @@ def examples(draw, seeds):
 def id_and_labels(there, format):
     """(id, labels), or None where we refuse them."""
     key = next((key for key in format.id_keys if key in there), None)
-    if key is None or len(there[key].bytes_list.value) != 1 or "labels" not in there:
+    if key is None or "labels" not in there:
         return None
-    [video_id] = there[key].bytes_list.value
+    numbers = [str(number).encode() for number in there[key].int64_list.value]
+    [video_id, *more] = [*there[key].bytes_list.value, *numbers] or [b""]
+    if more:
+        return None
     kind, labels = there["labels"].WhichOneof("kind"), list(there["labels"].int64_list.value)
     sound = video_id and b"\0" not in video_id and kind in (None, "int64_list")
     return (video_id, labels) if sound and all(0 <= n < 2**31 for n in labels) else None

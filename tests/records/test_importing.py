@@ -403,7 +403,7 @@ def test_empty_shard_and_no_shards(tmp_path, records):
     (records / "shard03.tfrecord").write_bytes(b"")
     with pytest.raises(RecordError, match=r"shard03.tfrecord"):
         import_videos(records, tmp_path / "t", format=FORMAT)
-    with pytest.raises(FileNotFoundError, match="no TFRecord file matches"):
+    with pytest.raises(FileNotFoundError, match="no file of features matches"):
         import_videos(tmp_path / "record*" / "*.gz", tmp_path / "t", format=FORMAT)
     assert table_state(tmp_path / "t") == "empty"
 

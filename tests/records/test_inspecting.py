@@ -2,15 +2,19 @@
 
 import json
 import os
+import shlex
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tests.messages import encode_video
+from vidembed.__main__ import main as command
+from vidembed.records.example import encode_example
 from vidembed.records.formats import Modality, Reading, VideoLevel
 from vidembed.records.framing import read_records, write_records
 from vidembed.records.inspecting import inspect, main
+from vidembed.records.shards import shards
 from vidembed.records.table import FeatureTable
 
 OPTIONS = Reading(modalities=("visual:mean_rgb:4",))
@@ -64,7 +68,7 @@ def test_facts_of_good_records(good):
         "checksums": "crc32c of every length and payload read; 0 faults",
         "counts": "as in counts.json",
         "visual": "width 4, values -0.5 to 1, 0.00% beyond uint8's [-2, 2]; 0 missing, "
-        "0 with NaN or infinity, 0 zero",
+        "0 with NaN or infinity, 0 zero; all videos alike",
         "ids": "3 distinct, 0 repeated",
         "labels": "3 distinct, 1.33 a video, 1 videos without",
     }
@@ -210,3 +214,84 @@ def test_main_takes_vocabulary_and_options(good, tmp_path, capsys):
     assert main(str(good), Reading(modalities=("visual:rgb:4",))) == 1
     assert main(str(good), replace(OPTIONS, labels_key="tags")) == 1
     assert main(str(good), replace(OPTIONS, labels_key="")) == 0
+
+
+def test_foreign_records_are_described_once_with_the_command_that_imports_them(tmp_path, capsys):
+    rows = np.random.default_rng(0).uniform(-1, 1, (50, 3)).astype(np.float32)
+    path = tmp_path / "own [1], a@b"
+    examples = [
+        {"clip": b"c%d" % i, "emb": row, "year": [2000], **({"snd": row[:2]} if i % 5 else {})}
+        for i, row in enumerate(rows)
+    ]
+    write_records(path, [encode_example(example) for example in examples])
+    found = inspect(path)
+    assert found.faults == []
+    assert found.facts["labels"] == "none are read"
+    assert found.holds == [
+        "clip: bytes (1 each)",
+        "emb: floats (3 each)",
+        "snd: floats (2 each), 10 of 50 lack it",
+        "year: whole numbers (1 each)",
+    ]
+    words = shlex.split(found.command)
+    assert words[:4] == ["python", "-m", "vidembed", "import"]
+    words[5] = str(tmp_path / "t")
+    assert command(words[3:]) == 0
+    capsys.readouterr()
+    table = FeatureTable.open(tmp_path / "t")
+    assert table.widths == {"emb": 3, "snd": 2}
+    assert (~table.has("snd")).sum() == 10
+    # With options that do not fit: each kind of fault once, with its count.
+    assert command(["inspect", str(path), "--modalities", "visual:mean_rgb:4"]) == 1
+    told = capsys.readouterr()
+    assert told.out.count("fault:") == told.out.count("import it with:") == 1
+    assert "fault: 50 records alike, first" in told.out
+    assert "0 faults" in told.out
+    assert told.err == ""
+    # An import names what fits, too.
+    assert command(["import", str(path), str(tmp_path / "u")]) == 1
+    assert found.command in capsys.readouterr().err
+
+
+def test_labels_that_are_missing_are_called_that(tmp_path, caplog):
+    format = replace(OPTIONS, labels_key="").format()
+    vector = np.array([0.5, -0.5, 1, 0], np.float32)
+    records = [encode_video(f"v{i}", [], {"visual": vector}, format) for i in range(9)]
+    write_records(tmp_path / "x.tfrecord", records)
+    found = inspect(tmp_path, OPTIONS)
+    assert len(found.faults) == 1
+    assert "9 records alike" in found.faults[0]
+    assert "no labels: expected the key labels" in found.faults[0]
+    assert found.facts["checksums"].endswith("; 0 faults")
+    assert "9 without what is asked of them" in found.facts["records"]
+    assert caplog.text == ""  # each fault is said once
+
+
+def test_ids_that_are_no_text_are_said_at_once(tmp_path, capsys):
+    path, table = tmp_path / "a", tmp_path / "t"
+    write_records(path, [payload(b"caf\xe9%d" % i) for i in range(3)])
+    options = ["--modalities", "visual:mean_rgb:4"]
+    assert command(["inspect", str(path), *options]) == 0
+    assert "3 not UTF-8 (b'caf\\xe90')" in capsys.readouterr().out
+    assert command(["import", str(path), str(table), *options]) == 0
+    told = capsys.readouterr().out
+    assert "ids that are not UTF-8: 3 (b'caf\\xe90', " in told
+    assert "sessions and edges are text and can never name such a video" in told
+    assert command(["simulate", str(table), str(tmp_path / "s.parquet")]) == 1
+    assert f"{table}: 3 ids are not UTF-8, first b'caf\\xe90'" in capsys.readouterr().err
+
+
+def test_what_exists_is_no_pattern_and_content_decides_what_a_folder_holds(tmp_path):
+    folder = tmp_path / "data [1]*"
+    folder.mkdir()
+    for name in ("a[0]", "a0", "b.tfrecord"):
+        write_records(folder / name, [payload(name)])
+    (folder / "notes.txt").write_text("no records")
+    np.save(folder / "other.npy", np.ones(3))
+    ids = {"a[0]": ["a[0]"], "a?": ["a0"], "b*": ["b.tfrecord"], "": ["a0", "a[0]", "b.tfrecord"]}
+    for pattern, names in ids.items():
+        found = [file.name for file in shards(folder / pattern)]
+        assert found == names
+        assert inspect(folder / pattern, OPTIONS).faults == []
+    (folder / "counts.json").write_text(json.dumps({"a0": 1, "a[0]": 1, "b.tfrecord": 1}))
+    assert inspect(folder / "a[0]", OPTIONS).faults == []

@@ -12,8 +12,9 @@ from etils import epath
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vidembed.records.crcs import mask
 from vidembed.records.faults import Faults, RecordError, Skips
-from vidembed.records.framing import frame, mask, read_blocks, read_records, write_records
+from vidembed.records.framing import frame, read_blocks, read_records, write_records
 from vidembed.records.shards import shards
 
 GO_ON = "--on-error skip (in Python skips=Skips()) goes on without what is lost"
@@ -323,5 +324,5 @@ def test_where_nothing_matches_the_error_shows_what_is_near(tmp_path):
     ]:
         with pytest.raises(FileNotFoundError) as caught:
             shards(tmp_path / pattern)
-        assert f"no TFRecord file matches '{tmp_path / pattern}'" in str(caught.value)
+        assert f"no file of features matches '{tmp_path / pattern}'" in str(caught.value)
         assert near in str(caught.value)

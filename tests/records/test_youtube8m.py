@@ -153,8 +153,9 @@ def test_both_names_of_the_id_are_accepted_and_the_first_counts(tmp_path):
 
 FAULTS = {
     "no id": ({"id": None}, "no id: expected the key id or video_id, found ka, kb, labels"),
-    "two ids": ({"id": [b"a", b"b"]}, "id 'id': expected bytes_list of 1, found bytes_list of 2"),
-    "id as a number": ({"id": [5]}, "id 'id': expected bytes_list of 1, found int64_list of 1"),
+    "two ids": ({"id": [b"a", b"b"]}, "id 'id': expected .*int64_list of 1, found bytes_list of 2"),
+    "two numbers as id": ({"id": [5, 6]}, "id 'id': expected .* of 1, found int64_list of 2"),
+    "id as a float": ({"id": [5.0]}, "id 'id': expected bytes_list or .* found float_list of 1"),
     "empty id": ({"id": b""}, "id b'': expected at least one byte"),
     "zero in the id": ({"id": b"a\0"}, r"id b'a\\x00': expected .* none of them zero"),
     "no labels": (

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,12 +10,14 @@ import numpy as np
 
 from vidembed.records.checks import Checks
 from vidembed.records.faults import Skips
-from vidembed.records.importing import Importing, source_of, usable_videos
-from vidembed.records.shards import shards
+from vidembed.records.importing import Importing
+from vidembed.records.kind import NUMPY
+from vidembed.records.origin import origin_of
 from vidembed.records.space import named_spaces
 from vidembed.records.table import DTYPES, FeatureTable
 from vidembed.records.table_folder import table_state
 from vidembed.records.table_rows import as_stored
+from vidembed.records.usable import source_of, usable_videos
 
 BLOCK_ROWS = 4096
 
@@ -59,8 +62,8 @@ class VideosToEmbed:
 def videos_to_embed(
     path: str | os.PathLike[str], options: Importing = Importing(), share: Share = Share()
 ) -> VideosToEmbed:
-    """The videos of a feature table, or of TFRecords (a file, folder or glob), as an import with
-    these options would store them.
+    """The videos of a feature table, or of TFRecords, Parquet or .npy files (one, a folder or a
+    glob), as an import with these options would store them.
 
     Of a table a share is a range of rows, of records a range of files. Raises ValueError where a
     share holds nothing; the blocks raise what an import does.
@@ -75,27 +78,31 @@ def videos_to_embed(
         return VideosToEmbed(
             identity=identity, total=len(rows), blocks=lambda: _of_table(table, rows)
         )
-    every = shards(path)
-    files = every[share.part(len(every))]
-    if not files:
-        raise share.nothing_of(path, len(every), "files")
-    source = source_of(files, options)
+    whole = origin_of(path, options)
+    part = share.part(len(whole.shards))
+    if not whole.shards[part]:
+        raise share.nothing_of(path, len(whole.shards), "files")
+    # Arrays are read beside their one file of ids, so that they have but one share.
+    files = whole.files if whole.kind == NUMPY else whole.files[part]
+    origin = replace(whole, shards=whole.shards[part], files=files)
+    source = source_of(origin, options)
     # A share asks for its own files: what the others should hold is not looked at.
-    pattern = str(path) if share.of == 1 else str(files[0])
-    space = named_spaces(options.space, list(options.format().widths))
+    pattern = str(path) if share.of == 1 else str(origin.shards[0])
+    space = named_spaces(options.space, list(origin.format.widths))
 
     def of_records() -> Iterator[FeatureTable]:
-        for videos in usable_videos(
-            pattern, files, options, Checks(options.format().widths), Skips()
-        ):
-            yield FeatureTable(
-                ids=videos.ids,
-                features=as_stored(videos.features, DTYPES[options.dtype]),
-                present={m: mask for m, mask in videos.present.items() if not mask.all()},
-                label_offsets=videos.label_offsets,
-                label_values=videos.label_values,
-                manifest={"source": source, "space": space},
-            )
+        checks = Checks(origin.format.widths)
+        passing = usable_videos(pattern, origin, options, checks, Skips(), few=True)
+        with closing(passing):
+            for videos in passing:
+                yield FeatureTable(
+                    ids=videos.ids,
+                    features=as_stored(videos.features, DTYPES[options.dtype]),
+                    present={m: mask for m, mask in videos.present.items() if not mask.all()},
+                    label_offsets=videos.label_offsets,
+                    label_values=videos.label_values,
+                    manifest={"source": source, "space": space},
+                )
 
     return VideosToEmbed(identity=source | {"space": space} | named, total=None, blocks=of_records)
 

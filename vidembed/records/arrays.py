@@ -14,6 +14,7 @@ import tensorstore as ts
 import xxhash
 
 CHUNK_BYTES = 8 << 20
+_REMEDY = "The table is damaged: import it again, or restore it from a copy."
 
 
 class TableError(ValueError):
@@ -61,9 +62,21 @@ def _spec(path: str | os.PathLike, name: str) -> dict[str, Any]:
 
 
 class ArrayWriter:
-    """Appends rows [n, ...] to a new array; holds one chunk in memory, however many rows come."""
+    """Appends rows [n, ...] to an array; holds one chunk in memory, however many rows come.
 
-    def __init__(self, path: str | os.PathLike, name: str, dtype: np.dtype, width: tuple[int, ...]):
+    after: what `finish` returned of the array that there is, whose rows are verified and kept.
+    Until the owner says otherwise, those are all that `read_array` sees of it.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        name: str,
+        dtype: np.dtype,
+        width: tuple[int, ...],
+        *,
+        after: dict[str, Any] | None = None,
+    ) -> None:
         row_bytes = max(1, int(np.prod(width, dtype=np.int64)) * dtype.itemsize)
         self.chunk_rows = max(1, CHUNK_BYTES // row_bytes)
         self._what, self._dtype, self._width = f"{os.fspath(path)}/{name}", dtype, width
@@ -89,8 +102,43 @@ class ArrayWriter:
             # Else a chunk of real zeros is not written, and reading takes it for a lost one.
             "store_data_equal_to_fill_value": True,
         }
+        if after is not None:
+            del spec["metadata"]
         with self._explained():
-            self._store = ts.open(spec, create=True).result()
+            self._store = ts.open(spec, create=after is None, open=after is not None).result()
+        if after is not None:
+            self._go_on(path, name, after)
+
+    def _go_on(self, path: str | os.PathLike, name: str, after: dict[str, Any]) -> None:
+        """Read what there is, chunk by chunk, to its end; raises TableError where it is damaged."""
+        layout: Any = self._store.chunk_layout
+        self.chunk_rows = layout.read_chunk.shape[0]
+        self._chunk = np.empty((self.chunk_rows, *self._width), self._dtype)
+        for first in range(0, after["shape"][0], self.chunk_rows):
+            block = slice(first, min(first + self.chunk_rows, after["shape"][0]))
+            part = read_array(path, name, after, verify=False, rows=block)
+            self._filled, self._chunk[: len(part)] = len(part), part
+            if len(part) == self.chunk_rows:
+                self._digest.update(_bytes(part))
+                self._written, self._filled = first + len(part), 0
+        digest = self._digest.copy()
+        digest.update(_bytes(self._chunk[: self._filled]))
+        if digest.hexdigest() != after["xxh3"]:
+            raise TableError(f"{self._what}: the content is not what was written. {_REMEDY}")
+        with self._explained():
+            # The end is known when it comes, as of a new array.
+            self._store = self._store.resize(
+                exclusive_max=[1 << 48, *self._width], expand_only=True, resize_metadata_only=True
+            ).result()
+
+    def cut(self, rows: int) -> None:
+        """Give up what was appended to that many rows; only chunks that were written are sought."""
+        self.stop()
+        with self._explained():
+            for end, of_metadata in ((max(rows, self._written), True), (rows, False)):
+                self._store = self._store.resize(
+                    exclusive_max=[end, *self._width], resize_metadata_only=of_metadata
+                ).result()
 
     def _explained(self) -> contextlib.AbstractContextManager[None]:
         return explained(
@@ -160,33 +208,40 @@ def describe(array: np.ndarray) -> dict[str, Any]:
 
 
 def read_array(
-    path: str | os.PathLike, name: str, expected: dict[str, Any], *, verify: bool
+    path: str | os.PathLike,
+    name: str,
+    expected: dict[str, Any],
+    *,
+    verify: bool,
+    rows: slice = slice(None),
 ) -> np.ndarray:
-    """The whole array, in memory of its own. `expected` is what `finish` returned.
+    """The whole array, or some rows of it, in memory of its own.
 
+    `expected` is what `finish` returned. Further rows are those of appending that was broken off.
     Raises TableError for a missing or damaged chunk, a changed shape or dtype, and, when
     `verify`, for any content other than what was written.
     """
     what = f"{os.fspath(path)}/{name}"
-    remedy = "The table is damaged: import it again, or restore it from a copy."
     # Else a lost chunk reads as zeros.
     spec = {**_spec(path, name), "fill_missing_data_reads": False}
-    with explained(what, remedy):
+    with explained(what, _REMEDY):
         store = ts.open(spec, open=True, read=True).result()
         found = {"dtype": store.dtype.name, "shape": list(store.shape)}
         wanted = {"dtype": expected["dtype"], "shape": list(expected["shape"])}
-        if found != wanted:
+        longer = store.shape[0] > expected["shape"][0] and found["shape"][1:] == wanted["shape"][1:]
+        if found != wanted and not (longer and found["dtype"] == wanted["dtype"]):
             raise TableError(
                 f"{what} is {found['dtype']}{found['shape']}, "
-                f"the manifest says {wanted['dtype']}{wanted['shape']}. {remedy}"
+                f"the manifest says {wanted['dtype']}{wanted['shape']}. {_REMEDY}"
             )
+        store = store[: expected["shape"][0]][rows]
         array = np.empty(store.shape, store.dtype.numpy_dtype)
         # Into memory allocated here: twice as fast as letting TensorStore allocate.
         ts.array(array).write(store).result()
     if verify and (digest := describe(array)["xxh3"]) != expected["xxh3"]:
         raise TableError(
             f"{what}: the content has digest {digest}, written was {expected['xxh3']}: chunks were "
-            f"exchanged or replaced. {remedy}"
+            f"exchanged or replaced. {_REMEDY}"
         )
     return array
 

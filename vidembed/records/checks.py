@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from vidembed.records.bytecode import HIGH, LOW, OFFSET, STEP
+from vidembed.records.rounding import WARN_ABOVE, Rounding
 from vidembed.records.youtube8m import Videos
 
 NAMED = 10
 DUPLICATES, FEATURELESS = "ids that occur again", "videos without any modality"
+NOT_TEXT = "ids that are not UTF-8"
 KEEP_FIRST = "importing with duplicates='first' (--duplicates first) keeps the first"
 LEAVE_OUT = (
     "importing with invalid='drop' (--invalid drop) leaves these videos out, with 'mask' "
@@ -51,6 +53,10 @@ class ModalityChecks:
     values: int = 0
     low: float = np.inf
     high: float = -np.inf
+    rounding: Rounding = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rounding = Rounding(self.width)
 
     @property
     def clipped_share(self) -> float:
@@ -76,6 +82,7 @@ class ModalityChecks:
             low, high = rows.min(initial=np.inf), rows.max(initial=-np.inf)
         self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
         self.values += rows.size
+        self.rounding.add(rows)
         if low < CLIP_BELOW or high > CLIP_ABOVE:
             self.clipped += int(((rows < CLIP_BELOW) | (rows > CLIP_ABOVE)).sum())
         unusable = np.zeros(len(present), np.bool_)
@@ -89,7 +96,7 @@ class Checks:
     def __init__(self, widths: Mapping[str, int]) -> None:
         self.records: dict[str, int] = {}
         self.modalities = {name: ModalityChecks(width) for name, width in widths.items()}
-        self.duplicates, self.without_features = Finding(), Finding()
+        self.duplicates, self.without_features, self.not_text = Finding(), Finding(), Finding()
         self.without_labels = 0
         self.labels: Counter[int] = Counter()
         """Videos that bear each label."""
@@ -105,11 +112,16 @@ class Checks:
         """Different ids seen."""
         return len(self._seen)
 
+    def know(self, ids: np.ndarray, where: str) -> None:
+        """Ids S[n] that are there already: in any shard they occur again."""
+        self._seen.update(dict.fromkeys(ids.tolist(), where))
+
     def add(self, shard: str, videos: Videos) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Count the next n videos of a shard: which ids are new, bool[n], and which rows of each
         modality are unusable, name -> bool[n]."""
         self.records[shard] = self.records.get(shard, 0) + len(videos.ids)
         first = self._first(shard, videos.ids)
+        self.not_text.add(not_utf8(videos.ids))
         labels, counts = np.unique(videos.label_values, return_counts=True)
         self.labels.update(dict(zip(labels.tolist(), counts.tolist())))
         self.without_labels += int((np.diff(videos.label_offsets) == 0).sum())
@@ -152,6 +164,55 @@ def refusals(checks: Checks, *, duplicates: str, invalid: str) -> list[str]:
         f"{what}: {finding}; {KEEP_FIRST if what == DUPLICATES else LEAVE_OUT}"
         for what, finding in findings(checks).items()
         if finding.count and (duplicates == "error" if what == DUPLICATES else invalid == "refuse")
+    ]
+
+
+def rounded(checks: Checks, dtype: str, *, beyond: float = WARN_ABOVE) -> list[str]:
+    """The modalities of which a dtype would round away more than that share of their spread (or
+    half of their dimensions; without `beyond` a tenth), a sentence each, with the remedy."""
+    parts = 10 if beyond == WARN_ABOVE else 2
+    sentences = []
+    for name, modality in checks.modalities.items():
+        share, coarse = modality.rounding.share(dtype), modality.rounding.coarse(dtype)
+        if share > beyond or coarse > modality.width / parts:
+            steps = f", with a step of {STEP:.4f}," if dtype == "uint8" else ""
+            sentences.append(
+                f"{name}: {dtype}{steps} rounds the values (they reach from {modality.low:.3g} to "
+                f"{modality.high:.3g}) by {share:.1%} of their spread, and {coarse} of "
+                f"{modality.width} dimensions vary by hardly more than a step: videos come closer "
+                f"to one another or become alike; store {modality.rounding.fitting()} "
+                f"(--dtype {modality.rounding.fitting()})"
+            )
+    return sentences
+
+
+def alike(checks: Checks) -> list[str]:
+    """The modalities that are the same in all videos, a sentence each."""
+    return [
+        f"{name}: all videos have the same values, and nothing can be learnt from them"
+        for name, modality in checks.modalities.items()
+        if modality.rounding.alike
+    ]
+
+
+def not_utf8(ids: np.ndarray) -> Iterable[str]:
+    """The ids among S[n] that are not UTF-8, as Python writes them."""
+    if ids.view(np.uint8).max(initial=0) < 0x80:
+        return  # ASCII, as nearly always
+    for name in ids.tolist():
+        try:
+            name.decode()
+        except UnicodeDecodeError:
+            yield repr(name)
+
+
+def not_text(checks: Checks) -> list[str]:
+    """What becomes of ids that are not UTF-8, in a sentence; nothing where all are."""
+    if not checks.not_text.count:
+        return []
+    return [
+        f"{NOT_TEXT}: {checks.not_text}; they are kept as these bytes, but sessions and edges are "
+        "text and can never name such a video: without an id in UTF-8 it has no relations"
     ]
 
 

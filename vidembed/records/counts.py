@@ -8,6 +8,7 @@ from os import PathLike
 from etils import epath
 
 from vidembed.records.faults import RecordError
+from vidembed.records.shards import is_glob
 
 FILE = "counts.json"
 
@@ -47,11 +48,11 @@ def check_counts(
     ]
     faults += [f"{name} is not among the expected shards" for name in found.keys() - expected]
     asked = str(pattern).rstrip("/").rpartition("/")[2]
-    whole_folder = asked not in expected and not any(c in asked for c in "*?[")
+    glob = is_glob(pattern)
     faults += [
         f"{name} is missing, {count} records were expected"
         for name, count in expected.items()
-        if name not in found and (whole_folder or fnmatch.fnmatch(name, asked))
+        if name not in found and (fnmatch.fnmatch(name, asked) if glob else asked not in expected)
     ]
     return sorted(faults)
 

@@ -1,5 +1,6 @@
 """What a data set calls its features and how wide they are; the checks every level shares."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +10,7 @@ import numpy as np
 from vidembed.records.example import NOTHING, Feature, MessageError
 
 Missing = Literal["refuse", "mask"]
+_NAME = re.compile(r"[\w-][\w.-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +24,17 @@ class Modality:
     def __post_init__(self) -> None:
         if not self.name or not self.key or self.width < 1:
             raise ValueError(f"{self}: name and key must not be empty, and width at least 1")
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(
+                f"modality name {self.name!r}: it names a folder of the table, and takes letters, "
+                "digits, _, - and . alone, the first of them no ."
+            )
+
+
+def name_of(key: str) -> str:
+    """A modality's name after its key; "" where the key has no letter to name it by."""
+    known = {modality.key: modality.name for modality in YOUTUBE_8M.modalities}
+    return known.get(key) or re.sub(r"[^\w-]+", "_", key).strip("_")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +108,12 @@ class Reading:
     modalities: tuple[str, ...] = tuple(
         f"{m.name}:{m.key}:{m.width}" for m in YOUTUBE_8M.modalities
     )
-    """what each record holds, NAME:KEY:WIDTH."""
+    """what each record holds, NAME:KEY:WIDTH; KEY is the key of an Example, a column of Parquet
+    (of lists, or several that are named by KEY and a number), or the name of a file KEY.npy."""
+    id_key: str = ""
+    """the key or column of the ids; id or video_id if not given."""
+    ids: str | None = None
+    """with .npy files: the ids of their rows, a text file of lines or a .npy file."""
     labels_key: str = "labels"
     """the key of the labels; empty where records bear none."""
     missing: Missing = "refuse"
@@ -105,6 +123,11 @@ class Reading:
     given."""
     workers: int = 2
     """shards read at a time."""
+
+    @property
+    def chosen(self) -> bool:
+        """Whether the modalities are others than YouTube-8M's, which stand where none are given."""
+        return self.modalities != Reading.modalities
 
     def format(self) -> VideoLevel:
         """The same as a format. Raises ValueError for modalities of another form."""
@@ -118,7 +141,10 @@ class Reading:
                 )
             parsed.append(Modality(name=name, key=key, width=int(width)))
         return VideoLevel(
-            modalities=tuple(parsed), labels_key=self.labels_key or None, missing=self.missing
+            modalities=tuple(parsed),
+            id_keys=(self.id_key,) if self.id_key else VideoLevel.id_keys,
+            labels_key=self.labels_key or None,
+            missing=self.missing,
         )
 
 
@@ -130,8 +156,12 @@ def read_id(features: Mapping[str, Feature], id_keys: tuple[str, ...]) -> bytes:
     else:
         raise MessageError(f"no id: expected the key {' or '.join(id_keys)}, {found(features)}")
     kind, values = features[key]
+    if kind == "int64_list" and len(values) == 1:
+        return str(int(values[0])).encode()
     if kind != "bytes_list" or len(values) != 1:
-        raise MessageError(f"id {key!r}: expected bytes_list of 1, found {features[key]}")
+        raise MessageError(
+            f"id {key!r}: expected bytes_list or int64_list of 1, found {features[key]}"
+        )
     check_id(values[0])
     return bytes(values[0])
 

@@ -77,7 +77,7 @@ def read_frames(
             try:
                 frames = parse_frames(data.data[start:stop].tobytes(), format)
             except MessageError as error:
-                faults.add(int(numbers[row]), int(offsets[row]), str(error))
+                faults.add(int(numbers[row]), int(offsets[row]), str(error), content=True)
             else:
                 yield frames
 

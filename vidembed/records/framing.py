@@ -12,28 +12,24 @@ from contextlib import ExitStack
 from os import PathLike
 from typing import Any, NamedTuple
 
-import google_crc32c
 import numpy as np
 from etils import epath
 
 from vidembed.files import whole_file
+from vidembed.records.crcs import FOOTER, HEADER, crc32c, is_gzip, length_is_sound, mask
 from vidembed.records.faults import Faults, Skips
+from vidembed.records.kind import GZIP, READ, UNKNOWN, kind_of, remedy
 
-HEADER = struct.Struct("<QI")
-FOOTER = struct.Struct("<I")
 # Bytes after the end of a block's data that may be read (not trusted): windows need no clipping.
 SLACK_BYTES = 128
 
 # Room for 2,048 of YouTube-8M's video-level records.
 _BLOCK_BYTES = 10 << 20
-_GZIP_MAGIC = b"\x1f\x8b\x08"
 _REMEDY = "fetch the shard again"
 # Not every OSError: a disk or network that fails is no fault of the records.
 _GZIP_FAULTS = (gzip.BadGzipFile, EOFError, zlib.error)
 # Deflate packs at most 1,032 bytes into one.
 _GZIP_RATIO = 1032
-
-crc32c = google_crc32c.value
 
 
 class Block(NamedTuple):
@@ -50,31 +46,11 @@ class Block(NamedTuple):
     offsets: np.ndarray
 
 
-def mask(crc: Any) -> Any:
-    """The rotated and shifted form in which TFRecord stores a crc32c: int or u32[n]."""
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-
-
 def frame(payload: bytes) -> bytes:
     """The bytes of one record in a file."""
     length = struct.pack("<Q", len(payload))
     crcs = [FOOTER.pack(mask(crc32c(part))) for part in (length, payload)]
     return length + crcs[0] + payload + crcs[1]
-
-
-def length_is_sound(length: int, stored: int) -> bool:
-    """Whether a record's length agrees with its own crc."""
-    return bool(mask(crc32c(struct.pack("<Q", length))) == stored)
-
-
-def is_gzip(head: bytes) -> bool:
-    """Whether a file that begins with these (at least 12) bytes is gzip.
-
-    A plain record of 559,903 bytes begins as gzip does, but its length agrees with its crc.
-    """
-    if not head.startswith(_GZIP_MAGIC):
-        return False
-    return len(head) < HEADER.size or not length_is_sound(*HEADER.unpack_from(head))
 
 
 def read_records(path: str | PathLike[str], *, skips: Skips | None = None) -> Iterator[bytes]:
@@ -112,13 +88,18 @@ def read_blocks(
     """The file's records in blocks of at most `records`, and of `block_bytes` unless one is larger.
 
     A payload with a wrong crc is a fault of one record; a wrong or absurd length, a truncation
-    or a broken gzip stream is a fault of the rest of the file; an empty file is one too.
+    or a broken gzip stream is a fault of the rest of the file; an empty file is one too, and one of
+    another kind.
     """
     with ExitStack() as stack:
         file: Any = stack.enter_context(path.open("rb"))
-        bound = path.stat().length
-        compressed = is_gzip(file.read(HEADER.size))
+        bound, head = path.stat().length, file.read(HEADER.size)
         file.seek(0)
+        compressed = is_gzip(head)
+        sound = len(head) == HEADER.size and length_is_sound(*HEADER.unpack(head))
+        if head and not sound and (kind := kind_of(path)) not in (*READ, UNKNOWN, GZIP):
+            faults.add(0, 0, f"the file is not a TFRecord file, but {kind}; {remedy(kind)}")
+            return
         read_into = file.readinto
         if compressed:
             file = stack.enter_context(gzip.GzipFile(fileobj=file))
@@ -146,6 +127,7 @@ def _scan(
             if header not in sound:
                 if not length_is_sound(*header):
                     fault = f"its length ({header[0]} bytes) does not agree with its crc"
+                    fault += "" if number or starts else ", or this is not a TFRecord file"
                     break
                 sound.add(header)
             start = position + HEADER.size

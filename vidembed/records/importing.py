@@ -1,45 +1,37 @@
 """TFRecord shards become a feature table: read ahead, checked, and written as they come."""
 
 import dataclasses
-import json
 import os
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import tyro
-from etils import epath
 from rich.console import Console
 
 from vidembed.progress import Progress
 from vidembed.records.arrays import TableError
-from vidembed.records.checks import Checks, clipping, refusals
-from vidembed.records.counts import check_counts, compared, read_counts, shard_names
+from vidembed.records.checks import Checks, alike, not_text, rounded
+from vidembed.records.counts import check_counts, read_counts
 from vidembed.records.faults import Skips
 from vidembed.records.formats import Reading
-from vidembed.records.remote import identities
-from vidembed.records.shards import shards
+from vidembed.records.origin import origin_of
+from vidembed.records.schema import advice
 from vidembed.records.space import named_spaces
-from vidembed.records.streaming import stream_videos
 from vidembed.records.table import DTYPES
+from vidembed.records.table_append import TableExtension
 from vidembed.records.table_folder import TableWriter, name_spaces, read_manifest, table_state
 from vidembed.records.table_rows import (
     as_stored,
     beside_features,
-    choose,
     import_report,
     report_lines,
 )
+from vidembed.records.usable import RefusedError as RefusedError
+from vidembed.records.usable import refusal, source_of, usable_videos
 from vidembed.records.youtube8m import Videos
 
 Dtype = Literal["uint8", "bfloat16", "float32"]
-STORED = ("dtype", "duplicates", "invalid", "on_error", "max_clipped_share")
-"""Options that the manifest keeps, beside the format: what decides which rows there are."""
-
-
-class RefusedError(TableError):
-    """The records have faults that the options do not allow; the message lists every one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,9 +49,15 @@ class Importing(Reading):
     """stop at an unreadable record, or skip it (at most 100)."""
     max_clipped_share: float = 0.01
     """with uint8, the largest share of values beyond [-2, 2] to accept."""
+    max_rounding: float = 0.1
+    """the largest rounding by the dtype to accept, as a share of the features' spread; above 0.03
+    it is warned of."""
     space: tuple[str, ...] = ()
     """what made the features: one NAME, or MODALITY=NAME for each, as visual=inception-pca. Numbers
     of two spaces are never compared; without a name, width, dtype and key stand for it."""
+    append: bool = False
+    """add the videos to the finished table TABLE, of the same modalities, dtype and space: all or
+    none. Ids that it holds already are refused, or left out with --duplicates first."""
     force: bool = False
     """replace a finished table; the old one is removed when the first records are read."""
 
@@ -84,27 +82,42 @@ def import_videos(
     wrong, all of it, and TableError when the table cannot be written or holds other data.
     """
     began = time.monotonic()
-    files = shards(pattern)
-    format = options.format()
-    space = named_spaces(options.space, list(format.widths))
-    source = source_of(files, options)
-    if not options.force and table_state(path) == "finished":
+    origin = origin_of(pattern, options)
+    files, format = origin.shards, origin.format
+    space, source = named_spaces(options.space, list(format.widths)), source_of(origin, options)
+    if options.append and options.force:
+        raise ValueError("--append adds to a table and --force replaces it: give one of them")
+    if not options.append and not options.force and table_state(path) == "finished":
         report = _finished(path, source, read_counts(files, options.counts), pattern)
         name_spaces(path, space)
         return report
 
     checks, skips, kept = Checks(format.widths), Skips(), list[Videos]()
-    writer: TableWriter | None = None
+    writer: TableWriter | TableExtension | None = None
+    if options.append:
+        writer = TableExtension(
+            path, source=source, space=space, widths=format.widths, dtype=options.dtype
+        )
+        if earlier := writer.earlier():
+            fingerprint = writer.manifest["fingerprint"]
+            return {**earlier, "fingerprint": fingerprint, "already_there": True}
+        checks.know(writer.ids, os.fspath(path))
+    # A few new videos say nothing of the spread.
+    videos = usable_videos(
+        pattern, origin, options, checks, skips, few=options.append, progress=progress
+    )
     try:
-        for chosen in usable_videos(pattern, files, options, checks, skips, progress=progress):
+        for chosen in videos:
             writer = writer or TableWriter(path, source=source, space=space, replace=options.force)
             writer.append(as_stored(chosen.features, DTYPES[options.dtype]))
             kept.append(chosen._replace(features={}))
         if writer is None or not writer.rows:
-            raise RefusedError(_message(pattern, ["no usable records"]))
+            raise refusal(pattern, ["no usable records" + advice(origin, pattern, options)])
         progress(len(files), len(files), checks.rows)
         arrays = beside_features(kept)
         report = import_report(checks, skips, arrays, time.monotonic() - began)
+        spread = [] if options.append else [*rounded(checks, options.dtype), *alike(checks)]
+        report["warnings"] = spread + not_text(checks)
         for entry in source["shards"]:
             entry["records"] = checks.records.get(entry["name"], 0)
         manifest = writer.finish(arrays, source={**source, "report": report})
@@ -113,49 +126,9 @@ def import_videos(
         if writer is not None:
             writer.abandon()
         raise
-    return {**report, "fingerprint": manifest["fingerprint"], "already_there": False}
-
-
-def source_of(files: Sequence[epath.Path], options: Importing) -> dict[str, Any]:
-    """What is said of these shards and options, as JSON gives it back: equal where the rows are."""
-    told = {"format": json.loads(json.dumps(dataclasses.asdict(options.format())))}
-    told |= {name: getattr(options, name) for name in STORED}
-    return {"options": told, "shards": identities(files, shard_names(files))}
-
-
-def usable_videos(
-    pattern: str | os.PathLike,
-    files: Sequence[epath.Path],
-    options: Importing,
-    checks: Checks,
-    skips: Skips,
-    *,
-    progress: Callable[[int, int, int], object] = lambda *_: None,
-) -> Generator[Videos]:
-    """The videos of the shards that the options keep, a chunk at a time, in order.
-
-    After the last, or instead of those that follow a fault, raises RefusedError with all that is
-    wrong; `checks` and `skips` count on the way. `progress` as for `import_videos`.
-    """
-    names, expected = shard_names(files), read_counts(files, options.counts)
-    skipping = skips if options.on_error == "skip" else None
-    stream = stream_videos(files, options.format(), skips=skipping, workers=options.workers)
-    refused = partial(refusals, checks, duplicates=options.duplicates, invalid=options.invalid)
-    try:
-        for number, videos in stream:
-            first, invalid = checks.add(names[number], videos)
-            progress(number, len(files), checks.rows)
-            if refused():
-                continue  # to the end, so that every fault is named
-            yield choose(videos, first, invalid, mask=options.invalid == "mask")
     finally:
-        stream.close()
-    found = compared(files, checks.records, skips.errors)
-    faults = refused() + check_counts(found, expected, pattern)
-    if options.dtype == "uint8":
-        faults += clipping(checks, allowed_share=options.max_clipped_share)
-    if faults:
-        raise RefusedError(_message(pattern, faults))
+        videos.close()
+    return {**report, "fingerprint": manifest["fingerprint"], "already_there": False}
 
 
 def _finished(
@@ -184,12 +157,8 @@ def _finished(
         )
     found = {entry["name"]: entry["records"] for entry in there["shards"]}
     if there["report"]["skipped"] == 0 and (faults := check_counts(found, expected, pattern)):
-        raise RefusedError(_message(pattern, faults))
+        raise refusal(pattern, faults)
     return {**there["report"], "fingerprint": manifest["fingerprint"], "already_there": True}
-
-
-def _message(pattern: str | os.PathLike, faults: Sequence[str]) -> str:
-    return "\n  - ".join([f"{os.fspath(pattern)} was not imported:", *faults])
 
 
 def main(
@@ -197,13 +166,13 @@ def main(
     table: Annotated[str, tyro.conf.arg(metavar="TABLE")],
     options: Annotated[Importing, tyro.conf.arg(name="")] = Importing(),
 ) -> None:
-    """Import video-level records into a feature table, checking them on the way.
+    """Import features of videos into a table, checking them on the way.
 
     Running it again is safe: a finished import of the same records and options is recognised, an
     interrupted one starts anew.
 
     Args:
-        records: TFRecord file, folder or glob, local or gs://.
+        records: file, folder or glob of TFRecords or Parquet, local or gs://, or of .npy, local.
         table: the folder to write, local, gs:// or s3://.
     """
     with Progress().stage(f"importing {records}", unit="shards") as stage:
@@ -212,6 +181,6 @@ def main(
             stage.update(done, total, note=f"{videos:,} records")
 
         report = import_videos(records, table, options, progress=progress)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
     for line in report_lines(table, report, invalid=options.invalid):
         console.print(line, markup=False)

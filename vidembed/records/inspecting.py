@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import logging
 import os
 from collections.abc import Callable, Iterator
 from typing import Annotated
@@ -15,12 +14,14 @@ from vidembed.progress import Progress
 from vidembed.records.arrays import TableError
 from vidembed.records.bytecode import dequantise
 from vidembed.records.checks import Checks, refusals
-from vidembed.records.counts import check_counts, compared, read_counts, shard_names
-from vidembed.records.faults import Skips
+from vidembed.records.counts import check_counts, compared, read_counts
+from vidembed.records.facts import content_facts, dtype_options, shard_facts
+from vidembed.records.faults import Skips, grouped
 from vidembed.records.formats import Reading
-from vidembed.records.framing import HEADER, is_gzip
 from vidembed.records.label_names import read_vocabulary
-from vidembed.records.shards import is_glob, shards
+from vidembed.records.origin import origin_of
+from vidembed.records.schema import NOTHING_FITS, import_command, schema_of
+from vidembed.records.shards import is_glob
 from vidembed.records.streaming import stream_videos
 from vidembed.records.table import FeatureTable
 from vidembed.records.table_folder import MANIFEST, UNFINISHED
@@ -37,6 +38,10 @@ class Inspection:
     facts: dict[str, str]
     labels: dict[int, int]
     faults: list[str]
+    holds: list[str] = dataclasses.field(default_factory=list)
+    """Of records or rows: a line for each key, its type, widths, and how many lack it."""
+    command: str = ""
+    """What imports them, where that shows."""
 
 
 def inspect(
@@ -45,41 +50,50 @@ def inspect(
     *,
     progress: Callable[[int, int, int], object] = lambda *_: None,
 ) -> Inspection:
-    """Inspect TFRecords (a file, a folder, a glob) or a feature table, whichever `path` is.
+    """Inspect records, a Parquet file or arrays (a file, a folder, a glob), or a feature table.
 
-    Reads everything, and goes on after a fault: each one is in the result. The options are for
-    records only. Raises FileNotFoundError where there is nothing to inspect.
+    Reads everything, and goes on after a fault: each kind of fault is once in the result. The
+    options are for records only; where they name no modalities and the records are not
+    YouTube-8M's, those that the records hold are read. Raises FileNotFoundError where there is
+    nothing to inspect.
     """
     if not is_glob(path) and _holds_table(path):
         return _inspect_table(path)
-    files = shards(path)
-    names = shard_names(files)
+    origin = origin_of(path, options)
+    schema = schema_of(origin)
+    fit = schema.fitting(origin.format, options)
+    if fit is not None and not options.chosen and not schema.fits(origin.format):
+        origin = dataclasses.replace(origin, format=fit.format())
+    files, names, format = origin.shards, origin.names, origin.format
     expected = read_counts(files, options.counts)
-    format = options.format()
-    checks, skips = Checks(format.widths), Skips(limit=2**62)
-    stream = stream_videos(files, format, skips=skips, workers=options.workers)
+    checks, skips = Checks(format.widths), Skips(limit=2**62, quiet=True)
+    stream = stream_videos(
+        files, format, skips=skips, workers=options.workers, read_file=origin.read
+    )
     with contextlib.closing(stream):
         for number, videos in stream:
             checks.add(names[number], videos)
             progress(number, len(files), checks.rows)
     progress(len(files), len(files), checks.rows)
     unreadable = sorted(skips.errors, key=lambda error: (error.path, error.record))
-    broken = {error.path for error in unreadable}
     found = compared(files, checks.records, unreadable)
     miscounted = check_counts(found, expected, path)
     refused = refusals(checks, duplicates="error", invalid="refuse")
-    faults = [*map(str, unreadable), *miscounted, *refused]
-    records = [checks.records.get(name, 0) for name in names]
-    compressed = sum(_compressed(file) for file in files)
     counted = "not as expected" if miscounted else f"as in {options.counts or 'counts.json'}"
     facts = {
-        "shards": f"{len(files)}, {compressed} of them gzip, {len(broken)} with unreadable records",
-        "records": f"{checks.rows:,} readable, {min(records):,} to {max(records):,} a shard",
-        "checksums": f"crc32c of every length and payload read; {len(unreadable):,} faults",
+        **shard_facts(origin, checks, unreadable),
         "counts": counted if expected else "not checked: no counts.json beside the shards",
-        **_content(checks),
+        **content_facts(checks, labels_key=format.labels_key),
     }
-    return Inspection(facts=facts, labels=checks.labels, faults=faults)
+    return Inspection(
+        facts=facts,
+        labels=checks.labels,
+        faults=[*grouped(unreadable), *miscounted, *refused],
+        holds=list(schema.lines()),
+        command=import_command(path, fit, dtype_options(checks))
+        if fit and (checks.rows or schema.records)
+        else "",
+    )
 
 
 def _holds_table(path: str | os.PathLike) -> bool:
@@ -100,14 +114,15 @@ def _inspect_table(path: str | os.PathLike) -> Inspection:
     # Rows of a modality that is masked hold zeros, and are not looked at.
     faults = refusals(checks, duplicates="error", invalid="refuse")
     stored = {name: str(array.dtype) for name, array in table.features.items()}
-    source = table.manifest["source"].get("shards", [])
+    sources = [table.manifest["source"], *table.manifest["source"].get("appended", [])]
+    shards = sum(len(source.get("shards", [])) for source in sources)
     facts = {
         "table": f"{len(table):,} rows, {', '.join(f'{n} {d}' for n, d in stored.items())}",
         "space": "; ".join(f"{name}: {space}" for name, space in table.space.items()),
         "checksums": f"crc32c of every chunk, digests of {len(table.manifest['arrays'])} arrays",
         "fingerprint": table.fingerprint,
-        "made from": f"{len(source)} shards" if source else "arrays in memory",
-        **_content(checks),
+        "made from": f"{shards:,} shards" if shards else "arrays in memory",
+        **content_facts(checks),
     }
     return Inspection(facts=facts, labels=checks.labels, faults=faults)
 
@@ -125,31 +140,6 @@ def _blocks(table: FeatureTable) -> Iterator[Videos]:
         )
 
 
-def _content(checks: Checks) -> dict[str, str]:
-    facts = {}
-    for name, modality in checks.modalities.items():
-        if not modality.values:
-            facts[name] = f"width {modality.width}, no values"
-            continue
-        facts[name] = (
-            f"width {modality.width}, values {modality.low:.4g} to {modality.high:.4g}, "
-            f"{modality.clipped_share:.2%} beyond uint8's [-2, 2]; {modality.missing:,} missing, "
-            f"{modality.not_finite.count:,} with NaN or infinity, {modality.all_zero.count:,} zero"
-        )
-    facts["ids"] = f"{checks.distinct:,} distinct, {checks.duplicates.count:,} repeated"
-    labels = sum(checks.labels.values())
-    facts["labels"] = (
-        f"{len(checks.labels):,} distinct, {labels / max(1, checks.rows):.2f} a video, "
-        f"{checks.without_labels:,} videos without"
-    )
-    return facts
-
-
-def _compressed(file: epath.Path) -> bool:
-    with file.open("rb") as stream:
-        return is_gzip(stream.read(HEADER.size))
-
-
 def main(
     path: Annotated[str, tyro.conf.arg(metavar="PATH")],
     options: Annotated[Reading, tyro.conf.arg(name="")] = Reading(),
@@ -157,29 +147,30 @@ def main(
     vocabulary: str | None = None,
     max_faults: int = 100,
 ) -> int:
-    """Check video-level records, or a feature table, and print what they hold.
+    """Check video-level records, or a feature table; print what they hold and what imports them.
 
-    Reads everything and lists every fault: unreadable or truncated records, missing features,
-    wrong widths, NaN, all-zero vectors, repeated ids, shards cut short, damaged tables. The exit
-    code is 1 where there are any.
+    Reads everything and lists every fault, each kind once: unreadable or truncated records, missing
+    features, wrong widths, NaN, all-zero vectors, repeated ids, shards cut short, damaged tables.
+    The exit code is 1 where there are any.
 
     Args:
-        path: TFRecord file, folder or glob, local or gs://; or the folder of a feature table.
+        path: file, folder or glob of TFRecords, Parquet or .npy, local or gs://; or the folder of a
+            feature table.
         vocabulary: CSV file with the names of the labels (columns Index and Name);
             vocabulary.csv beside the shards if not given.
         max_faults: how many faults to print; all are counted.
     """
-    # Unreadable records are listed at the end; there is no need to warn of each in between.
-    logging.getLogger("vidembed").addHandler(logging.NullHandler())
     with Progress().stage(f"inspecting {path}", unit="shards") as stage:
 
         def progress(done: int, total: int, records: int) -> None:
             stage.update(done, total, note=f"{records:,} records")
 
         found = inspect(path, options, progress=progress)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
     for name, fact in found.facts.items():
         console.print(f"{name:<12} {fact}", markup=False)
+    for line in found.holds:
+        console.print(f"  holds {line}", markup=False)
     words = _names(path, vocabulary)
     commonest = sorted(found.labels.items(), key=lambda item: (-item[1], item[0]))[:TOP_LABELS]
     for label, videos in commonest:
@@ -190,6 +181,10 @@ def main(
         console.print(f"fault: {fault}", style="red", markup=False)
     if len(found.faults) > max_faults:
         console.print(f"... and {len(found.faults) - max_faults:,} more", style="red")
+    if found.command:
+        console.print(f"import it with: {found.command}", markup=False)
+    elif found.holds:
+        console.print(NOTHING_FITS, style="red", markup=False)
     if found.faults:
         console.print(f"{path}: {len(found.faults):,} faults", style="bold red", markup=False)
         return 1

@@ -15,8 +15,9 @@ import xxhash
 from etils import epath
 
 from vidembed.files import write_bytes
+from vidembed.records.crcs import FOOTER, HEADER, is_gzip
 from vidembed.records.faults import Faults, RecordError, Skips
-from vidembed.records.framing import FOOTER, HEADER, is_gzip, read_blocks
+from vidembed.records.framing import read_blocks
 from vidembed.records.remote import ends_digest
 from vidembed.records.shards import OFFSETS_SUFFIX
 

@@ -11,8 +11,8 @@ from itertools import accumulate
 from os import PathLike
 from typing import SupportsIndex
 
+from vidembed.records.crcs import FOOTER, HEADER, crc32c, length_is_sound, mask
 from vidembed.records.faults import RecordError, Skips
-from vidembed.records.framing import FOOTER, HEADER, crc32c, length_is_sound, mask
 from vidembed.records.offsets import read_offsets
 from vidembed.records.remote import read_range, requests_to
 from vidembed.records.shards import shards

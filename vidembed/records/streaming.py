@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import Queue
 
@@ -22,11 +22,12 @@ def stream_videos(
     *,
     skips: Skips | None = None,
     workers: int = 2,
+    read_file: Callable[..., Iterator[Videos]] | None = None,
 ) -> Generator[tuple[int, Videos]]:
     """(shard number, Videos), in order whatever `workers` is; close it when leaving early.
 
     `workers` shards are read at a time, each a few chunks ahead. What a shard raises is raised
-    where its next chunk would come.
+    where its next chunk would come. read_file: as `read_videos`, for files of another kind.
     """
     if workers < 1:
         raise ValueError(f"workers is {workers}; at least 1 is needed")
@@ -36,7 +37,7 @@ def stream_videos(
         """Each chunk of a shard, and then None, or the error that ended it."""
         end = None
         try:
-            for videos in read_videos(file, format, skips=skips):
+            for videos in (read_file or read_videos)(file, format, skips=skips):
                 chunks.put(videos)
                 if stop.is_set():
                     return

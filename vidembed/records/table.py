@@ -180,7 +180,7 @@ class FeatureTable:
         arrays, faults = {}, []
         for name, entry in manifest["arrays"].items():
             try:
-                arrays[name] = read_array(path, name, entry, verify=verify)
+                arrays[name] = read_array(path, entry.get("path", name), entry, verify=verify)
             except TableError as error:
                 faults.append(str(error))
         if faults:

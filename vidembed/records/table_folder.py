@@ -3,7 +3,8 @@
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,13 @@ import xxhash
 from vidembed.records.arrays import ArrayWriter, TableError, explained, folder, location
 
 MANIFEST, UNFINISHED, GROUP = "manifest.json", "unfinished.json", "zarr.json"
-KIND, VERSION = "vidembed feature table", 1
+_OURS = re.compile(
+    r"(manifest|unfinished|zarr|present/zarr|features/zarr)\.json|(appended/\d+/)?"
+    r"((features|present)/[^/]+|ids|label_offsets|label_values)/(zarr\.json|c(/\d+)*)(\.__lock)?"
+)
+"""The files that a table is made of."""
+KIND, VERSION, APPENDED_VERSION = "vidembed feature table", 1, 2
+"""Of a table to which videos were appended, some arrays lie elsewhere (`path` of their entry)."""
 
 
 class TableWriter:
@@ -55,12 +62,12 @@ class TableWriter:
         with explained(
             f"cannot write the feature table {self.path}", "Check the rights and the free space."
         ):
-            self._folder.write(UNFINISHED, _encode({"source": self._source})).result()
+            self._folder.write(UNFINISHED, encode({"source": self._source})).result()
             self._folder.write(MANIFEST, None).result()
             self._clear(keep=UNFINISHED)
             group = {"zarr_format": 3, "node_type": "group", "attributes": {}}
             for place in ("", "features/", "present/"):
-                self._folder.write(place + GROUP, _encode(group)).result()
+                self._folder.write(place + GROUP, encode(group)).result()
 
     def append(self, features: Mapping[str, np.ndarray]) -> None:
         """Rows of every modality, name -> [n, F], all of the dtype in which they are stored."""
@@ -98,7 +105,7 @@ class TableWriter:
         if self._space:
             manifest["space"] = self._space
         with explained(f"cannot write {self.path}/{MANIFEST}", "Check the free space."):
-            self._folder.write(MANIFEST, _encode(manifest)).result()
+            self._folder.write(MANIFEST, encode(manifest)).result()
             self._folder.write(UNFINISHED, None).result()
         return manifest
 
@@ -115,14 +122,23 @@ class TableWriter:
         return self._writers.setdefault(name, writer)
 
     def _clear(self, keep: str = "") -> None:
-        for key in self._folder.list().result():
-            if key != keep.encode():
-                self._folder.write(key, None).result()
-        place = location(self.path)
-        if place["driver"] == "file":
-            for below, _, _ in os.walk(place["path"], topdown=False):
-                with contextlib.suppress(OSError):  # not empty
-                    os.rmdir(below)
+        remove(self.path, lambda key: key != keep)
+
+
+def remove(path: str | os.PathLike, unwanted: Callable[[str], bool]) -> None:
+    """Remove what a table is made of where its keys are unwanted, and folders left empty.
+
+    Other files in the folder stay.
+    """
+    files, place = folder(path), location(path)
+    for key in files.list().result():
+        name = key.decode(errors="replace")
+        if _OURS.fullmatch(name) and unwanted(name):
+            files.write(key, None).result()
+    if place["driver"] == "file":
+        for below, _, _ in os.walk(place["path"], topdown=False):
+            with contextlib.suppress(OSError):  # not empty
+                os.rmdir(below)
 
 
 def fingerprint(entries: Mapping[str, Mapping[str, Any]]) -> str:
@@ -166,7 +182,7 @@ def read_manifest(path: str | os.PathLike) -> dict[str, Any]:
         manifest = json.loads(folder(path).read(MANIFEST).result().value)
         if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
             raise TableError(f"{name}/{MANIFEST} is not that of a feature table")
-        if manifest["version"] != VERSION:
+        if manifest["version"] not in (VERSION, APPENDED_VERSION):
             raise TableError(
                 f"{name} has version {manifest['version']}, this vidembed reads {VERSION}: "
                 "import it again"
@@ -193,8 +209,9 @@ def name_spaces(path: str | os.PathLike, names: Mapping[str, str]) -> None:
     if names.items() <= known.items():
         return
     with explained(f"cannot write {os.fspath(path)}/{MANIFEST}", "Check the rights."):
-        folder(path).write(MANIFEST, _encode(manifest | {"space": known | dict(names)})).result()
+        folder(path).write(MANIFEST, encode(manifest | {"space": known | dict(names)})).result()
 
 
-def _encode(content: Any) -> bytes:
+def encode(content: Any) -> bytes:
+    """A small file of a table's folder."""
     return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()

@@ -110,3 +110,5 @@ def report_lines(table: str, report: Mapping[str, Any], *, invalid: str) -> Iter
         masked = invalid == "mask" and what != FEATURELESS
         done = "the first kept" if what == DUPLICATES else "masked" if masked else "left out"
         yield f"  {what}, {done}: {Finding(**found)}"
+    for warning in report.get("warnings", ()):  # older tables have none
+        yield f"WARNING: {warning}"

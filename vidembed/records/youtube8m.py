@@ -22,6 +22,7 @@ from vidembed.records.formats import (
     refuse_missing,
 )
 from vidembed.records.framing import Block, read_blocks
+from vidembed.records.kind import refuse_frame_level
 from vidembed.records.matching import Matched, match
 
 
@@ -69,6 +70,8 @@ def read_videos(
 def parse_video(payload: bytes, format: VideoLevel = YOUTUBE_8M) -> Video:
     """One record, of any layout that protobuf allows. Raises MessageError."""
     features = parse_example(payload)
+    if not any(modality.key in features for modality in format.modalities):
+        refuse_frame_level(payload)
     video_id = read_id(features, format.id_keys)
     labels = read_labels(features, format.labels_key)
     vectors = {}
@@ -92,7 +95,7 @@ def _parse_block(block: Block, format: VideoLevel, faults: Faults) -> Videos:
             others.append(parse_video(payload, format))
             rows.append(row)
         except MessageError as error:
-            faults.add(int(block.numbers[row]), int(block.offsets[row]), str(error))
+            faults.add(int(block.numbers[row]), int(block.offsets[row]), str(error), content=True)
     return _insert(videos, np.searchsorted(matched.rows, rows), others)
 
 

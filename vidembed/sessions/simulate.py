@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from vidembed.files import local_path, whole_file
+from vidembed.records.checks import not_utf8
 from vidembed.records.table import FeatureTable
 from vidembed.records.tabular import METADATA_KEY
 
@@ -117,6 +118,11 @@ def main(table: str, sessions: str, *, seed: int = 0, permute: bool = False) -> 
     """
     local_path(sessions)  # before anything is read
     videos = FeatureTable.open(table)
+    if bad := list(not_utf8(videos.ids)):
+        raise ValueError(
+            f"{table}: {len(bad):,} ids are not UTF-8, first {bad[0]}, and sessions are text: give "
+            "these videos ids in UTF-8, and import them again"
+        )
     made = simulate(videos.ids, videos.label_offsets, videos.label_values, seed=seed)
     made = permute_ids(made, seed=seed) if permute else made
     write_sessions(made, sessions)

@@ -1,0 +1,148 @@
+"""Any bytes as records: never a traceback, never a changed input, never half a table."""
+
+import gzip
+import io
+import zlib
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fuzzing import many
+from vidembed.__main__ import main
+from vidembed.records.example import encode_example
+from vidembed.records.frames import encode_frames
+from vidembed.records.framing import frame
+from vidembed.records.kind import kind_of
+from vidembed.records.table_folder import table_state
+
+ROWS = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
+RECORDS = b"".join(
+    frame(encode_example({"id": b"v%d" % i, "labels": [i], "v": row})) for i, row in enumerate(ROWS)
+)
+FRAMES = encode_frames(
+    "f", [1], {"visual": np.zeros((3, 1024), np.uint8), "audio": np.zeros((3, 128), np.uint8)}
+)
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def parquet():
+    file = io.BytesIO()
+    ids = [f"v{i}" for i in range(9)]
+    pq.write_table(pa.table({"id": ids, "v": ROWS.tolist(), "labels": [[1]] * 9}), file)
+    return file.getvalue()
+
+
+SNAPPED = pa.compress(RECORDS, codec="snappy", asbytes=True)
+KINDS = {
+    "TFRecord": RECORDS,
+    "gzip-compressed TFRecord": gzip.compress(RECORDS, mtime=0),
+    "gzip-compressed text": gzip.compress(b"id,v\n", mtime=0),
+    "zlib-compressed TFRecord": zlib.compress(RECORDS),
+    "zstd-compressed": pa.compress(RECORDS, codec="zstd", asbytes=True),
+    "snappy-compressed TFRecord": SNAPPED,
+    "snappy-compressed TFRecord ": len(SNAPPED).to_bytes(4) + SNAPPED,
+    "Parquet": parquet(),
+    "a numpy file": npy(ROWS),
+    "text": "id,v\nä,1\n".encode(),
+    "a web page": b"<!DOCTYPE html><html></html>",
+    "one bare message, tf.train.Example": encode_example({"id": b"x"}),
+    "one bare message, frame-level records": FRAMES,
+    "a pickle": b"\x80\x04\x95\x00",
+    "a Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\n",
+    "empty": b"",
+    "of no known kind": bytes(range(256)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_kind_shows_by_the_first_bytes_whatever_the_name(tmp_path, kind, capsys):
+    for name in ("a.tfrecord", "b [1], c@d.csv"):
+        path = tmp_path / name
+        path.write_bytes(KINDS[kind])
+        assert kind_of(path).startswith(kind.strip())
+        options = ["--ids", str(tmp_path / "ids")] if kind == "a numpy file" else []
+        (tmp_path / "ids").write_text("".join(f"v{i}\n" for i in range(9)))
+        code = main(["inspect", str(path), *options])
+        told = capsys.readouterr().out
+        readable = kind in ("TFRecord", "gzip-compressed TFRecord", "Parquet", "a numpy file")
+        assert code == (0 if readable else 1), told
+        if readable:
+            assert told.count("import it with: python -m vidembed import") == 1
+            # No emoji of a hand.
+            assert "--modalities v:v:3" in told or kind == "a numpy file"
+        elif kind not in ("empty", "of no known kind"):
+            assert f"is not a TFRecord file, but {kind.strip()}" in told
+
+
+def test_frame_level_records_are_named(tmp_path, capsys):
+    path = tmp_path / "f"
+    path.write_bytes(frame(FRAMES) * 5)
+    assert main(["inspect", str(path)]) == 1
+    told = capsys.readouterr().out
+    assert told.count("frame-level records (tf.train.SequenceExample) with the lists audio") == 1
+    assert "5 records alike" in told
+    for more in ([], ["--missing", "mask"]):
+        assert main(["import", str(path), str(tmp_path / "t"), *more]) == 1
+        assert "frame-level records" in capsys.readouterr().err
+
+
+SEEDS = st.sampled_from([*KINDS.values(), RECORDS, parquet(), npy(ROWS), npy(np.arange(9))])
+DAMAGE = st.lists(st.tuples(st.integers(0, 1 << 12), st.binary(max_size=4)), max_size=3)
+
+
+@st.composite
+def files(draw):
+    if draw(st.booleans()):
+        head = draw(st.sampled_from([b"", *(seed[:12] for seed in KINDS.values())]))
+        return head + draw(st.binary(max_size=60))
+    data = draw(SEEDS)
+    for place, octets in draw(DAMAGE):
+        place %= len(data) + 1
+        data = data[:place] + octets + data[place + draw(st.integers(0, 4)) :]
+    return data[: draw(st.integers(0, len(data)))] if draw(st.booleans()) else data
+
+
+def check(folder, data, ids, options, skip):
+    path, beside, table = folder / "a [x]", folder / "ids", folder / "table"
+    path.write_bytes(data)
+    beside.write_bytes(ids)
+    more = [*options, *(["--ids", str(beside)] if data.startswith(b"\x93NUMPY") else [])]
+    assert main(["inspect", str(path), *more]) in (0, 1)
+    code = main(["import", str(path), str(table), *more, "--on-error", skip])
+    assert code in (0, 1)
+    assert table_state(table) == ("empty" if code else "finished")
+    assert (path.read_bytes(), beside.read_bytes()) == (data, ids)
+
+
+OPTIONS = st.sampled_from(
+    [
+        [],
+        ["--modalities", "v:v:3"],
+        ["--missing", "mask"],
+        ["--labels-key", "", "--modalities", "v:v:3"],
+    ]
+)
+SKIP = st.sampled_from(["error", "skip"])
+IDS = st.sampled_from([b"".join(b"v%d\n" % i for i in range(9)), npy(np.arange(9))]) | files()
+
+
+@many(60)
+@given(files(), IDS, OPTIONS, SKIP)
+def test_any_bytes(tmp_path_factory, data, ids, options, skip):
+    check(tmp_path_factory.mktemp("any"), data, ids, options, skip)
+
+
+@pytest.mark.long
+@many(1000)
+@given(files(), IDS, OPTIONS, SKIP)
+def test_many_bytes(tmp_path_factory, data, ids, options, skip):
+    check(tmp_path_factory.mktemp("any"), data, ids, options, skip)

@@ -1,0 +1,209 @@
+"""Appending: as one import of all, or not at all, whenever it ends."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fuzzing import many
+from vidembed.records import arrays, importing
+from vidembed.records.arrays import ArrayWriter, TableError
+from vidembed.records.bytecode import STEP, dequantise
+from vidembed.records.importing import Importing, RefusedError
+from vidembed.records.inspecting import inspect
+from vidembed.records.space import SpaceError
+from vidembed.records.table import FeatureTable
+from vidembed.records.table_append import TableExtension
+from vidembed.records.table_folder import table_state
+from vidembed.records.writer import write_videos
+
+OPTIONS = {"modalities": ("v:v:4", "a:a:2"), "missing": "mask"}
+
+
+class Killed(BaseException):
+    """Nobody cleans up after it."""
+
+
+def records(path, ids, *, without=0):
+    """Videos whose features follow from their ids; the first few lack `a`."""
+    rng = [np.random.default_rng(list(name.encode())) for name in ids]
+    v = [each.uniform(-1, 1, 4).astype(np.float32) for each in rng]
+    a = [each.uniform(-1, 1, 2).astype(np.float32) if i >= without else None
+         for i, each in enumerate(rng)]  # fmt: skip
+    write_videos(path, ids, {"v": v, "a": a}, [[len(name)] * (i % 3) for i, name in enumerate(ids)])
+    return path
+
+
+def run(source, table, **options):
+    return importing.import_videos(source, table, Importing(**{**OPTIONS, **options}))
+
+
+def contents(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def old(tmp_path, monkeypatch):
+    monkeypatch.setattr(arrays, "CHUNK_BYTES", 4 * 3)  # three rows of `v`
+    records(tmp_path / "old.tfrecord", [f"o{i}" for i in range(7)])
+    run(tmp_path / "old.tfrecord", tmp_path / "t")
+    return tmp_path / "t"
+
+
+PARTS = st.lists(
+    st.tuples(st.integers(1, 9), st.integers(0, 3), st.sampled_from(["", "a much longer id "])),
+    min_size=2,
+    max_size=4,
+)
+
+
+@many(6)
+@given(PARTS, st.sampled_from(["uint8", "bfloat16", "float32"]), st.sampled_from([4, 12, 999]))
+def test_appending_part_after_part_is_one_import_of_all(tmp_path_factory, parts, dtype, chunk):
+    folder = tmp_path_factory.mktemp("parts")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arrays, "CHUNK_BYTES", chunk)
+        for number, (count, without, prefix) in enumerate(parts):
+            names = [f"{prefix}{number}-{i}" for i in range(count)]
+            # A modality that no video of a part has would leave no row to check.
+            records(folder / f"{number}.tfrecord", names, without=without)
+            source = folder / f"{number}.tfrecord"
+            done = run(source, folder / "t", dtype=dtype, append=number > 0)
+        whole = run(folder, folder / "all", dtype=dtype)
+    table = FeatureTable.open(folder / "t")
+    assert table.fingerprint == whole["fingerprint"] == done["fingerprint"]
+    assert table.space == FeatureTable.open(folder / "all").space
+    np.testing.assert_array_equal(table.has("a"), FeatureTable.open(folder / "all").has("a"))
+
+
+def test_killed_at_any_moment_the_old_table_is_there_and_the_same_command_goes_on(
+    tmp_path, old, monkeypatch
+):
+    before, rows = FeatureTable.open(old), 8
+    (old / "notes").write_text("of somebody")
+    records(tmp_path / "new.tfrecord", [f"new video {i}" for i in range(rows)], without=2)
+    moments = 0
+    while moments < 200:
+        with monkeypatch.context() as patch:
+            for name in ("flush", "finish", "_go_on", "append"):
+                patch.setattr(ArrayWriter, name, counted(getattr(ArrayWriter, name)))
+            patch.setattr(TableExtension, "abandon", lambda self: None)
+            ArrayWriter.left = moments
+            try:
+                run(tmp_path / "new.tfrecord", old, append=True)
+                break
+            except Killed:
+                moments += 6
+        assert FeatureTable.open(old).fingerprint == before.fingerprint
+    assert 18 <= moments < 200
+    assert (old / "notes").read_text() == "of somebody"
+    assert len(FeatureTable.open(old)) == 7 + rows
+    whole = run(f"{tmp_path}/[no]*.tfrecord", tmp_path / "all")
+    # In the order of the names: `new` stands before `old` there.
+    assert whole["rows"] == 7 + rows
+    assert run(tmp_path / "new.tfrecord", old, append=True)["already_there"]
+
+
+def counted(method):
+    def call(self, *arguments, **options):
+        if ArrayWriter.left == 0:
+            ArrayWriter.left = -1
+            raise Killed
+        ArrayWriter.left -= 1
+        return method(self, *arguments, **options)
+
+    return call
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("moment", range(0, 24, 3))
+def test_killed_for_real(tmp_path, old, moment):
+    records(tmp_path / "new.tfrecord", [f"new video {i}" for i in range(8)], without=2)
+    program = (
+        "import os, sys\n"
+        "from vidembed.records import arrays, importing\n"
+        "left, flush = int(sys.argv[3]), arrays.ArrayWriter.flush\n"
+        "def killed(self):\n"
+        "    global left\n"
+        "    flush(self); left -= 1\n"
+        "    if left < 0: os.kill(os.getpid(), 9)\n"
+        "arrays.ArrayWriter.flush = killed\n"
+        "how = {'modalities': ('v:v:4', 'a:a:2'), 'missing': 'mask', 'append': True}\n"
+        "importing.import_videos(sys.argv[1], sys.argv[2], importing.Importing(**how))\n"
+    )
+    before = FeatureTable.open(old).fingerprint
+    command = [sys.executable, "-c", program, tmp_path / "new.tfrecord", old, str(moment)]
+    code = subprocess.run(command, check=False).returncode
+    assert code in (-9, 0)
+    assert (FeatureTable.open(old).fingerprint == before) == (code == -9)
+    run(tmp_path / "new.tfrecord", old, append=True)
+    assert len(FeatureTable.open(old)) == 15
+
+
+def test_a_failed_append_leaves_the_files_that_there_were(tmp_path, old):
+    fingerprint, names = FeatureTable.open(old).fingerprint, set(contents(old))
+    records(tmp_path / "n.tfrecord", [f"n{i}" for i in range(8)])
+    with (tmp_path / "n.tfrecord").open("ab") as file:
+        file.write(b"cut")
+    with pytest.raises(ValueError, match="the file ends after 3"):
+        run(tmp_path / "n.tfrecord", old, append=True)
+    assert set(contents(old)) == names
+    assert FeatureTable.open(old).fingerprint == fingerprint
+
+
+def test_ids_that_are_there_are_refused_or_left_out(tmp_path, old):
+    records(tmp_path / "n.tfrecord", ["o3", "n1", "o5"])
+    before = contents(old)
+    with pytest.raises(RefusedError, match=r"again: 2 \(o3 in .*t and n.tfrecord, o5"):
+        run(tmp_path / "n.tfrecord", old, append=True)
+    assert contents(old) == before
+    report = run(tmp_path / "n.tfrecord", old, append=True, duplicates="first")
+    assert (report["rows"], report["duplicates"]) == (1, 2)
+    table = FeatureTable.open(old)
+    assert table.ids.tolist() == [b"o0", b"o1", b"o2", b"o3", b"o4", b"o5", b"o6", b"n1"]
+    assert inspect(old).facts["made from"] == "2 shards"
+
+
+def test_one_network_by_name_and_two_videos_that_are_nearly_alike(tmp_path, old):
+    v = np.full((2, 4), 0.5, np.float32) + np.array([[0], [1e-4]], np.float32)
+    parquet = pa.table(
+        {"id": ["p0", "p1"], "vis": v.tolist(), "aud0": [0.1, 0.1], "aud1": [0.2, 0.2]}
+    )
+    pq.write_table(parquet, tmp_path / "p")
+    columns = {"modalities": ("v:vis:4", "a:aud:2"), "append": True}
+    with pytest.raises(SpaceError, match="import --space NAME"):
+        run(tmp_path / "p", old, **columns)
+    run(tmp_path / "old.tfrecord", old, space=("net",))  # names the table, and imports nothing
+    report = run(tmp_path / "p", old, **columns, space=("net",))
+    assert (report["rows"], report["warnings"]) == (2, [])
+    table = FeatureTable.open(old)
+    assert table.space == {"v": "net", "a": "net"}
+    np.testing.assert_allclose(dequantise(table.rows(table.find(["p1"]))["v"]), v[1:], atol=STEP)
+
+
+def test_what_does_not_fit_is_refused_and_nothing_changes(tmp_path, old):
+    source = records(tmp_path / "n.tfrecord", ["n1"])
+    before = contents(old)
+    with pytest.raises(TableError, match=r"holds a 2 uint8, v 4 uint8, .* would be a 2 bfloat16"):
+        run(source, old, append=True, dtype="bfloat16")
+    with pytest.raises(TableError, match="append the same modalities, widths and --dtype"):
+        run(source, old, append=True, modalities=("v:v:4",))
+    with pytest.raises(
+        SpaceError, match=r"v of .*t is '4 uint8 from records: v', of the new .* 'x'"
+    ):
+        run(source, old, append=True, space=("v=x",))
+    with pytest.raises(TableError, match="holds no feature table"):
+        run(source, tmp_path / "nowhere", append=True)
+    with pytest.raises(ValueError, match="give one of them"):
+        run(source, old, append=True, force=True)
+    assert contents(old) == before
+    chunk = old / "features/v/c/0/0"
+    chunk.write_bytes(chunk.read_bytes()[::-1])
+    with pytest.raises(TableError, match="features/v"):
+        run(source, old, append=True)
+    assert table_state(old) == "finished"

@@ -1,0 +1,168 @@
+"""What a file is, by its first bytes and never by its name."""
+
+import re
+import zlib
+from os import PathLike
+
+import pyarrow as pa
+from etils import epath
+
+from vidembed.records.crcs import HEADER, is_gzip, length_is_sound
+from vidembed.records.example import (
+    MessageError,
+    encode_bytes,
+    parse_example,
+    parse_sequence_example,
+)
+from vidembed.records.remote import read_range
+
+EMPTY, RECORDS, GZIP_RECORDS = "empty", "TFRecord", "gzip-compressed TFRecord"
+GZIP, PARQUET, NUMPY, TEXT = "gzip-compressed", "Parquet", "a numpy file", "text"
+UNKNOWN = "of no known kind"
+FRAME_LEVEL = "frame-level records (tf.train.SequenceExample)"
+READ = (RECORDS, GZIP_RECORDS)
+"""Kinds that are read as records."""
+
+_HEAD_BYTES = 4096
+_SMALL_BYTES = 64 << 20  # read as a whole, where nothing is known of a file by its first bytes
+_MAGICS = {
+    b"PAR1": PARQUET,
+    b"\x93NUMPY": NUMPY,
+    b"ARROW1": "an Arrow file",
+    b"\x89HDF\r\n\x1a\n": "HDF5",
+    b"PK\x03\x04": "a zip archive (numpy's .npz is one)",
+    b"SQLite format 3\0": "an SQLite database",
+    b"\x28\xb5\x2f\xfd": "zstd-compressed",
+    b"\x04\x22\x4d\x18": "lz4-compressed",
+    b"BZh": "bzip2-compressed",
+    b"\xfd7zXZ\0": "xz-compressed",
+    b"\xff\x06\0\0sNaPpY": "snappy-compressed",
+    b"\xff\xfe": "text in UTF-16",
+    b"\x80\x02": "a pickle",
+    b"\x80\x03": "a pickle",
+    b"\x80\x04": "a pickle",
+    b"\x80\x05": "a pickle",
+    b"version https://git-lfs": "a Git LFS pointer: fetch the file itself with git lfs pull",
+}
+_WEB_PAGE = re.compile(rb"\s*<(!doctype|html|\?xml|error)", re.IGNORECASE)
+_CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
+
+
+def kind_of(name: str | PathLike[str]) -> str:
+    """What one file is: a word or two, as "Parquet", "zlib-compressed TFRecord", "text", "empty".
+
+    Compressed files are named with what is in them where that shows. Raises OSError where the file
+    cannot be read.
+    """
+    path = epath.Path(name)
+    head = read_range(path, 0, _HEAD_BYTES)
+    kind = _kind_of_bytes(head)
+    if kind != UNKNOWN or path.stat().length > _SMALL_BYTES:
+        return kind
+    return _kind_of_whole(read_range(path, 0, _SMALL_BYTES))
+
+
+def remedy(kind: str) -> str:
+    """What to do with a file of another kind than records."""
+    if "compressed" in kind:
+        return "decompress it, or write it anew plain or with gzip"
+    if kind in (PARQUET, NUMPY):
+        return "import reads it where all files given are of that kind"
+    return "give TFRecord files, a Parquet file or .npy files with --ids"
+
+
+def record_kind(payload: bytes) -> str:
+    """The kind of message that a record's payload is, for a message: also "no protobuf message"."""
+    try:
+        lists = parse_sequence_example(payload)[1]
+        if lists:
+            return f"{FRAME_LEVEL} with the lists {', '.join(sorted(lists))}"
+        return "tf.train.Example" if parse_example(payload) else "an empty message"
+    except MessageError:
+        return "no tf.train.Example"
+
+
+def refuse_frame_level(payload: bytes) -> None:
+    """Raises MessageError for a frame-level record where a video-level one is expected."""
+    kind = record_kind(payload)
+    if kind.startswith(FRAME_LEVEL):
+        raise MessageError(
+            f"a video-level record (tf.train.Example) is expected, and these are {kind}: average "
+            "the frames of each video first (vidembed.records.frames.read_frames reads them, "
+            "vidembed.records.writer.write_videos writes the result)"
+        )
+
+
+def _kind_of_bytes(head: bytes) -> str:
+    """By the first bytes of a file, at most `_HEAD_BYTES` of them."""
+    if not head:
+        return EMPTY
+    if len(head) >= HEADER.size and length_is_sound(*HEADER.unpack_from(head)):
+        return RECORDS
+    if is_gzip(head):
+        return _inside("gzip", head, zlib.MAX_WBITS | 16)
+    for magic, kind in _MAGICS.items():
+        if head.startswith(magic):
+            return kind
+    if head[0] & 0x0F == 8 and head[0] >> 4 <= 7 and int.from_bytes(head[:2]) % 31 == 0:
+        inside = _inside("zlib", head, zlib.MAX_WBITS)
+        if inside:
+            return inside
+    if _WEB_PAGE.match(head):
+        return "a web page (HTML or XML), most likely the error of a download"
+    if not _CONTROL.search(head) and _is_utf8(head):
+        return TEXT
+    return UNKNOWN
+
+
+def _inside(compression: str, head: bytes, window_bits: int) -> str:
+    """ "gzip-compressed TFRecord" and so on; "" where zlib's stream begins with nonsense."""
+    try:
+        plain = zlib.decompressobj(window_bits).decompress(head, _HEAD_BYTES)
+    except zlib.error:
+        # A damaged gzip file is for its reader to name.
+        return GZIP_RECORDS if compression == "gzip" else ""
+    kind = _kind_of_bytes(plain)
+    if kind in (EMPTY, UNKNOWN):
+        return f"{compression}-compressed"
+    return f"{compression}-compressed {kind}"
+
+
+def _kind_of_whole(data: bytes) -> str:
+    """What needs a look at all bytes: snappy has no magic number, and protobuf neither."""
+    for skip in (0, 4, 8):  # bare; behind TensorFlow's one length, or Hadoop's two
+        size = int.from_bytes(data[skip - 4 : skip]) if skip else len(data)
+        plain = _unsnapped(data[skip : skip + size])
+        if plain:
+            kind = _kind_of_bytes(plain[:_HEAD_BYTES])
+            return f"snappy-compressed {kind}" if kind != UNKNOWN else "snappy-compressed"
+    for message in (data, encode_bytes(1, data)):  # an Example, or the Features in it
+        kind = record_kind(message)
+        if kind.startswith((FRAME_LEVEL, "tf.train")):
+            return f"one bare message, {kind}"
+    return UNKNOWN
+
+
+def _unsnapped(data: bytes) -> bytes:
+    """What the block is that Snappy made of; nothing where it made none."""
+    size = shift = 0
+    for octet in data[:5]:
+        size |= (octet & 0x7F) << shift
+        shift += 7
+        if octet < 0x80:
+            break
+    if not 0 < size <= 25 * len(data):  # Snappy packs no better than 1 to 21
+        return b""
+    try:
+        return bytes(pa.decompress(data, decompressed_size=size, codec="snappy", asbytes=True))
+    except (pa.ArrowException, OSError):
+        return b""
+
+
+def _is_utf8(head: bytes) -> bool:
+    try:
+        head.decode()
+    except UnicodeDecodeError as error:
+        # The last letter may be cut.
+        return len(head) == _HEAD_BYTES and error.start >= len(head) - 3
+    return True

@@ -1,0 +1,80 @@
+"""What of features a dtype takes away: its rounding, against how far the features are spread.
+
+Eight bits over [-2, 2] are plenty for features that fill that range. Of vectors of length one they
+keep a handful of levels, and of values below half a step nothing: all videos become alike. Measured
+on unit vectors in clusters, a rounding of 5 % of the spread changes 7 to 12 % of the ten nearest
+videos, one of 10 % changes 12 to 22 %, and one of 20 % changes 22 to 38 %.
+"""
+
+import numpy as np
+
+from vidembed.records.bytecode import STEP
+
+WARN_ABOVE = 0.03
+"""The share of the spread that goes unsaid; YouTube-8M's own features are at 0.01."""
+_COARSE = 0.3  # of a dimension's own spread: hardly more than two levels are left of it
+_SAMPLE_ROWS = 256  # of a chunk, and fewer of later ones: this takes no time then
+
+
+class Rounding:
+    """Of the rows of one modality, as they pass: their spread, and what dtypes would change."""
+
+    def __init__(self, width: int) -> None:
+        self._rows, self._weight = 0, 0.0
+        self._mean, self._squares, self._bfloat16 = np.zeros((3, width))
+
+    def add(self, rows: np.ndarray) -> None:
+        """Finite rows f32[n, F], of which ever fewer are looked at."""
+        every = max(self._rows, len(rows) - 1) // _SAMPLE_ROWS + 1
+        sample = rows[::every].astype(np.float64)
+        self._rows += len(rows)
+        if not len(sample):
+            return
+        weight, each = float(len(rows)), len(rows) / len(sample)
+        mean = sample.mean(0)
+        apart, self._weight = mean - self._mean, self._weight + weight
+        self._mean += apart * weight / self._weight
+        self._squares += each * np.square(sample - mean).sum(0)
+        self._squares += np.square(apart) * weight * (1 - weight / self._weight)
+        self._bfloat16 += each * _rounded_squares(sample)
+
+    @property
+    def alike(self) -> bool:
+        """Whether several rows were seen, and all of them the same."""
+        return self._rows > 1 and not self._variance().any()
+
+    def share(self, dtype: str) -> float:
+        """The rounding to a dtype as a share of the spread, both as root mean squares over all
+        values; 0 for features that are all alike, which no rounding changes."""
+        spread = self._variance()
+        return float(np.sqrt(self._error(dtype).sum() / spread.sum())) if spread.any() else 0.0
+
+    def coarse(self, dtype: str) -> int:
+        """The dimensions that vary, but by hardly more than the dtype's own steps."""
+        spread = self._variance()
+        return int(((spread > 0) & (self._error(dtype) > _COARSE**2 * spread)).sum())
+
+    def fitting(self) -> str:
+        """The smallest dtype whose rounding is nothing to speak of."""
+        small = ("uint8", "bfloat16")
+        few = len(self._mean) / 10
+        fit = (d for d in small if self.share(d) <= WARN_ABOVE and self.coarse(d) <= few)
+        return next(fit, "float32")
+
+    def _variance(self) -> np.ndarray:
+        variance = self._squares / max(1.0, self._weight)
+        return np.where(variance > 1e-14 * np.square(self._mean), variance, 0)
+
+    def _error(self, dtype: str) -> np.ndarray:
+        """Mean square of the rounding of each dimension, f64[F]."""
+        if dtype == "uint8":
+            return np.full_like(self._mean, STEP**2 / 12)
+        if dtype == "bfloat16":
+            return self._bfloat16 / max(1.0, self._weight)
+        return np.zeros_like(self._mean)
+
+
+def _rounded_squares(sample: np.ndarray) -> np.ndarray:
+    """Sum over rows f64[n, F] of the squared rounding to the 8 bits of a bfloat16, f64[F]."""
+    parts, powers = np.frexp(sample)
+    return np.square(np.ldexp(np.rint(parts * 256) / 256, powers) - sample).sum(0)

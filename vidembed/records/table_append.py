@@ -1,0 +1,178 @@
+"""New videos after those of a finished table: all of them or none, whenever it is killed.
+
+Features are written behind the rows that there are, and all else at a new place; nobody sees either
+until the manifest, which is replaced at the very end, says so.
+"""
+
+import contextlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from vidembed.records.arrays import ArrayWriter, TableError, explained, folder, read_array
+from vidembed.records.space import check_same_space, stand_in
+from vidembed.records.table import DTYPES, arrays_beside_features
+from vidembed.records.table_folder import (
+    APPENDED_VERSION,
+    GROUP,
+    MANIFEST,
+    encode,
+    fingerprint,
+    read_manifest,
+    remove,
+)
+from vidembed.records.youtube8m import offsets_of
+
+PLACE = "appended/"
+
+
+class TableExtension:
+    """Takes new rows as a TableWriter does."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        *,
+        source: Mapping[str, Any],
+        space: Mapping[str, str],
+        widths: Mapping[str, int],
+        dtype: str,
+    ) -> None:
+        """Opens a finished table, and changes nothing yet.
+
+        source, space, widths, dtype: of the new videos. Raises TableError where there is no
+        finished table or where modalities, widths or dtype differ, SpaceError where spaces do.
+        """
+        self.path, self._source, self.rows = os.fspath(path), dict(source), 0
+        self.manifest = read_manifest(path)
+        self._entries = self.manifest["arrays"]
+        self._writers: dict[str, ArrayWriter] = {}
+        known = {
+            name.removeprefix("features/"): np.empty(
+                (0, *entry["shape"][1:]), DTYPES[entry["dtype"]]
+            )
+            for name, entry in self._entries.items()
+            if name.startswith("features/")
+        }
+        new = {name: np.empty((0, width), DTYPES[dtype]) for name, width in widths.items()}
+        told, there = (
+            ", ".join(f"{n} {a.shape[1]} {a.dtype}" for n, a in sorted(arrays.items()))
+            for arrays in (new, known)
+        )
+        if told != there:
+            raise TableError(
+                f"{self.path} holds {there}, and the new videos would be {told}: append the same "
+                "modalities, widths and --dtype"
+            )
+        names = self.manifest.get("space", {})
+        check_same_space(
+            {n: names.get(n) or stand_in(n, a, self.manifest["source"]) for n, a in known.items()},
+            {n: space.get(n) or stand_in(n, a, self._source) for n, a in new.items()},
+            names=(self.path, "the new videos"),
+        )
+        self._old = {name: self._read(name) for name in self._entries if "features/" not in name}
+
+    def _read(self, name: str) -> np.ndarray:
+        entry = self._entries[name]
+        return read_array(self.path, entry.get("path", name), entry, verify=True)
+
+    @property
+    def ids(self) -> np.ndarray:
+        """Of the table as it is, S[N]."""
+        ids = self._old["ids"]
+        return ids.view(f"S{ids.shape[1]}").reshape(-1)
+
+    def earlier(self) -> Mapping[str, Any] | None:
+        """The report of the time when the same videos were appended, if they were."""
+        for source in self.manifest["source"].get("appended", []):
+            shards = [{k: v for k, v in s.items() if k != "records"} for s in source["shards"]]
+            if [source["options"], shards] == [self._source["options"], self._source["shards"]]:
+                return dict(source["report"])
+        return None
+
+    def append(self, features: Mapping[str, np.ndarray]) -> None:
+        """Rows of every modality, name -> [n, F], in the table's dtype."""
+        if not self._writers:
+            self._begin()
+        for name, rows in features.items():
+            self._writers[name].append(rows)
+        self.rows += len(next(iter(features.values())))
+
+    def _begin(self) -> None:
+        with explained(f"cannot append to {self.path}", "Check the rights."):
+            remove(self.path, self._is_left_over)
+        for name, entry in self._entries.items():
+            if name.startswith("features/"):
+                dtype, width = DTYPES[entry["dtype"]], tuple(entry["shape"][1:])
+                writer = ArrayWriter(self.path, name, dtype, width, after=entry)
+                self._writers[name.removeprefix("features/")] = writer
+
+    def _is_left_over(self, key: str) -> bool:
+        """Whether a file is of no array of the table: of one before, or of an append broken off."""
+        used = (entry.get("path", name) for name, entry in self._entries.items())
+        small = (MANIFEST, GROUP, f"features/{GROUP}", f"present/{GROUP}")
+        return key not in small and not any(key.startswith(f"{place}/") for place in used)
+
+    def finish(
+        self, arrays: Mapping[str, np.ndarray], *, source: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Write what stands beside the new features, of all videos, and then the manifest.
+
+        arrays: of the new videos, name on disk -> array. source: of the new videos, with a report.
+        """
+        entries, place = {}, f"{PLACE}{len(self.ids) + self.rows}/"
+        for name, array in self._beside(arrays).items():
+            writer = ArrayWriter(self.path, place + name, array.dtype, array.shape[1:])
+            self._writers[place + name] = writer
+            writer.append(array)
+            writer.flush()
+            entries[name] = {**writer.finish(), "path": place + name}
+        for name in self._entries:
+            if name.startswith("features/"):
+                writer = self._writers[name.removeprefix("features/")]
+                writer.flush()
+                entries[name] = writer.finish()
+        before = self.manifest["source"]
+        manifest = {
+            **self.manifest,
+            "version": APPENDED_VERSION,
+            "rows": len(self.ids) + self.rows,
+            "arrays": dict(sorted(entries.items())),
+            "fingerprint": fingerprint(entries),
+            "source": {**before, "appended": [*before.get("appended", []), dict(source)]},
+        }
+        with explained(f"cannot write {self.path}/{MANIFEST}", "Check the free space."):
+            folder(self.path).write(MANIFEST, encode(manifest)).result()
+        return manifest
+
+    def _beside(self, new: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        counts = [np.diff(arrays["label_offsets"]) for arrays in (self._old, new)]
+        masks = {n for n in (*self._old, *new) if n.startswith("present/")}
+        rows = len(self.ids), self.rows
+        ids = new["ids"].view(f"S{new['ids'].shape[1]}").reshape(-1)
+        return arrays_beside_features(
+            np.concatenate([self.ids, ids]),
+            offsets_of(np.concatenate(counts)),
+            np.concatenate([self._old["label_values"], new["label_values"]]),
+            {
+                name.removeprefix("present/"): np.concatenate(
+                    [a.get(name, np.ones(n, np.bool_)) for a, n in zip((self._old, new), rows)]
+                )
+                for name in masks
+            },
+        )
+
+    def abandon(self) -> None:
+        """Remove what was written: the table is as it was."""
+        if not self._writers or read_manifest(self.path) != self.manifest:
+            return  # nothing was written, or all of it was
+        for name, writer in self._writers.items():
+            if name.startswith(PLACE):
+                writer.stop()
+            else:
+                with contextlib.suppress(TableError):  # what remains is never read
+                    writer.cut(len(self.ids))
+        with contextlib.suppress(Exception):
+            remove(self.path, lambda key: key.startswith(PLACE) and self._is_left_over(key))
