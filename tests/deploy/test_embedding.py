@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -25,6 +26,7 @@ FORMAT = VideoLevel(
     missing="mask",
 )
 RECORDS = ["--modalities", "visual:mean_rgb:8", "audio:mean_audio:4", "--missing", "mask"]
+KEYS = {"visual": "rgb", "audio": "audio"}
 # What the run learned from has no name, and so that of these records must be told.
 RECORDS += ["--space", "visual=8 uint8 from arrays", "audio=4 uint8 from arrays"]
 
@@ -57,8 +59,11 @@ def read(out):
 @pytest.mark.parametrize("name", ["v.parquet", "v.npy", "table"])
 def test_vectors_of_a_table_in_each_form(name, run, embed, corpus, corpus_paths, tmp_path, capsys):
     out, expected = tmp_path / name, run.embed(corpus.table)
+    killed = tmp_path / f".{name}.4000000000.0a1b2c3d"  # of a process that is no more
+    killed.touch()
     assert embed(corpus_paths.table, out) == 0
     assert f"300 vectors of 8; space: {run.space}" in capsys.readouterr().out
+    assert killed.exists() == (name == "table")
     ids, vectors = read(out)
     assert ids == corpus.table.ids.astype(str).tolist()
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
@@ -110,6 +115,13 @@ def test_records_give_what_their_table_gives(run, embed, corpus, tmp_path, capsy
         parts.append(read(out)[1])
     assert [len(part) for part in parts] == [200, 100]
     np.testing.assert_allclose(np.concatenate(parts), expected, atol=1e-5)
+    wide = {f"mean_{k}": dequantise(corpus.table.features[m]) for m, k in KEYS.items()}
+    columns = {key: list(array) for key, array in wide.items()}
+    pq.write_table(pa.table({"id": ids} | columns), tmp_path / "features.parquet")
+    others = ["--labels-key", ""]
+    assert embed(tmp_path / "features.parquet", tmp_path / "p.npy", *RECORDS, *others) == 0
+    np.testing.assert_allclose(read(tmp_path / "p.npy")[1], run.embed(corpus.table), atol=1e-5)
+    assert embed(folder, tmp_path / "x.npy", *RECORDS, "--append") == 1
     capsys.readouterr()
     # Of another space, by their key; a share of nothing.
     assert embed(folder, tmp_path / "x.npy", *RECORDS[:6]) == 1

@@ -29,7 +29,8 @@ def main(
 
     Args:
         run: the work directory of a run, or an export, local or gs://.
-        videos: a feature table, or TFRecords (a file, folder or glob).
+        videos: a feature table, or what an import reads: TFRecords, Parquet or .npy files (one, a
+            folder or a glob).
         out: OUT.parquet (video_id, vector), OUT.npy (beside it OUT.ids.txt), or else the folder of
             a feature table.
         step: best (by the run's evaluations), latest, or a number.

@@ -32,8 +32,8 @@ def main(
         id: videos of the index, each a query of its own, which does not find itself. One whose id
             begins with a dash: --id=-x
         history: videos that one person watched: what is near to the mean of them, but none of them.
-        record: a feature table or TFRecords whose videos are searched by; needs run. The options of
-            records are those of `embed`.
+        record: a feature table, TFRecords, Parquet or .npy files whose videos are searched by;
+            needs run. The options of records are those of `embed`.
         run: the run that the index was made with; for record alone.
         step: of the run: best, latest, or a number.
         k: how many are found of each query.

@@ -67,6 +67,8 @@ def vector_file(
     them. replacing: whether a table there is replaced; files are.
     """
     name, said = os.fspath(path), {"by": MAKER, **made}
+    if name.endswith((".parquet", ".npy")):
+        files.remove_unfinished(files.local_path(path).parent)
     if name.endswith(".parquet"):
         vectors = pa.list_(pa.float32(), size)
         schema = pa.schema([("video_id", pa.string()), ("vector", vectors)])

@@ -68,6 +68,8 @@ def videos_to_embed(
     Of a table a share is a range of rows, of records a range of files. Raises ValueError where a
     share holds nothing; the blocks raise what an import does.
     """
+    if options.append:
+        raise ValueError("--append adds to a table that is imported; vectors are written anew")
     named = {"shard": f"{share.number}/{share.of}"}
     if table_state(path) in ("finished", "unfinished"):
         table = FeatureTable.open(path)

@@ -31,7 +31,7 @@ class RefusedError(TableError):
 
 def refusal(pattern: str | os.PathLike, faults: Sequence[str]) -> RefusedError:
     """The error that lists these faults."""
-    lines = [f"{os.fspath(pattern)} was not imported:", *faults]
+    lines = [f"{os.fspath(pattern)} is refused:", *faults]
     return RefusedError("\n  - ".join(lines))
 
 
