@@ -10,11 +10,13 @@ PACKAGE = ROOT / "vidembed"
 BASE = {"", "records", "files", "pairwise", "progress"}
 """What all may import: the package itself, its base, and the three modules beside the folders."""
 ARROWS = {
-    "": {"cli"},
+    "": {"cli", "deploy"},
     "cli": {
         "engine", "recipes", "workdir", "distributed", "corpora", "sessions", "graph", "feeds",
         "models", "mining", "losses", "tasks", "metrics", "evaluators", "report",
+        "deploy", "serving",
     },
+    "deploy": {"engine", "recipes", "serving", "workdir", "distributed.mesh"},
     "recipes": {
         "engine", "corpora", "feeds", "models", "mining", "losses", "tasks", "evaluators",
     },
@@ -26,6 +28,7 @@ ARROWS = {
     "mining": {"distributed.mesh"},
     "losses": {"distributed.mesh"},
     "evaluators": {"metrics", "corpora", "graph", "distributed.mesh"},
+    "serving": {"distributed.mesh"},
     "metrics": set(),
     "feeds": {"corpora", "graph", "tasks.spec"},
     "corpora": {"graph"},
@@ -46,6 +49,7 @@ ALONE = {
     "tensorstore": {"records"},
     "grain": {"records", "feeds"},
     "jinja2": {"report"},
+    "faiss": {"serving/faiss_engine"},
     "tyro": {"cli", "records/importing.py", "records/inspecting.py"},
 }
 """Library → the folders and files that may import it."""

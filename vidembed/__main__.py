@@ -1,4 +1,4 @@
-"""`python -m vidembed VERB ...`: from records and sessions to a trained and measured embedding."""
+"""`python -m vidembed VERB ...`: from records and sessions to an embedding, measured and in use."""
 
 import importlib
 import sys
@@ -12,6 +12,10 @@ DATA = {
     "simulate": ("vidembed.sessions.simulate", "labels of a table to simulated sessions"),
     "cowatch": ("vidembed.sessions.cowatch", "watch sessions to co-watch edges"),
     "cluster": ("vidembed.cli.clustering", "co-watch edges to a hierarchy of clusters"),
+    "embed": ("vidembed.cli.embedding", "vectors of a table or of records, by a trained run"),
+    "export": ("vidembed.cli.exporting", "a trained run as StableHLO and safetensors"),
+    "index": ("vidembed.cli.indexing", "an index of a table's videos, made and kept up to date"),
+    "search": ("vidembed.cli.searching", "what an index finds for videos, records or a history"),
 }
 """Verb → (module whose `main` it is, what it does). Modules are imported only for their own verb:
 together they take seconds."""
@@ -23,6 +27,8 @@ RUNS = {
 }
 """Verb of `vidembed.cli.verbs`, to be followed by the name of a recipe → what it does."""
 NOTES = """Training and evaluation: RECIPE follows the verb, as in `train cdml --workdir W`.
+Exit codes: 0 done; 1 refused or failed, with one message; 2 a mistake on the command line; 130
+interrupted; 143 asked to stop, and saved.
 VIDEMBED_TRACEBACK=1 in the environment shows where an error was raised."""
 
 

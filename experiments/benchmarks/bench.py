@@ -126,12 +126,17 @@ def report(name: str, rows: list[Row]) -> Path:
         numbers = (f"{row.seconds:.4f}", f"{row.limit_seconds:.4f}", f"{row.ratio:.2f}")
         table.add_row(row.case, *numbers, f"{row.peak_bytes / 1e6:.1f}", row.note)
     rich.print(table)
+    return write_result(name, [asdict(row) | {"ratio": row.ratio} for row in rows])
+
+
+def write_result(name: str, rows: list[dict[str, Any]]) -> Path:
+    """Write rows, with the command, the machine and the versions, as `report` does."""
     result = {
         "benchmark": name,
         "command": " ".join(sys.orig_argv),
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
         "versions": dict(_versions()) | commit_of(Path(__file__).parent),
-        "rows": [asdict(row) | {"ratio": row.ratio} for row in rows],
+        "rows": rows,
     }
     FOLDER.mkdir(parents=True, exist_ok=True)
     path = FOLDER / f"{name}.json"

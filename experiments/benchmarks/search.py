@@ -75,7 +75,7 @@ def faiss_search(pool: np.ndarray, queries: np.ndarray, k: int) -> Callable[[], 
     """The same search by inner product with faiss's IndexFlatIP, filled beforehand."""
     import faiss
 
-    faiss.omp_set_num_threads(os.cpu_count())
+    faiss.omp_set_num_threads(os.cpu_count() or 1)
     index = faiss.IndexFlatIP(pool.shape[1])
     index.add(pool)
     return lambda: index.search(queries, k)

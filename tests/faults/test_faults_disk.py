@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from experiments.cdml import recipe
@@ -19,6 +20,7 @@ from vidembed.__main__ import main
 from vidembed.cli import launch
 from vidembed.progress import Progress
 from vidembed.records.table import FeatureTable
+from vidembed.serving.index import Index
 from vidembed.workdir.journal import Journal
 from vidembed.workdir.layout import Workdir
 
@@ -265,3 +267,27 @@ def test_edges_and_sessions(disk, corpus_paths, capsys):
         disk.free()
         assert vidembed(again, capsys)[0] == 0
         assert file.read_bytes() != older
+
+
+@pytest.mark.parametrize("room", [0, 4_096, 100_000, 350_000])
+def test_an_index(disk, room):
+    """Made, added to, merged: the index that stands stays as it was, and nothing else is left."""
+    ids = np.arange(1000).astype("S")
+    vectors = np.random.default_rng(0).normal(size=(1000, 64)).astype(np.float32)
+    index = Index.create(disk.folder / "index", ids[:500], vectors[:500], space="s")
+    index.remove(ids[:1])
+    before = disk.names()
+    more = ids[500:], vectors[500:]
+    disk.leave(room)
+    with pytest.raises(OSError, match=rf"({FULL}).*{disk.folder}/index"):
+        index.change(add=more, merge=True, engine="ivf")
+    with pytest.raises(OSError, match=rf"({FULL}).*{disk.folder}/new"):
+        Index.create(disk.folder / "new", np.arange(2000).astype("S"), np.eye(2000), space="s")
+    assert disk.names() in ([*before], [*before, "new/.lock"])
+    assert len(Index.open(disk.folder / "index")) == len(index) == 499
+    assert index.verify()
+    assert index.search(vectors[:3], 2).counts.tolist() == [2, 2, 2]
+    disk.free()
+    index.change(add=more, merge=True, engine="ivf")
+    assert len(index) == 999
+    assert len(Index.rollback(disk.folder / "index")) == 499

@@ -88,6 +88,10 @@ class Model(Mapping[str, Callable[..., np.ndarray]]):
 
         return embed
 
+    def function(self, name: str) -> Callable[[Any, Any, Any], jax.Array]:
+        """(parameters, state, arrays) → f32[B, D], pure: what an output computes of `arrays`."""
+        return self._outputs[name].apply
+
     def arrays(self, name: str) -> State:
         """`parameters` and `state` as far as an output needs them."""
         assert self._checkpoints, "a model has no arrays before `restore`"

@@ -1,11 +1,9 @@
 """TFRecord shards become a feature table: read ahead, checked, and written as they come."""
 
 import dataclasses
-import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -13,34 +11,27 @@ from rich.console import Console
 
 from vidembed.progress import Progress
 from vidembed.records.arrays import TableError
-from vidembed.records.checks import Checks, alike, clipping, not_text, refusals, rounded
-from vidembed.records.counts import check_counts, compared, read_counts, shard_names
-from vidembed.records.faults import ContentError, Skips
+from vidembed.records.checks import Checks, alike, not_text, rounded
+from vidembed.records.counts import check_counts, read_counts
+from vidembed.records.faults import Skips
 from vidembed.records.formats import Reading
 from vidembed.records.origin import origin_of
-from vidembed.records.remote import identities
 from vidembed.records.schema import advice
 from vidembed.records.space import named_spaces
-from vidembed.records.streaming import stream_videos
 from vidembed.records.table import DTYPES
 from vidembed.records.table_append import TableExtension
 from vidembed.records.table_folder import TableWriter, name_spaces, read_manifest, table_state
 from vidembed.records.table_rows import (
     as_stored,
     beside_features,
-    choose,
     import_report,
     report_lines,
 )
+from vidembed.records.usable import RefusedError as RefusedError
+from vidembed.records.usable import refusal, source_of, usable_videos
 from vidembed.records.youtube8m import Videos
 
 Dtype = Literal["uint8", "bfloat16", "float32"]
-STORED = ("dtype", "duplicates", "invalid", "on_error", "max_clipped_share")
-"""Options that the manifest keeps, beside the format: what decides which rows there are."""
-
-
-class RefusedError(TableError):
-    """The records have faults that the options do not allow; the message lists every one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,20 +83,12 @@ def import_videos(
     """
     began = time.monotonic()
     origin = origin_of(pattern, options)
-    files, names, format = origin.shards, origin.names, origin.format
-    expected = read_counts(files, options.counts)
-    space = named_spaces(options.space, list(format.widths))
-    # As JSON gives it back, for comparing with that of a finished import.
-    told = {"format": json.loads(json.dumps(dataclasses.asdict(format)))}
-    told |= {name: getattr(options, name) for name in STORED}
-    source: dict[str, Any] = {
-        "options": told,
-        "shards": identities(origin.files, shard_names(origin.files)),
-    }
+    files, format = origin.shards, origin.format
+    space, source = named_spaces(options.space, list(format.widths)), source_of(origin, options)
     if options.append and options.force:
         raise ValueError("--append adds to a table and --force replaces it: give one of them")
     if not options.append and not options.force and table_state(path) == "finished":
-        report = _finished(path, source, expected, pattern)
+        report = _finished(path, source, read_counts(files, options.counts), pattern)
         name_spaces(path, space)
         return report
 
@@ -119,30 +102,17 @@ def import_videos(
             fingerprint = writer.manifest["fingerprint"]
             return {**earlier, "fingerprint": fingerprint, "already_there": True}
         checks.know(writer.ids, os.fspath(path))
-    skipping = skips if options.on_error == "skip" else None
-    stream = stream_videos(
-        files, format, skips=skipping, workers=options.workers, read_file=origin.read
+    # A few new videos say nothing of the spread.
+    videos = usable_videos(
+        pattern, origin, options, checks, skips, few=options.append, progress=progress
     )
-    refused = partial(refusals, checks, duplicates=options.duplicates, invalid=options.invalid)
     try:
-        for number, videos in stream:
-            first, invalid = checks.add(names[number], videos)
-            progress(number, len(files), checks.rows)
-            if refused():
-                continue  # to the end, so that every fault is named
+        for chosen in videos:
             writer = writer or TableWriter(path, source=source, space=space, replace=options.force)
-            chosen = choose(videos, first, invalid, mask=options.invalid == "mask")
             writer.append(as_stored(chosen.features, DTYPES[options.dtype]))
             kept.append(chosen._replace(features={}))
-        found = compared(files, checks.records, skips.errors)
-        faults = refused() + check_counts(found, expected, pattern)
-        if options.dtype == "uint8":
-            faults += clipping(checks, allowed_share=options.max_clipped_share)
-        if not options.append:  # a few new videos say nothing of the spread
-            faults += rounded(checks, options.dtype, beyond=options.max_rounding)
-        if faults or writer is None or not writer.rows:
-            nothing = "no usable records" + advice(origin, pattern, options)
-            raise RefusedError(_message(pattern, faults or [nothing]))
+        if writer is None or not writer.rows:
+            raise refusal(pattern, ["no usable records" + advice(origin, pattern, options)])
         progress(len(files), len(files), checks.rows)
         arrays = beside_features(kept)
         report = import_report(checks, skips, arrays, time.monotonic() - began)
@@ -151,16 +121,13 @@ def import_videos(
         for entry in source["shards"]:
             entry["records"] = checks.records.get(entry["name"], 0)
         manifest = writer.finish(arrays, source={**source, "report": report})
-    except BaseException as error:  # to be asked to stop is no Exception
+    except BaseException:  # to be asked to stop is no Exception
         # Half a table is of no use. (A kill leaves it, marked as unfinished: the next run clears.)
         if writer is not None:
             writer.abandon()
-        if isinstance(error, ContentError) and (more := advice(origin, pattern, options)):
-            fault = error.fault + more
-            raise ContentError(error.path, error.record, error.offset, fault) from error
         raise
     finally:
-        stream.close()
+        videos.close()
     return {**report, "fingerprint": manifest["fingerprint"], "already_there": False}
 
 
@@ -190,12 +157,8 @@ def _finished(
         )
     found = {entry["name"]: entry["records"] for entry in there["shards"]}
     if there["report"]["skipped"] == 0 and (faults := check_counts(found, expected, pattern)):
-        raise RefusedError(_message(pattern, faults))
+        raise refusal(pattern, faults)
     return {**there["report"], "fingerprint": manifest["fingerprint"], "already_there": True}
-
-
-def _message(pattern: str | os.PathLike, faults: Sequence[str]) -> str:
-    return "\n  - ".join([f"{os.fspath(pattern)} was not imported:", *faults])
 
 
 def main(

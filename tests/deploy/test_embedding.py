@@ -1,0 +1,219 @@
+"""`embed`: the vectors of tables and records arrive in files, whole or not at all."""
+
+import re
+import resource
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.messages import encode_video
+from vidembed.__main__ import main
+from vidembed.deploy import videos as videos_module
+from vidembed.records.bytecode import dequantise
+from vidembed.records.formats import Modality, VideoLevel
+from vidembed.records.framing import write_records
+from vidembed.records.table import FeatureTable
+
+FORMAT = VideoLevel(
+    modalities=(
+        Modality(name="visual", key="mean_rgb", width=8),
+        Modality(name="audio", key="mean_audio", width=4),
+    ),
+    missing="mask",
+)
+RECORDS = ["--modalities", "visual:mean_rgb:8", "audio:mean_audio:4", "--missing", "mask"]
+KEYS = {"visual": "rgb", "audio": "audio"}
+# What the run learned from has no name, and so that of these records must be told.
+RECORDS += ["--space", "visual=8 uint8 from arrays", "audio=4 uint8 from arrays"]
+
+
+@pytest.fixture(autouse=True)
+def several_blocks(monkeypatch):
+    monkeypatch.setattr(videos_module, "BLOCK_ROWS", 128)
+
+
+@pytest.fixture
+def embed(workdir):
+    def call(videos, out, *options):
+        return main(["embed", workdir, str(videos), str(out), "--step", "latest", *options])
+
+    return call
+
+
+def read(out):
+    """Ids and vectors."""
+    if out.suffix == ".npy":
+        ids = out.with_suffix(".ids.txt").read_text().split()
+        return ids, np.load(out)
+    if out.suffix == ".parquet":
+        table = pq.read_table(out, page_checksum_verification=True)
+        return table["video_id"].to_pylist(), np.stack(table["vector"].to_numpy())
+    table = FeatureTable.open(out)
+    return table.ids.astype(str).tolist(), table.features["video"]
+
+
+@pytest.mark.parametrize("name", ["v.parquet", "v.npy", "table"])
+def test_vectors_of_a_table_in_each_form(name, run, embed, corpus, corpus_paths, tmp_path, capsys):
+    out, expected = tmp_path / name, run.embed(corpus.table)
+    killed = tmp_path / f".{name}.4000000000.0a1b2c3d"  # of a process that is no more
+    killed.touch()
+    assert embed(corpus_paths.table, out) == 0
+    assert f"300 vectors of 8; space: {run.space}" in capsys.readouterr().out
+    assert killed.exists() == (name == "table")
+    ids, vectors = read(out)
+    assert ids == corpus.table.ids.astype(str).tolist()
+    np.testing.assert_allclose(vectors, expected, atol=1e-5)
+    assert vectors.dtype == np.float32
+    if name == "table":
+        made = FeatureTable.open(out)
+        assert made.space == {"video": run.space}
+        np.testing.assert_array_equal(made.label_values, corpus.table.label_values)
+    # Again is no work; other vectors are refused, and what is there stays; or replaced.
+    assert embed(corpus_paths.table, out) == 0
+    assert "made before" in capsys.readouterr().out
+    assert embed(corpus_paths.table, out, "--shard", "0/3") == 1
+    assert "--force" in capsys.readouterr().err
+    assert len(read(out)[0]) == 300
+    assert embed(corpus_paths.table, out, "--shard", "1/3", "--force") == 0
+    np.testing.assert_allclose(read(out)[1], expected[100:200], atol=1e-5)
+
+
+def records(folder, table, lacking=(), broken=()):
+    """Two shards with the table's videos; audio is missing from `lacking`, NaN in `broken`."""
+    folder.mkdir()
+    wide = {m: dequantise(a) for m, a in table.features.items()}
+    for shard, rows in enumerate((range(200), range(200, 300))):
+        payloads = []
+        for row in rows:
+            features = {m: a[row].copy() for m, a in wide.items()}
+            if row in broken:
+                features["visual"][3] = np.nan
+            if row in lacking:
+                del features["audio"]
+            payloads.append(encode_video(table.ids[row].decode(), [1], features, FORMAT))
+        write_records(folder / f"shard{shard}.tfrecord", payloads)
+    return folder
+
+
+def test_records_give_what_their_table_gives(run, embed, corpus, tmp_path, capsys):
+    lacking = {3, 250}
+    has = ~np.isin(np.arange(300), list(lacking))
+    expected = run.embed(replace(corpus.table, present={"audio": has}))
+    folder = records(tmp_path / "records", corpus.table, lacking)
+    assert embed(folder, tmp_path / "v.npy", *RECORDS) == 0
+    ids, vectors = read(tmp_path / "v.npy")
+    assert ids == corpus.table.ids.astype(str).tolist()
+    np.testing.assert_allclose(vectors, expected, atol=1e-5)
+    parts = []
+    for shard in range(2):
+        out = tmp_path / f"v{shard}.parquet"
+        assert embed(folder, out, *RECORDS, "--shard", f"{shard}/2") == 0
+        parts.append(read(out)[1])
+    assert [len(part) for part in parts] == [200, 100]
+    np.testing.assert_allclose(np.concatenate(parts), expected, atol=1e-5)
+    wide = {f"mean_{k}": dequantise(corpus.table.features[m]) for m, k in KEYS.items()}
+    columns = {key: list(array) for key, array in wide.items()}
+    pq.write_table(pa.table({"id": ids} | columns), tmp_path / "features.parquet")
+    others = ["--labels-key", ""]
+    assert embed(tmp_path / "features.parquet", tmp_path / "p.npy", *RECORDS, *others) == 0
+    np.testing.assert_allclose(read(tmp_path / "p.npy")[1], run.embed(corpus.table), atol=1e-5)
+    assert embed(folder, tmp_path / "x.npy", *RECORDS, "--append") == 1
+    capsys.readouterr()
+    # Of another space, by their key; a share of nothing.
+    assert embed(folder, tmp_path / "x.npy", *RECORDS[:6]) == 1
+    assert "from records: mean_rgb" in capsys.readouterr().err
+    assert embed(folder, tmp_path / "x.npy", *RECORDS, "--shard", "0/3") == 1
+    assert "holds 2 files: there is nothing to embed in part 0 of 3" in capsys.readouterr().err
+    assert embed(folder, tmp_path / "x.npy", *RECORDS, "--shard", "3/3") == 1
+    assert "0/4 to 3/4" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*x.*"))
+
+
+@pytest.mark.parametrize("name", ["v.parquet", "v.npy", "table"])
+def test_a_fault_on_the_way_leaves_nothing(name, embed, corpus, tmp_path, capsys):
+    folder = records(tmp_path / "records", corpus.table, broken={260})
+    assert embed(folder, tmp_path / name, *RECORDS) == 1
+    assert "visual with NaN or infinity: 1 (v0260)" in capsys.readouterr().err
+    left = [path for path in tmp_path.rglob("*") if path.is_file() and "shard" not in path.name]
+    assert left == []
+    assert embed(folder, tmp_path / name, *RECORDS, "--invalid", "drop") == 0
+    assert len(read(tmp_path / name)[0]) == 299
+
+
+@pytest.mark.parametrize("name", ["v.parquet", "v.npy", "table"])
+def test_a_full_disk_is_named_and_leaves_nothing(name, embed, corpus_paths, tmp_path, capsys):
+    assert embed(corpus_paths.table, tmp_path / "first.npy") == 0
+    before = set(tmp_path.rglob("*"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2048, limits[1]))  # fails a write as truly
+    try:
+        code = embed(corpus_paths.table, tmp_path / name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    error = capsys.readouterr().err
+    assert code == 1, error
+    assert re.search("No space left on device|File too large", error)
+    assert name in error
+    assert {path for path in set(tmp_path.rglob("*")) - before if path.is_file()} == set()
+    assert embed(corpus_paths.table, tmp_path / name) == 0
+
+
+def test_videos_without_any_modality_are_left_out_and_counted(run, embed, corpus, tmp_path, capsys):
+    has = np.arange(300) % 10 > 0
+    table = replace(corpus.table, present={"visual": has, "audio": has}, manifest={})
+    table.write(tmp_path / "table")
+    assert embed(tmp_path / "table", tmp_path / "v.parquet") == 0
+    assert "30 videos have neither visual nor audio, and were left out" in capsys.readouterr().out
+    ids, vectors = read(tmp_path / "v.parquet")
+    assert ids == table.ids[has].astype(str).tolist()
+    np.testing.assert_allclose(vectors, run.embed(corpus.table)[has], atol=1e-5)
+    none = replace(table, present=dict.fromkeys(("visual", "audio"), np.zeros(300, bool)))
+    none.write(tmp_path / "none")
+    assert embed(tmp_path / "none", tmp_path / "n.parquet") == 1
+    assert "none of 300 videos can be embedded" in capsys.readouterr().err
+    assert not (tmp_path / "n.parquet").exists()
+
+
+def test_a_table_without_a_modality_is_embedded_where_that_is_said(
+    run, embed, workdir, corpus, tmp_path, capsys
+):
+    visual = {"visual": corpus.table.features["visual"]}
+    replace(corpus.table, features=visual, manifest={}).write(tmp_path / "visual")
+    assert embed(tmp_path / "visual", tmp_path / "v.npy") == 1
+    assert "(--lacking audio)" in capsys.readouterr().err
+    assert embed(tmp_path / "visual", tmp_path / "v.npy", "--lacking", "audio") == 0
+    expected = run.embed(visual, present={"audio": False})
+    np.testing.assert_allclose(read(tmp_path / "v.npy")[1], expected, atol=1e-5)
+    index = [
+        "index",
+        workdir,
+        str(tmp_path / "visual"),
+        str(tmp_path / "index"),
+        "--step",
+        "latest",
+    ]
+    assert main([*index, "--lacking", "audio"]) == 0
+    assert main([*index, "--lacking", "audio", "--refresh"]) == 0
+    assert "0 videos added, 0 removed, 300 in all" in capsys.readouterr().out
+
+
+def test_ids_that_a_form_cannot_hold_and_files_of_others_are_refused(
+    embed, corpus, tmp_path, capsys
+):
+    named = partial(replace, corpus.table, manifest={})
+    for number, (bad, name) in enumerate([(b"\xff", "v.parquet"), (b"a\nb", "v.npy")]):
+        ids = corpus.table.ids.astype("S5")
+        ids[7] = bad
+        named(ids=ids).write(tmp_path / str(number))
+        assert embed(tmp_path / str(number), tmp_path / name) == 1
+        assert "write" in capsys.readouterr().err
+        assert not (tmp_path / name).exists()
+    (tmp_path / "notes.parquet").write_text("notes")
+    assert embed(tmp_path / "0", tmp_path / "notes.parquet") == 1
+    assert "holds something else" in capsys.readouterr().err
+    assert embed(tmp_path / "1", tmp_path) == 1
+    assert "holds other files" in capsys.readouterr().err

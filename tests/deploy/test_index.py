@@ -1,0 +1,170 @@
+"""An index of videos by a run or by their features alone: found, recommended, kept up to date."""
+
+import gc
+import tempfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import vidembed
+from vidembed.__main__ import main
+from vidembed.deploy.features import features
+from vidembed.deploy.index import VideoIndex
+from vidembed.deploy.inputs import InputError
+from vidembed.deploy.videos import part_of_table
+from vidembed.records.bytecode import dequantise
+from vidembed.records.space import SpaceError
+
+
+@pytest.fixture(scope="module")
+def vectors(run, corpus):
+    return run.embed(corpus.table)
+
+
+@pytest.fixture(scope="module")
+def index(run, corpus):
+    return run.index(corpus.table)
+
+
+def brute(vectors, query, k, left_out=()):
+    order = np.argsort(-(vectors @ query), kind="stable")
+    return order[~np.isin(order, left_out)][:k]
+
+
+def test_found_are_the_nearest_by_vectors_features_and_ids(run, corpus, index, vectors):
+    ids = corpus.table.ids
+    assert len(index) == 300
+    by_vectors = index.search(vectors[:5], 7)
+    by_features = index.search(part_of_table(corpus.table, np.arange(5)), 7)
+    by_ids = index.search(ids=[name.decode() for name in ids[:5]], k=7)
+    for row in range(5):
+        for found, left_out in ((by_vectors, ()), (by_features, ()), (by_ids, (row,))):
+            names, scores = list(found.each())[row]
+            expected = brute(vectors, vectors[row], 7, left_out)
+            assert set(names) == set(ids[expected])
+            np.testing.assert_allclose(scores, vectors[expected] @ vectors[row], atol=1e-4)
+    few = index.search(ids=ids[:2], k=9, within=ids[:4])
+    assert few.counts.tolist() == [3, 3]
+    [all_others] = index.search(ids=ids[:1], k=1_000).counts
+    assert all_others == 299
+
+
+def test_a_temporary_index_is_removed_after_use(run, corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    made = run.index(part_of_table(corpus.table, np.arange(9)))
+    assert list(tmp_path.iterdir())
+    del made
+    gc.collect()
+    assert not list(tmp_path.iterdir())
+
+
+def test_ids_that_the_index_lacks_are_counted(corpus, index):
+    with pytest.raises(ValueError, match=r"lacks 2 ids \(x, y\) of 3 asked for"):
+        index.search(ids=["x", "v0001", "y"])
+    for nothing in ({}, {"vectors": np.ones((1, 8), np.float32), "ids": ["v0001"]}):
+        with pytest.raises(ValueError, match="give one of vectors and ids"):
+            index.search(**nothing)
+
+
+def test_a_history_is_recommended_what_is_near_its_mean(corpus, index, vectors, caplog):
+    rows = [3, 50, 120]
+    expected = brute(vectors, vectors[rows].mean(axis=0), 10, rows)
+    # A video that was watched twice counts twice.
+    twice = brute(vectors, vectors[[3, 3, 50]].mean(axis=0), 10, [3, 50])
+    names, scores = index.recommend(corpus.table.ids[rows], 10)
+    assert set(names) == set(corpus.table.ids[expected])
+    assert (np.diff(scores) <= 0).all()
+    np.testing.assert_allclose(scores, (vectors[expected] @ vectors[rows].T).mean(1), atol=1e-4)
+    assert set(index.recommend(["v0003", "v0003", "v0050"], 10)[0]) == set(corpus.table.ids[twice])
+    assert not caplog.messages
+    again, _ = index.recommend([*corpus.table.ids[rows].astype(str), "gone"], 10)
+    assert set(again) == set(names)
+    assert caplog.messages == ["the index lacks 1 ids (gone) of the history"]
+    for history in ([], ["gone"]):
+        with pytest.raises(ValueError, match="no video of the history"):
+            index.recommend(history)
+
+
+def test_features_alone_are_indexed_and_embed_others(corpus, corpus_paths):
+    table = corpus.table
+    wide = [dequantise(array) for array in table.features.values()]
+    raw = np.concatenate([(part - part.mean(0)) / part.std(0) for part in wide], axis=1)
+    raw /= np.linalg.norm(raw, axis=1, keepdims=True)
+    index = vidembed.index(corpus_paths.table)
+    found = index.search(ids=table.ids[:3], k=5)
+    for row, (names, _) in enumerate(found.each()):
+        assert set(names) == set(table.ids[brute(raw, raw[row], 5, (row,))])
+    np.testing.assert_allclose(index.run.embed(table), raw, atol=1e-4)
+    one = {m: array[:1] for m, array in table.features.items()}
+    assert next(index.search(one, 1).each())[0] == [b"v0000"]
+    lacking = replace(table, present={"audio": np.arange(300) > 0})
+    assert list(table.features) == ["audio", "visual"]
+    assert (features(lacking).embed(lacking)[0, :4] == 0).all()
+    assert features(table, ["audio"]).widths == {"audio": 4}
+    with pytest.raises(InputError, match="no 'text'"):
+        vidembed.index(table, modalities=["text"])
+    with pytest.raises(InputError, match="no videos"):
+        vidembed.index(part_of_table(table, np.arange(0)))
+
+
+def test_an_index_of_another_space_is_refused(run, corpus, tmp_path):
+    vidembed.index(corpus.table, tmp_path / "raw")
+    with pytest.raises(SpaceError):
+        VideoIndex.open(tmp_path / "raw", run)
+    with pytest.raises(ValueError, match="no run makes vectors"):
+        VideoIndex.open(tmp_path / "raw").search(corpus.table)
+    with pytest.raises(InputError, match="none of the table's 0 videos"):
+        run.index(part_of_table(corpus.table, np.arange(0)), tmp_path / "none")
+
+
+def call(capsys, *words):
+    """Exit code, output, errors."""
+    code = main([str(word) for word in words])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_the_verbs_make_keep_and_search_an_index(workdir, corpus, vectors, tmp_path, capsys):
+    table, path = corpus.table, tmp_path / "index"
+    run_options = ["--step", "latest"]
+    part_of_table(table, np.arange(200)).write(tmp_path / "old")
+    part_of_table(table, np.arange(50, 300)).write(tmp_path / "new")
+    made = ["index", workdir, tmp_path / "old", path, *run_options]
+    code, said, _ = call(capsys, *made)
+    assert code == 0
+    assert "200 videos, 8 dimensions" in said
+    assert "recall@10 against exact search: 1.000" in said
+    # Only what is new is embedded, and only what is asked for removed.
+    refresh = ["index", workdir, tmp_path / "new", path, *run_options, "--refresh"]
+    assert "100 videos added, 0 removed, 300 in all" in call(capsys, *refresh)[1]
+    assert "0 videos added, 50 removed, 250 in all" in call(capsys, *refresh, "--prune")[1]
+    assert "went back to 300 videos" in call(capsys, "index", path, "--rollback")[1]
+    assert "as they were written" in call(capsys, "index", path, "--verify")[1]
+    code, said, _ = call(capsys, "search", path, "--id", "v0000", "v0299", "-k", 3)
+    lines = [line.split("\t") for line in said.splitlines()]
+    assert [line[:2] for line in lines] == [[q, r] for q in ("v0000", "v0299") for r in "123"]
+    assert {line[2] for line in lines[:3]} == set(
+        table.ids[brute(vectors, vectors[0], 3, (0,))].astype(str)
+    )
+    (tmp_path / "few.txt").write_text("v0001\nv0002\nv0003\n")
+    within = ["--within", tmp_path / "few.txt"]
+    code, said, _ = call(capsys, "search", path, "--history", "v0002", "v0290", *within)
+    assert {line.split("\t")[2] for line in said.splitlines()} == {"v0001", "v0003"}
+    by = ["--record", tmp_path / "old", "--run", workdir, *run_options]
+    code, said, _ = call(capsys, "search", path, *by, "-k", 1)
+    assert len(said.splitlines()) == 200
+    # The features of other videos than the run knows, and mistakes.
+    for words, message in (
+        (["search", path, "--id", "x"], "lacks 1 ids (x)"),
+        (["search", path, "--id=-x"], "lacks 1 ids (-x)"),
+        (["search", path], "give one of --id, --history and --record"),
+        (["search", path, "--id", "v0000", "-k", "0"], "k is 0"),
+        (["search", tmp_path, "--id", "x"], "error: "),
+        (made, "--refresh"),
+        (["index", path], "give RUN TABLE INDEX"),
+        ([*made, "--prune"], "--refresh"),
+    ):
+        code, _, errors = call(capsys, *words)
+        assert code == 1, words
+        assert message in errors

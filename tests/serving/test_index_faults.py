@@ -1,0 +1,202 @@
+"""What goes wrong with an index, each by name, and nothing lost."""
+
+import fcntl
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.serving.test_index import ENGINES, D, some_ids, some_vectors
+from vidembed.records.space import SpaceError
+from vidembed.serving import faiss_engine, versions
+from vidembed.serving.blocks import BLOCK, Blocks, DamagedIndexError, write_blocks
+from vidembed.serving.faiss_engine import FastScan
+from vidembed.serving.index import Index
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """297 vectors: 197 of 200 behind an engine, 100 flat."""
+    folder, ids, vectors = tmp_path_factory.mktemp("made") / "i", some_ids(300), some_vectors(300)
+    index = Index.create(folder, ids[:200], vectors[:200], space="s", engine=ENGINES["ivf"])
+    index.add(ids[200:], vectors[200:])
+    index.remove(ids[:3])
+    return folder
+
+
+@pytest.fixture
+def index(made, tmp_path):
+    return Index.open(shutil.copytree(made, tmp_path / "i"))
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def broken(vectors, *rows):
+    vectors = vectors.copy()
+    vectors[list(rows), 1] = np.nan
+    return vectors
+
+
+NEW, MORE = ["a", "b", "c"], some_vectors(3)
+REFUSED = {
+    "NaN": (lambda i: i.add(NEW, broken(MORE, 1)), r"1 of 3 vectors hold NaN.*\(ids b\)"),
+    "NaN in queries": (lambda i: i.search(broken(MORE, 0, 2), 3), r"2 of 3 queries.*\(rows 0, 2\)"),
+    "another width": (lambda i: i.add(NEW, MORE[:, 1:]), rf"must be f32\[n, {D}\], got \[3, 15\]"),
+    "ids wanting": (lambda i: i.add(NEW[:2], MORE), "2 ids for 3 vectors"),
+    "repeated": (lambda i: i.add(["a", "b", "a"], MORE), r"1 ids \(a\) occur more than once"),
+    "empty": (lambda i: i.replace(["a", "", "b"], MORE), "an id is empty"),
+    "there already": (lambda i: i.add([*NEW[:2], "v00299"], MORE), r"1 ids \(v00299\) are in"),
+    "numbers": (lambda i: i.remove([1, 2]), "ids are bytes or text, got int64"),
+    "k": (lambda i: i.search(MORE, 0), "k is 0"),
+    "effort": (lambda i: i.search(MORE, 1, effort=0), "effort is 0"),
+    "engine": (lambda i: i.merge("annoy"), "'annoy' is not known: choose one of exact, fast-scan"),
+    "levels": (lambda i: i.merge(FastScan(levels=[[0.0, 1.0]])), r"levels must be 16 finite.*1, 2"),
+    "levels of others": (lambda i: i.merge(FastScan(levels=np.ones((5, 16)))), "of 5 dimensions"),
+    "space": (lambda i: i.add(NEW, MORE, space="t"), "vectors are of the space 't'.*'s'"),
+    "space asked": (lambda i: i.search(MORE, 1, space="t"), "queries are of the space 't'"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_callers_give_is_refused_and_changes_nothing(index, tmp_path, what):
+    before = files(tmp_path / "i")
+    call, said = REFUSED[what]
+    kind = SpaceError if "space" in what else TypeError if what == "numbers" else ValueError
+    with pytest.raises(kind, match=said):
+        call(index)
+    assert files(tmp_path / "i") == before
+    assert len(index) == 297
+
+
+def test_an_index_is_not_written_over_unasked(index, tmp_path):
+    with pytest.raises(FileExistsError, match=r"is an index: add to it, or say over=True"):
+        Index.create(tmp_path / "i", NEW, MORE, space="s")
+    with pytest.raises(ValueError, match="kept as float32 or int8"):
+        Index.create(tmp_path / "new", NEW, MORE, space="s", keep="int4")
+    with pytest.raises(FileNotFoundError, match=r"is no index.*Index\.create"):
+        Index.open(tmp_path / "new")
+    with pytest.raises(ValueError, match="local"):
+        Index.open("gs://bucket/index")
+
+
+def open_and_read(folder):
+    opened = Index.open(folder)
+    opened.verify()
+
+
+@pytest.mark.parametrize("name", ["version", "segment", "current"])
+def test_cut_and_flipped_files(index, tmp_path, name):
+    rng = np.random.default_rng(0)
+    stands = ["current", index._version.name, *index._version.header["segments"]]
+    for path in [tmp_path / "i" / file for file in stands if file.startswith(name)]:
+        whole = path.read_bytes()
+        spots = rng.integers(0, len(whole), 30)
+        cuts = [whole[:at] for at in [0, 1, 23, *spots[:10], len(whole) - 1] if at < len(whole)]
+        flips = []
+        for at in [0, 8, 16, *spots, len(whole) - 2]:
+            flips.append(bytearray(whole))
+            flips[-1][at] ^= 1 << int(rng.integers(8))
+        for damaged in [*cuts, *flips, whole + b" x"]:
+            path.write_bytes(damaged)
+            with pytest.raises(DamagedIndexError, match=r"is damaged: .*Index\.rollback") as caught:
+                open_and_read(tmp_path / "i")
+            assert str(tmp_path / "i") in str(caught.value)
+        path.write_bytes(whole)
+    open_and_read(tmp_path / "i")
+
+
+def test_faiss_reads_no_byte_of_a_damaged_file(index, tmp_path, monkeypatch):
+    monkeypatch.setattr(faiss_engine, "FEW", 0)
+    path = next(s.blocks.path for s in index._version.segments if s.engine_bytes)
+    place = Blocks(path)._begin + Blocks(path)._places["engine faiss"]["begin"]
+    data = bytearray(path.read_bytes())
+    data[place + 100] ^= 1
+    path.write_bytes(data)
+    faiss = faiss_engine.faiss_module()
+    monkeypatch.setattr(faiss, "deserialize_index", None)
+    with pytest.raises(DamagedIndexError, match=rf"{path.name}.*1 of 1 blocks.*engine faiss"):
+        Index.open(tmp_path / "i").search(MORE, 3)
+
+
+def test_a_lost_or_exchanged_file_is_named(index, tmp_path):
+    first, second = sorted((tmp_path / "i").glob("segment-*"))[:2]
+    kept = first.read_bytes()
+    shutil.copy(second, first)
+    with pytest.raises(DamagedIndexError, match=rf"{first.name}.*not the segment that was written"):
+        Index.open(tmp_path / "i")
+    first.unlink()
+    with pytest.raises(DamagedIndexError, match=rf"{first.name} is not there"):
+        Index.open(tmp_path / "i")
+    first.write_bytes(kept)
+    assert Index.open(tmp_path / "i").verify()
+
+
+def test_a_damaged_version_is_left_by_rollback_or_anew(index, tmp_path):
+    """The message's own remedies."""
+    version = tmp_path / "i" / index._version.name
+    version.write_bytes(b"")
+    Index.rollback(tmp_path / "i")
+    assert len(Index.open(tmp_path / "i")) == 300
+    with pytest.raises(ValueError, match="keeps no version before"):
+        Index.rollback(tmp_path / "i")
+    (tmp_path / "i" / "current").write_bytes(b"nothing")
+    Index.create(tmp_path / "i", NEW, MORE, space="s", over=True)
+    assert len(Index.open(tmp_path / "i")) == 3
+
+
+def test_one_process_changes_an_index_at_a_time(index, tmp_path):
+    with open(tmp_path / "i" / ".lock", "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(BlockingIOError, match="is being changed by another process"):
+            index.add(NEW, MORE)
+    index.add(NEW, MORE)
+    assert len(index) == 300
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(index, tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(versions.Folder, "_point_to", killed)
+        patch.setattr(versions.Folder, "_clean", killed)
+        with pytest.raises(KeyboardInterrupt):
+            index.change(add=(NEW, MORE), merge=True)
+    (tmp_path / "i" / ".segment-1.4194304999.12ab34cd").write_bytes(b"half")
+    opened = Index.open(tmp_path / "i")
+    assert len(opened) == len(index) == 297
+    opened.add(NEW, MORE)
+    named = {opened._version.name, *opened._version.header["segments"]}
+    named |= {index._version.name, *index._version.header["segments"]}
+    assert set(files(tmp_path / "i")) == named | {"current", ".lock"}
+    assert len(Index.rollback(tmp_path / "i")) == 297
+
+
+def test_a_file_of_blocks_is_what_was_written(tmp_path):
+    """Arrays across blocks, empty ones, and the name of the array that a flipped bit is in."""
+    arrays = {
+        "a": np.arange(BLOCK // 4, dtype=np.float32).reshape(2, -1),
+        "none": np.zeros((0, 3), np.int8),
+        "ids": np.array([b"x", b"yy"]),
+        "b": np.arange(BLOCK // 3, dtype=np.int64),
+    }
+    digest = write_blocks(tmp_path / "f", {"x": 1}, arrays)
+    blocks = Blocks(tmp_path / "f")
+    assert (blocks.digest, blocks.header, blocks.names) == (digest, {"x": 1}, list(arrays))
+    for name, array in arrays.items():
+        assert blocks.verified(name).dtype == array.dtype
+        np.testing.assert_array_equal(blocks.verified(name), array)
+    assert blocks.verify() == (tmp_path / "f").stat().st_size
+    data = bytearray((tmp_path / "f").read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "f").write_bytes(data)
+    blocks = Blocks(tmp_path / "f")
+    blocks.verified("a")
+    with pytest.raises(DamagedIndexError, match=re.escape("1 of 4 blocks")) as caught:
+        blocks.verified("b")
+    assert str(caught.value).count("(b)") == 1
+    with pytest.raises(TypeError, match="object"):
+        write_blocks(tmp_path / "g", {}, {"o": np.array([None])})

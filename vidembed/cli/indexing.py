@@ -1,0 +1,88 @@
+"""`python -m vidembed index`: an index of a table's videos, made and kept up to date."""
+
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from vidembed.deploy.index import VideoIndex
+from vidembed.deploy.loading import load
+from vidembed.progress import Progress
+from vidembed.records.table import FeatureTable
+from vidembed.serving.index import Index
+
+EngineName = Literal["exact", "fast-scan", "hnsw", "ivf"]
+RECALL_QUERIES, RECALL_AT = 200, 10
+"""What recall is measured with: videos of the index, spread over it."""
+
+
+def main(
+    places: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN TABLE INDEX")
+    ],
+    *,
+    step: str = "best",
+    lacking: tuple[str, ...] = (),
+    engine: EngineName = "exact",
+    keep: Literal["float32", "int8"] = "float32",
+    refresh: bool = False,
+    prune: bool = False,
+    merge: bool = False,
+    force: bool = False,
+    rollback: bool = False,
+    verify: bool = False,
+) -> None:
+    """An index of a feature table's videos, by a trained run: INDEX is made, or kept up to date.
+
+    Every change is whole: who reads the index meanwhile sees it before or after. With --rollback or
+    --verify, INDEX is given alone.
+
+    Args:
+        places: the work directory of a run (or an export), a feature table, and the index.
+        step: best (by the run's evaluations), latest, or a number.
+        lacking: modalities that the run reads, and none of these videos has.
+        engine: exact, or one of faiss's (the extra serve): fast-scan of 4-bit codes, hnsw, ivf.
+        keep: vectors for exact scores, as float32 or int8.
+        refresh: embed and add only those videos of the table that the index lacks.
+        prune: with refresh, remove videos that the table lacks.
+        merge: with refresh, make one segment of all afterwards: what was added is searched exactly
+            until then.
+        force: take the place of an index that is there, which stays for rollback.
+        rollback: go back to the version before the last change.
+        verify: read all of the index, and check every digest.
+    """
+    progress = Progress()
+    if rollback or verify:
+        [path] = _places(places, ("INDEX",))
+        if rollback:
+            progress.say(f"{path}: went back to {len(Index.rollback(path)):,} videos")
+        if verify:
+            progress.say(f"{path}: {Index.open(path).verify():,} bytes are as they were written")
+        return
+    if (prune or merge) and not refresh:
+        raise ValueError("prune and merge are for an index that is there: give --refresh with them")
+    run_path, table_path, path = _places(places, ("RUN", "TABLE", "INDEX"))
+    with progress.stage(f"reading {run_path} and {table_path}"):
+        run, table = load(run_path, step), FeatureTable.open(table_path)
+    absent = dict.fromkeys(lacking, False)
+    if refresh:
+        made = VideoIndex.open(path, run)
+        added, removed = made.refresh(table, prune=prune, merge=merge, present=absent)
+        progress.say(f"{path}: {added:,} videos added, {removed:,} removed, {len(made):,} in all")
+    else:
+        options: dict[str, Any] = {"engine": engine, "keep": keep, "over": force}
+        made = run.index(table, path, **options, present=absent, progress=progress)
+        progress.say(f"{path}: {len(made):,} videos, {made.index.dimension} dimensions")
+    progress.say(f"space: {made.index.space}; {made.index.sizes()['bytes']:,} bytes on disk")
+    progress.say(f"recall@{RECALL_AT} against exact search: {_recall(made.index):.3f}")
+
+
+def _places(places: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(places) != len(names):
+        raise ValueError(f"give {' '.join(names)}, got {' '.join(places) or 'nothing'}")
+    return places
+
+
+def _recall(index: Index) -> float:
+    ids = index.ids
+    queries, _ = index.vectors_of(ids[:: -(-len(ids) // RECALL_QUERIES) or 1])
+    return index.recall(queries, RECALL_AT) if len(queries) else 1.0

@@ -1,0 +1,1 @@
+"""A run put to use: its vectors, an index of them, an export."""

@@ -1,0 +1,157 @@
+"""A run as files that need none of this code: StableHLO, safetensors, and JSON that explains them.
+
+`model.stablehlo` is a `jax.export` artefact for any number of videos, on CPU, GPU and TPU. Its
+weights are an argument, so that they are stored once. `model.json` is written last: a folder
+without it is an export that was broken off.
+"""
+
+import importlib.util
+import os
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xxhash
+from etils import epath
+from jax import export as jax_export
+
+from vidembed import files
+from vidembed.deploy import safetensors
+from vidembed.deploy.loading import opened
+from vidembed.records.bytecode import dequantise
+from vidembed.records.rows import Rows
+from vidembed.workdir.versions import versions
+
+KIND, VERSION = "vidembed export", 1
+ABOUT, PROGRAM, WEIGHTS = "model.json", "model.stablehlo", "model.safetensors"
+PLATFORMS = ("cpu", "cuda", "tpu")
+CALL = (
+    "jax.export.deserialize(bytearray(program)).call(weights, features, present) -> "
+    "float32[N, size]; weights: name -> array, as in the safetensors; features: modality -> "
+    "float32[N, width]; present: modality -> bool[N], false where a video lacks it (its features "
+    "are then not looked at)"
+)
+UINT8 = "a byte b of a YouTube-8M record or a uint8 table stands for b * 4/255 + 4/512 - 2"
+TRIED, CLOSE = 5, 1e-4
+"""Videos that an export is tried with, and by how much its vectors may differ."""
+
+
+def export(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    step: str | int = "best",
+    *,
+    output: str = "video",
+    classes: Collection[type] = (),
+) -> dict[str, Any]:
+    """Writes the run to a folder, local or gs://; returns what model.json says.
+
+    Before it is written, the program is run beside the model on made-up videos. path, step, output,
+    classes: as for `load`. Raises ValueError where `out` is an export already, or what the program
+    computes differs; ImportError where flatbuffers is missing.
+    """
+    _needs_flatbuffers()
+    folder = epath.Path(out)
+    if (folder / ABOUT).exists():
+        raise ValueError(f"{folder} is an export already: choose another folder, or remove it")
+    run, model = opened(path, step, output, classes)
+    apply, part = model.function(output), model.arrays(output)
+    leaves, tree = jax.tree_util.tree_flatten_with_path(part)
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+    weights = {name: np.asarray(leaf) for name, (_, leaf) in zip(names, leaves)}
+
+    def program(weights: Any, features: Any, present: Any) -> jax.Array:
+        whole = jax.tree_util.tree_unflatten(tree, [weights[name] for name in names])
+        arrays = {"features": features, "present": present}
+        return apply(whole["parameters"], whole["state"], arrays)
+
+    (videos,) = jax_export.symbolic_shape("videos")
+    shapes = (
+        {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in weights.items()},
+        {m: jax.ShapeDtypeStruct((videos, w), jnp.float32) for m, w in run.widths.items()},
+        {m: jax.ShapeDtypeStruct((videos,), jnp.bool_) for m in run.widths},
+    )
+    content = bytes(jax_export.export(jax.jit(program), platforms=PLATFORMS)(*shapes).serialize())
+    unit = _tried(content, weights, run)
+    stored = {PROGRAM: content, WEIGHTS: safetensors.to_bytes(weights, {"space": run.space})}
+    about = {
+        "kind": KIND,
+        "version": VERSION,
+        "run": run.name,
+        "step": run.step,
+        "output": output,
+        "space": run.space,
+        "features": {
+            m: {"width": w, "dtype": "float32", "space": run.inputs.get(m)}
+            for m, w in run.widths.items()
+        },
+        "normalisation": "features go in as they are: the program standardises them by the train "
+        f"split's mean and deviation. {UINT8}",
+        "vector": {"size": run.size, "dtype": "float32", "unit_length": unit},
+        "call": CALL,
+        "platforms": list(PLATFORMS),
+        "files": {name: xxhash.xxh3_128_hexdigest(content) for name, content in stored.items()},
+        "versions": versions(),
+    }
+    for name, content in stored.items():
+        files.write_bytes(folder / name, content)
+    files.write_json(folder / ABOUT, about)
+    return about
+
+
+def read_export(folder: epath.Path) -> tuple[dict[str, Any], "Exported"]:
+    """What model.json says, and the program. Raises ValueError for a damaged or newer export."""
+    _needs_flatbuffers()
+    about = files.read_json(folder / ABOUT)
+    if not isinstance(about, dict) or about.get("kind") != KIND or about.get("version") != VERSION:
+        raise ValueError(f"{folder / ABOUT} is not that of an export of version {VERSION}")
+    contents = {name: (folder / name).read_bytes() for name in (PROGRAM, WEIGHTS)}
+    for name, content in contents.items():
+        if xxhash.xxh3_128_hexdigest(content) != about["files"][name]:
+            raise ValueError(f"{folder / name} is damaged or of another export: export it again")
+    return about, Exported(contents[PROGRAM], safetensors.from_bytes(contents[WEIGHTS]))
+
+
+class Exported:
+    """The program with its weights on the devices."""
+
+    def __init__(self, program: bytes, weights: Mapping[str, np.ndarray]) -> None:
+        self._call = jax.jit(jax_export.deserialize(bytearray(program)).call)
+        self._weights = jax.device_put(dict(weights))
+
+    def __call__(self, source: Rows, rows: np.ndarray) -> np.ndarray:
+        """f32[N, D] of these rows i64[N]."""
+        features = {m: dequantise(array[rows]) for m, array in source.features.items()}
+        whole = np.ones(len(rows), np.bool_)
+        present = {m: source.present[m][rows] if m in source.present else whole for m in features}
+        return np.asarray(self._call(self._weights, features, present))
+
+
+def _needs_flatbuffers() -> None:
+    if importlib.util.find_spec("flatbuffers") is None:
+        raise ImportError(
+            "jax.export keeps its programs with flatbuffers, which is not installed: "
+            "pip install -e '.[serve]'"
+        )
+
+
+def _tried(program: bytes, weights: Mapping[str, np.ndarray], run: Any) -> bool:
+    """Whether vectors have length one; ValueError where the program's are not those of the run."""
+    rng = np.random.default_rng(0)
+    features = {m: rng.normal(size=(TRIED, w)).astype(np.float32) for m, w in run.widths.items()}
+    present = {m: np.arange(TRIED) != number for number, m in enumerate(run.widths)}
+    if len(run.widths) == 1:
+        present = {}
+    rows = run.rows(features, present)
+    ours, theirs = (
+        run.embed(features, present=present),
+        Exported(program, weights)(rows, np.arange(TRIED)),
+    )
+    if not np.allclose(ours, theirs, atol=CLOSE):
+        raise ValueError(
+            f"the exported program differs from the run by {np.abs(ours - theirs).max():.2g}: "
+            "nothing is written; please report it with the recipe"
+        )
+    return bool(np.allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-3))

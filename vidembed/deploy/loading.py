@@ -1,0 +1,79 @@
+"""A run from its work directory, or from an export of one: neither data nor script are needed."""
+
+import os
+from collections.abc import Collection
+
+from etils import epath
+
+from vidembed.deploy.run import Run
+from vidembed.distributed.mesh import MeshShape, make_mesh
+from vidembed.engine.model import Model, load_model
+from vidembed.workdir.layout import Workdir
+
+
+def load(
+    path: str | os.PathLike[str],
+    step: str | int = "best",
+    *,
+    output: str = "video",
+    classes: Collection[type] = (),
+) -> Run:
+    """The run of a work directory, or an export of one, local or gs://, on the devices here.
+
+    Neither its training data nor its script are needed. step: "best" (by its evaluations),
+    "latest", or a number; an export has but one. output: which of the task's outputs makes vectors
+    of videos. classes: parts of the recipe that do not belong to vidembed. Raises ValueError where
+    there is no run, or one of a version that did not store the sizes of its model, and
+    CheckpointError where it has no such step.
+    """
+    place = epath.Path(path)
+    if not (place / "model.json").exists():
+        return opened(place, step, output, classes)[0]
+    from vidembed.deploy.exporting import read_export
+
+    about, compute = read_export(place)
+    if step not in ("best", "latest", about["step"], str(about["step"])):
+        raise ValueError(f"{place} is an export of step {about['step']}, and of no other")
+    return Run(
+        compute,
+        name=str(place),
+        step=about["step"],
+        output=about["output"],
+        widths={m: entry["width"] for m, entry in about["features"].items()},
+        inputs={m: e["space"] for m, e in about["features"].items() if e["space"] is not None},
+        space=about["space"],
+    )
+
+
+def opened(
+    path: str | os.PathLike[str], step: str | int, output: str, classes: Collection[type] = ()
+) -> tuple[Run, Model]:
+    """A work directory as `load` gives it, with the model behind it."""
+    place = epath.Path(path)
+    if not (place / "recipe.json").exists():
+        raise ValueError(
+            f"{place} holds no run (no recipe.json): give the work directory of a training, or an "
+            "export"
+        )
+    workdir = Workdir(place)
+    mesh = make_mesh(MeshShape())
+    model = load_model(workdir, str(step), outputs=(output,), mesh=mesh, classes=classes)
+    stored = workdir.read_recipe() or {}
+    known = stored["spec"].get("widths", {})
+    reads = getattr(model.recipe.task, "reads", ())
+    if not reads or any(modality not in known for modality in reads):
+        raise ValueError(
+            f"{place}: its task reads {list(reads)}, of which the widths are not stored: it makes "
+            "no vectors of features; vidembed.engine.model.load_model gives its outputs as they are"
+        )
+    space = {m: name for m, name in stored.get("space", {}).items() if m in reads}
+    run = Run(
+        model[output],
+        name=str(place),
+        step=model.step,
+        output=output,
+        widths={modality: known[modality] for modality in reads},
+        inputs=space,
+        space=model.space(output, space),
+    )
+    return run, model

@@ -1,0 +1,195 @@
+"""A trained run put to use: the vectors of videos, and an index of them."""
+
+import contextlib
+import functools
+import logging
+import os
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from vidembed.deploy.doing_without import POOR, rank_without
+from vidembed.deploy.index import VideoIndex
+from vidembed.deploy.inputs import InputError, VideoRows, check_values, featureless, video_rows
+from vidembed.engine.model import BLOCK_ROWS
+from vidembed.progress import Progress
+from vidembed.records.space import check_same_space
+from vidembed.records.table import FeatureTable
+from vidembed.serving.index import Index
+from vidembed.serving.segment import Engine
+from vidembed.serving.versions import Folder
+
+_log = logging.getLogger(__name__)
+QUIET_SECONDS = 2.0
+"""Work that takes no longer shows nothing."""
+Videos = FeatureTable | str | os.PathLike[str] | Mapping[str, Any]
+"""A feature table, the folder of one, or arrays [N, F] by modality."""
+
+
+class Compute(Protocol):
+    """The network itself."""
+
+    def __call__(self, source: Any, rows: np.ndarray) -> np.ndarray:
+        """f32[N, D] of these rows i64[N] of the source."""
+
+
+class Run:
+    """A trained network from features to vectors; see `loading.load`.
+
+    widths: modality → F of the features that it reads. inputs: modality → what made these, where
+    that is known. space: what made the vectors; only vectors of one space are compared.
+    """
+
+    def __init__(
+        self,
+        compute: Compute,
+        *,
+        name: str,
+        step: int,
+        output: str,
+        widths: Mapping[str, int],
+        inputs: Mapping[str, str],
+        space: str,
+    ) -> None:
+        self._compute = compute
+        self.name, self.step, self.output, self.space = name, step, output, space
+        self.widths, self.inputs = dict(widths), dict(inputs)
+        self._tried_without: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"Run({self.name!r}, step={self.step}, widths={self.widths})"
+
+    @functools.cached_property
+    def size(self) -> int:
+        """D, the size of a vector: that of one made-up video."""
+        rows = {m: np.ones((1, width), np.float32) for m, width in self.widths.items()}
+        made_up = VideoRows(features=rows, present={})
+        return self._compute(made_up, np.zeros(1, np.int64)).shape[1]
+
+    def embed(
+        self,
+        videos: Videos,
+        *,
+        present: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> np.ndarray:
+        """The vectors f32[N, D] of a table's videos in its order, or of arrays [N, F] by modality.
+
+        present: modality → bool[N] where some videos lack it, or False where none has it (then it
+        need not be among the arrays). Features are float, or uint8 as YouTube-8M quantises. Shows
+        progress from two seconds on. Raises InputError for features that do not fit, hold NaN, or
+        are all zero without being said to be missing, and SpaceError for a table whose features
+        another model made than those that the run learned from. Warns where videos lack a
+        modality that the run has not learned to do without.
+        """
+        rows = self.rows(videos, present)
+        check_values(rows)
+        return self._vectors(rows, np.arange(len(rows)), progress or Progress())
+
+    def embed_rows(
+        self,
+        table: FeatureTable,
+        rows: np.ndarray,
+        *,
+        present: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> np.ndarray:
+        """The vectors f32[n, D] of these rows i64[n] of a table; else as `embed`."""
+        known = self.rows(table, present)
+        check_values(known, rows)
+        return self._vectors(known, rows, progress or Progress())
+
+    def index(
+        self,
+        table: FeatureTable | str | os.PathLike[str],
+        path: str | os.PathLike[str] | None = None,
+        *,
+        engine: str | Engine = "exact",
+        keep: str = "float32",
+        over: bool = False,
+        present: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> VideoIndex:
+        """An index of a table's videos; those without any modality that the run reads are left out,
+        and counted in a warning.
+
+        path: the folder to make; None is a temporary one, which lasts as long as the index is used.
+        engine, keep, over: as for `serving.index.Index.create`; present: as for `embed`. Raises
+        InputError where the table has no video for it, else as `embed` does.
+        """
+        table = table if isinstance(table, FeatureTable) else FeatureTable.open(table)
+        rows = self.embeddable(table, present)
+        if path is not None and not over and Folder(path).exists():
+            raise FileExistsError(
+                f"{os.fspath(path)} is an index: keep it up to date (--refresh), or take its place "
+                "with over=True (--force)"
+            )
+        if not len(rows):
+            raise InputError(
+                f"none of the table's {len(table):,} videos has any of {list(self.widths)}"
+            )
+        if len(rows) < len(table):
+            _log.warning(
+                "%s videos have none of %s, and are left out",
+                f"{len(table) - len(rows):,}",
+                list(self.widths),
+            )
+        vectors = self.embed_rows(table, rows, present=present, progress=progress)
+        ids = table.ids[rows]
+        if path is None:
+            return VideoIndex.temporary(self, ids, vectors, engine=engine, keep=keep)
+        options: dict[str, Any] = {"engine": engine, "keep": keep, "over": over}
+        return VideoIndex(Index.create(path, ids, vectors, space=self.space, **options), self)
+
+    def rows(self, videos: Videos, present: Mapping[str, Any] | None = None) -> VideoRows:
+        """What the run reads of the videos; raises as `embed` does, but for values."""
+        if isinstance(videos, str | os.PathLike):
+            videos = FeatureTable.open(videos)
+        if isinstance(videos, FeatureTable):
+            theirs = {m: space for m, space in videos.space.items() if m in self.widths}
+            check_same_space(self.inputs, theirs, names=(self.name, "the table"))
+        return video_rows(videos, self.widths, present)
+
+    def embeddable(
+        self, table: FeatureTable, present: Mapping[str, Any] | None = None
+    ) -> np.ndarray:
+        """Rows i64[n] of a table's videos that have any of the modalities that the run reads."""
+        return np.flatnonzero(~featureless(self.rows(table, present)))
+
+    def _vectors(self, rows: VideoRows, numbers: np.ndarray, progress: Progress) -> np.ndarray:
+        """In blocks of a power of two of rows, so that few programs are compiled."""
+        self._warn_of_missing(rows, numbers)
+        blocks, began, stage = [], time.monotonic(), None
+        block = min(BLOCK_ROWS, 1 << max(0, len(numbers) - 1).bit_length())
+        with contextlib.ExitStack() as stack:
+            for start in range(0, len(numbers), block):
+                padded = np.minimum(np.arange(start, start + block), len(numbers) - 1)
+                blocks.append(self._compute(rows, numbers[padded]))
+                if stage is None and time.monotonic() - began > QUIET_SECONDS:
+                    opened = progress.stage("embedding", len(numbers), "videos")
+                    stage = stack.enter_context(opened)
+                if stage is not None:
+                    stage.update(min(start + block, len(numbers)))
+        return np.concatenate([*blocks, np.empty((0, self.size), np.float32)])[: len(numbers)]
+
+    def _warn_of_missing(self, rows: VideoRows, numbers: np.ndarray) -> None:
+        """Once for each modality that the run reads, and some of these videos lack."""
+        for modality in rows.present.keys() - self._tried_without:
+            lacking = int((~rows.present[modality][numbers]).sum())
+            if not lacking:
+                continue
+            self._tried_without.add(modality)
+            rank = rank_without(self._compute, self.widths, modality)
+            if rank > POOR:
+                _log.warning(
+                    "%s has not learned to do without %r: a vector without it lies as far from the "
+                    "same video's whole vector as from any other's (median rank %.2f of 1, chance "
+                    "is 0.5). Compare those that lack it (%s here) with one another alone, or "
+                    "train early fusion, or on videos that lack it",
+                    self.name,
+                    modality,
+                    rank,
+                    f"{lacking:,}",
+                )

@@ -1,0 +1,88 @@
+"""The videos of files of features that the options of an import keep, and all that it refuses."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from vidembed.records.arrays import TableError
+from vidembed.records.checks import Checks, clipping, refusals, rounded
+from vidembed.records.counts import check_counts, compared, read_counts, shard_names
+from vidembed.records.faults import ContentError, Skips
+from vidembed.records.origin import Origin
+from vidembed.records.remote import identities
+from vidembed.records.schema import advice
+from vidembed.records.streaming import stream_videos
+from vidembed.records.table_rows import choose
+from vidembed.records.youtube8m import Videos
+
+if TYPE_CHECKING:
+    from vidembed.records.importing import Importing
+
+STORED = ("dtype", "duplicates", "invalid", "on_error", "max_clipped_share")
+"""Options that the manifest keeps, beside the format: what decides which rows there are."""
+
+
+class RefusedError(TableError):
+    """The records have faults that the options do not allow; the message lists every one."""
+
+
+def refusal(pattern: str | os.PathLike, faults: Sequence[str]) -> RefusedError:
+    """The error that lists these faults."""
+    lines = [f"{os.fspath(pattern)} is refused:", *faults]
+    return RefusedError("\n  - ".join(lines))
+
+
+def source_of(origin: Origin, options: "Importing") -> dict[str, Any]:
+    """What is said of these files and options, as JSON gives it back: equal where the rows are."""
+    told = {"format": json.loads(json.dumps(dataclasses.asdict(origin.format)))}
+    told |= {name: getattr(options, name) for name in STORED}
+    return {"options": told, "shards": identities(origin.files, shard_names(origin.files))}
+
+
+def usable_videos(
+    pattern: str | os.PathLike,
+    origin: Origin,
+    options: "Importing",
+    checks: Checks,
+    skips: Skips,
+    *,
+    few: bool = False,
+    progress: Callable[[int, int, int], object] = lambda *_: None,
+) -> Generator[Videos]:
+    """The videos that the options keep, a chunk at a time, in order; close it when leaving early.
+
+    After the last, or instead of those that follow a fault, raises RefusedError with all that is
+    wrong; `checks` and `skips` count on the way. few: they are too few to say anything of the
+    features' spread. `progress` as for `import_videos`.
+    """
+    expected = read_counts(origin.shards, options.counts)
+    skipping = skips if options.on_error == "skip" else None
+    stream = stream_videos(
+        origin.shards, origin.format, skips=skipping, workers=options.workers, read_file=origin.read
+    )
+    refused = partial(refusals, checks, duplicates=options.duplicates, invalid=options.invalid)
+    try:
+        for number, videos in stream:
+            first, invalid = checks.add(origin.names[number], videos)
+            progress(number, len(origin.shards), checks.rows)
+            if refused():
+                continue  # to the end, so that every fault is named
+            yield choose(videos, first, invalid, mask=options.invalid == "mask")
+    except ContentError as error:
+        if more := advice(origin, pattern, options):
+            fault = error.fault + more
+            raise ContentError(error.path, error.record, error.offset, fault) from error
+        raise
+    finally:
+        stream.close()
+    found = compared(origin.shards, checks.records, skips.errors)
+    faults = refused() + check_counts(found, expected, pattern)
+    if options.dtype == "uint8":
+        faults += clipping(checks, allowed_share=options.max_clipped_share)
+    if not few:
+        faults += rounded(checks, options.dtype, beyond=options.max_rounding)
+    if faults:
+        raise refusal(pattern, faults)

@@ -1,0 +1,183 @@
+"""The folder of an index: versions that share immutable segments, and one name that says which.
+
+    current               names and digests of the version that stands, and of the one before;
+                          replaced by one rename
+    version-00000007-…    its space, engine, segments, and the rows that were removed
+    segment-…             written once; gone when neither this version nor the one before has it
+
+A reader sees one version, whole: what it has mapped stays readable after its file is gone.
+"""
+
+import contextlib
+import fcntl
+import os
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vidembed.files import local_path, remove_unfinished
+from vidembed.serving.blocks import Blocks, DamagedIndexError, write_blocks
+from vidembed.serving.segment import Segment
+
+CURRENT, LOCK = "current", ".lock"
+TRIES = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """One state of an index.
+
+    header: space, dimension, keep, engine, segments (name → digest of its header). segments:
+    opened. removed: segment's name → bool[its rows].
+    """
+
+    name: str
+    header: Mapping[str, Any]
+    segments: tuple[Segment, ...] = ()
+    removed: Mapping[str, np.ndarray] = field(default_factory=dict)
+    blocks: Blocks
+
+    def parts(self) -> list[tuple[Segment, np.ndarray]]:
+        """Segments, and which of their rows are there, bool[rows], the caller's own."""
+        return [(segment, ~self.removed[segment.name]) for segment in self.segments]
+
+
+class Folder:
+    """An index on a local disk: reads the version that stands, and puts another in its place."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = local_path(path)
+
+    def exists(self) -> bool:
+        """Whether there is an index."""
+        return (self.path / CURRENT).exists()
+
+    def read(self, known: Version | None = None) -> Version:
+        """The version that stands; segments that `known` has opened are taken from it.
+
+        Raises FileNotFoundError where there is no index, DamagedIndexError for a damaged one.
+        """
+        for _ in range(TRIES):
+            name, digest = current = self.pointer()["version"]
+            if known is not None and known.name == name:
+                return known
+            try:
+                return self._open(name, digest, known)
+            except FileNotFoundError as error:
+                # Two swaps since the name was read take away what it named.
+                if self.pointer()["version"] == current:
+                    raise DamagedIndexError(
+                        self.path, f"{Path(error.filename).name} is not there"
+                    ) from error
+        raise TimeoutError(f"{self.path} changes faster than it can be opened: try again")
+
+    def pointer(self) -> dict[str, Any]:
+        """version: name and digest of the one that stands; previous: of the one before, or None."""
+        try:
+            return Blocks(self.path / CURRENT).header
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{self.path} is no index (it has no file '{CURRENT}'): make one with Index.create"
+            ) from error
+
+    def _open(self, name: str, digest: str, known: Version | None = None) -> Version:
+        blocks = Blocks(self.path / name)
+        if blocks.digest != digest:
+            raise DamagedIndexError(blocks.path, "it is not the version that was written")
+        header = blocks.header
+        have = {} if known is None else {segment.name: segment for segment in known.segments}
+        segments, removed = [], {}
+        for segment_name, written in header["segments"].items():
+            segment = have.get(segment_name) or Segment(self.path / segment_name)
+            if segment.blocks.digest != written:
+                raise DamagedIndexError(
+                    segment.blocks.path, "it is not the segment that was written"
+                )
+            segments.append(segment)
+            removed[segment_name] = np.zeros(len(segment), bool)
+            if segment_name in blocks.names:
+                removed[segment_name][blocks.verified(segment_name)] = True
+        return Version(
+            name=name, header=header, segments=tuple(segments), removed=removed, blocks=blocks
+        )
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Inside, no other process writes here; BlockingIOError where one does."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / LOCK, "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise BlockingIOError(
+                    f"{self.path} is being changed by another process: wait for it to end"
+                ) from error
+            try:
+                yield
+            finally:
+                # Of a change that failed as of one that was killed: what no version names.
+                with contextlib.suppress(OSError, ValueError):
+                    self._clean()
+
+    def new_segment(self) -> Path:
+        """A place for one."""
+        return self.path / f"segment-{uuid.uuid4().hex[:16]}"
+
+    def commit(
+        self, header: Mapping[str, Any], segments: list[str], removed: Mapping[str, np.ndarray]
+    ) -> None:
+        """Write a version of these segments and put it in the place of the one that stands.
+
+        removed: segment's name → bool[its rows]. Call it inside `writing`.
+        """
+        try:
+            previous = self.pointer()["version"]
+        except (FileNotFoundError, DamagedIndexError):  # a new one, or one made anew
+            previous = None
+        number = 1 + (0 if previous is None else int(previous[0].split("-")[1]))
+        # A number comes again after a rollback, a name never.
+        name = f"version-{number:08d}-{uuid.uuid4().hex[:8]}"
+        digests = {segment: Blocks(self.path / segment).digest for segment in segments}
+        rows = {name: np.flatnonzero(mask) for name, mask in removed.items() if mask.any()}
+        digest = write_blocks(self.path / name, {**header, "segments": digests}, rows)
+        self._point_to((name, digest), previous)
+
+    def go_back(self) -> None:
+        """Put the version before in the place of the one that stands. Call it inside `writing`."""
+        previous = self.pointer()["previous"]
+        if previous is None:
+            raise ValueError(
+                f"{self.path} keeps no version before the one that stands: one is kept, and a "
+                "rollback takes it"
+            )
+        try:
+            self._open(*previous)
+        except FileNotFoundError as error:
+            raise DamagedIndexError(
+                self.path, f"{Path(error.filename).name} is not there"
+            ) from error
+        self._point_to(previous, None)
+
+    def _point_to(self, version: Sequence[str], previous: Sequence[str] | None) -> None:
+        write_blocks(self.path / CURRENT, {"version": version, "previous": previous}, {})
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _clean(self) -> None:
+        """Remove what neither the version that stands nor the one before it has."""
+        remove_unfinished(self.path)
+        kept: set[str] = set()
+        if self.exists():
+            for version in self.pointer().values():
+                if version is not None:
+                    kept |= {version[0], *Blocks(self.path / version[0]).header["segments"]}
+        for path in self.path.iterdir():
+            if path.name not in kept and path.name.startswith(("version-", "segment-")):
+                path.unlink()
