@@ -78,7 +78,7 @@ def signs(known: np.ndarray, vectors: np.ndarray) -> np.ndarray:
 
 def product(known: np.ndarray, vectors: np.ndarray, *, size: int) -> np.ndarray:
     """faiss's product quantiser of `size` parts of 256 centroids."""
-    quantizer = _faiss().ProductQuantizer(vectors.shape[1], size, 8)
+    quantizer = faiss_module().ProductQuantizer(vectors.shape[1], size, 8)
     quantizer.cp.min_points_per_centroid = 1
     quantizer.train(known)
     return np.asarray(quantizer.decode(quantizer.compute_codes(vectors)))
@@ -87,7 +87,7 @@ def product(known: np.ndarray, vectors: np.ndarray, *, size: int) -> np.ndarray:
 def residual(known: np.ndarray, vectors: np.ndarray, *, size: int) -> np.ndarray:
     """faiss's residual quantiser of `size` levels of 256 centroids, trained greedily, coded with a
     beam of 4."""
-    faiss = _faiss()
+    faiss = faiss_module()
     quantizer = faiss.ResidualQuantizer(vectors.shape[1], size, 8)
     quantizer.train_type = faiss.ResidualQuantizer.Train_default
     quantizer.cp.min_points_per_centroid, quantizer.cp.niter = 1, RESIDUAL_ITERATIONS
@@ -97,7 +97,8 @@ def residual(known: np.ndarray, vectors: np.ndarray, *, size: int) -> np.ndarray
     return np.asarray(quantizer.decode(quantizer.compute_codes(vectors)))
 
 
-def _faiss() -> Any:
+def faiss_module() -> Any:
+    """faiss, without the complaints of its bindings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of its own bindings
         import faiss
