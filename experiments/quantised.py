@@ -17,7 +17,7 @@ from typing import Any
 import tyro
 
 from experiments import sweep_command
-from experiments.codes import FLOAT, NO_FAISS, has_faiss, measure_codes
+from experiments.codes import FLOAT, NO_FAISS, UNDIVIDED, has_faiss, measure_codes
 from experiments.gathering import data_of, means, over_seeds
 from experiments.paper import TABLE_3
 from experiments.points import Point, points_of, refuse_seeds
@@ -107,7 +107,8 @@ def gathered(sweep: Sweep, folder: Path, seeds: Sequence[int] = ()) -> dict[str,
     """All that `gather` shows, as JSON values; raises ValueError where no sweep was begun.
 
     A row is a code of a width: `scores` as of a sweep's point; `own` and `widest`, the ratios to
-    float32 of the same width and of the widest, paired by query; `paper`, the latter there.
+    float32 of the same width and of the widest, paired by query; `paper`, the latter there;
+    `undivided`, the ratio to the same width's of products that are not divided by lengths.
     """
     stored = Workdir(folder).read_recipe()
     if stored is None:
@@ -127,16 +128,20 @@ def gathered(sweep: Sweep, folder: Path, seeds: Sequence[int] = ()) -> dict[str,
         for name, of in said.items():
             codes.setdefault((_width(point), name), []).append(of)
             world = worlds.setdefault(point.seed, {})
-            world[f"{_width(point)} {name}"] = {d: _only(one) for d, one in scores[name].items()}
+            for system in (name, name + UNDIVIDED):
+                of_it = {d: _only(one) for d, one in scores[system].items()}
+                world[f"{_width(point)} {system}"] = of_it
     rows = []
     for (width, name), of in codes.items():
         system = f"{width} {name}"
         row = {"width": width, "code": name, "kind": of[0]["kind"], "bytes": of[0]["bytes"]}
         row |= {"error": of[0]["error"] and sum(one["error"] for one in of) / len(of)}
         row |= means(worlds, system) | {"paper": _of_paper(width, name)}
-        for ratio, other in (("own", f"{width} {FLOAT}"), ("widest", f"{widest} {FLOAT}")):
-            both = [scores for scores in worlds.values() if scores.keys() >= {system, other}]
-            row[ratio] = over_seeds(both, system, other, by=ratios) if both else {}
+        own, best = f"{width} {FLOAT}", f"{widest} {FLOAT}"
+        compared = {"own": (system, own), "undivided": (system + UNDIVIDED, own)}
+        for ratio, pair in (compared | {"widest": (system, best)}).items():
+            both = [scores for scores in worlds.values() if scores.keys() >= set(pair)]
+            row[ratio] = over_seeds(both, *pair, by=ratios) if both else {}
         rows.append(row)
     data, fingerprints = data_of(found)
     return {

@@ -13,6 +13,7 @@ from vidembed import files
 from vidembed.report import charts, wording
 
 METRIC = "ndcg@10"
+_SHORT = (("undivided", "{:.1f}"), ("widest", "{:.1f}"))
 
 
 def print_quantised(result: Mapping[str, Any], console: Console | None = None) -> None:
@@ -87,7 +88,7 @@ def as_csv(result: Mapping[str, Any]) -> str:
         row |= {"seeds": " ".join(map(str, of["seeds"]))}
         row["simulated_sessions"] = result["simulated_sessions"]
         for direction in result["directions"]:
-            for name in ("scores", "own", "widest"):
+            for name in ("scores", "own", "widest", "undivided"):
                 interval = of[name].get(direction, {}).get(METRIC, {})
                 row |= {f"{direction}/{name}/{end}": interval.get(end) for end in charts.ENDS}
             row[f"{direction}/paper"] = (of["paper"] or {}).get(direction)
@@ -101,16 +102,16 @@ def as_csv(result: Mapping[str, Any]) -> str:
 
 def _header(result: Mapping[str, Any]) -> list[str]:
     widest = f"of {result['widest']}\nfloat32"
-    return ["width", "code", "bytes", "NDCG@10", "of own\nfloat32, %", f"{widest}, %", "paper, %"]
+    ours = ["width", "code", "bytes", "NDCG", "of own\nfloat32, %", "un-\ndivided"]
+    return [*ours, widest, "paper"]
 
 
 def _rows(result: Mapping[str, Any], direction: str) -> Iterator[list[str]]:
     for row in sorted(result["rows"], key=lambda row: (-row["width"], -row["bytes"])):
         said = [str(row["width"]), row["code"], f"{row['bytes']:,}"]
         said.append(wording.score(row["scores"][direction][METRIC]["value"]))
-        for name in ("own", "widest"):
+        for name, one in (("own", "{:.1f} [{:.1f}, {:.1f}]"), *_SHORT):
             found = row[name].get(direction, {}).get(METRIC)
-            one = "{:.1f} [{:.1f}, {:.1f}]"
             ends = [100 * found[end] for end in charts.ENDS] if found else []
             said.append(one.format(*ends) if ends else wording.ABSENT)
         paper = (row["paper"] or {}).get(direction)
@@ -125,8 +126,9 @@ def _title(result: Mapping[str, Any], direction: str) -> str:
 def _remarks(result: Mapping[str, Any]) -> Iterator[str]:
     yield f"The paper: {result['claim']} Its Table 3 is another evaluation: compare ratios alone."
     yield (
-        "Queries and candidates are both coded, by what was fitted on train videos; products are "
-        "not divided by lengths. Ratios of means, paired by query; 95 % by resampling videos."
+        "Queries and candidates are both coded, by what was fitted on train videos. Products are "
+        "divided by the lengths of what codes stand for; undivided: they are not. Ratios of means, "
+        "paired by query; 95 % by resampling videos."
     )
     yield f"Seeds: {', '.join(map(str, result['seeds']))}."
     yield from (f"LEFT OUT {line}" for line in result["left_out"])
