@@ -130,7 +130,7 @@ def lines(
                 axes.fill_between(line.x[some], low, high, color=colour, alpha=0.15, lw=0)
         axes.set_xlabel(below)
         if any(line.name for line in curves):
-            axes.legend(frameon=False, fontsize=7.5)
+            axes.legend(frameon=False, fontsize=7.5, loc="lower right")
         if doubling:
             places = sorted({float(x) for line in curves for x in line.x})
             axes.set_xscale("log", base=2)
