@@ -140,6 +140,8 @@ def test_scores_are_products_with_what_codes_stand_for(bits, shared):
     expected = queries.astype(np.float64) @ quantizer.decode(codes).T
     np.testing.assert_allclose(quantizer.scores(queries, codes), expected, atol=1e-5)
     assert quantizer.scores(queries, codes[:0]).shape == (5, 0)
+    lengths = np.linalg.norm(quantizer.decode(codes).astype(np.float64), axis=1)
+    np.testing.assert_allclose(quantizer.lengths(codes), lengths, rtol=1e-5)
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])

@@ -56,7 +56,8 @@ _MOST_POINTS = 400  # of a line: more cannot be seen
 class Line:
     """One line of a chart: y f[T] over x f[T], NaN where there is a gap.
 
-    low, high: f[T] or None, an interval around it; series: number of its colour, from 0.
+    low, high: f[T] or None, an interval around it; series: number of its colour, from 0; name: in
+    the chart's own legend, for a chart that stands alone.
     """
 
     x: np.ndarray
@@ -65,6 +66,7 @@ class Line:
     high: np.ndarray | None = None
     series: int = 0
     dashed: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,11 +118,19 @@ def lines(
             some = _thinned(len(line.x))
             marker = "o" if len(some) <= 12 else ""
             style = "--" if line.dashed else "-"
-            axes.plot(line.x[some], line.y[some], style, color=colour, marker=marker, ms=3.5)
+            look: dict[str, Any] = {
+                "color": colour,
+                "marker": marker,
+                "ms": 3.5,
+                "label": line.name or None,
+            }
+            axes.plot(line.x[some], line.y[some], style, **look)
             if line.low is not None and line.high is not None:
                 low, high = line.low[some], line.high[some]
                 axes.fill_between(line.x[some], low, high, color=colour, alpha=0.15, lw=0)
         axes.set_xlabel(below)
+        if any(line.name for line in curves):
+            axes.legend(frameon=False, fontsize=7.5, loc="lower right")
         if doubling:
             places = sorted({float(x) for line in curves for x in line.x})
             axes.set_xscale("log", base=2)

@@ -109,23 +109,34 @@ class Quantizer:
 
         A query makes a table of 256 entries for each byte of a code, the products with all that the
         byte may stand for; a score is the sum of what a code's bytes find there. For the paper's
-        product of two codes, ask with decoded queries.
+        product of two codes, ask with decoded queries. For unit vectors divide by `lengths`.
         """
         self._of_width(queries, self.dimensions, "queries")
         self._of_width(codes, self.bytes_per_vector, "codes")
-        tables = self._tables(np.asarray(queries, np.float32))
+        tables = self._tables(np.asarray(queries, np.float32), self.levels)
         found = _in_blocks(partial(_look_up, tables), codes, np.uint8)
         return np.ascontiguousarray(found.T)
 
-    def _tables(self, queries: np.ndarray) -> jax.Array:
-        """f32[bytes, 256, Q]."""
+    def lengths(self, codes: np.ndarray) -> np.ndarray:
+        """Euclidean lengths of what codes u8[N, bytes] stand for, f32[N], by lookup as well.
+
+        A code of a unit vector has no unit length. Where all vectors share a direction, as those of
+        a trained network do, errors of length outweigh what tells neighbours apart: scores that are
+        not divided by it lose several times as much.
+        """
+        self._of_width(codes, self.bytes_per_vector, "codes")
+        tables = self._tables(np.ones((1, self.dimensions), np.float32), np.square(self.levels))
+        return np.sqrt(_in_blocks(partial(_look_up, tables), codes, np.uint8)[:, 0])
+
+    def _tables(self, queries: np.ndarray, of: np.ndarray) -> jax.Array:
+        """Queries times what each byte stands for, f32[bytes, 256, Q]; of: f32[1 or D, 2^bits]."""
         per_byte, bits = 8 // self.bits, self.bits
         wide = np.zeros((len(queries), self.bytes_per_vector * per_byte), np.float32)
         wide[:, : self.dimensions] = queries
         parts = wide.T.reshape(-1, per_byte, 1, len(queries))
         numbers = _numbers(np.arange(256, dtype=np.uint8)[:, None], bits).T
         levels = np.zeros((wide.shape[1], 1 << bits), np.float32)
-        levels[: self.dimensions] = self.levels
+        levels[: self.dimensions] = of
         values = levels.reshape(-1, per_byte, 1 << bits)
         each = [values[:, i, numbers[i], None] * parts[:, i] for i in range(per_byte)]
         return jnp.asarray(sum(each))

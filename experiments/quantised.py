@@ -1,0 +1,219 @@
+"""Table 3: bytes of a vector against NDCG, a trained net for each width.
+
+    python -m experiments.quantised run --workdir W --records FOLDER
+    python -m experiments.quantised gather --workdir W
+
+The nets are points of `experiments.sizes`: in its work directory they are not trained again, only
+their stored checkpoints are embedded with, coded in every way of `experiments.codes` and measured.
+W/seedS/POINT/quantised.parquet holds the metrics of each query, quantised.json what they are of.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from experiments import sweep_command
+from experiments.codes import FLOAT, NO_FAISS, UNDIVIDED, has_faiss, measure_codes
+from experiments.gathering import data_of, means, over_seeds
+from experiments.paper import TABLE_3
+from experiments.points import Point, points_of, refuse_seeds
+from experiments.quantised_table import print_quantised, write_quantised
+from experiments.running import Runner
+from experiments.sweep import Sweep, networks
+from vidembed import files
+from vidembed.cli import command_line
+from vidembed.distributed.stopping import StopFlag, StoppedError
+from vidembed.engine.model import load_model
+from vidembed.engine.recipe import Recipe
+from vidembed.metrics.intervals import ratios
+from vidembed.records.scores_file import PerQuery, Scores, read_scores, write_scores
+from vidembed.workdir.layout import Workdir
+from vidembed.workdir.versions import versions
+
+WIDTHS = (256, 128, 64, 32)
+METRIC = "ndcg@10"
+sweep = Sweep(
+    name="quantised",
+    title="Table 3: bytes against NDCG@10",
+    claim="256 dimensions of 4 bits, 128 bytes, lose 0.6 % of NDCG@10; half the bytes, 2 to 7 %.",
+    points=lambda base: networks(base, *(f"late-4000-{width}" for width in WIDTHS)),
+    axis=lambda recipe: recipe.task.model.size,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(sweep_command.Run):
+    """Train what the work directory lacks, then code and measure; what is done is skipped."""
+
+    def run(self) -> int:
+        """Runs this shard; 1 where points failed. Raises StoppedError when asked to stop."""
+        base, folder = self.base(), Path(self.workdir)
+        with StopFlag() as stop:
+            runner = Runner(folder, stop, records=self.records)
+            runner.table(base)
+            points = _points(self.sweep, base, folder, self.seeds)[self._part()]
+            code = runner.run(points)
+            for point in points:
+                if stop.asked:
+                    raise StoppedError(f"stopped before the codes of {point}")
+                if point.scores():
+                    with point.run.lease(), stop.raising():
+                        measure(point, runner)
+        return code
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gather:
+    """Print one table of all codes, the paper's ratios beside ours; write it into WORKDIR."""
+
+    sweep: tyro.conf.Suppress[Sweep]
+    workdir: str
+    """Folder of the sweeps."""
+    seeds: tuple[int, ...] = ()
+    """Seeds to take together; those that are there, unless said."""
+
+    def __post_init__(self) -> None:
+        if self.seeds:
+            refuse_seeds(self.seeds)
+
+    def run(self) -> int:
+        """Prints and writes quantised.csv, .md, .json, and a plot of each direction as SVG."""
+        result = gathered(self.sweep, Path(self.workdir), self.seeds)
+        print_quantised(result)
+        for file in write_quantised(result, Path(self.workdir)):
+            print(f"wrote {file}")
+        return 0
+
+
+def measure(point: Point, runner: Runner) -> None:
+    """Codes the vectors of a point's last checkpoint and measures each code, where that is not done
+    yet."""
+    if _measured(point):
+        runner.progress.say(f"{point}: codes done before")
+        return
+    corpus = runner.corpus(point)
+    model = load_model(point.run, str(point.recipe.steps), outputs=("video",))
+    with runner.progress.stage(f"{point}: codes"):
+        scores, said = measure_codes(model["video"](corpus.table), corpus, point.measured_by)
+    write_scores(point.run.path / "quantised.parquet", scores)
+    files.write_json(point.run.path / "quantised.json", {"key": _key(point), "codes": said})
+
+
+def gathered(sweep: Sweep, folder: Path, seeds: Sequence[int] = ()) -> dict[str, Any]:
+    """All that `gather` shows, as JSON values; raises ValueError where no sweep was begun.
+
+    A row is a code of a width: `scores` as of a sweep's point; `own` and `widest`, the ratios to
+    float32 of the same width and of the widest, paired by query; `paper`, the latter there;
+    `undivided`, the ratio to the same width's of products that are not divided by lengths.
+    """
+    stored = Workdir(folder).read_recipe()
+    if stored is None:
+        raise ValueError(
+            f"{folder} holds no sweep: begin with "
+            f"`python -m experiments.{sweep.name} run --workdir {folder}`"
+        )
+    base = Recipe.from_json(stored["recipe"])
+    there = (path.name.removeprefix("seed") for path in folder.glob("seed*"))
+    seeds = list(seeds) or sorted(int(name) for name in there if name.isdecimal())
+    points = _points(sweep, base, folder, seeds)
+    found = {point: _measured(point) for point in points if point.scores()}
+    widest = max(map(_width, points))
+    worlds = dict[int, dict[str, Any]]()
+    codes = dict[tuple[int, str], list[Mapping[str, Any]]]()
+    for point, (said, scores) in ((p, of) for p, of in found.items() if of):
+        for name, of in said.items():
+            codes.setdefault((_width(point), name), []).append(of)
+            world = worlds.setdefault(point.seed, {})
+            for system in (name, name + UNDIVIDED):
+                of_it = {d: _only(one) for d, one in scores[system].items()}
+                world[f"{_width(point)} {system}"] = of_it
+    rows = []
+    for (width, name), of in codes.items():
+        system = f"{width} {name}"
+        row = {"width": width, "code": name, "kind": of[0]["kind"], "bytes": of[0]["bytes"]}
+        row |= {"error": of[0]["error"] and sum(one["error"] for one in of) / len(of)}
+        row |= means(worlds, system) | {"paper": _of_paper(width, name)}
+        own, best = f"{width} {FLOAT}", f"{widest} {FLOAT}"
+        compared = {"own": (system, own), "undivided": (system + UNDIVIDED, own)}
+        for ratio, pair in (compared | {"widest": (system, best)}).items():
+            both = [scores for scores in worlds.values() if scores.keys() >= set(pair)]
+            row[ratio] = over_seeds(both, *pair, by=ratios) if both else {}
+        rows.append(row)
+    data, fingerprints = data_of(found)
+    return {
+        "sweep": sweep.name,
+        "title": sweep.title,
+        "claim": sweep.claim,
+        "simulated_sessions": any(of["simulated_sessions"] for of in data.values()),
+        "seeds": seeds,
+        "directions": list(sweep.evaluator.directions),
+        "widest": widest,
+        "rows": rows,
+        "missing": [f"{p}: {p.missing()}" for p in points if p not in found]
+        + [f"{p}: its codes are not measured" for p, of in found.items() if not of],
+        "left_out": [] if has_faiss() or any(r["kind"] == "PQ" for r in rows) else [NO_FAISS],
+        "recipe": stored["recipe"],
+        "fingerprints": stored["fingerprints"] | fingerprints,
+        "data": data,
+        "versions": versions(),
+    }
+
+
+def _points(sweep: Sweep, base: Recipe, folder: Path, seeds: Sequence[int]) -> list[Point]:
+    """Without those of permuted ids: what a code loses has no need of them."""
+    return [point for point in points_of(sweep, base, folder, seeds) if not point.permuted]
+
+
+def _width(point: Point) -> int:
+    task: Any = point.varied.task
+    return int(task.model.size)
+
+
+def _key(point: Point) -> dict[str, Any]:
+    """What codes were measured of; with faiss there are more of them."""
+    return {"step": point.recipe.steps, "faiss": has_faiss()}
+
+
+def _measured(point: Point) -> tuple[Mapping[str, Any], Scores] | None:
+    """What is said of each code, and its scores; None where it is not measured as it would be now,
+    unless with faiss, which is not here."""
+    said, path = files.read_json(point.run.path / "quantised.json"), point.run.path
+    if said is None or said["key"] not in (_key(point), _key(point) | {"faiss": True}):
+        return None
+    return said["codes"], read_scores(path / "quantised.parquet")
+
+
+def _only(one: PerQuery) -> PerQuery:
+    return PerQuery(ids=one.ids, values={METRIC: one.values[METRIC]})
+
+
+def _of_paper(width: int, code: str) -> Mapping[str, float] | None:
+    """Direction → ratio to 256 dimensions in float32."""
+    bits = 32 if code == FLOAT else int(code.split(" bit")[0]) if code.endswith(" bit") else 0
+    if (width, bits) not in TABLE_3:
+        return None
+    of, whole = TABLE_3[width, bits], TABLE_3[256, 32]
+    return {direction: of[direction] / whole[direction] for direction in of}
+
+
+def main(sweep: Sweep, arguments: Sequence[str] | None = None) -> int:
+    """Runs the verb that the command line names; an exit code."""
+    verbs = {
+        "run": Run(sweep=sweep, workdir=tyro.MISSING),
+        "gather": Gather(sweep=sweep, workdir=tyro.MISSING),
+    }
+    chosen = command_line.parse(
+        verbs,
+        sys.argv[1:] if arguments is None else arguments,
+        prog=f"python -m experiments.{sweep.name}",
+        description=f"{sweep.title}. {sweep.claim}",
+    )
+    return command_line.guarded(chosen.run)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sweep))
