@@ -10,7 +10,10 @@ from typing import NamedTuple
 
 TESTS = Path(__file__).resolve().parent
 PAGE = TESTS / "FAULTS.md"
-SECTIONS = ("Records", "Relations and sessions", "Runs", "Processes", "Scores")
+SECTIONS = (
+    "Records", "Relations and sessions", "Runs", "Processes", "Scores", "A run in use", "Indexes",
+    "Quantisers",
+)  # fmt: skip
 HEAD = """# Faults, and the tests that provoke them
 
 Each row: what goes wrong, what the user sees, and the test that makes it happen (real files, real \

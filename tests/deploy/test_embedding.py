@@ -56,6 +56,11 @@ def read(out):
     return table.ids.astype(str).tolist(), table.features["video"]
 
 
+@pytest.mark.fault(
+    "A run in use: other vectors, files of others, an index or an export where one is to "
+    "be written",
+    "1, and they stay; the same vectors are recognised",
+)
 @pytest.mark.parametrize("name", ["v.parquet", "v.npy", "table"])
 def test_vectors_of_a_table_in_each_form(name, run, embed, corpus, corpus_paths, tmp_path, capsys):
     out, expected = tmp_path / name, run.embed(corpus.table)
@@ -99,6 +104,14 @@ def records(folder, table, lacking=(), broken=()):
     return folder
 
 
+@pytest.mark.fault(
+    "A run in use: an empty table, a share of nothing",
+    "1: what there is",
+)
+@pytest.mark.fault(
+    "A run in use: features that another model made than those the run learned from; an "
+    "index of other vectors",
+)
 def test_records_give_what_their_table_gives(run, embed, corpus, tmp_path, capsys):
     lacking = {3, 250}
     has = ~np.isin(np.arange(300), list(lacking))
@@ -133,6 +146,10 @@ def test_records_give_what_their_table_gives(run, embed, corpus, tmp_path, capsy
     assert not list(tmp_path.glob("*x.*"))
 
 
+@pytest.mark.fault(
+    "A run in use: a fault of the records, or a full disk, on the way to vectors",
+    "1: the record or the file; no vectors are there, and the same command makes them after",
+)
 @pytest.mark.parametrize("name", ["v.parquet", "v.npy", "table"])
 def test_a_fault_on_the_way_leaves_nothing(name, embed, corpus, tmp_path, capsys):
     folder = records(tmp_path / "records", corpus.table, broken={260})
@@ -144,6 +161,7 @@ def test_a_fault_on_the_way_leaves_nothing(name, embed, corpus, tmp_path, capsys
     assert len(read(tmp_path / name)[0]) == 299
 
 
+@pytest.mark.fault("A run in use: a fault of the records, or a full disk, on the way to vectors")
 @pytest.mark.parametrize("name", ["v.parquet", "v.npy", "table"])
 def test_a_full_disk_is_named_and_leaves_nothing(name, embed, corpus_paths, tmp_path, capsys):
     assert embed(corpus_paths.table, tmp_path / "first.npy") == 0
@@ -162,6 +180,10 @@ def test_a_full_disk_is_named_and_leaves_nothing(name, embed, corpus_paths, tmp_
     assert embed(corpus_paths.table, tmp_path / name) == 0
 
 
+@pytest.mark.fault(
+    "A run in use: features of another width, shape or type; rows that hold NaN; videos "
+    "without any modality",
+)
 def test_videos_without_any_modality_are_left_out_and_counted(run, embed, corpus, tmp_path, capsys):
     has = np.arange(300) % 10 > 0
     table = replace(corpus.table, present={"visual": has, "audio": has}, manifest={})
@@ -201,6 +223,10 @@ def test_a_table_without_a_modality_is_embedded_where_that_is_said(
     assert "0 videos added, 0 removed, 300 in all" in capsys.readouterr().out
 
 
+@pytest.mark.fault(
+    "A run in use: other vectors, files of others, an index or an export where one is to "
+    "be written",
+)
 def test_ids_that_a_form_cannot_hold_and_files_of_others_are_refused(
     embed, corpus, tmp_path, capsys
 ):

@@ -78,6 +78,15 @@ def test_an_export_is_loaded_like_the_run(run, corpus, exported, workdir):
     assert len(other.index(corpus.table).search(run.embed(corpus.table)[:1], 3).ids) == 3
 
 
+@pytest.mark.fault(
+    "A run in use: an export flipped or of other files, a program that computes something "
+    "else, no flatbuffers",
+    "1: the file; nothing is written; the extra",
+)
+@pytest.mark.fault(
+    "A run in use: other vectors, files of others, an index or an export where one is to "
+    "be written",
+)
 def test_what_is_damaged_or_there_is_refused(exported, workdir, tmp_path, capsys, monkeypatch):
     with pytest.raises(ValueError, match="export of step 3, and of no other"):
         vidembed.load(exported, step=2)
@@ -99,6 +108,10 @@ def test_what_is_damaged_or_there_is_refused(exported, workdir, tmp_path, capsys
         vidembed.load(tmp_path / "new")
 
 
+@pytest.mark.fault(
+    "A run in use: an export flipped or of other files, a program that computes something "
+    "else, no flatbuffers",
+)
 def test_safetensors_come_back_and_what_is_cut_is_refused():
     arrays = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.zeros((0, 2), np.int64)}
     arrays["c"] = np.array(True)
@@ -113,6 +126,10 @@ def test_safetensors_come_back_and_what_is_cut_is_refused():
         safetensors.to_bytes({"z": np.zeros(1, np.complex64)}, {})
 
 
+@pytest.mark.fault(
+    "A run in use: an export flipped or of other files, a program that computes something "
+    "else, no flatbuffers",
+)
 def test_without_flatbuffers_the_extra_is_named(exported, workdir, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert main(["export", workdir, str(tmp_path / "new"), "--step", "latest"]) == 1

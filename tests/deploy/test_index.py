@@ -59,6 +59,10 @@ def test_a_temporary_index_is_removed_after_use(run, corpus, tmp_path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.fault(
+    "A run in use: ids that an index lacks",
+    "as queries refused, with their number; in a history left out, and counted in a warning",
+)
 def test_ids_that_the_index_lacks_are_counted(corpus, index):
     with pytest.raises(ValueError, match=r"lacks 2 ids \(x, y\) of 3 asked for"):
         index.search(ids=["x", "v0001", "y"])
@@ -67,6 +71,7 @@ def test_ids_that_the_index_lacks_are_counted(corpus, index):
             index.search(**nothing)
 
 
+@pytest.mark.fault("A run in use: ids that an index lacks")
 def test_a_history_is_recommended_what_is_near_its_mean(corpus, index, vectors, caplog):
     rows = [3, 50, 120]
     expected = brute(vectors, vectors[rows].mean(axis=0), 10, rows)
@@ -108,6 +113,11 @@ def test_features_alone_are_indexed_and_embed_others(corpus, corpus_paths):
         vidembed.index(part_of_table(table, np.arange(0)))
 
 
+@pytest.mark.fault("A run in use: an empty table, a share of nothing")
+@pytest.mark.fault(
+    "A run in use: features that another model made than those the run learned from; an "
+    "index of other vectors",
+)
 def test_an_index_of_another_space_is_refused(run, corpus, tmp_path):
     vidembed.index(corpus.table, tmp_path / "raw")
     with pytest.raises(SpaceError):
@@ -125,6 +135,10 @@ def call(capsys, *words):
     return code, said.out, said.err
 
 
+@pytest.mark.fault(
+    "A run in use: other vectors, files of others, an index or an export where one is to "
+    "be written",
+)
 def test_the_verbs_make_keep_and_search_an_index(workdir, corpus, vectors, tmp_path, capsys):
     table, path = corpus.table, tmp_path / "index"
     run_options = ["--step", "latest"]

@@ -56,6 +56,11 @@ def test_a_table_its_folder_and_its_arrays_in_any_form_give_the_same_vectors(
     assert run.embed({m: a[:0] for m, a in few.items()}).shape == (0, 8)
 
 
+@pytest.mark.fault(
+    "A run in use: a modality missing from what is embedded, or zeros in its place, and "
+    "nothing said of it",
+    "refused: what the model reads, and how to say who lacks it; never another vector in silence",
+)
 def test_a_missing_modality_is_stated_never_guessed(run, corpus, expected):
     features, lacks = dict(corpus.table.features), np.arange(300) % 3 > 0
     part = run.embed(features, present={"audio": lacks})
@@ -79,6 +84,12 @@ def test_a_missing_modality_is_stated_never_guessed(run, corpus, expected):
             run.embed(visual | {"audio": zero})
 
 
+@pytest.mark.fault(
+    "A run in use: features of another width, shape or type; rows that hold NaN; videos "
+    "without any modality",
+    "refused: modality, count, first row and id; `embed` and `index` leave videos without "
+    "any out, and count them",
+)
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -94,6 +105,10 @@ def test_features_that_do_not_fit_are_refused_by_name(run, corpus, change, words
         run.embed(change(dict(corpus.table.features)))
 
 
+@pytest.mark.fault(
+    "A run in use: features of another width, shape or type; rows that hold NaN; videos "
+    "without any modality",
+)
 def test_rows_that_hold_nan_or_nothing_are_refused_by_name(run, corpus):
     wide = {m: dequantise(a) for m, a in corpus.table.features.items()}
     wide["visual"][[17, 40], 2] = np.nan, np.inf
@@ -110,6 +125,10 @@ def test_rows_that_hold_nan_or_nothing_are_refused_by_name(run, corpus):
             run.embed(corpus.table.features, present=present)
 
 
+@pytest.mark.fault(
+    "A run in use: videos that lack a modality which the run has not learned to do without",
+    "a warning, once: the rank that was measured, how many videos, what to do",
+)
 def test_a_run_that_cannot_do_without_a_modality_warns_once(workdir, corpus, caplog):
     table = replace(corpus.table, present={"audio": np.arange(300) > 8})
     run = vidembed.load(workdir, step="latest")
@@ -125,6 +144,11 @@ def test_a_run_that_cannot_do_without_a_modality_warns_once(workdir, corpus, cap
     assert len(caplog.messages) == 1
 
 
+@pytest.mark.fault(
+    "A run in use: features that another model made than those the run learned from; an "
+    "index of other vectors",
+    "refused: both spaces",
+)
 def test_features_of_another_space_are_refused(run, corpus):
     named = replace(corpus.table, manifest={"space": {"visual": "clip"}})
     with pytest.raises(SpaceError, match=r"'clip'.*one name"):
@@ -136,6 +160,10 @@ def test_the_space_of_a_run_is_that_of_its_model(workdir, run):
     assert run.space == model.space("video", stored["space"])
 
 
+@pytest.mark.fault(
+    "A run in use: no run there, one of a version that stored no sizes, a step that it lacks",
+    "1: what is there, and what to do",
+)
 def test_what_is_no_run_is_refused(workdir, tmp_path):
     with pytest.raises(ValueError, match=r"holds no run \(no recipe.json\)"):
         vidembed.load(tmp_path)

@@ -75,6 +75,10 @@ def engine(request):
     return ENGINES[request.param]
 
 
+@pytest.mark.fault(
+    "Indexes: ids that the index lacks",
+    "counted: by `remove`, by `has`, by a warning where a filter names them",
+)
 def test_a_life_of_an_index(tmp_path, engine, monkeypatch):
     monkeypatch.setattr(faiss_engine, "FEW", 0)  # every filter reaches the engine
     ids, vectors, queries = some_ids(N), some_vectors(N), some_vectors(20, 1)
@@ -153,6 +157,11 @@ def test_any_sequence_of_changes(tmp_path, seed):
     assert index.verify()
 
 
+@pytest.mark.fault("Indexes: ids that the index lacks")
+@pytest.mark.fault(
+    "Indexes: k above the corpus or above what a filter leaves, an empty index",
+    "fewer rows, and `counts` says how many; never an id that is none",
+)
 def test_fewer_than_k_are_fewer_rows(tmp_path, engine, caplog):
     ids, vectors = some_ids(60), some_vectors(60)
     index = Index.create(tmp_path / "i", ids, vectors, space="s", engine=engine)
@@ -212,6 +221,8 @@ def test_more_effort_finds_more(tmp_path):
     assert little < 0.98 < 0.999 < much
 
 
+@pytest.mark.fault("Indexes: an index made where one is")
+@pytest.mark.fault("Indexes: vectors or queries of another space")
 def test_one_change_is_one_version_and_rollback_goes_back(tmp_path):
     ids, vectors = some_ids(100), some_vectors(100)
     index = Index.create(tmp_path / "i", ids, vectors, space="s")
@@ -237,6 +248,7 @@ def test_one_change_is_one_version_and_rollback_goes_back(tmp_path):
     assert (len(made), made.space) == (100, "s")
 
 
+@pytest.mark.fault("Indexes: two processes that change one index")
 def test_a_change_is_made_to_the_newest_version(tmp_path):
     index = Index.create(tmp_path / "i", some_ids(10), some_vectors(10), space="s")
     other = Index.open(tmp_path / "i")
@@ -248,6 +260,10 @@ def test_a_change_is_made_to_the_newest_version(tmp_path):
     assert len(index) == 12
 
 
+@pytest.mark.fault(
+    "Indexes: an index read while it is swapped",
+    "one version, whole",
+)
 def test_a_reader_during_swaps_sees_one_version_whole(tmp_path):
     """Each version holds ids that name it, and vectors of its own."""
 
@@ -283,6 +299,10 @@ def test_a_reader_during_swaps_sees_one_version_whole(tmp_path):
     assert len(seen) > 1
 
 
+@pytest.mark.fault(
+    "Indexes: faiss is not installed",
+    "`pip install -e '.[serve]'`; exact search works without",
+)
 def test_faiss_is_asked_for_in_words_and_only_when_needed(tmp_path):
     script = f"""
 import sys

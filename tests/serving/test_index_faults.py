@@ -60,6 +60,16 @@ REFUSED = {
 }
 
 
+@pytest.mark.fault(
+    "Indexes: vectors or queries of another space",
+    "refused: both spaces, and what to do",
+)
+@pytest.mark.fault(
+    "Indexes: NaN in vectors or queries, another width, ids wanting, repeated, empty or "
+    "there already, k or effort below 1, an unknown engine",
+    "refused: how many, which ids or rows, what is asked for; the folder stays as it was, "
+    "byte for byte",
+)
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_callers_give_is_refused_and_changes_nothing(index, tmp_path, what):
     before = files(tmp_path / "i")
@@ -71,6 +81,10 @@ def test_what_callers_give_is_refused_and_changes_nothing(index, tmp_path, what)
     assert len(index) == 297
 
 
+@pytest.mark.fault(
+    "Indexes: an index made where one is",
+    "refused unless it is to take its place; the one before is kept",
+)
 def test_an_index_is_not_written_over_unasked(index, tmp_path):
     with pytest.raises(FileExistsError, match=r"is an index: add to it, or say over=True"):
         Index.create(tmp_path / "i", NEW, MORE, space="s")
@@ -87,6 +101,11 @@ def open_and_read(folder):
     opened.verify()
 
 
+@pytest.mark.fault(
+    "Indexes: a file of an index cut, a bit flipped, lost, exchanged",
+    "refused by name and place before faiss reads a byte; what a search only maps is "
+    "found by `verify`",
+)
 @pytest.mark.parametrize("name", ["version", "segment", "current"])
 def test_cut_and_flipped_files(index, tmp_path, name):
     rng = np.random.default_rng(0)
@@ -108,6 +127,7 @@ def test_cut_and_flipped_files(index, tmp_path, name):
     open_and_read(tmp_path / "i")
 
 
+@pytest.mark.fault("Indexes: a file of an index cut, a bit flipped, lost, exchanged")
 def test_faiss_reads_no_byte_of_a_damaged_file(index, tmp_path, monkeypatch):
     monkeypatch.setattr(faiss_engine, "FEW", 0)
     path = next(s.blocks.path for s in index._version.segments if s.engine_bytes)
@@ -121,6 +141,7 @@ def test_faiss_reads_no_byte_of_a_damaged_file(index, tmp_path, monkeypatch):
         Index.open(tmp_path / "i").search(MORE, 3)
 
 
+@pytest.mark.fault("Indexes: a file of an index cut, a bit flipped, lost, exchanged")
 def test_a_lost_or_exchanged_file_is_named(index, tmp_path):
     first, second = sorted((tmp_path / "i").glob("segment-*"))[:2]
     kept = first.read_bytes()
@@ -134,6 +155,10 @@ def test_a_lost_or_exchanged_file_is_named(index, tmp_path):
     assert Index.open(tmp_path / "i").verify()
 
 
+@pytest.mark.fault(
+    "Indexes: the version that stands is damaged",
+    "`rollback` takes the one before; made anew in its place",
+)
 def test_a_damaged_version_is_left_by_rollback_or_anew(index, tmp_path):
     """The message's own remedies."""
     version = tmp_path / "i" / index._version.name
@@ -147,6 +172,10 @@ def test_a_damaged_version_is_left_by_rollback_or_anew(index, tmp_path):
     assert len(Index.open(tmp_path / "i")) == 3
 
 
+@pytest.mark.fault(
+    "Indexes: two processes that change one index",
+    "the second is refused; a change is made to the newest version, not to the one that was open",
+)
 def test_one_process_changes_an_index_at_a_time(index, tmp_path):
     with open(tmp_path / "i" / ".lock", "w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
@@ -156,6 +185,10 @@ def test_one_process_changes_an_index_at_a_time(index, tmp_path):
     assert len(index) == 300
 
 
+@pytest.mark.fault(
+    "Indexes: a writer killed before its change stands",
+    "the index is as it was; the next change removes what was left",
+)
 def test_what_a_killed_writer_left_is_removed_by_the_next(index, tmp_path, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
@@ -175,6 +208,7 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(index, tmp_path, monke
     assert len(Index.rollback(tmp_path / "i")) == 297
 
 
+@pytest.mark.fault("Indexes: a file of an index cut, a bit flipped, lost, exchanged")
 def test_a_file_of_blocks_is_what_was_written(tmp_path):
     """Arrays across blocks, empty ones, and the name of the array that a flipped bit is in."""
     arrays = {

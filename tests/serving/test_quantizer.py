@@ -90,6 +90,10 @@ def test_one_device_and_eight_give_the_same_levels(shared):
     np.testing.assert_allclose(fits[0].levels, fits[1].levels, atol=1e-6 * np.ptp(vectors))
 
 
+@pytest.mark.fault(
+    "Quantisers: a value far out, a dimension that never changes, fewer values than levels",
+    "fitted; the other values keep their levels",
+)
 def test_blocks_and_extreme_values(monkeypatch):
     vectors = gaussian(rows=5000)
     whole = Quantizer.fit(vectors, bits=4)
@@ -163,6 +167,10 @@ def test_no_worse_than_faiss(faiss, bits):
     np.testing.assert_array_equal(codes[clear], expected[clear])
 
 
+@pytest.mark.fault(
+    "Quantisers: a stored quantiser cut or with a byte flipped",
+    "refused; no other levels",
+)
 @pytest.mark.parametrize("shared", [True, False])
 def test_it_comes_back_from_bytes_and_damage_is_refused(shared):
     quantizer = Quantizer.fit(gaussian(rows=100, width=3), bits=2, shared=shared)
@@ -176,6 +184,11 @@ def test_it_comes_back_from_bytes_and_damage_is_refused(shared):
             Quantizer.from_bytes(damaged)
 
 
+@pytest.mark.fault(
+    "Quantisers: vectors that hold NaN or infinity, of another width, none at all, bits "
+    "that fill no byte",
+    "refused with the rows or sizes",
+)
 def test_what_cannot_be_quantised_is_refused():
     vectors = gaussian(rows=20)
     quantizer = Quantizer.fit(vectors, bits=2)
@@ -197,6 +210,9 @@ def test_what_cannot_be_quantised_is_refused():
             Quantizer(levels=np.array(levels), dimensions=4)
 
 
+@pytest.mark.fault(
+    "Quantisers: a value far out, a dimension that never changes, fewer values than levels",
+)
 def test_few_distinct_values():
     """Fewer than there are levels, and a dimension that never changes."""
     vectors = np.random.default_rng(0).integers(0, 3, (100, 2)).astype(np.float32)
