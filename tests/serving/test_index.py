@@ -14,7 +14,7 @@ from vidembed.serving.faiss_engine import FastScan, Hnsw, Ivf
 from vidembed.serving.index import Index
 from vidembed.serving.quantizer import Quantizer
 
-D, N = 16, 3000
+D, N = 16, 2200
 
 
 def some_vectors(rows, seed=0):
@@ -81,6 +81,7 @@ def engine(request):
 )
 def test_a_life_of_an_index(tmp_path, engine, monkeypatch):
     monkeypatch.setattr(faiss_engine, "FEW", 0)  # every filter reaches the engine
+    monkeypatch.setattr(faiss_engine, "FEW_OF", N)
     ids, vectors, queries = some_ids(N), some_vectors(N), some_vectors(20, 1)
     index = Index.create(tmp_path / "i", ids, vectors, space="s", engine=engine)
     oracle = Dictionary(ids, vectors)
@@ -290,13 +291,16 @@ def test_a_reader_during_swaps_sees_one_version_whole(tmp_path):
     readers = [threading.Thread(target=read) for _ in range(2)]
     for reader in readers:
         reader.start()
-    for number in range(1, 25):
-        index.change(add=contents(number), remove=index.ids, merge=number % 2 == 0)
+    swaps = 0
+    # A busy machine may let many swaps pass before a reader has its turn.
+    while swaps < 20 or (len(seen) < 3 and not faults and swaps < 2000):
+        swaps += 1
+        index.change(add=contents(swaps), remove=index.ids, merge=swaps % 2 == 0)
     done.set()
     for reader in readers:
         reader.join()
     assert not faults
-    assert len(seen) > 1
+    assert len(seen) > 2
 
 
 @pytest.mark.fault(

@@ -14,8 +14,9 @@ import numpy as np
 from vidembed.serving.quantizer import Quantizer
 from vidembed.serving.segment import Segment, top
 
-FEW = 2000
-"""So few allowed rows are scored one by one: no engine that skips the others is faster."""
+FEW, FEW_OF = 2000, 32
+"""So few allowed rows, or one of so many, are scored one by one: no engine that passes over the
+others is faster, and a graph would be walked nearly whole to find them."""
 CODES = 16
 
 
@@ -180,7 +181,7 @@ def _refined(
     where none was found.
     """
     count = int(allowed.sum())
-    if count <= FEW:
+    if count <= max(FEW, len(allowed) // FEW_OF):
         return segment.nearest(queries, k, np.flatnonzero(allowed))
     faiss = faiss_module()
     index = segment.loaded("faiss", lambda: faiss.deserialize_index(segment.engine_array("faiss")))
