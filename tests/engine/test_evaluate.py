@@ -535,10 +535,13 @@ def test_a_follower_may_be_started_before_its_trainer(tmp_path, corpus_paths, co
         if len(naps) == 2:
             workdir.claim_recipe(small_recipe(corpus_paths).to_json(), {})
 
-    await_run(workdir, Progress().say, nap)
+    await_run(workdir, Progress().say, nap, patience_seconds=60)
     assert len(naps) == 3
-    await_run(workdir, pytest.fail, pytest.fail)
-    assert capsys.readouterr().out.count("waiting for a training to begin in") == 1
+    await_run(workdir, pytest.fail, pytest.fail, patience_seconds=60)
+    assert capsys.readouterr().out.count("waiting 60 s for a training to begin in") == 1
+    nowhere = Workdir(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"no training has begun in .*nowhere for 0 s"):
+        await_run(nowhere, Progress().say, time.sleep, patience_seconds=0)
 
 
 @pytest.mark.fault(

@@ -259,3 +259,14 @@ def test_a_follower_beats_and_leaves_anothers_record(tmp_path, monkeypatch):
         time.sleep(0.1)
         file.write_text(json.dumps({**first, "pid": 1}))
     assert files.read_json(file)["pid"] == 1
+
+
+@pytest.mark.parametrize("part", ["recipe", "fingerprints", "spec", "space"])
+@pytest.mark.parametrize("value", [None, 3, []])
+def test_a_recipe_file_whose_parts_are_no_objects_is_damaged(tmp_path, part, value):
+    workdir = Workdir(tmp_path)
+    workdir.claim_recipe({"steps": 3}, {"corpus": "c"}, {"spec": {}, "space": {}})
+    stored = json.loads(workdir.recipe_file.read_text())
+    workdir.recipe_file.write_text(json.dumps(stored | {part: value}))
+    with pytest.raises(ValueError, match=r"recipe.json is damaged: one of recipe, .* is no object"):
+        workdir.read_recipe()

@@ -17,7 +17,7 @@ from vidembed.distributed.mesh import MeshShape
 from vidembed.engine.evaluation import Evaluation, evaluation_of, recipe_of
 from vidembed.engine.field_roles import classes_of, located
 from vidembed.engine.recipe import Recipe
-from vidembed.engine.watching import await_run
+from vidembed.engine.watching import PATIENCE_SECONDS, await_run
 from vidembed.progress import Progress
 from vidembed.recipes import PAPERS
 from vidembed.workdir.layout import Workdir
@@ -75,7 +75,10 @@ def _run(
         module, workdir = _module(paper), command_line.option_of(arguments, "--workdir")
         follows = verb == "evaluate" and "--follow" in arguments
         if follows and workdir and not {"-h", "--help"} & set(arguments):
-            await_run(Workdir(workdir), Progress().say)
+            given = command_line.option_of(arguments, "--patience-seconds") or ""
+            is_number = given.replace(".", "", 1).isdecimal()
+            patience = float(given) if is_number else PATIENCE_SECONDS
+            await_run(Workdir(workdir), Progress().say, patience_seconds=patience)
         by_default = evaluation or module.EVALUATION
         classes = classes_of(recipe) | classes_of(by_default)
         options: dict[str, Any] = {"recipe": _recipe_of_run(verb, workdir, classes) or recipe}

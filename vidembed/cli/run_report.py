@@ -103,6 +103,10 @@ def report_run(
     embeddings = job.model(job.step_named("latest"))["video"](corpus.table)
     measured = evaluations_of(workdir, selecting.evaluator)
     related, note, warnings = None, "", journal_warnings(job)
+    if job.step_named("latest") and not journal_of(workdir):
+        warnings.append(
+            f"{workdir.metrics_file} has no measures of the training: it is empty, lost or damaged"
+        )
     if baselines and measured:
         last, record = measured[-1], selecting.baselines()
         related = beside_baselines(last, record)

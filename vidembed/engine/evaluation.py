@@ -42,7 +42,7 @@ def store_evaluation(workdir: Workdir, evaluation: Evaluation) -> None:
 def evaluation_of(workdir: Workdir, classes: Collection[type] = ()) -> Evaluation | None:
     """What `store_evaluation` wrote; of a run made before there were evaluations, its evaluator.
     None if neither is there. `classes` as in `Recipe.from_json`."""
-    stored = files.read_json(workdir.evaluation_file)
+    stored = files.read_record(workdir.evaluation_file, ("evaluators",), "of a run")
     if stored is not None:
         return from_json(Evaluation, stored, "evaluation", classes=classes)
     former = former_evaluator((workdir.read_recipe() or {}).get("recipe", {}))

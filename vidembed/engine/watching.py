@@ -55,13 +55,27 @@ class Watch:
 
 
 def await_run(
-    workdir: Workdir, say: Callable[[str], None], sleep: Callable[[float], object] = time.sleep
+    workdir: Workdir,
+    say: Callable[[str], None],
+    sleep: Callable[[float], object] = time.sleep,
+    *,
+    patience_seconds: float,
 ) -> None:
-    """Returns when a training has begun in a work directory: its recipe is known then."""
+    """Returns when a training has begun in a work directory: its recipe is known then. Raises
+    ValueError if none has for so long."""
     if workdir.read_recipe() is not None:
         return
-    say(f"waiting for a training to begin in {workdir}")
+    say(
+        f"waiting {patience_seconds:,.0f} s for a training to begin in {workdir} "
+        "(--patience-seconds)"
+    )
+    begun = time.monotonic()
     while workdir.read_recipe() is None:
+        if time.monotonic() - begun >= patience_seconds:
+            raise ValueError(
+                f"no training has begun in {workdir} for {patience_seconds:,.0f} s: is it the "
+                "--workdir of one? Give more --patience-seconds to wait longer"
+            )
         sleep(POLL_SECONDS)
     # What it is measured by is stored right after the recipe.
     sleep(POLL_SECONDS)

@@ -170,7 +170,14 @@ class Workdir:
     def read_recipe(self) -> dict[str, Any] | None:
         """recipe.json ("recipe", "fingerprints", "spec", "space", "versions", "history"); None
         before the start."""
-        return files.read_record(self.recipe_file, ("recipe", "fingerprints"), "of a run")
+        found = files.read_record(self.recipe_file, ("recipe", "fingerprints"), "of a run")
+        parts = ("recipe", "fingerprints", "spec", "space")
+        if found and not all(isinstance(found.get(part, {}), dict) for part in parts):
+            raise ValueError(
+                f"{self.recipe_file} is damaged: one of {', '.join(parts)} is no object. Restore "
+                "it from a copy, or choose another folder"
+            )
+        return found
 
     def mark_done(self, step: int) -> None:
         """Tells the other jobs that `step` is durable and is the last."""
