@@ -71,7 +71,7 @@ class ClusterQuality:
         verticals = read_verticals(self.vocabulary)
         folder = Path(self.workdir)
         measured: list[dict[str, Any]] = []
-        with StopFlag() as stop, Workdir(folder).lease(), stop.raising():
+        with StopFlag() as stop, Workdir(folder).lease(of_run=False), stop.raising():
             runner = Runner(folder, stop, records=self.records)
             for seed in self.seeds:
                 world = Point(folder=folder, name="", varied=cdml.recipe, seed=seed)

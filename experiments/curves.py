@@ -56,7 +56,7 @@ class Curves:
             Point(folder=folder, name=name.replace("-", " ", 1), varied=one, seed=self.seed)
             for name, one in networks(recipe, *NETWORKS).items()
         ]
-        with StopFlag() as stop, Workdir(folder).lease():
+        with StopFlag() as stop, Workdir(folder).lease(of_run=False):
             if Runner(folder, stop, records=self.records).run(points):
                 return 1
             refuse_unfinished(points)

@@ -86,7 +86,7 @@ class Quickstart:
     def run(self) -> int:
         """All stages; 0 when summary.json and report.html are written, 1 if a training failed."""
         workdir, base = Workdir(self.workdir), dataclasses.replace(recipe, steps=self.steps)
-        with StopFlag() as stop, workdir.lease():
+        with StopFlag() as stop, workdir.lease(of_run=False):
             runner = Runner(Path(self.workdir), stop, records=self.records)
             done = points_of(sweep, base, runner.folder, self.seeds)
             if runner.run(done):

@@ -88,7 +88,7 @@ def test_a_stop_while_a_run_starts_leaves_its_checkpoints_alone(trials, tmp_path
 
         def start(stop):
             with stop.raising():
-                return first_state(None, None, None, None, checkpoints, TREE, Progress(), stop)
+                return first_state(None, None, None, checkpoints, TREE, Progress(), stop)
 
         for _ in range(2):
             began = time.monotonic()
@@ -122,9 +122,9 @@ def test_a_stop_that_was_asked_calls_nothing_damaged(tmp_path, capsys):
         record.write_text(record.read_text().replace('"step": 2', '"step": 3'))
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(StoppedError):
-            first_state(None, None, None, None, checkpoints, TREE, Progress(), stop)
+            first_state(None, None, None, checkpoints, TREE, Progress(), stop)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
-        step, _ = first_state(None, None, None, None, checkpoints, TREE, Progress(), StopFlag())
+        step, _ = first_state(None, None, None, checkpoints, TREE, Progress(), StopFlag())
         assert step == 1
         assert (tmp_path / "2.damaged").exists()
     assert capsys.readouterr().out.count("WARNING") == 1

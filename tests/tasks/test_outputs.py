@@ -89,10 +89,3 @@ def test_what_a_task_is_where_it_does_not_say_otherwise():
     assert task.layout({"a": 1, "b": 2}, {"c": 3}) == ({"a": None, "b": None}, {})
     assert (task.reads, task.outputs, task.grown_axis("a")) == ((), {}, None)
     assert task.diagnose([], finished=True) == {}
-
-
-def test_only_the_table_of_classes_may_grow(corpus):
-    task = TASKS[2]
-    parameters, _ = begin(task, corpus)
-    grown = {name: task.grown_axis(name) for name in parameters}
-    assert {name: axis for name, axis in grown.items() if axis is not None} == {"classes/kernel": 0}

@@ -55,8 +55,11 @@ class Workdir:
             folder.mkdir(parents=True, exist_ok=True)
 
     @contextlib.contextmanager
-    def lease(self, *, steal: bool = False) -> Iterator[Lease]:
+    def lease(self, *, steal: bool = False, of_run: bool = True) -> Iterator[Lease]:
         """Holds the work directory for this run; see `Lease`. The first host holds it for all.
+
+        of_run: a run is begun or goes on here, which must not write over what is not its own; not
+        so for a folder of several runs.
 
         Raises LeaseHeldError, on every host, when another run has it.
         """
@@ -65,7 +68,8 @@ class Workdir:
 
             def enter() -> None:
                 if is_first_host():
-                    self._refuse_foreign()
+                    if of_run:
+                        self._refuse_foreign()
                     self.create()
                     stack.enter_context(lease.held(steal=steal))
                     self._remove_unfinished()
