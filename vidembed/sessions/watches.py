@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from vidembed.records.columns import NUL
 from vidembed.records.tabular_files import Group, id_sql, path_of, prepare
 from vidembed.sessions import times
 from vidembed.sessions.session_files import SESSIONS, SessionError
@@ -43,7 +44,9 @@ def open_events(database: Any, paths: Sequence[Path], folder: Path, columns: Seq
         time, kind = _read_text(raw)
     database.execute(f"create temp view timed as select *, {time} as time from raw")
     unit = _one_unit(raw, total) or "seconds" if kind in (times.NUMBERS, None) else None
-    seconds = times.seconds_sql(unit)
+    type_of_time = "select column_type from (describe timed) where column_name = 'time'"
+    ((found,),) = database.execute(type_of_time).fetchall()
+    seconds = times.seconds_sql(unit, found)
     database.execute(f"create temp view events as select *, {seconds} as seconds from timed")
     _refuse_missing(raw, total, [*ids, "time"], is_text=is_text)
 
@@ -97,13 +100,13 @@ def _one_kind(
     types = {type_ for _, type_ in known}
     for group, type_ in known:
         begun, first = known[0]
-        path = path_of(paths, str(group.places[0]))
-        if times.kind_of(type_) is None:
+        path, kind = path_of(paths, str(group.places[0])), times.kind_of(type_)
+        if kind is None:
             raise SessionError(
                 f"{path}: timestamp must be a number, a date or a time with its date, found "
                 f"{type_}: {times.HELP}"
             )
-        if times.kind_of(type_) != times.kind_of(first) or not times.typed_sql(type_, types):
+        if kind != times.kind_of(first) or not times.typed_sql(type_, {type_, first}):
             raise SessionError(
                 f"{path}: timestamp is of type {type_}, and in "
                 f"{path_of(paths, str(begun.places[0]))} of type {first}: {times.HELP}"
@@ -145,8 +148,14 @@ def _has_shape(text: str) -> str:
 
 def _refuse_missing(raw: _Raw, total: int, columns: Sequence[str], *, is_text: bool) -> None:
     lacks = {name: f"{name} is null" for name in columns}
-    counts = [f"count(*) filter (where {sql})" for sql in lacks.values()]
+    nul = "typeof({0}) = 'VARCHAR' and contains({0}::varchar, chr(0))"
+    holds = {name: nul.format(name) for name in columns if name in IDS}
+    counts = [f"count(*) filter (where {sql})" for sql in [*lacks.values(), *holds.values()]]
     (found,) = raw.ask(", ".join(counts), view="events")
+    for (name, sql), count in zip(holds.items(), found[len(lacks) :], strict=True):
+        if count:
+            raise SessionError(f"{raw.first(sql, 'events', name)} {NUL}")
+    found = found[: len(lacks)]
     for (name, sql), count in zip(lacks.items(), found, strict=True):
         if not count:
             continue
