@@ -74,7 +74,7 @@ def _run(
     def run() -> int:
         module, workdir = _module(paper), command_line.option_of(arguments, "--workdir")
         follows = verb == "evaluate" and "--follow" in arguments
-        if follows and workdir and not {"-h", "--help"} & set(arguments):
+        if follows and workdir and not command_line.asks_help(arguments):
             await_run(Workdir(workdir), Progress().say)
         by_default = evaluation or module.EVALUATION
         classes = classes_of(recipe) | classes_of(by_default)
@@ -90,7 +90,7 @@ def _run(
         code: int = located(offered.plain(chosen)).run()
         return code
 
-    return guarded(run)
+    return guarded(run, stops=not command_line.asks_help(arguments))
 
 
 def _module(paper: str) -> Any:
