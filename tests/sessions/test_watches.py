@@ -339,9 +339,11 @@ def test_files_are_read_or_refused_and_never_passed_over(tmp_path):
     (folder / "day=2" / "session_id=7" / "s[1].csv").write_text(HEAD + "s,3,c\n")
     (folder / "day=2" / "s1.csv").write_text(HEAD + "s,4,d\n")
     (folder / "latest").symlink_to(folder / "a.csv")
+    (folder / "hard").hardlink_to(folder / "a.csv")
     (folder / "again").symlink_to(folder)
     for left_out in ("_SUCCESS", ".a.csv.crc", ".hidden/x.csv"):
         (folder / left_out).write_text("no table")
+    assert len(session_files(folder)) == 4
     everything = {"a": 1, "b": 2, "c": 3, "d": 4}
     assert ranks(folder, tmp_path / "0") == everything
     assert ranks(f"{tmp_path}/al*", tmp_path / "1") == everything
