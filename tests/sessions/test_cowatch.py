@@ -332,6 +332,19 @@ def test_options_out_of_range_are_refused(tmp_path, options, says):
 
 
 @pytest.mark.fault(
+    "Relations and sessions: a Parquet timestamp beyond the years that microseconds reach",
+    "1: file, row and value",
+)
+def test_a_time_beyond_all_is_named(tmp_path):
+    for name, last in (("a", 2), ("b", 2**50)):
+        times = pa.array([1, last], pa.timestamp("s"))
+        table = pa.table({"session_id": [1, 1], "timestamp": times, "video_id": ["v", "w"]})
+        pq.write_table(table, tmp_path / name)
+    with pytest.raises(SessionError, match=rf"/b, row 1: timestamp {2**50 * 1000}.*mend it"):
+        count_cowatches(tmp_path / "[ab]", tmp_path / "e.parquet")
+
+
+@pytest.mark.fault(
     "Relations and sessions: a folder of the edges, or a file of sessions, whose name is no UTF-8",
     "read and written; what is too large for the memory goes to the folder of temporary files",
 )

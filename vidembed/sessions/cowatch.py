@@ -33,7 +33,7 @@ from vidembed.sessions.session_files import (
     session_files,
 )
 from vidembed.sessions.told import tell, tie_share, ties
-from vidembed.sessions.watches import open_events
+from vidembed.sessions.watches import open_events, refuse_beyond
 
 MOST_THREADS = 1024
 """The database starts as many as it is told to."""
@@ -144,6 +144,8 @@ def _explained(sessions: str | os.PathLike[str], paths: Sequence[Path]) -> Itera
             ) from error
         if isinstance(error, OSError):
             raise
+        if "Could not convert Timestamp" in str(error):
+            refuse_beyond(paths)
         # The database knows the files by the names of links.
         said = _LINK.sub(lambda link: str(paths[int(link[1])]), str(error))
         raise SessionError(f"{sessions}: cannot be counted: {said}") from error

@@ -5,14 +5,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from vidembed.records.columns import NUL
-from vidembed.records.tabular_files import Group, id_sql, path_of, prepare
+from vidembed.records.tabular_files import Group, id_sql, is_parquet, path_of, prepare
 from vidembed.sessions import times
 from vidembed.sessions.session_files import SESSIONS, SessionError
 
 IDS = ("session_id", "user_id", "video_id")
 _PLACE = "regexp_extract(filename, '([0-9]+)[.]parquet$', 1)::bigint, row"
+
+_MOST_MILLISECONDS = (2**63 - 1) // 1000
 
 
 def open_events(database: Any, paths: Sequence[Path], folder: Path, columns: Sequence[str]) -> None:
@@ -112,6 +116,28 @@ def _one_kind(
                 f"{path_of(paths, str(begun.places[0]))} of type {first}: {times.HELP}"
             )
     return types
+
+
+def refuse_beyond(paths: Sequence[Path]) -> None:
+    """SessionError for the first Parquet file with times that microseconds do not reach, if any."""
+    for path in paths:
+        with path.open("rb") as file:
+            if not is_parquet(path, SESSIONS):
+                continue
+            parquet, row = pq.ParquetFile(file), 0
+            if not pa.types.is_timestamp(parquet.schema_arrow.field("timestamp").type):
+                continue
+            for batch in parquet.iter_batches(columns=["timestamp"]):
+                cells = batch.column(0)
+                if cells.type.unit == "ms":  # Parquet has no seconds
+                    numbers = pc.abs(cells.cast(pa.int64()))
+                    at = pc.index(pc.greater(numbers, _MOST_MILLISECONDS), True).as_py()
+                    if at >= 0:
+                        raise SessionError(
+                            f"{path}, row {row + at}: timestamp {cells[at].value} milliseconds "
+                            "since 1970 is no time that there is: mend it"
+                        )
+                row += len(cells)
 
 
 def _read_text(raw: _Raw) -> tuple[str, str]:
