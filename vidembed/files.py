@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Collection, Iterator
@@ -15,6 +16,9 @@ from typing import Any
 from etils import epath
 
 _UNFINISHED = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.[0-9a-f]+")
+
+_NO_UTF8 = re.compile("[\ud800-\udfff]")
+"""What Python makes of bytes in names that are no text in the encoding of the machine."""
 
 
 def is_remote(path: object) -> bool:
@@ -77,12 +81,15 @@ def scratch_folder(
     """A folder for what is too large for the memory while `verb` makes the local file `path`.
 
     It lies beside `path`, or `inside` another folder, and is removed when the block ends, however
-    it ends; what a killed process left there for the same `path` is removed first.
+    it ends; what a killed process left there for the same `path` is removed first. Databases take
+    UTF-8 alone: where the name of that folder is none, it lies in the one for temporary files.
     """
     path = local_path(path)
     place = Path(inside or path.parent)
+    if _NO_UTF8.search(str(place.absolute())):
+        place = Path(tempfile.gettempdir())
     place.mkdir(parents=True, exist_ok=True)
-    name = f"{verb}-{path.name}"
+    name = _NO_UTF8.sub("_", f"{verb}-{path.name}")
     remove_unfinished(place, of=name)
     folder = place / f".{name}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
     folder.mkdir()

@@ -249,23 +249,34 @@ def test_what_jax_says_of_a_platform_that_is_not_there_is_known(platform):
 @pytest.mark.fault(
     "Processes: output on a disk that is full",
     "1 and the reason, where the work itself is done; a pipe that nobody reads changes no "
-    "code then",
+    "code then, nor one of a verb that writes files, nor one of --help",
 )
-def test_output_that_is_lost(capsys, monkeypatch):
+@pytest.mark.parametrize("verb", ["print", "cowatch"])
+def test_output_that_is_lost(capsys, monkeypatch, tmp_path, verb):
     """Where the work is done before: nobody who closed a pipe wants to hear of it."""
 
     def printing(to):
         with open(to, "w") as lost, monkeypatch.context() as patch:
             patch.setattr(sys, "stdout", lost)
-            return guarded(lambda: print("x")), capsys.readouterr().err
+            return run(), capsys.readouterr().err
 
+    def run():
+        if verb == "print":
+            return guarded(lambda: print("x"))
+        return main(["cowatch", str(tmp_path / "s.csv"), str(edges), "--min-weight", "1"])
+
+    (tmp_path / "s.csv").write_text("session_id,timestamp,video_id\ns,1,a\ns,2,b\n")
+    edges = tmp_path / "e.parquet"
     code, words = printing("/dev/full")
     assert code == 1
+    assert "stopping" not in words
     assert "No space left on device" in words
     read, closed = os.pipe()
     os.close(read)
     assert printing(closed) == (0, "")
-    program = f"{sys.executable} -m vidembed --help | true; echo ${{PIPESTATUS[0]}}"
+    assert edges.exists() == (verb == "cowatch")
+    words = {"print": "", "cowatch": "cowatch"}[verb]
+    program = f"{sys.executable} -m vidembed {words} --help | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", program], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("0\n", "")
 

@@ -106,6 +106,8 @@ def test_every_dialect_is_read_as_python_reads_it(tmp_path_factory, made, packin
         (b'source,target,weight,t\na,b,1,"x\nc,d,2,"y"\n', "a quote stands within a cell, 2 lines"),
         (b"source,target,weight\n\xff,b,1\n", "text is not UTF-8"),
         ("source,target,weight\na,b,1\n".encode("utf-16"), "text in UTF-16: save it as UTF-8"),
+        ("source,target,weight\na,b,1\n".encode("utf-32"), "text in UTF-32: save it as UTF-8"),
+        (b'{"source": "a", "target": "b", "weight": 1}\n', "it is JSON: save it as CSV or Parquet"),
         (b"PK\x03\x04" + bytes(50), "a zip archive or a spreadsheet"),
         (gzip.compress(b"PAR1" + bytes(50), mtime=0), "a compressed Parquet file: unpack it"),
         (gzip.compress(b"source,target,weight\n", mtime=0)[:-9], "Truncated compressed stream"),

@@ -1,4 +1,5 @@
 import json
+import os
 from collections import Counter
 from itertools import pairwise
 
@@ -316,8 +317,44 @@ def test_sessions_with_a_mark_of_somebody_else_are_named(tmp_path, mark):
         count_cowatches(sessions, tmp_path / "e.parquet")
 
 
-@pytest.mark.parametrize("threads", [0, -1, 99_999])
-def test_threads_that_no_machine_has_are_refused(tmp_path, threads):
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        *(({"threads": n}, r"threads is from 1 to 1,024, found") for n in (0, -1, 99_999)),
+        *(({"max_tie_share": x}, f"from 0 to 1, found {x}") for x in (float("nan"), -1)),
+        ({"memory_limit": "foo"}, "memory_limit is a size as 2GB or 500MB, found 'foo'"),
+    ],
+)
+def test_options_out_of_range_are_refused(tmp_path, options, says):
     sessions = write(tmp_path / "s.parquet", [(1, 0, "a"), (1, 1, "b")])
-    with pytest.raises(ValueError, match=r"threads is from 1 to 1,024, found"):
-        count_cowatches(sessions, tmp_path / "e.parquet", threads=threads)
+    with pytest.raises(ValueError, match=says):
+        count_cowatches(sessions, tmp_path / "e.parquet", **options)
+
+
+@pytest.mark.fault(
+    "Relations and sessions: a Parquet timestamp beyond the years that microseconds reach",
+    "1: file, row and value",
+)
+def test_a_time_beyond_all_is_named(tmp_path):
+    for name, last in (("a", 2), ("b", 2**50)):
+        times = pa.array([1, last], pa.timestamp("s"))
+        table = pa.table({"session_id": [1, 1], "timestamp": times, "video_id": ["v", "w"]})
+        pq.write_table(table, tmp_path / name)
+    with pytest.raises(SessionError, match=rf"/b, row 1: timestamp {2**50 * 1000}.*mend it"):
+        count_cowatches(tmp_path / "[ab]", tmp_path / "e.parquet")
+
+
+@pytest.mark.fault(
+    "Relations and sessions: a folder of the edges, or a file of sessions, whose name is no UTF-8",
+    "read and written; what is too large for the memory goes to the folder of temporary files",
+)
+def test_names_that_are_no_utf8(tmp_path):
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    sessions = folder / os.fsdecode(b"s\xfd")
+    sessions.write_bytes(write(tmp_path / "s", [(1, 0, "a"), (1, 1, "b")]).read_bytes())
+    edges = folder / os.fsdecode(b"\xfe.parquet")
+    assert count_cowatches(sessions, edges, min_weight=1)["edges"] == 1
+    with edges.open("rb") as file:
+        assert pq.read_table(file).num_rows == 1
+    assert len(list(folder.iterdir())) == 2

@@ -63,6 +63,7 @@ NUMBERS = [
     DIGITS.map(lambda n: f"1.{n}e3"),
     DIGITS.map(lambda n: f"17000000000000000{n:02d}"),
     DIGITS.map(lambda n: f"0.300000000000000{n:02d}"),
+    DIGITS.map(lambda n: f"0.000300000000000000{n:02d}"),
 ]
 CLOCKS = [
     DIGITS.map(lambda n: f"10:{n:02d}"),
@@ -72,7 +73,7 @@ CLOCKS = [
     DIGITS.map(lambda n: f"10:00:00.{n:09d}"),
 ]
 DATES = [DIGITS.map(lambda n: f"2024-02-{n + 1:02d}"), DIGITS.map(lambda n: f"2024/01/{n + 1:02d}")]
-ZONES = st.sampled_from(["Z", " UTC", "+02:00", "-0230", "+01", " +01:00"])
+ZONES = st.sampled_from(["Z", " Z", " UTC", "+02:00", "-0230", "+01", " +01:00"])
 LOCAL = [
     st.tuples(date, st.sampled_from("T "), clock).map("".join) for date in DATES for clock in CLOCKS
 ]
@@ -154,6 +155,10 @@ def two_units(values):
         (["s,1,a", ",1,b"], r"1 of 2 watches have no session_id .*1\.csv, row 0: session_id"),
         (["s,1,a\ns,1e3,b\ns,1700000000.123456789,c"], r"row 2: .* more digits than can be kept"),
         (["s,2024-01-01 10:00:00.0000000001,a"], "more digits than can be kept"),
+        (["s,1e400,a\ns,2e400,b"], r"row 0: .* '1e400' is no time that there is"),
+        (["s,0e-999,a\ns,3e-400,b"], r"row 1: .* '3e-400' is no time that there is"),
+        (["s,1,a\ns,2,a\0"], r"0\.csv, row 1: video_id 'a\\x00' holds a NUL"),
+        (["t\0,1,a", "t,1,a"], r"0\.csv, row 0: session_id 't\\x00' holds a NUL"),
         (["s,1700000000,a", "s,1700000000000,b"], r"row 0: .*, in seconds; and .*1\.csv, row"),
     ],
 )  # fmt: skip
@@ -218,8 +223,48 @@ def test_types_of_several_kinds_are_refused(tmp_path, one, other):
     for name, times in (("0", one), ("1", other)):
         table = pa.table({"session_id": ["s"], "timestamp": times, "video_id": ["a"]})
         pq.write_table(table, tmp_path / name)
-    with pytest.raises(SessionError, match=r"/[01]: timestamp (is of type|must be a number)"):
+    with pytest.raises(
+        SessionError, match=r"/1: timestamp is of type .*/0 of|/0: timestamp must be a number"
+    ):
         ranks(tmp_path, tmp_path / ".ready")
+
+
+DECIMALS = pa.array([decimal.Decimal("0.1"), decimal.Decimal("4.1")])
+SPANS = {
+    "before 1677": ["1500-01-01 00:00:00", "1500-01-01 00:00:04"],
+    "after 2262": pa.array([2**40, 2**40 + 4], pa.timestamp("s")),
+    "finest": pa.array([1, 4 * 10**9 + 1], pa.timestamp("ns", "UTC")),
+    "long decimals": DECIMALS.cast(pa.decimal128(38, 30)),
+    "long text": ["0.00012345678901234567", "4.00012345678901234567"],
+}
+
+
+@pytest.mark.fault(
+    "Relations and sessions: times before 1677 or after 2262 with a window, numbers of twenty and "
+    "more decimal places",
+    "counted, and nothing is rounded; decimals of more than 38 digits are refused by file and type",
+)
+@pytest.mark.parametrize("times", SPANS.values(), ids=SPANS)
+def test_windows_measure_all_times(tmp_path, times):
+    table = {"session_id": [1, 1], "timestamp": times, "video_id": ["a", "b"]}
+    pq.write_table(pa.table(table), tmp_path / "s")
+    with duckdb.connect() as database:
+        (tmp_path / "ready").mkdir()
+        open_events(database, session_files(tmp_path / "s"), tmp_path / "ready", COLUMNS)
+        found = database.execute("select max(seconds) - min(seconds) from events").fetchone()
+    assert found == (pytest.approx(4),)
+
+
+@pytest.mark.fault(
+    "Relations and sessions: times before 1677 or after 2262 with a window, numbers of twenty and "
+    "more decimal places",
+)
+def test_decimals_beyond_38_digits_are_refused(tmp_path):
+    times = DECIMALS.cast(pa.decimal256(50, 40))
+    table = {"session_id": [1, 1], "timestamp": times, "video_id": ["a", "b"]}
+    pq.write_table(pa.table(table), tmp_path / "s")
+    with pytest.raises(SessionError, match=r"/s: timestamp must be .*, found decimal256\(50, 40\)"):
+        ranks(tmp_path / "s", tmp_path / "ready")
 
 
 IDS = {
@@ -294,9 +339,11 @@ def test_files_are_read_or_refused_and_never_passed_over(tmp_path):
     (folder / "day=2" / "session_id=7" / "s[1].csv").write_text(HEAD + "s,3,c\n")
     (folder / "day=2" / "s1.csv").write_text(HEAD + "s,4,d\n")
     (folder / "latest").symlink_to(folder / "a.csv")
+    (folder / "hard").hardlink_to(folder / "a.csv")
     (folder / "again").symlink_to(folder)
     for left_out in ("_SUCCESS", ".a.csv.crc", ".hidden/x.csv"):
         (folder / left_out).write_text("no table")
+    assert len(session_files(folder)) == 4
     everything = {"a": 1, "b": 2, "c": 3, "d": 4}
     assert ranks(folder, tmp_path / "0") == everything
     assert ranks(f"{tmp_path}/al*", tmp_path / "1") == everything

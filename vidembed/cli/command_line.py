@@ -68,13 +68,19 @@ def call(function: Callable[..., int | None], arguments: Sequence[str], *, prog:
     def run() -> int:
         return tyro.cli(function, prog=prog, args=arguments, config=config) or 0
 
-    return guarded(run, named=False)
+    return guarded(run, named=False, stops=False)
 
 
 def start(command: C | type[C], arguments: Sequence[str] | None = None, *, prog: str) -> int:
     """Parses the options of a program's one command, and runs it; an exit code."""
     given = [_at_home(word) for word in (sys.argv[1:] if arguments is None else arguments)]
-    return guarded(lambda: parse_one(command, given, prog=prog).run())
+    run = lambda: parse_one(command, given, prog=prog).run()  # noqa: E731
+    return guarded(run, stops=not asks_help(given))
+
+
+def asks_help(arguments: Sequence[str]) -> bool:
+    """Whether they ask what there is to ask for, so that nothing else is done."""
+    return not {"-h", "--help"}.isdisjoint(arguments)
 
 
 def parse(

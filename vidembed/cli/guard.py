@@ -21,15 +21,18 @@ LAST_WORDS_SECONDS = 2.0
 """The first process carries what binds the others: at a fault it lets them speak before it ends."""
 
 
-def guarded(run: Callable[[], int], *, named: bool = True) -> int:
+def guarded(run: Callable[[], int], *, named: bool = True, stops: bool = True) -> int:
     """What `run()` returns, or another exit code after one message for what ended it.
 
     A fault that no user can mend is a bug, and keeps its traceback; VIDEMBED_TRACEBACK=1 shows that
-    of every fault. named: whether the message begins with the kind of the fault. With several hosts
-    a fault ends this process at once: the others wait in a collective, and learn of it when this
-    one falls silent.
+    of every fault. named: whether the message begins with the kind of the fault. stops: whether a
+    closed pipe or terminal stops it; else it does its work to the end all the same, and what it
+    writes to files is whole. With several hosts a fault ends this process at once: the others wait
+    in a collective, and learn of it when this one falls silent.
     """
     with Surroundings() as around:
+        if not stops:
+            around.done()
         try:
             code = run()
             around.done()

@@ -74,7 +74,7 @@ def _run(
     def run() -> int:
         module, workdir = _module(paper), command_line.option_of(arguments, "--workdir")
         follows = verb == "evaluate" and "--follow" in arguments
-        if follows and workdir and not {"-h", "--help"} & set(arguments):
+        if follows and workdir and not command_line.asks_help(arguments):
             given = command_line.option_of(arguments, "--patience-seconds") or ""
             is_number = given.replace(".", "", 1).isdecimal()
             patience = float(given) if is_number else PATIENCE_SECONDS
@@ -93,7 +93,7 @@ def _run(
         code: int = located(offered.plain(chosen)).run()
         return code
 
-    return guarded(run)
+    return guarded(run, stops=not command_line.asks_help(arguments))
 
 
 def _module(paper: str) -> Any:

@@ -60,7 +60,7 @@ class Surroundings:
             signal.signal(number, handler)
 
     def done(self) -> None:
-        """The command has done its work: a stream that fails from here on stops nothing."""
+        """A stream that fails from here on stops nothing: the work is done, or goes to files."""
         self._over = True
         self.flush()
 

@@ -9,6 +9,7 @@ from vidembed.records.text_table import TextError
 
 ABSENT = ("", "nan", "null", "none", "nat", "n/a", "na", "#n/a")
 """How files write, in small letters, that there is no number and no time; of ids only the first."""
+NUL = "holds a NUL character, which no id may: it would be taken for another id; mend it"
 _TEXT = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")
 
 
@@ -33,13 +34,19 @@ def refuse_id(path: epath.PathLike, name: str, found: pa.DataType, kind: Kind) -
 
 
 def ids_of(path: epath.PathLike, table: pa.Table, name: str, kind: Kind) -> pa.Array:
-    """A column of ids as text, string[rows]; "" and null are null."""
+    """A column of ids as text, string[rows]; "" and null are null.
+
+    Refuses NUL: NumPy drops it at the end of an id, which would then be another one.
+    """
     column = table[name]
     if not is_id(column.type):
         raise refuse_id(path, name, column.type, kind)
     with reading(path, kind):
         text = column.cast(pa.string()).combine_chunks()
         text.validate(full=True)  # text that is no UTF-8, among others
+    row = pc.index(pc.match_substring(text, "\0"), True).as_py()
+    if row >= 0:
+        raise kind.refused(f"{path}, row {row}: {name} {text[row].as_py()!r} {NUL}")
     return pc.if_else(pc.equal(text, ""), None, text)
 
 

@@ -31,7 +31,7 @@ def files_of(place: str | os.PathLike[str], kind: Kind) -> list[Path]:
         named = [path]
     else:
         named = [Path(name) for name in glob.glob(str(place), recursive=True)]
-    files = {os.path.realpath(file): file for one in sorted(named) for file in _within(one)}
+    files = {_identity(file): file for one in sorted(named) for file in _within(one)}
     if not files:
         beside = sorted(other.name for other in path.parent.glob("*"))[:LISTED]
         raise kind.refused(
@@ -42,6 +42,14 @@ def files_of(place: str | os.PathLike[str], kind: Kind) -> list[Path]:
         if not file.is_file():
             raise kind.refused(f"{file}: is no file that can be read twice; give {kind.give}")
     return sorted(files.values())
+
+
+def _identity(file: Path) -> object:
+    try:
+        found = file.stat()
+    except OSError:
+        return os.path.realpath(file)
+    return (found.st_dev, found.st_ino) if found.st_ino else os.path.realpath(file)
 
 
 def _within(path: Path) -> Iterator[Path]:

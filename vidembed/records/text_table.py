@@ -32,8 +32,14 @@ _MAGIC = {
 _OTHERS = {
     b"PK\x03\x04": "a zip archive or a spreadsheet (.xlsx): unpack it, or save it as CSV",
     b"\xfd7zXZ": "compressed with xz: unpack it",
+    b"\xff\xfe\0\0": "text in UTF-32: save it as UTF-8",
+    b"\0\0\xfe\xff": "text in UTF-32: save it as UTF-8",
     b"\xff\xfe": "text in UTF-16: save it as UTF-8",
     b"\xfe\xff": "text in UTF-16: save it as UTF-8",
+    b"{": "JSON: save it as CSV or Parquet",
+    b"[": "JSON: save it as CSV or Parquet",
+    b"Obj\1": "Avro: save it as CSV or Parquet",
+    b"ARROW1": "Arrow or Feather: save it as CSV or Parquet",
     b"PAR1": "a compressed Parquet file: unpack it",
 }
 

@@ -33,7 +33,7 @@ from vidembed.sessions.session_files import (
     session_files,
 )
 from vidembed.sessions.told import tell, tie_share, ties
-from vidembed.sessions.watches import open_events
+from vidembed.sessions.watches import open_events, refuse_beyond
 
 MOST_THREADS = 1024
 """The database starts as many as it is told to."""
@@ -85,6 +85,8 @@ def count_cowatches(
     wanted = Counting(**counting)
     if threads is not None and not 1 <= threads <= MOST_THREADS:
         raise ValueError(f"threads is from 1 to {MOST_THREADS:,}, found {threads:,}")
+    if not 0 <= max_tie_share <= 1:
+        raise ValueError(f"max_tie_share is a share, from 0 to 1, found {max_tie_share}")
     began = time.perf_counter()
     paths, edges = session_files(sessions), OUTPUT.check(edges, [sessions, *leave_out])
     columns = _columns(paths, wanted)
@@ -94,7 +96,12 @@ def count_cowatches(
         _explained(sessions, paths),
         duckdb.connect() as database,
     ):
-        database.execute("set memory_limit = $1", [memory_limit])
+        try:
+            database.execute("set memory_limit = $1", [memory_limit])
+        except duckdb.Error as error:
+            raise ValueError(
+                f"memory_limit is a size as 2GB or 500MB, found {memory_limit!r}"
+            ) from error
         database.execute("set temp_directory = $1", [str(spill)])
         # Nothing here relies on the order of rows; keeping it costs memory.
         database.execute("set preserve_insertion_order = false")
@@ -137,6 +144,8 @@ def _explained(sessions: str | os.PathLike[str], paths: Sequence[Path]) -> Itera
             ) from error
         if isinstance(error, OSError):
             raise
+        if "Could not convert Timestamp" in str(error):
+            refuse_beyond(paths)
         # The database knows the files by the names of links.
         said = _LINK.sub(lambda link: str(paths[int(link[1])]), str(error))
         raise SessionError(f"{sessions}: cannot be counted: {said}") from error
@@ -231,7 +240,8 @@ def _write(database: duckdb.DuckDBPyConnection, edges: Path, report: Mapping[str
     types = {"source": pa.string(), "target": pa.string(), "weight": weight}
     fields = [pa.field(name, kind, nullable=False) for name, kind in types.items()]
     schema, digest = pa.schema(fields, {METADATA_KEY: mark}), RowsDigest(mark)
-    with whole_file(edges) as unfinished, pq.ParquetWriter(unfinished, schema) as writer:
+    # As a file: Arrow takes names in UTF-8 alone.
+    with whole_file(edges) as new, new.open("wb") as file, pq.ParquetWriter(file, schema) as writer:
         for batch in database.sql(EDGES).to_arrow_reader():
             rows = batch.cast(schema)
             digest.update(rows)

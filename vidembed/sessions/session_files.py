@@ -6,7 +6,7 @@ A file without `timestamp` has no order.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ def marks(paths: Sequence[Path]) -> dict[str, Any]:
     """What the writers of the sessions said of them; one simulated file marks them all."""
     if not is_parquet(paths[0], SESSIONS):
         return {"simulated": False}
-    said = [tabular.read_mark(path, pq.read_schema(path).metadata, SESSIONS) for path in paths]
+    said = [tabular.read_mark(path, _metadata(path), SESSIONS) for path in paths]
     simulated = [mark for mark in said if mark.get("simulated", False)]
     return {"simulated": True, "simulation": simulated[0]} if simulated else {"simulated": False}
 
@@ -95,3 +95,8 @@ def digest(paths: Sequence[Path]) -> str:
             while chunk := file.read(1 << 22):
                 total.update(chunk)
     return total.hexdigest()
+
+
+def _metadata(path: Path) -> Mapping[bytes, bytes] | None:
+    with path.open("rb") as file:  # Arrow takes names in UTF-8 alone
+        return pq.read_schema(file).metadata

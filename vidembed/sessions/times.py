@@ -42,6 +42,10 @@ _TIME = re.compile(
 )
 # DuckDB takes +99:99 for a zone.
 _IS_ZONE = "regexp_matches(timestamp, '(Z|UTC|[+-](0[0-9]|1[0-5])(:?[0-5][0-9])?) *$')"
+_IN_RANGE = (
+    "(abs(try_cast(timestamp as double)) between 2.2250738585072014e-308 and "
+    "1.7976931348623157e308 or not regexp_matches(timestamp, '^[^eE]*[1-9]'))"
+)
 _YEARS_2000_TO_2100 = 946_684_800, 4_102_444_800
 UNITS = {"seconds": 1, "milliseconds": 1000, "microseconds": 10**6, "nanoseconds": 10**9}
 
@@ -82,7 +86,7 @@ def text_sql(kind: str, shapes: Collection[Shape]) -> str | None:
     whole, part = max(shape.whole for shape in shapes), max(shape.part for shape in shapes)
     fine = "_ns" if part > 6 else ""
     if kind == ZONED:
-        bare = "replace(replace(trim(timestamp), ' +', '+'), ' -', '-')"
+        bare = "regexp_replace(trim(timestamp), ' ([+-]|Z$)', '\\1')"
         read = f"try_cast({bare} as timestamptz{fine})"
         return f"case when {_IS_ZONE} then {read} end" if part <= 9 else None
     if kind == LOCAL:
@@ -90,9 +94,9 @@ def text_sql(kind: str, shapes: Collection[Shape]) -> str | None:
     if kind == DATES:
         return "try_cast(timestamp as date)"
     if any(shape.power for shape in shapes):
-        # Doubles keep the order of fifteen digits.
+        # Doubles keep the order of fifteen digits, but not beyond the range of their powers.
         exact = all(shape.whole + shape.part <= 15 for shape in shapes)
-        return "try_cast(timestamp as double)" if exact else None
+        return f"case when {_IN_RANGE} then try_cast(timestamp as double) end" if exact else None
     if part:
         return f"try_cast(timestamp as decimal(38, {part}))" if whole + part <= 38 else None
     return (
@@ -109,7 +113,9 @@ def kind_of(found: pa.DataType) -> str | None:
         return LOCAL if found.tz is None else ZONED
     if types.is_date(found):
         return DATES
-    if types.is_integer(found) or types.is_floating(found) or types.is_decimal(found):
+    if types.is_integer(found) or types.is_floating(found):
+        return NUMBERS
+    if types.is_decimal(found) and found.precision <= 38:  # DuckDB would round longer ones
         return NUMBERS
     return None
 
@@ -136,9 +142,17 @@ def typed_sql(found: pa.DataType, types: Collection[pa.DataType]) -> str | None:
 def unit_sql(unit: str) -> str:
     """SQL: whether a number would be a time of the years 2000 to 2100 in this unit."""
     low, high = (seconds * UNITS[unit] for seconds in _YEARS_2000_TO_2100)
-    return f"time between {low} and {high}"
+    return f"time::double between {low} and {high}"
 
 
-def seconds_sql(unit: str | None) -> str:
-    """SQL: a time in seconds, f64, of which only differences count; unit: of numbers, else None."""
-    return "epoch_ns(time) / 1e9" if unit is None else f"time::double / {UNITS[unit]}"
+def seconds_sql(unit: str | None, found: str) -> str:
+    """SQL: a time in seconds, f64, of which only differences count.
+
+    unit: of numbers, else None; found: DuckDB's type of `time`.
+    """
+    if unit is not None:
+        return f"time::double / {UNITS[unit]}"
+    if found == "DATE":
+        return "(time - date '1970-01-01') * 86400.0"
+    # Nanoseconds reach from 1677 to 2262 alone.
+    return "epoch_ns(time) / 1e9" if found.endswith("_NS") else "epoch_us(time) / 1e6"

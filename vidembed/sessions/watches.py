@@ -5,13 +5,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from vidembed.records.tabular_files import Group, id_sql, path_of, prepare
+from vidembed.records.columns import NUL
+from vidembed.records.tabular_files import Group, id_sql, is_parquet, path_of, prepare
 from vidembed.sessions import times
 from vidembed.sessions.session_files import SESSIONS, SessionError
 
 IDS = ("session_id", "user_id", "video_id")
 _PLACE = "regexp_extract(filename, '([0-9]+)[.]parquet$', 1)::bigint, row"
+
+_MOST_MILLISECONDS = (2**63 - 1) // 1000
 
 
 def open_events(database: Any, paths: Sequence[Path], folder: Path, columns: Sequence[str]) -> None:
@@ -43,7 +48,9 @@ def open_events(database: Any, paths: Sequence[Path], folder: Path, columns: Seq
         time, kind = _read_text(raw)
     database.execute(f"create temp view timed as select *, {time} as time from raw")
     unit = _one_unit(raw, total) or "seconds" if kind in (times.NUMBERS, None) else None
-    seconds = times.seconds_sql(unit)
+    type_of_time = "select column_type from (describe timed) where column_name = 'time'"
+    ((found,),) = database.execute(type_of_time).fetchall()
+    seconds = times.seconds_sql(unit, found)
     database.execute(f"create temp view events as select *, {seconds} as seconds from timed")
     _refuse_missing(raw, total, [*ids, "time"], is_text=is_text)
 
@@ -97,18 +104,40 @@ def _one_kind(
     types = {type_ for _, type_ in known}
     for group, type_ in known:
         begun, first = known[0]
-        path = path_of(paths, str(group.places[0]))
-        if times.kind_of(type_) is None:
+        path, kind = path_of(paths, str(group.places[0])), times.kind_of(type_)
+        if kind is None:
             raise SessionError(
                 f"{path}: timestamp must be a number, a date or a time with its date, found "
                 f"{type_}: {times.HELP}"
             )
-        if times.kind_of(type_) != times.kind_of(first) or not times.typed_sql(type_, types):
+        if kind != times.kind_of(first) or not times.typed_sql(type_, {type_, first}):
             raise SessionError(
                 f"{path}: timestamp is of type {type_}, and in "
                 f"{path_of(paths, str(begun.places[0]))} of type {first}: {times.HELP}"
             )
     return types
+
+
+def refuse_beyond(paths: Sequence[Path]) -> None:
+    """SessionError for the first Parquet file with times that microseconds do not reach, if any."""
+    for path in paths:
+        with path.open("rb") as file:
+            if not is_parquet(path, SESSIONS):
+                continue
+            parquet, row = pq.ParquetFile(file), 0
+            if not pa.types.is_timestamp(parquet.schema_arrow.field("timestamp").type):
+                continue
+            for batch in parquet.iter_batches(columns=["timestamp"]):
+                cells = batch.column(0)
+                if cells.type.unit == "ms":  # Parquet has no seconds
+                    numbers = pc.abs(cells.cast(pa.int64()))
+                    at = pc.index(pc.greater(numbers, _MOST_MILLISECONDS), True).as_py()
+                    if at >= 0:
+                        raise SessionError(
+                            f"{path}, row {row + at}: timestamp {cells[at].value} milliseconds "
+                            "since 1970 is no time that there is: mend it"
+                        )
+                row += len(cells)
 
 
 def _read_text(raw: _Raw) -> tuple[str, str]:
@@ -145,8 +174,14 @@ def _has_shape(text: str) -> str:
 
 def _refuse_missing(raw: _Raw, total: int, columns: Sequence[str], *, is_text: bool) -> None:
     lacks = {name: f"{name} is null" for name in columns}
-    counts = [f"count(*) filter (where {sql})" for sql in lacks.values()]
+    nul = "typeof({0}) = 'VARCHAR' and contains({0}::varchar, chr(0))"
+    holds = {name: nul.format(name) for name in columns if name in IDS}
+    counts = [f"count(*) filter (where {sql})" for sql in [*lacks.values(), *holds.values()]]
     (found,) = raw.ask(", ".join(counts), view="events")
+    for (name, sql), count in zip(holds.items(), found[len(lacks) :], strict=True):
+        if count:
+            raise SessionError(f"{raw.first(sql, 'events', name)} {NUL}")
+    found = found[: len(lacks)]
     for (name, sql), count in zip(lacks.items(), found, strict=True):
         if not count:
             continue
