@@ -262,10 +262,8 @@ def test_edited_manifest(written):
     "entry",
     [
         *({"source": value} for value in (None, [], 3, {"appended": 3}, {"appended": [None]})),
-        *({"source": v} for v in ({"options": None}, {"shards": None}, {"shards": [{"name": "a"}]})),
-            {"source": value}
-            for value in ({"options": None}, {"shards": None}, {"shards": [{"name": "a"}]})
-        ),
+        *({"source": {name: None}} for name in ("options", "shards")),
+        {"source": {"shards": [{"name": "a"}]}},
         *({"arrays": value} for value in (None, [], {}, {"ids": None}, {"ids": {}})),
         *({"space": value} for value in ([1], None, "x", {"visual": 1})),
         *({"rows": value} for value in ("6", None, -1, 3, 6.0, True)),
