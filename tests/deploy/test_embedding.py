@@ -2,6 +2,7 @@
 
 import re
 import resource
+import shutil
 from dataclasses import replace
 from functools import partial
 
@@ -242,4 +243,36 @@ def test_ids_that_a_form_cannot_hold_and_files_of_others_are_refused(
     assert embed(tmp_path / "0", tmp_path / "notes.parquet") == 1
     assert "holds something else" in capsys.readouterr().err
     assert embed(tmp_path / "1", tmp_path) == 1
-    assert "holds other files" in capsys.readouterr().err
+    assert "or holds them" in capsys.readouterr().err
+
+
+@pytest.mark.fault(
+    "Records: an output of embed, index, export or import among the inputs, or around them",
+    "1, also with --force, by whatever name; nothing is changed",
+)
+def test_no_output_is_among_the_inputs(run, workdir, corpus, corpus_paths, tmp_path, capsys):
+    table = shutil.copytree(corpus_paths.table, tmp_path / "in/table")
+    (tmp_path / "link").symlink_to(table)
+    shards = records(tmp_path / "shards", corpus.table)
+    (tmp_path / "x.ids.txt").write_text("a\n")
+    np.save(tmp_path / "y.npy", np.ones((1, 8), np.float32))
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    places = [table, tmp_path / "link", table / "../table", table / "deep/new", tmp_path / "in"]
+    latest, ids = ["--step", "latest"], ["--ids", tmp_path / "x.ids.txt"]
+    calls = [
+        *(["embed", workdir, table, place, "--force", *latest] for place in places),
+        ["embed", workdir, tmp_path / "link", table, "--force", *latest],
+        ["embed", workdir, table, f"{workdir}/checkpoints", "--force"],
+        ["embed", workdir, tmp_path / "y.npy", tmp_path / "x.npy", *ids, *latest],
+        *(["index", workdir, table, place, "--force"] for place in places),
+        *(["export", workdir, place] for place in (workdir, f"{workdir}/x")),
+        *(["import", shards, place, *RECORDS, "--force"] for place in (shards, shards / "t")),
+        ["import", shards / "*.tfrecord", tmp_path, *RECORDS],
+        ["import", tmp_path / "s*/shard0*", shards / "shard0.tfrecord", *RECORDS],
+    ]
+    for call in calls:
+        assert main([str(word) for word in call]) == 1, call
+        assert "is one of the inputs" in capsys.readouterr().err, call
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    with pytest.raises(ValueError, match="is one of the inputs"):
+        run.index(table, table / "index", over=True)

@@ -128,7 +128,7 @@ def write(path, **columns):
         ({"id": [1.5], "v": [[1.0, 2.0]]}, "column 'id' is double: ids are text or integers"),
         ({"id": [["a"]], "v": [[1.0, 2.0]]}, "column 'id' is list"),
         ({"id": ["a"], "v": [[1, 2]]}, "column 'v' is list.*int64.*: features are floats"),
-        ({"id": ["a"], "v": ["x"]}, "1 columns v to v are numbers, 'v' has a width of 2"),
+        ({"id": ["a"], "v": ["x"]}, "column 'v' is string: features are floats"),
         ({"id": ["a"], "v0": [1.0], "v1": [1.0], "v2": [1.0]}, "3 columns v0 to v2"),
         ({"id": ["a"], "w": [[1.0, 2.0]]}, "no column 'v', or v0, v1, ...: found id, w"),
         ({"id": ["a"], "v": [[1.0, 2.0]], "labels": ["x"]}, "column 'labels' is string"),
@@ -226,3 +226,47 @@ def test_arrays_that_do_not_fit_are_named(tmp_path):
         ValueError, match=r"files of one kind are expected; .* is Parquet, .* is a n"
     ):
         importing.import_videos(f"{tmp_path}/w*", tmp_path / "t")
+
+
+@pytest.mark.fault(
+    "Records: Parquet with columns of structs, maps or lists of lists",
+    "`inspect` passes over them; 1 where an import names one: its type",
+)
+def test_nested_columns_are_no_features_labels_or_ids(tmp_path):
+    nested = {
+        "s": pa.array([{"x": 1.0}, {"x": 2.0}]),
+        "m": pa.array([[("k", 1.0)], []], pa.map_(pa.string(), pa.float64())),
+        "l": pa.array([[[1.0]], [[2.0]]]),
+    }
+    columns = {"id": ["a", "b"], "v": [[0.5, 1.0], [0.25, 0.5]], **nested}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    assert not inspect(tmp_path / "a.parquet").faults
+    for name in nested:
+        for options in (
+            {"modalities": (f"{name}:{name}:2",), "labels_key": ""},
+            {"modalities": ("v:v:2",), "labels_key": name},
+            {"modalities": ("v:v:2",), "labels_key": "", "id_key": name},
+        ):
+            with pytest.raises(RecordError, match=f"column '{name}' is (struct|map|list)"):
+                importing.import_videos(
+                    tmp_path / "a.parquet", tmp_path / "t", Importing(**options)
+                )
+
+
+@pytest.mark.fault(
+    "Records: .npz for .npy, and a folder of ids",
+    "1: what it is, and what is expected",
+)
+def test_an_npz_and_a_folder_of_ids_are_named(tmp_path):
+    np.savez(tmp_path / "v.npz", v=np.ones((2, 2), np.float32))
+    np.save(tmp_path / "v.npy", np.ones((2, 2), np.float32))
+    (tmp_path / "ids").write_text("a\nb\n")
+    (tmp_path / "folder").mkdir()
+    for source, ids, said in (
+        ("v.npz", "ids", r"v\.npz is a zip archive \(numpy's \.npz"),
+        ("v.np*", "ids", r"v\.npz is a zip archive"),
+        ("v.npy", "folder", r"folder: is a folder; --ids"),
+    ):
+        options = Importing(ids=str(tmp_path / ids))
+        with pytest.raises(ValueError, match=said):
+            importing.import_videos(tmp_path / source, tmp_path / "t", options)

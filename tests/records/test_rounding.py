@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from vidembed.records.bytecode import dequantise, quantise
+from vidembed.records.checks import ModalityChecks
 from vidembed.records.importing import Importing, RefusedError, import_videos
 from vidembed.records.inspecting import inspect
 from vidembed.records.rounding import Rounding
@@ -45,6 +46,13 @@ def test_the_share_is_what_rounding_all_gives(rows, dtype):
     for _ in range(50):  # of which a few hundred are looked at
         many.add(rows)
     assert many.share(dtype) == pytest.approx(measured(rows, dtype), rel=0.1)
+
+
+def test_a_dtype_that_clips_is_not_proposed():
+    for factor, fitting in ((1, "uint8"), (2, "bfloat16")):
+        seen = ModalityChecks(16)
+        seen.add(SPREAD * factor, np.ones(300, bool), np.full(300, b"v"))
+        assert seen.fitting == fitting
 
 
 def test_features_all_alike_and_none_are_rounded_by_nothing():

@@ -239,7 +239,7 @@ def test_edited_array_description(written, field, value):
 def test_edited_manifest(written):
     file = written / "manifest.json"
     manifest = json.loads(file.read_text())
-    manifest["arrays"]["features/visual"]["shape"] = [40, 12]
+    manifest["arrays"]["features/visual"]["shape"] = [50, 13]
     file.write_text(json.dumps(manifest))
     with pytest.raises(TableError, match="was edited"):
         FeatureTable.open(written)
@@ -252,6 +252,36 @@ def test_edited_manifest(written):
     file.write_text(json.dumps({**manifest, "version": 99}))
     with pytest.raises(TableError, match="version 99"):
         FeatureTable.open(written)
+
+
+@pytest.mark.fault(
+    "Records: a manifest of a table with entries of another form",
+    "1: the entry, and to import the table again",
+)
+@pytest.mark.parametrize(
+    "entry",
+    [
+        *({"source": value} for value in (None, [], 3, {"appended": 3}, {"appended": [None]})),
+        *({"source": {name: None}} for name in ("options", "shards")),
+        {"source": {"shards": [{"name": "a"}]}},
+        *({"arrays": value} for value in (None, [], {}, {"ids": None}, {"ids": {}})),
+        *({"space": value} for value in ([1], None, "x", {"visual": 1})),
+        *({"rows": value} for value in ("6", None, -1, 3, 6.0, True)),
+        {"version": None},
+        {"version": []},
+        {"fingerprint": None},
+    ],
+    ids=str,
+)
+def test_a_manifest_of_another_form(tmp_path, entry):
+    make_table().write(tmp_path)
+    file = tmp_path / "manifest.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **entry}))
+    with pytest.raises(TableError, match=r"is damaged, (\w+)|was edited") as told:
+        FeatureTable.open(tmp_path)
+    assert next(iter(entry)) in str(told.value) or "edited" in str(told.value)
+    for key in ("dtype", "shape", "xxh3", "path"):
+        assert f"'{key}'" not in str(told.value)
 
 
 def test_nothing_there(tmp_path):

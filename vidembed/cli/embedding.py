@@ -9,6 +9,7 @@ from vidembed.deploy.loading import load
 from vidembed.deploy.videos import Share, videos_to_embed
 from vidembed.progress import Progress
 from vidembed.records.importing import Importing
+from vidembed.records.outputs import check_apart
 
 
 def main(
@@ -37,6 +38,7 @@ def main(
         lacking: modalities that the run reads, and none of these videos has.
         shard: I/N, as 0/4 to 3/4: this part alone, of the rows of a table or the files of records.
     """
+    check_apart(out, [run])
     progress = Progress()
     share = Share.parse(shard)
     with progress.stage(f"loading {run}"):

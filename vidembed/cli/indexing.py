@@ -7,6 +7,7 @@ import tyro
 from vidembed.deploy.index import VideoIndex
 from vidembed.deploy.loading import load
 from vidembed.progress import Progress
+from vidembed.records.outputs import check_apart
 from vidembed.records.table import FeatureTable
 from vidembed.serving.index import Index
 
@@ -61,6 +62,7 @@ def main(
     if (prune or merge) and not refresh:
         raise ValueError("prune and merge are for an index that is there: give --refresh with them")
     run_path, table_path, path = _places(places, ("RUN", "TABLE", "INDEX"))
+    check_apart(path, [run_path, table_path])
     with progress.stage(f"reading {run_path} and {table_path}"):
         run, table = load(run_path, step), FeatureTable.open(table_path)
     absent = dict.fromkeys(lacking, False)

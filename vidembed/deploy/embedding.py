@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from vidembed.deploy.run import Run
-from vidembed.deploy.vector_files import made_as, vector_file
+from vidembed.deploy.vector_files import made_as, vector_file, written_to
 from vidembed.deploy.videos import VideosToEmbed, part_of_table
 from vidembed.progress import Progress
+from vidembed.records.outputs import check_apart
 
 QUIET = Progress(quiet=True)
 
@@ -36,9 +37,12 @@ def embed_to(
 
     lacking: modalities that none of these videos has, which are said to be missing. Memory holds a
     few blocks of videos, and their ids. Vectors that were made the same way before are left as they
-    are; others are refused, unless `force` replaces them. Raises ValueError for these, what reading
-    the videos and `Run.embed` raise, and where no video can be embedded.
+    are; others are refused, unless `force` replaces them. Raises ValueError for these, and where
+    `out` is among what is read, what reading the videos and `Run.embed` raise, and where no video
+    can be embedded.
     """
+    for place in written_to(out):
+        check_apart(place, videos.inputs)
     absent = dict.fromkeys(lacking, False)
     said = videos.identity | ({"lacking": sorted(lacking)} if lacking else {})
     made = {"space": run.space, "run": run.name, "step": run.step, "videos": said}

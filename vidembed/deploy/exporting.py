@@ -21,6 +21,7 @@ from vidembed import files
 from vidembed.deploy import safetensors
 from vidembed.deploy.loading import opened
 from vidembed.records.bytecode import dequantise
+from vidembed.records.outputs import check_apart
 from vidembed.records.rows import Rows
 from vidembed.workdir.versions import versions
 
@@ -52,6 +53,7 @@ def export(
     classes: as for `load`. Raises ValueError where `out` is an export already, or what the program
     computes differs; ImportError where flatbuffers is missing.
     """
+    check_apart(out, [path])
     _needs_flatbuffers()
     folder = epath.Path(out)
     if (folder / ABOUT).exists():

@@ -15,6 +15,7 @@ from vidembed.deploy.index import VideoIndex
 from vidembed.deploy.inputs import InputError, VideoRows, check_values, featureless, video_rows
 from vidembed.engine.model import BLOCK_ROWS
 from vidembed.progress import Progress
+from vidembed.records.outputs import check_apart
 from vidembed.records.space import check_same_space
 from vidembed.records.table import FeatureTable
 from vidembed.serving.index import Index
@@ -119,7 +120,10 @@ class Run:
         engine, keep, over: as for `serving.index.Index.create`; present: as for `embed`. Raises
         InputError where the table has no video for it, else as `embed` does.
         """
-        table = table if isinstance(table, FeatureTable) else FeatureTable.open(table)
+        if not isinstance(table, FeatureTable):
+            if path is not None:
+                check_apart(path, [table])
+            table = FeatureTable.open(table)
         rows = self.embeddable(table, present)
         if path is not None and not over and Folder(path).exists():
             raise FileExistsError(

@@ -33,6 +33,14 @@ class VectorFile(Protocol):
         """The next vectors f32[n, D], of these n videos."""
 
 
+def written_to(path: str | os.PathLike[str]) -> list[str | Path]:
+    """What vectors at this place consist of: one or several files, or a folder."""
+    if not os.fspath(path).endswith(".npy"):
+        return [os.fspath(path)]
+    place = files.local_path(path)
+    return [place, _beside(place, ".ids.txt"), _beside(place, ".json")]
+
+
 def made_as(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """What vectors at this place say of how they were made: {} of what is none of ours, None where
     nothing is."""

@@ -52,11 +52,13 @@ class Share:
 @dataclass(frozen=True, kw_only=True)
 class VideosToEmbed:
     """identity: what the videos are, as JSON; equal for equal videos. total: how many there are, or
-    None before records are read. blocks: the videos, a table at a time."""
+    None before records are read. blocks: the videos, a table at a time. inputs: the paths that are
+    read."""
 
     identity: dict[str, Any]
     total: int | None
     blocks: Callable[[], Iterator[FeatureTable]] = field(repr=False)
+    inputs: tuple[str | os.PathLike[str] | None, ...] = ()
 
 
 def videos_to_embed(
@@ -78,7 +80,10 @@ def videos_to_embed(
             raise share.nothing_of(path, len(table), "videos")
         identity = {"table": table.fingerprint, "space": table.space} | named
         return VideosToEmbed(
-            identity=identity, total=len(rows), blocks=lambda: _of_table(table, rows)
+            identity=identity,
+            total=len(rows),
+            blocks=lambda: _of_table(table, rows),
+            inputs=(path,),
         )
     whole = origin_of(path, options)
     part = share.part(len(whole.shards))
@@ -106,7 +111,9 @@ def videos_to_embed(
                     manifest={"source": source, "space": space},
                 )
 
-    return VideosToEmbed(identity=source | {"space": space} | named, total=None, blocks=of_records)
+    identity = source | {"space": space} | named
+    inputs = (path, options.ids, options.counts)
+    return VideosToEmbed(identity=identity, total=None, blocks=of_records, inputs=inputs)
 
 
 def part_of_table(table: FeatureTable, rows: np.ndarray) -> FeatureTable:

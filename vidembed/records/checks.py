@@ -63,6 +63,11 @@ class ModalityChecks:
         """Share of the finite rows' values that uint8 cannot hold."""
         return self.clipped / max(1, self.values)
 
+    @property
+    def fitting(self) -> str:
+        """The smallest dtype that keeps the values."""
+        return self.rounding.fitting(clipped=self.clipped > 0)
+
     def add(self, rows: np.ndarray, present: np.ndarray, names: np.ndarray) -> np.ndarray:
         """Rows f32[n, F]; returns bool[n], the present rows that are unusable."""
         self.missing += int(len(present) - present.sum())
@@ -180,8 +185,8 @@ def rounded(checks: Checks, dtype: str, *, beyond: float = WARN_ABOVE) -> list[s
                 f"{name}: {dtype}{steps} rounds the values (they reach from {modality.low:.3g} to "
                 f"{modality.high:.3g}) by {share:.1%} of their spread, and {coarse} of "
                 f"{modality.width} dimensions vary by hardly more than a step: videos come closer "
-                f"to one another or become alike; store {modality.rounding.fitting()} "
-                f"(--dtype {modality.rounding.fitting()})"
+                f"to one another or become alike; store {modality.fitting} "
+                f"(--dtype {modality.fitting})"
             )
     return sentences
 

@@ -67,7 +67,7 @@ def content_facts(checks: Checks, *, labels_key: str | None = "") -> dict[str, s
 def dtype_options(checks: Checks) -> list[str]:
     """The option of the smallest dtype that keeps what was seen; none where that is uint8."""
     seen = [modality for modality in checks.modalities.values() if modality.values]
-    fitting = {modality.rounding.fitting() for modality in seen}
+    fitting = {modality.fitting for modality in seen}
     if any(modality.clipped_share > _ALLOWED_CLIPPED for modality in seen):
         fitting.add("bfloat16")
     largest = [dtype for dtype in ("float32", "bfloat16") if dtype in fitting]

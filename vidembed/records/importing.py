@@ -16,6 +16,7 @@ from vidembed.records.counts import check_counts, read_counts
 from vidembed.records.faults import Skips
 from vidembed.records.formats import Reading
 from vidembed.records.origin import origin_of
+from vidembed.records.outputs import check_apart
 from vidembed.records.schema import advice
 from vidembed.records.space import named_spaces
 from vidembed.records.table import DTYPES
@@ -79,9 +80,11 @@ def import_videos(
     progress: called with shards done, shards in all, records so far.
 
     Raises RecordError for unreadable records (unless skipped), RefusedError for whatever else is
-    wrong, all of it, and TableError when the table cannot be written or holds other data.
+    wrong, all of it, OutputError where the table is among what is read, and TableError when it
+    cannot be written or holds other data.
     """
     began = time.monotonic()
+    check_apart(path, (pattern, options.ids, options.counts))
     origin = origin_of(pattern, options)
     files, format = origin.shards, origin.format
     space, source = named_spaces(options.space, list(format.widths)), source_of(origin, options)

@@ -48,21 +48,27 @@ def origin_of(pattern: str | PathLike[str], options: Reading) -> Origin:
     """
     files = shards(pattern)
     if options.ids is not None:
+        if epath.Path(options.ids).is_dir():
+            raise ValueError(
+                f"{options.ids}: is a folder; --ids names a file, of text with an id a line or .npy"
+            )
         # A glob of arrays may take the ids along.
         files = [file for file in files if realpath(file) != realpath(options.ids)]
     with requests_to(pattern) as pool:
         kinds = list(pool.map(kind_of, files))
+    found = [*kinds]
     # What is of no kind that is known here, the reader of records names.
     kinds = [kind if kind in (PARQUET, NUMPY) else RECORDS for kind in kinds]
     if len({*kinds}) > 1:
-        first = [f"{files[kinds.index(kind)]} is {kind}" for kind in sorted({*kinds})]
+        firsts = [kinds.index(kind) for kind in sorted({*kinds})]
+        first = [f"{files[number]} is {found[number]}" for number in firsts]
         raise ValueError(f"{fspath(pattern)}: files of one kind are expected; {', '.join(first)}")
     kind = kinds[0] if kinds else NUMPY
     if (kind == NUMPY) != (options.ids is not None) or not files:
         raise ValueError(
             f"{fspath(pattern)}: --ids FILE names the ids of .npy files, a line or an item for "
             f"each row, and is given with these alone; "
-            + (f"{files[0]} is {kind}" if files else "no array of features is there")
+            + (f"{files[0]} is {found[0]}" if files else "no array of features is there")
         )
     if kind == RECORDS:
         return Origin(kind=kind, shards=files, files=files, format=options.format())

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from glob import glob
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +16,26 @@ from vidembed.records.tabular import METADATA_KEY
 
 class OutputError(ValueError):
     """An output would replace an input, or a file that the command did not make."""
+
+
+def check_apart(
+    output: str | os.PathLike[str],
+    inputs: Iterable[str | os.PathLike[str] | None],
+    *,
+    instead: str = "place",
+) -> None:
+    """Raises OutputError where an output, a file or a folder, is an input, lies in one, or holds
+    one, by whatever name.
+
+    inputs: files, folders and patterns that are read; None and empty text are none. instead: what
+    to name another of.
+    """
+    for given in inputs:
+        if given and _meet(output, given):
+            raise OutputError(
+                f"{os.fspath(output)}: is one of the inputs ({os.fspath(given)}), lies among them "
+                f"or holds them; name another {instead}, elsewhere"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +55,7 @@ class Output:
         file that this command did not make, and ValueError for a path that is not on a local disk.
         """
         place = local_path(path)
-        for given in inputs:
-            if given and not is_remote(given) and _is_among(place, Path(given).expanduser()):
-                raise OutputError(
-                    f"{place}: is one of the inputs ({given}) or lies among them; name another "
-                    f"file for the {self.what}, elsewhere"
-                )
+        check_apart(place, inputs, instead=f"file for the {self.what}")
         if place.exists() and not place.is_file():
             found = "a folder" if place.is_dir() else "no regular file"
             raise OutputError(f"{place}: is {found}; name a file for the {self.what}")
@@ -68,11 +84,22 @@ SESSIONS = Output(
 CLUSTERS = Output(what="clusters", verb="cluster", columns=frozenset({"video_id", "level_1"}))
 
 
+def _meet(output: str | os.PathLike[str], given: str | os.PathLike[str]) -> bool:
+    one, other = (os.fspath(path).removeprefix("file://") for path in (output, given))
+    if is_remote(one) or is_remote(other):
+        one, other = (path.rstrip("/") + "/" for path in (one, other))
+        return one.startswith(other) or other.startswith(one)
+    path, known = Path(one).expanduser(), Path(other).expanduser()
+    return _is_among(path, known) or known.resolve().is_relative_to(path.resolve())
+
+
 def _is_among(path: Path, given: Path) -> bool:
     """Whether a file is what is given, is named by its pattern, or lies in its folder."""
     if given.is_dir():
         return path.resolve().is_relative_to(given.resolve())
     if given.exists():
         return path.resolve() == given.resolve() or (path.exists() and path.samefile(given))
+    if any(_is_among(path, Path(found)) for found in glob(str(given), recursive=True)):
+        return True
     same_folder = path.parent.resolve() == given.parent.resolve()
     return same_folder and fnmatch(path.name, given.name)

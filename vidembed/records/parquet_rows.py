@@ -82,19 +82,16 @@ class _Columns:
             key = modality.key
             names = [key] if key in there else numbered(list(there), key)
             lists = len(names) == 1 and _is_list(_plain_type(there[names[0]]))
-            if not names:
-                if format.missing == "refuse":
-                    raise self._refused(
-                        f"no column {key!r}, or {key}0, {key}1, ...: {found(there)}"
-                    )
-            elif not lists and len(names) != modality.width:
+            if not names and format.missing == "refuse":
+                raise self._refused(f"no column {key!r}, or {key}0, {key}1, ...: {found(there)}")
+            for name in names:
+                if not pa.types.is_floating(_item_type(there[name])):
+                    raise self._refused(f"column {name!r} is {there[name]}: features are floats")
+            if names and not lists and len(names) != modality.width:
                 raise self._refused(
                     f"{len(names)} columns {names[0]} to {names[-1]} are numbers, "
                     f"{modality.name!r} has a width of {modality.width}"
                 )
-            for name in names:
-                if not pa.types.is_floating(_item_type(there[name])):
-                    raise self._refused(f"column {name!r} is {there[name]}: features are floats")
             self.features[modality.name] = names
         used = [self.id, *([self.labels] if self.labels else [])]
         self.names = [*used, *(name for names in self.features.values() for name in names)]

@@ -54,9 +54,10 @@ class Rounding:
         spread = self._variance()
         return int(((spread > 0) & (self._error(dtype) > _COARSE**2 * spread)).sum())
 
-    def fitting(self) -> str:
-        """The smallest dtype whose rounding is nothing to speak of."""
-        small = ("uint8", "bfloat16")
+    def fitting(self, *, clipped: bool = False) -> str:
+        """The smallest dtype whose rounding is nothing to speak of. clipped: whether uint8, which
+        ends at 2, would clip values, and is not to be thought of."""
+        small = ("bfloat16",) if clipped else ("uint8", "bfloat16")
         few = len(self._mean) / 10
         fit = (d for d in small if self.share(d) <= WARN_ABOVE and self.coarse(d) <= few)
         return next(fit, "float32")

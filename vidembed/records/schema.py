@@ -25,7 +25,12 @@ from vidembed.records.origin import Origin
 
 FILES, RECORDS_EACH = 10, 1000
 """How many files are looked into, and how many records of each."""
-_KINDS = {"float_list": "floats", "int64_list": "whole numbers", "bytes_list": "bytes", "": ""}
+_KINDS = {
+    "float_list": "floats",
+    "int64_list": "whole numbers",
+    "bytes_list": "bytes",
+    "": "values of another type",
+}
 _LABELS = re.compile("label|class|categor|tag", re.IGNORECASE)
 _NUMBERED = re.compile(r"(.*?\D)(\d+)")
 _LISTED = 30
@@ -47,7 +52,7 @@ class Key:
             return
         self.have += 1
         self.forms[feature.kind, len(feature.values)] += 1
-        if feature.kind != "float_list" and len(feature.values) == 1:
+        if feature.kind in ("bytes_list", "int64_list") and len(feature.values) == 1:
             self.values.add(feature.values[0])
 
     @property

@@ -11,6 +11,7 @@ import numpy as np
 import xxhash
 
 from vidembed.records.arrays import ArrayWriter, TableError, explained, folder, location
+from vidembed.records.manifest_form import damaged
 
 MANIFEST, UNFINISHED, GROUP = "manifest.json", "unfinished.json", "zarr.json"
 _OURS = re.compile(
@@ -193,11 +194,15 @@ def read_manifest(path: str | os.PathLike) -> dict[str, Any]:
             raise TableError(f"{name}/{MANIFEST} is not that of a feature table")
         if not manifest.keys() >= {"version", "rows", "arrays", "fingerprint", "source"}:
             raise TableError(f"{name}/{MANIFEST} is damaged: import the table again")
+        if type(manifest["version"]) is not int:
+            raise TableError(f"{name}/{MANIFEST} is damaged, version: import the table again")
         if manifest["version"] not in (VERSION, APPENDED_VERSION):
             raise TableError(
                 f"{name} has version {manifest['version']}, this vidembed reads {VERSION}: "
                 "import it again"
             )
+        if wrong := damaged(manifest):
+            raise TableError(f"{name}/{MANIFEST} is damaged, {wrong}: import the table again")
         if fingerprint(manifest["arrays"]) != manifest["fingerprint"]:
             raise TableError(f"{name}/{MANIFEST} was edited: its digests do not fit together")
     return manifest
