@@ -218,3 +218,43 @@ def test_what_does_not_fit_is_refused_and_nothing_changes(tmp_path, old):
     with pytest.raises(TableError, match="features/v"):
         run(source, old, append=True)
     assert table_state(old) == "finished"
+
+
+@pytest.mark.fault(
+    "Records: appended features that the table's dtype rounds to nothing",
+    "1: the share; one video and near duplicates of a common scale are accepted",
+)
+@pytest.mark.parametrize("count", [1, 3, 60])
+def test_appended_videos_do_not_become_alike(tmp_path, old, count):
+    rng = np.random.default_rng(0)
+    for scale, shift in ((1e-4, 0), (0.5, 0), (1e-5, 0.5 if count < 9 else 0)):
+        rows = (rng.normal(size=(count, 6)) * scale + shift).astype(np.float32)
+        path, ids = tmp_path / f"{scale}", [f"{scale} {i}" for i in range(count)]
+        write_videos(path, ids, {"v": rows[:, :4], "a": rows[:, 4:]}, [[1]] * count)
+        if scale == 0.5 or shift:
+            assert run(path, old, append=True)["rows"] == count
+        else:
+            was = FeatureTable.open(old).fingerprint
+            with pytest.raises(RefusedError, match="uint8 rounds the appended values"):
+                run(path, old, append=True)
+            assert FeatureTable.open(old).fingerprint == was
+
+
+@pytest.mark.fault(
+    "Records: finite features that are infinite in the dtype of the table",
+    "1: the videos; --invalid leaves them out, also where they are appended",
+)
+def test_values_too_large_for_the_dtype_are_invalid(tmp_path):
+    rows = np.linspace(-1, 1, 40, dtype=np.float32).reshape(10, 4)
+    rows[3, 1] = np.finfo("f4").min
+    for name, some in (("a", rows[:7]), ("b", rows[::-1][:7])):
+        write_videos(tmp_path / name, [f"{name}{i}" for i in range(7)], {"v": some}, [[1]] * 7)
+    options = {"modalities": ("v:v:4",), "dtype": "bfloat16"}
+    for name, append, bad in (("a", False, "a3"), ("b", True, "b6")):
+        said = f"too large for bfloat16: 1 .{bad}"
+        with pytest.raises(RefusedError, match=said):
+            run(tmp_path / name, tmp_path / "t", append=append, **options)
+        run(tmp_path / name, tmp_path / "t", append=append, invalid="drop", **options)
+    table = FeatureTable.open(tmp_path / "t")
+    assert len(table) == 12
+    assert np.isfinite(table.features["v"].astype(np.float32)).all()

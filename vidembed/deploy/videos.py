@@ -16,7 +16,7 @@ from vidembed.records.origin import origin_of
 from vidembed.records.space import named_spaces
 from vidembed.records.table import DTYPES, FeatureTable
 from vidembed.records.table_folder import table_state
-from vidembed.records.table_rows import as_stored
+from vidembed.records.table_rows import as_stored, stored_as
 from vidembed.records.usable import source_of, usable_videos
 
 BLOCK_ROWS = 4096
@@ -98,7 +98,7 @@ def videos_to_embed(
     space = named_spaces(options.space, list(origin.format.widths))
 
     def of_records() -> Iterator[FeatureTable]:
-        checks = Checks(origin.format.widths)
+        checks = Checks(origin.format.widths, stored_as(options.dtype))
         passing = usable_videos(pattern, origin, options, checks, Skips(), few=True)
         with closing(passing):
             for videos in passing:

@@ -4,13 +4,15 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+import ml_dtypes
 import numpy as np
 
 from vidembed.records.bytecode import HIGH, LOW, OFFSET, STEP
-from vidembed.records.rounding import WARN_ABOVE, Rounding
+from vidembed.records.rounding import Rounding
 from vidembed.records.youtube8m import Videos
 
 NAMED = 10
+FLOAT32 = np.dtype(np.float32)
 DUPLICATES, FEATURELESS = "ids that occur again", "videos without any modality"
 NOT_TEXT = "ids that are not UTF-8"
 KEEP_FIRST = "importing with duplicates='first' (--duplicates first) keeps the first"
@@ -46,6 +48,8 @@ class ModalityChecks:
     """What passed of one modality."""
 
     width: int
+    stored: np.dtype = FLOAT32
+    """As what they are to be stored, if as floats: values too large for it become infinity."""
     missing: int = 0
     not_finite: Finding = dataclasses.field(default_factory=Finding)
     all_zero: Finding = dataclasses.field(default_factory=Finding)
@@ -79,8 +83,10 @@ class ModalityChecks:
         bad[suspects] = zero = ~rows[suspects].any(axis=1)
         self.all_zero.add(_text(names[suspects[zero]]))
         low, high = rows.min(initial=np.inf), rows.max(initial=-np.inf)
-        if np.isnan(low) or low == -np.inf or high == np.inf:
-            finite = np.isfinite(rows).all(axis=1)
+        largest = float(ml_dtypes.finfo(self.stored).max)
+        if not (-largest <= low and high <= largest) and len(rows):
+            with np.errstate(over="ignore"):
+                finite = np.isfinite(rows.astype(self.stored)).all(axis=1)
             self.not_finite.add(_text(names[~finite]))
             bad |= ~finite
             rows = rows[finite]
@@ -98,9 +104,9 @@ class ModalityChecks:
 class Checks:
     """Counts over all shards; remembers every id, about 100 bytes a video."""
 
-    def __init__(self, widths: Mapping[str, int]) -> None:
+    def __init__(self, widths: Mapping[str, int], stored: np.dtype = FLOAT32) -> None:
         self.records: dict[str, int] = {}
-        self.modalities = {name: ModalityChecks(width) for name, width in widths.items()}
+        self.modalities = {name: ModalityChecks(width, stored) for name, width in widths.items()}
         self.duplicates, self.without_features, self.not_text = Finding(), Finding(), Finding()
         self.without_labels = 0
         self.labels: Counter[int] = Counter()
@@ -158,7 +164,8 @@ def findings(checks: Checks) -> dict[str, Finding]:
     """Everything of which an import keeps count by name: what -> how often, and where first."""
     found = {DUPLICATES: checks.duplicates, FEATURELESS: checks.without_features}
     for name, modality in checks.modalities.items():
-        found[f"{name} with NaN or infinity"] = modality.not_finite
+        large = "" if modality.stored == FLOAT32 else f", or too large for {modality.stored}"
+        found[f"{name} with NaN or infinity{large}"] = modality.not_finite
         found[f"{name} all zero"] = modality.all_zero
     return found
 
@@ -170,25 +177,6 @@ def refusals(checks: Checks, *, duplicates: str, invalid: str) -> list[str]:
         for what, finding in findings(checks).items()
         if finding.count and (duplicates == "error" if what == DUPLICATES else invalid == "refuse")
     ]
-
-
-def rounded(checks: Checks, dtype: str, *, beyond: float = WARN_ABOVE) -> list[str]:
-    """The modalities of which a dtype would round away more than that share of their spread (or
-    half of their dimensions; without `beyond` a tenth), a sentence each, with the remedy."""
-    parts = 10 if beyond == WARN_ABOVE else 2
-    sentences = []
-    for name, modality in checks.modalities.items():
-        share, coarse = modality.rounding.share(dtype), modality.rounding.coarse(dtype)
-        if share > beyond or coarse > modality.width / parts:
-            steps = f", with a step of {STEP:.4f}," if dtype == "uint8" else ""
-            sentences.append(
-                f"{name}: {dtype}{steps} rounds the values (they reach from {modality.low:.3g} to "
-                f"{modality.high:.3g}) by {share:.1%} of their spread, and {coarse} of "
-                f"{modality.width} dimensions vary by hardly more than a step: videos come closer "
-                f"to one another or become alike; store {modality.fitting} "
-                f"(--dtype {modality.fitting})"
-            )
-    return sentences
 
 
 def alike(checks: Checks) -> list[str]:
@@ -218,17 +206,6 @@ def not_text(checks: Checks) -> list[str]:
     return [
         f"{NOT_TEXT}: {checks.not_text}; they are kept as these bytes, but sessions and edges are "
         "text and can never name such a video: without an id in UTF-8 it has no relations"
-    ]
-
-
-def clipping(checks: Checks, *, allowed_share: float) -> list[str]:
-    """The modalities of which quantising to uint8 would clip too many values, a sentence each."""
-    return [
-        f"{name}: {modality.clipped_share:.2%} of the values lie outside [-2, 2] (they reach from "
-        f"{modality.low:.3g} to {modality.high:.3g}) and uint8 would clip them; allowed are "
-        f"{allowed_share:.2%}: store bfloat16 or float32 (--dtype bfloat16)"
-        for name, modality in checks.modalities.items()
-        if modality.clipped_share > allowed_share
     ]
 
 

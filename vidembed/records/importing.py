@@ -11,10 +11,11 @@ from rich.console import Console
 
 from vidembed.progress import Progress
 from vidembed.records.arrays import TableError
-from vidembed.records.checks import Checks, alike, not_text, rounded
+from vidembed.records.checks import Checks, alike, not_text
 from vidembed.records.counts import check_counts, read_counts
 from vidembed.records.faults import Skips
 from vidembed.records.formats import Reading
+from vidembed.records.lossy import rounded
 from vidembed.records.origin import origin_of
 from vidembed.records.outputs import check_apart
 from vidembed.records.schema import advice
@@ -27,6 +28,7 @@ from vidembed.records.table_rows import (
     beside_features,
     import_report,
     report_lines,
+    stored_as,
 )
 from vidembed.records.usable import RefusedError as RefusedError
 from vidembed.records.usable import refusal, source_of, usable_videos
@@ -95,7 +97,7 @@ def import_videos(
         name_spaces(path, space)
         return report
 
-    checks, skips, kept = Checks(format.widths), Skips(), list[Videos]()
+    checks, skips, kept = Checks(format.widths, stored_as(options.dtype)), Skips(), list[Videos]()
     writer: TableWriter | TableExtension | None = None
     if options.append:
         writer = TableExtension(

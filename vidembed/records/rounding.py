@@ -12,6 +12,7 @@ from vidembed.records.bytecode import STEP
 
 WARN_ABOVE = 0.03
 """The share of the spread that goes unsaid; YouTube-8M's own features are at 0.01."""
+FEW = 20
 _COARSE = 0.3  # of a dimension's own spread: hardly more than two levels are left of it
 _SAMPLE_ROWS = 256  # of a chunk, and fewer of later ones: this takes no time then
 
@@ -48,6 +49,14 @@ class Rounding:
         values; 0 for features that are all alike, which no rounding changes."""
         spread = self._variance()
         return float(np.sqrt(self._error(dtype).sum() / spread.sum())) if spread.any() else 0.0
+
+    def share_of_few(self, dtype: str) -> float:
+        """As `share`; of rows so few that they may well be near one another, the rounding as a
+        share of the values themselves."""
+        if self._rows > FEW:
+            return self.share(dtype)
+        size = (self._variance() + np.square(self._mean)).sum()
+        return float(np.sqrt(self._error(dtype).sum() / size)) if size else 0.0
 
     def coarse(self, dtype: str) -> int:
         """The dimensions that vary, but by hardly more than the dtype's own steps."""

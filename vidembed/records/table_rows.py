@@ -10,7 +10,7 @@ import numpy as np
 from vidembed.records.bytecode import quantise
 from vidembed.records.checks import DUPLICATES, FEATURELESS, Checks, Finding, findings
 from vidembed.records.faults import Skips
-from vidembed.records.table import arrays_beside_features
+from vidembed.records.table import DTYPES, arrays_beside_features
 from vidembed.records.youtube8m import Videos, offsets_of
 
 
@@ -41,6 +41,11 @@ def choose(
         features,
         {name: there[keep] for name, there in present.items()},
     )
+
+
+def stored_as(dtype: str) -> np.dtype:
+    """The floats that features must fit into; uint8 clips what is beyond, and is checked apart."""
+    return np.dtype(np.float32) if dtype == "uint8" else DTYPES[dtype]
 
 
 def as_stored(features: Mapping[str, np.ndarray], dtype: np.dtype) -> dict[str, np.ndarray]:

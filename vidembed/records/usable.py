@@ -8,9 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vidembed.records.arrays import TableError
-from vidembed.records.checks import Checks, clipping, refusals, rounded
+from vidembed.records.checks import Checks, refusals
 from vidembed.records.counts import check_counts, compared, read_counts, shard_names
 from vidembed.records.faults import ContentError, Skips
+from vidembed.records.lossy import appended_rounded, clipping, rounded
 from vidembed.records.origin import Origin
 from vidembed.records.remote import identities
 from vidembed.records.schema import advice
@@ -82,7 +83,7 @@ def usable_videos(
     faults = refused() + check_counts(found, expected, pattern)
     if options.dtype == "uint8":
         faults += clipping(checks, allowed_share=options.max_clipped_share)
-    if not few:
-        faults += rounded(checks, options.dtype, beyond=options.max_rounding)
+    check = appended_rounded if few else rounded
+    faults += check(checks, options.dtype, beyond=options.max_rounding)
     if faults:
         raise refusal(pattern, faults)
