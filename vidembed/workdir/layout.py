@@ -10,6 +10,7 @@ from etils import epath
 
 from vidembed import files
 from vidembed.distributed.agree import is_first_host, together
+from vidembed.workdir.differences import differences, is_under
 from vidembed.workdir.lease import Lease, LeaseHeldError
 from vidembed.workdir.measurements import Measurements, evaluator_name
 from vidembed.workdir.versions import versions
@@ -152,10 +153,10 @@ class Workdir:
         if stored is None:
             return []
         # As JSON gives it back: tuples are lists, keys are text.
-        changes = _differences(completed(stored["recipe"]), json.loads(json.dumps(recipe)))
+        changes = differences(completed(stored["recipe"]), json.loads(json.dumps(recipe)))
         known = stored["fingerprints"]
-        data = _differences(known, known if fingerprints is None else fingerprints)
-        lines = [f"{path}: {changes[path]}" for path in changes if not _under(path, tunable)]
+        data = differences(known, known if fingerprints is None else fingerprints)
+        lines = [f"{path}: {changes[path]}" for path in changes if not is_under(path, tunable)]
         lines += [f"data, {name}: {change}" for name, change in data.items()]
         if "feed" in data and "corpus" not in data:
             lines.append(
@@ -230,29 +231,3 @@ class Workdir:
         """
         followed = [m.steps() for m in self.all_measurements() if m.followed()]
         return set.intersection(*followed) if followed else None
-
-
-def _differences(stored: Any, wanted: Any, path: str = "") -> dict[str, str]:
-    """Dotted path -> "stored -> wanted" wherever two JSON values differ."""
-    if isinstance(stored, list) and isinstance(wanted, list) and len(stored) == len(wanted):
-        stored, wanted = dict(enumerate(stored)), dict(enumerate(wanted))
-    if isinstance(stored, dict) and isinstance(wanted, dict):
-        found: dict[str, str] = {}
-        for key in stored | wanted:
-            below = f"{path}.{key}" if path else str(key)
-            found |= _differences(stored.get(key, _ABSENT), wanted.get(key, _ABSENT), below)
-        return found
-    if stored == wanted and isinstance(stored, bool) == isinstance(wanted, bool):
-        return {}
-    return {path: f"{_shown(stored)} -> {_shown(wanted)}"}
-
-
-_ABSENT = object()
-
-
-def _shown(value: Any) -> str:
-    return "(absent)" if value is _ABSENT else json.dumps(value)
-
-
-def _under(path: str, prefixes: Collection[str]) -> bool:
-    return any(path == prefix or path.startswith(f"{prefix}.") for prefix in prefixes)
