@@ -37,7 +37,9 @@ runpy.run_module("vidembed", run_name="__main__")
 def start(*words, **options):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     command = [sys.executable, "-c", PROGRAM, *map(str, words)]
-    return subprocess.Popen(command, **{**pipes, **options})
+    # One device: what is tested here has nothing to do with collectives, which can stall on CPUs.
+    environment = {**os.environ, "XLA_FLAGS": "", **options.pop("env", {})}
+    return subprocess.Popen(command, env=environment, **{**pipes, **options})
 
 
 def until(condition, process):
@@ -57,7 +59,10 @@ def training(workdir, corpus_paths, **options):
 
 
 def check_saved(process, workdir):
-    assert process.wait(60) == 143
+    try:
+        assert process.wait(60) == 143
+    finally:
+        process.kill()
     assert Checkpoints(workdir / "checkpoints", read_only=True).latest() > 0
 
 

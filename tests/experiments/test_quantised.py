@@ -18,6 +18,7 @@ from vidembed.workdir.layout import Workdir
 
 RECORDS = str(SAMPLE / "validate000[01].tfrecord")
 NET = "late-8-16"
+pytestmark = pytest.mark.long
 TINY = replace(quantised.sweep, points=lambda recipe: networks(recipe, NET), reference=NET)
 
 
