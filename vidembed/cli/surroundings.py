@@ -12,7 +12,7 @@ from typing import Any
 from vidembed.distributed.stopped import StoppedError
 
 STOPPING = "stopped as asked; what was unfinished is removed, and the same command does it again"
-_HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Surroundings:
@@ -39,7 +39,10 @@ class Surroundings:
 
     def __enter__(self) -> "Surroundings":
         if threading.current_thread() is threading.main_thread():
-            for number in _HANDLED:
+            # Among several hosts SIGTERM is JAX's own.
+            jax = sys.modules.get("jax")
+            several = jax is not None and jax.distributed.is_initialized()
+            for number in _HANDLED[several:]:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._handlers[number] = signal.signal(number, self._on_signal)
         for name in ("stdout", "stderr"):

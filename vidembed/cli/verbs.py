@@ -74,12 +74,12 @@ class _OnHosts(_OfRun):
         Paths may differ. So may uncommitted changes: what they change is not known, the commit is.
         """
         self.cluster.connect()
-        asked = (self.recipe, self.evaluation)
-        said = [without(to_json(part), fields_with(part, PATH)) for part in asked]
+        asked = {"recipe": self.recipe, "evaluation": self.evaluation}
+        said = {n: without(to_json(part), fields_with(part, PATH)) for n, part in asked.items()}
         own = ("python", "platform", "tree")
         made_by = {name: version for name, version in versions().items() if name not in own}
         options |= {"workdir": self.workdir, "baselines": self.baselines}
-        agree(options | {"recipe, evaluation": said, "versions": made_by})
+        agree(options | said | {"versions": made_by})
         return Progress(quiet=jax.process_index() > 0)
 
 

@@ -157,7 +157,9 @@ def _gives_up_after(seconds: float, words: Callable[[], str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C ends the process at once: Python's handler would only run after JAX's wait."""
+    """Signals end the process at once: Python's handlers would only run after JAX's wait."""
+    # SIGTERM is JAX's own afterwards.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         yield

@@ -85,7 +85,9 @@ def train(
     agree(
         {
             "videos, relations and split": corpus.rows,
-            "batches (the feed, and the clusters that it draws by)": fingerprints,
+            "batches (the feed, and the clusters that it draws by)": " ".join(
+                feed.fingerprint for feed in feeds
+            ),
             "what the feed says of itself": list(notes),
         }
     )
