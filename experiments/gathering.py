@@ -29,22 +29,30 @@ Worlds = Mapping[int, Scores]
 PARTS = ("first third", "second", "last")
 
 
-def gathered(sweep: Sweep, folder: Path, seeds: Sequence[int] = ()) -> dict[str, Any]:
-    """All that `gather` shows, as JSON values; raises ValueError where no sweep was begun."""
+def begun(
+    sweep: Sweep, folder: Path, seeds: Sequence[int]
+) -> tuple[dict[str, Any], Recipe, list[int]]:
+    """(recipe.json, the base recipe, seeds) of a sweep's folder, all that are there if none are
+    given; raises ValueError where no sweep was begun."""
     stored = Workdir(folder).read_recipe()
     if stored is None:
         raise ValueError(
             f"{folder} holds no sweep: begin with "
             f"`python -m experiments.{sweep.name} run --workdir {folder}`"
         )
-    base = Recipe.from_json(stored["recipe"])
     there = (path.name.removeprefix("seed") for path in folder.glob("seed*"))
-    seeds = list(seeds) or sorted(int(name) for name in there if name.isdecimal())
+    known = list(seeds) or sorted(int(name) for name in there if name.isdecimal())
+    return stored, Recipe.from_json(stored["recipe"]), known
+
+
+def gathered(sweep: Sweep, folder: Path, seeds: Sequence[int] = ()) -> dict[str, Any]:
+    """All that `gather` shows, as JSON values; raises ValueError where no sweep was begun."""
+    stored, base, seeds = begun(sweep, folder, seeds)
     everything = points_of(sweep, base, folder, seeds)
     scores = {point: found for point in everything if (found := point.scores())}
     data, fingerprints = data_of(scores)
-    asked = sweep.evaluator
-    columns = {d: shown(d, asked.metrics) for d in asked.directions}
+    evaluator = sweep.evaluator
+    columns = {d: shown(d, evaluator.metrics) for d in evaluator.directions}
     ordinary, permuted = worlds(scores, columns)
     controls = [name for name in CONTROLS if any(name in of for of in ordinary.values())]
     return {

@@ -18,9 +18,9 @@ import tyro
 
 from experiments import sweep_command
 from experiments.codes import FLOAT, NO_FAISS, UNDIVIDED, has_faiss, measure_codes
-from experiments.gathering import data_of, means, over_seeds
+from experiments.gathering import begun, data_of, means, over_seeds
 from experiments.paper import TABLE_3
-from experiments.points import Point, points_of, refuse_seeds
+from experiments.points import Point, points_of
 from experiments.quantised_table import print_quantised, write_quantised
 from experiments.running import Runner
 from experiments.sweep import Sweep, networks
@@ -31,7 +31,6 @@ from vidembed.engine.model import load_model
 from vidembed.engine.recipe import Recipe
 from vidembed.metrics.intervals import ratios
 from vidembed.records.scores_file import PerQuery, Scores, read_scores, write_scores
-from vidembed.workdir.layout import Workdir
 from vidembed.workdir.versions import versions
 
 WIDTHS = (256, 128, 64, 32)
@@ -67,18 +66,8 @@ class Run(sweep_command.Run):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gather:
+class Gather(sweep_command.Gather):
     """Print one table of all codes, the paper's ratios beside ours; write it into WORKDIR."""
-
-    sweep: tyro.conf.Suppress[Sweep]
-    workdir: str
-    """Folder of the sweeps."""
-    seeds: tuple[int, ...] = ()
-    """Seeds to take together; those that are there, unless said."""
-
-    def __post_init__(self) -> None:
-        if self.seeds:
-            refuse_seeds(self.seeds)
 
     def run(self) -> int:
         """Prints and writes quantised.csv, .md, .json, and a plot of each direction as SVG."""
@@ -98,9 +87,9 @@ def measure(point: Point, runner: Runner) -> None:
     corpus = runner.corpus(point)
     model = load_model(point.run, str(point.recipe.steps), outputs=("video",))
     with runner.progress.stage(f"{point}: codes"):
-        scores, said = measure_codes(model["video"](corpus.table), corpus, point.measured_by)
+        scores, codes = measure_codes(model["video"](corpus.table), corpus, point.measured_by)
     write_scores(point.run.path / "quantised.parquet", scores)
-    files.write_json(point.run.path / "quantised.json", {"key": _key(point), "codes": said})
+    files.write_json(point.run.path / "quantised.json", {"key": _key(point), "codes": codes})
 
 
 def gathered(sweep: Sweep, folder: Path, seeds: Sequence[int] = ()) -> dict[str, Any]:
@@ -110,22 +99,14 @@ def gathered(sweep: Sweep, folder: Path, seeds: Sequence[int] = ()) -> dict[str,
     float32 of the same width and of the widest, paired by query; `paper`, the latter there;
     `undivided`, the ratio to the same width's of products that are not divided by lengths.
     """
-    stored = Workdir(folder).read_recipe()
-    if stored is None:
-        raise ValueError(
-            f"{folder} holds no sweep: begin with "
-            f"`python -m experiments.{sweep.name} run --workdir {folder}`"
-        )
-    base = Recipe.from_json(stored["recipe"])
-    there = (path.name.removeprefix("seed") for path in folder.glob("seed*"))
-    seeds = list(seeds) or sorted(int(name) for name in there if name.isdecimal())
+    stored, base, seeds = begun(sweep, folder, seeds)
     points = _points(sweep, base, folder, seeds)
-    found = {point: _measured(point) for point in points if point.scores()}
+    measured = {point: _measured(point) for point in points if point.scores()}
     widest = max(map(_width, points))
     worlds = dict[int, dict[str, Any]]()
     codes = dict[tuple[int, str], list[Mapping[str, Any]]]()
-    for point, (said, scores) in ((p, of) for p, of in found.items() if of):
-        for name, of in said.items():
+    for point, (known, scores) in ((p, of) for p, of in measured.items() if of):
+        for name, of in known.items():
             codes.setdefault((_width(point), name), []).append(of)
             world = worlds.setdefault(point.seed, {})
             for system in (name, name + UNDIVIDED):
@@ -143,7 +124,7 @@ def gathered(sweep: Sweep, folder: Path, seeds: Sequence[int] = ()) -> dict[str,
             both = [scores for scores in worlds.values() if scores.keys() >= set(pair)]
             row[ratio] = over_seeds(both, *pair, by=ratios) if both else {}
         rows.append(row)
-    data, fingerprints = data_of(found)
+    data, fingerprints = data_of(measured)
     return {
         "sweep": sweep.name,
         "title": sweep.title,
@@ -153,8 +134,8 @@ def gathered(sweep: Sweep, folder: Path, seeds: Sequence[int] = ()) -> dict[str,
         "directions": list(sweep.evaluator.directions),
         "widest": widest,
         "rows": rows,
-        "missing": [f"{p}: {p.missing()}" for p in points if p not in found]
-        + [f"{p}: its codes are not measured" for p, of in found.items() if not of],
+        "missing": [f"{p}: {p.missing()}" for p in points if p not in measured]
+        + [f"{p}: its codes are not measured" for p, of in measured.items() if not of],
         "left_out": [] if has_faiss() or any(r["kind"] == "PQ" for r in rows) else [NO_FAISS],
         "recipe": stored["recipe"],
         "fingerprints": stored["fingerprints"] | fingerprints,

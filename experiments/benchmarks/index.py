@@ -164,8 +164,15 @@ def faiss_rows(
             recall = recall_of(search(queries, k)[1].astype("S"))
             if recall >= RECALL:
                 break
-        batch = timed(lambda _: search(queries, k), 3)  # noqa: B023
-        warm = timed(lambda at: search(queries[at][None], k), min(singles, len(queries)))  # noqa: B023
+
+        def one(at: int, search: Callable[..., Any] = search) -> Any:
+            return search(queries[at][None], k)
+
+        def many(_: int, search: Callable[..., Any] = search) -> Any:
+            return search(queries, k)
+
+        batch = timed(many, 3)
+        warm = timed(one, min(singles, len(queries)))
         results.append(
             {
                 "case": name,

@@ -76,8 +76,8 @@ class Kinds(Task):
         now = {"mean": jnp.mean(hidden, (0, 1)), "variance": jnp.var(hidden, (0, 1))}
         scores = jax.nn.log_softmax(self.pooled(hidden, now) @ parameters["kinds"])
         loss = -jnp.mean(jnp.take_along_axis(scores, batch["kind"][:, None], axis=1))
-        mixed = lambda old, new: MOMENTUM * old + (1 - MOMENTUM) * new  # noqa: E731
-        known = jax.tree.map(mixed, state["batch_statistics"], jax.lax.stop_gradient(now))
+        new, old = jax.lax.stop_gradient(now), state["batch_statistics"]
+        known = jax.tree.map(lambda o, n: MOMENTUM * o + (1 - MOMENTUM) * n, old, new)
         return loss, (state | {"batch_statistics": known}, {"loss": loss})
 
 

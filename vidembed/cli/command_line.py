@@ -74,7 +74,10 @@ def call(function: Callable[..., int | None], arguments: Sequence[str], *, prog:
 def start(command: C | type[C], arguments: Sequence[str] | None = None, *, prog: str) -> int:
     """Parses the options of a program's one command, and runs it; an exit code."""
     given = [_at_home(word) for word in (sys.argv[1:] if arguments is None else arguments)]
-    run = lambda: parse_one(command, given, prog=prog).run()  # noqa: E731
+
+    def run() -> int:
+        return parse_one(command, given, prog=prog).run()
+
     return guarded(run, stops=not asks_help(given))
 
 
