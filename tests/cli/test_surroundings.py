@@ -26,10 +26,12 @@ from vidembed.workdir.checkpoints.store import Checkpoints
 SAMPLE = Path(__file__).resolve().parents[2] / "data/youtube8m/validate0009.tfrecord"
 
 
-# A test may run in the background of a shell, where Ctrl-C is ignored.
+# A test may run in the background of a shell, where Ctrl-C is ignored, or under nohup, where the
+# signal of a closed terminal is.
 PROGRAM = """
 import runpy, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 runpy.run_module("vidembed", run_name="__main__")
 """
 
@@ -37,7 +39,7 @@ runpy.run_module("vidembed", run_name="__main__")
 def start(*words, **options):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     command = [sys.executable, "-c", PROGRAM, *map(str, words)]
-    # One device: what is tested here has nothing to do with collectives, which can stall on CPUs.
+    # One device: what is tested here has nothing to do with several.
     environment = {**os.environ, "XLA_FLAGS": "", **options.pop("env", {})}
     return subprocess.Popen(command, env=environment, **{**pipes, **options})
 
