@@ -1,5 +1,6 @@
 """`embed`: the vectors of tables and records arrive in files, whole or not at all."""
 
+import fcntl
 import re
 import resource
 import shutil
@@ -14,6 +15,7 @@ import pytest
 from tests.messages import encode_video
 from vidembed.__main__ import main
 from vidembed.deploy import videos as videos_module
+from vidembed.deploy.run import Run
 from vidembed.records.bytecode import dequantise
 from vidembed.records.formats import Modality, VideoLevel
 from vidembed.records.framing import write_records
@@ -149,17 +151,53 @@ def test_records_give_what_their_table_gives(run, embed, corpus, tmp_path, capsy
 
 @pytest.mark.fault(
     "A run in use: a fault of the records, or a full disk, on the way to vectors",
-    "1: the record or the file; no vectors are there, and the same command makes them after",
+    "1: the record or the file; no vectors are there, and the same command makes them after. What "
+    "was computed before a fault or a stop is in OUT.partial (not where the disk is full), and is "
+    "taken over if the features are the same",
 )
 @pytest.mark.parametrize("name", ["v.parquet", "v.npy", "table"])
-def test_a_fault_on_the_way_leaves_nothing(name, embed, corpus, tmp_path, capsys):
+def test_a_fault_on_the_way_leaves_nothing_but_what_was_computed(
+    name, embed, run, corpus, tmp_path, capsys, caplog, monkeypatch
+):
     folder = records(tmp_path / "records", corpus.table, broken={260})
     assert embed(folder, tmp_path / name, *RECORDS) == 1
     assert "visual with NaN or infinity: 1 (v0260)" in capsys.readouterr().err
     left = [path for path in tmp_path.rglob("*") if path.is_file() and "shard" not in path.name]
-    assert left == []
-    assert embed(folder, tmp_path / name, *RECORDS, "--invalid", "drop") == 0
-    assert len(read(tmp_path / name)[0]) == 299
+    assert left == [tmp_path / f"{name}.partial"]
+    assert f"the vectors of 200 videos are kept in {left[0]}" in caplog.text
+    kept = left[0].read_bytes()
+    computed = []
+    embed_some = Run.embed
+    monkeypatch.setattr(
+        Run, "embed", lambda *given, **more: computed.append(1) or embed_some(*given, **more)
+    )
+
+    def again(stored):
+        left[0].write_bytes(stored)
+        computed.clear()
+        assert embed(folder, tmp_path / name, *RECORDS, "--invalid", "drop", "--force") == 0
+        assert not left[0].exists()
+        ids, vectors = read(tmp_path / name)
+        rows = np.delete(np.arange(300), 260)
+        assert ids == corpus.table.ids[rows].astype(str).tolist()
+        np.testing.assert_allclose(vectors, run.embed(corpus.table)[rows], atol=1e-6)
+        computed.pop()  # the line above
+        return len(computed), "200 of them were made before" in capsys.readouterr().out
+
+    assert again(kept) == (1, True)
+    assert again(kept[:-1]) == (2, False)  # cut as by a kill
+    damaged = bytearray(kept)
+    damaged[200] ^= 1
+    assert again(bytes(damaged)) == (2, False)
+    assert again(kept.replace(b'{"space": "', b'{"space": "other ')) == (2, False)
+
+
+def test_two_processes_do_not_write_the_same_vectors(embed, corpus_paths, tmp_path, capsys):
+    with (tmp_path / "v.npy.partial").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert embed(corpus_paths.table, tmp_path / "v.npy") == 1
+    assert "another process is writing these vectors" in capsys.readouterr().err
+    assert embed(corpus_paths.table, tmp_path / "v.npy") == 0
 
 
 @pytest.mark.fault("A run in use: a fault of the records, or a full disk, on the way to vectors")

@@ -25,7 +25,8 @@ def main(
     """Vectors of the videos of a feature table or of records, made by a trained run.
 
     Running it again is safe: OUT is there whole or not at all, and vectors that were made the same
-    way are recognised; --force replaces others. Options of records say how an import would store
+    way are recognised; --force replaces others. Broken off, it goes on from OUT.partial (where OUT
+    is local). Options of records say how an import would store
     them, which changes what their vectors are; for a table they do nothing.
 
     Args:
@@ -49,6 +50,8 @@ def main(
         progress.say(f"{out}: the same vectors are there, made before")
         return
     progress.say(f"{out}: {made.videos:,} vectors of {loaded.size}; space: {loaded.space}")
+    if made.taken_over:
+        progress.say(f"{made.taken_over:,} of them were made before the last stop")
     if made.left_out:
         reads = " nor ".join(loaded.widths)
         progress.say(f"{made.left_out:,} videos have neither {reads}, and were left out")

@@ -1,15 +1,19 @@
 """The vectors of many videos, from a table or records to a file, as they come."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from vidembed.deploy.partial import partial_vectors
 from vidembed.deploy.run import Run
 from vidembed.deploy.vector_files import made_as, vector_file, written_to
 from vidembed.deploy.videos import VideosToEmbed, part_of_table
 from vidembed.progress import Progress
 from vidembed.records.outputs import check_apart
+from vidembed.records.table import FeatureTable
 
 QUIET = Progress(quiet=True)
 
@@ -17,11 +21,13 @@ QUIET = Progress(quiet=True)
 @dataclass(frozen=True, kw_only=True)
 class Embedded:
     """What came of it. videos: how many vectors there are. left_out: videos without any of the
-    modalities that the run reads. already_there: whether they were made before."""
+    modalities that the run reads. taken_over: how many vectors an earlier, broken-off process had
+    made. already_there: whether all were made before."""
 
     videos: int
     left_out: int
-    already_there: bool
+    taken_over: int = 0
+    already_there: bool = False
 
 
 def embed_to(
@@ -37,7 +43,8 @@ def embed_to(
 
     lacking: modalities that none of these videos has, which are said to be missing. Memory holds a
     few blocks of videos, and their ids. Vectors that were made the same way before are left as they
-    are; others are refused, unless `force` replaces them. Raises ValueError for these, and where
+    are; others are refused, unless `force` replaces them. What was computed before a stop or a
+    fault stays in OUT.partial, and is not computed again. Raises ValueError for these, and where
     `out` is among what is read, what reading the videos and `Run.embed` raise, and where no video
     can be embedded.
     """
@@ -54,9 +61,14 @@ def embed_to(
                 "videos by this run: choose another place, or replace it (--force)"
             )
         return Embedded(videos=0, left_out=0, already_there=True)
-    written = left_out = 0
+    left_out = 0
     progress = progress or Progress()
+
+    def embed(some: FeatureTable) -> Callable[[], np.ndarray]:
+        return lambda: run.embed(some, present=absent, progress=QUIET)
+
     with (
+        partial_vectors(out, run.space, run.size) as partial,
         progress.stage("embedding", videos.total, "videos") as stage,
         vector_file(out, run.size, made, modality=run.output, replacing=force) as file,
     ):
@@ -65,14 +77,13 @@ def embed_to(
             left_out += len(table) - len(rows)
             if len(rows):
                 some = table if len(rows) == len(table) else part_of_table(table, rows)
-                file.add(some, run.embed(some, present=absent, progress=QUIET))
-                written += len(rows)
-            stage.update(written + left_out)
-        if not written:
+                file.add(some, partial.block(run.rows(some, absent), embed(some)))
+            stage.update(partial.videos + left_out)
+        if not partial.videos:
             raise ValueError(
                 f"none of {left_out:,} videos can be embedded: the run reads {list(run.widths)}"
             )
-    return Embedded(videos=written, left_out=left_out, already_there=False)
+    return Embedded(videos=partial.videos, left_out=left_out, taken_over=partial.taken_over)
 
 
 def _equal(made: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
