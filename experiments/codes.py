@@ -42,7 +42,7 @@ def has_faiss() -> bool:
     return importlib.util.find_spec("faiss") is not None
 
 
-def codes(dimensions: int) -> Iterator[Code]:
+def codes(dimensions: int, *, faiss: bool) -> Iterator[Code]:
     """float32, then int8, Lloyd-Max of 8, 4 and 2 bits, and signs; with faiss its product and
     residual quantisers, of 8 bits a part, at the bytes of 4, 2 and 1 bits."""
     yield Code(FLOAT, FLOAT, 4 * dimensions, lambda known, vectors: vectors)
@@ -53,7 +53,7 @@ def codes(dimensions: int) -> Iterator[Code]:
         each = partial(lloyd_max, bits=bits, shared=False)
         yield Code("Lloyd-Max, per dimension", f"{bits} bit, per dimension", size, each)
     yield Code("signs", "signs", dimensions // 8, signs)
-    if has_faiss():
+    if faiss:
         for size in (dimensions // 2, dimensions // 4, dimensions // 8):
             yield Code("PQ", f"PQ{size}", size, partial(product, size=size))
         size = dimensions // 8
@@ -109,7 +109,7 @@ def faiss_module() -> Any:
 
 
 def measure_codes(
-    vectors: np.ndarray, corpus: Corpus, evaluator: RelatedVideos
+    vectors: np.ndarray, corpus: Corpus, evaluator: RelatedVideos, *, faiss: bool
 ) -> tuple[dict[str, dict[str, PerQuery]], dict[str, Mapping[str, Any]]]:
     """Of every code for vectors f32[N, D] of the corpus's videos the metrics of each query, by
     direction; and its `kind`, `bytes`, `error` (the share of the variance that is lost) and
@@ -123,7 +123,7 @@ def measure_codes(
     known = np.ascontiguousarray(vectors[corpus.is_train])
     variance = vectors.var(axis=0).sum()
     scores, said = dict[str, dict[str, PerQuery]](), dict[str, Mapping[str, Any]]()
-    for code in codes(vectors.shape[1]):
+    for code in codes(vectors.shape[1], faiss=faiss):
         began = time.monotonic()
         restored = code.restored(known, vectors)
         seconds = time.monotonic() - began

@@ -33,6 +33,8 @@ from vidembed.metrics.intervals import ratios
 from vidembed.records.scores_file import PerQuery, Scores, read_scores, write_scores
 from vidembed.workdir.versions import versions
 
+Coded = tuple[Mapping[str, Any], Scores]
+"""What is said of each code of a point's vectors, and its scores."""
 WIDTHS = (256, 128, 64, 32)
 METRIC = "ndcg@10"
 sweep = Sweep(
@@ -61,7 +63,7 @@ class Run(sweep_command.Run):
                     raise StoppedError(f"stopped before the codes of {point}")
                 if point.scores():
                     with point.run.lease(), stop.raising():
-                        measure(point, runner)
+                        measure(point, runner, faiss=has_faiss())
         return code
 
 
@@ -78,34 +80,62 @@ class Gather(sweep_command.Gather):
         return 0
 
 
-def measure(point: Point, runner: Runner) -> None:
+def measure(point: Point, runner: Runner, *, faiss: bool) -> None:
     """Codes the vectors of a point's last checkpoint and measures each code, where that is not done
-    yet."""
-    if _measured(point):
-        runner.progress.say(f"{point}: codes done before")
-        return
-    corpus = runner.corpus(point)
-    model = load_model(point.run, str(point.recipe.steps), outputs=("video",))
-    with runner.progress.stage(f"{point}: codes"):
-        scores, codes = measure_codes(model["video"](corpus.table), corpus, point.measured_by)
-    write_scores(point.run.path / "quantised.parquet", scores)
-    files.write_json(point.run.path / "quantised.json", {"key": _key(point), "codes": codes})
+    yet. faiss: whether its codes are among them, which take twenty times as long as all others."""
+    name, stored = f"{point}: codes", point.run.path / "quantised.json"
+    if measured(point, faiss=faiss):
+        runner.progress.say(f"{name} done before")
+    else:
+        corpus = runner.corpus(point)
+        model = load_model(point.run, str(point.recipe.steps), outputs=("video",))
+        with runner.progress.stage(name) as stage:
+            vectors = model["video"](corpus.table)
+            scores, codes = measure_codes(vectors, corpus, point.measured_by, faiss=faiss)
+        write_scores(point.run.path / "quantised.parquet", scores)
+        said = {"key": _key(point, faiss), "codes": codes, "seconds": round(stage.seconds, 3)}
+        files.write_json(stored, said)
+    runner.account(f"{point.world}/codes", (files.read_json(stored) or {}).get("seconds", 0.0))
 
 
 def gathered(sweep: Sweep, folder: Path, seeds: Sequence[int] = ()) -> dict[str, Any]:
-    """All that `gather` shows, as JSON values; raises ValueError where no sweep was begun.
-
-    A row is a code of a width: `scores` as of a sweep's point; `own` and `widest`, the ratios to
-    float32 of the same width and of the widest, paired by query; `paper`, the latter there;
-    `undivided`, the ratio to the same width's of products that are not divided by lengths.
-    """
+    """All that `gather` shows, as JSON values; raises ValueError where no sweep was begun."""
     stored, base, seeds = begun(sweep, folder, seeds)
     points = _points(sweep, base, folder, seeds)
-    measured = {point: _measured(point) for point in points if point.scores()}
+    trained = [point for point in points if point.scores()]
+    coded = {point: found for point in trained if (found := measured(point, faiss=has_faiss()))}
     widest = max(map(_width, points))
+    rows = code_rows(coded, widest)
+    data, fingerprints = data_of(trained)
+    return {
+        "sweep": sweep.name,
+        "title": sweep.title,
+        "claim": sweep.claim,
+        "simulated_sessions": any(of["simulated_sessions"] for of in data.values()),
+        "seeds": seeds,
+        "directions": list(sweep.evaluator.directions),
+        "widest": widest,
+        "rows": rows,
+        "missing": [f"{p}: {p.missing()}" for p in points if p not in trained]
+        + [f"{p}: its codes are not measured" for p in trained if p not in coded],
+        "left_out": [] if has_faiss() or any(r["kind"] == "PQ" for r in rows) else [NO_FAISS],
+        "recipe": stored["recipe"],
+        "fingerprints": stored["fingerprints"] | fingerprints,
+        "data": data,
+        "versions": versions(),
+    }
+
+
+def code_rows(coded: Mapping[Point, Coded], widest: int) -> list[dict[str, Any]]:
+    """A row for each code of each width, as JSON values.
+
+    `scores` as of a sweep's point; `own` and `widest`, the ratios to float32 of the same width and
+    of the widest, paired by query; `paper`, the latter there; `undivided`, the ratio to the same
+    width's of products that are not divided by lengths.
+    """
     worlds = dict[int, dict[str, Any]]()
     codes = dict[tuple[int, str], list[Mapping[str, Any]]]()
-    for point, (known, scores) in ((p, of) for p, of in measured.items() if of):
+    for point, (known, scores) in coded.items():
         for name, of in known.items():
             codes.setdefault((_width(point), name), []).append(of)
             world = worlds.setdefault(point.seed, {})
@@ -124,24 +154,7 @@ def gathered(sweep: Sweep, folder: Path, seeds: Sequence[int] = ()) -> dict[str,
             both = [scores for scores in worlds.values() if scores.keys() >= set(pair)]
             row[ratio] = over_seeds(both, *pair, by=ratios) if both else {}
         rows.append(row)
-    data, fingerprints = data_of(measured)
-    return {
-        "sweep": sweep.name,
-        "title": sweep.title,
-        "claim": sweep.claim,
-        "simulated_sessions": any(of["simulated_sessions"] for of in data.values()),
-        "seeds": seeds,
-        "directions": list(sweep.evaluator.directions),
-        "widest": widest,
-        "rows": rows,
-        "missing": [f"{p}: {p.missing()}" for p in points if p not in measured]
-        + [f"{p}: its codes are not measured" for p, of in measured.items() if not of],
-        "left_out": [] if has_faiss() or any(r["kind"] == "PQ" for r in rows) else [NO_FAISS],
-        "recipe": stored["recipe"],
-        "fingerprints": stored["fingerprints"] | fingerprints,
-        "data": data,
-        "versions": versions(),
-    }
+    return rows
 
 
 def _points(sweep: Sweep, base: Recipe, folder: Path, seeds: Sequence[int]) -> list[Point]:
@@ -154,16 +167,16 @@ def _width(point: Point) -> int:
     return int(task.model.size)
 
 
-def _key(point: Point) -> dict[str, Any]:
+def _key(point: Point, faiss: bool) -> dict[str, Any]:
     """What codes were measured of; with faiss there are more of them."""
-    return {"step": point.recipe.steps, "faiss": has_faiss()}
+    return {"step": point.recipe.steps, "faiss": faiss}
 
 
-def _measured(point: Point) -> tuple[Mapping[str, Any], Scores] | None:
-    """What is said of each code, and its scores; None where it is not measured as it would be now,
-    unless with faiss, which is not here."""
+def measured(point: Point, *, faiss: bool) -> Coded | None:
+    """What is stored of a point's codes; None where they are not measured yet, or without those of
+    faiss if these are asked for."""
     said, path = files.read_json(point.run.path / "quantised.json"), point.run.path
-    if said is None or said["key"] not in (_key(point), _key(point) | {"faiss": True}):
+    if said is None or said["key"] not in (_key(point, faiss), _key(point, True)):
         return None
     return said["codes"], read_scores(path / "quantised.parquet")
 

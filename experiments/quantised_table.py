@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ from rich.table import Table
 
 from vidembed import files
 from vidembed.report import charts, wording
+from vidembed.report.codes import METRIC, plot
 
-METRIC = "ndcg@10"
 _SHORT = (("undivided", "{:.1f}"), ("widest", "{:.1f}"))
 
 
@@ -45,28 +45,6 @@ def write_quantised(result: Mapping[str, Any], folder: Path) -> Iterator[Path]:
         file = folder / f"quantised-{direction}.svg"
         files.write_text(file, charts.standalone(plot(result["rows"], direction)))
         yield file
-
-
-def plot(rows: Sequence[Mapping[str, Any]], direction: str) -> str:
-    """NDCG against bytes as SVG: a line for each kind of code, of the best width at each size.
-
-    rows: with `kind`, `bytes` and `scores` of direction and metric."""
-    kinds = dict[str, dict[int, Mapping[str, float]]]()
-    for row in rows:
-        score, best = row["scores"][direction][METRIC], kinds.setdefault(row["kind"], {})
-        if row["bytes"] not in best or score["value"] > best[row["bytes"]]["value"]:
-            best[row["bytes"]] = score
-    lines = [
-        charts.Line(
-            x=charts.floats(sorted(best)),
-            y=charts.floats(best[size]["value"] for size in sorted(best)),
-            series=series,
-            name=kind,
-        )
-        for series, (kind, best) in enumerate(kinds.items())
-    ]
-    title = f"{wording.metric(METRIC)}, {wording.direction(direction)}"
-    return charts.lines(title, lines, below="bytes of a vector", doubling=True)
 
 
 def as_markdown(result: Mapping[str, Any]) -> str:

@@ -2,7 +2,8 @@
 
 Check and import the records, simulate watch sessions from their labels, count co-watches, split
 7:3 by video, train CDML with semi-hard mining, evaluate both cold-start directions against
-baselines and controls, write a report. It is a small sweep: the recipe of `experiments/cdml.py` at
+baselines and controls, code the vectors in few bytes, index them and search, write a report. It is
+a small sweep: the recipe of `experiments/cdml.py` at
 a smaller size and its visual tower alone, each with every seed's sessions, split and training.
 Finished stages are recognised, and an interrupted training goes on.
 """
@@ -15,9 +16,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from experiments import cdml
 from experiments.gathering import data_of, over_seeds, worlds
+from experiments.neighbours import indexed, neighbours
 from experiments.points import Point, points_of, refuse_seeds, refuse_unfinished
+from experiments.quantised import code_rows, measure, measured
 from experiments.running import SAMPLE, Runner
 from experiments.sweep import PERMUTED, Sweep, varied
 from experiments.tables import print_systems
@@ -92,13 +97,21 @@ class Quickstart:
             if runner.run(done):
                 return 1
             refuse_unfinished(done)
-            summary = self._summary(runner, done)
+            trained = [p for p in done if p.name == sweep.reference and not p.permuted]
+            for point in trained:
+                with point.run.lease(), stop.raising():
+                    measure(point, runner, faiss=False)
+            with runner.progress.stage("index") as stage:
+                answer = list(self._search(runner, trained[0]))
+            runner.account("index", stage.seconds)
+            coded = {point: found for point in trained if (found := measured(point, faiss=False))}
+            summary = self._summary(runner, done) | {"codes": code_rows(coded, LAYERS.size)}
             with runner.progress.stage("report") as stage:
                 self._report(runner, summary, done)
             summary["seconds"]["report"] = stage.seconds
             files.write_json(workdir.path / "summary.json", summary)
             print_systems(summary["related_videos"])
-            for line in self._lines(summary):
+            for line in (*self._lines(summary), *answer):
                 runner.progress.say(line)
         return 0
 
@@ -127,6 +140,16 @@ class Quickstart:
             "versions": versions(),
         }
 
+    def _search(self, runner: Runner, point: Point) -> Iterator[str]:
+        """An index of all videos by a trained point, and what it finds for a new one."""
+        corpus, path = runner.corpus(point), runner.folder / "index"
+        table, names = corpus.table, read_vocabulary(SAMPLE / "vocabulary.csv")
+        index = indexed(point, table, path, runner.progress)
+        first = table.ids[np.flatnonzero(corpus.held_out["test"].videos)[0]].decode()
+        yield f"{path} holds {len(index):,} videos; the first that is new, and its neighbours, as"
+        yield f"`python -m vidembed search {path} --id={first} -k 5` finds them:"
+        yield from neighbours(index, first, table, names)
+
     def _report(self, runner: Runner, summary: dict[str, Any], done: list[Point]) -> None:
         names, first = read_vocabulary(SAMPLE / "vocabulary.csv"), done[0]
         corpus = runner.corpus(first)
@@ -143,6 +166,7 @@ class Quickstart:
             # Step 0, the untrained network, is a system of its own.
             evaluations={n: [one for one in of if one["step"]] for n, of in evaluations.items()},
             corpora={name: of for name, of in summary["data"].items() if name != "records"},
+            coded=summary["codes"],
             gallery=gallery(embeddings, corpus, names),
             recipe=first.recipe.to_json(),
             clusters=clusters(corpus, names),

@@ -11,7 +11,7 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -144,16 +144,17 @@ class Runner:
             return
         else:
             self.progress.say(f"{name}: done before ({known['seconds']:.1f} s)")
-        self._account(name, known["seconds"], known)
+        self.account(name, known["seconds"], known)
 
     def _account_attempts(self, point: Point) -> None:
         for attempt in point.attempts:
             training = attempt.get("train_seconds", 0.0)
-            self._account(f"{point}", training, attempt)
+            self.account(f"{point}", training, attempt)
             evaluating = attempt.get("seconds", 0.0) - training
-            self._account(f"{point.world}/evaluation", evaluating, attempt)
+            self.account(f"{point.world}/evaluation", evaluating, attempt)
 
-    def _account(self, name: str, seconds: float, record: dict[str, Any]) -> None:
+    def account(self, name: str, seconds: float, record: Mapping[str, Any] = {}) -> None:
+        """Add what a stage took, and its `peak_memory_bytes` where a record of it has them."""
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
         peak = record.get("peak_memory_bytes", 0)
         self.peak_memory_bytes = max(self.peak_memory_bytes, peak)

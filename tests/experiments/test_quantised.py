@@ -31,7 +31,6 @@ def run(folder):
 def swept(tmp_path_factory):
     folder = tmp_path_factory.mktemp("quantised")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(codes, "has_faiss", lambda: False)
         patch.setattr(quantised, "has_faiss", lambda: False)
         assert run(folder) == 0
     return folder
@@ -109,7 +108,7 @@ def test_codes_of_faiss():
     vectors = rng.standard_normal((400, 8)).astype(np.float32)
     errors = {
         code.name: np.square(code.restored(vectors[:300], vectors) - vectors).mean()
-        for code in codes.codes(8)
+        for code in codes.codes(8, faiss=True)
         if code.kind in ("PQ", "residual")
     }
     assert list(errors) == ["PQ4", "PQ2", "PQ1", "residual, 1 levels"]

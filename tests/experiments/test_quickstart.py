@@ -9,7 +9,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+import vidembed
 from vidembed.records.scores_file import read_scores
+from vidembed.records.table import FeatureTable
 
 SYSTEMS = {
     "trained", "trained_visual_only", "visual", "audio", "concatenated",
@@ -126,6 +128,22 @@ def test_the_summary_names_what_made_it(quickstart):
     )
     assert {"table", "seed0"} <= summary["fingerprints"].keys()
     assert "report" in summary["seconds"]
+
+
+def test_vectors_are_coded_indexed_and_searched(quickstart):
+    folder, done, _ = quickstart
+    codes = json.loads((folder / "summary.json").read_text())["codes"]
+    assert {(row["code"], row["bytes"]) for row in codes} > {("float32", 1024), ("4 bit", 128)}
+    # The same as the terminal shows, by the vectors of the checkpoint themselves.
+    table = FeatureTable.open(folder / "table")
+    vectors = vidembed.load(folder / "seed0" / "trained", step=2).embed(table)
+    said = done.stdout.splitlines()
+    (begin,) = (number for number, line in enumerate(said) if line.startswith("nearest to "))
+    query = said[begin].split()[2]
+    (row,) = table.find([query])
+    near = np.argsort(-(vectors @ vectors[row]), kind="stable")
+    expected = [table.ids[i].decode() for i in near if i != row][:5]
+    assert [line.split()[1] for line in said[begin + 1 : begin + 6]] == expected
 
 
 def test_the_report_says_that_sessions_are_simulated(quickstart):

@@ -166,6 +166,17 @@ def full(corpus):
                 ],
             }
         ],
+        "coded": [
+            {
+                "width": 256,
+                "code": code,
+                "kind": kind,
+                "bytes": size,
+                "scores": {d: {"ndcg@10": interval(rng)} for d in DIRECTIONS},
+                "own": {d: {"ndcg@10": interval(rng)} for d in DIRECTIONS},
+            }
+            for code, kind, size in (("float32", "float32", 1024), ("4 bit", "Lloyd-Max", 128))
+        ],
         "recipe": {"steps": 200, "feed": {"batch_triplets": 512}},
         "clusters": clusters(with_hierarchy(corpus), {i: f"kind {i}" for i in range(8)}),
     }

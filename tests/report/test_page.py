@@ -83,6 +83,7 @@ def test_shows_everything_in_nested_tags(full_page):
         "Related videos, cold start",
         "What audio adds",
         "Control: permuted videos",
+        "Bytes of a vector",
         "Nearest neighbours",
         "Clusters of the train graph",
         "Checkpoints",
@@ -193,6 +194,18 @@ def test_says_simulated_on_top_and_at_every_table_and_chart(full_page):
     assert page.tags["figure"] == page.tags["svg"] + page.tags["table"] > 20
     for caption in captions:
         assert "simulated sessions</span>" in caption.split("</figcaption>")[0]
+
+
+def test_codes_are_shown_with_their_bytes_scores_and_ratios(full_page, inputs):
+    page = Page(full_page)
+    assert "Bytes of a vector" in page.text["h2"]
+    for row in inputs["coded"]:
+        assert f"256 × {row['code']}" in page.words
+        for direction in row["scores"]:
+            for end in ("value", "low", "high"):
+                assert f"{row['scores'][direction]['ndcg@10'][end]:.3f}" in page.words
+                assert f"{100 * row['own'][direction]['ndcg@10'][end]:.1f}" in page.words
+    assert full_page.count("bytes of a vector</text>") == 2
 
 
 def test_clusters_are_shown_with_all_their_numbers(write, inputs):

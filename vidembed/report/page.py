@@ -9,7 +9,7 @@ import jinja2
 from etils import epath
 
 from vidembed import files
-from vidembed.report import charts, results, runs, wording
+from vidembed.report import charts, codes, results, runs, wording
 from vidembed.report import sweep as sweeps
 
 FILTERS = ("score", "signed", "number", "breaks", "metric", "direction", "asked", "measured")
@@ -28,6 +28,7 @@ def write_report(
     recipe: Mapping[str, Any] | None,
     clusters: Mapping[str, Any] | None = None,
     sweep: Mapping[str, Any] | None = None,
+    coded: Sequence[Mapping[str, Any]] = (),
     related_videos: Mapping[str, Any] | None = None,
     related_note: str = "",
     warnings: Sequence[str] = (),
@@ -44,6 +45,7 @@ def write_report(
     recipe       `Recipe.to_json()`
     clusters     as `vidembed.report.clusters.clusters` makes it, of the first of corpora
     sweep        what `gather` of a sweep found
+    coded        what coded vectors score, as `vidembed.report.codes.section` takes it
     related_videos   of a single run: direction → system → metric → {value, low, high}, as in a
                      summary; related_note says which checkpoint is the one that is trained
     warnings     what is wrong with the run, in words, to stand on top
@@ -74,6 +76,7 @@ def write_report(
             summary.get("permuted_control") or {}, summary.get("permuted_difference") or []
         ),
         sweep=sweeps.section(sweep) if sweep else None,
+        codes=codes.section(coded) if coded else None,
         curves=runs.training_curves(journals),
         curves_legend=runs.legend([name for name, lines in journals.items() if lines]),
         last=runs.last_measures(journals),
