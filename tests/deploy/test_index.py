@@ -168,6 +168,8 @@ def test_the_verbs_make_keep_and_search_an_index(workdir, corpus, vectors, tmp_p
     by = ["--record", tmp_path / "old", "--run", workdir, *run_options]
     code, said, _ = call(capsys, "search", path, *by, "-k", 1)
     assert len(said.splitlines()) == 200
+    raw = ["index", tmp_path / "new", tmp_path / "raw"]
+    assert "250 videos, 12 dimensions\nspace: standardised audio, visual" in call(capsys, *raw)[1]
     # The features of other videos than the run knows, and mistakes.
     for words, message in (
         (["search", path, "--id", "x"], "lacks 1 ids (x)"),
@@ -178,6 +180,7 @@ def test_the_verbs_make_keep_and_search_an_index(workdir, corpus, vectors, tmp_p
         (made, "--refresh"),
         (["index", path], "give RUN TABLE INDEX"),
         ([*made, "--prune"], "--refresh"),
+        ([*raw, "--refresh"], "features are standardised by the table"),
     ):
         code, _, errors = call(capsys, *words)
         assert code == 1, words

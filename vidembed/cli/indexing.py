@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from vidembed.deploy.features import features
 from vidembed.deploy.index import VideoIndex
 from vidembed.deploy.loading import load
 from vidembed.progress import Progress
@@ -34,11 +35,15 @@ def main(
 ) -> None:
     """An index of a feature table's videos, by a trained run: INDEX is made, or kept up to date.
 
+    Without RUN, the videos are indexed by the table's own features, standardised: the baseline. Its
+    statistics are those of the table, so that with new videos it is made anew (--force).
+
     Every change is whole: who reads the index meanwhile sees it before or after. With --rollback or
     --verify, INDEX is given alone.
 
     Args:
-        places: the work directory of a run (or an export), a feature table, and the index.
+        places: the work directory of a run (or an export), a feature table, and the index; or table
+            and index alone.
         step: best (by the run's evaluations), latest, or a number.
         lacking: modalities that the run reads, and none of these videos has.
         engine: exact, or one of faiss's (the extra serve): fast-scan of 4-bit codes, hnsw, ivf.
@@ -61,10 +66,14 @@ def main(
         return
     if (prune or merge) and not refresh:
         raise ValueError("prune and merge are for an index that is there: give --refresh with them")
-    run_path, table_path, path = _places(places, ("RUN", "TABLE", "INDEX"))
-    check_apart(path, [run_path, table_path])
-    with progress.stage(f"reading {run_path} and {table_path}"):
-        run, table = load(run_path, step), FeatureTable.open(table_path)
+    if len(places) == 2 and refresh:
+        raise ValueError("features are standardised by the table: make the index anew (--force)")
+    names = ("TABLE", "INDEX") if len(places) == 2 else ("RUN", "TABLE", "INDEX")
+    *run_path, table_path, path = _places(places, names)
+    check_apart(path, [*run_path, table_path])
+    with progress.stage(f"reading {' and '.join(places[:-1])}"):
+        table = FeatureTable.open(table_path)
+        run = load(run_path[0], step) if run_path else features(table)
     absent = dict.fromkeys(lacking, False)
     if refresh:
         made = VideoIndex.open(path, run)
