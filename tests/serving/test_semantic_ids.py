@@ -120,9 +120,16 @@ def test_empty_centroids_begin_again_at_the_farthest_rows(vectors, monkeypatch):
     def all_the_same(rows, drawn, key, *, size):
         return np.repeat(np.asarray(rows[:1]), size, axis=0)
 
-    monkeypatch.setattr(kmeans_module, "_plus_plus", all_the_same)
+    monkeypatch.setattr(kmeans_module, "_begin", all_the_same)
     books = Codebooks.fit(vectors, (16,), space="s")
     assert len(np.unique(books.encode(vectors))) == 16
+
+
+def test_in_many_dimensions_no_few_codes_keep_all():
+    vectors = np.random.default_rng(0).standard_normal((ROWS, 128)).astype(np.float32)
+    books = Codebooks.fit(vectors, SIZES[:2], space="s")
+    levels = books.quality(vectors, books.encode(vectors))["levels"]
+    assert min(level["perplexity"] for level in levels) > 14
 
 
 def test_fewer_different_rows_than_centroids():

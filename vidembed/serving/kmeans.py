@@ -1,4 +1,4 @@
-"""k-means on the mesh: Lloyd's iteration, begun by k-means++ and without empty clusters.
+"""k-means on the mesh: Lloyd's iteration, from a careful beginning and without empty clusters.
 
 Rows are split over all devices. Each device finds the nearest centroid of its own rows and sums
 them up; only sums, counts and centroids travel. Assignments are made in blocks, so that beside the
@@ -19,6 +19,8 @@ SCORES_AT_ONCE = 1 << 24
 """Of rows with centroids, on one device: 64 MB."""
 SAMPLE = 64
 """Rows for each centroid, at most, among which k-means++ chooses."""
+AVERAGED = 16
+"""Rows of the sample, at most, of whose mean a centroid is made in the beginning."""
 TOLERANCE = 1e-4
 """The iteration ends when the error falls by a smaller share than this."""
 
@@ -29,17 +31,22 @@ def kmeans(
     """Centroids f32[size, D] of the first `count` of rows f32[P@all devices, D], under the mesh
     that is set; 1 ≤ size ≤ count.
 
-    Centroids begin at rows drawn by k-means++ (Arthur and Vassilvitskii, 2007) from a sample. One
-    that no row is nearest to begins again at the row that is farthest from its own centroid. Where
-    fewer than `size` rows are distinct, the centroids that are left over are copies, which no row
-    is assigned to. On any number of devices the same seed draws the same rows, and the error is the
-    same within 1 %; centroids are equal up to rounding unless a row lies half-way between two of
-    them, and takes others along.
+    Centroids begin near rows drawn by k-means++ (Arthur and Vassilvitskii, 2007) from a sample:
+    each at the mean of the sample's rows nearest to such a row. In hundreds of dimensions a single
+    row is nearer to the mean of all than to any other row, and of centroids that begin at rows a
+    few keep all: at a third level of 256, 2,950 vectors of a trained network had codes of
+    perplexity 7 so, and have 237.
+
+    A centroid that no row is nearest to begins again at the row that is farthest from its own.
+    Where fewer than `size` rows are distinct, the centroids that are left over are copies, which no
+    row is assigned to. On any number of devices the same seed draws the same rows, and the error is
+    the same within 1 %; centroids are equal up to rounding unless a row lies half-way between two
+    of them, and takes others along.
     """
     rng = np.random.default_rng(seed)
     drawn = np.sort(rng.choice(count, min(count, SAMPLE * size), replace=False))
     key = jax.random.key(int(rng.integers(1 << 31)))
-    centroids = np.asarray(_plus_plus(rows, drawn, key, size=size))
+    centroids = np.asarray(_begin(rows, drawn, key, size=size))
     before = np.inf
     for _ in range(iterations):
         sums, counts, total = (np.asarray(part) for part in _assigned(rows, centroids, count))
@@ -69,9 +76,10 @@ def nearest(rows: jax.Array, centroids: jax.Array) -> tuple[jax.Array, jax.Array
 
 
 @partial(jax.jit, static_argnames="size")
-def _plus_plus(rows: jax.Array, drawn: jax.Array, key: jax.Array, *, size: int) -> jax.Array:
-    """f32[size, D] of the rows that were drawn i32[S]: each with a probability proportional to its
-    squared distance to the nearest of those before, the first with the same for all."""
+def _begin(rows: jax.Array, drawn: jax.Array, key: jax.Array, *, size: int) -> jax.Array:
+    """f32[size, D] by the rows that were drawn i32[S]: each is chosen with a probability
+    proportional to its squared distance to the nearest of those before, the first with the same
+    for all; and then becomes the mean of what is nearest to it."""
     mesh = jax.sharding.get_abstract_mesh()
     whole = jax.sharding.NamedSharding(mesh, meshes.batch_spec(None))
     some = jax.lax.with_sharding_constraint(jnp.take(rows, drawn, axis=0, mode="clip"), whole)
@@ -84,7 +92,15 @@ def _plus_plus(rows: jax.Array, drawn: jax.Array, key: jax.Array, *, size: int) 
         return chosen.at[step].set(one), jnp.where(step == 0, new, jnp.minimum(distance, new))
 
     start = (jnp.zeros((size, rows.shape[1]), jnp.float32), jnp.ones(len(some), jnp.float32))
-    return jax.lax.fori_loop(0, size, choose, start)[0]
+    chosen, _ = jax.lax.fori_loop(0, size, choose, start)
+    halves = jnp.sum(jnp.square(some), axis=1)[None] / 2
+    averaged = min(AVERAGED, max(1, len(some) // size))
+
+    def of_block(products: jax.Array) -> jax.Array:
+        _, places = largest(products - halves, averaged)
+        return jnp.mean(jnp.take(some, places, axis=0, mode="clip"), axis=1)
+
+    return over_blocks(of_block, chosen, some, block=max(1, SCORES_AT_ONCE // len(some)))
 
 
 def _is_real(part: jax.Array, count: jax.Array) -> jax.Array:
