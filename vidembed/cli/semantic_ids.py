@@ -52,8 +52,8 @@ def main(
     for level, (of, size) in enumerate(zip(quality["levels"], made.made["sizes"]), 1):
         progress.say(
             f"level {level}: {of['used']:,} of {size:,} codes used, perplexity "
-            f"{of['perplexity']:.0f}, {of['lost']:.1%} of the variance lost, {of['prefixes']:,} "
-            "different prefixes"
+            f"{of['perplexity']:.0f}, {of['lost']:.1%} of these vectors' variance lost, "
+            f"{of['prefixes']:,} different prefixes"
         )
         if of["perplexity"] < size * EVEN_SHARE:
             progress.say(f"most videos have a few codes of level {level}: --sizes may be smaller")

@@ -7,7 +7,7 @@ of later vectors. An ID that was given out is never changed.
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from vidembed.records import tabular
 from vidembed.records.outputs import SEMANTIC_IDS, OutputError, check_apart
 from vidembed.records.tabular import DIGEST_KEY, METADATA_KEY
 from vidembed.serving import given
-from vidembed.serving.semantic_ids import CodebookError, Codebooks, numbered
+from vidembed.serving.semantic_ids import ITERATIONS, CodebookError, Codebooks, numbered
 
 TIE = "tie"
 
@@ -133,8 +133,10 @@ def assign_ids(
     if there and beside.exists() and Codebooks.open(beside).digest == there.made["codebook"]:
         return there, True
     if books is None:
-        with progress.stage(f"fitting codebooks of {', '.join(map(str, sizes))}"):
-            books = Codebooks.fit(stored.vectors, sizes, space=stored.space, seed=seed)
+        name, steps = f"fitting codebooks of {', '.join(map(str, sizes))}", len(sizes) * ITERATIONS
+        with progress.stage(name, steps, "iterations") as stage:
+            options: dict[str, Any] = {"seed": seed, "on_iteration": stage.update}
+            books = Codebooks.fit(stored.vectors, sizes, space=stored.space, **options)
     with progress.stage("encoding"):
         made = _assigned(stored, books, old, asked)
     _refuse_other_codebook(beside, books, force)
@@ -200,6 +202,4 @@ def _write(made: SemanticIds, place: Path) -> SemanticIds:
     with files.whole_file(place) as unfinished:
         table = table.replace_schema_metadata({**mark, DIGEST_KEY: digest})
         pq.write_table(table, unfinished, write_page_checksum=True)
-    return SemanticIds(
-        ids=made.ids, codes=made.codes, ties=made.ties, made=made.made, digest=digest.decode()
-    )
+    return replace(made, digest=digest.decode())

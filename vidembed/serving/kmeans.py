@@ -5,6 +5,7 @@ them up; only sums, counts and centroids travel. Assignments are made in blocks,
 rows memory holds `SCORES_AT_ONCE` products per device.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -26,7 +27,13 @@ TOLERANCE = 1e-4
 
 
 def kmeans(
-    rows: jax.Array, count: int, size: int, *, seed: tuple[int, ...], iterations: int
+    rows: jax.Array,
+    count: int,
+    size: int,
+    *,
+    seed: tuple[int, ...],
+    iterations: int,
+    on_iteration: Callable[[int], Any] = lambda done: None,
 ) -> np.ndarray:
     """Centroids f32[size, D] of the first `count` of rows f32[P@all devices, D], under the mesh
     that is set; 1 ≤ size ≤ count.
@@ -48,7 +55,8 @@ def kmeans(
     key = jax.random.key(int(rng.integers(1 << 31)))
     centroids = np.asarray(_begin(rows, drawn, key, size=size))
     before = np.inf
-    for _ in range(iterations):
+    for iteration in range(iterations):
+        on_iteration(iteration)
         sums, counts, total = (np.asarray(part) for part in _assigned(rows, centroids, count))
         means = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], centroids)
         empty, error = np.flatnonzero(counts == 0), float(total)

@@ -7,8 +7,9 @@ tells them apart.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -23,6 +24,8 @@ from vidembed.serving.blocks import Blocks, DamagedIndexError, write_blocks
 from vidembed.serving.kmeans import kmeans, nearest
 
 BLOCK_ROWS = 1 << 16
+ITERATIONS = 25
+"""Of k-means at each level, at most."""
 KIND = "codebooks of semantic IDs"
 REMEDY = "restore it from a copy; IDs cannot be continued without the codebooks that made them"
 
@@ -50,14 +53,16 @@ class Codebooks:
         *,
         space: str,
         seed: int = 0,
-        iterations: int = 25,
+        iterations: int = ITERATIONS,
         mesh: jax.sharding.Mesh | None = None,
+        on_iteration: Callable[[int], Any] = lambda done: None,
     ) -> "Codebooks":
         """Codebooks of these sizes, each by k-means of what the levels before leave of the vectors.
 
         mesh: of all devices if None; any number gives equally good ones (`kmeans`). Its devices
-        hold all vectors, 4 bytes a value. Raises ValueError for vectors that are not finite, and
-        for a size below 1 or above their number.
+        hold all vectors, 4 bytes a value. on_iteration: told how many of all iterations are done;
+        a level may need fewer. Raises ValueError for vectors that are not finite, and for a size
+        below 1 or above their number.
         """
         vectors = given.finite(vectors, "vectors", width=None)
         if not sizes or min(sizes) < 1 or max(sizes) > len(vectors):
@@ -71,8 +76,15 @@ class Codebooks:
         with jax.set_mesh(mesh):
             rows = meshes.place_rows(mesh, vectors)
             for level, size in enumerate(sizes):
-                options: dict[str, Any] = {"seed": (seed, level), "iterations": iterations}
-                books.append(kmeans(rows, len(vectors), size, **options))
+                book = kmeans(
+                    rows,
+                    len(vectors),
+                    size,
+                    seed=(seed, level),
+                    iterations=iterations,
+                    on_iteration=partial(_later, on_iteration, level * iterations),
+                )
+                books.append(book)
                 rows, _ = _coded(rows, books[-1])
         return cls(books=tuple(books), space=space, seed=seed)
 
@@ -198,6 +210,10 @@ def numbered(
     numbers = np.empty(len(ids), np.int32)
     numbers[order] = next_free[own[order]] + np.arange(len(ids)) - first
     return numbers
+
+
+def _later(tell: Callable[[int], Any], before: int, done: int) -> None:
+    tell(before + done)
 
 
 @jax.jit
