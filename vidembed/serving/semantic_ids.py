@@ -148,19 +148,18 @@ class Codebooks:
         `prefixes`, how many different ones there are. unique: the share of the vectors that share
         their codes with no other. collisions: how many do. largest: of those that share all codes.
         """
-        variance = np.square(vectors - vectors.mean(axis=0, dtype=np.float64)).sum()
+        blocks = [slice(first, first + BLOCK_ROWS) for first in range(0, len(codes), BLOCK_ROWS)]
+        mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+        variance = sum(_squares(vectors[rows] - mean[None]) for rows in blocks)
         levels = []
         for level in range(1, codes.shape[1] + 1):
-            left = 0.0
-            for start in range(0, len(codes), BLOCK_ROWS):
-                rows = slice(start, start + BLOCK_ROWS)
-                missing = vectors[rows] - self.decode(codes[rows, :level])
-                left += float(np.square(missing).sum(dtype=np.float64))
+            prefix = codes[:, :level]
+            left = sum(_squares(vectors[rows] - self.decode(prefix[rows])) for rows in blocks)
             shares = np.unique(codes[:, level - 1], return_counts=True)[1] / len(codes)
-            counts = np.unique(codes[:, :level], axis=0, return_counts=True)[1]
+            counts = np.unique(prefix, axis=0, return_counts=True)[1]
             levels.append(
                 {
-                    "lost": left / float(variance) if variance else 0.0,
+                    "lost": left / variance if variance else 0.0,
                     "used": len(shares),
                     "perplexity": float(np.exp(-(shares * np.log(shares)).sum())),
                     "prefixes": len(counts),
@@ -210,6 +209,10 @@ def numbered(
     numbers = np.empty(len(ids), np.int32)
     numbers[order] = next_free[own[order]] + np.arange(len(ids)) - first
     return numbers
+
+
+def _squares(of: np.ndarray) -> float:
+    return float(np.square(of).sum(dtype=np.float64))
 
 
 def _later(tell: Callable[[int], Any], before: int, done: int) -> None:
