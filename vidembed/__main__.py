@@ -16,6 +16,7 @@ DATA = {
     "export": ("vidembed.cli.exporting", "a trained run as StableHLO and safetensors"),
     "index": ("vidembed.cli.indexing", "an index of a table's videos, made and kept up to date"),
     "search": ("vidembed.cli.searching", "what an index finds for videos, records or a history"),
+    "semantic-ids": ("vidembed.cli.semantic_ids", "a few numbers per video, alike for near ones"),
 }
 """Verb → (module whose `main` it is, what it does). Modules are imported only for their own verb:
 together they take seconds."""

@@ -82,6 +82,11 @@ SESSIONS = Output(
     columns=frozenset({"session_id", "timestamp", "video_id"}),
 )
 CLUSTERS = Output(what="clusters", verb="cluster", columns=frozenset({"video_id", "level_1"}))
+SEMANTIC_IDS = Output(
+    what="semantic IDs",
+    verb="semantic-ids",
+    columns=frozenset({"video_id", "code_1", "tie"}),
+)
 
 
 def _meet(output: str | os.PathLike[str], given: str | os.PathLike[str]) -> bool:

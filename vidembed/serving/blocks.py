@@ -31,6 +31,7 @@ class DamagedIndexError(ValueError):
 
     def __init__(self, path: object, fault: str) -> None:
         super().__init__(f"{path} is damaged: {fault}; {REMEDY}")
+        self.fault = fault
 
 
 def write_blocks(
