@@ -17,7 +17,7 @@ from typing import Any
 import tyro
 
 from experiments import sweep_command
-from experiments.codes import FLOAT, NO_FAISS, UNDIVIDED, has_faiss, measure_codes
+from experiments.codes import FLOAT, NO_FAISS, UNDIVIDED, codes, has_faiss, measure_codes
 from experiments.gathering import begun, data_of, means, over_seeds
 from experiments.paper import TABLE_3
 from experiments.points import Point, points_of
@@ -87,9 +87,10 @@ def measure(point: Point, runner: Runner) -> None:
     corpus = runner.corpus(point)
     model = load_model(point.run, str(point.recipe.steps), outputs=("video",))
     with runner.progress.stage(f"{point}: codes"):
-        scores, codes = measure_codes(model["video"](corpus.table), corpus, point.measured_by)
+        scores, said = measure_codes(model["video"](corpus.table), corpus, point.measured_by)
+    key = {"step": point.recipe.steps}
     write_scores(point.run.path / "quantised.parquet", scores)
-    files.write_json(point.run.path / "quantised.json", {"key": _key(point), "codes": codes})
+    files.write_json(point.run.path / "quantised.json", {"key": key, "codes": said})
 
 
 def gathered(sweep: Sweep, folder: Path, seeds: Sequence[int] = ()) -> dict[str, Any]:
@@ -104,16 +105,16 @@ def gathered(sweep: Sweep, folder: Path, seeds: Sequence[int] = ()) -> dict[str,
     measured = {point: _measured(point) for point in points if point.scores()}
     widest = max(map(_width, points))
     worlds = dict[int, dict[str, Any]]()
-    codes = dict[tuple[int, str], list[Mapping[str, Any]]]()
+    by_code = dict[tuple[int, str], list[Mapping[str, Any]]]()
     for point, (known, scores) in ((p, of) for p, of in measured.items() if of):
         for name, of in known.items():
-            codes.setdefault((_width(point), name), []).append(of)
+            by_code.setdefault((_width(point), name), []).append(of)
             world = worlds.setdefault(point.seed, {})
             for system in (name, name + UNDIVIDED):
                 of_it = {d: _only(one) for d, one in scores[system].items()}
                 world[f"{_width(point)} {system}"] = of_it
     rows = []
-    for (width, name), of in codes.items():
+    for (width, name), of in by_code.items():
         system = f"{width} {name}"
         row = {"width": width, "code": name, "kind": of[0]["kind"], "bytes": of[0]["bytes"]}
         row |= {"error": of[0]["error"] and sum(one["error"] for one in of) / len(of)}
@@ -136,7 +137,7 @@ def gathered(sweep: Sweep, folder: Path, seeds: Sequence[int] = ()) -> dict[str,
         "rows": rows,
         "missing": [f"{p}: {p.missing()}" for p in points if p not in measured]
         + [f"{p}: its codes are not measured" for p, of in measured.items() if not of],
-        "left_out": [] if has_faiss() or any(r["kind"] == "PQ" for r in rows) else [NO_FAISS],
+        "left_out": [] if has_faiss() or any(r["kind"] == "OPQ" for r in rows) else [NO_FAISS],
         "recipe": stored["recipe"],
         "fingerprints": stored["fingerprints"] | fingerprints,
         "data": data,
@@ -154,16 +155,14 @@ def _width(point: Point) -> int:
     return int(task.model.size)
 
 
-def _key(point: Point) -> dict[str, Any]:
-    """What codes were measured of; with faiss there are more of them."""
-    return {"step": point.recipe.steps, "faiss": has_faiss()}
-
-
 def _measured(point: Point) -> tuple[Mapping[str, Any], Scores] | None:
-    """What is said of each code, and its scores; None where it is not measured as it would be now,
-    unless with faiss, which is not here."""
+    """What is said of each code, and its scores; None where they are of another step, or lack a
+    code that would be measured now. With faiss there are more of them, which are taken without
+    it, too."""
     said, path = files.read_json(point.run.path / "quantised.json"), point.run.path
-    if said is None or said["key"] not in (_key(point), _key(point) | {"faiss": True}):
+    if said is None or said["key"]["step"] != point.recipe.steps:
+        return None
+    if not said["codes"].keys() >= {code.name for code in codes(_width(point))}:
         return None
     return said["codes"], read_scores(path / "quantised.parquet")
 
