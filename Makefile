@@ -13,7 +13,7 @@ test: .venv/installed-test lint
 	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not long and not tpu"
 
 # Compiled as users compile: what is to be equal bit for bit is tested so, too.
-test-long: .venv/installed-test
+test-long: .venv/installed-long
 	OPTIMISED=1 .venv/bin/python -m pytest -m "long or optimised"
 
 # Compiles every recipe for a TPU slice; needs no TPU. In a .venv of its own: beside libtpu every run
@@ -35,6 +35,13 @@ lint: .venv/installed-test
 .venv/installed-test: .venv/installed
 	@echo "installing what the tests need ..."
 	$(PIP) --editable ".[test]"
+	.venv/bin/python -m pip check
+	touch $@
+
+# The converter to ONNX brings two dozen packages: what a newcomer runs does without.
+.venv/installed-long: .venv/installed-test
+	@echo "installing what the long tests need ..."
+	$(PIP) --editable ".[test,onnx]"
 	.venv/bin/python -m pip check
 	touch $@
 

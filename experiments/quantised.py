@@ -17,7 +17,7 @@ from typing import Any
 import tyro
 
 from experiments import sweep_command
-from experiments.codes import FLOAT, NO_FAISS, UNDIVIDED, has_faiss, measure_codes
+from experiments.codes import FLOAT, NO_FAISS, UNDIVIDED, codes, has_faiss, measure_codes
 from experiments.gathering import begun, data_of, means, over_seeds
 from experiments.paper import TABLE_3
 from experiments.points import Point, points_of
@@ -91,10 +91,10 @@ def measure(point: Point, runner: Runner, *, faiss: bool) -> None:
         model = load_model(point.run, str(point.recipe.steps), outputs=("video",))
         with runner.progress.stage(name) as stage:
             vectors = model["video"](corpus.table)
-            scores, codes = measure_codes(vectors, corpus, point.measured_by, faiss=faiss)
+            scores, known = measure_codes(vectors, corpus, point.measured_by, faiss=faiss)
         write_scores(point.run.path / "quantised.parquet", scores)
-        said = {"key": _key(point, faiss), "codes": codes, "seconds": round(stage.seconds, 3)}
-        files.write_json(stored, said)
+        said = {"key": {"step": point.recipe.steps}, "codes": known}
+        files.write_json(stored, said | {"seconds": round(stage.seconds, 3)})
     runner.account(f"{point.world}/codes", (files.read_json(stored) or {}).get("seconds", 0.0))
 
 
@@ -118,7 +118,7 @@ def gathered(sweep: Sweep, folder: Path, seeds: Sequence[int] = ()) -> dict[str,
         "rows": rows,
         "missing": [f"{p}: {p.missing()}" for p in points if p not in trained]
         + [f"{p}: its codes are not measured" for p in trained if p not in coded],
-        "left_out": [] if has_faiss() or any(r["kind"] == "PQ" for r in rows) else [NO_FAISS],
+        "left_out": [] if has_faiss() or any(r["kind"] == "OPQ" for r in rows) else [NO_FAISS],
         "recipe": stored["recipe"],
         "fingerprints": stored["fingerprints"] | fingerprints,
         "data": data,
@@ -134,16 +134,16 @@ def code_rows(coded: Mapping[Point, Coded], widest: int) -> list[dict[str, Any]]
     width's of products that are not divided by lengths.
     """
     worlds = dict[int, dict[str, Any]]()
-    codes = dict[tuple[int, str], list[Mapping[str, Any]]]()
+    by_code = dict[tuple[int, str], list[Mapping[str, Any]]]()
     for point, (known, scores) in coded.items():
         for name, of in known.items():
-            codes.setdefault((_width(point), name), []).append(of)
+            by_code.setdefault((_width(point), name), []).append(of)
             world = worlds.setdefault(point.seed, {})
             for system in (name, name + UNDIVIDED):
                 of_it = {d: _only(one) for d, one in scores[system].items()}
                 world[f"{_width(point)} {system}"] = of_it
     rows = []
-    for (width, name), of in codes.items():
+    for (width, name), of in by_code.items():
         system = f"{width} {name}"
         row = {"width": width, "code": name, "kind": of[0]["kind"], "bytes": of[0]["bytes"]}
         row |= {"error": of[0]["error"] and sum(one["error"] for one in of) / len(of)}
@@ -167,16 +167,13 @@ def _width(point: Point) -> int:
     return int(task.model.size)
 
 
-def _key(point: Point, faiss: bool) -> dict[str, Any]:
-    """What codes were measured of; with faiss there are more of them."""
-    return {"step": point.recipe.steps, "faiss": faiss}
-
-
 def measured(point: Point, *, faiss: bool) -> Coded | None:
-    """What is stored of a point's codes; None where they are not measured yet, or without those of
-    faiss if these are asked for."""
+    """What is stored of a point's codes; None where they are of another step, or lack a code that
+    would be measured now. faiss: whether its codes are asked for."""
     said, path = files.read_json(point.run.path / "quantised.json"), point.run.path
-    if said is None or said["key"] not in (_key(point, faiss), _key(point, True)):
+    if said is None or said["key"]["step"] != point.recipe.steps:
+        return None
+    if not said["codes"].keys() >= {code.name for code in codes(_width(point), faiss=faiss)}:
         return None
     return said["codes"], read_scores(path / "quantised.parquet")
 

@@ -4,6 +4,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,11 +28,15 @@ def run(folder):
     return quantised.main(TINY, ["run", "--workdir", str(folder), *size])
 
 
+def without_faiss(patch):
+    patch.setattr(quantised, "has_faiss", lambda: False)
+
+
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     folder = tmp_path_factory.mktemp("quantised")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quantised, "has_faiss", lambda: False)
+        without_faiss(patch)
         assert run(folder) == 0
     return folder
 
@@ -52,7 +57,7 @@ def test_what_is_measured_is_the_checkpoint_coded(swept):
 
 
 def test_codes_are_measured_once(swept, capsys, monkeypatch):
-    monkeypatch.setattr(quantised, "has_faiss", lambda: False)
+    without_faiss(monkeypatch)
     monkeypatch.setattr(quantised, "measure_codes", None)
     assert run(swept) == 0
     out = capsys.readouterr().out
@@ -60,8 +65,21 @@ def test_codes_are_measured_once(swept, capsys, monkeypatch):
     assert out.count("codes done before\n") == 1
 
 
+def test_measurements_that_lack_a_code_or_are_of_another_step_are_not_taken(swept):
+    point = SimpleNamespace(
+        recipe=SimpleNamespace(steps=3),
+        run=Workdir(swept / "seed0" / NET),
+        varied=SimpleNamespace(task=SimpleNamespace(model=SimpleNamespace(size=16))),
+    )
+    names = {code.name for code in codes.codes(16, faiss=False)}
+    assert quantised.measured(point, faiss=False)[0].keys() == names
+    assert quantised.measured(point, faiss=True) is None  # PQ, OPQ and residual are lacking
+    point.recipe.steps = 4
+    assert quantised.measured(point, faiss=False) is None
+
+
 def test_the_table_is_written_in_every_form(swept, capsys, monkeypatch):
-    monkeypatch.setattr(quantised, "has_faiss", lambda: False)
+    without_faiss(monkeypatch)
     # What the paper has for other widths stands beside these.
     monkeypatch.setattr(
         quantised, "TABLE_3", {(16, 4): {"eval_to_train": 5.58}, **quantised.TABLE_3}
@@ -70,7 +88,7 @@ def test_the_table_is_written_in_every_form(swept, capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert max(map(len, printed.split("The paper:")[0].splitlines())) <= 80
     assert "SIMULATED SESSIONS" in printed
-    assert "LEFT OUT PQ, residual: faiss is not installed" in printed
+    assert "LEFT OUT PQ, OPQ, residual: faiss is not installed" in printed
     result = json.loads((swept / "quantised.json").read_text())
     assert result["missing"] == []
     assert len(result["rows"]) == 9
@@ -102,14 +120,28 @@ def test_the_paper_and_nothing_begun(tmp_path, capsys):
     assert not any(Path(tmp_path).iterdir())
 
 
-def test_codes_of_faiss():
+def test_codes_of_faiss(capfd):
     pytest.importorskip("faiss", reason="needs faiss: pip install -e '.[serve]'")
     rng = np.random.default_rng(0)
-    vectors = rng.standard_normal((400, 8)).astype(np.float32)
-    errors = {
-        code.name: np.square(code.restored(vectors[:300], vectors) - vectors).mean()
-        for code in codes.codes(8, faiss=True)
-        if code.kind in ("PQ", "residual")
-    }
-    assert list(errors) == ["PQ4", "PQ2", "PQ1", "residual, 1 levels"]
-    assert errors["PQ4"] < errors["PQ2"] < errors["PQ1"] < 1
+    # The variance is in four of eight directions, two in either half: the best axes for 2 parts.
+    best = rng.standard_normal((2000, 8)) * [1, 1, 0.05, 0.05, 1, 1, 0.05, 0.05]
+    best = best.astype(np.float32)
+    vectors = best @ np.linalg.qr(rng.standard_normal((8, 8)))[0].astype(np.float32)
+    errors, sizes = dict[str, float](), dict[str, int]()
+    for code in codes.codes(8, faiss=True):
+        if code.kind in ("PQ", "OPQ", "residual"):
+            restored = code.restored(vectors[:1500], vectors)
+            errors[code.name] = np.square(restored - vectors).sum(axis=1).mean()
+            sizes[code.name] = code.bytes
+    # Of a vector: the rotation belongs to all.
+    assert sizes == {
+        "PQ4": 4, "OPQ4": 4, "PQ2": 2, "OPQ2": 2, "PQ1": 1, "OPQ1": 1, "residual, 1 levels": 1
+    }  # fmt: skip
+    assert errors["PQ4"] < errors["PQ2"] < errors["PQ1"] < vectors.var(axis=0).sum()
+    there = np.square(codes.product(best[:1500], best, size=2) - best).sum(axis=1).mean()
+    assert there < errors["OPQ2"] < 0.8 * errors["PQ2"]
+    assert errors["OPQ4"] < 1.1 * errors["PQ4"]
+    assert errors["OPQ1"] == pytest.approx(errors["PQ1"], rel=0.01)  # one part: nothing to turn
+    few = next(code for code in codes.codes(8, faiss=True) if code.name == "OPQ4")
+    assert few.restored(vectors[:257], vectors[:9]).shape == (9, 8)
+    assert capfd.readouterr() == ("", "")

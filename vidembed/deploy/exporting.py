@@ -1,13 +1,15 @@
 """A run as files that need none of this code: StableHLO, safetensors, and JSON that explains them.
 
 `model.stablehlo` is a `jax.export` artefact for any number of videos, on CPU, GPU and TPU. Its
-weights are an argument, so that they are stored once. `model.json` is written last: a folder
-without it is an export that was broken off.
+weights are an argument, so that they are stored once. `model.onnx`, on request, is the same for
+other runtimes, weights inside. `model.json` is written last: a folder without it is an export that
+was broken off.
 """
 
 import importlib.util
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,8 +20,9 @@ from etils import epath
 from jax import export as jax_export
 
 from vidembed import files
-from vidembed.deploy import safetensors
+from vidembed.deploy import onnx_program, safetensors
 from vidembed.deploy.loading import opened
+from vidembed.deploy.run import Run
 from vidembed.records.bytecode import dequantise
 from vidembed.records.outputs import check_apart
 from vidembed.records.rows import Rows
@@ -27,6 +30,7 @@ from vidembed.workdir.versions import versions
 
 KIND, VERSION = "vidembed export", 1
 ABOUT, PROGRAM, WEIGHTS = "model.json", "model.stablehlo", "model.safetensors"
+ONNX = "model.onnx"
 PLATFORMS = ("cpu", "cuda", "tpu")
 CALL = (
     "jax.export.deserialize(bytearray(program)).call(weights, features, present) -> "
@@ -45,16 +49,20 @@ def export(
     step: str | int = "best",
     *,
     output: str = "video",
+    onnx: bool = False,
     classes: Collection[type] = (),
 ) -> dict[str, Any]:
     """Writes the run to a folder, local or gs://; returns what model.json says.
 
     Before it is written, the program is run beside the model on made-up videos. path, step, output,
-    classes: as for `load`. Raises ValueError where `out` is an export already, or what the program
-    computes differs; ImportError where flatbuffers is missing.
+    classes: as for `load`. onnx: as ONNX, too. Raises ValueError where `out` is an export already,
+    what a program computes differs, or the network cannot be converted to ONNX; ImportError where
+    flatbuffers, or what converts to ONNX, is missing.
     """
     check_apart(out, [path])
     _needs_flatbuffers()
+    if onnx:
+        onnx_program.check_installed()
     folder = epath.Path(out)
     if (folder / ABOUT).exists():
         raise ValueError(f"{folder} is an export already: choose another folder, or remove it")
@@ -76,8 +84,11 @@ def export(
         {m: jax.ShapeDtypeStruct((videos,), jnp.bool_) for m in run.widths},
     )
     content = bytes(jax_export.export(jax.jit(program), platforms=PLATFORMS)(*shapes).serialize())
-    unit = _tried(content, weights, run)
+    unit = _tried(Exported(content, weights).vectors, run)
     stored = {PROGRAM: content, WEIGHTS: safetensors.to_bytes(weights, {"space": run.space})}
+    if onnx:
+        stored[ONNX] = onnx_program.to_onnx(partial(program, weights), run.widths)
+        _tried(partial(onnx_program.run_onnx, stored[ONNX]), run)
     about = {
         "kind": KIND,
         "version": VERSION,
@@ -94,6 +105,7 @@ def export(
         "vector": {"size": run.size, "dtype": "float32", "unit_length": unit},
         "call": CALL,
         "platforms": list(PLATFORMS),
+        **({"onnx": onnx_program.described(run.widths, run.size)} if onnx else {}),
         "files": {name: xxhash.xxh3_128_hexdigest(content) for name, content in stored.items()},
         "versions": versions(),
     }
@@ -128,6 +140,12 @@ class Exported:
         features = {m: dequantise(array[rows]) for m, array in source.features.items()}
         whole = np.ones(len(rows), np.bool_)
         present = {m: source.present[m][rows] if m in source.present else whole for m in features}
+        return self.vectors(features, present)
+
+    def vectors(
+        self, features: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray]
+    ) -> np.ndarray:
+        """f32[N, D] of features f32[N, F] and present bool[N] by modality."""
         return np.asarray(self._call(self._weights, features, present))
 
 
@@ -139,18 +157,15 @@ def _needs_flatbuffers() -> None:
         )
 
 
-def _tried(program: bytes, weights: Mapping[str, np.ndarray], run: Any) -> bool:
-    """Whether vectors have length one; ValueError where the program's are not those of the run."""
+def _tried(vectors: Callable[..., np.ndarray], run: Run) -> bool:
+    """Whether vectors (of features and present) have length one; ValueError where they are not
+    those of the run."""
     rng = np.random.default_rng(0)
     features = {m: rng.normal(size=(TRIED, w)).astype(np.float32) for m, w in run.widths.items()}
     present = {m: np.arange(TRIED) != number for number, m in enumerate(run.widths)}
     if len(run.widths) == 1:
-        present = {}
-    rows = run.rows(features, present)
-    ours, theirs = (
-        run.embed(features, present=present),
-        Exported(program, weights)(rows, np.arange(TRIED)),
-    )
+        present = {m: np.ones(TRIED, np.bool_) for m in run.widths}
+    ours, theirs = run.embed(features, present=present), vectors(features, present)
     if not np.allclose(ours, theirs, atol=CLOSE):
         raise ValueError(
             f"the exported program differs from the run by {np.abs(ours - theirs).max():.2g}: "

@@ -1,0 +1,130 @@
+"""The program of an export as ONNX, for services that run neither JAX nor StableHLO.
+
+jax2onnx converts it (the extra `onnx`). It is given the jaxpr: while it traces a function itself,
+it replaces layers of Flax by its own, which take fewer arguments.
+"""
+
+import contextlib
+import importlib.util
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from importlib import metadata
+from typing import Any
+
+import jax
+import jax.extend
+import jax.numpy as jnp
+import numpy as np
+from jax import export as jax_export
+
+PACKAGES = ("jax2onnx", "onnxruntime")
+OPSET = 18
+"""The oldest that jax2onnx's operations are valid in; runtimes read it since 2023."""
+VECTORS = "vectors"
+_LOGGERS = ("jax2onnx", "onnx_ir")
+
+
+def check_installed() -> None:
+    """Raises ImportError, with what to type, unless the extra is installed."""
+    for package in PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            raise ImportError(
+                f"an export to ONNX needs {package}, which is not installed: "
+                "pip install -e '.[onnx]'"
+            )
+
+
+def to_onnx(
+    program: Callable[[Mapping[str, jax.Array], Mapping[str, jax.Array]], jax.Array],
+    widths: Mapping[str, int],
+) -> bytes:
+    """A model of ONNX with its weights inside, for any number of videos.
+
+    program: (features f32[N, F], present bool[N], by modality) → f32[N, D]. Inputs and output as in
+    `described`. Raises ValueError for a program that jax2onnx does not convert.
+    """
+    import jax2onnx
+
+    (videos,) = jax_export.symbolic_shape("videos")
+    features = {m: jax.ShapeDtypeStruct((videos, w), jnp.float32) for m, w in widths.items()}
+    present = {m: jax.ShapeDtypeStruct((videos,), jnp.bool_) for m in widths}
+
+    def flat(*arrays: jax.Array) -> jax.Array:
+        of = iter(arrays)
+        return program({m: next(of) for m in widths}, {m: next(of) for m in widths})
+
+    shapes = [*features.values(), *present.values()]
+    convertible = jax.extend.core.jaxpr_as_fun(jax.make_jaxpr(flat)(*shapes))
+    try:
+        with _quietly():
+            model = jax2onnx.to_onnx(
+                convertible,
+                shapes,
+                model_name="vidembed",
+                opset=OPSET,
+                input_names=list(_inputs(widths)),
+                output_names=[VECTORS],
+            )
+        content: bytes = model.SerializeToString()
+        _session(content)
+    except Exception as error:  # Both packages raise many types, some of their own.
+        raise ValueError(
+            f"this network could not be converted to ONNX: {type(error).__name__}: {error}. Only "
+            "those that compute in float32 can (not layers.compute='bfloat16'); export without "
+            "--onnx"
+        ) from error
+    return content
+
+
+def run_onnx(
+    content: bytes, features: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """f32[N, D] of features f32[N, F] and present bool[N] by modality, computed by onnxruntime."""
+    arrays = [*features.values(), *(present[m] for m in features)]
+    given = dict(zip(_inputs(features), arrays))
+    return np.asarray(_session(content).run([VECTORS], given)[0])
+
+
+def described(widths: Mapping[str, int], size: int) -> dict[str, Any]:
+    """What model.json says of the model, as JSON values."""
+    shapes = [["videos", width] for width in widths.values()] + [["videos"]] * len(widths)
+    dtypes = ["float32"] * len(widths) + ["bool"] * len(widths)
+    return {
+        "opset": OPSET,
+        "inputs": {
+            name: {"dtype": dtype, "shape": shape}
+            for name, dtype, shape in zip(_inputs(widths), dtypes, shapes)
+        },
+        "outputs": {VECTORS: {"dtype": "float32", "shape": ["videos", size]}},
+        "made_by": {package: metadata.version(package) for package in PACKAGES},
+    }
+
+
+def _inputs(widths: Mapping[str, Any]) -> Iterator[str]:
+    for prefix in ("features", "present"):
+        yield from (f"{prefix}_{modality}" for modality in widths)
+
+
+def _session(content: bytes) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # what goes wrong is raised
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """jax2onnx reports plugins for other libraries that do not load, and onnx_ir shapes that it
+    leaves out."""
+    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
