@@ -1,4 +1,4 @@
-"""Appending: as one import of all, or not at all, whenever it ends."""
+"""Appending and replacing: as one import of all, or not at all, whenever it ends."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fuzzing import many
-from vidembed.records import arrays, importing
+from vidembed.records import arrays, importing, table_folder
 from vidembed.records.arrays import ArrayWriter, TableError
 from vidembed.records.bytecode import STEP, dequantise
 from vidembed.records.importing import Importing, RefusedError
@@ -19,7 +19,8 @@ from vidembed.records.inspecting import inspect
 from vidembed.records.space import SpaceError
 from vidembed.records.table import FeatureTable
 from vidembed.records.table_append import TableExtension
-from vidembed.records.table_folder import table_state
+from vidembed.records.table_files import remove
+from vidembed.records.table_folder import TableWriter, read_manifest, table_state
 from vidembed.records.writer import write_videos
 
 OPTIONS = {"modalities": ("v:v:4", "a:a:2"), "missing": "mask"}
@@ -82,11 +83,12 @@ def test_appending_part_after_part_is_one_import_of_all(tmp_path_factory, parts,
 
 
 @pytest.mark.fault(
-    "Records: an append killed or failed at any moment",
-    "the old table is there; the same command goes on",
+    "Records: an import with --append or --force killed or failed at any moment",
+    "the old table is there, or the new one; the same command goes on and clears",
 )
+@pytest.mark.parametrize("how", ["append", "force"])
 def test_killed_at_any_moment_the_old_table_is_there_and_the_same_command_goes_on(
-    tmp_path, old, monkeypatch
+    tmp_path, old, monkeypatch, how
 ):
     before, rows = FeatureTable.open(old), 8
     (old / "notes").write_text("of somebody")
@@ -97,20 +99,21 @@ def test_killed_at_any_moment_the_old_table_is_there_and_the_same_command_goes_o
             for name in ("flush", "finish", "_go_on", "append"):
                 patch.setattr(ArrayWriter, name, counted(getattr(ArrayWriter, name)))
             patch.setattr(TableExtension, "abandon", lambda self: None)
+            patch.setattr(TableWriter, "abandon", lambda self: None)
             ArrayWriter.left = moments
             try:
-                run(tmp_path / "new.tfrecord", old, append=True)
+                run(tmp_path / "new.tfrecord", old, **{how: True})
                 break
             except Killed:
                 moments += 6
         assert FeatureTable.open(old).fingerprint == before.fingerprint
     assert 18 <= moments < 200
     assert (old / "notes").read_text() == "of somebody"
-    assert len(FeatureTable.open(old)) == 7 + rows
+    assert len(FeatureTable.open(old)) == 7 * (how == "append") + rows
+    assert run(tmp_path / "new.tfrecord", old, append=how == "append")["already_there"]
     whole = run(f"{tmp_path}/[no]*.tfrecord", tmp_path / "all")
     # In the order of the names: `new` stands before `old` there.
     assert whole["rows"] == 7 + rows
-    assert run(tmp_path / "new.tfrecord", old, append=True)["already_there"]
 
 
 def counted(method):
@@ -124,10 +127,11 @@ def counted(method):
     return call
 
 
-@pytest.mark.fault("Records: an append killed or failed at any moment")
+@pytest.mark.fault("Records: an import with --append or --force killed or failed at any moment")
 @pytest.mark.long
+@pytest.mark.parametrize("how", ["append", "force"])
 @pytest.mark.parametrize("moment", range(0, 24, 3))
-def test_killed_for_real(tmp_path, old, moment):
+def test_killed_for_real(tmp_path, old, moment, how):
     records(tmp_path / "new.tfrecord", [f"new video {i}" for i in range(8)], without=2)
     program = (
         "import os, sys\n"
@@ -138,28 +142,74 @@ def test_killed_for_real(tmp_path, old, moment):
         "    flush(self); left -= 1\n"
         "    if left < 0: os.kill(os.getpid(), 9)\n"
         "arrays.ArrayWriter.flush = killed\n"
-        "how = {'modalities': ('v:v:4', 'a:a:2'), 'missing': 'mask', 'append': True}\n"
+        "how = {'modalities': ('v:v:4', 'a:a:2'), 'missing': 'mask', sys.argv[4]: True}\n"
         "importing.import_videos(sys.argv[1], sys.argv[2], importing.Importing(**how))\n"
     )
     before = FeatureTable.open(old).fingerprint
-    command = [sys.executable, "-c", program, tmp_path / "new.tfrecord", old, str(moment)]
+    command = [sys.executable, "-c", program, tmp_path / "new.tfrecord", old, str(moment), how]
     code = subprocess.run(command, check=False).returncode
     assert code in (-9, 0)
     assert (FeatureTable.open(old).fingerprint == before) == (code == -9)
-    run(tmp_path / "new.tfrecord", old, append=True)
-    assert len(FeatureTable.open(old)) == 15
+    run(tmp_path / "new.tfrecord", old, **{how: True})
+    assert len(FeatureTable.open(old)) == (15 if how == "append" else 8)
 
 
-@pytest.mark.fault("Records: an append killed or failed at any moment")
-def test_a_failed_append_leaves_the_files_that_there_were(tmp_path, old):
+@pytest.mark.fault("Records: an import with --append or --force killed or failed at any moment")
+@pytest.mark.parametrize("how", ["append", "force"])
+def test_a_failed_import_leaves_the_files_that_there_were(tmp_path, old, how):
     fingerprint, names = FeatureTable.open(old).fingerprint, set(contents(old))
     records(tmp_path / "n.tfrecord", [f"n{i}" for i in range(8)])
     with (tmp_path / "n.tfrecord").open("ab") as file:
         file.write(b"cut")
     with pytest.raises(ValueError, match="the file ends after 3"):
-        run(tmp_path / "n.tfrecord", old, append=True)
+        run(tmp_path / "n.tfrecord", old, **{how: True})
     assert set(contents(old)) == names
     assert FeatureTable.open(old).fingerprint == fingerprint
+
+
+@pytest.mark.fault("Records: an import with --append or --force killed or failed at any moment")
+def test_a_replacement_killed_while_the_old_arrays_are_removed(tmp_path, old, monkeypatch):
+    def killed(path, unwanted):
+        remove(path, lambda key: key.startswith("features/v/c/") and unwanted(key))
+        if read_manifest(path)["rows"] < 7:
+            raise Killed
+
+    source, plain = records(tmp_path / "n.tfrecord", ["n1", "n2", "n3"]), tmp_path / "plain"
+    run(source, plain)
+    with monkeypatch.context() as patch:
+        patch.setattr(table_folder, "remove", killed)
+        with pytest.raises(Killed):
+            run(source, old, force=True)
+    assert FeatureTable.open(old).fingerprint == FeatureTable.open(plain).fingerprint
+    more = records(tmp_path / "more.tfrecord", ["m1"])
+    for table in (old, plain):
+        run(more, table, append=True)
+    assert FeatureTable.open(old).fingerprint == FeatureTable.open(plain).fingerprint
+    assert not list(old.glob("label*"))  # left over before
+
+
+@pytest.mark.fault(
+    "Records: two imports into one table at once",
+    "1: the second is told to wait, and nothing is lost (gs:// has no locks)",
+)
+@pytest.mark.parametrize("first", ["append", "force"])
+@pytest.mark.parametrize("second", ["append", "force"])
+def test_one_writer_at_a_time(tmp_path, old, first, second):
+    a, b = (records(tmp_path / name, [name]) for name in ("a", "b"))
+    refused = []
+
+    def meanwhile(*_):
+        with pytest.raises(TableError, match="is being written by another process: wait") as told:
+            run(b, old, **{second: True})
+        refused.append(told)
+
+    how = Importing(**OPTIONS, **{first: True})
+    importing.import_videos(a, old, how, progress=meanwhile)
+    assert refused
+    run(b, old, append=True)
+    ids = FeatureTable.open(old).ids.tolist()
+    assert ids[-2:] == [b"a", b"b"]
+    assert len(ids) == (9 if first == "append" else 2)
 
 
 @pytest.mark.fault(
