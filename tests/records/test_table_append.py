@@ -291,6 +291,37 @@ def test_appended_videos_do_not_become_alike(tmp_path, old, count):
 
 
 @pytest.mark.fault(
+    "Records: appended features of another scale than the table's",
+    "1 where its dtype clips them or rounds them by much of its spread; else a warning",
+)
+@pytest.mark.parametrize("count", [1, 20])
+@pytest.mark.parametrize(
+    ("dtype", "scale", "shift", "done"),
+    [
+        ("float32", 3, 0, ""),
+        ("float32", 1, 100, "warned"),
+        ("float32", 1e-2, 0, "warned"),
+        ("uint8", 1, 1.5, "warned"),
+        ("uint8", 1, 100, "lie outside"),
+        ("bfloat16", 1, 100, "rounds the appended values"),
+    ],
+)
+def test_appended_videos_of_another_scale(tmp_path, count, dtype, scale, shift, done):
+    rng, how = np.random.default_rng(0), {"modalities": ("v:v:16",), "dtype": dtype}
+    for name, rows in (("old", rng.normal(size=(99, 16))), ("new", rng.normal(size=(count, 16)))):
+        v = rows * 0.1 * (scale if name == "new" else 1) + (shift if name == "new" else 0)
+        ids = [f"{name}{i}" for i in range(len(v))]
+        write_videos(tmp_path / name, ids, {"v": v.astype(np.float32)}, [[1]] * len(v))
+    run(tmp_path / "old", tmp_path / "t", **how)
+    if done in ("", "warned"):
+        warnings = run(tmp_path / "new", tmp_path / "t", append=True, **how)["warnings"]
+        assert [w[:27] for w in warnings] == ["v: the appended videos (val"] * (done == "warned")
+    else:
+        with pytest.raises(RefusedError, match=done):
+            run(tmp_path / "new", tmp_path / "t", append=True, **how)
+
+
+@pytest.mark.fault(
     "Records: finite features that are infinite in the dtype of the table",
     "1: the videos; --invalid leaves them out, also where they are appended",
 )

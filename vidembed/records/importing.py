@@ -15,7 +15,7 @@ from vidembed.records.checks import Checks, alike, not_text
 from vidembed.records.counts import check_counts, read_counts
 from vidembed.records.faults import Skips
 from vidembed.records.formats import Reading
-from vidembed.records.lossy import rounded
+from vidembed.records.lossy import off_scale, rounded
 from vidembed.records.origin import Origin, origin_of
 from vidembed.records.outputs import check_apart
 from vidembed.records.schema import advice
@@ -123,10 +123,8 @@ def _import(
             fingerprint = writer.manifest["fingerprint"]
             return {**earlier, "fingerprint": fingerprint, "already_there": True}
         checks.know(writer.ids, os.fspath(path))
-    # A few new videos say nothing of the spread.
-    videos = usable_videos(
-        pattern, origin, options, checks, skips, few=options.append, progress=progress
-    )
+    among = writer.known() if isinstance(writer, TableExtension) else None
+    videos = usable_videos(pattern, origin, options, checks, skips, among=among, progress=progress)
     try:
         for chosen in videos:
             writer = writer or TableWriter(path, source=source, space=space, replace=options.force)
@@ -137,8 +135,8 @@ def _import(
         progress(len(files), len(files), checks.rows)
         arrays = beside_features(kept)
         report = import_report(checks, skips, arrays, time.monotonic() - began)
-        spread = [] if options.append else [*rounded(checks, options.dtype), *alike(checks)]
-        report["warnings"] = spread + not_text(checks)
+        spread = [*rounded(checks, options.dtype), *alike(checks)] if among is None else []
+        report["warnings"] = spread + off_scale(checks, among or {}) + not_text(checks)
         for entry in source["shards"]:
             entry["records"] = checks.records.get(entry["name"], 0)
         manifest = writer.finish(arrays, source={**source, "report": report})

@@ -12,11 +12,16 @@ from typing import Any
 import numpy as np
 
 from vidembed.records.arrays import ArrayWriter, TableError, explained, folder, read_array
+from vidembed.records.bytecode import dequantise
+from vidembed.records.rounding import Rounding
 from vidembed.records.space import check_same_space, stand_in
 from vidembed.records.table import DTYPES, arrays_beside_features
 from vidembed.records.table_files import MANIFEST, PLACE, left_over, new_place, remove
 from vidembed.records.table_folder import LATER_VERSION, encode, fingerprint, read_manifest
 from vidembed.records.youtube8m import offsets_of
+
+FIRST_ROWS = 4096
+"""Of a table, to know the scale of its features by."""
 
 
 class TableExtension:
@@ -63,17 +68,31 @@ class TableExtension:
             {n: space.get(n) or stand_in(n, a, self._source) for n, a in new.items()},
             names=(self.path, "the new videos"),
         )
-        self._old = {name: self._read(name) for name in self._entries if "features/" not in name}
+        beside = [name for name in self._entries if not name.startswith("features/")]
+        self._old = {name: self._read(name, verify=True) for name in beside}
 
-    def _read(self, name: str) -> np.ndarray:
-        entry = self._entries[name]
-        return read_array(self.path, entry.get("path", name), entry, verify=True)
+    def _read(self, name: str, *, verify: bool, rows: slice = slice(None)) -> np.ndarray:
+        entry, path = self._entries[name], self._entries[name].get("path", name)
+        return read_array(self.path, path, entry, verify=verify, rows=rows)
 
     @property
     def ids(self) -> np.ndarray:
         """Of the table as it is, S[N]."""
         ids = self._old["ids"]
         return ids.view(f"S{ids.shape[1]}").reshape(-1)
+
+    def known(self) -> dict[str, Rounding]:
+        """Modality -> the spread of the table's features, by its first rows."""
+        seen = {}
+        first = slice(0, min(FIRST_ROWS, len(self.ids)))
+        for name in self._entries:
+            if name.startswith("features/"):
+                modality = name.removeprefix("features/")
+                there = self._old.get(f"present/{modality}", np.ones(len(self.ids), np.bool_))
+                rows = self._read(name, verify=False, rows=first)[there[first]]
+                seen[modality] = Rounding(rows.shape[1])
+                seen[modality].add(dequantise(rows))
+        return seen
 
     def earlier(self) -> Mapping[str, Any] | None:
         """The report of the time when the same videos were appended, if they were."""
