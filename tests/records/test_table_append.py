@@ -1,5 +1,6 @@
 """Appending and replacing: as one import of all, or not at all, whenever it ends."""
 
+import json
 import subprocess
 import sys
 
@@ -16,6 +17,7 @@ from vidembed.records.arrays import ArrayWriter, TableError
 from vidembed.records.bytecode import STEP, dequantise
 from vidembed.records.importing import Importing, RefusedError
 from vidembed.records.inspecting import inspect
+from vidembed.records.manifest_form import damaged
 from vidembed.records.space import SpaceError
 from vidembed.records.table import FeatureTable
 from vidembed.records.table_append import TableExtension
@@ -188,6 +190,50 @@ def test_a_replacement_killed_while_the_old_arrays_are_removed(tmp_path, old, mo
     assert not list(old.glob("label*"))  # left over before
 
 
+def edits(value, path=()):
+    """Every way to take away one entry of a JSON tree, or to put something else in its place."""
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    for key, entry in value.items() if isinstance(value, dict) else ():
+        yield from ((*path, key, new) for new in ("removed", None, "x", -1, [], {}) if new != entry)
+        yield from edits(entry, (*path, key))
+
+
+def edited(manifest, path):
+    *above, key, new = path
+    inner = copy = json.loads(json.dumps(manifest))
+    for name in above:
+        inner = inner[name]
+    inner[key] = new
+    if new == "removed":
+        del inner[key]
+    return copy
+
+
+@pytest.mark.fault("Records: a manifest of a table with entries of another form")
+def test_a_manifest_with_any_entry_removed_or_of_another_kind(tmp_path, old, capsys):
+    source, file = records(tmp_path / "n.tfrecord", ["n1", "o1", "n2"]), old / "manifest.json"
+    more = {"append": True, "duplicates": "first", "space": ("net",)}
+    run(tmp_path / "old.tfrecord", old, space=("net",))
+    run(source, old, **more)
+    manifest, messages = json.loads(file.read_text()), []
+    for number, path in enumerate(edits(manifest)):
+        after = edited(manifest, path)
+        if len(path) > 2 and (damaged(after) or number % 15):
+            continue
+        file.write_text(json.dumps(after))
+        for options in ({}, more):
+            command = Importing(**{**OPTIONS, **options})
+            given = source if options else tmp_path / "old.tfrecord"
+            try:
+                FeatureTable.open(old)
+                importing.main(str(given), str(old), command)
+            except ValueError as error:
+                messages.append(str(error))
+    assert len(messages) > 100
+    assert all(str(tmp_path) in message for message in messages)
+
+
 @pytest.mark.fault(
     "Records: two imports into one table at once",
     "1: the second is told to wait, and nothing is lost (gs:// has no locks)",
@@ -294,16 +340,15 @@ def test_appended_videos_do_not_become_alike(tmp_path, old, count):
     "Records: appended features of another scale than the table's",
     "1 where its dtype clips them or rounds them by much of its spread; else a warning",
 )
-@pytest.mark.parametrize("count", [1, 20])
 @pytest.mark.parametrize(
-    ("dtype", "scale", "shift", "done"),
+    ("dtype", "count", "scale", "shift", "done"),
     [
-        ("float32", 3, 0, ""),
-        ("float32", 1, 100, "warned"),
-        ("float32", 1e-2, 0, "warned"),
-        ("uint8", 1, 1.5, "warned"),
-        ("uint8", 1, 100, "lie outside"),
-        ("bfloat16", 1, 100, "rounds the appended values"),
+        ("float32", 1, 3, 0, ""),
+        ("float32", 1, 1, 100, "warned"),
+        ("float32", 20, 1e-2, 0, "warned"),
+        ("uint8", 20, 1, 1.5, "warned"),
+        ("uint8", 1, 1, 100, "lie outside"),
+        ("bfloat16", 20, 1, 100, "rounds the appended values"),
     ],
 )
 def test_appended_videos_of_another_scale(tmp_path, count, dtype, scale, shift, done):
