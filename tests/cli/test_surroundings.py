@@ -288,6 +288,17 @@ def test_output_that_is_lost(capsys, monkeypatch, tmp_path, verb):
     assert (done.stdout, done.stderr) == ("0\n", "")
 
 
+@pytest.mark.fault("Processes: output on a disk that is full")
+@pytest.mark.parametrize("words", ["", "cowatch", "train", "show cdml"])
+def test_help_that_is_lost(capsys, monkeypatch, words):
+    with open("/dev/full", "w") as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", full)
+        with pytest.raises(SystemExit) as end:
+            main([*words.split(), "--help"])
+    [told] = capsys.readouterr().err.splitlines()
+    assert (end.value.code, told[-23:]) == (1, "No space left on device")
+
+
 @pytest.mark.fault(
     "Processes: `~` in a path behind `=`",
     "the home folder",

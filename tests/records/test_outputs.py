@@ -94,8 +94,11 @@ def test_an_import_removes_only_what_a_table_is_made_of(corpus_paths, tmp_path, 
     table = shutil.copytree(corpus_paths.table, tmp_path / "table")
     notes = table / "features" / "notes.txt"
     notes.write_text("of mine")
-    writer = TableWriter(table, source={}, replace=True)
-    writer.abandon()
+    there = everything(table)
+    TableWriter(table, source={}, replace=True).abandon()
+    assert everything(table) == there
+    (table / "manifest.json").write_text('{"kind": "vidembed feature table"}')
+    TableWriter(table, source={}, replace=True).abandon()
     assert list(everything(table)) == [notes]
     write_json(tmp_path / "extension" / "manifest.json", {"manifest_version": 3})
     with pytest.raises(ValueError, match="is not that of a feature table"):

@@ -328,11 +328,12 @@ def test_never_overwrites(written, tmp_path):
 
 
 def test_replacing_is_recognised_from_its_first_step(written, monkeypatch):
-    """Killed while the old arrays are removed: what is left is not taken for a table."""
+    """Killed while arrays of a damaged table are removed: the rest is not taken for a table."""
 
     def killed(self, keep=""):
         raise KeyboardInterrupt
 
+    (written / "manifest.json").write_text('{"kind": "vidembed feature table"}')
     monkeypatch.setattr(TableWriter, "_clear", killed)
     with pytest.raises(KeyboardInterrupt):
         TableWriter(written, source={}, replace=True)
@@ -368,7 +369,8 @@ def test_folder_that_cannot_be_written(tmp_path, place):
         make_table().write(tmp_path / place if place[0] != "/" else Path(place))
 
 
-def test_full_disk(tmp_path):
+@pytest.mark.parametrize("replacing", [False, True])
+def test_full_disk(tmp_path, replacing):
     # A limit on file sizes is the fault of a full disk that needs no privileges.
     program = (
         "import resource, signal, sys, numpy as np\n"
@@ -376,19 +378,24 @@ def test_full_disk(tmp_path):
         "from vidembed.records.arrays import TableError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
-        "writer = TableWriter(sys.argv[1], source={})\n"
+        "writer = TableWriter(sys.argv[1], source={}, replace=True)\n"
         "try:\n"
         "    for _ in range(40): writer.append({'a': np.ones((2048, 512), np.uint8)})\n"
         "    writer.finish({})\n"
         "except TableError as error: print(error)\n"
     )
-    path = tmp_path / "table"
+    path, table = tmp_path / "table", make_table()
+    if replacing:
+        table.write(path)
     done = subprocess.run(
         [sys.executable, "-c", program, str(path)], check=True, capture_output=True, text=True
     )
     assert "cannot write" in done.stdout
     assert "free space" in done.stdout
-    assert table_state(path) == "unfinished"
+    if replacing:
+        assert_same(FeatureTable.open(path), table)
+    else:
+        assert table_state(path) == "unfinished"
 
 
 def test_opens_in_zarr_python(written):

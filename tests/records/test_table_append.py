@@ -1,5 +1,6 @@
-"""Appending: as one import of all, or not at all, whenever it ends."""
+"""Appending and replacing: as one import of all, or not at all, whenever it ends."""
 
+import json
 import subprocess
 import sys
 
@@ -11,15 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fuzzing import many
-from vidembed.records import arrays, importing
+from vidembed.records import arrays, importing, table_folder
 from vidembed.records.arrays import ArrayWriter, TableError
 from vidembed.records.bytecode import STEP, dequantise
 from vidembed.records.importing import Importing, RefusedError
 from vidembed.records.inspecting import inspect
+from vidembed.records.manifest_form import damaged
 from vidembed.records.space import SpaceError
 from vidembed.records.table import FeatureTable
 from vidembed.records.table_append import TableExtension
-from vidembed.records.table_folder import table_state
+from vidembed.records.table_files import remove
+from vidembed.records.table_folder import TableWriter, read_manifest, table_state
 from vidembed.records.writer import write_videos
 
 OPTIONS = {"modalities": ("v:v:4", "a:a:2"), "missing": "mask"}
@@ -82,11 +85,12 @@ def test_appending_part_after_part_is_one_import_of_all(tmp_path_factory, parts,
 
 
 @pytest.mark.fault(
-    "Records: an append killed or failed at any moment",
-    "the old table is there; the same command goes on",
+    "Records: an import with --append or --force killed or failed at any moment",
+    "the old table is there, or the new one; the same command goes on and clears",
 )
+@pytest.mark.parametrize("how", ["append", "force"])
 def test_killed_at_any_moment_the_old_table_is_there_and_the_same_command_goes_on(
-    tmp_path, old, monkeypatch
+    tmp_path, old, monkeypatch, how
 ):
     before, rows = FeatureTable.open(old), 8
     (old / "notes").write_text("of somebody")
@@ -97,20 +101,21 @@ def test_killed_at_any_moment_the_old_table_is_there_and_the_same_command_goes_o
             for name in ("flush", "finish", "_go_on", "append"):
                 patch.setattr(ArrayWriter, name, counted(getattr(ArrayWriter, name)))
             patch.setattr(TableExtension, "abandon", lambda self: None)
+            patch.setattr(TableWriter, "abandon", lambda self: None)
             ArrayWriter.left = moments
             try:
-                run(tmp_path / "new.tfrecord", old, append=True)
+                run(tmp_path / "new.tfrecord", old, **{how: True})
                 break
             except Killed:
                 moments += 6
         assert FeatureTable.open(old).fingerprint == before.fingerprint
     assert 18 <= moments < 200
     assert (old / "notes").read_text() == "of somebody"
-    assert len(FeatureTable.open(old)) == 7 + rows
+    assert len(FeatureTable.open(old)) == 7 * (how == "append") + rows
+    assert run(tmp_path / "new.tfrecord", old, append=how == "append")["already_there"]
     whole = run(f"{tmp_path}/[no]*.tfrecord", tmp_path / "all")
     # In the order of the names: `new` stands before `old` there.
     assert whole["rows"] == 7 + rows
-    assert run(tmp_path / "new.tfrecord", old, append=True)["already_there"]
 
 
 def counted(method):
@@ -124,10 +129,11 @@ def counted(method):
     return call
 
 
-@pytest.mark.fault("Records: an append killed or failed at any moment")
+@pytest.mark.fault("Records: an import with --append or --force killed or failed at any moment")
 @pytest.mark.long
+@pytest.mark.parametrize("how", ["append", "force"])
 @pytest.mark.parametrize("moment", range(0, 24, 3))
-def test_killed_for_real(tmp_path, old, moment):
+def test_killed_for_real(tmp_path, old, moment, how):
     records(tmp_path / "new.tfrecord", [f"new video {i}" for i in range(8)], without=2)
     program = (
         "import os, sys\n"
@@ -138,28 +144,118 @@ def test_killed_for_real(tmp_path, old, moment):
         "    flush(self); left -= 1\n"
         "    if left < 0: os.kill(os.getpid(), 9)\n"
         "arrays.ArrayWriter.flush = killed\n"
-        "how = {'modalities': ('v:v:4', 'a:a:2'), 'missing': 'mask', 'append': True}\n"
+        "how = {'modalities': ('v:v:4', 'a:a:2'), 'missing': 'mask', sys.argv[4]: True}\n"
         "importing.import_videos(sys.argv[1], sys.argv[2], importing.Importing(**how))\n"
     )
     before = FeatureTable.open(old).fingerprint
-    command = [sys.executable, "-c", program, tmp_path / "new.tfrecord", old, str(moment)]
+    command = [sys.executable, "-c", program, tmp_path / "new.tfrecord", old, str(moment), how]
     code = subprocess.run(command, check=False).returncode
     assert code in (-9, 0)
     assert (FeatureTable.open(old).fingerprint == before) == (code == -9)
-    run(tmp_path / "new.tfrecord", old, append=True)
-    assert len(FeatureTable.open(old)) == 15
+    run(tmp_path / "new.tfrecord", old, **{how: True})
+    assert len(FeatureTable.open(old)) == (15 if how == "append" else 8)
 
 
-@pytest.mark.fault("Records: an append killed or failed at any moment")
-def test_a_failed_append_leaves_the_files_that_there_were(tmp_path, old):
+@pytest.mark.fault("Records: an import with --append or --force killed or failed at any moment")
+@pytest.mark.parametrize("how", ["append", "force"])
+def test_a_failed_import_leaves_the_files_that_there_were(tmp_path, old, how):
     fingerprint, names = FeatureTable.open(old).fingerprint, set(contents(old))
     records(tmp_path / "n.tfrecord", [f"n{i}" for i in range(8)])
     with (tmp_path / "n.tfrecord").open("ab") as file:
         file.write(b"cut")
     with pytest.raises(ValueError, match="the file ends after 3"):
-        run(tmp_path / "n.tfrecord", old, append=True)
+        run(tmp_path / "n.tfrecord", old, **{how: True})
     assert set(contents(old)) == names
     assert FeatureTable.open(old).fingerprint == fingerprint
+
+
+@pytest.mark.fault("Records: an import with --append or --force killed or failed at any moment")
+def test_a_replacement_killed_while_the_old_arrays_are_removed(tmp_path, old, monkeypatch):
+    def killed(path, unwanted):
+        remove(path, lambda key: key.startswith("features/v/c/") and unwanted(key))
+        if read_manifest(path)["rows"] < 7:
+            raise Killed
+
+    source, plain = records(tmp_path / "n.tfrecord", ["n1", "n2", "n3"]), tmp_path / "plain"
+    run(source, plain)
+    with monkeypatch.context() as patch:
+        patch.setattr(table_folder, "remove", killed)
+        with pytest.raises(Killed):
+            run(source, old, force=True)
+    assert FeatureTable.open(old).fingerprint == FeatureTable.open(plain).fingerprint
+    more = records(tmp_path / "more.tfrecord", ["m1"])
+    for table in (old, plain):
+        run(more, table, append=True)
+    assert FeatureTable.open(old).fingerprint == FeatureTable.open(plain).fingerprint
+    assert not list(old.glob("label*"))  # left over before
+
+
+def edits(value, path=()):
+    """Every way to take away one entry of a JSON tree, or to put something else in its place."""
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    for key, entry in value.items() if isinstance(value, dict) else ():
+        yield from ((*path, key, new) for new in ("removed", None, "x", -1, [], {}) if new != entry)
+        yield from edits(entry, (*path, key))
+
+
+def edited(manifest, path):
+    *above, key, new = path
+    inner = copy = json.loads(json.dumps(manifest))
+    for name in above:
+        inner = inner[name]
+    inner[key] = new
+    if new == "removed":
+        del inner[key]
+    return copy
+
+
+@pytest.mark.fault("Records: a manifest of a table with entries of another form")
+def test_a_manifest_with_any_entry_removed_or_of_another_kind(tmp_path, old, capsys):
+    source, file = records(tmp_path / "n.tfrecord", ["n1", "o1", "n2"]), old / "manifest.json"
+    more = {"append": True, "duplicates": "first", "space": ("net",)}
+    run(tmp_path / "old.tfrecord", old, space=("net",))
+    run(source, old, **more)
+    manifest, messages = json.loads(file.read_text()), []
+    for number, path in enumerate(edits(manifest)):
+        after = edited(manifest, path)
+        if len(path) > 2 and (damaged(after) or number % 15):
+            continue
+        file.write_text(json.dumps(after))
+        for options in ({}, more):
+            command = Importing(**{**OPTIONS, **options})
+            given = source if options else tmp_path / "old.tfrecord"
+            try:
+                FeatureTable.open(old)
+                importing.main(str(given), str(old), command)
+            except ValueError as error:
+                messages.append(str(error))
+    assert len(messages) > 100
+    assert all(str(tmp_path) in message for message in messages)
+
+
+@pytest.mark.fault(
+    "Records: two imports into one table at once",
+    "1: the second is told to wait, and nothing is lost (gs:// has no locks)",
+)
+@pytest.mark.parametrize("first", ["append", "force"])
+@pytest.mark.parametrize("second", ["append", "force"])
+def test_one_writer_at_a_time(tmp_path, old, first, second):
+    a, b = (records(tmp_path / name, [name]) for name in ("a", "b"))
+    refused = []
+
+    def meanwhile(*_):
+        with pytest.raises(TableError, match="is being written by another process: wait") as told:
+            run(b, old, **{second: True})
+        refused.append(told)
+
+    how = Importing(**OPTIONS, **{first: True})
+    importing.import_videos(a, old, how, progress=meanwhile)
+    assert refused
+    run(b, old, append=True)
+    ids = FeatureTable.open(old).ids.tolist()
+    assert ids[-2:] == [b"a", b"b"]
+    assert len(ids) == (9 if first == "append" else 2)
 
 
 @pytest.mark.fault(
@@ -238,6 +334,36 @@ def test_appended_videos_do_not_become_alike(tmp_path, old, count):
             with pytest.raises(RefusedError, match="uint8 rounds the appended values"):
                 run(path, old, append=True)
             assert FeatureTable.open(old).fingerprint == was
+
+
+@pytest.mark.fault(
+    "Records: appended features of another scale than the table's",
+    "1 where its dtype clips them or rounds them by much of its spread; else a warning",
+)
+@pytest.mark.parametrize(
+    ("dtype", "count", "scale", "shift", "done"),
+    [
+        ("float32", 1, 3, 0, ""),
+        ("float32", 1, 1, 100, "warned"),
+        ("float32", 20, 1e-2, 0, "warned"),
+        ("uint8", 20, 1, 1.5, "warned"),
+        ("uint8", 1, 1, 100, "lie outside"),
+        ("bfloat16", 20, 1, 100, "rounds the appended values"),
+    ],
+)
+def test_appended_videos_of_another_scale(tmp_path, count, dtype, scale, shift, done):
+    rng, how = np.random.default_rng(0), {"modalities": ("v:v:16",), "dtype": dtype}
+    for name, rows in (("old", rng.normal(size=(99, 16))), ("new", rng.normal(size=(count, 16)))):
+        v = rows * 0.1 * (scale if name == "new" else 1) + (shift if name == "new" else 0)
+        ids = [f"{name}{i}" for i in range(len(v))]
+        write_videos(tmp_path / name, ids, {"v": v.astype(np.float32)}, [[1]] * len(v))
+    run(tmp_path / "old", tmp_path / "t", **how)
+    if done in ("", "warned"):
+        warnings = run(tmp_path / "new", tmp_path / "t", append=True, **how)["warnings"]
+        assert [w[:27] for w in warnings] == ["v: the appended videos (val"] * (done == "warned")
+    else:
+        with pytest.raises(RefusedError, match=done):
+            run(tmp_path / "new", tmp_path / "t", append=True, **how)
 
 
 @pytest.mark.fault(

@@ -92,6 +92,12 @@ try:
     table.write(path)
 except TableError as error:
     print(error)
+writer = TableWriter(path, source={}, replace=True)
+writer.append(table.rows(np.arange(9)))
+assert FeatureTable.open(path).fingerprint == table.fingerprint
+writer.finish({"ids": table.ids[:9].view(np.uint8).reshape(9, -1),
+               "label_offsets": np.arange(10), "label_values": np.arange(9, dtype=np.int32)})
+assert len(FeatureTable.open(path)) == 9
 """
 
 
@@ -113,5 +119,10 @@ def test_table_in_a_bucket(bucket):
     assert done.returncode == 0, done.stderr
     assert "holds a feature table already" in done.stdout
     names = {name.removeprefix("some where/table/") for name in objects}
-    assert {"manifest.json", "features/visual/c/1/0", "ids/zarr.json"} <= names
+    assert {
+        "manifest.json",
+        "appended/1/features/visual/c/0/0",
+        "appended/1/ids/zarr.json",
+    } <= names
+    assert "features/visual/c/0/0" not in names
     assert "unfinished.json" not in names

@@ -37,7 +37,8 @@ def choose(
 ) -> tuple[str, list[str]]:
     """The first argument, which must be one of `words` (word → what it is), and the others.
 
-    Ends the process (SystemExit) where it is none: with 0 and the list after --help, else with 2.
+    Ends the process (SystemExit) where it is none: with 0 and the list after --help (1 where that
+    cannot be written), else with 2.
     """
     if arguments and arguments[0] in words:
         return arguments[0], list(map(_at_home, arguments[1:]))
@@ -56,7 +57,7 @@ def choose(
             print(f"there is no {kind} {arguments[0]!r}.{meant}\n", file=sys.stderr)
         if not asked:
             print("\n".join(lines), file=sys.stderr)
-    raise SystemExit(0 if asked else 2)
+        raise SystemExit(around.finished(0 if asked else 2))
 
 
 def call(function: Callable[..., int | None], arguments: Sequence[str], *, prog: str) -> int:

@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable
 
-from vidembed.cli.surroundings import STOPPING, Surroundings, lost_output
+from vidembed.cli.surroundings import STOPPING, Surroundings
 from vidembed.distributed.stopped import EXIT_STOPPED, StoppedError
 
 EXIT_INTERRUPTED = 130
@@ -34,12 +34,10 @@ def guarded(run: Callable[[], int], *, named: bool = True, stops: bool = True) -
         if not stops:
             around.done()
         try:
-            code = run()
-            around.done()
-            if words := lost_output(around.closed):
-                print(words, file=sys.stderr)
-            return code or int(bool(words))
-        except SystemExit:
+            return around.finished(run())
+        except SystemExit as end:
+            if not end.code and around.finished():  # of help
+                raise SystemExit(1) from None
             raise
         except BaseException as error:
             # What ends a command after a signal is that signal, whatever a library made of it.

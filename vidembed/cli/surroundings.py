@@ -67,6 +67,13 @@ class Surroundings:
         self._over = True
         self.flush()
 
+    def finished(self, code: int = 0) -> int:
+        """The exit code of work that is done; lost output is said, and makes 1 of 0."""
+        self.done()
+        if words := lost_output(self.closed):
+            print(words, file=sys.stderr)
+        return code or int(bool(words))
+
     def flush(self) -> None:
         """Writes what Python holds back, so that a stream that fails does it now."""
         for name in self._streams:

@@ -20,6 +20,7 @@ from etils import epath
 from vidembed import files
 from vidembed.records.table import FeatureTable, arrays_beside_features
 from vidembed.records.table_folder import TableWriter, read_manifest, table_state
+from vidembed.records.table_lock import writing
 from vidembed.records.tabular import METADATA_KEY
 from vidembed.records.youtube8m import offsets_of
 
@@ -72,7 +73,7 @@ def vector_file(
     """Takes vectors of `size` dimensions; they are there when the block ends well, else nothing is.
 
     made: how they are made, with the `space` that they are of. modality: what a feature table calls
-    them. replacing: whether a table there is replaced; files are.
+    them. replacing: whether a table there is replaced, which stays until then; files are.
     """
     name, said = os.fspath(path), {"by": MAKER, **made}
     if name.endswith((".parquet", ".npy")):
@@ -98,14 +99,15 @@ def vector_file(
             files.write_json(_beside(place, ".json"), said)
     else:
         space = {modality: str(made["space"])}
-        table = TableWriter(path, source=said, space=space, replace=replacing)
-        try:
-            writing = _Table(table, modality)
-            yield writing
-            writing.finish()
-        except BaseException:
-            table.abandon()
-            raise
+        with writing(path):
+            table = TableWriter(path, source=said, space=space, replace=replacing)
+            try:
+                rows = _Table(table, modality)
+                yield rows
+                rows.finish()
+            except BaseException:
+                table.abandon()
+                raise
 
 
 class _Parquet:

@@ -99,7 +99,7 @@ def videos_to_embed(
 
     def of_records() -> Iterator[FeatureTable]:
         checks = Checks(origin.format.widths, stored_as(options.dtype))
-        passing = usable_videos(pattern, origin, options, checks, Skips(), few=True)
+        passing = usable_videos(pattern, origin, options, checks, Skips(), among={})
         with closing(passing):
             for videos in passing:
                 yield FeatureTable(

@@ -15,14 +15,15 @@ from vidembed.records.checks import Checks, alike, not_text
 from vidembed.records.counts import check_counts, read_counts
 from vidembed.records.faults import Skips
 from vidembed.records.formats import Reading
-from vidembed.records.lossy import rounded
-from vidembed.records.origin import origin_of
+from vidembed.records.lossy import off_scale, rounded
+from vidembed.records.origin import Origin, origin_of
 from vidembed.records.outputs import check_apart
 from vidembed.records.schema import advice
 from vidembed.records.space import named_spaces
 from vidembed.records.table import DTYPES
 from vidembed.records.table_append import TableExtension
 from vidembed.records.table_folder import TableWriter, name_spaces, read_manifest, table_state
+from vidembed.records.table_lock import writing
 from vidembed.records.table_rows import (
     as_stored,
     beside_features,
@@ -62,7 +63,8 @@ class Importing(Reading):
     """add the videos to the finished table TABLE, of the same modalities, dtype and space: all or
     none. Ids that it holds already are refused, or left out with --duplicates first."""
     force: bool = False
-    """replace a finished table; the old one is removed when the first records are read."""
+    """replace a finished table. It stays until the new one is whole, killed or failed or not; so
+    the disk must hold both for a while."""
 
 
 def import_videos(
@@ -83,15 +85,29 @@ def import_videos(
 
     Raises RecordError for unreadable records (unless skipped), RefusedError for whatever else is
     wrong, all of it, OutputError where the table is among what is read, and TableError when it
-    cannot be written or holds other data.
+    cannot be written, holds other data, or is being written by another process.
     """
     began = time.monotonic()
     check_apart(path, (pattern, options.ids, options.counts))
     origin = origin_of(pattern, options)
-    files, format = origin.shards, origin.format
-    space, source = named_spaces(options.space, list(format.widths)), source_of(origin, options)
     if options.append and options.force:
         raise ValueError("--append adds to a table and --force replaces it: give one of them")
+    with writing(path):
+        return _import(pattern, origin, path, options, progress, began=began)
+
+
+def _import(
+    pattern: str | os.PathLike,
+    origin: Origin,
+    path: str | os.PathLike,
+    options: Importing,
+    progress: Callable[[int, int, int], object],
+    *,
+    began: float,
+) -> dict[str, Any]:
+    """As `import_videos`, where nobody else writes the table."""
+    files, format = origin.shards, origin.format
+    space, source = named_spaces(options.space, list(format.widths)), source_of(origin, options)
     if not options.append and not options.force and table_state(path) == "finished":
         report = _finished(path, source, read_counts(files, options.counts), pattern)
         name_spaces(path, space)
@@ -107,10 +123,8 @@ def import_videos(
             fingerprint = writer.manifest["fingerprint"]
             return {**earlier, "fingerprint": fingerprint, "already_there": True}
         checks.know(writer.ids, os.fspath(path))
-    # A few new videos say nothing of the spread.
-    videos = usable_videos(
-        pattern, origin, options, checks, skips, few=options.append, progress=progress
-    )
+    among = writer.known() if isinstance(writer, TableExtension) else None
+    videos = usable_videos(pattern, origin, options, checks, skips, among=among, progress=progress)
     try:
         for chosen in videos:
             writer = writer or TableWriter(path, source=source, space=space, replace=options.force)
@@ -121,8 +135,8 @@ def import_videos(
         progress(len(files), len(files), checks.rows)
         arrays = beside_features(kept)
         report = import_report(checks, skips, arrays, time.monotonic() - began)
-        spread = [] if options.append else [*rounded(checks, options.dtype), *alike(checks)]
-        report["warnings"] = spread + not_text(checks)
+        spread = [*rounded(checks, options.dtype), *alike(checks)] if among is None else []
+        report["warnings"] = spread + off_scale(checks, among or {}) + not_text(checks)
         for entry in source["shards"]:
             entry["records"] = checks.records.get(entry["name"], 0)
         manifest = writer.finish(arrays, source={**source, "report": report})
@@ -174,7 +188,8 @@ def main(
     """Import features of videos into a table, checking them on the way.
 
     Running it again is safe: a finished import of the same records and options is recognised, an
-    interrupted one starts anew.
+    interrupted one starts anew and clears what was left. While one writes a table, another is
+    refused, but on gs:// and s3://, which have no locks: write there one at a time.
 
     Args:
         records: file, folder or glob of TFRecords or Parquet, local or gs://, or of .npy, local.

@@ -1,20 +1,40 @@
-"""What a dtype would take away of a set of videos: values clipped or rounded, with the remedy."""
+"""What a dtype would take away of a set of videos, or what is of another scale, with the remedy."""
+
+from collections.abc import Mapping
 
 from vidembed.records.bytecode import STEP
 from vidembed.records.checks import Checks
-from vidembed.records.rounding import WARN_ABOVE
+from vidembed.records.rounding import WARN_ABOVE, Rounding
+
+_FAR = 10.0  # each of 2,950 videos of YouTube-8M lies at 0.27 to 2.5, by itself
 
 
-def appended_rounded(checks: Checks, dtype: str, *, beyond: float) -> list[str]:
+def appended_rounded(
+    checks: Checks, dtype: str, *, among: Mapping[str, Rounding], beyond: float
+) -> list[str]:
     """The modalities of which a table's dtype would round appended values by more than that share
-    of their spread, or, of a few, of their size; a sentence each, with the remedy."""
+    of their spread, or, of a few, of their size or the table's spread; a sentence each, with the
+    remedy. among: of the table, modality → what is known of its rows."""
     return [
         f"{name}: {dtype} rounds the appended values (they reach from {modality.low:.3g} to "
         f"{modality.high:.3g}) by {share:.1%} of what they hold: these videos would become alike. "
         "See that they are of the scale of the table's features; a higher --max-rounding accepts "
         "them"
         for name, modality in checks.modalities.items()
-        if (share := modality.rounding.share_of_few(dtype)) > beyond
+        if (share := modality.rounding.share_of_few(dtype, among.get(name))) > beyond
+    ]
+
+
+def off_scale(checks: Checks, among: Mapping[str, Rounding]) -> list[str]:
+    """The modalities of which appended values are of another scale than the table's, a sentence
+    each. among: of the table, modality → what is known of its rows."""
+    return [
+        f"{name}: the appended videos (values from {modality.low:.3g} to {modality.high:.3g}) lie "
+        f"{distance:.2g} times as far from the mean of the table as its own videos do: see that "
+        "one network made both, and scaled them alike"
+        for name, modality in checks.modalities.items()
+        if name in among
+        and not 1 / _FAR <= (distance := modality.rounding.distance(among[name])) <= _FAR
     ]
 
 

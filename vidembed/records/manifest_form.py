@@ -24,8 +24,11 @@ def damaged(manifest: Mapping[str, Any]) -> str:
     if not isinstance(space, dict) or not all(isinstance(text, str) for text in space.values()):
         return "space"
     appended = source.get("appended", []) if isinstance(source, dict) else None
-    if not isinstance(appended, list) or not all(map(_is_source, [source, *appended])):
+    if not isinstance(appended, list) or not _is_source(source):
         return "source"
+    # Rows are appended by imports alone, and the first may be of arrays in memory.
+    if not all(_is_source(one) and one.get("shards") and "options" in one for one in appended):
+        return "source: appended"
     return ""
 
 
@@ -40,10 +43,31 @@ def _is_source(source: Any) -> bool:
     shards, options = source.get("shards", []), source.get("options", {})
     if not isinstance(options, dict) or not _are_dicts(shards, "name"):
         return False
-    if shards and not isinstance(source.get("report"), dict):
+    if shards and not _is_report(source.get("report")):
+        return False
+    if not all(_is_count(shard.get("records")) for shard in shards):
         return False
     format = options.get("format", {})
     return isinstance(format, dict) and _are_dicts(format.get("modalities", []), "name", "key")
+
+
+def _is_report(report: Any) -> bool:
+    """Whether an import can tell again what it told at first."""
+    if not isinstance(report, dict):
+        return False
+    counts = [report.get(name) for name in ("rows", "records", "shards", "skipped", "duplicates")]
+    missing, findings = report.get("missing"), report.get("findings")
+    if not isinstance(missing, dict) or not isinstance(findings, dict):
+        return False
+    found = list(findings.values())
+    if not _are_dicts(found) or any(finding.keys() != {"count", "named"} for finding in found):
+        return False
+    counts += [*missing.values(), *(finding["count"] for finding in found)]
+    texts = [finding["named"] for finding in found]
+    texts.append(report.get("warnings", []))  # older tables have none
+    return all(map(_is_count, counts)) and all(
+        isinstance(each, list) and all(isinstance(text, str) for text in each) for each in texts
+    )
 
 
 def _are_dicts(values: Any, *names: str) -> bool:

@@ -50,13 +50,28 @@ class Rounding:
         spread = self._variance()
         return float(np.sqrt(self._error(dtype).sum() / spread.sum())) if spread.any() else 0.0
 
-    def share_of_few(self, dtype: str) -> float:
+    def share_of_few(self, dtype: str, among: "Rounding | None" = None) -> float:
         """As `share`; of rows so few that they may well be near one another, the rounding as a
-        share of the values themselves."""
+        share of the values themselves, or of the spread of those `among` which they come."""
         if self._rows > FEW:
             return self.share(dtype)
-        size = (self._variance() + np.square(self._mean)).sum()
-        return float(np.sqrt(self._error(dtype).sum() / size)) if size else 0.0
+        sizes = [(self._variance() + np.square(self._mean)).sum()]
+        if among is not None and among.spread:
+            sizes.append(among.spread)
+        return float(np.sqrt(self._error(dtype).sum() / min(sizes))) if all(sizes) else 0.0
+
+    @property
+    def spread(self) -> float:
+        """Sum over dimensions of the variance; 0 where rows are too few to tell."""
+        return float(self._variance().sum()) if self._rows > FEW else 0.0
+
+    def distance(self, among: "Rounding") -> float:
+        """How far the rows lie from the mean of those `among` which they come, as root mean square,
+        against how far those lie from it themselves; 1 where they do not tell."""
+        if not self._rows or not among.spread:
+            return 1.0
+        squares = (self._variance() + np.square(self._mean - among._mean)).sum()
+        return float(np.sqrt(squares / among.spread))
 
     def coarse(self, dtype: str) -> int:
         """The dimensions that vary, but by hardly more than the dtype's own steps."""

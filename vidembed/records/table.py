@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from vidembed.records.arrays import TableError, describe, read_array
 from vidembed.records.space import stand_in
 from vidembed.records.table_folder import TableWriter, fingerprint, read_manifest
+from vidembed.records.table_lock import writing
 
 DTYPES = {
     "uint8": np.dtype(np.uint8),
@@ -165,9 +166,10 @@ class FeatureTable:
     def write(self, path: str | os.PathLike) -> None:
         """Store the table in a new folder. Raises TableError where one is already."""
         known = {name: self.manifest.get(name, {}) for name in ("source", "space")}
-        writer = TableWriter(path, **known)
-        writer.append(self.features)
-        writer.finish(self._beside_features())
+        with writing(path):
+            writer = TableWriter(path, **known)
+            writer.append(self.features)
+            writer.finish(self._beside_features())
 
     @staticmethod
     def open(path: str | os.PathLike, *, verify: bool = True) -> "FeatureTable":

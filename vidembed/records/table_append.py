@@ -12,20 +12,16 @@ from typing import Any
 import numpy as np
 
 from vidembed.records.arrays import ArrayWriter, TableError, explained, folder, read_array
+from vidembed.records.bytecode import dequantise
+from vidembed.records.rounding import Rounding
 from vidembed.records.space import check_same_space, stand_in
 from vidembed.records.table import DTYPES, arrays_beside_features
-from vidembed.records.table_folder import (
-    APPENDED_VERSION,
-    GROUP,
-    MANIFEST,
-    encode,
-    fingerprint,
-    read_manifest,
-    remove,
-)
+from vidembed.records.table_files import MANIFEST, PLACE, left_over, new_place, remove
+from vidembed.records.table_folder import LATER_VERSION, encode, fingerprint, read_manifest
 from vidembed.records.youtube8m import offsets_of
 
-PLACE = "appended/"
+FIRST_ROWS = 4096
+"""Of a table, to know the scale of its features by."""
 
 
 class TableExtension:
@@ -72,17 +68,31 @@ class TableExtension:
             {n: space.get(n) or stand_in(n, a, self._source) for n, a in new.items()},
             names=(self.path, "the new videos"),
         )
-        self._old = {name: self._read(name) for name in self._entries if "features/" not in name}
+        beside = [name for name in self._entries if not name.startswith("features/")]
+        self._old = {name: self._read(name, verify=True) for name in beside}
 
-    def _read(self, name: str) -> np.ndarray:
-        entry = self._entries[name]
-        return read_array(self.path, entry.get("path", name), entry, verify=True)
+    def _read(self, name: str, *, verify: bool, rows: slice = slice(None)) -> np.ndarray:
+        entry, path = self._entries[name], self._entries[name].get("path", name)
+        return read_array(self.path, path, entry, verify=verify, rows=rows)
 
     @property
     def ids(self) -> np.ndarray:
         """Of the table as it is, S[N]."""
         ids = self._old["ids"]
         return ids.view(f"S{ids.shape[1]}").reshape(-1)
+
+    def known(self) -> dict[str, Rounding]:
+        """Modality -> the spread of the table's features, by its first rows."""
+        seen = {}
+        first = slice(0, min(FIRST_ROWS, len(self.ids)))
+        for name in self._entries:
+            if name.startswith("features/"):
+                modality = name.removeprefix("features/")
+                there = self._old.get(f"present/{modality}", np.ones(len(self.ids), np.bool_))
+                rows = self._read(name, verify=False, rows=first)[there[first]]
+                seen[modality] = Rounding(rows.shape[1])
+                seen[modality].add(dequantise(rows))
+        return seen
 
     def earlier(self) -> Mapping[str, Any] | None:
         """The report of the time when the same videos were appended, if they were."""
@@ -102,18 +112,12 @@ class TableExtension:
 
     def _begin(self) -> None:
         with explained(f"cannot append to {self.path}", "Check the rights."):
-            remove(self.path, self._is_left_over)
+            remove(self.path, left_over(self.manifest))
         for name, entry in self._entries.items():
             if name.startswith("features/"):
                 dtype, width = DTYPES[entry["dtype"]], tuple(entry["shape"][1:])
-                writer = ArrayWriter(self.path, name, dtype, width, after=entry)
+                writer = ArrayWriter(self.path, entry.get("path", name), dtype, width, after=entry)
                 self._writers[name.removeprefix("features/")] = writer
-
-    def _is_left_over(self, key: str) -> bool:
-        """Whether a file is of no array of the table: of one before, or of an append broken off."""
-        used = (entry.get("path", name) for name, entry in self._entries.items())
-        small = (MANIFEST, GROUP, f"features/{GROUP}", f"present/{GROUP}")
-        return key not in small and not any(key.startswith(f"{place}/") for place in used)
 
     def finish(
         self, arrays: Mapping[str, np.ndarray], *, source: Mapping[str, Any]
@@ -122,22 +126,22 @@ class TableExtension:
 
         arrays: of the new videos, name on disk -> array. source: of the new videos, with a report.
         """
-        entries, place = {}, f"{PLACE}{len(self.ids) + self.rows}/"
+        entries, place = {}, new_place(self.manifest)
         for name, array in self._beside(arrays).items():
             writer = ArrayWriter(self.path, place + name, array.dtype, array.shape[1:])
             self._writers[place + name] = writer
             writer.append(array)
             writer.flush()
             entries[name] = {**writer.finish(), "path": place + name}
-        for name in self._entries:
+        for name, entry in self._entries.items():
             if name.startswith("features/"):
                 writer = self._writers[name.removeprefix("features/")]
                 writer.flush()
-                entries[name] = writer.finish()
+                entries[name] = {**entry, **writer.finish()}
         before = self.manifest["source"]
         manifest = {
             **self.manifest,
-            "version": APPENDED_VERSION,
+            "version": LATER_VERSION,
             "rows": len(self.ids) + self.rows,
             "arrays": dict(sorted(entries.items())),
             "fingerprint": fingerprint(entries),
@@ -175,4 +179,5 @@ class TableExtension:
                 with contextlib.suppress(TableError):  # what remains is never read
                     writer.cut(len(self.ids))
         with contextlib.suppress(Exception):
-            remove(self.path, lambda key: key.startswith(PLACE) and self._is_left_over(key))
+            unused = left_over(self.manifest)
+            remove(self.path, lambda key: key.startswith(PLACE) and unused(key))

@@ -1,10 +1,13 @@
-"""The folder of a table: arrays first, the manifest last, so that half a table is never read."""
+"""The folder of a table: arrays first, the manifest last, so that half a table is never read.
+
+What is written later, appended or in the place of a finished table, lies where the manifest names
+nothing yet. The manifest is exchanged at once, so that at any moment one of the two is there.
+"""
 
 import contextlib
 import json
 import os
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,15 +15,18 @@ import xxhash
 
 from vidembed.records.arrays import ArrayWriter, TableError, explained, folder, location
 from vidembed.records.manifest_form import damaged
-
-MANIFEST, UNFINISHED, GROUP = "manifest.json", "unfinished.json", "zarr.json"
-_OURS = re.compile(
-    r"(manifest|unfinished|zarr|present/zarr|features/zarr)\.json|(appended/\d+/)?"
-    r"((features|present)/[^/]+|ids|label_offsets|label_values)/(zarr\.json|c(/\d+)*)(\.__lock)?"
+from vidembed.records.table_files import (
+    GROUP,
+    MANIFEST,
+    UNFINISHED,
+    left_over,
+    new_place,
+    remove,
 )
-"""The files that a table is made of."""
-KIND, VERSION, APPENDED_VERSION = "vidembed feature table", 1, 2
-"""Of a table to which videos were appended, some arrays lie elsewhere (`path` of their entry)."""
+
+KIND, VERSION, LATER_VERSION = "vidembed feature table", 1, 2
+"""Of a table to which videos were appended, or that took the place of another, some arrays lie
+elsewhere (`path` of their entry)."""
 
 
 class TableWriter:
@@ -34,7 +40,8 @@ class TableWriter:
         space: Mapping[str, str] = {},
         replace: bool = False,
     ) -> None:
-        """Claims the folder: empty, or an unfinished table, or (with `replace`) a finished one.
+        """Claims the folder: empty, or an unfinished table, or (with `replace`) a finished one,
+        which stays until the new one is whole. A table with a damaged manifest does not.
 
         space: modality -> the name of what made its numbers, where it has one.
         """
@@ -54,6 +61,12 @@ class TableWriter:
             )
         if state == "other":
             raise TableError(f"{self.path} holds other files: choose an empty folder for the table")
+        self._before: dict[str, Any] | None = None
+        self._place = ""
+        if state == "finished":
+            with contextlib.suppress(TableError):
+                self._before = read_manifest(path)
+                self._place = new_place(self._before)
         try:
             self._claim()
         except TableError:
@@ -67,6 +80,9 @@ class TableWriter:
         with explained(
             f"cannot write the feature table {self.path}", "Check the rights and the free space."
         ):
+            if self._before is not None:
+                remove(self.path, left_over(self._before))
+                return
             self._folder.write(UNFINISHED, encode({"source": self._source})).result()
             self._folder.write(MANIFEST, None).result()
             self._clear(keep=UNFINISHED)
@@ -99,9 +115,11 @@ class TableWriter:
         for writer in self._writers.values():
             writer.flush()  # all at once: each waits for its disk
         entries = {name: writer.finish() for name, writer in self._writers.items()}
+        if self._place:
+            entries = {n: {**entry, "path": self._place + n} for n, entry in entries.items()}
         manifest = {
             "kind": KIND,
-            "version": VERSION,
+            "version": LATER_VERSION if self._place else VERSION,
             "rows": self.rows,
             "arrays": dict(sorted(entries.items())),
             "fingerprint": fingerprint(entries),
@@ -112,18 +130,24 @@ class TableWriter:
         with explained(f"cannot write {self.path}/{MANIFEST}", "Check the free space."):
             self._folder.write(MANIFEST, encode(manifest)).result()
             self._folder.write(UNFINISHED, None).result()
+        if self._before is not None:
+            with contextlib.suppress(Exception):  # it is in nobody's way
+                remove(self.path, left_over(manifest))
         return manifest
 
     def abandon(self) -> None:
-        """Remove what was written: the folder is empty afterwards."""
+        """Remove what was written: the folder is empty afterwards, or as it was."""
         for writer in self._writers.values():
             writer.stop()
         with explained(f"cannot clear {self.path}", "Remove it by hand."):
-            self._clear()
+            if self._before is None:
+                self._clear()
+            elif read_manifest(self.path) == self._before:
+                remove(self.path, left_over(self._before))
 
     def _writer(self, name: str, like: np.ndarray) -> ArrayWriter:
         """The writer of one more array; all are stopped before the folder is cleared."""
-        writer = ArrayWriter(self.path, name, like.dtype, like.shape[1:])
+        writer = ArrayWriter(self.path, self._place + name, like.dtype, like.shape[1:])
         return self._writers.setdefault(name, writer)
 
     def _is_table(self) -> bool:
@@ -133,22 +157,6 @@ class TableWriter:
 
     def _clear(self, keep: str = "") -> None:
         remove(self.path, lambda key: key != keep)
-
-
-def remove(path: str | os.PathLike, unwanted: Callable[[str], bool]) -> None:
-    """Remove what a table is made of where its keys are unwanted, and folders left empty.
-
-    Other files in the folder stay.
-    """
-    files, place = folder(path), location(path)
-    for key in files.list().result():
-        name = key.decode(errors="replace")
-        if _OURS.fullmatch(name) and unwanted(name):
-            files.write(key, None).result()
-    if place["driver"] == "file":
-        for below, _, _ in os.walk(place["path"], topdown=False):
-            with contextlib.suppress(OSError):  # not empty
-                os.rmdir(below)
 
 
 def fingerprint(entries: Mapping[str, Mapping[str, Any]]) -> str:
@@ -196,7 +204,7 @@ def read_manifest(path: str | os.PathLike) -> dict[str, Any]:
             raise TableError(f"{name}/{MANIFEST} is damaged: import the table again")
         if type(manifest["version"]) is not int:
             raise TableError(f"{name}/{MANIFEST} is damaged, version: import the table again")
-        if manifest["version"] not in (VERSION, APPENDED_VERSION):
+        if manifest["version"] not in (VERSION, LATER_VERSION):
             raise TableError(
                 f"{name} has version {manifest['version']}, this vidembed reads {VERSION}: "
                 "import it again"

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from vidembed.records.faults import ContentError, Skips
 from vidembed.records.lossy import appended_rounded, clipping, rounded
 from vidembed.records.origin import Origin
 from vidembed.records.remote import identities
+from vidembed.records.rounding import Rounding
 from vidembed.records.schema import advice
 from vidembed.records.streaming import stream_videos
 from vidembed.records.table_rows import choose
@@ -50,14 +51,15 @@ def usable_videos(
     checks: Checks,
     skips: Skips,
     *,
-    few: bool = False,
+    among: Mapping[str, Rounding] | None = None,
     progress: Callable[[int, int, int], object] = lambda *_: None,
 ) -> Generator[Videos]:
     """The videos that the options keep, a chunk at a time, in order; close it when leaving early.
 
     After the last, or instead of those that follow a fault, raises RefusedError with all that is
-    wrong; `checks` and `skips` count on the way. few: they are too few to say anything of the
-    features' spread. `progress` as for `import_videos`.
+    wrong; `checks` and `skips` count on the way. among: what is known of the rows, modality by
+    modality, that they are added to: of a few videos the spread says nothing. `progress` as for
+    `import_videos`.
     """
     expected = read_counts(origin.shards, options.counts)
     skipping = skips if options.on_error == "skip" else None
@@ -83,7 +85,9 @@ def usable_videos(
     faults = refused() + check_counts(found, expected, pattern)
     if options.dtype == "uint8":
         faults += clipping(checks, allowed_share=options.max_clipped_share)
-    check = appended_rounded if few else rounded
-    faults += check(checks, options.dtype, beyond=options.max_rounding)
+    if among is None:
+        faults += rounded(checks, options.dtype, beyond=options.max_rounding)
+    else:
+        faults += appended_rounded(checks, options.dtype, among=among, beyond=options.max_rounding)
     if faults:
         raise refusal(pattern, faults)

@@ -1,0 +1,48 @@
+"""The files that a table is made of: where they lie, and which of them are left over."""
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from vidembed.records.arrays import folder, location
+
+MANIFEST, UNFINISHED, GROUP = "manifest.json", "unfinished.json", "zarr.json"
+PLACE = "appended/"
+"""Below it lie arrays that were written when a manifest stood already, numbered by the writing."""
+_NUMBERED = re.compile(PLACE + r"(\d+)/")
+_OURS = re.compile(
+    r"(manifest|unfinished|zarr|present/zarr|features/zarr)\.json|(appended/\d+/)?"
+    r"((features|present)/[^/]+|ids|label_offsets|label_values)/(zarr\.json|c(/\d+)*)(\.__lock)?"
+)
+
+
+def left_over(manifest: Mapping[str, Any]) -> Callable[[str], bool]:
+    """Whether a file is of no array of the table: of one before, or of writing broken off."""
+    used = tuple(f"{entry.get('path', name)}/" for name, entry in manifest["arrays"].items())
+    small = (MANIFEST, GROUP, f"features/{GROUP}", f"present/{GROUP}")
+    return lambda key: key not in small and not key.startswith(used)
+
+
+def new_place(manifest: Mapping[str, Any]) -> str:
+    """A folder below the table's, for arrays; none of those that there are lies in it."""
+    paths = [entry.get("path", "") for entry in manifest["arrays"].values()]
+    used = [int(match[1]) for path in paths if (match := _NUMBERED.match(path))]
+    return f"{PLACE}{max(used, default=0) + 1}/"
+
+
+def remove(path: str | os.PathLike, unwanted: Callable[[str], bool]) -> None:
+    """Remove what a table is made of where its keys are unwanted, and folders left empty.
+
+    Other files in the folder stay.
+    """
+    files, place = folder(path), location(path)
+    for key in files.list().result():
+        name = key.decode(errors="replace")
+        if _OURS.fullmatch(name) and unwanted(name):
+            files.write(key, None).result()
+    if place["driver"] == "file":
+        for below, _, _ in os.walk(place["path"], topdown=False):
+            with contextlib.suppress(OSError):  # not empty
+                os.rmdir(below)
