@@ -63,8 +63,8 @@ class Importing(Reading):
     """add the videos to the finished table TABLE, of the same modalities, dtype and space: all or
     none. Ids that it holds already are refused, or left out with --duplicates first."""
     force: bool = False
-    """replace a finished table. It stays until the new one is whole, killed or failed or not; so
-    the disk must hold both for a while."""
+    """replace a finished table. The old one stays until the new one is whole, however the import
+    ends, so the disk must hold both for a while."""
 
 
 def import_videos(
