@@ -18,7 +18,8 @@ from vidembed.serving.user_models import Max, Mean
 from vidembed.sessions import histories
 
 IDS, VECTORS = some_ids(64), some_vectors(64)
-USERS = {"anna": [9, 3, 5], "bert": [7], "cäcilie": [5, 5, 8, 1, 2], "9": [0, 63]}
+# Of lengths that are padded alike: each other one would be compiled.
+USERS = {"anna": [9, 3, 5], "bert": [7, 8, 1, 4], "cäcilie": [5, 5, 8], "9": [0, 63, 2]}
 
 
 @pytest.fixture(scope="module")
