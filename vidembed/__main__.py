@@ -15,6 +15,7 @@ DATA = {
     "embed": ("vidembed.cli.embedding", "vectors of a table or of records, by a trained run"),
     "export": ("vidembed.cli.exporting", "a trained run as StableHLO and safetensors"),
     "index": ("vidembed.cli.indexing", "an index of a table's videos, made and kept up to date"),
+    "recommend": ("vidembed.cli.recommending", "what an index recommends to users, by histories"),
     "search": ("vidembed.cli.searching", "what an index finds for videos, records or a history"),
     "semantic-ids": ("vidembed.cli.semantic_ids", "a few numbers per video, alike for near ones"),
 }

@@ -87,6 +87,11 @@ SEMANTIC_IDS = Output(
     verb="semantic-ids",
     columns=frozenset({"video_id", "code_1", "tie"}),
 )
+RECOMMENDATIONS = Output(
+    what="recommendations",
+    verb="recommend",
+    columns=frozenset({"user_id", "rank", "video_id", "score"}),
+)
 
 
 def _meet(output: str | os.PathLike[str], given: str | os.PathLike[str]) -> bool:
