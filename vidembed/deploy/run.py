@@ -125,11 +125,14 @@ class Run:
                 check_apart(path, [table])
             table = FeatureTable.open(table)
         rows = self.embeddable(table, present)
-        if path is not None and not over and Folder(path).exists():
-            raise FileExistsError(
-                f"{os.fspath(path)} is an index: keep it up to date (--refresh), or take its place "
-                "with over=True (--force)"
-            )
+        if path is not None:
+            folder = Folder(path)
+            folder.refuse_others()
+            if not over and folder.exists():
+                raise FileExistsError(
+                    f"{os.fspath(path)} is an index: keep it up to date (--refresh), or take its "
+                    "place with over=True (--force)"
+                )
         if not len(rows):
             raise InputError(
                 f"none of the table's {len(table):,} videos has any of {list(self.widths)}"

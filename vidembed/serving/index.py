@@ -62,7 +62,7 @@ class Index:
             "keep": keep,
             "engine": engine_to_json(engine_of(engine)),
         }
-        with folder.writing():
+        with folder.writing(new=True):
             if folder.exists() and not over:
                 raise FileExistsError(f"{folder.path} is an index: add to it, or say over=True")
             draft = Draft(folder, header)
