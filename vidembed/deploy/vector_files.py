@@ -50,15 +50,27 @@ def made_as(path: str | os.PathLike[str]) -> dict[str, Any] | None:
         if table_state(path) == "finished":
             return _ours(read_manifest(path)["source"])
         return None
+    if name.endswith(".npy"):
+        return _made_as_numpy(path)
     if not epath.Path(path).exists():
         return None
-    if name.endswith(".npy"):
-        return _ours(files.read_json(_beside(files.local_path(path), ".json")) or {})
     try:
         metadata = pq.read_schema(files.local_path(path)).metadata or {}
         return _ours(json.loads(metadata.get(METADATA_KEY, b"{}")))
     except (pa.ArrowException, ValueError):
         return {}
+
+
+def _made_as_numpy(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Without the array, what lies beside its place is of a killed process, or of others."""
+    place, *beside = map(Path, written_to(path))
+    if not any(file.exists() for file in (place, *beside)):
+        return None
+    try:
+        said = _ours(files.read_json(beside[-1]))
+    except ValueError:
+        said = {}
+    return said if place.exists() or not said else None
 
 
 @contextmanager
@@ -95,8 +107,8 @@ def vector_file(
                 yield array
                 array.finish()
             place.unlink(missing_ok=True)  # else it would stand beside others' ids for a moment
+            files.write_json(_beside(place, ".json"), said)  # first: it says that both are ours
             files.write_text(_beside(place, ".ids.txt"), "".join(f"{i}\n" for i in array.ids))
-            files.write_json(_beside(place, ".json"), said)
     else:
         space = {modality: str(made["space"])}
         with writing(path):
