@@ -192,7 +192,7 @@ def test_vectors_that_get_no_ids(tmp_path, capsys):
         return vectors
 
     stored(tmp_path / "nan.parquet", change=broken)
-    assert "hold NaN or infinite values (ids v05)" in refused("nan.parquet")
+    assert "hold NaN, infinite or huge values (ids v05)" in refused("nan.parquet")
     stored(tmp_path / "v.npy")
     assert "[65] for 64 vectors" in refused("v.npy", "--sizes", "65")
     (tmp_path / "v.json").unlink()

@@ -44,6 +44,11 @@ def broken(vectors, *rows):
 NEW, MORE = ["a", "b", "c"], some_vectors(3)
 REFUSED = {
     "NaN": (lambda i: i.add(NEW, broken(MORE, 1)), r"1 of 3 vectors hold NaN.*\(ids b\)"),
+    "huge": (lambda i: i.add(NEW, MORE * np.float32(1e30)), r"3 of 3 vectors hold NaN.* or huge"),
+    "float64": (
+        lambda i: i.search(MORE.astype(float) * 1e300, 3),
+        r"3 of 3 queries hold",
+    ),
     "NaN in queries": (lambda i: i.search(broken(MORE, 0, 2), 3), r"2 of 3 queries.*\(rows 0, 2\)"),
     "another width": (lambda i: i.add(NEW, MORE[:, 1:]), rf"must be f32\[n, {D}\], got \[3, 15\]"),
     "ids wanting": (lambda i: i.add(NEW[:2], MORE), "2 ids for 3 vectors"),
