@@ -10,6 +10,7 @@ from vidembed.deploy.loading import load
 from vidembed.progress import Progress
 from vidembed.records.outputs import check_apart
 from vidembed.records.table import FeatureTable
+from vidembed.serving.engines import engine_to_json
 from vidembed.serving.index import Index
 
 EngineName = Literal["exact", "fast-scan", "hnsw", "ivf"]
@@ -57,6 +58,10 @@ def main(
         verify: read all of the index, and check every digest.
     """
     progress = Progress()
+    if (rollback or verify) and (refresh or prune or merge or force):
+        raise ValueError("give --rollback and --verify without what changes the index otherwise")
+    if refresh and force:
+        raise ValueError("--refresh keeps an index up to date, --force makes it anew: give one")
     if rollback or verify:
         [path] = _places(places, ("INDEX",))
         if rollback:
@@ -77,6 +82,7 @@ def main(
     absent = dict.fromkeys(lacking, False)
     if refresh:
         made = VideoIndex.open(path, run)
+        _refuse_another_kind(path, made.index, engine, keep)
         added, removed = made.refresh(table, prune=prune, merge=merge, present=absent)
         progress.say(f"{path}: {added:,} videos added, {removed:,} removed, {len(made):,} in all")
     else:
@@ -91,6 +97,19 @@ def _places(places: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...]:
     if len(places) != len(names):
         raise ValueError(f"give {' '.join(names)}, got {' '.join(places) or 'nothing'}")
     return places
+
+
+def _refuse_another_kind(path: str, index: Index, engine: str, keep: str) -> None:
+    """A refresh changes neither; what is the default may not have been asked for."""
+    for what, asked, own, default in (
+        ("engine", engine, engine_to_json(index.engine)["name"], "exact"),
+        ("keep", keep, index.keep, "float32"),
+    ):
+        if asked not in (own, default):
+            raise ValueError(
+                f"{path} has {what} {own}, not {asked}, and --refresh leaves it so: make the index "
+                f"anew (--force), or leave --{what} out"
+            )
 
 
 def _recall(index: Index) -> float:

@@ -97,6 +97,11 @@ class Index:
         """What searches all but the flat part."""
         return engine_from_json(self._version.header["engine"])
 
+    @property
+    def keep(self) -> str:
+        """How the vectors are kept for exact scores: float32 or int8."""
+        return str(self._version.header["keep"])
+
     def __len__(self) -> int:
         return sum(int(there.sum()) for _, there in self._version.parts())
 
