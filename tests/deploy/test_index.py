@@ -33,11 +33,13 @@ def brute(vectors, query, k, left_out=()):
     return order[~np.isin(order, left_out)][:k]
 
 
-def test_found_are_the_nearest_by_vectors_features_and_ids(run, corpus, index, vectors):
+def test_found_are_the_nearest_by_vectors_features_and_ids(run, corpus, index, vectors, tmp_path):
     ids = corpus.table.ids
     assert len(index) == 300
     by_vectors = index.search(vectors[:5], 7)
     by_features = index.search(part_of_table(corpus.table, np.arange(5)), 7)
+    part_of_table(corpus.table, np.arange(5)).write(tmp_path / "five")
+    np.testing.assert_array_equal(index.search(str(tmp_path / "five"), 7).ids, by_features.ids)
     by_ids = index.search(ids=[name.decode() for name in ids[:5]], k=7)
     for row in range(5):
         for found, left_out in ((by_vectors, ()), (by_features, ()), (by_ids, (row,))):

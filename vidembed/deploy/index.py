@@ -15,7 +15,7 @@ from vidembed.serving import given
 from vidembed.serving.index import Found, Index
 
 if TYPE_CHECKING:
-    from vidembed.deploy.run import Run
+    from vidembed.deploy.run import Run, Videos
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class VideoIndex:
 
     def search(
         self,
-        vectors: np.ndarray | FeatureTable | Mapping[str, Any] | None = None,
+        vectors: "np.ndarray | Videos | None" = None,
         k: int = 10,
         *,
         ids: Any = None,
@@ -63,7 +63,8 @@ class VideoIndex:
         effort: int | None = None,
     ) -> Found:
         """The k nearest videos of each query, best first: by vectors f32[Q, D], by what the run
-        embeds (a table, or arrays by modality), or by ids, which do not find themselves.
+        embeds (a table, its folder, or arrays by modality), or by ids, which do not find
+        themselves.
 
         within: ids that may be found. effort: see `Index.search`. Where there are fewer than k,
         fewer are found. Raises ValueError, with their number, for ids that the index lacks.
@@ -72,7 +73,7 @@ class VideoIndex:
         if (vectors is None) == (ids is None):
             raise ValueError("give one of vectors and ids: what is searched by")
         if ids is None:
-            if isinstance(vectors, FeatureTable | Mapping):
+            if isinstance(vectors, FeatureTable | Mapping | str | os.PathLike):
                 if self.run is None:
                     raise ValueError(
                         "no run makes vectors of features here: open the index with it"
@@ -116,7 +117,7 @@ class VideoIndex:
 
     def refresh(
         self,
-        table: FeatureTable,
+        table: FeatureTable | str | os.PathLike[str],
         *,
         prune: bool = False,
         merge: bool = False,
@@ -129,6 +130,7 @@ class VideoIndex:
         index, and may be rolled back.
         """
         run = self._run()
+        table = table if isinstance(table, FeatureTable) else FeatureTable.open(table)
         rows = run.embeddable(table, present)
         rows = rows[~self.index.has(table.ids[rows])]
         vectors = run.embed_rows(table, rows, present=present)

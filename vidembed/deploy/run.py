@@ -154,6 +154,11 @@ class Run:
         """What the run reads of the videos; raises as `embed` does, but for values."""
         if isinstance(videos, str | os.PathLike):
             videos = FeatureTable.open(videos)
+        if not isinstance(videos, FeatureTable | Mapping):
+            raise InputError(
+                f"videos are a feature table or arrays by modality, {{{next(iter(self.widths))!r}: "
+                f"[N, F], ...}}; got {type(videos).__name__}"
+            )
         if isinstance(videos, FeatureTable):
             theirs = {m: space for m, space in videos.space.items() if m in self.widths}
             check_same_space(self.inputs, theirs, names=(self.name, "the table"))
