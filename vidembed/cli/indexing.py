@@ -67,7 +67,9 @@ def main(
         if rollback:
             progress.say(f"{path}: went back to {len(Index.rollback(path)):,} videos")
         if verify:
-            progress.say(f"{path}: {Index.open(path).verify():,} bytes are as they were written")
+            with progress.stage(f"reading {path}"):
+                size = Index.open(path).verify()
+            progress.say(f"{path}: {size:,} bytes are as they were written")
         return
     if (prune or merge) and not refresh:
         raise ValueError("prune and merge are for an index that is there: give --refresh with them")
@@ -83,14 +85,17 @@ def main(
     if refresh:
         made = VideoIndex.open(path, run)
         _refuse_another_kind(path, made.index, engine, keep)
-        added, removed = made.refresh(table, prune=prune, merge=merge, present=absent)
+        options: dict[str, Any] = {"present": absent, "progress": progress}
+        added, removed = made.refresh(table, prune=prune, merge=merge, **options)
         progress.say(f"{path}: {added:,} videos added, {removed:,} removed, {len(made):,} in all")
     else:
-        options: dict[str, Any] = {"engine": engine, "keep": keep, "over": force}
+        options = {"engine": engine, "keep": keep, "over": force}
         made = run.index(table, path, **options, present=absent, progress=progress)
         progress.say(f"{path}: {len(made):,} videos, {made.index.dimension} dimensions")
     progress.say(f"space: {made.index.space}; {made.index.sizes()['bytes']:,} bytes on disk")
-    progress.say(f"recall@{RECALL_AT} against exact search: {_recall(made.index):.3f}")
+    with progress.stage("measuring recall"):
+        recall = _recall(made.index)
+    progress.say(f"recall@{RECALL_AT} against exact search: {recall:.3f}")
 
 
 def _places(places: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """An index of videos: what is near a video, what fits to a history, found and kept up to date."""
 
+import contextlib
 import logging
 import os
 import shutil
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vidembed.progress import Progress
 from vidembed.records.table import FeatureTable
 from vidembed.serving import given
 from vidembed.serving.index import Found, Index
@@ -17,6 +19,7 @@ from vidembed.serving.index import Found, Index
 if TYPE_CHECKING:
     from vidembed.deploy.run import Run, Videos
 
+BUILDING = "building the index"
 _log = logging.getLogger(__name__)
 
 
@@ -122,6 +125,7 @@ class VideoIndex:
         prune: bool = False,
         merge: bool = False,
         present: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
     ) -> tuple[int, int]:
         """(added, removed): embed the table's videos that the index lacks, and add them.
 
@@ -133,11 +137,12 @@ class VideoIndex:
         table = table if isinstance(table, FeatureTable) else FeatureTable.open(table)
         rows = run.embeddable(table, present)
         rows = rows[~self.index.has(table.ids[rows])]
-        vectors = run.embed_rows(table, rows, present=present)
+        vectors = run.embed_rows(table, rows, present=present, progress=progress)
         gone = self.index.ids if prune else np.zeros(0, "S1")
         gone = gone[table.find(gone) < 0]
         add = (table.ids[rows], vectors) if len(rows) else None
-        removed = self.index.change(add=add, remove=gone, merge=merge, space=run.space)
+        with progress.stage(BUILDING) if progress else contextlib.nullcontext():
+            removed = self.index.change(add=add, remove=gone, merge=merge, space=run.space)
         return len(rows), removed
 
     def _run(self) -> "Run":

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from vidembed.deploy.doing_without import POOR, rank_without
-from vidembed.deploy.index import VideoIndex
+from vidembed.deploy.index import BUILDING, VideoIndex
 from vidembed.deploy.inputs import InputError, VideoRows, check_values, featureless, video_rows
 from vidembed.engine.model import BLOCK_ROWS
 from vidembed.progress import Progress
@@ -148,7 +148,9 @@ class Run:
         if path is None:
             return VideoIndex.temporary(self, ids, vectors, engine=engine, keep=keep)
         options: dict[str, Any] = {"engine": engine, "keep": keep, "over": over}
-        return VideoIndex(Index.create(path, ids, vectors, space=self.space, **options), self)
+        with progress.stage(BUILDING) if progress else contextlib.nullcontext():
+            made = Index.create(path, ids, vectors, space=self.space, **options)
+        return VideoIndex(made, self)
 
     def rows(self, videos: Videos, present: Mapping[str, Any] | None = None) -> VideoRows:
         """What the run reads of the videos; raises as `embed` does, but for values."""
