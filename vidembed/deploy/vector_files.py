@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 from etils import epath
 
 from vidembed import files
@@ -107,8 +108,10 @@ def vector_file(
                 yield array
                 array.finish()
             place.unlink(missing_ok=True)  # else it would stand beside others' ids for a moment
+            ids = "".join(f"{i}\n" for i in array.ids).encode()
+            said |= {"digest": numpy_digest(array.digest, ids, said)}
             files.write_json(_beside(place, ".json"), said)  # first: it says that both are ours
-            files.write_text(_beside(place, ".ids.txt"), "".join(f"{i}\n" for i in array.ids))
+            files.write_bytes(_beside(place, ".ids.txt"), ids)
     else:
         space = {modality: str(made["space"])}
         with writing(path):
@@ -120,6 +123,17 @@ def vector_file(
             except BaseException:
                 table.abandon()
                 raise
+
+
+def numpy_digest(vectors: xxhash.xxh3_128, ids: bytes, said: Mapping[str, Any]) -> str:
+    """Of all three files of `OUT.npy`.
+
+    vectors: what has seen the bytes of f32[N, D]. ids: their file. said: the JSON, whose
+    own `digest` does not count.
+    """
+    rest = {name: value for name, value in said.items() if name != "digest"}
+    vectors.update(json.dumps(rest, sort_keys=True).encode() + ids)
+    return vectors.hexdigest()
 
 
 class _Parquet:
@@ -135,6 +149,7 @@ class _Parquet:
 class _Numpy:
     def __init__(self, file: BinaryIO, size: int) -> None:
         self.ids: list[str] = []
+        self.digest = xxhash.xxh3_128()
         self._file, self._size = file, size
         self._header()
 
@@ -149,7 +164,9 @@ class _Numpy:
         if broken := [name for name in names if name.splitlines() != [name]]:
             raise ValueError(f"id {broken[0]!r} is not one line: write OUT.parquet or a table")
         self.ids += names
-        self._file.write(np.ascontiguousarray(vectors, "<f4").data)
+        data = np.ascontiguousarray(vectors, "<f4").data
+        self.digest.update(data)
+        self._file.write(data)
 
     def finish(self) -> None:
         self._file.seek(0)
