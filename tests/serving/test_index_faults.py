@@ -171,6 +171,30 @@ def test_faiss_reads_no_byte_of_a_damaged_file(index, tmp_path, monkeypatch):
 
 
 @pytest.mark.fault("Indexes: a file of an index cut, a bit flipped, lost, exchanged")
+def test_a_video_is_not_searched_by_a_damaged_vector(tmp_path):
+    """Rows of 3 kB, some of which lie in two blocks; others are had all the same."""
+    rng = np.random.default_rng(0)
+    ids, vectors = some_ids(2000), rng.normal(size=(2000, 750)).astype(np.float32)
+    index = Index.create(tmp_path / "i", ids, vectors, space="s", engine=ENGINES["ivf"])
+    blocks = index._version.segments[0].blocks
+    at = next(place for place in range(BLOCK, blocks.size, BLOCK) if place > blocks.size / 2)
+    begin = blocks._begin + blocks._places["vectors"]["begin"]
+    at += blocks._begin  # the first byte of a block, within a row that begins in the one before
+    row = (at - begin) // 3000
+    assert begin + row * 3000 < at
+    data = bytearray(blocks.path.read_bytes())
+    data[at] ^= 1
+    blocks.path.unlink()
+    blocks.path.write_bytes(data)
+    index = Index.open(tmp_path / "i")
+    for lost in (row, row + 100):
+        with pytest.raises(DamagedIndexError, match=r"1 of \d+ blocks.*\(vectors\)"):
+            index.vectors_of(ids[[0, lost]])
+    others = np.delete(np.arange(2000), np.arange(row, row + 360))
+    np.testing.assert_array_equal(index.vectors_of(ids[others])[0], vectors[others])
+
+
+@pytest.mark.fault("Indexes: a file of an index cut, a bit flipped, lost, exchanged")
 def test_a_lost_or_exchanged_file_is_named(index, tmp_path):
     first, second = sorted((tmp_path / "i").glob("segment-*"))[:2]
     kept = first.read_bytes()

@@ -63,7 +63,6 @@ def read_vectors(path: str | os.PathLike[str]) -> StoredVectors:
         return _table(name)
     elif os.path.isdir(path):
         index = Index.open(path)
-        index.verify()  # vectors are mapped, and else believed
         ids = index.ids
         return _checked(name, ids, index.vectors_of(ids)[0], index.space)
     else:

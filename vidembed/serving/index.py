@@ -157,7 +157,7 @@ class Index:
         for number, segment in enumerate(self._version.segments):
             mine = part == number
             if mine.any():
-                vectors[mine] = segment.vectors[row[mine]]
+                vectors[mine] = segment.vectors_at(row[mine])
         return vectors[part >= 0], part >= 0
 
     def add(self, ids: Any, vectors: np.ndarray, *, space: str | None = None) -> None:
