@@ -192,6 +192,11 @@ def test_a_fault_on_the_way_leaves_nothing_but_what_was_computed(
     assert again(kept.replace(b'{"space": "', b'{"space": "other ')) == (2, False)
 
 
+def test_a_place_may_end_with_a_slash(embed, corpus_paths, tmp_path):
+    assert embed(corpus_paths.table, f"{tmp_path}/new/", "--shard", "0/100") == 0
+    assert len(read(tmp_path / "new")[0]) == 3
+
+
 def test_two_processes_do_not_write_the_same_vectors(embed, corpus_paths, tmp_path, capsys):
     with (tmp_path / "v.npy.partial").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -280,6 +285,12 @@ def test_ids_that_a_form_cannot_hold_and_files_of_others_are_refused(
     (tmp_path / "notes.parquet").write_text("notes")
     assert embed(tmp_path / "0", tmp_path / "notes.parquet") == 1
     assert "holds something else" in capsys.readouterr().err
+    for name in ("mine.json", "mine.ids.txt"):
+        (tmp_path / name).write_text("mine")
+        assert embed(tmp_path / "0", tmp_path / "mine.npy") == 1
+        assert f"{name} is there, and holds something else" in capsys.readouterr().err
+        assert (tmp_path / name).read_text() == "mine"
+        (tmp_path / name).unlink()
     assert embed(tmp_path / "1", tmp_path) == 1
     assert "or holds them" in capsys.readouterr().err
 

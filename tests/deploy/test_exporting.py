@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -97,6 +98,18 @@ def test_what_is_damaged_or_there_is_refused(exported, workdir, tmp_path, capsys
         (copy / name).write_bytes(content)
         with pytest.raises(ValueError, match=name):
             vidembed.load(copy)
+    about = json.loads((exported / "model.json").read_text())
+    for edited in (about | {"space": "another"}, {"kind": about["kind"], "version": 1}, []):
+        (copy / "model.json").write_text(json.dumps(edited))
+        with pytest.raises(ValueError, match=r"model\.json is not"):
+            vidembed.load(copy)
+    (copy / "model.json").write_text(json.dumps(about))
+    assert vidembed.load(copy).space == about["space"]
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/mine.txt").write_text("mine")
+    for place in ("notes", "notes/mine.txt"):
+        assert main(["export", workdir, str(tmp_path / place), "--step", "latest"]) == 1
+        assert re.search("holds other files|is a file", capsys.readouterr().err)
     assert main(["export", workdir, str(exported), "--step", "latest"]) == 1
     assert "is an export already" in capsys.readouterr().err
     monkeypatch.setattr(exporting, "CLOSE", -1.0)

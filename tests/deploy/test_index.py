@@ -14,6 +14,7 @@ from vidembed.deploy.index import VideoIndex
 from vidembed.deploy.inputs import InputError
 from vidembed.deploy.videos import part_of_table
 from vidembed.records.bytecode import dequantise
+from vidembed.records.outputs import OutputError
 from vidembed.records.space import SpaceError
 
 
@@ -32,11 +33,13 @@ def brute(vectors, query, k, left_out=()):
     return order[~np.isin(order, left_out)][:k]
 
 
-def test_found_are_the_nearest_by_vectors_features_and_ids(run, corpus, index, vectors):
+def test_found_are_the_nearest_by_vectors_features_and_ids(run, corpus, index, vectors, tmp_path):
     ids = corpus.table.ids
     assert len(index) == 300
     by_vectors = index.search(vectors[:5], 7)
     by_features = index.search(part_of_table(corpus.table, np.arange(5)), 7)
+    part_of_table(corpus.table, np.arange(5)).write(tmp_path / "five")
+    np.testing.assert_array_equal(index.search(str(tmp_path / "five"), 7).ids, by_features.ids)
     by_ids = index.search(ids=[name.decode() for name in ids[:5]], k=7)
     for row in range(5):
         for found, left_out in ((by_vectors, ()), (by_features, ()), (by_ids, (row,))):
@@ -107,6 +110,8 @@ def test_features_alone_are_indexed_and_embed_others(corpus, corpus_paths):
     assert list(table.features) == ["audio", "visual"]
     assert (features(lacking).embed(lacking)[0, :4] == 0).all()
     assert features(table, ["audio"]).widths == {"audio": 4}
+    with pytest.raises(OutputError, match="is one of the inputs"):
+        vidembed.index(corpus_paths.table, f"{corpus_paths.table}/index")
     with pytest.raises(InputError, match="no 'text'"):
         vidembed.index(table, modalities=["text"])
     with pytest.raises(InputError, match="no videos"):
@@ -126,6 +131,28 @@ def test_an_index_of_another_space_is_refused(run, corpus, tmp_path):
         VideoIndex.open(tmp_path / "raw").search(corpus.table)
     with pytest.raises(InputError, match="none of the table's 0 videos"):
         run.index(part_of_table(corpus.table, np.arange(0)), tmp_path / "none")
+
+
+@pytest.mark.fault(
+    "A run in use: tabs, line ends and bytes that are no text in ids that are searched",
+    "found; printed as \\t, \\n, \\xff, so that a line is one result",
+)
+def test_ids_of_any_bytes_are_searched_and_printed(run, corpus, tmp_path, capsys):
+    ids = np.array(["ü\tx".encode(), b"a\nb", b"\xff", b"-y"])
+    some = replace(part_of_table(corpus.table, np.arange(4)), ids=ids)
+    run.index(some, tmp_path / "index")
+    (tmp_path / "windows.txt").write_bytes(b"\xef\xbb\xbf\xc3\xbc\tx\r\n\xff\r\n")
+    words = ["search", tmp_path / "index", "--id", "\udcff", "-k", 9]
+    code, said, _ = call(capsys, *words)
+    assert code == 0
+    lines = [line.split("\t") for line in said.splitlines()]
+    assert {(line[0], line[2]) for line in lines} == {
+        ("\\xff", "ü\\tx"),
+        ("\\xff", "a\\nb"),
+        ("\\xff", "-y"),
+    }
+    _, said, _ = call(capsys, *words, "--within", tmp_path / "windows.txt")
+    assert [line.split("\t")[2] for line in said.splitlines()] == ["ü\\tx"]
 
 
 def call(capsys, *words):
@@ -180,6 +207,10 @@ def test_the_verbs_make_keep_and_search_an_index(workdir, corpus, vectors, tmp_p
         (made, "--refresh"),
         (["index", path], "give RUN TABLE INDEX"),
         ([*made, "--prune"], "--refresh"),
+        ([*refresh, "--engine", "ivf"], "has engine exact, not ivf"),
+        ([*refresh, "--keep", "int8"], "has keep float32, not int8"),
+        ([*refresh, "--force"], "give one"),
+        (["index", path, "--rollback", "--refresh"], "without what changes"),
         ([*raw, "--refresh"], "features are standardised by the table"),
     ):
         code, _, errors = call(capsys, *words)

@@ -98,6 +98,7 @@ def test_a_missing_modality_is_stated_never_guessed(run, corpus, expected):
         (lambda f: f | {"audio": f["audio"].astype(np.int64)}, "got int64"),
         (lambda f: f | {"audio": f["audio"][:9]}, "'visual': 300, 'audio': 9"),
         (lambda f: {"rgb": f["visual"]}, "nothing of what it reads"),
+        (lambda f: f["visual"], "table or arrays by modality.*got ndarray"),
     ],
 )  # fmt: skip
 def test_features_that_do_not_fit_are_refused_by_name(run, corpus, change, words):
@@ -169,6 +170,8 @@ def test_what_is_no_run_is_refused(workdir, tmp_path):
         vidembed.load(tmp_path)
     with pytest.raises(CheckpointError, match="none is best"):
         vidembed.load(workdir)
+    with pytest.raises(ValueError, match=r"no output 'vidoe': it has \["):
+        vidembed.load(workdir, "latest", output="vidoe")
     with pytest.raises(CheckpointError, match="step '7' is not there"):
         vidembed.load(workdir, step=7)
     old = Workdir(shutil.copytree(workdir, tmp_path / "old"))

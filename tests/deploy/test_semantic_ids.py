@@ -1,6 +1,7 @@
 """`semantic-ids`: unique IDs of stored vectors in a file, whole or not at all, and continued."""
 
 import errno
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -176,6 +177,28 @@ def test_what_cannot_be_continued(made, tmp_path, capsys):
 
 
 @pytest.mark.fault(
+    "A run in use: a byte flipped in vectors that are stored, their ids, or what is said of them",
+    "1 with the file: no IDs are made of them",
+)
+def test_flipped_vectors_get_no_ids(tmp_path, capsys):
+    out, random = tmp_path / "x.parquet", np.random.default_rng(0)
+    ids, vectors = stored(tmp_path / "v.npy")
+    index = Index.create(tmp_path / "i", ids, vectors, space="one")
+    segment = tmp_path / "i" / index._version.segments[0].name
+    for path in (tmp_path / "v.npy", tmp_path / "v.ids.txt", tmp_path / "v.json", segment):
+        whole = path.read_bytes()
+        for at in [*random.integers(0, len(whole), 9), len(whole) - 2]:
+            damaged = bytearray(whole)
+            damaged[at] ^= 1 << int(random.integers(7))
+            path.write_bytes(damaged)
+            assert make(tmp_path / ("i" if path == segment else "v.npy"), out, *SIZES) == 1, at
+            assert re.search(r"v\.npy|is damaged", capsys.readouterr().err)
+        path.write_bytes(whole)
+    assert not out.exists()
+    assert make(tmp_path / "i", out, *SIZES) == make(tmp_path / "v.npy", out, *SIZES) == 0
+
+
+@pytest.mark.fault(
     "A run in use: vectors for semantic IDs hold NaN, are too few, cut, or of no known space",
     "1 with the file and what to give",
 )
@@ -192,7 +215,7 @@ def test_vectors_that_get_no_ids(tmp_path, capsys):
         return vectors
 
     stored(tmp_path / "nan.parquet", change=broken)
-    assert "hold NaN or infinite values (ids v05)" in refused("nan.parquet")
+    assert "hold NaN, infinite or huge values (ids v05)" in refused("nan.parquet")
     stored(tmp_path / "v.npy")
     assert "[65] for 64 vectors" in refused("v.npy", "--sizes", "65")
     (tmp_path / "v.json").unlink()

@@ -2,6 +2,7 @@
 
 import fcntl
 import re
+import resource
 import shutil
 
 import numpy as np
@@ -43,6 +44,11 @@ def broken(vectors, *rows):
 NEW, MORE = ["a", "b", "c"], some_vectors(3)
 REFUSED = {
     "NaN": (lambda i: i.add(NEW, broken(MORE, 1)), r"1 of 3 vectors hold NaN.*\(ids b\)"),
+    "huge": (lambda i: i.add(NEW, MORE * np.float32(1e30)), r"3 of 3 vectors hold NaN.* or huge"),
+    "float64": (
+        lambda i: i.search(MORE.astype(float) * 1e300, 3),
+        r"3 of 3 queries hold",
+    ),
     "NaN in queries": (lambda i: i.search(broken(MORE, 0, 2), 3), r"2 of 3 queries.*\(rows 0, 2\)"),
     "another width": (lambda i: i.add(NEW, MORE[:, 1:]), rf"must be f32\[n, {D}\], got \[3, 15\]"),
     "ids wanting": (lambda i: i.add(NEW[:2], MORE), "2 ids for 3 vectors"),
@@ -96,6 +102,29 @@ def test_an_index_is_not_written_over_unasked(index, tmp_path):
         Index.open("gs://bucket/index")
 
 
+@pytest.mark.fault(
+    "Indexes: a folder of other files, or none, where an index is made, changed or rolled back",
+    "refused; files of others stay, whatever they are called, and no folder is made",
+)
+def test_files_of_others_stay(index, tmp_path):
+    own = tmp_path / "own"
+    own.mkdir()
+    for name in ("segment-0001.tfrecord", "version-notes"):
+        (own / name).write_text("mine")
+        (tmp_path / "i" / name).write_text("mine")
+    with pytest.raises(FileExistsError, match="holds other files"):
+        Index.create(own, NEW, MORE, space="s", over=True)
+    with pytest.raises(FileExistsError, match="is a file: an index is a folder"):
+        Index.create(own / "version-notes", NEW, MORE, space="s")
+    for folder in (own, own / "version-notes", tmp_path / "none"):
+        with pytest.raises(FileNotFoundError, match="is no index"):
+            Index.rollback(folder)
+    assert files(own) == {"segment-0001.tfrecord": b"mine", "version-notes": b"mine"}
+    assert not (tmp_path / "none").exists()
+    index.add(NEW, MORE)
+    assert files(tmp_path / "i").items() >= files(own).items()
+
+
 def open_and_read(folder):
     opened = Index.open(folder)
     opened.verify()
@@ -142,6 +171,30 @@ def test_faiss_reads_no_byte_of_a_damaged_file(index, tmp_path, monkeypatch):
 
 
 @pytest.mark.fault("Indexes: a file of an index cut, a bit flipped, lost, exchanged")
+def test_a_video_is_not_searched_by_a_damaged_vector(tmp_path):
+    """Rows of 3 kB, some of which lie in two blocks; others are had all the same."""
+    rng = np.random.default_rng(0)
+    ids, vectors = some_ids(2000), rng.normal(size=(2000, 750)).astype(np.float32)
+    index = Index.create(tmp_path / "i", ids, vectors, space="s", engine=ENGINES["ivf"])
+    blocks = index._version.segments[0].blocks
+    at = next(place for place in range(BLOCK, blocks.size, BLOCK) if place > blocks.size / 2)
+    begin = blocks._begin + blocks._places["vectors"]["begin"]
+    at += blocks._begin  # the first byte of a block, within a row that begins in the one before
+    row = (at - begin) // 3000
+    assert begin + row * 3000 < at
+    data = bytearray(blocks.path.read_bytes())
+    data[at] ^= 1
+    blocks.path.unlink()
+    blocks.path.write_bytes(data)
+    index = Index.open(tmp_path / "i")
+    for lost in (row, row + 100):
+        with pytest.raises(DamagedIndexError, match=r"1 of \d+ blocks.*\(vectors\)"):
+            index.vectors_of(ids[[0, lost]])
+    others = np.delete(np.arange(2000), np.arange(row, row + 360))
+    np.testing.assert_array_equal(index.vectors_of(ids[others])[0], vectors[others])
+
+
+@pytest.mark.fault("Indexes: a file of an index cut, a bit flipped, lost, exchanged")
 def test_a_lost_or_exchanged_file_is_named(index, tmp_path):
     first, second = sorted((tmp_path / "i").glob("segment-*"))[:2]
     kept = first.read_bytes()
@@ -153,6 +206,10 @@ def test_a_lost_or_exchanged_file_is_named(index, tmp_path):
         Index.open(tmp_path / "i")
     first.write_bytes(kept)
     assert Index.open(tmp_path / "i").verify()
+    shutil.copy(first, tmp_path / "i" / "current")
+    for call in (Index.open, Index.rollback):
+        with pytest.raises(DamagedIndexError, match=r"current is damaged: another file"):
+            call(tmp_path / "i")
 
 
 @pytest.mark.fault(
@@ -206,6 +263,31 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(index, tmp_path, monke
     named |= {index._version.name, *index._version.header["segments"]}
     assert set(files(tmp_path / "i")) == named | {"current", ".lock"}
     assert len(Index.rollback(tmp_path / "i")) == 297
+
+
+@pytest.mark.fault(
+    "Indexes: the disk is full while an index is made, added to, merged",
+    "the file by name; the index stays as it was, byte for byte",
+)
+def test_a_full_disk_is_named_and_loses_nothing(index, tmp_path):
+    calls = [
+        ("i/segment-", lambda: index.add(NEW, MORE)),
+        ("i/segment-", index.merge),
+        ("i/version-", lambda: index.remove(index.ids[:9])),
+        ("new/segment-", lambda: Index.create(tmp_path / "new", NEW, MORE, space="s")),
+    ]
+    before = files(tmp_path / "i")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for name, call in calls:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2048, limits[1]))  # fails as truly
+        try:
+            with pytest.raises(OSError, match=f"free some space.*/{name}"):
+                call()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert files(tmp_path / "i") == before
+    assert set(files(tmp_path / "new")) == {".lock"}
+    assert len(index) == 297
 
 
 @pytest.mark.fault("Indexes: a file of an index cut, a bit flipped, lost, exchanged")

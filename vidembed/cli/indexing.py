@@ -10,6 +10,7 @@ from vidembed.deploy.loading import load
 from vidembed.progress import Progress
 from vidembed.records.outputs import check_apart
 from vidembed.records.table import FeatureTable
+from vidembed.serving.engines import engine_to_json
 from vidembed.serving.index import Index
 
 EngineName = Literal["exact", "fast-scan", "hnsw", "ivf"]
@@ -57,12 +58,18 @@ def main(
         verify: read all of the index, and check every digest.
     """
     progress = Progress()
+    if (rollback or verify) and (refresh or prune or merge or force):
+        raise ValueError("give --rollback and --verify without what changes the index otherwise")
+    if refresh and force:
+        raise ValueError("--refresh keeps an index up to date, --force makes it anew: give one")
     if rollback or verify:
         [path] = _places(places, ("INDEX",))
         if rollback:
             progress.say(f"{path}: went back to {len(Index.rollback(path)):,} videos")
         if verify:
-            progress.say(f"{path}: {Index.open(path).verify():,} bytes are as they were written")
+            with progress.stage(f"reading {path}"):
+                size = Index.open(path).verify()
+            progress.say(f"{path}: {size:,} bytes are as they were written")
         return
     if (prune or merge) and not refresh:
         raise ValueError("prune and merge are for an index that is there: give --refresh with them")
@@ -77,20 +84,37 @@ def main(
     absent = dict.fromkeys(lacking, False)
     if refresh:
         made = VideoIndex.open(path, run)
-        added, removed = made.refresh(table, prune=prune, merge=merge, present=absent)
+        _refuse_another_kind(path, made.index, engine, keep)
+        options: dict[str, Any] = {"present": absent, "progress": progress}
+        added, removed = made.refresh(table, prune=prune, merge=merge, **options)
         progress.say(f"{path}: {added:,} videos added, {removed:,} removed, {len(made):,} in all")
     else:
-        options: dict[str, Any] = {"engine": engine, "keep": keep, "over": force}
+        options = {"engine": engine, "keep": keep, "over": force}
         made = run.index(table, path, **options, present=absent, progress=progress)
         progress.say(f"{path}: {len(made):,} videos, {made.index.dimension} dimensions")
     progress.say(f"space: {made.index.space}; {made.index.sizes()['bytes']:,} bytes on disk")
-    progress.say(f"recall@{RECALL_AT} against exact search: {_recall(made.index):.3f}")
+    with progress.stage("measuring recall"):
+        recall = _recall(made.index)
+    progress.say(f"recall@{RECALL_AT} against exact search: {recall:.3f}")
 
 
 def _places(places: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...]:
     if len(places) != len(names):
         raise ValueError(f"give {' '.join(names)}, got {' '.join(places) or 'nothing'}")
     return places
+
+
+def _refuse_another_kind(path: str, index: Index, engine: str, keep: str) -> None:
+    """A refresh changes neither; what is the default may not have been asked for."""
+    for what, asked, own, default in (
+        ("engine", engine, engine_to_json(index.engine)["name"], "exact"),
+        ("keep", keep, index.keep, "float32"),
+    ):
+        if asked not in (own, default):
+            raise ValueError(
+                f"{path} has {what} {own}, not {asked}, and --refresh leaves it so: make the index "
+                f"anew (--force), or leave --{what} out"
+            )
 
 
 def _recall(index: Index) -> float:

@@ -1,5 +1,7 @@
 """`python -m vidembed search`: what an index finds for videos, records, or a history."""
 
+import codecs
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +12,7 @@ from vidembed.deploy.index import VideoIndex
 from vidembed.deploy.loading import load
 from vidembed.deploy.videos import videos_to_embed
 from vidembed.records.importing import Importing
+from vidembed.serving import given
 from vidembed.serving.index import Found
 
 
@@ -27,6 +30,9 @@ def main(
 ) -> None:
     """What an index finds: query, rank, video and score, a line each, separated by tabs.
 
+    Within an id, tabs and line ends are printed as \\t, \\n and \\r, bytes that are no text as
+    \\xff.
+
     Args:
         index: made by `python -m vidembed index`.
         id: videos of the index, each a query of its own, which does not find itself. One whose id
@@ -41,21 +47,32 @@ def main(
     """
     if [bool(id), bool(history), bool(record)].count(True) != 1 or bool(record) != bool(run):
         raise ValueError("give one of --id, --history and --record, and --run with --record alone")
-    allowed = Path(within).read_text().split("\n") if within else None
-    allowed = None if allowed is None else [name for name in allowed if name]
+    allowed = _lines(within) if within else None
     opened = VideoIndex.open(index, load(run, step) if run else None)
     if history:
         ids, scores = opened.recommend(history, k, within=allowed)
         _print(Found(ids, scores, np.array([len(ids)])), ["history"])
     elif id:
-        _print(opened.search(ids=id, k=k, within=allowed), list(id))
+        _print(opened.search(ids=id, k=k, within=allowed), map(_shown, given.names(id).tolist()))
     else:
         for videos in videos_to_embed(record, records).blocks():
-            names = [name.decode(errors="replace") for name in videos.ids.tolist()]
-            _print(opened.search(videos, k, within=allowed), names)
+            found = opened.search(videos, k, within=allowed)
+            _print(found, map(_shown, videos.ids.tolist()))
 
 
-def _print(found: Found, queries: list[str]) -> None:
+def _lines(path: str) -> list[bytes]:
+    """Of a text file, with the line ends and the mark at the beginning that Windows gives one."""
+    text = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
+    return [line for line in text.splitlines() if line]
+
+
+def _shown(name: bytes) -> str:
+    """An id such that a line stays one line of four columns."""
+    text = name.decode(errors="backslashreplace")
+    return text.translate({ord("\t"): r"\t", ord("\n"): r"\n", ord("\r"): r"\r"})
+
+
+def _print(found: Found, queries: Iterable[str]) -> None:
     for query, (ids, scores) in zip(queries, found.each()):
         for rank, (name, score) in enumerate(zip(ids.tolist(), scores.tolist()), 1):
-            print(f"{query}\t{rank}\t{name.decode(errors='replace')}\t{score:.4f}")
+            print(f"{query}\t{rank}\t{_shown(name)}\t{score:.4f}")

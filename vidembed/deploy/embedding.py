@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,7 @@ def embed_to(
     `out` is among what is read, what reading the videos and `Run.embed` raise, and where no video
     can be embedded.
     """
+    out = os.fspath(out).rstrip("/")
     for place in written_to(out):
         check_apart(place, videos.inputs)
     absent = dict.fromkeys(lacking, False)
@@ -56,8 +58,9 @@ def embed_to(
     there = made_as(out)
     if there is not None and not force:
         if not _equal(made, there):
+            found = next((place for place in written_to(out) if Path(place).exists()), out)
             raise ValueError(
-                f"{os.fspath(out)} is there, and holds something else than the vectors of these "
+                f"{found} is there, and holds something else than the vectors of these "
                 "videos by this run: choose another place, or replace it (--force)"
             )
         return Embedded(videos=0, left_out=0, already_there=True)

@@ -7,6 +7,7 @@ was broken off.
 """
 
 import importlib.util
+import json
 import os
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -55,17 +56,16 @@ def export(
     """Writes the run to a folder, local or gs://; returns what model.json says.
 
     Before it is written, the program is run beside the model on made-up videos. path, step, output,
-    classes: as for `load`. onnx: as ONNX, too. Raises ValueError where `out` is an export already,
-    what a program computes differs, or the network cannot be converted to ONNX; ImportError where
-    flatbuffers, or what converts to ONNX, is missing.
+    classes: as for `load`. onnx: as ONNX, too. Raises ValueError where `out` is an export already
+    or holds other files, what a program computes differs, or the network cannot be converted to
+    ONNX; ImportError where flatbuffers, or what converts to ONNX, is missing.
     """
     check_apart(out, [path])
     _needs_flatbuffers()
     if onnx:
         onnx_program.check_installed()
     folder = epath.Path(out)
-    if (folder / ABOUT).exists():
-        raise ValueError(f"{folder} is an export already: choose another folder, or remove it")
+    _refuse_others(folder)
     run, model = opened(path, step, output, classes)
     apply, part = model.function(output), model.arrays(output)
     leaves, tree = jax.tree_util.tree_flatten_with_path(part)
@@ -109,6 +109,7 @@ def export(
         "files": {name: xxhash.xxh3_128_hexdigest(content) for name, content in stored.items()},
         "versions": versions(),
     }
+    about["digest"] = _digest(about)
     for name, content in stored.items():
         files.write_bytes(folder / name, content)
     files.write_json(folder / ABOUT, about)
@@ -121,6 +122,10 @@ def read_export(folder: epath.Path) -> tuple[dict[str, Any], "Exported"]:
     about = files.read_json(folder / ABOUT)
     if not isinstance(about, dict) or about.get("kind") != KIND or about.get("version") != VERSION:
         raise ValueError(f"{folder / ABOUT} is not that of an export of version {VERSION}")
+    if about.get("digest") != _digest(about):
+        raise ValueError(
+            f"{folder / ABOUT} is not as it was written: restore it from a copy, or export again"
+        )
     contents = {name: (folder / name).read_bytes() for name in (PROGRAM, WEIGHTS)}
     for name, content in contents.items():
         if xxhash.xxh3_128_hexdigest(content) != about["files"][name]:
@@ -147,6 +152,24 @@ class Exported:
     ) -> np.ndarray:
         """f32[N, D] of features f32[N, F] and present bool[N] by modality."""
         return np.asarray(self._call(self._weights, features, present))
+
+
+def _digest(about: Mapping[str, Any]) -> str:
+    """Of all else that model.json says: an edited space would be believed."""
+    rest = {name: value for name, value in about.items() if name != "digest"}
+    return xxhash.xxh3_128_hexdigest(json.dumps(rest, sort_keys=True).encode())
+
+
+def _refuse_others(folder: epath.Path) -> None:
+    """An export is made where nothing is, or what a broken-off one left."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: an export is a folder, choose another")
+    names = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if ABOUT in names:
+        raise ValueError(f"{folder} is an export already: choose another folder, or remove it")
+    others = [name for name in sorted(names - {PROGRAM, WEIGHTS, ONNX}) if name[0] != "."]
+    if others:
+        raise ValueError(f"{folder} holds other files ({others[0]}): choose an empty folder")
 
 
 def _needs_flatbuffers() -> None:

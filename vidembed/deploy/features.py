@@ -13,6 +13,7 @@ from vidembed.deploy.inputs import InputError
 from vidembed.deploy.run import Run
 from vidembed.progress import Progress
 from vidembed.records.bytecode import dequantise
+from vidembed.records.outputs import check_apart
 from vidembed.records.rows import Rows
 from vidembed.records.statistics import train_statistics
 from vidembed.records.table import FeatureTable
@@ -35,7 +36,10 @@ def index(
     video lacks as zeros), and each vector has length one. modalities: those that count; () is all.
     The rest as for `Run.index`.
     """
-    table = table if isinstance(table, FeatureTable) else FeatureTable.open(table)
+    if not isinstance(table, FeatureTable):
+        if path is not None:
+            check_apart(path, [table])
+        table = FeatureTable.open(table)
     made = features(table, modalities)
     return made.index(table, path, engine=engine, keep=keep, over=over, progress=progress)
 

@@ -1,5 +1,6 @@
 """An index of videos: what is near a video, what fits to a history, found and kept up to date."""
 
+import contextlib
 import logging
 import os
 import shutil
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vidembed.progress import Progress
 from vidembed.records.table import FeatureTable
 from vidembed.serving import given
 from vidembed.serving.choosing import Choosing
@@ -20,8 +22,9 @@ from vidembed.serving.user_models import Mean, UserModel
 from vidembed.serving.user_vector import UserVector
 
 if TYPE_CHECKING:
-    from vidembed.deploy.run import Run
+    from vidembed.deploy.run import Run, Videos
 
+BUILDING = "building the index"
 _log = logging.getLogger(__name__)
 
 
@@ -60,7 +63,7 @@ class VideoIndex:
 
     def search(
         self,
-        vectors: np.ndarray | FeatureTable | Mapping[str, Any] | None = None,
+        vectors: "np.ndarray | Videos | None" = None,
         k: int = 10,
         *,
         ids: Any = None,
@@ -68,7 +71,8 @@ class VideoIndex:
         effort: int | None = None,
     ) -> Found:
         """The k nearest videos of each query, best first: by vectors f32[Q, D], by what the run
-        embeds (a table, or arrays by modality), or by ids, which do not find themselves.
+        embeds (a table, its folder, or arrays by modality), or by ids, which do not find
+        themselves.
 
         within: ids that may be found. effort: see `Index.search`. Where there are fewer than k,
         fewer are found. Raises ValueError, with their number, for ids that the index lacks.
@@ -77,7 +81,7 @@ class VideoIndex:
         if (vectors is None) == (ids is None):
             raise ValueError("give one of vectors and ids: what is searched by")
         if ids is None:
-            if isinstance(vectors, FeatureTable | Mapping):
+            if isinstance(vectors, FeatureTable | Mapping | str | os.PathLike):
                 if self.run is None:
                     raise ValueError(
                         "no run makes vectors of features here: open the index with it"
@@ -211,11 +215,12 @@ class VideoIndex:
 
     def refresh(
         self,
-        table: FeatureTable,
+        table: FeatureTable | str | os.PathLike[str],
         *,
         prune: bool = False,
         merge: bool = False,
         present: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
     ) -> tuple[int, int]:
         """(added, removed): embed the table's videos that the index lacks, and add them.
 
@@ -224,13 +229,15 @@ class VideoIndex:
         index, and may be rolled back.
         """
         run = self._run()
+        table = table if isinstance(table, FeatureTable) else FeatureTable.open(table)
         rows = run.embeddable(table, present)
         rows = rows[~self.index.has(table.ids[rows])]
-        vectors = run.embed_rows(table, rows, present=present)
+        vectors = run.embed_rows(table, rows, present=present, progress=progress)
         gone = self.index.ids if prune else np.zeros(0, "S1")
         gone = gone[table.find(gone) < 0]
         add = (table.ids[rows], vectors) if len(rows) else None
-        removed = self.index.change(add=add, remove=gone, merge=merge, space=run.space)
+        with progress.stage(BUILDING) if progress else contextlib.nullcontext():
+            removed = self.index.change(add=add, remove=gone, merge=merge, space=run.space)
         return len(rows), removed
 
     def _run(self) -> "Run":

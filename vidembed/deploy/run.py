@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from vidembed.deploy.doing_without import POOR, rank_without
-from vidembed.deploy.index import VideoIndex
+from vidembed.deploy.index import BUILDING, VideoIndex
 from vidembed.deploy.inputs import InputError, VideoRows, check_values, featureless, video_rows
 from vidembed.engine.model import BLOCK_ROWS
 from vidembed.progress import Progress
@@ -125,11 +125,14 @@ class Run:
                 check_apart(path, [table])
             table = FeatureTable.open(table)
         rows = self.embeddable(table, present)
-        if path is not None and not over and Folder(path).exists():
-            raise FileExistsError(
-                f"{os.fspath(path)} is an index: keep it up to date (--refresh), or take its place "
-                "with over=True (--force)"
-            )
+        if path is not None:
+            folder = Folder(path)
+            folder.refuse_others()
+            if not over and folder.exists():
+                raise FileExistsError(
+                    f"{os.fspath(path)} is an index: keep it up to date (--refresh), or take its "
+                    "place with over=True (--force)"
+                )
         if not len(rows):
             raise InputError(
                 f"none of the table's {len(table):,} videos has any of {list(self.widths)}"
@@ -145,12 +148,19 @@ class Run:
         if path is None:
             return VideoIndex.temporary(self, ids, vectors, engine=engine, keep=keep)
         options: dict[str, Any] = {"engine": engine, "keep": keep, "over": over}
-        return VideoIndex(Index.create(path, ids, vectors, space=self.space, **options), self)
+        with progress.stage(BUILDING) if progress else contextlib.nullcontext():
+            made = Index.create(path, ids, vectors, space=self.space, **options)
+        return VideoIndex(made, self)
 
     def rows(self, videos: Videos, present: Mapping[str, Any] | None = None) -> VideoRows:
         """What the run reads of the videos; raises as `embed` does, but for values."""
         if isinstance(videos, str | os.PathLike):
             videos = FeatureTable.open(videos)
+        if not isinstance(videos, FeatureTable | Mapping):
+            raise InputError(
+                f"videos are a feature table or arrays by modality, {{{next(iter(self.widths))!r}: "
+                f"[N, F], ...}}; got {type(videos).__name__}"
+            )
         if isinstance(videos, FeatureTable):
             theirs = {m: space for m, space in videos.space.items() if m in self.widths}
             check_same_space(self.inputs, theirs, names=(self.name, "the table"))

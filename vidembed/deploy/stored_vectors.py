@@ -10,7 +10,7 @@ import pyarrow as pa
 import xxhash
 from etils import epath
 
-from vidembed.deploy.vector_files import MAKER, made_as, written_to
+from vidembed.deploy.vector_files import MAKER, made_as, numpy_digest, written_to
 from vidembed.files import local_path
 from vidembed.records import tabular
 from vidembed.records.bytecode import dequantise
@@ -89,8 +89,13 @@ def _numpy(path: Path) -> tuple[np.ndarray, np.ndarray]:
             vectors = np.load(path)
         except (ValueError, EOFError) as error:
             raise VectorsError(f"{path}: is cut, or no NumPy array: {error}") from error
-    ids = Path(written_to(path)[1]).read_text(encoding="utf-8").split("\n")[:-1]
-    return given.names(ids), vectors
+    ids, said = Path(written_to(path)[1]).read_bytes(), made_as(path) or {}
+    seen = xxhash.xxh3_128(np.ascontiguousarray(vectors).data)
+    if said and (vectors.dtype != "<f4" or said.get("digest") != numpy_digest(seen, ids, said)):
+        raise VectorsError(
+            f"{path}: it, its ids or its JSON are not as they were written: embed again"
+        )
+    return given.names(ids.split(b"\n")[:-1]), vectors
 
 
 def _table(name: str) -> StoredVectors:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 from etils import epath
 
 from vidembed import files
@@ -50,15 +51,27 @@ def made_as(path: str | os.PathLike[str]) -> dict[str, Any] | None:
         if table_state(path) == "finished":
             return _ours(read_manifest(path)["source"])
         return None
+    if name.endswith(".npy"):
+        return _made_as_numpy(path)
     if not epath.Path(path).exists():
         return None
-    if name.endswith(".npy"):
-        return _ours(files.read_json(_beside(files.local_path(path), ".json")) or {})
     try:
         metadata = pq.read_schema(files.local_path(path)).metadata or {}
         return _ours(json.loads(metadata.get(METADATA_KEY, b"{}")))
     except (pa.ArrowException, ValueError):
         return {}
+
+
+def _made_as_numpy(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Without the array, what lies beside its place is of a killed process, or of others."""
+    place, *beside = map(Path, written_to(path))
+    if not any(file.exists() for file in (place, *beside)):
+        return None
+    try:
+        said = _ours(files.read_json(beside[-1]))
+    except ValueError:
+        said = {}
+    return said if place.exists() or not said else None
 
 
 @contextmanager
@@ -95,8 +108,10 @@ def vector_file(
                 yield array
                 array.finish()
             place.unlink(missing_ok=True)  # else it would stand beside others' ids for a moment
-            files.write_text(_beside(place, ".ids.txt"), "".join(f"{i}\n" for i in array.ids))
-            files.write_json(_beside(place, ".json"), said)
+            ids = "".join(f"{i}\n" for i in array.ids).encode()
+            said |= {"digest": numpy_digest(array.digest, ids, said)}
+            files.write_json(_beside(place, ".json"), said)  # first: it says that both are ours
+            files.write_bytes(_beside(place, ".ids.txt"), ids)
     else:
         space = {modality: str(made["space"])}
         with writing(path):
@@ -108,6 +123,17 @@ def vector_file(
             except BaseException:
                 table.abandon()
                 raise
+
+
+def numpy_digest(vectors: xxhash.xxh3_128, ids: bytes, said: Mapping[str, Any]) -> str:
+    """Of all three files of `OUT.npy`.
+
+    vectors: what has seen the bytes of f32[N, D]. ids: their file. said: the JSON, whose
+    own `digest` does not count.
+    """
+    rest = {name: value for name, value in said.items() if name != "digest"}
+    vectors.update(json.dumps(rest, sort_keys=True).encode() + ids)
+    return vectors.hexdigest()
 
 
 class _Parquet:
@@ -123,6 +149,7 @@ class _Parquet:
 class _Numpy:
     def __init__(self, file: BinaryIO, size: int) -> None:
         self.ids: list[str] = []
+        self.digest = xxhash.xxh3_128()
         self._file, self._size = file, size
         self._header()
 
@@ -137,7 +164,9 @@ class _Numpy:
         if broken := [name for name in names if name.splitlines() != [name]]:
             raise ValueError(f"id {broken[0]!r} is not one line: write OUT.parquet or a table")
         self.ids += names
-        self._file.write(np.ascontiguousarray(vectors, "<f4").data)
+        data = np.ascontiguousarray(vectors, "<f4").data
+        self.digest.update(data)
+        self._file.write(data)
 
     def finish(self) -> None:
         self._file.seek(0)

@@ -44,6 +44,8 @@ class Model(Mapping[str, Callable[..., np.ndarray]]):
         """outputs: those that are wanted; none are all. stored: the run's recipe.json."""
         every = recipe.task.outputs
         self.recipe, self.mesh, self.step = recipe, mesh, -1
+        if lacking := [name for name in outputs if name not in every]:
+            raise ValueError(f"the task has no output {lacking[0]!r}: it has {sorted(every)}")
         self._outputs = {name: every[name] for name in outputs or every}
         self._shape = state_shape(recipe, spec, mesh)
         self._apply = {name: jax.jit(output.apply) for name, output in self._outputs.items()}

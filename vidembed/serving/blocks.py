@@ -9,7 +9,7 @@ import json
 import mmap
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -174,13 +174,24 @@ class Blocks:
         self._verify(range(first, last) if array.nbytes else range(0))
         return array
 
+    def verified_rows(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """An array, mapped, of which the blocks with these rows i64[n] were compared."""
+        array = self.array(name, scattered=True)
+        if len(rows):
+            size = array.nbytes // len(array)
+            begins = self._places[name]["begin"] + np.unique(rows) * size
+            first, last = begins // self._block, (begins + size - 1) // self._block
+            spans = np.arange((last - first).max() + 1)
+            self._verify(np.unique(np.minimum(first[:, None] + spans, last[:, None])).tolist())
+        return array
+
     def verify(self) -> int:
         """Compare every block with its digest, read anew; returns the bytes of the file."""
         self._verified.clear()
         self._verify(range(len(self._digests)))
         return self.size
 
-    def _verify(self, blocks: range) -> None:
+    def _verify(self, blocks: Iterable[int]) -> None:
         bad = []
         for number in blocks:
             if number in self._verified:

@@ -148,6 +148,7 @@ class Ivf:
         index = faiss.index_factory(vectors.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
         # A quarter of faiss's vectors a list, and less than half of its iterations.
         index.cp.max_points_per_centroid, index.cp.niter = 64, 10
+        index.cp.min_points_per_centroid = 1  # else it complains of one list for few
         index.train(vectors)
         return _stored(index, vectors)
 

@@ -17,7 +17,7 @@ def names(ids: Any) -> np.ndarray:
     if not array.size:
         return np.zeros(0, "S1")
     if array.dtype.kind == "U":
-        return np.char.encode(array, "utf-8")
+        return np.char.encode(array, "utf-8", "surrogateescape")  # bytes of a command line
     if array.dtype.kind == "O":
         items = [item.encode() if isinstance(item, str) else item for item in array]
         if all(isinstance(item, bytes) for item in items):
@@ -41,21 +41,24 @@ def unique_names(ids: Any) -> np.ndarray:
 
 
 def finite(vectors: Any, what: str, *, width: int | None, ids: np.ndarray | None = None) -> Any:
-    """Vectors as f32[n, D]; ValueError for another shape and for rows that are not finite.
+    """Vectors as f32[n, D]; ValueError for another shape, for rows that are not finite, and for
+    those so long that products with them are not.
 
     width: D, or None for any. ids: what the rows are called in the message.
     """
-    array = np.asarray(vectors, np.float32)
+    with np.errstate(over="ignore"):
+        array = np.asarray(vectors, np.float32)
     if array.ndim != 2 or (width is not None and array.shape[1] != width) or not array.shape[1]:
         wanted = "D" if width is None else width
         raise ValueError(f"{what} must be f32[n, {wanted}], got {list(array.shape)}")
     if ids is not None and len(ids) != len(array):
         raise ValueError(f"{len(ids):,} ids for {len(array):,} {what}")
-    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
+    with np.errstate(over="ignore", invalid="ignore"):
+        bad = np.flatnonzero(~np.isfinite(np.einsum("nd,nd->n", array, array)))
     if len(bad):
         called = bad.astype("S") if ids is None else ids[bad]
         raise ValueError(
-            f"{len(bad):,} of {len(array):,} {what} hold NaN or infinite values "
+            f"{len(bad):,} of {len(array):,} {what} hold NaN, infinite or huge values "
             f"({'rows' if ids is None else 'ids'} {listed(called)}): they have no neighbours; "
             "leave them out"
         )

@@ -63,7 +63,7 @@ class Index:
             "keep": keep,
             "engine": engine_to_json(engine_of(engine)),
         }
-        with folder.writing():
+        with folder.writing(new=True):
             if folder.exists() and not over:
                 raise FileExistsError(f"{folder.path} is an index: add to it, or say over=True")
             draft = Draft(folder, header)
@@ -97,6 +97,11 @@ class Index:
     def engine(self) -> Engine:
         """What searches all but the flat part."""
         return engine_from_json(self._version.header["engine"])
+
+    @property
+    def keep(self) -> str:
+        """How the vectors are kept for exact scores: float32 or int8."""
+        return str(self._version.header["keep"])
 
     def __len__(self) -> int:
         return sum(int(there.sum()) for _, there in self._version.parts())
@@ -153,7 +158,7 @@ class Index:
         for number, segment in enumerate(self._version.segments):
             mine = part == number
             if mine.any():
-                vectors[mine] = segment.vectors[row[mine]]
+                vectors[mine] = segment.vectors_at(row[mine])
         return vectors[part >= 0], part >= 0
 
     def add(self, ids: Any, vectors: np.ndarray, *, space: str | None = None) -> None:

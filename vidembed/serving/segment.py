@@ -59,6 +59,11 @@ class Segment:
         names = self._vector_arrays
         return Kept({name: self.blocks.array(name, scattered=True) for name in names})
 
+    def vectors_at(self, rows: np.ndarray) -> np.ndarray:
+        """The vectors f32[n, D] of rows i64[n], verified: each costs reading a MiB, once."""
+        names = self._vector_arrays
+        return Kept({name: self.blocks.verified_rows(name, rows) for name in names})[rows]
+
     def whole(self) -> np.ndarray:
         """All vectors f32[N, D], verified."""
         return Kept({name: self.blocks.verified(name) for name in self._vector_arrays})[:]

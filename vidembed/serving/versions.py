@@ -11,6 +11,7 @@ A reader sees one version, whole: what it has mapped stays readable after its fi
 import contextlib
 import fcntl
 import os
+import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from vidembed.serving.blocks import Blocks, DamagedIndexError, write_blocks
 from vidembed.serving.segment import Segment
 
 CURRENT, LOCK = "current", ".lock"
+_WRITTEN = re.compile(r"version-\d{8}-[0-9a-f]{8}|segment-[0-9a-f]{16}")
 TRIES = 100
 
 
@@ -78,11 +80,28 @@ class Folder:
     def pointer(self) -> dict[str, Any]:
         """version: name and digest of the one that stands; previous: of the one before, or None."""
         try:
-            return Blocks(self.path / CURRENT).header
-        except FileNotFoundError as error:
+            header = Blocks(self.path / CURRENT).header
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise FileNotFoundError(
-                f"{self.path} is no index (it has no file '{CURRENT}'): make one with Index.create"
+                f"{self.path} is no index (it has no file '{CURRENT}'): make one with `python -m "
+                "vidembed index` or Index.create"
             ) from error
+        if header.keys() != {"version", "previous"}:
+            raise DamagedIndexError(self.path / CURRENT, "another file was put in its place")
+        return header
+
+    def refuse_others(self) -> None:
+        """Raises FileExistsError where an index would be made among files of others."""
+        if self.path.exists() and not self.path.is_dir():
+            raise FileExistsError(f"{self.path} is a file: an index is a folder, choose another")
+        if not self.path.exists() or self.exists():
+            return
+        names = (path.name for path in self.path.iterdir())
+        others = [name for name in names if name[0] != "." and not _WRITTEN.fullmatch(name)]
+        if others:
+            raise FileExistsError(
+                f"{self.path} holds other files ({others[0]}): choose an empty folder for the index"
+            )
 
     def _open(self, name: str, digest: str, known: Version | None = None) -> Version:
         blocks = Blocks(self.path / name)
@@ -106,9 +125,16 @@ class Folder:
         )
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
-        """Inside, no other process writes here; BlockingIOError where one does."""
-        self.path.mkdir(parents=True, exist_ok=True)
+    def writing(self, *, new: bool = False) -> Iterator[None]:
+        """Inside, no other process writes here; BlockingIOError where one does.
+
+        new: an index may be made; else FileNotFoundError where there is none, and nothing is made.
+        """
+        if new:
+            self.refuse_others()
+            self.path.mkdir(parents=True, exist_ok=True)
+        else:
+            self.pointer()
         with open(self.path / LOCK, "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -179,5 +205,5 @@ class Folder:
                 if version is not None:
                     kept |= {version[0], *Blocks(self.path / version[0]).header["segments"]}
         for path in self.path.iterdir():
-            if path.name not in kept and path.name.startswith(("version-", "segment-")):
+            if path.name not in kept and _WRITTEN.fullmatch(path.name):
                 path.unlink()
