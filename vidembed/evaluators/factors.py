@@ -114,12 +114,13 @@ def by_implicit(known: Ratings, name: str, *, seed: int) -> Scores:
     """Implicit's ALS (Hu, Koren and Volinsky 2008) or BPR (Rendle et al. 2009), 64 factors."""
     from implicit.als import AlternatingLeastSquares
     from implicit.bpr import BayesianPersonalizedRanking
+    from threadpoolctl import threadpool_limits
 
     kind = {"als": AlternatingLeastSquares, "bpr": BayesianPersonalizedRanking}[name]
-    # One thread, so that equal seeds give equal factors.
-    model = kind(factors=FACTORS, random_state=seed, num_threads=1, use_gpu=False)
-    of = matrix(known)
-    model.fit(scipy.sparse.csr_matrix(of), show_progress=False)
+    # One thread, so that equal seeds give equal factors; BLAS too, as Implicit asks.
+    with threadpool_limits(1, "blas"):
+        model = kind(factors=FACTORS, random_state=seed, num_threads=1)
+        model.fit(scipy.sparse.csr_matrix(matrix(known)), show_progress=False)
     return lambda some: model.user_factors[some] @ model.item_factors.T
 
 
