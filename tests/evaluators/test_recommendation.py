@@ -177,6 +177,18 @@ def test_an_evaluator_of_the_engine(corpus, rated):
     assert blocks == evaluator.identity()
 
 
+def test_items_by_slice(corpus, rated):
+    evaluator = replace(COLD, ratings=rated)
+    vectors, asked = corpus.table.features["visual"], evaluator.asked(corpus)
+    kinds = evaluator.slices(vectors, corpus, {})["cold_items"]
+    found = evaluator.measure(vectors, asked, ids=corpus.table.ids).per_item
+    right = np.unique(asked.test[asked.relevant])
+    np.testing.assert_array_equal(corpus.table.find(found.ids), right)
+    assert {"popularity", "neighbours", "modalities"} <= set(kinds)
+    for parts in kinds.values():
+        assert sum(part.videos for part in parts.values()) == len(right)
+
+
 @pytest.mark.parametrize("kind", [COLD, WARM], ids=["cold", "warm"])
 def test_baselines_stand_beside(corpus, rated, kind):
     pytest.importorskip("implicit", reason="the extra `recommend` is not installed")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vidembed import FieldRole
+from vidembed.evaluators.slices import Slices
 from vidembed.metrics.intervals import Result, Selection
 
 
@@ -35,6 +36,13 @@ class Evaluator:
         """The number that checkpoints are compared by: the first that was measured."""
         name = next(iter(values))
         return Selection(name=name, value=values[name])
+
+    def slices(
+        self, embeddings: Any, corpus: Any, label_names: Mapping[int, str]
+    ) -> Mapping[str, Slices]:
+        """What is asked → results by what the videos are, of embeddings f32[N, D]; none here."""
+        del embeddings, corpus, label_names
+        return {}
 
     def counts(self, corpus: Any) -> Mapping[str, Mapping[str, int]]:
         """What is asked → how many `queries` there are, and how many are `left_out`."""

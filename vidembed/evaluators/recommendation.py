@@ -16,6 +16,7 @@ from vidembed.evaluators import factors
 from vidembed.evaluators.baselines import feature_embeddings
 from vidembed.evaluators.evaluator import Evaluator
 from vidembed.evaluators.ranked_users import Blocks, Measured, in_blocks, measure, ragged
+from vidembed.evaluators.slices import Slices, sliced, slices_of
 from vidembed.evaluators.user_queries import Asking, UserQueries, offsets_of
 from vidembed.metrics.intervals import Interval, Result, bootstrap
 from vidembed.serving.recommender import score_blocks
@@ -128,6 +129,26 @@ class Recommendation(Evaluator):
                 times=None if asked.times is None else asked.times[places],
             ):
                 yield users[some], scores
+
+    def slices(
+        self, embeddings: np.ndarray, corpus: Corpus, label_names: Mapping[int, str]
+    ) -> dict[str, Slices]:
+        """Results by what the videos are that should have been found, of a mean over users each;
+        age by when a video was first watched."""
+        asked, table = self.asked(corpus), corpus.table
+        seconds = None
+        if (time := asked.known.time) is not None:
+            seconds = np.full(len(table), np.nan)
+            np.fmin.at(seconds, asked.known.item, time)
+        of = slices_of(
+            table,
+            popularity=asked.popularity,
+            neighbours=corpus.relations.degrees(),
+            seconds=seconds,
+            label_names=label_names,
+        )
+        found = self.measure(embeddings, asked, ids=table.ids).per_item
+        return {self.direction: sliced(found, table, of, seed=self.seed)}
 
     def baselines(
         self, corpus: Corpus, *, mesh: jax.sharding.Mesh | None = None
