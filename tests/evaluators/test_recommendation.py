@@ -1,5 +1,6 @@
 """Recommendation against loops over users; what is wrong with ratings, histories and candidates."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -170,7 +171,10 @@ def test_an_evaluator_of_the_engine(corpus, rated):
         assert score.value <= score.high
     assert evaluator.selection(values).name == f"cold_items/ndcg@{K}"
     assert isinstance(evaluator, Evaluator)
-    assert evaluator.identity()["ratings"] == rated
+    identity = json.loads(json.dumps(evaluator.identity()))
+    assert identity["ratings"] == rated
+    assert identity["aggregate"]["class"] == "Mean"
+    assert replace(evaluator, aggregate=Max()).identity() != evaluator.identity()
     counts = evaluator.counts(corpus)["cold_items"]
     assert counts["queries"] + counts["left_out"] == 25
     blocks = replace(evaluator, users_at_once=3).identity()

@@ -76,12 +76,16 @@ class Recommendation(Evaluator):
         if not self.ratings:
             raise ValueError("no ratings given: set --evaluator.ratings PATH")
         changed = os.stat(self.ratings).st_mtime_ns if os.path.exists(self.ratings) else 0
-        ratings = _read(self.ratings, changed).on(corpus.table.ids)
-        validation = corpus.is_validation
-        cold = ~corpus.is_train
+        read = _read(self.ratings, changed)
+        ratings = read.on(corpus.table.ids)
+        validation, cold = corpus.is_validation, ~corpus.is_train
         if self.items == "warm":
-            return self.asking.ask(ratings.of(~cold[ratings.item]))
-        return self.asking.ask(ratings.of(~validation[ratings.item]), cold & ~validation)
+            asked = self.asking.ask(ratings.of(~cold[ratings.item]))
+        else:
+            asked = self.asking.ask(ratings.of(~validation[ratings.item]), cold & ~validation)
+        if lacking := len(read) - len(ratings):
+            asked.left_out["interactions with items that the table lacks"] = lacking
+        return asked
 
     def run(
         self,
@@ -198,7 +202,8 @@ class Recommendation(Evaluator):
         """`queries`, the users who are measured, `left_out`, those who are not, and why."""
         asked = self.asked(corpus)
         gone = sum(n for why, n in asked.left_out.items() if why.startswith("users"))
-        return {self.direction: {"queries": len(asked), "left_out": gone, **asked.left_out}}
+        reasons = {"users without a relevant test item": 0} | asked.left_out
+        return {self.direction: {"queries": len(asked), "left_out": gone, **reasons}}
 
 
 @lru_cache(maxsize=1)
