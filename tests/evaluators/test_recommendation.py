@@ -236,6 +236,26 @@ def test_ridge_and_svd_are_numpys(ratings, corpus):
 
 
 @pytest.mark.fault(
+    "Recommendation: Implicit is not installed", "its ALS and BPR are left out, and that is said"
+)
+def test_without_implicit_the_others_are_measured(ratings, monkeypatch, capsys):
+    monkeypatch.setattr(factors, "find_spec", lambda name: None)
+    counts = np.bincount(ratings.item, minlength=60)
+    found = dict(factors.by_interactions(ratings, counts, warm=True, seed=0))
+    assert list(found) == ["popularity", "random", "svd_5"]
+    output = "".join(capsys.readouterr())
+    assert "als and bpr are left out: Implicit, of the extra recommend, is not installed" in output
+
+
+def test_nobody_likes_anything(ratings, corpus):
+    nothing = ratings.of(np.zeros(len(ratings), bool))
+    assert not factors.co_like_factors(nothing).any()
+    features = [("visual_standardised", corpus.table.features["visual"])]
+    found = factors.with_ridge(features, nothing, corpus.is_train, relevant_from=4.0)
+    assert [name for name, _ in found] == ["visual_standardised"]
+
+
+@pytest.mark.fault(
     "Recommendation: users without history, without a relevant test item, or to whom all is",
     "left out, counted by reason, said with the scores",
 )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 
+import jax
 import numpy as np
 import scipy.linalg
 import scipy.sparse
@@ -10,6 +11,7 @@ import scipy.sparse.linalg
 
 from vidembed.corpora.ratings import Ratings
 from vidembed.evaluators.baselines import STANDARDISED
+from vidembed.progress import Progress
 
 FACTORS, RIDGE = 64, 300.0
 DENSE = 1_000
@@ -110,9 +112,13 @@ def by_interactions(
     if not warm:
         return
     yield f"svd_{SVD_RANK}", svd(known, SVD_RANK)
-    if find_spec("implicit"):
-        for name in ("als", "bpr"):
-            yield name, by_implicit(known, name, seed=seed)
+    if not find_spec("implicit"):
+        Progress(quiet=jax.process_index() > 0).say(
+            "als and bpr are left out: Implicit, of the extra recommend, is not installed"
+        )
+        return
+    for name in ("als", "bpr"):
+        yield name, by_implicit(known, name, seed=seed)
 
 
 def svd(known: Ratings, rank: int) -> Scores:
