@@ -94,11 +94,13 @@ def cosine(one, other):
 def test_near_duplicates_and_diversity_equal_a_loop(index, options):
     above, share = options
     choosing = Choosing(duplicates_above=above, mmr_lambda=share, over_fetch=3)
-    found = index.recommend_many(HISTORIES, 8, user_model=Max(), choosing=choosing)
+    current = {"current": [IDS[9]] * len(HISTORIES), "blend": 0.4}
+    found = index.recommend_many(HISTORIES, 8, user_model=Max(), choosing=choosing, **current)
     for (names, scores), history in zip(found.each(), HISTORIES):
-        right = expected(Max(), history)
+        right = expected(Max(), history, IDS[9])
         left = sorted(right, key=lambda name: -right[name])[:24]
         seen = [VECTORS[ROW[name]] for name in history if name not in GONE]
+        seen.append(VECTORS[9])
         chosen = []
 
         def near(name, others):

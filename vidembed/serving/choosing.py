@@ -10,8 +10,8 @@ class Choosing:
     """k are chosen, one after the other, of `over_fetch` · k candidates."""
 
     duplicates_above: float | None = None
-    """Leave out a candidate whose cosine with a video of the history, or with one that is chosen
-    already, is above this. None: leave out none."""
+    """Leave out a candidate whose cosine with a video of the history, with the one being watched,
+    or with one that is chosen already, is above this. None: leave out none."""
     mmr_lambda: float | None = None
     """Maximal marginal relevance (Carbonell and Goldstein 1998): choose the candidate of the
     largest λ · score − (1 − λ) · (its largest cosine with those chosen). 1 or None: by score."""

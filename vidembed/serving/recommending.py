@@ -121,6 +121,9 @@ def recommend(
             )
         best = finder.find(given, seen, fetched)
         if asked.choosing.chooses:
+            if playing is not None:
+                vectors = np.insert(vectors, offsets[1:], playing, axis=0)
+                offsets = offsets + np.arange(len(offsets))
             best = _chosen(index, best, vectors, offsets, asked)
         counts = np.zeros(len(has), np.int64)
         counts[has] = best.counts
