@@ -8,6 +8,9 @@ from vidembed.engine.measured import Measured
 from vidembed.report import wording
 from vidembed.report.headline import headline
 
+NOT_RAW = ("popularity", "random", "ridge_", "svd_", "als", "bpr")
+"""How the names of baselines begin that are no features."""
+
 
 class Scoreboard:
     """Shows one result after another of a run: scores before they are written, the rest afterwards.
@@ -66,9 +69,11 @@ def score_lines(result: Mapping[str, Any]) -> Iterator[str]:
     for direction, asked in result["queries"].items():
         if not {"queries", "left_out"} <= asked.keys():
             continue
+        reasons = [f"{n:,} {why}" for why, n in asked.items() if why not in ("queries", "left_out")]
+        left_out = reasons or [f"{asked['left_out']:,} videos without anything relevant"]
         yield (
             f"step {result['step']}  {direction}: {asked['queries']:,} queries; "
-            f"{asked['left_out']:,} videos without anything relevant are left out"
+            f"{', '.join(left_out)} are left out"
         )
     width = max([28, *map(len, result["scores"])])
     for name, score in result["scores"].items():
@@ -128,7 +133,7 @@ def below_raw(result: Mapping[str, Any], baselines: Mapping[str, Any], *, last: 
         raw = {
             name: _cells(scores, metrics)[direction]
             for name, scores in baselines["systems"].items()
-            if name not in ("popularity", "random")
+            if not name.startswith(NOT_RAW)
         }
         if not raw:
             return None

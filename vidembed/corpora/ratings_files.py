@@ -1,0 +1,106 @@
+"""Files of ratings, found and read as columns of one name each, whatever their writers called them.
+
+Two forms have no header: `u.data` (tabs) and `ratings.dat` (::); their columns are user, item,
+rating, time.
+"""
+
+import io
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from etils import epath
+
+from vidembed.files import local_path
+from vidembed.records import tabular, text_table
+
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "user": ("user_id", "userId", "user_id:token", "user"),
+    "item": ("item_id", "movieId", "movie_id", "video_id", "item_id:token", "item"),
+    "rating": ("rating", "user_rating", "rating:float", "stars"),
+    "time": ("timestamp", "timestamp:float", "time"),
+}
+"""What the columns may be called; user and item are needed."""
+IN_A_FOLDER = ("ratings.csv", "u.data", "*.inter", "ratings.dat", "ratings.parquet", "*.parquet")
+_NO_HEADER = re.compile(rb"\s*[^\t:\s]+(\t|::)[^\t:\s]+(\1[0-9.]+){1,2}\s*")
+
+
+class RatingsError(ValueError):
+    """A file of ratings that must not be used as it is."""
+
+
+RATINGS = tabular.Kind(
+    what="Parquet or CSV ratings",
+    give="a file with the columns user_id, item_id and, where there are any, rating and timestamp, "
+    "a MovieLens folder, or tfds:movielens/100k-ratings",
+    refused=RatingsError,
+)
+
+
+def read_columns(path: str | os.PathLike[str]) -> pa.Table:
+    """Columns user, item and, where there are any, rating and time, as the file has them."""
+    if str(path).startswith("tfds:"):
+        return _from_tfds(str(path).removeprefix("tfds:"))
+    return _read_file(_file_of(local_path(path)))
+
+
+def _file_of(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    for name in IN_A_FOLDER:
+        if found := sorted(path.glob(name)):
+            return found[0]
+    beside = sorted(other.name for other in path.iterdir())[: tabular.LISTED] or "nothing"
+    raise RatingsError(f"{path}: holds none of {', '.join(IN_A_FOLDER)}, found {beside}")
+
+
+def _read_file(path: Path) -> pa.Table:
+    """Columns user, item and, where the file has them, rating and time."""
+    if not path.exists():
+        tabular.read_table(epath.Path(path), RATINGS)  # says what there is instead
+    with tabular.reading(path, RATINGS), path.open("rb") as file:
+        plain, _ = text_table.plain(file)
+        first = plain.readline(text_table.HEAD_BYTES)
+        if separated := _NO_HEADER.fullmatch(first):  # u.data, ratings.dat
+            names = list(NAMES)[: first.count(separated[1]) + 1]
+            text = io.BytesIO((first + plain.read()).replace(b"::", b"\t"))
+            batches = text_table.rows(text, text_table.Header(names, "\t", False), names)
+            return pa.Table.from_batches(batches, pa.schema([(n, pa.string()) for n in names]))
+    known = [name for names in NAMES.values() for name in names]
+    there = tabular.column_names(path, RATINGS, known)
+    chosen = {what: next((n for n in names if n in there), "") for what, names in NAMES.items()}
+    if not (chosen["user"] and chosen["item"]):
+        tabular.check_columns(path, there, ("user_id", "item_id"), RATINGS)
+        raise RatingsError(f"{path}: has neither user_id nor item_id, found {', '.join(there)}")
+    wanted = {name: what for what, name in chosen.items() if name}
+    table = tabular.read_table(epath.Path(path), RATINGS, list(wanted))
+    return table.rename_columns([wanted[name] for name in table.column_names])
+
+
+def _from_tfds(name: str) -> pa.Table:
+    import tensorflow_datasets as tfds
+
+    try:
+        source = tfds.data_source(name, split="train")
+    except Exception as error:  # of the network, the disk, or the builder
+        raise RatingsError(
+            f"tfds:{name}: TensorFlow Datasets cannot prepare it ({error}): check the name and the "
+            "network, or give the ratings as a file"
+        ) from error
+    rows: list[Mapping[str, Any]] = [source[place] for place in range(len(source))]
+    table: dict[str, Any] = {}
+    for what, names in NAMES.items():
+        if key := next((n for n in names if rows and n in rows[0]), ""):
+            table[what] = pa.array([_plain(row[key]) for row in rows])
+    if not {"user", "item"} <= table.keys():
+        raise RatingsError(f"tfds:{name}: has no user and item, found {sorted(rows[0]) or 'none'}")
+    return pa.table(table)
+
+
+def _plain(value: Any) -> Any:
+    value = value.item() if isinstance(value, np.generic | np.ndarray) else value
+    return value.decode() if isinstance(value, bytes) else value
