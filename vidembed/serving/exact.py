@@ -35,17 +35,18 @@ class Exact:
     ) -> tuple[np.ndarray, np.ndarray]:
         """As Engine.search; any number of devices gives the same rows where scores are the same."""
         mesh = meshes.make_mesh(meshes.MeshShape())
-        pool = segment.loaded("exact", lambda: _placed(mesh, segment.whole()))
+        pool = segment.loaded("exact", lambda: placed(mesh, segment.whole()))
         return search_placed(mesh, pool, queries, k, allowed)
 
 
-def _few_sizes(rows: int) -> int:
+def few_sizes(rows: int) -> int:
     """A size for so many rows such that few programs are compiled as an index grows."""
     return 1 << (rows - 1).bit_length() if rows < PADDED else rows
 
 
-def _placed(mesh: jax.sharding.Mesh, vectors: np.ndarray) -> jax.Array:
-    padding = _few_sizes(len(vectors)) - len(vectors)
+def placed(mesh: jax.sharding.Mesh, vectors: np.ndarray) -> jax.Array:
+    """Vectors f32[N, D] with their rows split over all devices, padded to one of few sizes."""
+    padding = few_sizes(len(vectors)) - len(vectors)
     return meshes.place_rows(mesh, np.pad(vectors, [(0, padding), (0, 0)]) if padding else vectors)
 
 
@@ -56,14 +57,14 @@ def search_placed(
 
     allowed: bool[N] of the rows before padding; those of padding are not.
     """
-    mask = meshes.place_rows(mesh, np.pad(allowed, (0, _few_sizes(len(allowed)) - len(allowed))))
+    mask = meshes.place_rows(mesh, np.pad(allowed, (0, few_sizes(len(allowed)) - len(allowed))))
     local = -(-len(pool) // mesh.size)
     found = []
     with jax.set_mesh(mesh):
         for start in range(0, len(queries), QUERIES_AT_ONCE):
             some = queries[start : start + QUERIES_AT_ONCE]
             # Few sizes, so that few programs are compiled.
-            padded = _few_sizes(len(some))
+            padded = few_sizes(len(some))
             block = int(np.clip(SCORES_AT_ONCE // max(1, local), 1, min(256, padded)))
             rows = np.pad(some, [(0, padded - len(some)), (0, 0)])
             best = _search(rows, pool, mask, k=min(k, len(pool)), block=block)

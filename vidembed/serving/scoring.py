@@ -1,0 +1,189 @@
+"""Scores of many users on the mesh, by any user model, in bounded memory.
+
+The videos are split over all devices. Users go in blocks of about equal history lengths, histories
+in chunks, so that neither all pairs of users and videos nor all similarities of a block are ever
+held.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from vidembed.distributed import mesh as meshes
+from vidembed.pairwise import largest
+from vidembed.serving.exact import SCORES_AT_ONCE, few_sizes
+from vidembed.serving.user_models import UserModel
+
+ROWS_AT_ONCE, CHUNK = 256, 64
+"""Users, and videos of each history, that are scored at a time, at most."""
+
+
+class Histories(NamedTuple):
+    """What U users are scored by, one after the other.
+
+    queries: f32[H, D]; offsets: i64[U + 1]. current: f32[U, D], the video that each is watching,
+    whose similarity counts `blend` and the history's score 1 − blend; or None.
+    """
+
+    queries: np.ndarray
+    offsets: np.ndarray
+    current: np.ndarray | None = None
+    blend: float = 0.0
+
+
+def all_scores(
+    mesh: jax.sharding.Mesh, pool: jax.Array, given: Histories, *, model: UserModel
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Numbers of users i64[b], and their scores f32[b, N] of a padded pool on the mesh."""
+    with jax.set_mesh(mesh):
+        for users, state, current in _states(given, model, pool, mesh.size):
+            scores = np.asarray(_all_scores(state, *current, pool, model=model))
+            yield users, scores[: len(users)]
+
+
+def best_placed(
+    mesh: jax.sharding.Mesh,
+    pool: jax.Array,
+    given: Histories,
+    seen: tuple[np.ndarray, np.ndarray],
+    k: int,
+    allowed: np.ndarray,
+    *,
+    model: UserModel,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(scores f32[U, m], rows i64[U, m]), m ≤ k, of a pool that was put on the mesh.
+
+    seen: rows i64[S] that are no candidates of a user, below 0 where the pool lacks them, and
+    offsets i64[U + 1]. allowed: bool[N] before padding. Where a user has fewer than k candidates,
+    the end of a line has score −inf, and its rows mean nothing.
+    """
+    if k < 1:
+        raise ValueError(f"k is {k}: ask for one result or more")
+    mask = meshes.place_rows(mesh, np.pad(allowed, (0, few_sizes(len(allowed)) - len(allowed))))
+    shape = len(given.offsets) - 1, min(k, len(pool))
+    scores, rows = np.empty(shape, np.float32), np.empty(shape, np.int64)
+    with jax.set_mesh(mesh):
+        for users, state, current in _states(given, model, pool, mesh.size):
+            without = _seen(*seen, users, size=len(current[0]), none=len(pool))
+            best = _best(state, *current, without, pool, mask, model=model, k=shape[1])
+            scores[users], rows[users] = (np.asarray(part)[: len(users)] for part in best)
+    return scores, rows
+
+
+def _states(
+    given: Histories, model: UserModel, pool: jax.Array, devices: int
+) -> Iterator[tuple[np.ndarray, Any, tuple[np.ndarray, np.ndarray]]]:
+    """(users i64[b], the model's state of all their histories, (current f32[u, D], blend f32[])),
+    u ≥ b. In few sizes, so that few programs are compiled."""
+    local = -(-len(pool) // devices)
+    most = int(np.clip(SCORES_AT_ONCE // (local * (1 + model.held)), 1, ROWS_AT_ONCE))
+    order = np.argsort(np.diff(given.offsets), kind="stable")
+    at_once = 1 << (most.bit_length() - 1)
+    for start in range(0, len(order), at_once):
+        users = order[start : start + at_once]
+        size = few_sizes(len(users))
+        first, end = np.zeros((2, size, 1), np.int64)
+        first[: len(users), 0] = given.offsets[users]
+        end[: len(users), 0] = given.offsets[users + 1]
+        length = int((end - first).max())
+        chunk = min(max(1, at_once // size), CHUNK, few_sizes(length))
+        state = _start(model=model, users=size, videos=len(pool))
+        for begin in range(0, length, chunk):
+            numbers = first + begin + np.arange(chunk)[None, :]
+            valid = numbers < end
+            queries = given.queries[np.where(valid, numbers, 0)]
+            state = _take(state, queries, valid, pool, model=model)
+        current = np.zeros((size, given.queries.shape[1]), np.float32)
+        if given.current is not None:
+            current[: len(users)] = given.current[users]
+        blend = np.asarray(0 if given.current is None else given.blend, np.float32)
+        yield users, state, (current, blend)
+
+
+def _seen(
+    rows: np.ndarray, offsets: np.ndarray, users: np.ndarray, *, size: int, none: int
+) -> np.ndarray:
+    """i32[u, S], what users have seen in lines of a power of two, filled up with `none`."""
+    lengths = offsets[users + 1] - offsets[users]
+    lines = np.full((size, few_sizes(max(1, int(lengths.max(initial=0))))), none, np.int32)
+    for line, start, length in zip(lines, offsets[users], lengths):
+        line[:length] = rows[start : start + length]
+    return np.where(lines < 0, none, lines)
+
+
+@partial(jax.jit, static_argnames=("model", "users", "videos"))
+def _start(*, model: Any, users: int, videos: int) -> Any:
+    split = meshes.everywhere_spec(1)
+    return jax.tree.map(
+        lambda part: lax.with_sharding_constraint(part, split), model.start(users, videos)
+    )
+
+
+@partial(jax.jit, static_argnames=("model",), donate_argnames=("state",))
+def _take(state: Any, queries: Any, valid: Any, pool: jax.Array, *, model: Any) -> Any:
+    def on_one_device(state: Any, queries: jax.Array, valid: jax.Array, part: jax.Array) -> Any:
+        return model.take(state, _products(queries, part), valid)
+
+    whole, states = meshes.batch_spec(None), meshes.everywhere_spec(1)
+    specs = (states, whole, whole, meshes.everywhere_spec(0))
+    return meshes.on_devices(on_one_device, specs, states)(state, queries, valid, pool)
+
+
+@partial(jax.jit, static_argnames=("model",))
+def _all_scores(state: Any, current: Any, blend: Any, pool: jax.Array, *, model: Any) -> jax.Array:
+    whole, states = meshes.batch_spec(None), meshes.everywhere_spec(1)
+    scores: jax.Array = meshes.on_devices(
+        partial(_blended, model=model), (states, whole, whole, meshes.everywhere_spec(0)), states
+    )(state, current, blend, pool)
+    return scores
+
+
+@partial(jax.jit, static_argnames=("model", "k"))
+def _best(
+    state: Any,
+    current: Any,
+    blend: Any,
+    seen: Any,
+    pool: jax.Array,
+    mask: jax.Array,
+    *,
+    model: Any,
+    k: int,
+) -> Any:
+    def on_one_device(given: Any, seen: jax.Array, part: jax.Array, mask: jax.Array) -> Any:
+        state, current, blend = given
+        scores = _blended(state, current, blend, part, model=model)
+        begin = meshes.device_number() * len(part)
+        own = (seen >= begin) & (seen < begin + len(part))
+        users = jnp.arange(len(seen))[:, None]
+        scores = scores.at[users, jnp.where(own, seen - begin, len(part))].set(
+            -jnp.inf, mode="drop"
+        )
+        scores, columns = largest(jnp.where(mask[None, :], scores, -jnp.inf), min(k, len(part)))
+        return scores, begin + columns
+
+    whole, split = meshes.batch_spec(None), meshes.everywhere_spec(0)
+    joined = meshes.everywhere_spec(1)
+    specs = ((joined, whole, whole), whole, split, split)
+    scores, rows = meshes.on_devices(on_one_device, specs, (joined, joined))(
+        (state, current, blend), seen, pool, mask
+    )
+    best, places = largest(scores, k)
+    return best, jnp.take_along_axis(rows, places, axis=1)
+
+
+def _blended(
+    state: Any, current: jax.Array, blend: jax.Array, part: jax.Array, *, model: Any
+) -> jax.Array:
+    """Scores f32[u, n]. Users of padding have no history: what that gives is cut off."""
+    scores: jax.Array = (1 - blend) * model.finish(state) + blend * _products(current, part)
+    return scores
+
+
+def _products(queries: jax.Array, part: jax.Array) -> jax.Array:
+    return jnp.einsum("...d,nd->...n", queries, part, precision=lax.Precision.HIGHEST)
