@@ -19,6 +19,7 @@ ARROWS = {
     "deploy": {"engine", "recipes", "serving", "workdir", "distributed.mesh"},
     "recipes": {
         "engine", "corpora", "feeds", "models", "mining", "losses", "tasks", "evaluators",
+        "serving",
     },
     "engine": {"workdir", "distributed"},
     "workdir": {"distributed"},
@@ -27,7 +28,7 @@ ARROWS = {
     "models": {"distributed.mesh"},
     "mining": {"distributed.mesh"},
     "losses": {"distributed.mesh"},
-    "evaluators": {"metrics", "corpora", "graph", "distributed.mesh"},
+    "evaluators": {"metrics", "corpora", "graph", "serving", "distributed.mesh"},
     "serving": {"distributed.mesh"},
     "metrics": set(),
     "feeds": {"corpora", "graph", "tasks.spec"},

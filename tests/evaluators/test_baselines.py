@@ -136,7 +136,7 @@ def test_exchanged_is_the_mean_of_its_exchanges(corpus, direction):
 
 def test_standardised_features_are_those_of_a_network(corpus):
     """Mean 0 and deviation 1 over the train rows that have the modality; zeros where it lacks."""
-    named = dict(feature_embeddings(corpus))
+    named = dict(feature_embeddings(corpus.table, corpus.is_train))
     raw = ["visual", "audio", "concatenated"]
     assert list(named) == [*raw, *(name + STANDARDISED for name in raw)]
     table, train = corpus.table, corpus.is_train
@@ -149,6 +149,6 @@ def test_standardised_features_are_those_of_a_network(corpus):
     assert (both[~there, 5:] == 0).all()
     assert np.array_equal(both[:, :5], named["visual" + STANDARDISED])
     flat = replace(table, features={"visual": np.ones((60, 2), np.float32)}, present={})
-    constant = dict(feature_embeddings(replace(corpus, table=flat)))
+    constant = dict(feature_embeddings(flat, corpus.is_train))
     assert (constant["visual" + STANDARDISED] == 0).all()
     assert list(constant) == ["visual", "visual" + STANDARDISED]

@@ -66,9 +66,11 @@ def score_lines(result: Mapping[str, Any]) -> Iterator[str]:
     for direction, asked in result["queries"].items():
         if not {"queries", "left_out"} <= asked.keys():
             continue
+        reasons = [f"{n:,} {why}" for why, n in asked.items() if why not in ("queries", "left_out")]
+        left_out = reasons or [f"{asked['left_out']:,} videos without anything relevant"]
         yield (
             f"step {result['step']}  {direction}: {asked['queries']:,} queries; "
-            f"{asked['left_out']:,} videos without anything relevant are left out"
+            f"{', '.join(left_out)} are left out"
         )
     width = max([28, *map(len, result["scores"])])
     for name, score in result["scores"].items():

@@ -32,7 +32,7 @@ def measured(
     `random`; of each part that is measured."""
     asked = asked_of(corpus, evaluator.directions)
     systems: dict[str, dict[str, PerQuery]] = {}
-    for name, vectors in feature_embeddings(corpus):
+    for name, vectors in feature_embeddings(corpus.table, corpus.is_train):
         systems[name] = evaluator.per_query_of_all(vectors, corpus, mesh=mesh)
         del vectors  # before the next are made: each may be as large as the table in float32
     systems["popularity"] = {n: popularity(evaluator, corpus, *of) for n, of in asked.items()}
@@ -42,17 +42,18 @@ def measured(
     return systems
 
 
-def feature_embeddings(corpus: Corpus) -> Iterator[tuple[str, np.ndarray]]:
+def feature_embeddings(
+    table: FeatureTable, is_train: np.ndarray
+) -> Iterator[tuple[str, np.ndarray]]:
     """Name and f32[N, D] of each modality's features and of all side by side, one at a time.
 
     First as they are (`visual`, `audio`, `concatenated`), then standardised, which is what a
     network sees (`visual_standardised` ...).
     """
-    table = corpus.table
     groups: dict[str, tuple[str, ...]] = {name: (name,) for name in table.features}
     if len(groups) > 1:
         groups[ALL] = tuple(table.features)
-    statistics = train_statistics(table, corpus.is_train)
+    statistics = train_statistics(table, is_train)
     for suffix, known in (("", None), (STANDARDISED, statistics)):
         for name, modalities in groups.items():
             yield name + suffix, raw_features(table, modalities, known)

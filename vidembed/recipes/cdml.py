@@ -18,6 +18,7 @@ from vidembed.engine.evaluation import Evaluation
 from vidembed.engine.optimiser import Adagrad, Adam, Rule, Sgd
 from vidembed.engine.protocols import CorpusOptions, Evaluator, FeedOptions, Task
 from vidembed.engine.recipe import Recipe
+from vidembed.evaluators.recommendation import Recommendation
 from vidembed.evaluators.related_videos import RelatedVideos
 from vidembed.feeds.labelled import LabelledVideos
 from vidembed.feeds.negatives import Negatives, SiblingNegatives, UniformNegatives
@@ -28,6 +29,7 @@ from vidembed.mining import Hardest, Miner, NoMining, SemiHard, SemiHardRandom
 from vidembed.models.cluster_classifier import ClusterClassifier, CosineClassifier, DotClassifier
 from vidembed.models.fusion import EarlyFusion, LateFusion, SingleModality
 from vidembed.models.parameters import Network
+from vidembed.serving.user_models import Max, Mean, Top, UserModel, Variance
 from vidembed.tasks.cluster_labels import ClusterLabels
 from vidembed.tasks.metric_learning import MetricLearning
 
@@ -39,7 +41,8 @@ OFFERED: Mapping[type, Any] = {
     CorpusOptions: CorpusPaths,
     Task: MetricLearning | ClusterLabels,
     FeedOptions: Triplets | LabelledVideos,
-    Evaluator: RelatedVideos,
+    Evaluator: RelatedVideos | Recommendation,
+    UserModel: Mean | Max | Top | Variance,
     Network: LateFusion | EarlyFusion | SingleModality,
     Miner: SemiHard | Hardest | SemiHardRandom | NoMining,
     TripletLoss: Hinge | Log | Exponential,

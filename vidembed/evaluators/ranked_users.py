@@ -1,0 +1,157 @@
+"""What a system's scores of items are worth to users, in blocks of users.
+
+Full candidate sets, never a sample of them: sampled metrics do not order systems as exact ones do
+(Krichene and Rendle 2020). Of equal scores the item of the smaller row comes first.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from vidembed.evaluators.user_queries import UserQueries, offsets_of
+from vidembed.metrics import graded
+from vidembed.records.scores_file import PerQuery
+
+Blocks = Iterable[tuple[np.ndarray, np.ndarray]]
+"""Places of users i64[b] in the queries, with their scores of all items f32[b, N]."""
+POPULAR = 0.1
+"""The share of the candidates that counts as popular: those of the most interactions."""
+
+
+class Measured(NamedTuple):
+    """Of one system."""
+
+    per_user: PerQuery
+    per_item: PerQuery
+    """Of each item that is relevant to someone, means over these users: `recall@10`, how often it
+    is among the first 10, and `discount`, 1 / log2(rank + 1)."""
+    coverage: dict[str, float]
+    """`coverage@10`: share of the candidates that are among the first 10 of any user."""
+
+
+class _Lists(NamedTuple):
+    """Ranked lists, best first, one user after the other."""
+
+    offsets: np.ndarray
+    items: np.ndarray
+    scores: np.ndarray
+    gain: np.ndarray
+    relevant: np.ndarray
+
+
+def measure(blocks: Blocks, asked: UserQueries, *, ks: Sequence[int], ids: np.ndarray) -> Measured:
+    """Metrics of each user by the scores of one system; ids: S[N] of the items.
+
+    `ndcg@k`, `recall@k` (of all relevant candidates), `map` (average precision over the whole
+    ranking, of all relevant candidates), `popular@k` (share of popular items among the first k),
+    and, where all candidates are ranked, `auc`. What is no candidate, such as test items that the
+    table lacks, is in no denominator; `UserQueries.left_out` and `Ratings.notes` count it. Raises
+    ValueError for scores that are not finite and for users without scores.
+    """
+    popular, pool = _popular(asked)
+    names = [f"{name}@{k}" for k in ks for name in ("ndcg", "recall", "popular")] + ["map"]
+    names += [] if asked.candidates is None else ["auc"]
+    values = {name: np.full(len(asked), np.nan) for name in names}
+    reached = {k: np.zeros(len(popular), bool) for k in ks}
+    sums = {name: np.zeros(len(popular)) for name in ("", "discount", *(f"recall@{k}" for k in ks))}
+    for users, scores in blocks:
+        lists = _lists(users, np.asarray(scores), asked)
+        sizes = np.diff(lists.offsets)
+        rank = np.arange(1, len(lists.items) + 1) - np.repeat(lists.offsets[:-1], sizes)
+        found = {"map": graded.average_precision(lists.relevant, lists.offsets)}
+        if asked.candidates is not None:
+            found["auc"] = graded.auc(lists.scores, lists.relevant, lists.offsets)
+        of = np.repeat(np.arange(len(users)), sizes)
+        right = lists.relevant
+        for k in ks:
+            top = rank <= k
+            found[f"ndcg@{k}"] = graded.ndcg(lists.gain, lists.offsets, k)
+            hits = np.bincount(of[top & right], minlength=len(users))
+            found[f"recall@{k}"] = hits / np.bincount(of[right], minlength=len(users))
+            shown = np.bincount(of[top & popular[lists.items]], minlength=len(users))
+            found[f"popular@{k}"] = shown / np.minimum(sizes, k)
+            reached[k][lists.items[top]] = True
+            sums[f"recall@{k}"] += np.bincount(lists.items[right & top], minlength=len(popular))
+        weights = 1 / np.log2(rank[right] + 1.0)
+        sums["discount"] += np.bincount(lists.items[right], weights, minlength=len(popular))
+        sums[""] += np.bincount(lists.items[right], minlength=len(popular))
+        for name, part in found.items():
+            values[name][users] = part
+    if unscored := int(np.isnan(values["map"]).sum()):
+        raise ValueError(f"{unscored:,} of {len(asked):,} users have no scores")
+    count = sums.pop("")
+    items = np.flatnonzero(count)
+    return Measured(
+        PerQuery(ids=asked.ids, values=values),
+        PerQuery(ids=ids[items], values={n: of[items] / count[items] for n, of in sums.items()}),
+        {f"coverage@{k}": float(reached[k].sum() / pool) for k in ks},
+    )
+
+
+def in_blocks(users: int, scores_at_once: int, items: int) -> Iterator[np.ndarray]:
+    """Places of users i64[b], so many that their scores of all items are no more than that."""
+    size = max(1, scores_at_once // max(1, items))
+    for start in range(0, users, size):
+        yield np.arange(start, min(start + size, users))
+
+
+def _lists(users: np.ndarray, scores: np.ndarray, asked: UserQueries) -> _Lists:
+    row, places = ragged(asked.test_offsets, users)
+    test, gain, relevant = (of[places] for of in (asked.test, asked.gain, asked.relevant))
+    if asked.candidates is None:
+        own, offsets = scores[row, test], offsets_of(np.bincount(row, minlength=len(users)))
+        _refuse_unfinite(own)
+        order = graded.best_first(own, offsets)
+        return _Lists(offsets, test[order], own[order], gain[order], relevant[order])
+    candidates = np.flatnonzero(asked.candidates)
+    column = np.cumsum(asked.candidates) - 1
+    scores = scores[:, candidates].astype(np.float32)
+    _refuse_unfinite(scores)
+    known = asked.known
+    seen_row, seen = ragged(known.offsets, asked.user[users])
+    seen = known.item[seen]
+    inside = asked.candidates[seen]
+    scores[seen_row[inside], column[seen[inside]]] = -np.inf
+    gains = np.zeros(scores.shape, np.float32)
+    rights = np.zeros(scores.shape, bool)
+    gains[row, column[test]], rights[row, column[test]] = gain, relevant
+    order = np.argsort(-scores, axis=1, kind="stable")
+    scores = np.take_along_axis(scores, order, axis=1)
+    kept = scores > -np.inf
+    return _Lists(
+        offsets_of(kept.sum(axis=1)),
+        candidates[order[kept]],
+        scores[kept],
+        np.take_along_axis(gains, order, axis=1)[kept],
+        np.take_along_axis(rights, order, axis=1)[kept],
+    )
+
+
+def ragged(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Place of the row in `rows`, and place of the entry, i64[n] both, of all entries of these rows
+    of a ragged array."""
+    sizes = offsets[rows + 1] - offsets[rows]
+    row = np.repeat(np.arange(len(rows)), sizes)
+    return row, np.arange(len(row)) - offsets_of(sizes)[:-1][row] + offsets[rows][row]
+
+
+def _popular(asked: UserQueries) -> tuple[np.ndarray, int]:
+    """bool[N], and how many candidates there are."""
+    pool = asked.candidates
+    if pool is None:
+        pool = np.zeros(len(asked.popularity), bool)
+        pool[asked.test] = True
+    rows = np.flatnonzero(pool)
+    most = rows[np.argsort(-asked.popularity[rows], kind="stable")][: round(POPULAR * len(rows))]
+    popular = np.zeros(len(pool), bool)
+    popular[most] = True
+    return popular, len(rows)
+
+
+def _refuse_unfinite(scores: np.ndarray) -> None:
+    if not np.isfinite(scores).all():
+        raise ValueError(
+            f"{int((~np.isfinite(scores)).sum()):,} scores are not finite: no metric is computed "
+            "from them; look at the vectors of these items"
+        )
