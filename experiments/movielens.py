@@ -15,6 +15,7 @@ MovieLens and the trailers may not be passed on: get MovieLens from grouplens.or
 trailers from MMTF-14K.
 """
 
+import csv
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,10 +29,11 @@ import tyro
 import xxhash
 
 from experiments.movielens_100k import hundred_k, joined, svd_row
-from experiments.movielens_data import Movies, read_movies, write_movies
-from experiments.movielens_tables import gathered, print_tables, write_tables
-from experiments.movielens_training import SETS, recipe
+from experiments.movielens_gathering import gathered
+from experiments.movielens_tables import print_tables, write_tables
+from experiments.movielens_training import SETS, Weight, recipe
 from experiments.movielens_trials import DEFAULT_SETS, TRIALS, WITHOUT_TRAILERS, Measured, Trial
+from experiments.movielens_workdir import Sources, prepared
 from experiments.points import refuse_seeds
 from vidembed import files
 from vidembed.cli import command_line
@@ -39,7 +41,6 @@ from vidembed.corpora.ratings import Ratings, read_ratings
 from vidembed.distributed.stopping import StopFlag, StoppedError
 from vidembed.progress import Progress
 from vidembed.records.scores_file import write_scores
-from vidembed.records.table import FeatureTable
 from vidembed.workdir.layout import Workdir
 from vidembed.workdir.versions import versions
 
@@ -79,6 +80,10 @@ class Run:
     """The lowest rating of a movie that is liked: relevant for AP, AUC and NDCG of cold movies, and
     what co-likes are counted of."""
 
+    weight: Weight = "cosine"
+    """What co-likes weigh, which says who is among the strongest relations that CDML learns from:
+    the cosine of who likes both movies, or the count of who does."""
+
     def __post_init__(self) -> None:
         refuse_seeds(self.seeds)
         if unknown := set(self.sets) - SETS.keys():
@@ -89,15 +94,15 @@ class Run:
         """Does what is not done yet; raises StoppedError when asked to stop."""
         progress, folder = Progress(), Path(self.workdir)
         with StopFlag() as stop, Workdir(folder).lease(of_run=False):
+            sources = Sources(movielens=self.movielens, trailers=self.trailers, text=self.text)
             with progress.stage("reading MovieLens"), stop.raising():
-                movies = read_movies(self.movielens, self.trailers, self.text)
-                ratings = read_ratings(self.ratings or self.movielens).on(movies.table.ids)
-            table = _stored(movies, folder)
+                table, told = prepared(sources, folder)
+                ratings = read_ratings(self.ratings or self.movielens).on(table.ids)
             users = int((np.diff(ratings.offsets) > 0).sum())
             counts = f"{len(ratings):,} ratings of {users:,} users fall on them"
-            for line in (*movies.notes, *ratings.notes, counts):
+            notes = [*told, *ratings.notes, counts]
+            for line in notes:
                 progress.say(line)
-            notes = [*movies.notes, *ratings.notes, counts]
             todo = [(test, seed) for test in self.tests for seed in self.seeds]
             for number, (test, seed) in enumerate(todo, 1):
                 if stop.asked:
@@ -105,15 +110,15 @@ class Run:
                 progress.say(f"[{number} of {len(todo)}] {test}, seed {seed}")
                 trial = Trial(
                     folder=folder, table=table, ratings=ratings, seed=seed, liked=self.liked,
-                    base=recipe(self.steps, self.triplets), stop=stop, progress=progress,
+                    base=recipe(self.steps, self.triplets), stop=stop, progress=progress, weight=self.weight,
                 )  # fmt: skip
-                self._measure(test, trial, movies, notes)
+                self._measure(test, trial, notes)
         return 0
 
-    def _measure(self, test: Test, trial: Trial, movies: Movies, notes: Sequence[str]) -> None:
+    def _measure(self, test: Test, trial: Trial, notes: Sequence[str]) -> None:
         """One test with one seed, unless its result is there and was made from the same."""
         stored = trial.folder / "results" / f"{test}-seed{trial.seed}.json"
-        key, work = self._hundred_k(trial, movies) if test == "ml100k" else self._work(test, trial)
+        key, work = self._hundred_k(trial) if test == "ml100k" else self._work(test, trial)
         known = files.read_json(stored)
         if known and known["key"] == key:
             trial.progress.say(f"done before ({known['seconds']:.0f} s)")
@@ -138,13 +143,14 @@ class Run:
                 "--trailers, or other --sets"
             )
         key: dict[str, Any] = {"table": trial.table.fingerprint, "sets": sets}
-        key |= {"ratings": _digest(trial.ratings)}
+        key |= {"ratings": _digest(trial.ratings), "weight": trial.weight}
         key |= {"liked": trial.liked, "recipe": trial.base.to_json()}
         return key, partial(TRIALS[test], trial, sets)
 
-    def _hundred_k(self, trial: Trial, movies: Movies) -> Work:
+    def _hundred_k(self, trial: Trial) -> Work:
         ratings, titles = hundred_k(self.ml100k)
-        names = dict(zip(movies.table.ids.astype(str).tolist(), movies.titles))
+        with (trial.folder / "movies.csv").open(newline="") as file:
+            names = {row["id"]: row["title"] for row in csv.DictReader(file)}
         trial.progress.say(joined(ratings, titles, names)[1])
         key = {"ratings": _digest(ratings), "liked": trial.liked}
         return key, partial(svd_row, ratings, seed=trial.seed, relevant=trial.liked)
@@ -167,20 +173,6 @@ class Gather:
         for file in write_tables(result, folder):
             print(f"wrote {file}")
         return 0
-
-
-def _stored(movies: Movies, folder: Path) -> FeatureTable:
-    """The table in the work directory, written where it is missing; others are refused."""
-    if not (folder / "groups.csv").exists():
-        write_movies(movies, folder)
-    table = FeatureTable.open(folder / "table", verify=False)
-    if table.fingerprint != movies.table.fingerprint:
-        raise ValueError(
-            f"{folder} was begun with other features ({', '.join(table.features)}) than these "
-            f"({', '.join(movies.table.features)}): take another --workdir, or the folders and the "
-            "--text of before"
-        )
-    return table
 
 
 def _digest(ratings: Ratings) -> str:

@@ -76,10 +76,12 @@ def svd_row(
     for count in COUNTS:
         known = np.full(len(everyone), count)
         of = asked(ratings, keys, known, everyone, relevant=relevant)
+        about[f"{count}"] = {"users": len(of.users), "left_out": dict(of.left_out)}
+        if not len(of.users):
+            continue
         systems: dict[str, Scores] = {"svd": by_svd(ratings, of.known)}
         systems |= dict(interactions(ratings, of.known, relevant=relevant, seed=seed))
         for name, scores in systems.items():
             one = own_test(ratings, of, scores, relevant=relevant)
             found.setdefault(name, {})[f"{count}"] = one
-        about[f"{count}"] = {"users": len(of.users), "left_out": dict(of.left_out)}
     return found, about

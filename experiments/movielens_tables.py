@@ -8,19 +8,11 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from experiments.gathering import over_seeds
+from experiments.movielens_gathering import RIVALS, SHOWN, content_of
 from experiments.movielens_paper import CROSSING, PROTOTYPE, TABLE_4, TABLE_5
 from vidembed import files
-from vidembed.metrics.intervals import bootstrap, differences
-from vidembed.records.scores_file import Scores, read_scores
 from vidembed.report import charts
 
-SHOWN = {
-    "t4": ("ndcg@10", "map"),
-    "t5": ("ndcg@10", "map"),
-    "ml100k": ("ndcg@10", "map"),
-    "cold": ("auc", "ndcg@20"),
-}
 TITLES = {
     "t4": "T4: user models and histories, half of each user's ratings known",
     "t5": "T5 and figure 5: N ratings known of users that nothing was trained on",
@@ -28,91 +20,7 @@ TITLES = {
     "cold": "Cold movies: 30 % of the movies are not known to anyone",
 }
 T5_COUNTS = ("10", "20", "50")
-CONTENT, RIVALS = "cdml trailers, mean", ("svd", "svd, training users too")
-"""Figure 5's curves; the paper's SVD knows the N ratings of each tried user alone."""
 Rows = Sequence[Sequence[str]]
-
-
-def gathered(folder: Path, seeds: Sequence[int] = ()) -> dict[str, Any]:
-    """Test → means over seeds with 95 % intervals by resampling users, and what was said of each;
-    ValueError where nothing was measured or seeds were measured otherwise."""
-    result: dict[str, Any] = {"tests": {}}
-    for test in SHOWN:
-        found, about = dict[int, Scores](), dict[str, Any]()
-        for stored in sorted((folder / "results").glob(f"{test}-seed*.json")):
-            seed = int(stored.stem.partition("seed")[2])
-            if not seeds or seed in seeds:
-                about[f"{seed}"] = files.read_json(stored)
-                found[seed] = read_scores(stored.with_suffix(".parquet"))
-        keys = {seed: one["key"] for seed, one in about.items()}
-        if len({str(key) for key in keys.values()}) > 1:
-            raise ValueError(
-                f"{folder}: the seeds {', '.join(keys)} of {test} were measured with different "
-                "options or data: run those again with equal ones, or name --seeds"
-            )
-        if found:
-            result["tests"][test] = _one(test, list(found.values())) | {
-                "seeds": sorted(found),
-                "seconds": [one["seconds"] for one in about.values()],
-                "about": {seed: one["about"] for seed, one in about.items()},
-                "liked": next(iter(keys.values()))["liked"],
-                "recipe": next(iter(keys.values()))["recipe"],
-            }
-            first = next(iter(about.values()))
-            result |= {"notes": first["notes"], "versions": first["versions"]}
-    if not result["tests"]:
-        raise ValueError(f"{folder} holds no results: `run` comes first")
-    return result
-
-
-def _one(test: str, seeds: Sequence[Scores]) -> dict[str, Any]:
-    """scores: system → setting → metric → {value, low, high}; what is compared beside it."""
-    scores = {system: over_seeds(seeds, system, by=bootstrap) for system in seeds[0]}
-    if test != "t5":
-        return {"scores": scores, "differences": _compared(seeds, test)}
-    curves = {r: over_seeds(seeds, CONTENT, r, by=differences) for r in RIVALS}
-    crossings = {
-        rival: {
-            metric: crossing([int(n) for n in of], [of[n][metric]["value"] for n in of])
-            for metric in SHOWN[test]
-        }
-        for rival, of in curves.items()
-    }
-    return {"scores": scores, "differences": _compared(seeds, test), "crossings": crossings}
-
-
-def _compared(seeds: Sequence[Scores], test: str) -> dict[str, Any]:
-    """`one - other` → setting → metric → interval, paired by user: CDML against raw features and
-    the ridge on the same features; in T4 max against mean; in T5 CDML against the SVDs."""
-    systems, pairs = seeds[0], []
-    for system in systems:
-        if system.startswith("cdml "):
-            rest = system.removeprefix("cdml ")
-            pairs += [(system, f"{kind} {rest}") for kind in ("raw", "ridge")]
-            pairs += [(system, rival) for rival in RIVALS if test == "t5"]
-    found = {f"{a} - {b}": over_seeds(seeds, a, b, by=differences) for a, b in pairs}
-    for system, settings in systems.items() if test == "t4" else ():
-        histories = [name.removeprefix("max ") for name in settings if name.startswith("max ")]
-        models = [
-            {model: {h: of[system][f"{model} {h}"] for h in histories} for model in ("max", "mean")}
-            for of in seeds
-        ]
-        if histories:
-            both = over_seeds(models, "max", "mean", by=differences)
-            found[f"{system}: max - mean"] = both
-    return found
-
-
-def crossing(counts: Sequence[float], lead: Sequence[float]) -> float | None:
-    """Where a curve's lead over another first falls to zero, between points linearly: 0 where there
-    is none to begin with, None where it never falls so far."""
-    if lead[0] <= 0:
-        return 0.0
-    for place in range(len(lead) - 1):
-        if lead[place + 1] <= 0:
-            share = lead[place] / (lead[place] - lead[place + 1])
-            return float(counts[place] + share * (counts[place + 1] - counts[place]))
-    return None
 
 
 def print_tables(result: Mapping[str, Any]) -> None:
@@ -171,16 +79,15 @@ def _tables(result: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[str], Row
         for place, metric in enumerate(metrics if test == "t4" else ()):
             yield f"{title}: {metric}", *_by_history(scores, metric, place)
         for place, metric in enumerate(metrics if test in ("t5", "ml100k") else ()):
+            counts = [n for n in T5_COUNTS if n in next(iter(scores.values()))]
             rows = [
-                [name, *(_interval(one[n][metric]) for n in T5_COUNTS)]
-                for name, one in scores.items()
-                if one.keys() >= set(T5_COUNTS)
+                [name, *(_interval(one[n][metric]) for n in counts)] for name, one in scores.items()
             ]
             rows += [
-                [f"the paper: {name}", *(_quoted(one[n][place], 4) for n in T5_COUNTS)]
+                [f"the paper: {name}", *(_quoted(one[n][place], 4) for n in counts)]
                 for name, one in TABLE_5.items()
             ]
-            yield f"{title}: {metric}", ["", *(f"N = {n}" for n in T5_COUNTS)], rows
+            yield f"{title}: {metric}", ["", *(f"N = {n}" for n in counts)], rows
         if test == "t5":
             shown = _curves(scores)
             for metric in metrics:
@@ -208,7 +115,7 @@ def _by_history(
     for setting in scores[systems[0]]:
         each = (_interval(scores[name][setting][metric]) for name in systems)
         rows.append([setting, *each, _quoted(TABLE_4[setting][place], 4)])
-    for name in scores.keys() - set(systems):
+    for name in (name for name in scores if name not in systems):
         (one,) = scores[name].values()
         rows.append([name, _interval(one[metric]), *[""] * len(systems)])
     return ["", *systems, "the paper"], rows
@@ -216,7 +123,8 @@ def _by_history(
 
 def _curves(scores: Mapping[str, Any]) -> list[str]:
     """The systems of figure 5 that there are."""
-    return [name for name in (CONTENT, "raw trailers, mean", *RIVALS) if name in scores]
+    content = content_of(scores)
+    return [content, content.replace("cdml ", "raw "), *RIVALS]
 
 
 def _quoted(value: float | None, digits: int = 3) -> str:
@@ -239,8 +147,9 @@ def _remarks(result: Mapping[str, Any]) -> Iterator[str]:
             lead = (
                 "at every N" if where is None else f"below N = {where:.1f}" if where else "nowhere"
             )
+            content = content_of(result["tests"]["t5"]["scores"])
             yield (
-                f"figure 5, {metric}: {CONTENT} is above {rival} {lead} (the paper: below "
+                f"figure 5, {metric}: {content} is above {rival} {lead} (the paper: below "
                 f"{CROSSING[metric]:g})"
             )
 

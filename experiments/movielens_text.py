@@ -25,8 +25,8 @@ def tfidf(documents: Sequence[Sequence[str]], size: int) -> tuple[np.ndarray, np
     """Vectors f32[N, at most size] and which documents hold a known word, bool[N].
 
     Weights are (1 + log count) · (1 + log((1 + N) / (1 + documents))), rows of unit length; of
-    these the left singular vectors times their values. Zero rows where nothing is known; width 0 where no
-    word stands in two documents.
+    these the left singular vectors times their values. Zero rows where nothing is known; width 0
+    where no word stands in two documents.
     """
     counts = [Counter(document) for document in documents]
     among = Counter(word for count in counts for word in count)

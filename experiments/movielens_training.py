@@ -8,7 +8,7 @@ W/WORLD/NAME/                     a run as any other: `show`, `evaluate`, `videm
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -45,6 +45,7 @@ SETS: Mapping[str, Sequence[str]] = {
 """Name of a set of features → its modalities. `tags` are words of users, `text` an overview,
 keywords and tags: named, since neither is content of a trailer."""
 LEAST_CO_LIKES = 2
+Weight = Literal["cosine", "count"]
 HELD_OUT = {"cold": 0.3}
 """Share of the movies that are not trained on; elsewhere `OTHERS`, for `evaluate` to measure."""
 OTHERS = 0.1
@@ -66,24 +67,27 @@ def recipe(steps: int, triplets: int) -> Recipe:
     )
 
 
-def co_likes(likes: Ratings, *, least: int = LEAST_CO_LIKES) -> pa.Table:
+def co_likes(likes: Ratings, weight: Weight = "cosine", *, least: int = LEAST_CO_LIKES) -> pa.Table:
     """source, target, weight: movies that at least so many users like both.
 
-    The weight is the cosine of who likes them, so that the strongest relations of a movie, which
-    triplets come from, are not simply the movies that everybody likes.
+    Triplets come from the strongest relations of a movie. By `count` these are largely the movies
+    that everybody likes; by the `cosine` of who likes them, the count over the root of both's
+    likes, those that the same people like.
     """
     of = matrix(likes)
     together = (of.T @ of).tocoo()
     low, high = together.coords
     chosen = (low < high) & (together.data >= least)
-    count = np.bincount(likes.item, minlength=len(likes.items))
-    cosine = together.data[chosen] / np.sqrt(count[low[chosen]] * count[high[chosen]])
+    strength = together.data[chosen]
+    if weight == "cosine":
+        count = np.bincount(likes.item, minlength=len(likes.items))
+        strength = strength / np.sqrt(count[low[chosen]] * count[high[chosen]])
     ids = [name.decode() for name in likes.items]
     return pa.table(
         {
             "source": [ids[row] for row in low[chosen]],
             "target": [ids[row] for row in high[chosen]],
-            "weight": pa.array(cosine, pa.float32()),
+            "weight": pa.array(strength, pa.float32()),
         }
     )
 
@@ -99,6 +103,7 @@ class World:
     kind: str
     seed: int
     base: Recipe
+    weight: Weight = "cosine"
 
     def __str__(self) -> str:
         return f"{self.kind}/seed{self.seed}"
@@ -117,7 +122,7 @@ class World:
     def open(self, likes: Ratings) -> Corpus:
         """The corpus, with edges of these likes: those of cold movies are what `evaluate` asks
         for, and are not trained on."""
-        edges, path = co_likes(likes), Path(self.paths.edges)
+        edges, path = co_likes(likes, self.weight), Path(self.paths.edges)
         if not len(edges):
             raise ValueError(
                 f"{self}: no two movies are liked by {LEAST_CO_LIKES} users: give more ratings"

@@ -19,7 +19,7 @@ from experiments.movielens_people import (
     own_test,
 )
 from experiments.movielens_systems import by_svd, content, interactions, unit
-from experiments.movielens_training import World
+from experiments.movielens_training import Weight, World
 from vidembed.corpora.ratings import Ratings
 from vidembed.corpora.watched import Corpus
 from vidembed.distributed.stopping import StopFlag
@@ -48,10 +48,13 @@ class Trial:
     liked: float
     stop: StopFlag
     progress: Progress
+    weight: Weight = "cosine"
 
     def world(self, kind: str) -> World:
         """Where what is trained for a measurement lies."""
-        return World(folder=self.folder, kind=kind, seed=self.seed, base=self.base)
+        return World(
+            folder=self.folder, kind=kind, seed=self.seed, base=self.base, weight=self.weight
+        )
 
     def vectors(
         self, kind: str, known: np.ndarray, sets: Sequence[str], trained: Sequence[str]
@@ -110,6 +113,9 @@ def t5(trial: Trial, sets: Sequence[str], counts: Sequence[int] = COUNTS) -> Mea
     about |= {"train_relations": corpus.train_graph.edges}
     for count in counts:
         of = asked(ratings, keys, np.full(len(tried), count), tried, relevant=trial.liked)
+        about[f"{count}"] = {"users": len(of.users), "left_out": of.left_out}
+        if not len(of.users):
+            continue
         rows, _ = history(ratings, of.known, OWN_MEAN)
         systems = {
             f"{name}, {model}": by_history(own, ratings, rows, model)
@@ -122,7 +128,6 @@ def t5(trial: Trial, sets: Sequence[str], counts: Sequence[int] = COUNTS) -> Mea
         for name, scores in systems.items():
             one = own_test(ratings, of, scores, relevant=trial.liked)
             found.setdefault(name, {})[f"{count}"] = one
-        about[f"{count}"] = {"users": len(of.users), "left_out": of.left_out}
     return found, about
 
 
