@@ -110,7 +110,8 @@ class Run:
                 progress.say(f"[{number} of {len(todo)}] {test}, seed {seed}")
                 trial = Trial(
                     folder=folder, table=table, ratings=ratings, seed=seed, liked=self.liked,
-                    base=recipe(self.steps, self.triplets), stop=stop, progress=progress, weight=self.weight,
+                    base=recipe(self.steps, self.triplets), weight=self.weight, stop=stop,
+                    progress=progress,
                 )  # fmt: skip
                 self._measure(test, trial, notes)
         return 0

@@ -1,6 +1,7 @@
 """What `experiments.movielens` measured, put together over seeds."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,25 +59,27 @@ def _one(test: str, seeds: Sequence[Scores]) -> dict[str, Any]:
     if test != "t5":
         return {"scores": scores, "differences": _compared(seeds, test)}
     curves = {r: over_seeds(seeds, content_of(scores), r, by=differences) for r in RIVALS}
-    crossings = {
+    leads = {
         rival: {
-            metric: crossing([int(n) for n in of], [of[n][metric]["value"] for n in of])
+            metric: leading([int(n) for n in of], [of[n][metric]["value"] for n in of])
             for metric in SHOWN[test]
         }
         for rival, of in curves.items()
     }
-    return {"scores": scores, "differences": _compared(seeds, test), "crossings": crossings}
+    return {"scores": scores, "differences": _compared(seeds, test), "leads": leads}
 
 
 def _compared(seeds: Sequence[Scores], test: str) -> dict[str, Any]:
     """`one - other` → setting → metric → interval, paired by user: CDML against raw features and
-    the ridge on the same features; in T4 max against mean; in T5 CDML against the SVDs."""
+    the ridge on the same features, max against mean, and in T5 CDML against the SVDs."""
     systems, pairs = seeds[0], []
     for system in systems:
-        if system.startswith("cdml "):
+        if system.startswith("cdml ") and not system.endswith(", max"):
             rest = system.removeprefix("cdml ")
             pairs += [(system, f"{kind} {rest}") for kind in ("raw", "ridge")]
-            pairs += [(system, rival) for rival in RIVALS if test == "t5"]
+            if test == "t5":
+                pairs += [(system, rival) for rival in RIVALS]
+                pairs.append((system.replace(", mean", ", max"), system))
     found = {f"{a} - {b}": over_seeds(seeds, a, b, by=differences) for a, b in pairs}
     for system, settings in systems.items() if test == "t4" else ():
         histories = [name.removeprefix("max ") for name in settings if name.startswith("max ")]
@@ -95,13 +98,14 @@ def content_of(systems: Mapping[str, Any]) -> str:
     return next(name for name in systems if name.startswith("cdml ") and name.endswith(", mean"))
 
 
-def crossing(counts: Sequence[float], lead: Sequence[float]) -> float | None:
-    """Where a curve's lead over another first falls to zero, between points linearly: 0 where there
-    is none to begin with, None where it never falls so far."""
-    if lead[0] <= 0:
-        return 0.0
-    for place in range(len(lead) - 1):
-        if lead[place + 1] <= 0:
-            share = lead[place] / (lead[place] - lead[place + 1])
-            return float(counts[place] + share * (counts[place + 1] - counts[place]))
-    return None
+def leading(counts: Sequence[float], lead: Sequence[float]) -> list[tuple[float, float]]:
+    """From where to where a curve is above another, by its lead at each count, linear in between.
+
+    The first and the last count stand for an end where it leads there.
+    """
+    ends = [float(counts[0])] if lead[0] > 0 else []
+    for (n, one), (next_n, other) in pairwise(zip(counts, lead)):
+        if (one > 0) != (other > 0):
+            ends.append(float(n + one / (one - other) * (next_n - n)))
+    ends += [float(counts[-1])] if lead[-1] > 0 else []
+    return list(zip(ends[::2], ends[1::2]))

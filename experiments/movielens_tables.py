@@ -142,14 +142,12 @@ def _remarks(result: Mapping[str, Any]) -> Iterator[str]:
         )
         for seed, about in of["about"].items():
             yield f"{test}, seed {seed}: {_told(about)}"
-    for rival, of in result["tests"].get("t5", {}).get("crossings", {}).items():
-        for metric, where in of.items():
-            lead = (
-                "at every N" if where is None else f"below N = {where:.1f}" if where else "nowhere"
-            )
+    for rival, of in result["tests"].get("t5", {}).get("leads", {}).items():
+        for metric, ranges in of.items():
             content = content_of(result["tests"]["t5"]["scores"])
+            where = " and ".join(f"from N = {a:.1f} to {b:.1f}" for a, b in ranges) or "at no N"
             yield (
-                f"figure 5, {metric}: {content} is above {rival} {lead} (the paper: below "
+                f"figure 5, {metric}: {content} is above {rival} {where} (the paper: up to "
                 f"{CROSSING[metric]:g})"
             )
 

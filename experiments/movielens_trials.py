@@ -135,7 +135,8 @@ def cold(trial: Trial, sets: Sequence[str]) -> Measured:
     """Movies that nobody has rated yet, for people of whom liked warm movies are known."""
     ratings = trial.ratings
     everything = np.ones(len(ratings), bool)
-    corpus, vectors = trial.vectors("cold", everything, sets, sets)
+    trained = [name for name in sets if name in COLD_TRAINED] or sets
+    corpus, vectors = trial.vectors("cold", everything, sets, trained)
     likes = ratings.of(ratings.value >= trial.liked)
     warm = np.flatnonzero(corpus.is_train[likes.item])
     systems = {name: by_history(own, likes, warm, "mean") for name, own in vectors.items()}
@@ -167,5 +168,8 @@ DEFAULT_SETS: Mapping[str, Sequence[str]] = {
     ),
 }  # fmt: skip
 """Test → sets of features that it takes, where the table has them."""
+COLD_TRAINED = ("trailers", "trailers+genres", "trailers+text")
+"""Of the sets of the cold test those that CDML is trained on, if any of them is asked for; the
+others have raw features and the ridge."""
 WITHOUT_TRAILERS = "genres+tags"
 """The set of features where no trailers are given."""

@@ -15,7 +15,7 @@ import vidembed
 from experiments import movielens
 from experiments.movielens_100k import joined, read_titles, svd_row, title_key
 from experiments.movielens_data import MovieLensError, read_movies, write_movies
-from experiments.movielens_gathering import crossing, gathered
+from experiments.movielens_gathering import gathered, leading
 from experiments.movielens_people import asked, by_history, cold_test, history, own_test
 from experiments.movielens_systems import interactions
 from experiments.movielens_text import tfidf, words
@@ -207,9 +207,11 @@ def test_what_knows_no_user_counts_the_given_ratings(ratings):
 
 
 def test_where_curves_cross():
-    assert crossing([2, 4, 8], [3, 1, -1]) == 6
-    assert crossing([2, 4], [-1, 1]) == 0
-    assert crossing([2, 4], [1, 1]) is None
+    assert leading([2, 4, 8], [3, 1, -1]) == [(2, 6)]
+    assert leading([2, 4, 8, 9], [-1, 1, 1, -1]) == [(3, 8.5)]
+    assert leading([2, 4], [1, 1]) == [(2, 4)]
+    assert leading([2, 4], [-1, 0]) == []
+    assert leading([2, 4, 6], [1, -1, 1]) == [(2, 3), (5, 6)]
 
 
 @pytest.fixture
@@ -294,7 +296,9 @@ def test_movielens_100k_is_joined_by_title(tmp_path, ratings):
     assert about["10"]["users"] == USERS - 1
 
 
-@pytest.mark.fault("MovieLens or its trailers are not there", "the option and what to get")
+@pytest.mark.fault(
+    "Recommendation: MovieLens or its trailers are not there", "the option and what to get"
+)
 def test_absent_folders_are_named(folders, tmp_path, capsys):
     assert movielens.main(["run", "--workdir", str(tmp_path / "w")]) == 1
     told = capsys.readouterr().err
@@ -308,7 +312,9 @@ def test_absent_folders_are_named(folders, tmp_path, capsys):
         gathered(tmp_path)
 
 
-@pytest.mark.fault("a trailer's features are no numbers, or too many", "file, row, movie")
+@pytest.mark.fault(
+    "Recommendation: a trailer's features are no numbers, or too many", "file, row, movie"
+)
 def test_broken_features_are_named(folders, tmp_path):
     for name, cells, message in (
         ("text", ["1,2", "1,x"], "row 1: embedding of 101"),
