@@ -46,7 +46,7 @@ ALONE = {
     "flax": {"models"},
     "orbax": {"workdir/checkpoints"},
     "optax": {"engine/optimiser.py", "engine/step.py"},
-    "duckdb": {"records/tabular.py", "sessions/cowatch.py"},
+    "duckdb": {"records/tabular.py", "sessions/cowatch.py", "sessions/database.py"},
     "tensorstore": {"records"},
     "grain": {"records", "feeds"},
     "jinja2": {"report"},

@@ -15,6 +15,7 @@ DATA = {
     "embed": ("vidembed.cli.embedding", "vectors of a table or of records, by a trained run"),
     "export": ("vidembed.cli.exporting", "a trained run as StableHLO and safetensors"),
     "index": ("vidembed.cli.indexing", "an index of a table's videos, made and kept up to date"),
+    "recommend": ("vidembed.cli.recommending", "what an index recommends to users, by histories"),
     "search": ("vidembed.cli.searching", "what an index finds for videos, records or a history"),
 }
 """Verb → (module whose `main` it is, what it does). Modules are imported only for their own verb:

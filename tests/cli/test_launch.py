@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from experiments.cdml import recipe
@@ -21,6 +22,7 @@ from vidembed.feeds.triplets import Triplets
 from vidembed.losses.triplet import Log
 from vidembed.mining.miners import Hardest
 from vidembed.models.fusion import Layers, SingleModality
+from vidembed.records.table import FeatureTable
 from vidembed.tasks.metric_learning import MetricLearning
 from vidembed.workdir.checkpoints.store import Checkpoints
 from vidembed.workdir.layout import Workdir
@@ -356,6 +358,27 @@ def test_evaluators_are_chosen_on_the_command_line(corpus_paths, tmp_path, capsy
     assert "Trained: step 1, the last that is measured." in page
     assert "NDCG@10" in page
     assert "NDCG@7" not in page
+    assert "Whom it serves" in page
+    watched = tmp_path / "watched.csv"
+    rng, ids = np.random.default_rng(0), FeatureTable.open(corpus_paths.table).ids.astype(str)
+    lines = [
+        f"{u},{i},{rng.integers(1, 6)}"
+        for u in range(8)
+        for i in rng.choice(ids, len(ids) // 2, False)
+    ]
+    watched.write_text("\n".join(["user_id,item_id,rating", *lines, "1,none,5"]))
+    users = ["evaluator:recommendation", "--evaluator.ratings", str(watched)]
+    for verb in ("evaluate", "report"):
+        code, text = run([verb, *named, *users], capsys)
+        assert code == 0
+        if verb == "evaluate":
+            assert "cold_items/auc 0." in text
+            assert re.search(
+                r"step 1 cold_items: 8 queries; 0 users without .* 1 interactions with items", text
+            )
+            assert all(f" {name} 0." in text for name in ("ridge from visual", "popularity"))
+    page = " ".join((tmp_path / "run" / "report.html").read_text().split())
+    assert "By slice, cold items" in page
 
 
 @pytest.mark.long

@@ -100,6 +100,7 @@ def report_run(
             f"table, which {type(job.recipe.task).__name__} on {type(job.recipe.corpus).__name__} "
             "does not have"
         )
+    slices = getattr(selecting.evaluator, "slices", None)
     embeddings = job.model(job.step_named("latest"))["video"](corpus.table)
     measured = evaluations_of(workdir, selecting.evaluator)
     related, note, warnings = None, "", journal_warnings(job)
@@ -125,6 +126,7 @@ def report_run(
         clusters=clusters(corpus, label_names),
         related_videos=related,
         related_note=note,
+        slices=slices(embeddings, corpus, label_names) if slices and measured else {},
         warnings=warnings,
         remarks=other_evaluators(job),
     )

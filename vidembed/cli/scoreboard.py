@@ -8,6 +8,9 @@ from vidembed.engine.measured import Measured
 from vidembed.report import wording
 from vidembed.report.headline import headline
 
+NOT_RAW = ("popularity", "random", "ridge_", "svd_", "als", "bpr")
+"""How the names of baselines begin that are no features."""
+
 
 class Scoreboard:
     """Shows one result after another of a run: scores before they are written, the rest afterwards.
@@ -130,7 +133,7 @@ def below_raw(result: Mapping[str, Any], baselines: Mapping[str, Any], *, last: 
         raw = {
             name: _cells(scores, metrics)[direction]
             for name, scores in baselines["systems"].items()
-            if name not in ("popularity", "random")
+            if not name.startswith(NOT_RAW)
         }
         if not raw:
             return None

@@ -12,7 +12,12 @@ import numpy as np
 
 from vidembed.records.table import FeatureTable
 from vidembed.serving import given
+from vidembed.serving.choosing import Choosing
 from vidembed.serving.index import Found, Index
+from vidembed.serving.parts import without
+from vidembed.serving.recommending import Asked, Recommended, Watched, candidates_of, recommend
+from vidembed.serving.user_models import Mean, UserModel
+from vidembed.serving.user_vector import UserVector
 
 if TYPE_CHECKING:
     from vidembed.deploy.run import Run
@@ -91,28 +96,118 @@ class VideoIndex:
         return without(found, list(names), k)
 
     def recommend(
-        self, history: Any, k: int = 10, *, within: Any = None, effort: int | None = None
+        self,
+        history: Any,
+        k: int = 10,
+        *,
+        user_model: UserModel = Mean(),
+        user: UserVector | None = None,
+        times: Any = None,
+        current: Any = None,
+        blend: float = 0.5,
+        choosing: Choosing = Choosing(),
+        within: Any = None,
+        effort: int | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(ids S[n], scores f32[n]), n ≤ k: what is nearest to the mean of the vectors of the
-        history, ids of which none is found. A score is the mean of those with its videos (CDML,
-        equation 5).
+        """(ids S[n], scores f32[n]), n ≤ k: what to recommend to who watched the history, ids of
+        which none is found, oldest first (CDML, section 4.2).
+
+        user_model: how similarities with the history make a score: `Mean` (equation 5), with
+        forgetting if asked; `Max` (equation 6), `Top`, `Variance`. Where the engine is not exact,
+        `serving.recommending.recommend` says what is. user: the mean kept up to date, in the place
+        of the history's, which may then be empty. times: seconds of the watches. current: the video
+        being watched, an id (not found either) or a vector f32[D]; a score is then
+        (1 − blend) · user + blend · current.
+        choosing: near-duplicates left out, and diversity; then the order is that of choice.
 
         Ids that the index lacks are left out, and counted in a warning; ValueError where it has
         none of them.
         """
-        _check(k)
         names = given.names(history)
-        vectors, there = self.index.vectors_of(names)
-        if not there.any():
+        found = self._recommend(
+            Watched.of([names], None if times is None else [times]),
+            Asked(k=k, model=user_model, blend=blend, choosing=choosing, effort=effort),
+            current if current is None else _one(current),
+            None if user is None else [user],
+            within,
+        )
+        if found.without[0]:
             lacking = given.some(names) if len(names) else "the history is empty"
             raise ValueError(f"the index has no video of the history ({lacking})")
-        if not there.all():
-            _log.warning("the index lacks %s of the history", given.some(names[~there]))
-        seen = np.unique(names[there])
-        mean = vectors.mean(axis=0, keepdims=True)
-        found = self.index.search(mean, k + len(seen), within=within, effort=effort)
-        [(ids, scores)] = without(found, [seen], k).each()
-        return ids, scores
+        if len(found.unknown):
+            _log.warning("the index lacks %s of the history", given.some(found.unknown))
+        return found.found.ids, found.found.scores
+
+    def recommend_many(
+        self,
+        histories: Sequence[Any],
+        k: int = 10,
+        *,
+        user_model: UserModel = Mean(),
+        users: Sequence[UserVector] | None = None,
+        times: Sequence[Any] | None = None,
+        current: Any = None,
+        blend: float = 0.5,
+        choosing: Choosing = Choosing(),
+        within: Any = None,
+        effort: int | None = None,
+    ) -> Found:
+        """As `recommend`, of U users at a time: a history each, and what else is given, a list each
+        (current: ids, or f32[U, D]).
+
+        Users of whom the index knows no video find nothing (their count is 0), and are counted in a
+        warning.
+        """
+        found = self._recommend(
+            Watched.of(histories, times),
+            Asked(k=k, model=user_model, blend=blend, choosing=choosing, effort=effort),
+            current,
+            users,
+            within,
+        )
+        if len(found.unknown):
+            _log.warning("the index lacks %s of the histories", given.some(found.unknown))
+        if found.without.any():
+            nothing, all_users = int(found.without.sum()), len(found.without)
+            said = "%s of %s users have no video that the index has: nothing is recommended to them"
+            _log.warning(said, f"{nothing:,}", f"{all_users:,}")
+        return found.found
+
+    def _recommend(
+        self,
+        watched: Watched,
+        asked: Asked,
+        current: Any,
+        users: Sequence[UserVector] | None,
+        within: Any,
+    ) -> Recommended:
+        _check(asked.k)
+        count, names, vectors, means = len(watched.offsets) - 1, None, None, None
+        if isinstance(current, np.ndarray) and current.dtype.kind == "f":
+            vectors = given.finite(current, "current vectors", width=self.index.dimension)
+        elif current is not None:
+            names = given.names(current)
+            vectors, there = self.index.vectors_of(names)
+            if not there.all():
+                raise ValueError(
+                    f"the index lacks {given.some(names[~there])} of the videos being watched: "
+                    "give their vectors as `current`"
+                )
+        if users is not None:
+            means = np.stack([user.vector for user in users])
+            means = given.finite(means, "vectors of users", width=self.index.dimension)
+        for what, found in (("current videos", vectors), ("vectors of users", means)):
+            if found is not None and len(found) != count:
+                raise ValueError(f"{len(found):,} {what} for {count:,} histories: give one each")
+        return recommend(
+            self.index,
+            watched,
+            asked,
+            candidates=candidates_of(self.index, within),
+            current=vectors,
+            current_ids=names,
+            users=means,
+        )
 
     def refresh(
         self,
@@ -144,15 +239,9 @@ class VideoIndex:
         return self.run
 
 
-def without(found: Found, left_out: Sequence[Any], k: int) -> Found:
-    """The first k of each query but for ids that are left out of it, one or several a query."""
-    kept = []
-    for (ids, _), names in zip(found.each(), left_out):
-        wanted = ~np.isin(ids, names)
-        kept.append(wanted & (np.cumsum(wanted) <= k))
-    chosen = np.concatenate([np.zeros(0, np.bool_), *kept])
-    counts = np.array([mask.sum() for mask in kept], np.int64)
-    return Found(found.ids[chosen], found.scores[chosen], counts)
+def _one(current: Any) -> Any:
+    """One id or vector as a list of one."""
+    return [current] if isinstance(current, str | bytes) else np.asarray(current, np.float32)[None]
 
 
 def _check(k: int) -> None:

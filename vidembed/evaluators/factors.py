@@ -3,14 +3,19 @@
 from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 
+import jax
 import numpy as np
+import scipy.linalg
 import scipy.sparse
 import scipy.sparse.linalg
 
 from vidembed.corpora.ratings import Ratings
 from vidembed.evaluators.baselines import STANDARDISED
+from vidembed.progress import Progress
 
 FACTORS, RIDGE = 64, 300.0
+DENSE = 1_000
+"""Items up to which eigenvectors are those of a dense matrix."""
 SVD_RANK = 5
 """CDML's, of figure 5."""
 RIDGE_PREFIX = "ridge_"
@@ -40,11 +45,27 @@ def co_like_factors(likes: Ratings, rank: int = FACTORS) -> np.ndarray:
     together = (of.T @ of).tocsr()
     together.setdiag(0)
     together.data = np.log1p(together.data)
-    rank = min(rank, together.shape[0] - 1)
-    # A start of one's own, so that equal data give equal factors.
-    start = np.random.default_rng(0).random(together.shape[0])
-    values, vectors = scipy.sparse.linalg.eigsh(together, k=rank, which="LA", v0=start)
-    return vectors[:, ::-1] * np.sqrt(np.maximum(values[::-1], 0))
+    active = np.flatnonzero(together.sum(axis=1))
+    factors = np.zeros((of.shape[1], rank))
+    if not len(active):
+        return factors
+    values, vectors = _largest(together[active][:, active], min(rank, len(active)))
+    factors[active, : len(values)] = vectors * np.sqrt(np.maximum(values, 0))
+    return factors
+
+
+def _largest(symmetric: scipy.sparse.csr_array, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """The largest eigenvalues f64[rank], falling, and their vectors f64[N, rank]."""
+    size = symmetric.shape[0]
+    if size <= max(DENSE, rank + 1):  # quick, and sure where eigenvalues repeat
+        values, vectors = scipy.linalg.eigh(
+            symmetric.toarray(), subset_by_index=(size - rank, size - 1)
+        )
+    else:
+        # A start of one's own, so that equal data give equal factors.
+        start = np.random.default_rng(0).random(size)
+        values, vectors = scipy.sparse.linalg.eigsh(symmetric, k=rank, which="LA", v0=start)
+    return values[::-1], vectors[:, ::-1]
 
 
 def ridge(
@@ -74,7 +95,7 @@ def with_ridge(
     rows = is_train & (np.abs(targets).sum(axis=1) > 0)
     for name, vectors in features:
         yield name, vectors
-        if name.endswith(STANDARDISED):
+        if rows.any() and name.endswith(STANDARDISED):
             yield RIDGE_PREFIX + name.removesuffix(STANDARDISED), ridge(vectors, targets, rows)
 
 
@@ -91,9 +112,13 @@ def by_interactions(
     if not warm:
         return
     yield f"svd_{SVD_RANK}", svd(known, SVD_RANK)
-    if find_spec("implicit"):
-        for name in ("als", "bpr"):
-            yield name, by_implicit(known, name, seed=seed)
+    if not find_spec("implicit"):
+        Progress(quiet=jax.process_index() > 0).say(
+            "als and bpr are left out: Implicit, of the extra recommend, is not installed"
+        )
+        return
+    for name in ("als", "bpr"):
+        yield name, by_implicit(known, name, seed=seed)
 
 
 def svd(known: Ratings, rank: int) -> Scores:
@@ -103,9 +128,12 @@ def svd(known: Ratings, rank: int) -> Scores:
     mean = np.bincount(known.user, known.value, minlength=len(known.users)) / np.maximum(count, 1)
     values = known.value - mean[known.user] if known.explicit else known.value
     of = matrix(known, values.astype(np.float64))
-    rank = min(rank, min(of.shape) - 1)
-    start = np.random.default_rng(0).random(min(of.shape))
-    left, weight, right = scipy.sparse.linalg.svds(of, k=rank, v0=start)
+    if min(of.shape) <= max(DENSE, rank + 1):
+        parts = scipy.linalg.svd(of.toarray(), full_matrices=False)
+        left, weight, right = parts[0][:, :rank], parts[1][:rank], parts[2][:rank]
+    else:
+        start = np.random.default_rng(0).random(min(of.shape))
+        left, weight, right = scipy.sparse.linalg.svds(of, k=rank, v0=start)
     users, items = left * weight, right.astype(np.float32)
     return lambda some: users[some].astype(np.float32) @ items
 
@@ -114,12 +142,13 @@ def by_implicit(known: Ratings, name: str, *, seed: int) -> Scores:
     """Implicit's ALS (Hu, Koren and Volinsky 2008) or BPR (Rendle et al. 2009), 64 factors."""
     from implicit.als import AlternatingLeastSquares
     from implicit.bpr import BayesianPersonalizedRanking
+    from threadpoolctl import threadpool_limits
 
     kind = {"als": AlternatingLeastSquares, "bpr": BayesianPersonalizedRanking}[name]
-    # One thread, so that equal seeds give equal factors.
-    model = kind(factors=FACTORS, random_state=seed, num_threads=1, use_gpu=False)
-    of = matrix(known)
-    model.fit(scipy.sparse.csr_matrix(of), show_progress=False)
+    # One thread, so that equal seeds give equal factors; BLAS too, as Implicit asks.
+    with threadpool_limits(1, "blas"):
+        model = kind(factors=FACTORS, random_state=seed, num_threads=1)
+        model.fit(scipy.sparse.csr_matrix(matrix(known)), show_progress=False)
     return lambda some: model.user_factors[some] @ model.item_factors.T
 
 

@@ -61,7 +61,8 @@ def measure(blocks: Blocks, asked: UserQueries, *, ks: Sequence[int], ids: np.nd
         rank = np.arange(1, len(lists.items) + 1) - np.repeat(lists.offsets[:-1], sizes)
         found = {"map": graded.average_precision(lists.relevant, lists.offsets)}
         if asked.candidates is not None:
-            found["auc"] = graded.auc(lists.scores, lists.relevant, lists.offsets)
+            # Of falling scores the negative ones rise, and need no sorting again.
+            found["auc"] = 1 - graded.auc(-lists.scores, lists.relevant, lists.offsets)
         of = np.repeat(np.arange(len(users)), sizes)
         right = lists.relevant
         for k in ks:

@@ -16,6 +16,7 @@ from vidembed.evaluators import factors
 from vidembed.evaluators.baselines import feature_embeddings
 from vidembed.evaluators.evaluator import Evaluator
 from vidembed.evaluators.ranked_users import Blocks, Measured, in_blocks, measure, ragged
+from vidembed.evaluators.slices import Slices, sliced, slices_of
 from vidembed.evaluators.user_queries import Asking, UserQueries, offsets_of
 from vidembed.metrics.intervals import Interval, Result, bootstrap
 from vidembed.serving.recommender import score_blocks
@@ -75,12 +76,16 @@ class Recommendation(Evaluator):
         if not self.ratings:
             raise ValueError("no ratings given: set --evaluator.ratings PATH")
         changed = os.stat(self.ratings).st_mtime_ns if os.path.exists(self.ratings) else 0
-        ratings = _read(self.ratings, changed).on(corpus.table.ids)
-        validation = corpus.is_validation
-        cold = ~corpus.is_train
+        read = _read(self.ratings, changed)
+        ratings = read.on(corpus.table.ids)
+        validation, cold = corpus.is_validation, ~corpus.is_train
         if self.items == "warm":
-            return self.asking.ask(ratings.of(~cold[ratings.item]))
-        return self.asking.ask(ratings.of(~validation[ratings.item]), cold & ~validation)
+            asked = self.asking.ask(ratings.of(~cold[ratings.item]))
+        else:
+            asked = self.asking.ask(ratings.of(~validation[ratings.item]), cold & ~validation)
+        if lacking := len(read) - len(ratings):
+            asked.left_out["interactions with items that the table lacks"] = lacking
+        return asked
 
     def run(
         self,
@@ -128,6 +133,26 @@ class Recommendation(Evaluator):
                 times=None if asked.times is None else asked.times[places],
             ):
                 yield users[some], scores
+
+    def slices(
+        self, embeddings: np.ndarray, corpus: Corpus, label_names: Mapping[int, str]
+    ) -> dict[str, Slices]:
+        """Results by what the videos are that should have been found, of a mean over users each;
+        age by when a video was first watched."""
+        asked, table = self.asked(corpus), corpus.table
+        seconds = None
+        if (time := asked.known.time) is not None:
+            seconds = np.full(len(table), np.nan)
+            np.fmin.at(seconds, asked.known.item, time)
+        of = slices_of(
+            table,
+            popularity=asked.popularity,
+            neighbours=corpus.relations.degrees(),
+            seconds=seconds,
+            label_names=label_names,
+        )
+        found = self.measure(embeddings, asked, ids=table.ids).per_item
+        return {self.direction: sliced(found, table, of, seed=self.seed)}
 
     def baselines(
         self, corpus: Corpus, *, mesh: jax.sharding.Mesh | None = None
@@ -177,7 +202,8 @@ class Recommendation(Evaluator):
         """`queries`, the users who are measured, `left_out`, those who are not, and why."""
         asked = self.asked(corpus)
         gone = sum(n for why, n in asked.left_out.items() if why.startswith("users"))
-        return {self.direction: {"queries": len(asked), "left_out": gone, **asked.left_out}}
+        reasons = {"users without a relevant test item": 0} | asked.left_out
+        return {self.direction: {"queries": len(asked), "left_out": gone, **reasons}}
 
 
 @lru_cache(maxsize=1)

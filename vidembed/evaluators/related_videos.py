@@ -25,6 +25,7 @@ from vidembed.evaluators.queries import (
     queries,
 )
 from vidembed.evaluators.ranks import relevant_ranks
+from vidembed.evaluators.slices import Slices, sliced, slices_of_videos
 from vidembed.metrics import ranking
 from vidembed.metrics.intervals import Interval, Result, Selection, bootstrap
 from vidembed.records.scores_file import PerQuery
@@ -165,6 +166,14 @@ class RelatedVideos(Evaluator):
         each = [values[f"{part}{direction}/{metric}"] for direction in self.directions]
         name = f"mean of {metric} over {', '.join(self.directions)}{said}"
         return Selection(name=name, value=sum(each) / len(each))
+
+    def slices(
+        self, embeddings: np.ndarray, corpus: Corpus, label_names: Mapping[int, str]
+    ) -> dict[str, Slices]:
+        """By what the querying videos are."""
+        of = slices_of_videos(corpus, label_names)
+        found = self.per_query_of_all(embeddings, corpus)
+        return {name: sliced(each, corpus.table, of) for name, each in found.items()}
 
     def counts(self, corpus: Corpus) -> dict[str, dict[str, int]]:
         """Direction → `queries` asked, and videos `left_out` since nothing is relevant to them."""

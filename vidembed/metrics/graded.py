@@ -30,9 +30,18 @@ def ndcg(gains: np.ndarray, offsets: np.ndarray, k: int) -> np.ndarray:
         raise ValueError(f"k must be at least 1, found {k}")
     if len(gains) and not (gains >= 0).all():
         raise ValueError(f"gains must be 0 or more, found {gains[~(gains >= 0)][0]}")
-    ideal = _discounted(gains[np.lexsort((-gains, user))], offsets, k)
-    _refuse_empty(ideal > 0, "gain in the first k of their best order")
-    return _discounted(gains, offsets, k) / ideal
+    some = np.flatnonzero(gains)  # few of a full candidate set
+    best = some[np.lexsort((-gains[some], user[some]))]
+    count = np.bincount(user[some], minlength=len(offsets) - 1)
+    first = np.cumsum(count) - count
+
+    def discounted(places: np.ndarray, rank: np.ndarray) -> np.ndarray:
+        counted = np.where(rank <= k, gains[places] / np.log2(rank + 1.0), 0)
+        return np.bincount(user[places], counted, minlength=len(count))
+
+    ideal = discounted(best, np.arange(1, len(best) + 1) - first[user[best]])
+    _refuse_empty(ideal > 0, "gain")
+    return discounted(some, some + 1 - offsets[user[some]]) / ideal
 
 
 def average_precision(relevant: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -40,12 +49,13 @@ def average_precision(relevant: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     are ranked (CDML, equation 4); relevant: bool[R] as ranked. The mean over users is MAP."""
     relevant, offsets = np.asarray(relevant, bool), np.asarray(offsets, np.int64)
     user = _user_of(offsets, len(relevant), "mark")
-    count = _sums(relevant, offsets)
+    places = np.flatnonzero(relevant)  # few of a full candidate set
+    of = user[places]
+    count = np.bincount(of, minlength=len(offsets) - 1)
     _refuse_empty(count > 0, "relevant item")
-    hits = np.cumsum(relevant)
-    before = np.concatenate([[0], hits])[offsets[:-1]]
-    rank = np.arange(1, len(relevant) + 1) - offsets[:-1][user]
-    return _sums(np.where(relevant, (hits - before[user]) / rank, 0), offsets) / count
+    first = np.cumsum(count) - count
+    hits = np.arange(1, len(places) + 1) - first[of]
+    return np.bincount(of, hits / (places + 1 - offsets[of]), minlength=len(count)) / count
 
 
 def auc(scores: np.ndarray, relevant: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -60,7 +70,8 @@ def auc(scores: np.ndarray, relevant: np.ndarray, offsets: np.ndarray) -> np.nda
     negative = np.diff(offsets) - positive
     _refuse_empty(positive > 0, "relevant item")
     _refuse_empty(negative > 0, "item that is not relevant")
-    order = np.lexsort((scores, user))
+    rising = ((np.diff(scores) >= 0) | (np.diff(user) > 0)).all()  # then they need no sorting
+    order = np.arange(len(scores)) if rising else np.lexsort((scores, user))
     begins = np.ones(len(order), bool)  # of a run of equal scores
     begins[1:] = (np.diff(scores[order]) != 0) | (np.diff(user[order]) != 0)
     run, first = np.cumsum(begins) - 1, np.flatnonzero(begins)
@@ -69,11 +80,6 @@ def auc(scores: np.ndarray, relevant: np.ndarray, offsets: np.ndarray) -> np.nda
     ranks[order] = middle[run] + 1 - offsets[:-1][user[order]]
     below = _sums(np.where(relevant, ranks, 0), offsets) - positive * (positive + 1) / 2
     return below / (positive * negative)
-
-
-def _discounted(gains: np.ndarray, offsets: np.ndarray, k: int) -> np.ndarray:
-    rank = np.arange(1, len(gains) + 1) - np.repeat(offsets[:-1], np.diff(offsets))
-    return _sums(np.where(rank <= k, gains / np.log2(rank + 1.0), 0), offsets)
 
 
 def _sums(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:

@@ -82,6 +82,11 @@ SESSIONS = Output(
     columns=frozenset({"session_id", "timestamp", "video_id"}),
 )
 CLUSTERS = Output(what="clusters", verb="cluster", columns=frozenset({"video_id", "level_1"}))
+RECOMMENDATIONS = Output(
+    what="recommendations",
+    verb="recommend",
+    columns=frozenset({"user_id", "rank", "video_id", "score"}),
+)
 
 
 def _meet(output: str | os.PathLike[str], given: str | os.PathLike[str]) -> bool:

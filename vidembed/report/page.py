@@ -31,6 +31,7 @@ def write_report(
     coded: Sequence[Mapping[str, Any]] = (),
     related_videos: Mapping[str, Any] | None = None,
     related_note: str = "",
+    slices: Mapping[str, Any] | None = None,
     warnings: Sequence[str] = (),
     remarks: Sequence[str] = (),
 ) -> None:
@@ -48,6 +49,7 @@ def write_report(
     coded        what coded vectors score, as `vidembed.report.codes.section` takes it
     related_videos   of a single run: direction → system → metric → {value, low, high}, as in a
                      summary; related_note says which checkpoint is the one that is trained
+    slices       direction → kind → name → `evaluators.slices.Slice`, of the last checkpoint
     warnings     what is wrong with the run, in words, to stand on top
     remarks      what to know of the measured checkpoints, such as what is not shown
 
@@ -71,6 +73,7 @@ def write_report(
         warnings=warnings,
         panels=results.panels(summary.get("related_videos") or related_videos or {}),
         related_note=related_note,
+        slices=slices,
         audio=summary.get("audio_contribution") or {},
         control=results.control(
             summary.get("permuted_control") or {}, summary.get("permuted_difference") or []

@@ -35,8 +35,12 @@ class Exact:
     ) -> tuple[np.ndarray, np.ndarray]:
         """As Engine.search; any number of devices gives the same rows where scores are the same."""
         mesh = meshes.make_mesh(meshes.MeshShape())
-        pool = segment.loaded("exact", lambda: placed(mesh, segment.whole()))
-        return search_placed(mesh, pool, queries, k, allowed)
+        return search_placed(mesh, pool_of(mesh, segment), queries, k, allowed)
+
+
+def pool_of(mesh: jax.sharding.Mesh, segment: Segment) -> jax.Array:
+    """The vectors of a segment on the mesh, as `placed`, once."""
+    return segment.loaded("exact", lambda: placed(mesh, segment.whole()))
 
 
 def few_sizes(rows: int) -> int:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from vidembed.serving import given
 from vidembed.serving.changes import Draft
 from vidembed.serving.engines import engine_from_json, engine_of, engine_to_json, with_effort
 from vidembed.serving.exact import Exact
-from vidembed.serving.parts import Found, find, only, search
+from vidembed.serving.parts import Found, Part, find, only, search
 from vidembed.serving.segment import Engine
 from vidembed.serving.versions import Folder, Version
 
@@ -230,14 +231,18 @@ class Index:
             "bytes": sum(segment.blocks.size for segment in segments) + self._version.blocks.size,
         }
 
+    def parts(self, within: Any = None) -> Sequence[Part]:
+        """Segments, and which of their rows may be found; as `search`."""
+        parts = self._version.parts()
+        if within is None:
+            return parts
+        names = given.names(within)
+        part, row = find(parts, names)
+        if (part < 0).any():
+            _log.warning("the index lacks %s of `within`", given.some(names[part < 0]))
+        return only(parts, part, row)
+
     def _search(self, queries: np.ndarray, k: int, within: Any, engine: Engine) -> Found:
         if k < 1:
             raise ValueError(f"k is {k}: ask for one result or more")
-        parts = self._version.parts()
-        if within is not None:
-            names = given.names(within)
-            part, row = find(parts, names)
-            if (part < 0).any():
-                _log.warning("the index lacks %s of `within`", given.some(names[part < 0]))
-            parts = only(parts, part, row)
-        return search(parts, queries, k, engine)
+        return search(self.parts(within), queries, k, engine)

@@ -1,7 +1,7 @@
 """The parts of an index, segments and which of their rows are there, looked up and searched."""
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -54,19 +54,45 @@ def search(parts: Sequence[Part], queries: np.ndarray, k: int, engine: Engine) -
 
     Flat segments are searched exactly, the others by `engine`.
     """
-    scores, where, firsts, first = [np.zeros((len(queries), 0), np.float32)], [], [], 0
-    for segment, there in parts:
+
+    def nearest(_: int, segment: Segment, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        means = Exact() if segment.blocks.header["flat"] else engine
+        return means.search(segment, queries, min(k, len(segment)), there)
+
+    return joined(parts, len(queries), k, nearest)
+
+
+def joined(
+    parts: Sequence[Part],
+    queries: int,
+    k: int,
+    nearest: Callable[[int, Segment, np.ndarray], tuple[np.ndarray, np.ndarray]],
+) -> Found:
+    """The k best of all parts, of the best of each that has rows: nearest(number, segment, bool[its
+    rows]) → (scores f32[Q, m], rows i64[Q, m]), best first, −inf where there are no more."""
+    scores, where, firsts, first = [np.zeros((queries, 0), np.float32)], [], [], 0
+    for number, (segment, there) in enumerate(parts):
         firsts.append(first)
-        if len(queries) and there.any():
-            means = Exact() if segment.blocks.header["flat"] else engine
-            best, rows = means.search(segment, queries, min(k, len(segment)), there)
+        if queries and there.any():
+            best, rows = nearest(number, segment, there)
             scores.append(best)
             where.append(first + rows)
         first += len(segment)
-    rows = np.concatenate([np.zeros((len(queries), 0), np.int64), *where], axis=1)
+    rows = np.concatenate([np.zeros((queries, 0), np.int64), *where], axis=1)
     best, rows = top(np.concatenate(scores, axis=1), rows, k)
     found = best > -np.inf
     return Found(_ids(parts, firsts, rows[found]), best[found], found.sum(axis=1))
+
+
+def without(found: Found, left_out: Sequence[Any], k: int) -> Found:
+    """The first k of each query but for ids that are left out of it, one or several a query."""
+    kept = []
+    for (ids, _), names in zip(found.each(), left_out):
+        wanted = ~np.isin(ids, names)
+        kept.append(wanted & (np.cumsum(wanted) <= k))
+    chosen = np.concatenate([np.zeros(0, np.bool_), *kept])
+    counts = np.array([mask.sum() for mask in kept], np.int64)
+    return Found(found.ids[chosen], found.scores[chosen], counts)
 
 
 def _ids(parts: Sequence[Part], firsts: Sequence[int], rows: np.ndarray) -> np.ndarray:

@@ -42,7 +42,7 @@ def all_scores(
     """Numbers of users i64[b], and their scores f32[b, N] of a padded pool on the mesh."""
     with jax.set_mesh(mesh):
         for users, state, current in _states(given, model, pool, mesh.size):
-            scores = np.asarray(_all_scores(state, *current, pool, model=model))
+            scores = np.asarray(_all_scores(state, current, pool, model=model))
             yield users, scores[: len(users)]
 
 
@@ -69,17 +69,17 @@ def best_placed(
     scores, rows = np.empty(shape, np.float32), np.empty(shape, np.int64)
     with jax.set_mesh(mesh):
         for users, state, current in _states(given, model, pool, mesh.size):
-            without = _seen(*seen, users, size=len(current[0]), none=len(pool))
-            best = _best(state, *current, without, pool, mask, model=model, k=shape[1])
+            without = _seen(*seen, users, size=few_sizes(len(users)), none=len(pool))
+            best = _best(state, current, without, pool, mask, model=model, k=shape[1])
             scores[users], rows[users] = (np.asarray(part)[: len(users)] for part in best)
     return scores, rows
 
 
 def _states(
     given: Histories, model: UserModel, pool: jax.Array, devices: int
-) -> Iterator[tuple[np.ndarray, Any, tuple[np.ndarray, np.ndarray]]]:
-    """(users i64[b], the model's state of all their histories, (current f32[u, D], blend f32[])),
-    u ≥ b. In few sizes, so that few programs are compiled."""
+) -> Iterator[tuple[np.ndarray, Any, Any]]:
+    """(users i64[b], the model's state of all their histories, (current f32[u, D], blend f32[])
+    or None), u ≥ b. In few sizes, so that few programs are compiled."""
     local = -(-len(pool) // devices)
     most = int(np.clip(SCORES_AT_ONCE // (local * (1 + model.held)), 1, ROWS_AT_ONCE))
     order = np.argsort(np.diff(given.offsets), kind="stable")
@@ -98,11 +98,12 @@ def _states(
             valid = numbers < end
             queries = given.queries[np.where(valid, numbers, 0)]
             state = _take(state, queries, valid, pool, model=model)
-        current = np.zeros((size, given.queries.shape[1]), np.float32)
-        if given.current is not None:
+        if given.current is None:
+            yield users, state, None
+        else:
+            current = np.zeros((size, given.queries.shape[1]), np.float32)
             current[: len(users)] = given.current[users]
-        blend = np.asarray(0 if given.current is None else given.blend, np.float32)
-        yield users, state, (current, blend)
+            yield users, state, (current, np.float32(given.blend))
 
 
 def _seen(
@@ -135,11 +136,11 @@ def _take(state: Any, queries: Any, valid: Any, pool: jax.Array, *, model: Any) 
 
 
 @partial(jax.jit, static_argnames=("model",))
-def _all_scores(state: Any, current: Any, blend: Any, pool: jax.Array, *, model: Any) -> jax.Array:
+def _all_scores(state: Any, current: Any, pool: jax.Array, *, model: Any) -> jax.Array:
     whole, states = meshes.batch_spec(None), meshes.everywhere_spec(1)
     scores: jax.Array = meshes.on_devices(
-        partial(_blended, model=model), (states, whole, whole, meshes.everywhere_spec(0)), states
-    )(state, current, blend, pool)
+        partial(_blended, model=model), (states, whole, meshes.everywhere_spec(0)), states
+    )(state, current, pool)
     return scores
 
 
@@ -147,7 +148,6 @@ def _all_scores(state: Any, current: Any, blend: Any, pool: jax.Array, *, model:
 def _best(
     state: Any,
     current: Any,
-    blend: Any,
     seen: Any,
     pool: jax.Array,
     mask: jax.Array,
@@ -156,8 +156,8 @@ def _best(
     k: int,
 ) -> Any:
     def on_one_device(given: Any, seen: jax.Array, part: jax.Array, mask: jax.Array) -> Any:
-        state, current, blend = given
-        scores = _blended(state, current, blend, part, model=model)
+        state, current = given
+        scores = _blended(state, current, part, model=model)
         begin = meshes.device_number() * len(part)
         own = (seen >= begin) & (seen < begin + len(part))
         users = jnp.arange(len(seen))[:, None]
@@ -169,20 +169,23 @@ def _best(
 
     whole, split = meshes.batch_spec(None), meshes.everywhere_spec(0)
     joined = meshes.everywhere_spec(1)
-    specs = ((joined, whole, whole), whole, split, split)
+    specs = ((joined, whole), whole, split, split)
     scores, rows = meshes.on_devices(on_one_device, specs, (joined, joined))(
-        (state, current, blend), seen, pool, mask
+        (state, current), seen, pool, mask
     )
     best, places = largest(scores, k)
     return best, jnp.take_along_axis(rows, places, axis=1)
 
 
 def _blended(
-    state: Any, current: jax.Array, blend: jax.Array, part: jax.Array, *, model: Any
+    state: Any, current: tuple[jax.Array, jax.Array] | None, part: jax.Array, *, model: Any
 ) -> jax.Array:
     """Scores f32[u, n]. Users of padding have no history: what that gives is cut off."""
-    scores: jax.Array = (1 - blend) * model.finish(state) + blend * _products(current, part)
-    return scores
+    scores: jax.Array = model.finish(state)
+    if current is None:
+        return scores
+    playing, blend = current
+    return (1 - blend) * scores + blend * _products(playing, part)
 
 
 def _products(queries: jax.Array, part: jax.Array) -> jax.Array:

@@ -7,10 +7,8 @@ Where there is no order, all videos of a session are co-watched (`sessions.pairs
 
 import json
 import os
-import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from vidembed.files import scratch_folder, whole_file
 from vidembed.records.outputs import EDGES as OUTPUT
 from vidembed.records.tabular import DIGEST_KEY, METADATA_KEY, RowsDigest
 from vidembed.sessions.advice import propose, top_share
+from vidembed.sessions.database import session_database
 from vidembed.sessions.left_out import leave_out as leave_out_ids
 from vidembed.sessions.pairs import Counting, PairWeight, count_pairs
 from vidembed.sessions.session_files import (
@@ -33,11 +32,10 @@ from vidembed.sessions.session_files import (
     session_files,
 )
 from vidembed.sessions.told import tell, tie_share, ties
-from vidembed.sessions.watches import open_events, refuse_beyond
+from vidembed.sessions.watches import open_events
 
 MOST_THREADS = 1024
 """The database starts as many as it is told to."""
-_LINK = re.compile(r"[^\s\"']*/files/(\d+)[.]parquet")
 STRONG = """
 create temp table strong as
 select pair // {videos} as low, pair % {videos} as high, weight
@@ -93,20 +91,8 @@ def count_cowatches(
     wanted = replace(wanted, unordered=wanted.unordered or "timestamp" not in columns)
     with (
         scratch_folder(edges, verb="cowatch", inside=temp_directory) as spill,
-        _explained(sessions, paths),
-        duckdb.connect() as database,
+        session_database(sessions, paths, spill, memory_limit, threads) as database,
     ):
-        try:
-            database.execute("set memory_limit = $1", [memory_limit])
-        except duckdb.Error as error:
-            raise ValueError(
-                f"memory_limit is a size as 2GB or 500MB, found {memory_limit!r}"
-            ) from error
-        database.execute("set temp_directory = $1", [str(spill)])
-        # Nothing here relies on the order of rows; keeping it costs memory.
-        database.execute("set preserve_insertion_order = false")
-        if threads is not None:
-            database.execute("set threads = $1", [threads])
         ready = Path(spill, "files")
         ready.mkdir()
         open_events(database, paths, ready, columns)
@@ -128,27 +114,6 @@ def count_cowatches(
         }
         _write(database, edges, report)
     return {**report, "seconds": time.perf_counter() - began}
-
-
-@contextmanager
-def _explained(sessions: str | os.PathLike[str], paths: Sequence[Path]) -> Iterator[None]:
-    try:
-        yield
-    except (duckdb.Error, OSError) as error:
-        # While results are read as Arrow batches, DuckDB's errors arrive as an OSError.
-        if "Out of Memory" in str(error):
-            reason = str(error).partition("\n")[0]  # then DuckDB gives advice in its terms
-            raise SessionError(
-                f"{sessions}: give a higher memory_limit (--memory-limit), fewer threads "
-                f"(--threads), or a temp_directory with more room: {reason}"
-            ) from error
-        if isinstance(error, OSError):
-            raise
-        if "Could not convert Timestamp" in str(error):
-            refuse_beyond(paths)
-        # The database knows the files by the names of links.
-        said = _LINK.sub(lambda link: str(paths[int(link[1])]), str(error))
-        raise SessionError(f"{sessions}: cannot be counted: {said}") from error
 
 
 def main(

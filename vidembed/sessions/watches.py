@@ -14,7 +14,8 @@ from vidembed.sessions import times
 from vidembed.sessions.session_files import SESSIONS, SessionError
 
 IDS = ("session_id", "user_id", "video_id")
-_PLACE = "regexp_extract(filename, '([0-9]+)[.]parquet$', 1)::bigint, row"
+PLACE = "regexp_extract(filename, '([0-9]+)[.]parquet$', 1)::bigint, row"
+"""SQL: the order in which rows stand in the files."""
 
 _MOST_MILLISECONDS = (2**63 - 1) // 1000
 
@@ -67,7 +68,7 @@ class _Raw(NamedTuple):
     def first(self, where: str, view: str = "raw", column: str = "timestamp") -> str:
         """File, row and value of the first row of which that is true."""
         found = f"filename, row, {column}::varchar"
-        ((file, row, cell),) = self.ask(found, f"{where} order by {_PLACE} limit 1", view)
+        ((file, row, cell),) = self.ask(found, f"{where} order by {PLACE} limit 1", view)
         cell = "nothing" if cell is None else repr(cell)
         return f"{path_of(self.paths, file)}, row {row}: {column} {cell}"
 

@@ -1,0 +1,110 @@
+"""Results by what a video is: watched much or little, with few neighbours, without a modality.
+
+The means that evaluators report hide whom a system fails. These are the same results per video
+(`PerQuery` of related videos, `Measured.per_item` of recommendation), averaged over parts.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from vidembed.corpora.watched import Corpus
+from vidembed.metrics.intervals import Interval, bootstrap
+from vidembed.records.scores_file import PerQuery
+from vidembed.records.table import FeatureTable
+
+HEAD, TORSO = 0.1, 0.5
+"""The most popular tenth of the videos is the head, the next four tenths are the torso."""
+NEIGHBOURS = (0, 1, 3, 10, 30)
+"""Numbers of neighbours at which a slice begins."""
+LABELS = 8
+"""Labels, those of the most videos, that have a slice each."""
+RESAMPLES = 1000
+
+
+class Slice(NamedTuple):
+    """Mean results of some of the videos that were measured."""
+
+    videos: int
+    scores: dict[str, Interval]
+
+
+Slices = Mapping[str, Mapping[str, Slice]]
+"""Kind → name → slice; the slices of a kind hold each measured video once."""
+
+
+def slices_of(
+    table: FeatureTable,
+    *,
+    popularity: np.ndarray | None = None,
+    neighbours: np.ndarray | None = None,
+    seconds: np.ndarray | None = None,
+    label_names: Mapping[int, str] | None = None,
+) -> dict[str, np.ndarray]:
+    """Kind → the name of the slice that each row of the table is in, U[N].
+
+    popularity: f64[N] or i64[N], of the train data where an item is in it. neighbours: i64[N].
+    seconds: f64[N], when each video appeared, NaN where that is not known. label_names: label →
+    its name, or the vertical that it is of; a video counts for its first label.
+    """
+    found: dict[str, np.ndarray] = {}
+    if popularity is not None:
+        rank = np.empty(len(table))
+        rank[np.argsort(-popularity, kind="stable")] = np.arange(len(table)) / len(table)
+        names = np.where(rank < HEAD, "head", np.where(rank < TORSO, "torso", "tail"))
+        found["popularity"] = np.where(popularity > 0, names, "never watched")
+    if neighbours is not None:
+        ends = [f"to {end - 1}" for end in NEIGHBOURS[2:]] + ["or more"]
+        bins = np.array(["none", *(f"{begin} {end}" for begin, end in zip(NEIGHBOURS[1:], ends))])
+        found["neighbours"] = bins[np.digitize(neighbours, NEIGHBOURS) - 1]
+    if any(not table.has(name).all() for name in table.features):
+        lacking = [np.where(table.has(name), "", f" {name}") for name in table.features]
+        without = np.array(["".join(names) for names in zip(*lacking)])
+        found["modalities"] = np.where(without == "", "all", np.char.add("without", without))
+    if label_names and len(table.label_values):
+        has = np.diff(table.label_offsets) > 0
+        first = table.label_values[np.where(has, table.label_offsets[:-1], 0)]
+        names = np.array([label_names.get(int(n), f"label {n}") for n in first])
+        each, count = np.unique(names[has], return_counts=True)
+        common = each[np.argsort(-count, kind="stable")][:LABELS]
+        other = np.where(has, "other", "no label")
+        found["label"] = np.where(np.isin(names, common) & has, names, other)
+    if seconds is not None and np.isfinite(seconds).any():
+        bounds = np.nanquantile(seconds, [1 / 3, 2 / 3])
+        thirds = np.array(["oldest third", "middle third", "newest third"])
+        known = np.isfinite(seconds)
+        found["age"] = np.where(known, thirds[np.digitize(seconds, bounds)], "not known")
+    return found
+
+
+def slices_of_videos(corpus: Corpus, label_names: Mapping[int, str]) -> dict[str, np.ndarray]:
+    """The same by all relations of a corpus: popularity is the weight of them."""
+    graph = corpus.relations
+    return slices_of(
+        corpus.table,
+        popularity=graph.strengths(),
+        neighbours=graph.degrees(),
+        label_names=label_names,
+    )
+
+
+def sliced(
+    measured: PerQuery, table: FeatureTable, slices: Mapping[str, np.ndarray], *, seed: int = 0
+) -> dict[str, dict[str, Slice]]:
+    """Results of videos, by their slices U[N], the largest first, with 95 % intervals.
+
+    Raises ValueError where results are of videos that the table lacks.
+    """
+    rows = table.find(measured.ids)
+    if (rows < 0).any():
+        raise ValueError(f"{int((rows < 0).sum())} of {len(rows)} videos are not in the table")
+    found: dict[str, dict[str, Slice]] = {}
+    for kind, names in slices.items():
+        each, count = np.unique(names[rows], return_counts=True)
+        for name in each[np.argsort(-count, kind="stable")].tolist():
+            inside = names[rows] == name
+            values = {metric: of[inside] for metric, of in measured.values.items()}
+            scores = bootstrap([values], seed=seed, resamples=RESAMPLES)
+            found.setdefault(kind, {})[name] = Slice(int(inside.sum()), scores)
+    return found
