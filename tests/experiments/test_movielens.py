@@ -4,6 +4,7 @@ import csv
 import json
 import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,14 +17,16 @@ from experiments import movielens
 from experiments.movielens_100k import joined, read_titles, svd_row, title_key
 from experiments.movielens_data import MovieLensError, read_movies, write_movies
 from experiments.movielens_gathering import gathered, leading
+from experiments.movielens_paper import PROTOTYPE
 from experiments.movielens_people import asked, by_history, cold_test, history, own_test
-from experiments.movielens_systems import interactions
+from experiments.movielens_systems import content, interactions
 from experiments.movielens_text import tfidf, words
 from experiments.movielens_training import World, co_likes, recipe
 from experiments.movielens_trials import Trial, t4, t5
 from vidembed.corpora.ratings import read_ratings
 from vidembed.distributed.stopping import StopFlag
 from vidembed.progress import Progress
+from vidembed.records.split import by_hash
 from vidembed.records.table import FeatureTable
 
 MOVIES, USERS, TASTES = 60, 40, 4
@@ -342,3 +345,17 @@ def test_real_trailers_hold_what_the_prototype_found():
     assert sum(map(bool, movies.links)) == 1804
     ratings = read_ratings(f"{base}/movielens").on(movies.table.ids)
     assert len(ratings) == 49_747
+    likes = ratings.of(ratings.value >= 4)
+    names, found = ("audio", "visual", "trailers"), {}
+    for seed in range(5):
+        is_train = by_hash(movies.groups, seed=seed, train_share=0.7).train
+        warm = np.flatnonzero(is_train[likes.item])
+        corpus = SimpleNamespace(table=movies.table, is_train=is_train)
+        for name, vectors in content(corpus, likes.of(warm), names):
+            scores = by_history(vectors, likes, warm, "mean")
+            found.setdefault(name, []).append(cold_test(likes, is_train, scores).values["auc"])
+    for name in names:
+        mean = np.mean([one.mean() for one in found[f"raw {name}"]])
+        assert mean == pytest.approx(PROTOTYPE[f"raw {name}"], abs=0.01)
+        better = np.mean([one.mean() for one in found[f"ridge {name}"]])
+        assert better == pytest.approx(PROTOTYPE[f"ridge {name}"], abs=0.02)
