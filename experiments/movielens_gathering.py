@@ -1,0 +1,111 @@
+"""What `experiments.movielens` measured, put together over seeds."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from experiments.gathering import over_seeds
+from vidembed import files
+from vidembed.metrics.intervals import bootstrap, differences
+from vidembed.records.scores_file import Scores, read_scores
+
+SHOWN = {
+    "t4": ("ndcg@10", "map"),
+    "t5": ("ndcg@10", "map"),
+    "ml100k": ("ndcg@10", "map"),
+    "cold": ("auc", "ndcg@20"),
+}
+"""Test → the metrics that are shown of it."""
+RIVALS = ("svd", "svd, training users too")
+"""What figure 5 compares with; the paper's SVD knows the N ratings of each tried user alone."""
+
+
+def gathered(folder: Path, seeds: Sequence[int] = ()) -> dict[str, Any]:
+    """Test → means over seeds with 95 % intervals by resampling users, and what was said of each;
+    ValueError where nothing was measured or seeds were measured otherwise."""
+    result: dict[str, Any] = {"tests": {}}
+    for test in SHOWN:
+        found, about = dict[int, Scores](), dict[str, Any]()
+        for stored in sorted((folder / "results").glob(f"{test}-seed*.json")):
+            seed = int(stored.stem.partition("seed")[2])
+            if not seeds or seed in seeds:
+                about[f"{seed}"] = files.read_json(stored)
+                found[seed] = read_scores(stored.with_suffix(".parquet"))
+        keys = {seed: one["key"] for seed, one in about.items()}
+        if len({str(key) for key in keys.values()}) > 1:
+            raise ValueError(
+                f"{folder}: the seeds {', '.join(keys)} of {test} were measured with different "
+                "options or data: run those again with equal ones, or name --seeds"
+            )
+        if found:
+            result["tests"][test] = _one(test, list(found.values())) | {
+                "seeds": sorted(found),
+                "seconds": [one["seconds"] for one in about.values()],
+                "about": {seed: one["about"] for seed, one in about.items()},
+                "liked": next(iter(keys.values()))["liked"],
+                "recipe": next(iter(keys.values())).get("recipe"),
+            }
+            first = next(iter(about.values()))
+            result |= {"notes": first["notes"], "versions": first["versions"]}
+    if not result["tests"]:
+        raise ValueError(f"{folder} holds no results: `run` comes first")
+    return result
+
+
+def _one(test: str, seeds: Sequence[Scores]) -> dict[str, Any]:
+    """scores: system → setting → metric → {value, low, high}; what is compared beside it."""
+    scores = {system: over_seeds(seeds, system, by=bootstrap) for system in seeds[0]}
+    if test != "t5":
+        return {"scores": scores, "differences": _compared(seeds, test)}
+    curves = {r: over_seeds(seeds, content_of(scores), r, by=differences) for r in RIVALS}
+    leads = {
+        rival: {
+            metric: leading([int(n) for n in of], [of[n][metric]["value"] for n in of])
+            for metric in SHOWN[test]
+        }
+        for rival, of in curves.items()
+    }
+    return {"scores": scores, "differences": _compared(seeds, test), "leads": leads}
+
+
+def _compared(seeds: Sequence[Scores], test: str) -> dict[str, Any]:
+    """`one - other` → setting → metric → interval, paired by user: CDML against raw features and
+    the ridge on the same features, max against mean, and in T5 CDML against the SVDs."""
+    systems, pairs = seeds[0], []
+    for system in systems:
+        if system.startswith("cdml ") and not system.endswith(", max"):
+            rest = system.removeprefix("cdml ")
+            pairs += [(system, f"{kind} {rest}") for kind in ("raw", "ridge")]
+            if test == "t5":
+                pairs += [(system, rival) for rival in RIVALS]
+                pairs.append((system.replace(", mean", ", max"), system))
+    found = {f"{a} - {b}": over_seeds(seeds, a, b, by=differences) for a, b in pairs}
+    for system, settings in systems.items() if test == "t4" else ():
+        histories = [name.removeprefix("max ") for name in settings if name.startswith("max ")]
+        models = [
+            {model: {h: of[system][f"{model} {h}"] for h in histories} for model in ("max", "mean")}
+            for of in seeds
+        ]
+        if histories:
+            both = over_seeds(models, "max", "mean", by=differences)
+            found[f"{system}: max - mean"] = both
+    return found
+
+
+def content_of(systems: Mapping[str, Any]) -> str:
+    """The system that figure 5 is about: CDML on the first set of features, by the mean."""
+    return next(name for name in systems if name.startswith("cdml ") and name.endswith(", mean"))
+
+
+def leading(counts: Sequence[float], lead: Sequence[float]) -> list[tuple[float, float]]:
+    """From where to where a curve is above another, by its lead at each count, linear in between.
+
+    The first and the last count stand for an end where it leads there.
+    """
+    ends = [float(counts[0])] if lead[0] > 0 else []
+    for (n, one), (next_n, other) in pairwise(zip(counts, lead)):
+        if (one > 0) != (other > 0):
+            ends.append(float(n + one / (one - other) * (next_n - n)))
+    ends += [float(counts[-1])] if lead[-1] > 0 else []
+    return list(zip(ends[::2], ends[1::2]))
