@@ -27,7 +27,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from etils import epath
+from etils.epath import backend
+from fsspec.registry import _registry
 
+from tests.bucket import Bucket
 from vidembed.corpora.watched import CorpusPaths
 from vidembed.graph.affinity import affinity_clusters
 from vidembed.graph.hierarchy import write_hierarchy
@@ -95,3 +99,17 @@ def clustered_paths(corpus_paths, corpus, tmp_path_factory):
 @pytest.fixture(scope="session")
 def clustered(clustered_paths):
     return clustered_paths.open()
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """A folder of a gs:// that lives in memory, empty."""
+    for name in Bucket.protocol:
+        monkeypatch.setitem(_registry, name, Bucket)
+    monkeypatch.setattr(Bucket, "store", {})
+    monkeypatch.setattr(Bucket, "pseudo_dirs", [""])
+    monkeypatch.setattr(Bucket, "requests", [])
+    backend.fsspec_backend._get_filesystem.cache_clear()
+    Bucket.clear_instance_cache()
+    yield epath.Path("gs://videos/eight")
+    backend.fsspec_backend._get_filesystem.cache_clear()

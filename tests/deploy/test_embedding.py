@@ -83,10 +83,10 @@ def test_vectors_of_a_table_in_each_form(name, run, embed, corpus, corpus_paths,
     # Again is no work; other vectors are refused, and what is there stays; or replaced.
     assert embed(corpus_paths.table, out) == 0
     assert "made before" in capsys.readouterr().out
-    assert embed(corpus_paths.table, out, "--shard", "0/3") == 1
+    assert embed(corpus_paths.table, out, "--shard", "1/3") == 1
     assert "--force" in capsys.readouterr().err
     assert len(read(out)[0]) == 300
-    assert embed(corpus_paths.table, out, "--shard", "1/3", "--force") == 0
+    assert embed(corpus_paths.table, out, "--shard", "2/3", "--force") == 0
     np.testing.assert_allclose(read(out)[1], expected[100:200], atol=1e-5)
 
 
@@ -127,7 +127,7 @@ def test_records_give_what_their_table_gives(run, embed, corpus, tmp_path, capsy
     parts = []
     for shard in range(2):
         out = tmp_path / f"v{shard}.parquet"
-        assert embed(folder, out, *RECORDS, "--shard", f"{shard}/2") == 0
+        assert embed(folder, out, *RECORDS, "--shard", f"{shard + 1}/2") == 0
         parts.append(read(out)[1])
     assert [len(part) for part in parts] == [200, 100]
     np.testing.assert_allclose(np.concatenate(parts), expected, atol=1e-5)
@@ -142,10 +142,10 @@ def test_records_give_what_their_table_gives(run, embed, corpus, tmp_path, capsy
     # Of another space, by their key; a share of nothing.
     assert embed(folder, tmp_path / "x.npy", *RECORDS[:6]) == 1
     assert "from records: mean_rgb" in capsys.readouterr().err
-    assert embed(folder, tmp_path / "x.npy", *RECORDS, "--shard", "0/3") == 1
-    assert "holds 2 files: there is nothing to embed in part 0 of 3" in capsys.readouterr().err
-    assert embed(folder, tmp_path / "x.npy", *RECORDS, "--shard", "3/3") == 1
-    assert "0/4 to 3/4" in capsys.readouterr().err
+    assert embed(folder, tmp_path / "x.npy", *RECORDS, "--shard", "1/3") == 1
+    assert "holds 2 files: there is nothing to embed in part 1 of 3" in capsys.readouterr().err
+    assert embed(folder, tmp_path / "x.npy", *RECORDS, "--shard", "4/3") == 1
+    assert "1/4 to 4/4" in capsys.readouterr().err
     assert not list(tmp_path.glob("*x.*"))
 
 
@@ -193,7 +193,7 @@ def test_a_fault_on_the_way_leaves_nothing_but_what_was_computed(
 
 
 def test_a_place_may_end_with_a_slash(embed, corpus_paths, tmp_path):
-    assert embed(corpus_paths.table, f"{tmp_path}/new/", "--shard", "0/100") == 0
+    assert embed(corpus_paths.table, f"{tmp_path}/new/", "--shard", "1/100") == 0
     assert len(read(tmp_path / "new")[0]) == 3
 
 

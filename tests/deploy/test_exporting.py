@@ -52,6 +52,13 @@ def exported(workdir, tmp_path_factory):
     return folder
 
 
+def test_an_export_is_written_to_a_bucket_and_loaded_from_it(workdir, run, corpus, bucket):
+    assert main(["export", workdir, str(bucket / "model"), "--step", "latest"]) == 0
+    loaded = vidembed.load(str(bucket / "model"))
+    assert loaded.space == run.space
+    np.testing.assert_allclose(loaded.embed(corpus.table), run.embed(corpus.table), atol=1e-5)
+
+
 def test_a_stranger_makes_the_same_vectors(run, corpus, exported, tmp_path):
     features = {m: dequantise(a) for m, a in corpus.table.features.items()}
     has = {"visual": np.ones(300, bool), "audio": np.arange(300) % 3 > 0}

@@ -1,13 +1,7 @@
-from typing import ClassVar
-
 import grain
 import pytest
-from etils import epath
-from etils.epath import backend
-from fsspec.implementations.memory import MemoryFileSystem
-from fsspec.registry import _registry
-from fsspec.spec import AbstractBufferedFile
 
+from tests.bucket import Bucket
 from vidembed.records.faults import RecordError, Skips
 from vidembed.records.framing import read_records, write_records
 from vidembed.records.offsets import read_offsets
@@ -110,48 +104,6 @@ def test_one_limit_of_skips_holds_for_all_shards(folder):
         RecordSource(folder, skips=Skips(limit=2))
     with pytest.raises(ValueError, match="hold no readable record"):
         RecordSource(folder / "s1.tfrecord", skips=Skips())
-
-
-class Bucket(MemoryFileSystem):
-    """A gs:// that lives in memory, is opened as buckets are, and counts what is asked of it."""
-
-    protocol = ("gs", "gcs")
-    store, pseudo_dirs = {}, [""]  # as fsspec shares them
-    requests: ClassVar = []
-
-    @classmethod
-    def _strip_protocol(cls, path):
-        return super()._strip_protocol(path.split("://")[-1])
-
-    def glob(self, path, **kwargs):
-        return [found.lstrip("/") for found in super().glob(path, **kwargs)]
-
-    def _open(self, path, mode="rb", **kwargs):
-        if mode != "rb":
-            return super()._open(self._strip_protocol(path), mode, **kwargs)
-        return BucketFile(self, path, mode, **kwargs | {"block_size": 1 << 12})
-
-    def cat_file(self, path, start=None, end=None, **kwargs):
-        self.requests.append((path, start, end))
-        return self.store[self._strip_protocol(path)].getvalue()[start:end]
-
-
-class BucketFile(AbstractBufferedFile):
-    def _fetch_range(self, start, end):
-        return self.fs.cat_file(self.path, start, end)
-
-
-@pytest.fixture
-def bucket(monkeypatch):
-    for name in Bucket.protocol:
-        monkeypatch.setitem(_registry, name, Bucket)
-    monkeypatch.setattr(Bucket, "store", {})
-    monkeypatch.setattr(Bucket, "pseudo_dirs", [""])
-    monkeypatch.setattr(Bucket, "requests", [])
-    backend.fsspec_backend._get_filesystem.cache_clear()
-    Bucket.clear_instance_cache()
-    yield epath.Path("gs://videos/eight")
-    backend.fsspec_backend._get_filesystem.cache_clear()
 
 
 def test_a_bucket_is_read_by_one_request_a_record(bucket):

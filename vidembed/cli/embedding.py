@@ -37,7 +37,7 @@ def main(
             a feature table.
         step: best (by the run's evaluations), latest, or a number.
         lacking: modalities that the run reads, and none of these videos has.
-        shard: I/N, as 0/4 to 3/4: this part alone, of the rows of a table or the files of records.
+        shard: I/N, as 1/4 to 4/4: this part alone, of the rows of a table or the files of records.
     """
     check_apart(out, [run])
     progress = Progress()

@@ -24,28 +24,28 @@ BLOCK_ROWS = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """Part `number` of `of` equal ones; all of them make the whole, in order."""
+    """Part `number` of `of` equal ones, counted from 1; all of them make the whole, in order."""
 
-    number: int = 0
+    number: int = 1
     of: int = 1
 
     @staticmethod
     def parse(text: str) -> "Share":
-        """From "i/n", i from 0; "" is the whole. Raises ValueError."""
-        number, slash, of = (text or "0/1").partition("/")
-        if not (slash and number.isdecimal() and of.isdecimal() and int(number) < int(of)):
-            raise ValueError(f"shard {text!r} is not of the form I/N, as 0/4 to 3/4")
+        """From "i/n", i from 1; "" is the whole. Raises ValueError."""
+        number, slash, of = (text or "1/1").partition("/")
+        if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+            raise ValueError(f"shard {text!r} is not of the form I/N, as 1/4 to 4/4")
         return Share(number=int(number), of=int(of))
 
     def part(self, count: int) -> slice:
         """Its part of `count` things."""
-        return slice(count * self.number // self.of, count * (self.number + 1) // self.of)
+        return slice(count * (self.number - 1) // self.of, count * self.number // self.of)
 
     def nothing_of(self, path: object, count: int, what: str) -> ValueError:
         """The error for a part that is empty."""
         return ValueError(
             f"{path} holds {count} {what}: there is nothing to embed in part {self.number} of "
-            f"{self.of}, counted from 0"
+            f"{self.of}"
         )
 
 
@@ -72,7 +72,7 @@ def videos_to_embed(
     """
     if options.append:
         raise ValueError("--append adds to a table that is imported; vectors are written anew")
-    named = {"shard": f"{share.number}/{share.of}"}
+    named = {"part": f"{share.number}/{share.of}"}
     if table_state(path) in ("finished", "unfinished"):
         table = FeatureTable.open(path)
         rows = np.arange(len(table))[share.part(len(table))]
