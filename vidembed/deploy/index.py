@@ -77,7 +77,7 @@ class VideoIndex:
         within: ids that may be found. effort: see `Index.search`. Where there are fewer than k,
         fewer are found. Raises ValueError, with their number, for ids that the index lacks.
         """
-        _check(k)
+        given.depth(k)
         if (vectors is None) == (ids is None):
             raise ValueError("give one of vectors and ids: what is searched by")
         if ids is None:
@@ -185,7 +185,7 @@ class VideoIndex:
         users: Sequence[UserVector] | None,
         within: Any,
     ) -> Recommended:
-        _check(asked.k)
+        given.depth(asked.k)
         count, names, vectors, means = len(watched.offsets) - 1, None, None, None
         if isinstance(current, np.ndarray) and current.dtype.kind == "f":
             vectors = given.finite(current, "current vectors", width=self.index.dimension)
@@ -233,8 +233,7 @@ class VideoIndex:
         rows = run.embeddable(table, present)
         rows = rows[~self.index.has(table.ids[rows])]
         vectors = run.embed_rows(table, rows, present=present, progress=progress)
-        gone = self.index.ids if prune else np.zeros(0, "S1")
-        gone = gone[table.find(gone) < 0]
+        gone = self.index.ids[table.find(self.index.ids) < 0] if prune else np.zeros(0, "S1")
         add = (table.ids[rows], vectors) if len(rows) else None
         with progress.stage(BUILDING) if progress else contextlib.nullcontext():
             removed = self.index.change(add=add, remove=gone, merge=merge, space=run.space)
@@ -249,8 +248,3 @@ class VideoIndex:
 def _one(current: Any) -> Any:
     """One id or vector as a list of one."""
     return [current] if isinstance(current, str | bytes) else np.asarray(current, np.float32)[None]
-
-
-def _check(k: int) -> None:
-    if k < 1:
-        raise ValueError(f"k is {k}: ask for one result or more")

@@ -84,3 +84,9 @@ def listed(ids: np.ndarray) -> str:
     """The first ids, as text."""
     text = ", ".join(id.decode(errors="replace") for id in ids[:NAMED].tolist())
     return f"{text} ..." if len(ids) > NAMED else text
+
+
+def depth(k: int) -> None:
+    """Raises ValueError unless k, how many are asked for, is 1 or more."""
+    if k < 1:
+        raise ValueError(f"k is {k}: ask for one result or more")

@@ -157,8 +157,7 @@ class Index:
         vectors = np.empty((len(part), self.dimension), np.float32)
         for number, segment in enumerate(self._version.segments):
             mine = part == number
-            if mine.any():
-                vectors[mine] = segment.vectors_at(row[mine])
+            vectors[mine] = segment.vectors_at(row[mine])
         return vectors[part >= 0], part >= 0
 
     def add(self, ids: Any, vectors: np.ndarray, *, space: str | None = None) -> None:
@@ -227,11 +226,10 @@ class Index:
         """Vectors that are there, rows on disk, how many of these are searched exactly as they were
         added since the last merge, bytes of what the engine built, bytes on disk."""
         segments = self._version.segments
-        flat = sum(len(segment) for segment in segments if segment.blocks.header["flat"])
         return {
             "vectors": len(self),
             "rows": sum(map(len, segments)),
-            "flat rows": flat,
+            "flat rows": sum(len(one) for one in segments if one.blocks.header["flat"]),
             "engine bytes": sum(segment.engine_bytes for segment in segments),
             "bytes": sum(segment.blocks.size for segment in segments) + self._version.blocks.size,
         }
@@ -248,6 +246,5 @@ class Index:
         return only(parts, part, row)
 
     def _search(self, queries: np.ndarray, k: int, within: Any, engine: Engine) -> Found:
-        if k < 1:
-            raise ValueError(f"k is {k}: ask for one result or more")
+        given.depth(k)
         return search(self.parts(within), queries, k, engine)

@@ -17,6 +17,7 @@ from jax import lax
 from vidembed.distributed import mesh as meshes
 from vidembed.pairwise import largest
 from vidembed.serving.exact import SCORES_AT_ONCE, few_sizes
+from vidembed.serving.given import depth
 from vidembed.serving.user_models import UserModel
 
 ROWS_AT_ONCE, CHUNK = 256, 64
@@ -62,8 +63,7 @@ def best_placed(
     offsets i64[U + 1]. allowed: bool[N] before padding. Where a user has fewer than k candidates,
     the end of a line has score −inf, and its rows mean nothing.
     """
-    if k < 1:
-        raise ValueError(f"k is {k}: ask for one result or more")
+    depth(k)
     mask = meshes.place_rows(mesh, np.pad(allowed, (0, few_sizes(len(allowed)) - len(allowed))))
     shape = len(given.offsets) - 1, min(k, len(pool))
     scores, rows = np.empty(shape, np.float32), np.empty(shape, np.int64)
