@@ -27,7 +27,7 @@ ARROWS = {
     "models": {"distributed.mesh"},
     "mining": {"distributed.mesh"},
     "losses": {"distributed.mesh"},
-    "evaluators": {"metrics", "corpora", "graph", "distributed.mesh"},
+    "evaluators": {"metrics", "corpora", "graph", "models", "distributed.mesh"},
     "serving": {"distributed.mesh"},
     "metrics": set(),
     "feeds": {"corpora", "graph", "tasks.spec"},
