@@ -153,7 +153,8 @@ def test_the_verbs_of_a_run(corpus_paths, tmp_path, capsys):
         "--feed.parts", "2", "--steps", "2",
     ]  # fmt: skip
     assert main(None, ["train", "--workdir", workdir, *options], name="linear") == 0
-    assert main(None, ["evaluate", "--workdir", workdir, "--no-baselines"], name="linear") == 0
+    words = ["evaluate", "--workdir", workdir, "--no-baselines"]
+    assert main(None, [*words, "--evaluator.directions", "eval_to_eval"], name="linear") == 0
     said = capsys.readouterr().out
     assert "2 steps of 8 shares are 1.0 passes over 16 shares of" in said
     assert "eval_to_eval/ndcg@10" in said
