@@ -15,7 +15,7 @@ from vidembed.records.table import FeatureTable
 
 SYSTEMS = {
     "trained", "trained_visual_only", "visual", "audio", "concatenated",
-    "concatenated_standardised", "untrained", "popularity", "random",
+    "concatenated_standardised", "closed_form", "composite", "untrained", "popularity", "random",
 }  # fmt: skip
 
 

@@ -3,8 +3,6 @@
 The same maths as `vidembed train linear`, with its defaults, on all modalities of the table.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from vidembed.corpora.watched import Corpus
@@ -46,13 +44,3 @@ def closed_form(
     size = min(size, features.shape[1])
     matrix = projection(rows, edges, size=size, ridge=ridge, power=power)
     return features @ matrix.astype(np.float32)
-
-
-def joined(vectors: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
-    """Vectors of several systems side by side, f32[N, sum of sizes]: each of unit length times the
-    square root of its weight, so that cosines are weighted means of theirs."""
-    parts = []
-    for name, weight in weights.items():
-        lengths = np.linalg.norm(vectors[name], axis=1, keepdims=True)
-        parts.append(vectors[name] / np.where(lengths > 0, lengths, 1) * np.float32(weight**0.5))
-    return np.concatenate(parts, axis=1).astype(np.float32)
