@@ -41,14 +41,32 @@ def projection(
     power: float = POWER,
     names: Sequence[str] = (),
 ) -> np.ndarray:
-    """The map f64[d, size] from standardised features to vectors (before these get unit length).
+    """The map f64[d, size] from standardised features to vectors (before these get unit length):
+    `directions`, each times a power of its eigenvalue.
 
-    rows: XᵀX f[d, d]. edges: XᵀÂX f[d, d]; its part that is not symmetric says nothing. names:
-    what the features are called in messages. Where fewer than `size` eigenvalues are above zero,
-    the last columns are zeros. Raises ValueError where there is nothing to solve: by name for
-    features that are not finite or, without a ridge, constant or collinear.
+    Where fewer than `size` eigenvalues are above zero, the last columns are zeros. Raises
+    ValueError for options that give no space, and as `directions` does.
     """
     check_options(size=size, ridge=ridge, power=power)
+    values, vectors = directions(rows, edges, size=size, ridge=ridge, names=names)
+    return scaled(values, vectors, power)
+
+
+def scaled(values: np.ndarray, vectors: np.ndarray, power: float) -> np.ndarray:
+    """Directions f64[d, k] times a power of their eigenvalues f64[k], zero where these are below
+    zero: there related videos lie further apart than others."""
+    return vectors * np.where(values > 0, np.maximum(values, 0) ** power, 0)
+
+
+def directions(
+    rows: np.ndarray, edges: np.ndarray, *, size: int, ridge: float, names: Sequence[str] = ()
+) -> tuple[np.ndarray, np.ndarray]:
+    """(eigenvalues f64[size], falling; eigenvectors f64[d, size]) of (XᵀÂX, XᵀX + λI).
+
+    rows: XᵀX f[d, d]. edges: XᵀÂX f[d, d]; its part that is not symmetric says nothing. names:
+    what the features are called in messages. Raises ValueError where there is nothing to solve: by
+    name for features that are not finite or, without a ridge, constant or collinear.
+    """
     rows, edges = np.asarray(rows, np.float64), np.asarray(edges, np.float64)
     edges = (edges + edges.T) / 2
     if size > (width := len(rows)):
@@ -61,16 +79,13 @@ def projection(
         )
     mean = np.trace(rows) / width
     if not mean > 0:
-        raise ValueError(
-            f"all {width} features are constant over the train videos: nothing differs"
-        )
+        raise ValueError(f"all {width} features are constant over the train videos")
     if not edges.any():
         raise ValueError("no relation between train videos: the closed form has nothing to go by")
-    regularised = rows + ridge * mean * np.eye(width)
     if ridge == 0:
         _refuse_singular(rows, names)
     # S = LLᵀ turns it into an ordinary problem: C = L⁻¹ M L⁻ᵀ, and W = L⁻ᵀ V.
-    factor = scipy.linalg.cholesky(regularised, lower=True)
+    factor = scipy.linalg.cholesky(rows + ridge * mean * np.eye(width), lower=True)
     half = scipy.linalg.solve_triangular(factor, edges, lower=True)
     inner = scipy.linalg.solve_triangular(factor, half.T, lower=True)
     values, vectors = scipy.linalg.eigh(
@@ -82,9 +97,8 @@ def projection(
             "related train videos are no nearer in any direction of the features than others: the "
             "closed form finds nothing"
         )
-    scales = np.where(values > 0, np.maximum(values, 0) ** power, 0)
-    found: np.ndarray = scipy.linalg.solve_triangular(factor, vectors, lower=True, trans="T")
-    return _signed(found * scales)
+    found = scipy.linalg.solve_triangular(factor, vectors, lower=True, trans="T")
+    return values, _signed(found)
 
 
 def _signed(matrix: np.ndarray) -> np.ndarray:
