@@ -9,7 +9,7 @@ looked at.
 
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from vidembed.cli.command_line import start
 from vidembed.corpora.watched import Corpus, CorpusPaths
 from vidembed.evaluators.baselines import raw_features
 from vidembed.evaluators.closed_form import sums
-from vidembed.evaluators.queries import DIRECTIONS
+from vidembed.evaluators.queries import DIRECTIONS, Direction
 from vidembed.evaluators.related_videos import RelatedVideos
 from vidembed.models.linear import directions, scaled
 from vidembed.progress import Progress
@@ -37,7 +37,7 @@ class Choice(NamedTuple):
     ridge: float
     power: float
     size: int
-    scores: dict[str, float]
+    scores: Mapping[Direction, float]
 
     @property
     def mean(self) -> float:

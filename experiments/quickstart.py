@@ -118,7 +118,7 @@ class Quickstart:
         return 0
 
     def _summary(self, runner: Runner, done: list[Point]) -> dict[str, Any]:
-        scores = {point: point.scores() | composed(point) for point in done}
+        scores = {point: {**point.scores(), **composed(point)} for point in done}
         columns = dict.fromkeys(sweep.evaluator.directions, sweep.evaluator.metrics)
         ordinary, permuted = (list(side.values()) for side in worlds(scores, columns))
         data, fingerprints = data_of(point for point in done if not point.permuted)

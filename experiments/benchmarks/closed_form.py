@@ -29,6 +29,7 @@ from vidembed.engine.phases import open_feeds
 from vidembed.engine.placing import Placer, place_constants
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.step import compile_update, new_state, state_shape
+from vidembed.feeds.whole_pass import WholePass
 from vidembed.models.fusion import Layers, SingleModality
 from vidembed.models.linear import projection
 from vidembed.recipes.linear import recipe
@@ -51,9 +52,7 @@ def main(
     """Measure and report; smaller numbers are for trying the benchmark itself."""
     corpus = imagined(videos, relations, features)
     model = SingleModality(layers=Layers(hidden=(), size=size))
-    of = replace(
-        recipe, task=ClosedForm(model=model), feed=replace(recipe.feed, parts=parts), steps=parts
-    )
+    of = replace(recipe, task=ClosedForm(model=model), feed=WholePass(parts=parts), steps=parts)
     edges = corpus.train_graph.edges
     arithmetic = (videos + edges) / parts * features**2 / side**3
     step, state = stepping(of, corpus)
