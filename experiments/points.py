@@ -24,8 +24,8 @@ from vidembed.records.scores_file import Scores, read_scores
 from vidembed.workdir.layout import Workdir
 
 CONTROLS = (
-    "visual", "audio", "concatenated", "concatenated_standardised", "untrained", "popularity",
-    "random",
+    "visual", "audio", "concatenated", "concatenated_standardised", "closed_form", "untrained",
+    "popularity", "random",
 )  # fmt: skip
 """Systems that need no training, measured beside the reference."""
 

@@ -2,9 +2,9 @@
 
 Check and import the records, simulate watch sessions from their labels, count co-watches, split
 7:3 by video, train CDML with semi-hard mining, evaluate both cold-start directions against
-baselines and controls, code the vectors in few bytes, index them and search, write a report. It is
-a small sweep: the recipe of `experiments/cdml.py` at
-a smaller size and its visual tower alone, each with every seed's sessions, split and training.
+baselines and controls, join its vectors with those of the closed form, code them in few bytes,
+index them and search, write a report. It is a small sweep: the recipe of `experiments/cdml.py` at a
+smaller size and its visual tower alone, each with every seed's sessions, split and training.
 Finished stages are recognised, and an interrupted training goes on.
 """
 
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from experiments import cdml
+from experiments.composites import compose, composed
 from experiments.gathering import data_of, over_seeds, worlds
 from experiments.neighbours import indexed, neighbours
 from experiments.points import Point, points_of, refuse_seeds, refuse_unfinished
@@ -101,6 +102,7 @@ class Quickstart:
             for point in trained:
                 with point.run.lease(), stop.raising():
                     measure(point, runner, faiss=False)
+                    compose(point, runner)
             with runner.progress.stage("index") as stage:
                 answer = list(self._search(runner, trained[0]))
             runner.account("index", stage.seconds)
@@ -116,7 +118,7 @@ class Quickstart:
         return 0
 
     def _summary(self, runner: Runner, done: list[Point]) -> dict[str, Any]:
-        scores = {point: point.scores() for point in done}
+        scores = {point: {**point.scores(), **composed(point)} for point in done}
         columns = dict.fromkeys(sweep.evaluator.directions, sweep.evaluator.metrics)
         ordinary, permuted = (list(side.values()) for side in worlds(scores, columns))
         data, fingerprints = data_of(point for point in done if not point.permuted)

@@ -28,7 +28,7 @@ ARROWS = {
     "models": {"distributed.mesh"},
     "mining": {"distributed.mesh"},
     "losses": {"distributed.mesh"},
-    "evaluators": {"metrics", "corpora", "graph", "serving", "distributed.mesh"},
+    "evaluators": {"metrics", "corpora", "graph", "models", "serving", "distributed.mesh"},
     "serving": {"distributed.mesh"},
     "metrics": set(),
     "feeds": {"corpora", "graph", "tasks.spec"},

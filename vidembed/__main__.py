@@ -13,6 +13,7 @@ DATA = {
     "cowatch": ("vidembed.sessions.cowatch", "watch sessions to co-watch edges"),
     "cluster": ("vidembed.cli.clustering", "co-watch edges to a hierarchy of clusters"),
     "embed": ("vidembed.cli.embedding", "vectors of a table or of records, by a trained run"),
+    "compose": ("vidembed.cli.composing", "several runs as one, their vectors side by side"),
     "export": ("vidembed.cli.exporting", "a trained run as StableHLO and safetensors"),
     "index": ("vidembed.cli.indexing", "an index of a table's videos, made and kept up to date"),
     "recommend": ("vidembed.cli.recommending", "what an index recommends to users, by histories"),

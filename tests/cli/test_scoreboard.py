@@ -68,9 +68,22 @@ def test_a_run_below_raw_features_is_warned_of_at_its_end():
         "standardised visual 0.200; NDCG@10 train → eval is 0.100, that of raw visual 0.160."
     )
     assert "--optimiser.learning-rate" in words
+    assert "vidembed train linear" in words
     meanwhile = below_raw(low, BASELINES, last=1200)
     assert meanwhile.startswith("step 200 is below raw features")
     assert meanwhile.endswith("(1,000 steps are left)")
+
+
+def test_a_run_below_the_closed_form_is_told_of_it_at_its_end():
+    baselines = {"systems": BASELINES["systems"] | {"closed_form": scores(0.25, 0.15, 0.1)}}
+    measured = result(200, 0.24, 0.16)
+    assert below_raw(measured, baselines, last=300) is None
+    words = below_raw(measured, baselines, last=200)
+    assert words.startswith(
+        "step 200 is below the closed form: NDCG@10 eval → train is 0.240, that of closed form "
+        "0.250. It takes seconds (vidembed train linear)"
+    )
+    assert below_raw(result(200, 0.24999, 0.16), baselines, last=200) is None
 
 
 def test_every_score_has_its_interval():

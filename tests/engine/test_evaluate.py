@@ -334,7 +334,7 @@ def test_baselines_are_measured_once_for_all_steps(trained, corpus, monkeypatch)
     assert record["systems"]["visual"] == measuring._scores(visual)
     raw = {"visual", "audio", "concatenated"}
     features = raw | {name + STANDARDISED for name in raw}
-    assert record["systems"].keys() == features | {"popularity", "random"}
+    assert record["systems"].keys() == features | {"closed_form", "popularity", "random"}
     per_query = read_scores(evaluation.selecting.measurements.folder / "baselines.parquet")
     values = per_query["popularity"]["train_to_eval"].values["map"]
     assert values.mean() == record["systems"]["popularity"]["train_to_eval/map"]["value"]

@@ -66,6 +66,9 @@ class Line:
     def masked(self, updates, state):
         return updates
 
+    def solve(self, parameters, state):
+        return None
+
     def diagnose(self, lines, *, finished):
         return {}
 

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from vidembed.evaluators import baselines
 from vidembed.evaluators.baselines import (
     STANDARDISED,
     chance,
@@ -152,3 +153,29 @@ def test_standardised_features_are_those_of_a_network(corpus):
     constant = dict(feature_embeddings(flat, corpus.is_train))
     assert (constant["visual" + STANDARDISED] == 0).all()
     assert list(constant) == ["visual", "visual" + STANDARDISED]
+
+
+def test_the_closed_form_stands_beside_the_features(corpus):
+    """Of all modalities, as many directions as there are features; its maths: tests/tasks."""
+    vectors = baselines.solved_embedding(corpus)
+    assert vectors.shape == (60, 8)
+    evaluator = RelatedVideos(directions=("eval_to_train",))
+    systems = baselines.measured(evaluator, corpus)
+    assert list(systems)[-3:] == ["closed_form", "popularity", "random"]
+    expected = evaluator.per_query(vectors, corpus, "eval_to_train").values["map"]
+    np.testing.assert_array_equal(systems["closed_form"]["eval_to_train"].values["map"], expected)
+
+
+@pytest.mark.fault(
+    "Scores: no relation between train videos, constant features, or more than 5,000 of them",
+    "the baselines are measured without the closed form",
+)
+def test_without_a_closed_form_the_other_baselines_stay(corpus, monkeypatch):
+    nothing = corpus.relations.within(np.zeros(60, bool))
+    flat = replace(corpus.table, features={"visual": np.ones((60, 2), np.float32)}, present={})
+    for without in (replace(corpus, train_graph=nothing), replace(corpus, table=flat)):
+        assert baselines.solved_embedding(without) is None
+    monkeypatch.setattr(baselines, "MOST_FEATURES", 7)
+    assert baselines.solved_embedding(corpus) is None
+    evaluator = RelatedVideos(directions=("eval_to_train",))
+    assert "closed_form" not in baselines.measured(evaluator, corpus)

@@ -10,12 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 import vidembed
+from experiments import composites
 from vidembed.records.scores_file import read_scores
 from vidembed.records.table import FeatureTable
 
 SYSTEMS = {
     "trained", "trained_visual_only", "visual", "audio", "concatenated",
-    "concatenated_standardised", "untrained", "popularity", "random",
+    "concatenated_standardised", "closed_form", "composite", "untrained", "popularity", "random",
 }  # fmt: skip
 
 
@@ -68,6 +69,8 @@ def scores_of(run):
     if (measured / "baselines.parquet").exists():
         found |= read_scores(measured / "baselines.parquet")
         found["untrained"] = read_scores(measured / "0.parquet")["trained"]
+    if (run / "beside_closed_form.parquet").exists():
+        found |= read_scores(run / "beside_closed_form.parquet")
     if (run / "per_query.parquet").exists():
         found |= read_scores(run / "per_query.parquet")
     return found
@@ -184,3 +187,21 @@ def test_running_again_recognises_what_is_done_and_makes_what_is_missing(quickst
     assert after["peak_memory_bytes"] >= before["peak_memory_bytes"]
     assert after["seconds"].keys() == before["seconds"].keys()
     assert after["related_videos"] == before["related_videos"]
+
+
+def test_the_closed_form_stands_beside_what_was_trained(quickstart, monkeypatch, capsys):
+    """In three directions, from a finished folder."""
+    folder, _, _ = quickstart
+    monkeypatch.setattr(composites, "WEIGHTS", (1.0,))
+    out = folder / "composites.json"
+    assert composites.main(["--workdir", str(folder), "--out", str(out)]) == 0
+    systems = json.loads(out.read_text())["systems"]
+    assert list(systems) == ["visual", "closed_form", "trained", "composite"]
+    summary = json.loads((folder / "summary.json").read_text())["related_videos"]
+    for name, directions in systems.items():
+        for direction in summary:
+            expected = summary[direction][name]["ndcg@10"]["value"]
+            assert directions[direction]["mean"]["value"] == pytest.approx(expected, abs=1e-4)
+    # Two seconds without training: what the closed form is for.
+    assert systems["closed_form"]["eval_to_eval"]["ratio"]["value"] > 1
+    assert "| closed form |" in capsys.readouterr().out

@@ -201,8 +201,8 @@ def test_the_table_is_written_in_every_form(swept):
     assert int(rows[0]["parameters"]) == (1024 + 128) * 8 + 2 * (8 + 8 * 4 + 4)
     controls = {row["point"] for row in rows if row["kind"] == "control"}
     assert controls == {
-        "visual", "audio", "concatenated", "concatenated_standardised", "untrained", "popularity",
-        "random",
+        "visual", "audio", "concatenated", "concatenated_standardised", "closed_form", "untrained",
+        "popularity", "random",
     }  # fmt: skip
     for suffix in ("md", "html"):
         text = (swept / f"tiny.{suffix}").read_text()

@@ -8,6 +8,7 @@ import pytest
 from vidembed.feeds.labelled import LabelledVideos
 from vidembed.feeds.negatives import SiblingNegatives
 from vidembed.feeds.triplets import Triplets
+from vidembed.feeds.whole_pass import WholePass
 
 FEEDS = {
     "triplets": Triplets(batch_triplets=64),
@@ -17,6 +18,7 @@ FEEDS = {
         negatives=SiblingNegatives(siblings_of="video", curriculum_steps=(8,)),
     ),
     "labelled": LabelledVideos(batch_videos=64),
+    "whole pass": WholePass(batch_shares=64),
 }
 
 

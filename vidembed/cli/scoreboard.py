@@ -1,14 +1,16 @@
 """What the terminal says of a measured checkpoint: its scores, beside those of the baselines."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from vidembed.engine.evaluate import EvaluationJob
 from vidembed.engine.measured import Measured
+from vidembed.evaluators.baselines import CLOSED_FORM
 from vidembed.report import wording
 from vidembed.report.headline import headline
 
-NOT_RAW = ("popularity", "random", "ridge_", "svd_", "als", "bpr")
+NOT_RAW = ("popularity", "random", CLOSED_FORM, "ridge_", "svd_", "als", "bpr")
 """How the names of baselines begin that are no features."""
 
 
@@ -120,7 +122,8 @@ def _table(
 
 
 def below_raw(result: Mapping[str, Any], baselines: Mapping[str, Any], *, last: int) -> str | None:
-    """What to say of a run that scores below raw features; None where it does not.
+    """What to say of a run that scores below raw features or, at its end, below the closed form;
+    None where it does not.
 
     Validation is looked at where there is any: what is chosen by test scores flatters itself.
     """
@@ -128,31 +131,46 @@ def below_raw(result: Mapping[str, Any], baselines: Mapping[str, Any], *, last: 
     *_, directions = [(), *wording.by_part(metrics).values()]
     metrics = {direction: metrics[direction] for direction in directions}
     mine = _cells(result["scores"], metrics)
+    systems = {name: _cells(of, metrics) for name, of in baselines["systems"].items()}
+    raw = {name: of for name, of in systems.items() if not name.startswith(NOT_RAW)}
+    solved = {name: of for name, of in systems.items() if name == CLOSED_FORM}
+    below = partial(_below, mine, metrics)
+    if found := below(raw):
+        said = f"step {result['step']} is below raw features: {found}"
+        if result["step"] < last:
+            return f"{said} ({last - result['step']:,} steps are left)"
+        return (
+            f"WARNING: {said}. Without training these features retrieve better than this "
+            "embedding. Look at loss and spread in metrics.jsonl; try more --steps, another "
+            "--optimiser.learning-rate, or fewer and surer relations (cowatch --min-weight); or "
+            "take the closed form, which needs no training (vidembed train linear)"
+        )
+    # 1e-4: a run of the closed form itself is its baseline but for rounding.
+    if result["step"] < last or not (found := below(solved, by=1e-4)):
+        return None
+    return (
+        f"step {result['step']} is below the closed form: {found}. It takes seconds (vidembed "
+        "train linear), and beside this run it may be better than either (vidembed compose)"
+    )
+
+
+def _below(
+    mine: Mapping[str, float],
+    metrics: Mapping[str, str],
+    others: Mapping[str, Mapping[str, float]],
+    by: float = 0.0,
+) -> str:
+    """Where a run is below the best of the others, in words; "" where it is not."""
     found = []
-    for direction, metric in metrics.items():
-        raw = {
-            name: _cells(scores, metrics)[direction]
-            for name, scores in baselines["systems"].items()
-            if not name.startswith(NOT_RAW)
-        }
-        if not raw:
-            return None
-        best = max(raw, key=raw.__getitem__)
-        if mine[direction] < raw[best]:
+    for direction, metric in metrics.items() if others else ():
+        best = max(others, key=lambda name: others[name][direction])
+        if mine[direction] < others[best][direction] - by:
             found.append(
                 f"{wording.metric(metric)} {wording.direction(direction)} is "
-                f"{mine[direction]:.3f}, that of {wording.system(best)} {raw[best]:.3f}"
+                f"{mine[direction]:.3f}, that of {wording.system(best)} "
+                f"{others[best][direction]:.3f}"
             )
-    if not found:
-        return None
-    said = f"step {result['step']} is below raw features: {'; '.join(found)}"
-    if result["step"] < last:
-        return f"{said} ({last - result['step']:,} steps are left)"
-    return (
-        f"WARNING: {said}. Without training these features retrieve better than this embedding. "
-        "Look at loss and spread in metrics.jsonl; try more --steps, another "
-        "--optimiser.learning-rate, or fewer and surer relations (cowatch --min-weight)"
-    )
+    return "; ".join(found)
 
 
 def _headlines(result: Mapping[str, Any]) -> dict[str, str]:

@@ -42,8 +42,9 @@ class _OfRun:
     workdir: str
     """Folder of the run, local or gs://."""
     baselines: bool = True
-    """Show raw features, popularity and chance beside the run's scores; measured where that was not
-    done yet. Raw features take four times the memory of the whole table as float32, once."""
+    """Show raw features, the closed form, popularity and chance beside the run's scores; measured
+    where that was not done yet. Raw features take four times the memory of the whole table as
+    float32, once."""
     recipe: RecipeOptions
     evaluator: Evaluator
     others: tyro.conf.Suppress[tuple[Evaluator, ...]] = ()

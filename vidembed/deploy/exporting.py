@@ -22,8 +22,9 @@ from jax import export as jax_export
 
 from vidembed import files
 from vidembed.deploy import onnx_program, safetensors
-from vidembed.deploy.loading import opened
+from vidembed.deploy.composite import rows_of
 from vidembed.deploy.run import Run
+from vidembed.deploy.traced import traced
 from vidembed.records.bytecode import dequantise
 from vidembed.records.outputs import check_apart
 from vidembed.records.rows import Rows
@@ -66,17 +67,7 @@ def export(
         onnx_program.check_installed()
     folder = epath.Path(out)
     _refuse_others(folder)
-    run, model = opened(path, step, output, classes)
-    apply, part = model.function(output), model.arrays(output)
-    leaves, tree = jax.tree_util.tree_flatten_with_path(part)
-    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
-    weights = {name: np.asarray(leaf) for name, (_, leaf) in zip(names, leaves)}
-
-    def program(weights: Any, features: Any, present: Any) -> jax.Array:
-        whole = jax.tree_util.tree_unflatten(tree, [weights[name] for name in names])
-        arrays = {"features": features, "present": present}
-        return apply(whole["parameters"], whole["state"], arrays)
-
+    run, weights, program = traced(path, step, output, classes)
     (videos,) = jax_export.symbolic_shape("videos")
     shapes = (
         {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in weights.items()},
@@ -96,6 +87,7 @@ def export(
         "step": run.step,
         "output": output,
         "space": run.space,
+        "rows": rows_of(path),
         "features": {
             m: {"width": w, "dtype": "float32", "space": run.inputs.get(m)}
             for m, w in run.widths.items()
@@ -137,7 +129,8 @@ class Exported:
     """The program with its weights on the devices."""
 
     def __init__(self, program: bytes, weights: Mapping[str, np.ndarray]) -> None:
-        self._call = jax.jit(jax_export.deserialize(bytearray(program)).call)
+        self.weights, self.program = dict(weights), jax_export.deserialize(bytearray(program)).call
+        self._call = jax.jit(self.program)
         self._weights = jax.device_put(dict(weights))
 
     def __call__(self, source: Rows, rows: np.ndarray) -> np.ndarray:

@@ -18,15 +18,20 @@ def load(
     output: str = "video",
     classes: Collection[type] = (),
 ) -> Run:
-    """The run of a work directory, or an export of one, local or gs://, on the devices here.
+    """The run of a work directory, an export of one, or a composite of several, local or gs://, on
+    the devices here.
 
     Neither its training data nor its script are needed. step: "best" (by its evaluations),
-    "latest", or a number; an export has but one. output: which of the task's outputs makes vectors
-    of videos. classes: parts of the recipe that do not belong to vidembed. Raises ValueError where
-    there is no run, or one of a version that did not store the sizes of its model, and
-    CheckpointError where it has no such step.
+    "latest", or a number; an export has but one, and those of a composite are known. output: which
+    of the task's outputs makes vectors of videos. classes: parts of the recipe that do not belong
+    to vidembed. Raises ValueError where there is no run, or one of a version that did not store the
+    sizes of its model, and CheckpointError where it has no such step.
     """
     place = epath.Path(path)
+    if (place / "composite.json").exists():
+        from vidembed.deploy.composite import read_composite
+
+        return read_composite(place)
     if not (place / "model.json").exists():
         return opened(place, step, output, classes)[0]
     from vidembed.deploy.exporting import read_export

@@ -54,7 +54,7 @@ class Run:
         inputs: Mapping[str, str],
         space: str,
     ) -> None:
-        self._compute = compute
+        self.compute = compute
         self.name, self.step, self.output, self.space = name, step, output, space
         self.widths, self.inputs = dict(widths), dict(inputs)
         self._tried_without: set[str] = set()
@@ -67,7 +67,7 @@ class Run:
         """D, the size of a vector: that of one made-up video."""
         rows = {m: np.ones((1, width), np.float32) for m, width in self.widths.items()}
         made_up = VideoRows(features=rows, present={})
-        return self._compute(made_up, np.zeros(1, np.int64)).shape[1]
+        return self.compute(made_up, np.zeros(1, np.int64)).shape[1]
 
     def embed(
         self,
@@ -180,7 +180,7 @@ class Run:
         with contextlib.ExitStack() as stack:
             for start in range(0, len(numbers), block):
                 padded = np.minimum(np.arange(start, start + block), len(numbers) - 1)
-                blocks.append(self._compute(rows, numbers[padded]))
+                blocks.append(self.compute(rows, numbers[padded]))
                 if stage is None and time.monotonic() - began > QUIET_SECONDS:
                     opened = progress.stage("embedding", len(numbers), "videos")
                     stage = stack.enter_context(opened)
@@ -195,7 +195,7 @@ class Run:
             if not lacking:
                 continue
             self._tried_without.add(modality)
-            rank = rank_without(self._compute, self.widths, modality)
+            rank = rank_without(self.compute, self.widths, modality)
             if rank > POOR:
                 _log.warning(
                     "%s has not learned to do without %r: a vector without it lies as far from the "

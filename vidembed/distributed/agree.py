@@ -49,6 +49,14 @@ def of_first_host(numbers: list[int]) -> list[int]:
     return [int(number) for number in multihost_utils.broadcast_one_to_all(mine)]
 
 
+def arrays_of_first_host(tree: T) -> T:
+    """The first host's arrays, in numpy, for all: hosts of two kinds round differently."""
+    if jax.process_count() == 1:
+        return tree
+    found: T = jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))
+    return found
+
+
 def record_of_first_host(record: dict[str, Any] | None) -> dict[str, Any] | None:
     """The first host's JSON, for all."""
     text = json.dumps(record).encode()

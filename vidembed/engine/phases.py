@@ -1,20 +1,21 @@
 """The phases of a run, opened on its data and a mesh: which batch comes when and does what."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from typing import Any
 
 import jax
 import numpy as np
 
+from vidembed.distributed.agree import arrays_of_first_host, together
 from vidembed.engine.placing import Placer, place_constants
 from vidembed.engine.recipe import Recipe
-from vidembed.engine.step import State, compile_update
+from vidembed.engine.step import AVERAGE, State, compile_update
 
 
 def open_feeds(recipe: Recipe, corpus: Any) -> list[Any]:
     """The feed of each phase; phases with equal options share one. Raises ValueError where they
-    give states of different shapes."""
+    give states of different shapes, or have other numbers of steps than their phases."""
     opened: dict[Any, Any] = {}
     for phase in recipe.resolved_phases:
         if phase.feed not in opened:
@@ -24,6 +25,13 @@ def open_feeds(recipe: Recipe, corpus: Any) -> list[Any]:
     specs = [feed.spec for feed in feeds]
     if any(spec != specs[0] for spec in specs):
         raise ValueError(f"all phases share one state, but their feeds have the sizes {specs}")
+    for phase, feed in zip(recipe.resolved_phases, feeds):
+        if feed.whole_steps not in (None, phase.steps):
+            raise ValueError(
+                f"{type(phase.feed).__name__} is one pass in {feed.whole_steps} steps, and has to "
+                f"be gone through once; found {phase.steps} steps: set --steps {feed.whole_steps}, "
+                "or divide the pass otherwise (--feed.parts)"
+            )
     return feeds
 
 
@@ -62,13 +70,34 @@ class Phases:
             step += count
 
     def update(self, state: State, step: int, batch: Any) -> tuple[State, Any, tuple[str, ...]]:
-        """(state, measures, events) after one more update, dispatched but not awaited."""
-        phase = self._recipe.position(step).phase
+        """(state, measures, events) after one more update, dispatched but not awaited. After the
+        last of a phase the task may solve for the parameters."""
+        phase, _, left = self._recipe.position(step)
         placed, events = self._placers[phase].place(batch)
         state, measures = self._updates[phase](state, self._constants[phase], placed)
+        if left == 1:
+            task, parameters, of_task = self._recipe.task, state["parameters"], state["state"]
+            solved = together(lambda: task.solve(parameters, of_task), ValueError)
+            if solved is not None:
+                state = _with_parameters(state, arrays_of_first_host(solved))
         return state, measures, events
 
     def ids_at(self, step: int) -> tuple[np.ndarray, int]:
         """Ids of the whole batch of a step, and its number among the batches of its feed."""
         phase, done, _ = self._recipe.position(step)
         return self._feeds[phase].ids_at(done), done
+
+
+def _with_parameters(state: State, solved: Mapping[str, np.ndarray]) -> State:
+    """The state with these parameters, laid out as those before; they are their own average."""
+
+    def placed(old: jax.Array, new: np.ndarray) -> jax.Array:
+        new = np.asarray(new, old.dtype)
+        return jax.make_array_from_callback(old.shape, old.sharding, new.__getitem__)
+
+    changed = {
+        name: jax.tree.map(placed, state[name], dict(solved))
+        for name in ("parameters", AVERAGE)
+        if name in state
+    }
+    return state | changed

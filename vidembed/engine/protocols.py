@@ -73,6 +73,10 @@ class Feed(Protocol):
     def one_pass(self) -> tuple[int, str]:
         """How many examples are one pass over what is drawn from, and what that is."""
 
+    @property
+    def whole_steps(self) -> int | None:
+        """How many steps there are, no more and no less; None: as many as are asked for."""
+
     def statistics(self) -> Any:
         """What the task's inputs are standardised by; None if they are not. Asked once a run."""
 
@@ -170,6 +174,10 @@ class Task(Protocol):
 
     def masked(self, updates: Arrays, state: Any) -> Arrays:
         """What is added to the parameters, by name, with zeros for rows that do not learn."""
+
+    def solve(self, parameters: Arrays, state: Any) -> Mapping[str, Any] | None:
+        """When a phase's last step is done: arrays that take the place of the parameters, by name,
+        or None. On the host; arrays of the state that it reads lie whole on every device."""
 
     def grown_axis(self, name: str) -> int | None:
         """The axis of a parameter that may be longer than in the run that it begins from."""

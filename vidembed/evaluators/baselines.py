@@ -1,4 +1,4 @@
-"""What an embedding has to beat: raw features, popularity and chance."""
+"""What an embedding has to beat: raw features, the closed form, popularity and chance."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -8,6 +8,7 @@ import numpy as np
 
 from vidembed.corpora.held_out import Part
 from vidembed.corpora.watched import Corpus
+from vidembed.evaluators.closed_form import closed_form
 from vidembed.evaluators.queries import Direction, asked_of, queries
 from vidembed.records.bytecode import dequantise
 from vidembed.records.scores_file import PerQuery
@@ -23,18 +24,23 @@ ALL = "concatenated"
 """All modalities side by side, where there are several."""
 STANDARDISED = "_standardised"
 """Ends the name of features that are standardised."""
+CLOSED_FORM = "closed_form"
+MOST_FEATURES = 5_000
+"""Of more, the closed form is not solved for beside a run: it takes minutes."""
 
 
 def measured(
     evaluator: "RelatedVideos", corpus: Corpus, *, mesh: jax.sharding.Mesh | None = None
 ) -> dict[str, dict[str, PerQuery]]:
-    """System → name of what is asked → metrics of each query: features, then `popularity` and
-    `random`; of each part that is measured."""
+    """System → name of what is asked → metrics of each query: features, the closed form where there
+    is one, then `popularity` and `random`; of each part that is measured."""
     asked = asked_of(corpus, evaluator.directions)
     systems: dict[str, dict[str, PerQuery]] = {}
     for name, vectors in feature_embeddings(corpus.table, corpus.is_train):
         systems[name] = evaluator.per_query_of_all(vectors, corpus, mesh=mesh)
         del vectors  # before the next are made: each may be as large as the table in float32
+    if (solved := solved_embedding(corpus)) is not None:
+        systems[CLOSED_FORM] = evaluator.per_query_of_all(solved, corpus, mesh=mesh)
     systems["popularity"] = {n: popularity(evaluator, corpus, *of) for n, of in asked.items()}
     systems["random"] = {
         name: chance(evaluator, corpus, *of, seed=evaluator.seed) for name, of in asked.items()
@@ -57,6 +63,19 @@ def feature_embeddings(
     for suffix, known in (("", None), (STANDARDISED, statistics)):
         for name, modalities in groups.items():
             yield name + suffix, raw_features(table, modalities, known)
+
+
+def solved_embedding(corpus: Corpus) -> np.ndarray | None:
+    """The closed form's f32[N, D] of all modalities; None where there is none, as without any
+    relation between train videos, or there are too many features."""
+    table = corpus.table
+    if not corpus.train_graph.edges or sum(table.widths.values()) > MOST_FEATURES:
+        return None
+    statistics = train_statistics(table, corpus.is_train)
+    try:
+        return closed_form(corpus, raw_features(table, tuple(table.features), statistics))
+    except ValueError:  # all features are constant, or related videos are no nearer than others
+        return None
 
 
 def raw_features(

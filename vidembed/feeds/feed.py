@@ -35,6 +35,11 @@ class Feed(abc.ABC):
         self.config = config
 
     @property
+    def whole_steps(self) -> int | None:
+        """How many steps there are, no more and no less; None: as many as are asked for."""
+        return None
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What there is to say of the feed, for people."""
         return ()

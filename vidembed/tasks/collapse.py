@@ -31,7 +31,8 @@ AT_MARGIN = 0.02
 REMEDY = (
     "Try a lower --optimiser.learning-rate; a miner that does not take the hardest negatives "
     "(task.miner:semi-hard-random, task.miner:no-mining, or --task.miner.inside-margin); surer "
-    "relations (cowatch --min-weight); or a larger batch. `evaluate` shows raw features beside it"
+    "relations (cowatch --min-weight); or a larger batch. Or take the closed form, which cannot "
+    "collapse (`vidembed train linear`); `evaluate` shows it and raw features beside the run"
 )
 
 

@@ -43,6 +43,11 @@ class Task:
         every row does."""
         return updates
 
+    def solve(self, parameters: Mapping[str, Any], state: Any) -> Mapping[str, Any] | None:
+        """The parameters in numpy that take the place of these when a phase's last step is done;
+        None: they stay as they were learnt."""
+        return None
+
     def grown_axis(self, name: str) -> int | None:
         """The axis along which a parameter may be longer than in the run that this one begins from.
 

@@ -86,6 +86,14 @@ class VideoTask(Task):
         a missing modality out of the product; early fusion takes the train split's mean for it.
         `key` turns dropout on.
         """
+        inputs = self.standardised(state, features, present)
+        return apply(self.model, parameters, inputs, key, present=present)
+
+    def standardised(
+        self, state: Arrays, features: Arrays, present: Arrays
+    ) -> dict[str, jax.Array]:
+        """Stored features u8|bf16|f32[..., F] a modality to f32[..., F]: less the mean, times the
+        scale, zero where a video lacks the modality."""
         inputs = {}
         for modality in self.model.modalities:
             values, known = dequantise(features[modality]), state["inputs"][modality]
@@ -93,7 +101,7 @@ class VideoTask(Task):
             if modality in present:
                 values = jnp.where(present[modality][..., None], values, jnp.zeros_like(values))
             inputs[modality] = values
-        return apply(self.model, parameters, inputs, key, present=present)
+        return inputs
 
     def _video(self, parameters: Parameters, state: Arrays, arrays: Arrays) -> jax.Array:
         return self.embed(parameters, state, arrays["features"], arrays["present"])

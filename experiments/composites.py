@@ -1,0 +1,156 @@
+"""A trained point beside the closed form: their vectors side by side, with equal parts.
+
+    python -m experiments.composites --workdir runs/quickstart
+
+shows, from a finished quickstart or sweep, raw visual features, the closed form, what was trained
+and both side by side in three directions, with the composite's weight varied: it is a choice
+between directions.
+"""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from experiments.gathering import over_seeds
+from experiments.points import Point
+from experiments.running import Runner
+from vidembed import files
+from vidembed.cli.command_line import start
+from vidembed.corpora.watched import Corpus
+from vidembed.deploy.composite import side_by_side
+from vidembed.deploy.loading import load
+from vidembed.engine.evaluation import recipe_of
+from vidembed.evaluators.baselines import raw_features, solved_embedding
+from vidembed.evaluators.queries import DIRECTIONS
+from vidembed.evaluators.related_videos import RelatedVideos
+from vidembed.metrics.intervals import bootstrap, ratios
+from vidembed.progress import Progress
+from vidembed.records.scores_file import PerQuery, Scores, read_scores, write_scores
+from vidembed.report import wording
+from vidembed.workdir.layout import Workdir
+
+FILE, RECORD = "beside_closed_form.parquet", "beside_closed_form.json"
+WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Of the closed form beside a trained run of weight 1."""
+MAIN = "ndcg@10"
+CELL = "{mean[value]:.3f}, **{ratio[value]:.2f}** [{ratio[low]:.2f}, {ratio[high]:.2f}]"
+TARGETS = {"closed_form": (1.5, 1.33, 1.08), "composite": (1.6, 1.36, 1.05)}
+"""Times raw visual NDCG@10 that the quickstart's data are meant to reach, by direction."""
+
+
+def compose(point: Point, runner: Runner) -> None:
+    """Measures the point's vectors beside the closed form's, unless that is done."""
+    folder = point.run.path
+    if not (folder / RECORD).exists():
+        with runner.progress.stage("trained beside the closed form") as stage:
+            corpus = runner.corpus(point)
+            trained = load(folder, point.recipe.steps).embed(corpus.table)
+            joined = beside(trained, solved(corpus))
+            found = point.measured_by.per_query_of_all(joined, corpus)
+            write_scores(folder / FILE, {"composite": found})
+        # Last: where there is a record, there is everything.
+        files.write_json(folder / RECORD, {"seconds": round(stage.seconds, 3)})
+    runner.account(f"{point.world}/composite", files.read_json(folder / RECORD)["seconds"])
+
+
+def composed(point: Point) -> Scores:
+    """{"composite": what `compose` measured}; {} where nothing is."""
+    file = point.run.path / FILE
+    return read_scores(file) if file.exists() else {}
+
+
+def solved(corpus: Corpus) -> np.ndarray:
+    """The closed form's vectors; ValueError where there are none."""
+    found = solved_embedding(corpus)
+    if found is None:
+        raise ValueError("these data have no closed form: is any train video related to another?")
+    return found
+
+
+def beside(trained: np.ndarray, closed: np.ndarray, weight: float = 1.0) -> np.ndarray:
+    """Both side by side, the closed form with this weight and what was trained with 1."""
+    return np.asarray(side_by_side([trained, closed], [1.0, weight]))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table:
+    """The closed form, a trained run and both, in three directions; over all seeds of a folder."""
+
+    workdir: str = "runs/quickstart"
+    """A finished quickstart or sweep: its folders are seedN."""
+    point: str = "trained"
+    """The run in each of them."""
+    out: str = ""
+    """A JSON file for the numbers; none: they are shown alone."""
+
+    def run(self) -> int:
+        """Measures, and prints a Markdown table of ratios to raw visual features."""
+        progress, seeds = Progress(), list[Scores]()
+        for folder in sorted(Path(self.workdir).glob("seed*")):
+            if folder.name.removeprefix("seed").isdecimal():
+                with progress.stage(f"{folder}"):
+                    seeds.append(_measured(folder / self.point, progress))
+        if not seeds:
+            raise ValueError(f"{self.workdir} holds no seedN folder: run the quickstart first")
+        rows = {name: _row(seeds, name) for name in seeds[0]}
+        for line in as_markdown(rows):
+            progress.say(line)
+        if self.out:
+            files.write_json(self.out, {"seeds": len(seeds), "systems": rows})
+        return 0
+
+
+def _measured(place: Path, progress: Progress) -> Scores:
+    """System → direction → NDCG of each query."""
+    run = Workdir(place)
+    corpus = recipe_of(run).corpus.open()
+    evaluator = RelatedVideos(directions=DIRECTIONS)
+    began = time.monotonic()
+    closed = solved(corpus)
+    progress.say(f"closed form: {time.monotonic() - began:.1f} s")
+    trained = load(place, str(run.done())).embed(corpus.table)
+    systems = {
+        "visual": raw_features(corpus.table, ("visual",)),
+        "closed_form": closed,
+        "trained": trained,
+    }
+    systems |= {_name(weight): beside(trained, closed, weight) for weight in WEIGHTS}
+
+    def scores(vectors: np.ndarray) -> dict[str, PerQuery]:
+        return {d: evaluator.per_query(vectors, corpus, d) for d in DIRECTIONS}
+
+    return {name: scores(vectors) for name, vectors in systems.items()}
+
+
+def _name(weight: float) -> str:
+    return "composite" if weight == 1 else f"composite, closed form × {weight:g}"
+
+
+def _row(seeds: list[Scores], name: str) -> dict[str, Mapping[str, object]]:
+    """Direction → its mean NDCG, and the ratio to raw visual features, with intervals."""
+    means = over_seeds(seeds, name, by=bootstrap)
+    over_raw = over_seeds(seeds, name, "visual", by=ratios)
+    return {d: {"mean": means[d][MAIN], "ratio": over_raw[d][MAIN]} for d in DIRECTIONS}
+
+
+def as_markdown(rows: Mapping[str, Mapping[str, Mapping[str, object]]]) -> list[str]:
+    """Lines of a table: a row for each system, NDCG@10 and its ratio to raw visual features."""
+    heads = " | ".join(wording.direction(d) for d in DIRECTIONS)
+    lines = [f"| NDCG@10, times raw visual | {heads} |", "|---|---|---|---|"]
+    for name, row in rows.items():
+        cells = [CELL.format(**row[direction]) for direction in DIRECTIONS]
+        lines.append(f"| {wording.system(name)} | {' | '.join(cells)} |")
+        if name in TARGETS:
+            lines.append(f"| to reach | {' | '.join(f'{t:.2f}' for t in TARGETS[name])} |")
+    return lines
+
+
+main = partial(start, Table, prog="python -m experiments.composites")
+
+if __name__ == "__main__":
+    sys.exit(main())

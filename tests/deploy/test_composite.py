@@ -1,0 +1,168 @@
+"""Several runs as one: the vectors by hand, its use like a run's, and what makes none."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import vidembed
+from vidembed.__main__ import main
+from vidembed.cli.composing import GRID
+from vidembed.deploy.composite import Part, compose, joint
+from vidembed.deploy.index import VideoIndex
+from vidembed.deploy.inputs import VideoRows
+from vidembed.deploy.run import Run
+from vidembed.distributed.stopping import StopFlag
+from vidembed.engine.recipe import Retention
+from vidembed.engine.train import train
+from vidembed.feeds.whole_pass import WholePass
+from vidembed.models.fusion import Layers, SingleModality
+from vidembed.progress import Progress
+from vidembed.recipes import linear
+from vidembed.records.space import SpaceError
+from vidembed.tasks.closed_form import ClosedForm
+from vidembed.workdir.layout import Workdir
+
+
+def solved(corpus_paths, corpus, path, size=4):
+    """A closed form of the visual features alone."""
+    model = SingleModality(layers=Layers(hidden=(), size=size))
+    recipe = replace(
+        linear.recipe,
+        corpus=corpus_paths,
+        task=ClosedForm(model=model),
+        feed=WholePass(parts=1, batch_shares=8, read_threads=0, prefetch_batches=0),
+        checkpoints=Retention(every_steps=1),
+        steps=1,
+    )
+    made = Workdir(path)
+    with StopFlag() as stop, made.lease() as lease:
+        options = {"lease": lease, "stop": stop, "progress": Progress(quiet=True)}
+        train(recipe, made, corpus=corpus, devices=jax.devices()[:1], **options)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def closed(corpus_paths, corpus, tmp_path_factory):
+    return solved(corpus_paths, corpus, tmp_path_factory.mktemp("closed") / "run")
+
+
+@pytest.fixture(scope="module")
+def composed(workdir, closed, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("composed") / "both"
+    words = ["compose", str(folder), workdir, closed, "--weights", "1", "3", "--step", "latest"]
+    assert main(words) == 0
+    return str(folder)
+
+
+def by_hand(run, closed, table):
+    one, other = run.embed(table), vidembed.load(closed, step="latest").embed(table)
+    joined = np.concatenate([one / 2, other * np.sqrt(3) / 2], axis=1)
+    assert np.allclose(np.linalg.norm(joined, axis=1), 1, atol=1e-5)
+    return joined
+
+
+def test_vectors_stand_side_by_side(composed, closed, run, corpus):
+    loaded = vidembed.load(composed)
+    assert (loaded.size, loaded.widths) == (12, {"visual": 8, "audio": 4})
+    np.testing.assert_allclose(
+        loaded.embed(corpus.table), by_hand(run, closed, corpus.table), atol=1e-6
+    )
+    # A video without what one of the runs reads has the other's vector alone.
+    lacking = VideoRows(features=corpus.table.features, present={"visual": np.zeros(300, bool)})
+    alone = loaded.compute(lacking, np.arange(5))
+    np.testing.assert_allclose(alone[:, :8], run.compute(lacking, np.arange(5)), atol=1e-6)
+    assert not alone[:, 8:].any()
+
+
+def test_it_is_used_like_a_run(composed, run, corpus, corpus_paths, tmp_path):
+    loaded, table = vidembed.load(composed), corpus.table
+    found = loaded.index(table, tmp_path / "index").search(loaded.embed(table)[:1], k=3)
+    assert found.ids[0] == table.ids[0]
+    with pytest.raises(SpaceError, match="2 runs, "):
+        VideoIndex.open(tmp_path / "index", run)
+    assert main(["export", composed, str(tmp_path / "export")]) == 0
+    exported = vidembed.load(tmp_path / "export")
+    np.testing.assert_allclose(exported.embed(table), loaded.embed(table), atol=1e-5)
+    assert (exported.space, exported.step) == (loaded.space, loaded.step)
+
+
+@pytest.mark.long
+def test_composites_and_exports_are_composed_and_exported_again(
+    composed, run, corpus, corpus_paths, tmp_path
+):
+    assert main(["export", composed, str(tmp_path / "export")]) == 0
+    words = ["compose", str(tmp_path / "again"), str(tmp_path / "export"), f"{run.name}@latest"]
+    assert main(words) == 0
+    loaded = vidembed.load(tmp_path / "again")
+    assert loaded.size == 20
+    assert main(["export", str(tmp_path / "again"), str(tmp_path / "more")]) == 0
+    exported = vidembed.load(tmp_path / "more")
+    np.testing.assert_allclose(exported.embed(corpus.table), loaded.embed(corpus.table), atol=1e-5)
+
+
+@pytest.mark.long
+def test_weights_are_chosen_on_validation(corpus_paths, tmp_path, capsys):
+    paths = replace(corpus_paths, validation_share=0.5)
+    places = [solved(paths, paths.open(), tmp_path / str(size), size=size) for size in (2, 4)]
+    words = ["compose", str(tmp_path / "both"), *places, "--step", "latest"]
+    assert main([*words, "--choose", "--measure"]) == 0
+    said = capsys.readouterr().out
+    lines = [line.split() for line in said.splitlines() if " : " in line]
+    assert len(lines) == len(GRID)
+    means = {float(line[2]): np.mean([float(value) for value in line[3:]]) for line in lines}
+    about = json.loads((tmp_path / "both" / "composite.json").read_text())
+    chosen = about["parts"][1]["weight"] / about["parts"][0]["weight"]
+    assert means[chosen] >= max(means.values()) - 1e-3
+    assert said.splitlines()[-2].endswith("composite")
+
+
+@pytest.mark.fault(
+    "A run in use: a composite of one run, of one twice, with a weight of zero or below, of runs "
+    "of other videos, widths or spaces, or of a run that was trained anew",
+    "refused: which run, and why",
+)
+def test_what_makes_no_composite_is_refused_by_name(
+    workdir, closed, composed, corpus_paths, corpus, tmp_path, capsys
+):
+    out = tmp_path / "out"
+    both = [workdir, closed]
+    for runs, weights, words in (
+        ([workdir], (), "two runs or more, found 1"),
+        ([workdir, workdir], (), f"named twice: {workdir}"),
+        (both, (1.0,), "2 runs have as many weights, found 1"),
+        (both, (1.0, 0.0), f"the weight of {closed} is 0.0"),
+        (both, (-1.0, 1.0), f"the weight of {workdir} is -1.0"),
+        (both, (1.0, float("nan")), "is nan"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            compose(out, runs, weights, "latest")
+    split = replace(corpus_paths, split_seed=1)
+    other = solved(split, split.open(), tmp_path / "other")
+    with pytest.raises(ValueError, match="other videos, relations or splits"):
+        compose(out, [closed, other], step="latest")
+    copy = Path(shutil.copytree(closed, tmp_path / "copy"))
+    stored = json.loads((copy / "recipe.json").read_text())
+    changed = stored | {"space": {"visual": "another network"}}
+    (copy / "recipe.json").write_text(json.dumps(changed))
+    with pytest.raises(SpaceError, match="copy 'another network'"):
+        compose(out, [workdir, str(copy)], step="latest")
+    options = {"step": 1, "output": "video", "inputs": {}, "space": "narrow"}
+    narrow = Run(lambda source, rows: None, name="narrow", widths={"visual": 7}, **options)
+    with pytest.raises(ValueError, match="narrow reads visual of 7 features"):
+        joint([Part(vidembed.load(closed, step="latest"), 1.0), Part(narrow, 1.0)], "both")
+    assert main(["compose", str(out), *both, "--step", "latest", "--choose"]) == 1
+    assert "--corpus.validation-share" in capsys.readouterr().err
+    assert main(["compose", composed, *both, "--step", "latest"]) == 1
+    assert "is a composite already" in capsys.readouterr().err
+    assert not out.exists()
+    copy = Path(shutil.copytree(composed, tmp_path / "stale"))
+    about = json.loads((copy / "composite.json").read_text())
+    about["parts"][1]["space"] = "of before"
+    (copy / "composite.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match="trained anew; compose it again"):
+        vidembed.load(copy)

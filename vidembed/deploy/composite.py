@@ -1,0 +1,210 @@
+"""Several runs as one: their unit vectors side by side, each times the root of its weight.
+
+The cosine of two such vectors is the mean of the runs' own cosines, weighted by the weights. A
+composite is a folder with one JSON file that names its runs and the digest in each one's space; it
+is loaded, embeds and indexes like a run. `vidembed export` makes files of it that need no run.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import xxhash
+from etils import epath
+
+from vidembed import files
+from vidembed.deploy.inputs import VideoRows
+from vidembed.deploy.loading import load
+from vidembed.deploy.run import Run
+from vidembed.pairwise import normalise
+from vidembed.records.outputs import check_apart
+from vidembed.records.space import check_same_space
+
+KIND, VERSION = "vidembed composite", 1
+ABOUT = "composite.json"
+EXPORT, RECIPE = "model.json", "recipe.json"
+"""What tells an export and a work directory apart."""
+
+
+class Part(NamedTuple):
+    """A run with its weight."""
+
+    run: Run
+    weight: float
+
+
+def compose(
+    out: str | os.PathLike[str],
+    runs: Sequence[str],
+    weights: Sequence[float] = (),
+    step: str = "best",
+) -> dict[str, Any]:
+    """Writes a composite of work directories and exports; returns what its JSON says.
+
+    runs: RUN or RUN@STEP, with `step` where none is named. weights: one for each run; none are
+    equal ones. Only their ratios count. Raises ValueError, by name, for fewer than two runs, one
+    that is named twice, weights that are not above zero, and runs of other videos, another split or
+    other widths; SpaceError for runs that read features of two spaces.
+    """
+    check_apart(out, [name.rpartition("@")[0] or name for name in runs])
+    weights = list(weights) or [1.0] * len(runs)
+    check(runs, weights)
+    folder = epath.Path(out)
+    if (folder / ABOUT).exists():
+        raise ValueError(f"{folder} is a composite already: choose another folder, or remove it")
+    named = [named_run(name, step) for name in runs]
+    parts = [Part(load(place, at), weight) for (place, at), weight in zip(named, weights)]
+    about = {
+        "kind": KIND,
+        "version": VERSION,
+        "parts": [
+            {"run": place, "step": run.step, "weight": weight, "space": run.space}
+            for (place, _), (run, weight) in zip(named, parts)
+        ],
+        "rows": _same_rows([place for place, _ in named]),
+    }
+    joined = joint(parts, str(folder))
+    files.write_json(folder / ABOUT, about | {"space": joined.space})
+    return about | {"space": joined.space}
+
+
+def is_composite(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a composite."""
+    return bool((epath.Path(path) / ABOUT).exists())
+
+
+def read_composite(path: str | os.PathLike[str]) -> Run:
+    """The composite of a folder. Raises ValueError where it is damaged, or a run is another one
+    than was composed."""
+    return joint(parts_of(path), os.fspath(path))
+
+
+def parts_of(path: str | os.PathLike[str]) -> list[Part]:
+    """The runs of a composite; see `read_composite`."""
+    place = epath.Path(path) / ABOUT
+    about = files.read_json(place)
+    if not isinstance(about, dict) or about.get("kind") != KIND or about.get("version") != VERSION:
+        raise ValueError(f"{place} is not that of a composite of version {VERSION}")
+    parts = []
+    for entry in about["parts"]:
+        run = load(entry["run"], entry["step"])
+        if run.space != entry["space"]:
+            raise ValueError(
+                f"{place}: {entry['run']} makes vectors of the space {run.space!r}, and made "
+                f"{entry['space']!r} when it was composed: it was trained anew; compose it again"
+            )
+        parts.append(Part(run, entry["weight"]))
+    return parts
+
+
+def joint(parts: Sequence[Part], name: str) -> Run:
+    """The runs as one. Raises ValueError or SpaceError where they do not read the same features."""
+    widths: dict[str, int] = {}
+    inputs: dict[str, str] = {}
+    for run, _ in parts:
+        check_same_space(inputs, run.inputs, names=("the runs before it", run.name))
+        for modality, width in run.widths.items():
+            if widths.setdefault(modality, width) != width:
+                raise ValueError(
+                    f"{run.name} reads {modality} of {width} features, the runs before it of "
+                    f"{widths[modality]}: they cannot be one"
+                )
+        inputs |= run.inputs
+    total = sum(weight for _, weight in parts)
+    said = [[run.space, round(weight / total, 9)] for run, weight in parts]
+    return Run(
+        Composite(parts),
+        name=name,
+        step=0,
+        output="video",
+        widths=widths,
+        inputs=inputs,
+        space=f"{len(parts)} runs, {xxhash.xxh3_64_hexdigest(json.dumps(said).encode())}",
+    )
+
+
+class Composite:
+    """The vectors of several runs as one of unit length."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self._parts = list(parts)
+
+    def __call__(self, source: Any, rows: np.ndarray) -> np.ndarray:
+        """f32[N, sum of sizes] of these rows i64[N]; zeros in the place of a run that reads nothing
+        of what a video has."""
+        vectors = []
+        for run, _ in self._parts:
+            features = {m: source.features[m] for m in run.widths}
+            present = {m: source.present[m] for m in run.widths if m in source.present}
+            there = anything({m: present[m][rows] for m in present}, run.widths)
+            found = run.compute(VideoRows(features=features, present=present), rows)
+            vectors.append(found if there is None else np.where(there[:, None], found, 0))
+        return np.asarray(side_by_side(vectors, [weight for _, weight in self._parts]))
+
+
+def anything(present: Mapping[str, Any], widths: Mapping[str, int]) -> Any:
+    """bool[N]: who has any of the modalities; None where all do."""
+    if set(widths) - set(present):
+        return None
+    return np.logical_or.reduce([present[m] for m in widths])
+
+
+def side_by_side(vectors: Sequence[Any], weights: Sequence[float]) -> Any:
+    """f32[N, sum of D] of unit length, from f32[N, D] of each run; roots of the weights, so that
+    cosines are means weighted by these."""
+    scaled = [normalise(jnp.asarray(v)) * math.sqrt(w) for v, w in zip(vectors, weights)]
+    return normalise(jnp.concatenate(scaled, axis=-1))
+
+
+def check(runs: Sequence[str], weights: Sequence[float]) -> None:
+    """Raises ValueError, by name, for runs and weights that make no composite."""
+    if len(runs) < 2:
+        raise ValueError(f"a composite has two runs or more, found {len(runs)}")
+    repeated = {name for name in runs if list(runs).count(name) > 1}
+    if repeated:
+        raise ValueError(f"named twice: {', '.join(sorted(repeated))}; give it a larger weight")
+    if len(weights) != len(runs):
+        raise ValueError(f"{len(runs)} runs have as many weights, found {len(weights)}")
+    for name, weight in zip(runs, weights):
+        if not 0 < weight < float("inf"):
+            raise ValueError(
+                f"the weight of {name} is {weight}: give a number above zero, or leave the run out"
+            )
+
+
+def named_run(name: str, step: str) -> tuple[str, str]:
+    """(place, step) of RUN or RUN@STEP; a local place as seen from everywhere."""
+    place, at, named = name.rpartition("@")
+    if not at or "/" in named:
+        place, named = name, step
+    return (place if files.is_remote(place) else str(Path(place).expanduser().resolve())), named
+
+
+def _same_rows(places: Sequence[str]) -> str | None:
+    """The digest of the data that the runs were trained on, as far as it is known."""
+    known = {place: rows_of(place) for place in places}
+    found = {place: rows for place, rows in known.items() if rows is not None}
+    if len(set(found.values())) > 1:
+        said = "; ".join(f"{place}: {rows}" for place, rows in found.items())
+        raise ValueError(
+            f"the runs were trained on other videos, relations or splits ({said}): what is new to "
+            "one may have taught the other. Train them on one corpus"
+        )
+    return next(iter(found.values()), None)
+
+
+def rows_of(path: str | os.PathLike[str]) -> str | None:
+    """The digest of the data that a run, an export or a composite was made on; None: not known."""
+    place = epath.Path(path)
+    if (place / EXPORT).exists():
+        rows = (files.read_json(place / EXPORT) or {}).get("rows")
+    elif is_composite(place):
+        rows = (files.read_json(place / ABOUT) or {}).get("rows")
+    else:
+        rows = (files.read_json(place / RECIPE) or {}).get("fingerprints", {}).get("corpus")
+    return None if rows is None else str(rows)

@@ -1,0 +1,81 @@
+"""A run as a pure function of its weights and of features, to be compiled or exported."""
+
+import os
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from vidembed.deploy import composite
+from vidembed.deploy.loading import load, opened
+from vidembed.deploy.run import Run
+
+Weights = Mapping[str, Any]
+
+
+class Traced(NamedTuple):
+    """program(weights, features, present) → f32[N, D]: features f32[N, F] a modality, present
+    bool[N] for each of them."""
+
+    run: Run
+    weights: dict[str, np.ndarray]
+    program: Callable[[Any, Any, Any], Any]
+
+
+def traced(
+    path: str | os.PathLike[str],
+    step: str | int = "best",
+    output: str = "video",
+    classes: Collection[type] = (),
+) -> Traced:
+    """What `load` loads, as a program; for the arguments see there."""
+    place = epath.Path(path)
+    if composite.is_composite(place):
+        return _composite(place)
+    if (place / composite.EXPORT).exists():
+        return _export(place, step)
+    run, model = opened(path, step, output, classes)
+    apply, part = model.function(output), model.arrays(output)
+    leaves, tree = jax.tree_util.tree_flatten_with_path(part)
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+
+    def program(weights: Weights, features: Any, present: Any) -> jax.Array:
+        whole = jax.tree_util.tree_unflatten(tree, [weights[name] for name in names])
+        arrays = {"features": features, "present": present}
+        return apply(whole["parameters"], whole["state"], arrays)
+
+    return Traced(run, {n: np.asarray(leaf) for n, (_, leaf) in zip(names, leaves)}, program)
+
+
+def _export(place: epath.Path, step: str | int) -> Traced:
+    from vidembed.deploy.exporting import read_export
+
+    _, exported = read_export(place)
+    return Traced(load(place, step), exported.weights, exported.program)
+
+
+def _composite(place: epath.Path) -> Traced:
+    parts = composite.parts_of(place)
+    entries = composite.files.read_json(place / composite.ABOUT)["parts"]
+    each = [traced(entry["run"], entry["step"]) for entry in entries]
+    weights = {
+        f"{number}/{name}": array
+        for number, one in enumerate(each)
+        for name, array in one.weights.items()
+    }
+
+    def program(weights: Weights, features: Any, present: Any) -> jax.Array:
+        vectors = []
+        for number, one in enumerate(each):
+            prefix, reads = f"{number}/", one.run.widths
+            own = {n[len(prefix) :]: w for n, w in weights.items() if n.startswith(prefix)}
+            there = {m: present[m] for m in reads}
+            found = one.program(own, {m: features[m] for m in reads}, there)
+            some = jnp.any(jnp.stack([there[m] for m in reads]), axis=0)
+            vectors.append(jnp.where(some[:, None], found, jnp.zeros_like(found)))
+        return composite.side_by_side(vectors, [part.weight for part in parts])
+
+    return Traced(composite.joint(parts, str(place)), weights, program)

@@ -1,0 +1,46 @@
+"""The closed form as a baseline: what a linear map learns in seconds, on the host.
+
+The same maths as `vidembed train linear`, with its defaults, on all modalities of the table.
+"""
+
+import numpy as np
+
+from vidembed.corpora.watched import Corpus
+from vidembed.graph.scaled import Weigh, scaled
+from vidembed.models.linear import POWER, RIDGE, SIZE, projection
+
+ROWS_AT_ONCE = 1 << 12
+
+
+def sums(
+    corpus: Corpus, features: np.ndarray, *, weigh: Weigh = "one", by_degree: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """(XᵀX, XᵀÂX) f64[d, d] over the train rows X of standardised features f32[N, d]; products of a
+    block in float32, their sum in float64."""
+    width = features.shape[1]
+    rows, edges = np.zeros((width, width)), np.zeros((width, width))
+    matrix = scaled(corpus.train_graph, weigh=weigh, by_degree=by_degree).matrix()
+    train = np.flatnonzero(corpus.is_train)
+    for start in range(0, len(train), ROWS_AT_ONCE):
+        some = train[start : start + ROWS_AT_ONCE]
+        block = features[some]
+        rows += block.T @ block
+        edges += block.T @ (matrix[some] @ features)
+    return rows, edges
+
+
+def closed_form(
+    corpus: Corpus,
+    features: np.ndarray,
+    *,
+    ridge: float = RIDGE,
+    power: float = POWER,
+    size: int = SIZE,
+    given: tuple[np.ndarray, np.ndarray] | None = None,
+) -> np.ndarray:
+    """Vectors f32[N, k], k at most `size` and the number of features, of standardised features
+    f32[N, d]. given: their `sums`, where they are known. Raises ValueError as `projection` does."""
+    rows, edges = given or sums(corpus, features)
+    size = min(size, features.shape[1])
+    matrix = projection(rows, edges, size=size, ridge=ridge, power=power)
+    return features @ matrix.astype(np.float32)

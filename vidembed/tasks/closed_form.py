@@ -1,0 +1,138 @@
+"""A linear space that is solved for, not learnt: sums over one pass, then one decomposition.
+
+Each step adds the products of its train videos and of its relations to two matrices [d, d] in the
+state, on the mesh; when the pass is done the map is solved for in float64 on the host
+(`models.linear`) and takes the place of the network's kernel.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vidembed.models import linear
+from vidembed.models.fusion import EarlyFusion, Layers, SingleModality
+from vidembed.models.parameters import Network, Parameters
+from vidembed.tasks import video
+from vidembed.tasks.spec import Spec
+from vidembed.tasks.video import Arrays
+
+KERNEL = "towers/0/layers/0/kernel"
+PASS = ("rows", "edges")
+"""The two sums, XᵀX and XᵀÂX (of which a half, since a relation is summed one way round)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClosedForm(video.VideoTask):
+    """The leading directions in which related videos vary together.
+
+    The network is one linear map of all modalities side by side; a missing one counts as the mean.
+    """
+
+    model: Network = EarlyFusion(layers=Layers(hidden=(), size=linear.SIZE))
+    """A linear map: no hidden layers. Its size is how many directions are kept."""
+    ridge: float = linear.RIDGE
+    """λ, as a share of the mean eigenvalue of XᵀX: how little trust there is in directions of
+    little variance."""
+    power: float = linear.POWER
+    """The power of its eigenvalue that a direction is scaled by."""
+    learns_from: ClassVar[str] = "shares"
+    inherits: ClassVar[tuple[str, ...]] = ("parameters", "state/inputs")
+
+    def __post_init__(self) -> None:
+        linear.check_options(size=self.model.size, ridge=self.ridge, power=self.power)
+        if (
+            not isinstance(self.model, EarlyFusion | SingleModality)
+            or self.model.layers.hidden
+            or self.model.layers.last_activation != "none"
+        ):
+            raise ValueError(
+                "the closed form is a linear map: task.model:early-fusion or "
+                "task.model:single-modality, without hidden layers (--task.model.layers.hidden) "
+                "and without an activation"
+            )
+
+    def init(
+        self, key: jax.Array, spec: Spec, statistics: Mapping[str, Arrays] | None
+    ) -> tuple[Parameters, dict[str, Any]]:
+        """A random map, and sums of nothing yet. Raises ValueError for more directions than there
+        are features."""
+        parameters, state = super().init(key, spec, statistics)
+        width = parameters[KERNEL].shape[0]
+        if self.model.size > width:
+            raise ValueError(
+                f"the closed form has at most as many directions as features, {width} here: "
+                f"--task.model.layers.size {self.model.size} is more"
+            )
+        # What rounding took from a sum is kept beside it, so that many steps lose no more than one.
+        sums = {
+            f"{name}{part}": jnp.zeros((width, width)) for name in PASS for part in ("", "_lost")
+        }
+        return parameters, state | {"sums": sums}
+
+    def loss_and_measures(
+        self,
+        parameters: Parameters,
+        state: Arrays,
+        constants: Arrays,
+        batch: Arrays,
+        key: jax.Array,
+    ) -> tuple[jax.Array, tuple[Arrays, dict[str, jax.Array]]]:
+        """(0, (state, measures)): the batch's products are added to the state.
+
+        `constants` and features as in `video.batch_features`. `batch`: rows i32[1 + 2m, B] of
+        videos, sources and targets, counts f32[1 + m, B]. Measures: how many `videos` and
+        `relations` the batch has, how many of the videos lack a modality (`lacking/audio`), and the
+        `mean_eigenvalue` of the sum so far. The loss has nothing to say, and is 0.
+        """
+        del parameters, key
+        counts = batch["counts"]
+        chex.assert_rank([batch["rows"], counts], [2, 2])
+        features, present = video.batch_features(constants, batch)
+        inputs = self.standardised(state, features, present)
+        joined = jnp.concatenate([inputs[m] for m in self.model.modalities], axis=-1)
+        groups = (len(joined) - 1) // 2
+        weighted = joined[: 1 + groups] * counts[..., None]
+        videos, sources, targets = weighted[:1], weighted[1:], joined[1 + groups :]
+        sums = _added(state["sums"], "rows", _product(videos, joined[:1]))
+        sums = _added(sums, "edges", _product(sources, targets))
+        measures = {
+            "loss": jnp.zeros(()),
+            "videos": jnp.sum(counts[0]),
+            "relations": jnp.sum((counts[1:] > 0).astype(jnp.float32)),
+            "mean_eigenvalue": jnp.trace(sums["rows"]) / joined.shape[-1],
+        }
+        for modality, flags in present.items():
+            measures[f"lacking/{modality}"] = jnp.sum(jnp.where(flags[0], 0.0, counts[0]))
+        return jnp.zeros(()), ({**state, "sums": sums}, measures)
+
+    def solve(self, parameters: Mapping[str, Any], state: Arrays) -> dict[str, Any]:
+        """The solved map in the place of the kernel; see `models.linear.projection`."""
+        sums = {name: np.asarray(value, np.float64) for name, value in state["sums"].items()}
+        rows, edges = (sums[name] - sums[f"{name}_lost"] for name in PASS)
+        widths = {m: len(state["inputs"][m]["mean"]) for m in self.model.modalities}
+        found = linear.projection(
+            rows,
+            edges + edges.T,
+            size=self.model.size,
+            ridge=self.ridge,
+            power=self.power,
+            names=[f"{m} {number}" for m, width in widths.items() for number in range(width)],
+        )
+        return {**parameters, KERNEL: found.astype(np.float32)}
+
+
+def _product(one: jax.Array, other: jax.Array) -> jax.Array:
+    """f32[d, d]: products of f32[m, B, d] summed over rows as they lie; precise on every device."""
+    return jnp.tensordot(one, other, axes=((0, 1), (0, 1)), precision=jax.lax.Precision.HIGHEST)
+
+
+def _added(sums: Arrays, name: str, more: jax.Array) -> dict[str, jax.Array]:
+    """The sums with more in one of them, by Kahan's compensated summation."""
+    before, more = sums[name], more - sums[f"{name}_lost"]
+    after = before + more
+    return {**sums, name: after, f"{name}_lost": (after - before) - more}
