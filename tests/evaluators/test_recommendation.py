@@ -220,7 +220,10 @@ def test_ridge_and_svd_are_numpys(ratings, corpus):
     wide = factors.co_like_factors(likes, 59)
     weights, vectors = np.linalg.eigh(np.log1p(together))
     positive = (vectors * np.maximum(weights, 0)) @ vectors.T
-    np.testing.assert_allclose(wide @ wide.T, positive, atol=1e-4)
+    length = np.sqrt(np.diag(positive))
+    length = np.where(together.any(axis=0), length, np.inf)  # in common with no item
+    cosines = positive / length[:, None] / length
+    np.testing.assert_allclose(wide @ wide.T, cosines, atol=1e-4)
     x, rows = corpus.table.features["visual"], corpus.is_train
     found = factors.ridge(x, wide, rows, penalty=2.0)
     centred = x[rows] - x[rows].mean(axis=0)

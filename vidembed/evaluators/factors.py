@@ -36,10 +36,12 @@ def liked(ratings: Ratings, relevant_from: float) -> Ratings:
 
 
 def co_like_factors(likes: Ratings, rank: int = FACTORS) -> np.ndarray:
-    """f64[N, rank] whose products are close to log(1 + users who like both items).
+    """f64[N, rank], rows of unit length: items that the same users like lie close.
 
-    The eigenvectors of the largest eigenvalues, times their roots; the diagonal, likes of one item,
-    is left out. Items that nobody likes are zero.
+    The eigenvectors of log(1 + users who like both items) of the largest eigenvalues, times their
+    roots, then each row divided by its length, which tells how many like an item and nothing of
+    its taste (AUC of cold trailers through a ridge .649, .633 with lengths). The diagonal, likes of
+    one item, is left out. Items that nobody likes are zero.
     """
     of = matrix(likes).astype(np.float64)
     together = (of.T @ of).tocsr()
@@ -50,7 +52,9 @@ def co_like_factors(likes: Ratings, rank: int = FACTORS) -> np.ndarray:
     if not len(active):
         return factors
     values, vectors = _largest(together[active][:, active], min(rank, len(active)))
-    factors[active, : len(values)] = vectors * np.sqrt(np.maximum(values, 0))
+    scaled = vectors * np.sqrt(np.maximum(values, 0))
+    lengths = np.linalg.norm(scaled, axis=1, keepdims=True)
+    factors[active, : len(values)] = scaled / np.where(lengths > 0, lengths, 1)
     return factors
 
 
