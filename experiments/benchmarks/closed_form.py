@@ -63,8 +63,8 @@ def main(
     if devices:
         mesh = meshes.make_mesh(of.mesh, devices)
         cost = step_cost(of, step_arguments(of, Data(corpus), mesh), mesh)
-        took = ", ".join(f"{name} {1e3 * s:.2f} ms" for name, s in cost.seconds().items() if s)
-        print(f"{compile}, {parts:,} steps: a step takes {took}, by the data sheet")
+        parts_of = (f"{name} {1e3 * s:.2f} ms" for name, s in cost.seconds().items() if s)
+        print(f"{compile}, {parts:,} steps: {', '.join(parts_of)} a step, by the data sheet")
         return
     edges = corpus.train_graph.edges
     arithmetic = (videos + edges) / parts * features**2 / side**3
