@@ -4,6 +4,9 @@
 a few are timed: all are alike. The limit is their arithmetic, one product a video and one a
 relation, at the rate of a bare float32 product in the same rounds. The solve that follows, once a
 run, is timed beside it. Two minutes on two cores, and 4 GB.
+
+`--compile v5e:8x8 --parts 32` asks the TPU compiler instead what a step costs a chip of that slice;
+it needs no TPU.
 """
 
 import time
@@ -25,9 +28,11 @@ from experiments.benchmarks.bench import (
 from experiments.benchmarks.clustering import drawn
 from vidembed.corpora.watched import Corpus
 from vidembed.distributed import mesh as meshes
+from vidembed.engine.compiled_cost import Data, step_arguments, step_cost
 from vidembed.engine.phases import open_feeds
 from vidembed.engine.placing import Placer, place_constants
 from vidembed.engine.recipe import Recipe
+from vidembed.engine.slices import slice_devices
 from vidembed.engine.step import compile_update, new_state, state_shape
 from vidembed.feeds.whole_pass import WholePass
 from vidembed.models.fusion import Layers, SingleModality
@@ -48,11 +53,19 @@ def main(
     parts: int = 1_024,
     rounds: int = 7,
     side: int = 2_048,
+    compile: str = "",
 ) -> None:
     """Measure and report; smaller numbers are for trying the benchmark itself."""
+    devices = slice_devices(compile) if compile else None
     corpus = imagined(videos, relations, features)
     model = SingleModality(layers=Layers(hidden=(), size=size))
     of = replace(recipe, task=ClosedForm(model=model), feed=WholePass(parts=parts), steps=parts)
+    if devices:
+        mesh = meshes.make_mesh(of.mesh, devices)
+        cost = step_cost(of, step_arguments(of, Data(corpus), mesh), mesh)
+        parts_of = (f"{name} {1e3 * s:.2f} ms" for name, s in cost.seconds().items() if s)
+        print(f"{compile}, {parts:,} steps: {', '.join(parts_of)} a step, by the data sheet")
+        return
     edges = corpus.train_graph.edges
     arithmetic = (videos + edges) / parts * features**2 / side**3
     step, state = stepping(of, corpus)

@@ -79,23 +79,21 @@ def test_vectors_stand_side_by_side(composed, closed, run, corpus):
     assert not alone[:, 8:].any()
 
 
-def test_it_is_used_like_a_run(composed, run, corpus, corpus_paths, tmp_path):
+def test_it_is_indexed_and_searched_like_a_run(composed, run, corpus, tmp_path):
     loaded, table = vidembed.load(composed), corpus.table
     found = loaded.index(table, tmp_path / "index").search(loaded.embed(table)[:1], k=3)
     assert found.ids[0] == table.ids[0]
     with pytest.raises(SpaceError, match="2 runs, "):
         VideoIndex.open(tmp_path / "index", run)
-    assert main(["export", composed, str(tmp_path / "export")]) == 0
-    exported = vidembed.load(tmp_path / "export")
-    np.testing.assert_allclose(exported.embed(table), loaded.embed(table), atol=1e-5)
-    assert (exported.space, exported.step) == (loaded.space, loaded.step)
 
 
 @pytest.mark.long
-def test_composites_and_exports_are_composed_and_exported_again(
-    composed, run, corpus, corpus_paths, tmp_path
-):
+def test_a_composite_is_exported_and_composed_again(composed, run, corpus, tmp_path):
     assert main(["export", composed, str(tmp_path / "export")]) == 0
+    exported, loaded = vidembed.load(tmp_path / "export"), vidembed.load(composed)
+    table = corpus.table
+    np.testing.assert_allclose(exported.embed(table), loaded.embed(table), atol=1e-5)
+    assert (exported.space, exported.step) == (loaded.space, loaded.step)
     words = ["compose", str(tmp_path / "again"), str(tmp_path / "export"), f"{run.name}@latest"]
     assert main(words) == 0
     loaded = vidembed.load(tmp_path / "again")

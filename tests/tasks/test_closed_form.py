@@ -38,8 +38,9 @@ SMALL = replace(
     checkpoints=Retention(every_steps=1, keep_last=9),
     log_every=1,
 )
-CLOSE = 5e-6
-"""Of a cosine: what float32 and another order of its sums may change. Seen: 7e-7."""
+CLOSE = 2e-5
+"""Of a cosine: what float32 and another order of its sums may change. Seen: 7e-7 with the default
+options, 6e-6 with little ridge and power 1."""
 
 
 def run(recipe, path, corpus, *, devices=1, stop_after=None):

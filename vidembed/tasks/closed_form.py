@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vidembed.distributed import mesh
 from vidembed.models import linear
 from vidembed.models.fusion import EarlyFusion, Layers, SingleModality
 from vidembed.models.parameters import Network, Parameters
@@ -95,11 +96,8 @@ class ClosedForm(video.VideoTask):
         features, present = video.batch_features(constants, batch)
         inputs = self.standardised(state, features, present)
         joined = jnp.concatenate([inputs[m] for m in self.model.modalities], axis=-1)
-        groups = (len(joined) - 1) // 2
-        weighted = joined[: 1 + groups] * counts[..., None]
-        videos, sources, targets = weighted[:1], weighted[1:], joined[1 + groups :]
-        sums = _added(state["sums"], "rows", _product(videos, joined[:1]))
-        sums = _added(sums, "edges", _product(sources, targets))
+        rows, edges = mesh.on_all_devices(_products, (1, 1))(joined, counts)
+        sums = _added(_added(state["sums"], "rows", rows), "edges", edges)
         measures = {
             "loss": jnp.zeros(()),
             "videos": jnp.sum(counts[0]),
@@ -126,9 +124,22 @@ class ClosedForm(video.VideoTask):
         return {**parameters, KERNEL: found.astype(np.float32)}
 
 
+def _products(joined: jax.Array, counts: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(XᵀX, sources' and targets' XᵀX) f32[d, d] over all devices, of which each has its own
+    features f32[1 + 2m, b, d] and counts f32[1 + m, b]."""
+    # On each device as plain products of matrices: over two axes at once the CPU takes half longer.
+    videos, sources, targets = (
+        part.reshape(-1, joined.shape[-1]) for part in jnp.split(joined, (1, len(counts)))
+    )
+    weights = counts[:1].reshape(-1, 1), counts[1:].reshape(-1, 1)
+    parts = _product(videos, videos * weights[0]), _product(sources, targets * weights[1])
+    total: tuple[jax.Array, jax.Array] = mesh.total(parts)
+    return total
+
+
 def _product(one: jax.Array, other: jax.Array) -> jax.Array:
-    """f32[d, d]: products of f32[m, B, d] summed over rows as they lie; precise on every device."""
-    return jnp.tensordot(one, other, axes=((0, 1), (0, 1)), precision=jax.lax.Precision.HIGHEST)
+    """f32[d, d]: products of f32[n, d] summed over rows, precise on every device."""
+    return jnp.matmul(one.T, other, precision=jax.lax.Precision.HIGHEST)
 
 
 def _added(sums: Arrays, name: str, more: jax.Array) -> dict[str, jax.Array]:
