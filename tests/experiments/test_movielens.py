@@ -260,6 +260,7 @@ def test_t4_asks_the_same_users_of_every_history(trial):
     assert min(better) > found["random"]["no history"].values["map"].mean()
 
 
+@pytest.mark.long
 def test_from_folders_to_tables(folders, tmp_path, capsys):
     workdir = tmp_path / "work"
     options = [part for name, folder in folders.items() for part in (f"--{name}", folder)]
