@@ -12,6 +12,8 @@ if "OPTIMISED" not in os.environ:
         " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Two threads of BLAS that wait for cores which other workers use take ten times as long as one.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Many tests compile the same small step: each compilation is kept for the session, and the workers
 # and the processes that tests start share them.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

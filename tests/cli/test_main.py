@@ -86,13 +86,13 @@ def test_a_recipe_is_the_same_by_both_ways(capsys):
     )  # fmt: skip
     assert launch.main(arguments=["gcl", "show", *options], name="gcml") == 0
     assert json.JSONDecoder().raw_decode(capsys.readouterr().out)[0] == recipe
-    for command in (["vidembed", "show", "cdml"], ["experiments.cdml", "show"]):
-        done = subprocess.run(
-            [sys.executable, "-m", *command, "--mesh.data", "64", "task.miner:hardest"],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        recipe, _ = json.JSONDecoder().raw_decode(done.stdout)
-        assert recipe["task"]["miner"]["class"] == "vidembed.mining.miners:Hardest"
+    # As processes: of the other way there are many in tests/faults.
+    command = [sys.executable, "-m", "vidembed", "show", "cdml", "--mesh.data", "64"]
+    done = subprocess.run(
+        [*command, "task.miner:hardest"], capture_output=True, text=True, check=True
+    )
+    recipe, _ = json.JSONDecoder().raw_decode(done.stdout)
+    assert recipe["task"]["miner"]["class"] == "vidembed.mining.miners:Hardest"
 
 
 def test_vidembed_alone_is_installed():

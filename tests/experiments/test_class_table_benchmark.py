@@ -1,8 +1,11 @@
 """The benchmark of the class table runs at a small size (experiments.benchmarks.class_table)."""
 
+import pytest
+
 from experiments.benchmarks import class_table
 
 
+@pytest.mark.long
 def test_bytes_a_device_and_seconds_are_printed(monkeypatch, capsys):
     monkeypatch.setattr(class_table, "TABLE_VIDEOS", 64)
     class_table.main(classes=4000, size=8, hidden=4, videos=16, samples=32, models=(1, 4), rounds=1)

@@ -3,10 +3,13 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from experiments import curves
 from experiments.running import SAMPLE
 
 
+@pytest.mark.long
 def test_a_training_is_measured_along_its_way(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(curves, "NETWORKS", ("early-8-4",))
     records = str(SAMPLE / "validate0000.tfrecord")

@@ -219,13 +219,14 @@ def compare(killed, whole, corpus, steps):
 
 
 FEW = [("compile", KILL), ("save", KILL), ("step", TERM), ("evaluate", KILL)]
+FEWER = [("save", KILL), ("step", TERM)]
 
 
 @pytest.mark.fault("Runs: SIGTERM, SIGKILL")
 @pytest.mark.parametrize(
     ("system", "steps", "schedule"),
     [
-        pytest.param("cdml", 80, FEW, id="few"),
+        pytest.param("cdml", 40, FEWER, id="two"),
         pytest.param("gcl", 80, FEW, marks=pytest.mark.long, id="few of gcl"),
         pytest.param(
             "cdml",
