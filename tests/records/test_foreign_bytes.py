@@ -160,3 +160,12 @@ def test_any_bytes(tmp_path_factory, data, ids, options, skip):
 @given(files(), IDS, OPTIONS, SKIP)
 def test_many_bytes(tmp_path_factory, data, ids, options, skip):
     check(tmp_path_factory.mktemp("any"), data, ids, options, skip)
+
+
+def test_values_near_the_end_of_float32_are_clipped_without_a_warning(tmp_path, capsys):
+    """Found by `test_many_bytes`: a product that overflowed."""
+    (tmp_path / "v.npy").write_bytes(npy(np.where(ROWS > 0, np.float32(3e38), ROWS)))
+    (tmp_path / "ids").write_text("".join(f"v{i}\n" for i in range(9)))
+    options = ["--ids", str(tmp_path / "ids")]
+    assert main(["import", str(tmp_path / "v.npy"), str(tmp_path / "table"), *options]) == 1
+    assert "uint8 would clip them" in capsys.readouterr().err

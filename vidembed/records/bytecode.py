@@ -15,7 +15,8 @@ OFFSET = LOW + (HIGH - LOW) / 512.0
 
 def quantise(values: np.ndarray) -> np.ndarray:
     """f32[...] to the nearest of the 256 levels, u8[...]; values outside [−2, 2] are clipped."""
-    levels = np.rint((np.asarray(values, np.float32) - np.float32(OFFSET)) * np.float32(1 / STEP))
+    values = np.clip(np.asarray(values, np.float32), LOW, HIGH)  # else large ones overflow below
+    levels = np.rint((values - np.float32(OFFSET)) * np.float32(1 / STEP))
     return np.clip(levels, 0, 255).astype(np.uint8)
 
 
