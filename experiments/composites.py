@@ -44,17 +44,19 @@ TARGETS = {"closed_form": (1.5, 1.33, 1.08), "composite": (1.6, 1.36, 1.05)}
 
 
 def compose(point: Point, runner: Runner) -> None:
-    """Measures the point's vectors beside the closed form's, unless that is done."""
+    """Measures the point's vectors beside the closed form's, unless that is done for its last
+    step."""
     folder = point.run.path
-    if not (folder / RECORD).exists():
+    if (files.read_json(folder / RECORD) or {}).get("step") != point.recipe.steps:
         with runner.progress.stage("trained beside the closed form") as stage:
             corpus = runner.corpus(point)
             trained = load(folder, point.recipe.steps).embed(corpus.table)
             joined = beside(trained, solved(corpus))
-            found = point.measured_by.per_query_of_all(joined, corpus)
-            write_scores(folder / FILE, {"composite": found})
+            per_query = point.measured_by.per_query_of_all(joined, corpus)
+            write_scores(folder / FILE, {"composite": per_query})
         # Last: where there is a record, there is everything.
-        files.write_json(folder / RECORD, {"seconds": round(stage.seconds, 3)})
+        record = {"step": point.recipe.steps, "seconds": round(stage.seconds, 3)}
+        files.write_json(folder / RECORD, record)
     runner.account(f"{point.world}/composite", files.read_json(folder / RECORD)["seconds"])
 
 
@@ -66,10 +68,10 @@ def composed(point: Point) -> Scores:
 
 def solved(corpus: Corpus) -> np.ndarray:
     """The closed form's vectors; ValueError where there are none."""
-    found = solved_embedding(corpus)
-    if found is None:
+    vectors = solved_embedding(corpus)
+    if vectors is None:
         raise ValueError("these data have no closed form: is any train video related to another?")
-    return found
+    return vectors
 
 
 def beside(trained: np.ndarray, closed: np.ndarray, weight: float = 1.0) -> np.ndarray:

@@ -96,11 +96,11 @@ class Run:
         with StopFlag() as stop, Workdir(folder).lease(of_run=False):
             sources = Sources(movielens=self.movielens, trailers=self.trailers, text=self.text)
             with progress.stage("reading MovieLens"), stop.raising():
-                table, told = prepared(sources, folder)
+                table, table_notes = prepared(sources, folder)
                 ratings = read_ratings(self.ratings or self.movielens).on(table.ids)
             users = int((np.diff(ratings.offsets) > 0).sum())
             counts = f"{len(ratings):,} ratings of {users:,} users fall on them"
-            notes = [*told, *ratings.notes, counts]
+            notes = [*table_notes, *ratings.notes, counts]
             for line in notes:
                 progress.say(line)
             todo = [(test, seed) for test in self.tests for seed in self.seeds]
@@ -127,17 +127,17 @@ class Run:
         began = time.monotonic()
         scores, about = work()
         write_scores(stored.with_suffix(".parquet"), scores)
-        said = {"key": key, "about": about, "notes": list(notes), "versions": versions()}
+        result = {"key": key, "about": about, "notes": list(notes), "versions": versions()}
         # Last: where there is this file, there is everything.
-        files.write_json(stored, said | {"seconds": round(time.monotonic() - began, 1)})
+        files.write_json(stored, result | {"seconds": round(time.monotonic() - began, 1)})
 
     def _work(self, test: str, trial: Trial) -> Work:
         there = trial.table.features.keys()
-        asked = self.sets or (
+        names = self.sets or (
             *DEFAULT_SETS[test],
             *([] if "audio" in there else [WITHOUT_TRAILERS]),
         )
-        sets = [name for name in asked if there >= set(SETS[name])]
+        sets = [name for name in names if there >= set(SETS[name])]
         if not sets:
             raise ValueError(
                 f"{test}: none of its sets of features can be made of {', '.join(there)}: give "

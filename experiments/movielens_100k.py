@@ -57,9 +57,9 @@ def joined(
 ) -> tuple[dict[str, str], str]:
     """Item of ML-100K → movieId, by titles (movieId → title), and how many joined, in words."""
     known = {title_key(title): name for name, title in movies.items()}
-    found = {item: known[key] for item, key in titles.items() if key in known}
-    of = np.array([item.decode() in found for item in ratings.items])
-    return found, (
+    movie_of = {item: known[key] for item, key in titles.items() if key in known}
+    of = np.array([item.decode() in movie_of for item in ratings.items])
+    return movie_of, (
         f"MovieLens 100K: {int(of.sum()):,} of {len(of):,} movies have trailers here, joined by "
         f"title and year; {int(of[ratings.item].sum()):,} of {len(ratings):,} ratings fall on them"
     )

@@ -52,8 +52,8 @@ def need(folder: str, option: str, holds: str) -> Path:
     """The folder; MovieLensError with the option and what to put there, where there is none."""
     path = Path(folder)
     if not folder or not path.is_dir():
-        found = f"there is no folder {folder}" if folder else "none was given"
-        raise MovieLensError(f"{option} FOLDER must name {holds}: {found}")
+        fault = f"there is no folder {folder}" if folder else "none was given"
+        raise MovieLensError(f"{option} FOLDER must name {holds}: {fault}")
     return path
 
 
@@ -88,9 +88,9 @@ def read_movies(movielens: str, trailers: str, text: str = "") -> Movies:
     documents = {"tags": [tags.get(name, "") for name in ids]}
     if text:
         holds = f"{TEXT} (movieId, overview, keywords)"
-        told = _text(need(text, "--text", holds) / TEXT)
-        notes.append(f"{sum(name in told for name in ids):,} of {len(ids):,} movies have a text")
-        documents["text"] = [f"{told.get(name, '')} {tags.get(name, '')}" for name in ids]
+        texts = _text(need(text, "--text", holds) / TEXT)
+        notes.append(f"{sum(name in texts for name in ids):,} of {len(ids):,} movies have a text")
+        documents["text"] = [f"{texts.get(name, '')} {tags.get(name, '')}" for name in ids]
     for name, of in documents.items():
         vectors, has = tfidf([words(one) for one in of], TEXT_SIZE)
         if vectors.shape[1]:

@@ -172,12 +172,16 @@ def test_running_again_recognises_what_is_done_and_makes_what_is_missing(quickst
     stamp = folder / "stages" / "seed0-sessions.json"
     made = json.loads(stamp.read_text())
     stamp.write_text(json.dumps(made | {"key": made["key"] | {"table": "other"}}))
+    # As if the composite had been measured before the training went on.
+    record = folder / "seed0" / "trained" / composites.RECORD
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"step": 1}))
     again = run()
     assert again.returncode == 0, again.stderr
     assert lost.exists()
     assert json.loads(stamp.read_text())["key"] == made["key"]
     assert "seed0/sessions ..." in again.stdout
     assert "seed0/graph: done before" in again.stdout
+    assert json.loads(record.read_text())["step"] == 2
     assert "seed0/trained_visual_only: done before" in again.stdout
     assert "seed0-permuted/trained: done before" in again.stdout
     assert again.stdout.count("evaluating step 2 ...") == 1

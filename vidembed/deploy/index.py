@@ -82,11 +82,7 @@ class VideoIndex:
             raise ValueError("give one of vectors and ids: what is searched by")
         if ids is None:
             if isinstance(vectors, FeatureTable | Mapping | str | os.PathLike):
-                if self.run is None:
-                    raise ValueError(
-                        "no run makes vectors of features here: open the index with it"
-                    )
-                vectors = self.run.embed(vectors)
+                vectors = self._run().embed(vectors)
             assert vectors is not None
             return self.index.search(vectors, k, within=within, effort=effort)
         names = given.names(ids)
