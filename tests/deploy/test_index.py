@@ -129,6 +129,8 @@ def test_an_index_of_another_space_is_refused(run, corpus, tmp_path):
         VideoIndex.open(tmp_path / "raw", run)
     with pytest.raises(ValueError, match="no run makes vectors"):
         VideoIndex.open(tmp_path / "raw").search(corpus.table)
+    with pytest.raises(SpaceError, match="queries are of the space"):
+        VideoIndex.open(tmp_path / "raw").search(np.ones((1, 12)), space=run.space)
     with pytest.raises(InputError, match="none of the table's 0 videos"):
         run.index(part_of_table(corpus.table, np.arange(0)), tmp_path / "none")
 

@@ -56,6 +56,7 @@ REFUSED = {
     "empty": (lambda i: i.replace(["a", "", "b"], MORE), "an id is empty"),
     "there already": (lambda i: i.add([*NEW[:2], "v00299"], MORE), r"1 ids \(v00299\) are in"),
     "numbers": (lambda i: i.remove([1, 2]), "ids are bytes or text, got int64"),
+    "numbers among text": (lambda i: i.remove(["a", 1]), "bytes or text, got int 1 among them"),
     "k": (lambda i: i.search(MORE, 0), "k is 0"),
     "effort": (lambda i: i.search(MORE, 1, effort=0), "effort is 0"),
     "engine": (lambda i: i.merge("annoy"), "'annoy' is not known: choose one of exact, fast-scan"),
@@ -80,7 +81,7 @@ REFUSED = {
 def test_what_callers_give_is_refused_and_changes_nothing(index, tmp_path, what):
     before = files(tmp_path / "i")
     call, said = REFUSED[what]
-    kind = SpaceError if "space" in what else TypeError if what == "numbers" else ValueError
+    kind = SpaceError if "space" in what else TypeError if "numbers" in what else ValueError
     with pytest.raises(kind, match=said):
         call(index)
     assert files(tmp_path / "i") == before

@@ -10,7 +10,7 @@ import numpy as np
 
 from vidembed.deploy.partial import partial_vectors
 from vidembed.deploy.run import Run
-from vidembed.deploy.vector_files import made_as, vector_file, written_to
+from vidembed.deploy.vector_files import check_form, made_as, vector_file, written_to
 from vidembed.deploy.videos import VideosToEmbed, part_of_table
 from vidembed.progress import Progress
 from vidembed.records.outputs import check_apart
@@ -50,6 +50,7 @@ def embed_to(
     can be embedded.
     """
     out = os.fspath(out).rstrip("/")
+    check_form(out)
     for place in written_to(out):
         check_apart(place, videos.inputs)
     absent = dict.fromkeys(lacking, False)

@@ -69,13 +69,15 @@ class VideoIndex:
         ids: Any = None,
         within: Any = None,
         effort: int | None = None,
+        space: str | None = None,
     ) -> Found:
         """The k nearest videos of each query, best first: by vectors f32[Q, D], by what the run
         embeds (a table, its folder, or arrays by modality), or by ids, which do not find
         themselves.
 
-        within: ids that may be found. effort: see `Index.search`. Where there are fewer than k,
-        fewer are found. Raises ValueError, with their number, for ids that the index lacks.
+        within: ids that may be found. effort: see `Index.search`. space: of the vectors, where it
+        is known: SpaceError if the index is of another. Where there are fewer than k, fewer are
+        found. Raises ValueError, with their number, for ids that the index lacks.
         """
         given.depth(k)
         if (vectors is None) == (ids is None):
@@ -84,7 +86,7 @@ class VideoIndex:
             if isinstance(vectors, FeatureTable | Mapping | str | os.PathLike):
                 vectors = self._run().embed(vectors)
             assert vectors is not None
-            return self.index.search(vectors, k, within=within, effort=effort)
+            return self.index.search(vectors, k, within=within, effort=effort, space=space)
         names = given.names(ids)
         own, there = self.index.vectors_of(names)
         if not there.all():

@@ -26,6 +26,18 @@ from vidembed.records.tabular import METADATA_KEY
 from vidembed.records.youtube8m import offsets_of
 
 MAKER = "vidembed embed"
+OTHER_FORMS = (".csv", ".tsv", ".json", ".jsonl", ".npz", ".txt", ".tfrecord", ".h5", ".pkl")
+"""Endings of files that are not written: a folder of such a name is not what was meant."""
+
+
+def check_form(path: str | os.PathLike[str]) -> None:
+    """Raises ValueError for a name that says another form than those that are written."""
+    ending = Path(path).suffix.lower()
+    if ending in OTHER_FORMS:
+        raise ValueError(
+            f"{path}: vectors are written as .parquet, as .npy, or as the folder of a feature "
+            f"table, not as {ending}"
+        )
 
 
 class VectorFile(Protocol):

@@ -12,6 +12,8 @@ NAMED = 10
 def names(ids: Any) -> np.ndarray:
     """Ids, bytes or text, as S[n]; TypeError for others."""
     array = np.asarray(ids)
+    if array.dtype.kind == "U" and not all(isinstance(item, str) for item in ids):
+        array = np.asarray(ids, object)  # NumPy made text of numbers among them
     if array.ndim != 1:
         raise ValueError(f"ids must be one list, got an array of shape {list(array.shape)}")
     if not array.size:
@@ -22,6 +24,8 @@ def names(ids: Any) -> np.ndarray:
         items = [item.encode() if isinstance(item, str) else item for item in array]
         if all(isinstance(item, bytes) for item in items):
             return np.array(items)
+        other = next(item for item in items if not isinstance(item, bytes))
+        raise TypeError(f"ids are bytes or text, got {type(other).__name__} {other!r} among them")
     if array.dtype.kind != "S":
         raise TypeError(f"ids are bytes or text, got {array.dtype}")
     return array
