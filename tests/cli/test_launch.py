@@ -382,12 +382,10 @@ def test_evaluators_are_chosen_on_the_command_line(corpus_paths, tmp_path, capsy
 
 
 @pytest.mark.long
-def test_the_script_of_the_readme_trains_and_measures_with_a_loss_of_its_own(
-    corpus_paths, tmp_path
-):
-    readme = (Path(launch.__file__).parents[2] / "README.md").read_text()
+def test_the_script_of_the_guide_trains_and_measures_with_a_loss_of_its_own(corpus_paths, tmp_path):
+    guide = (Path(launch.__file__).parents[2] / "GUIDE.md").read_text()
     script, workdir = tmp_path / "mine.py", str(tmp_path / "run")
-    script.write_text(re.search(r"```python\n(import sys.*?)```", readme, re.DOTALL)[1])
+    script.write_text(re.search(r"```python\n(import sys.*?)```", guide, re.DOTALL)[1])
     own = [sys.executable, str(script)]
     arguments = [*data(corpus_paths), *SMALL, "--task.loss.margin", "0.3", "--steps", "2"]
     subprocess.run([*own, "train", "--workdir", workdir, *arguments], check=True)

@@ -184,11 +184,11 @@ def test_what_is_no_run_is_refused(workdir, tmp_path):
 
 def test_the_lines_of_the_readme(workdir, corpus_paths, corpus):
     [lines] = re.findall(r"```python\n(import vidembed\n.*?)```", README.read_text(), re.DOTALL)
-    for word, ours in (("work/run1", workdir), ("work/table", corpus_paths.table)):
-        lines = lines.replace(word, ours)
+    lines = lines.replace('"work/run1"', f'"{workdir}", step="latest"')
+    lines = lines.replace("work/table", corpus_paths.table)
     visual, audio = (corpus.table.features[name][:2] for name in ("visual", "audio"))
     names = {"x": visual, "y": audio, "history": ["v0001", "v0002"]}
-    exec(lines.replace('step="best"', 'step="latest"'), names)
+    exec(lines, names)
     assert names["vectors"].shape == (2, 8)
     assert names["counts"].tolist() == [10, 10]
     assert len(names["ids"]) == len(names["scores"]) == 10

@@ -15,7 +15,7 @@ from vidembed.records.table import FeatureTable
 from vidembed.records.writer import write_videos
 from vidembed.records.youtube8m import read_videos
 
-README = Path(__file__).parents[2] / "README.md"
+GUIDE = Path(__file__).parents[2] / "GUIDE.md"
 IDS = st.lists(
     st.text(min_size=1, max_size=4).filter(lambda s: "\0" not in s), unique=True, min_size=1
 )
@@ -48,7 +48,7 @@ def test_round_trip(tmp_path_factory, data, ids, labelled, compress):
 
 def test_the_snippet_of_the_readme_writes_what_an_import_reads(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    [snippet] = re.findall(r"```python\n(.*?write_videos.*?)```", README.read_text(), re.DOTALL)
+    [snippet] = re.findall(r"```python\n(.*?write_videos.*?)```", GUIDE.read_text(), re.DOTALL)
     exec(snippet, {})
     options = Importing(modalities=("visual:clip:512",))
     assert import_videos("own.tfrecord", "table", options)["rows"] == 2

@@ -25,9 +25,9 @@ ENDS = ("value", "low", "high")
 SERIES = 8
 """Colours for series; the ninth series has the first one's again."""
 # Colours that stand for a role while matplotlib draws, and what they become in the page.
-_INK, _MUTED, _GRID = "#0f0e01", "#0f0e02", "#0f0e03"
+INK, MUTED, _GRID = "#0f0e01", "#0f0e02", "#0f0e03"
 _SERIES = [f"#0f0d{i:02x}" for i in range(1, SERIES + 1)]
-_ROLES = {_INK: "--ink", _MUTED: "--muted", _GRID: "--line"} | {
+_ROLES = {INK: "--ink", MUTED: "--muted", _GRID: "--line"} | {
     colour: f"--series-{i}" for i, colour in enumerate(_SERIES, 1)
 }
 _STYLE = {
@@ -36,7 +36,7 @@ _STYLE = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
-    "text.color": _INK,
+    "text.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -45,7 +45,7 @@ _STYLE = {
     "lines.linewidth": 1.4,
     "axes.formatter.useoffset": False,
     "path.simplify": False,
-    **dict.fromkeys(("axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), _MUTED),
+    **dict.fromkeys(("axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), MUTED),
     **dict.fromkeys(("axes.edgecolor", "grid.color", "xtick.color", "ytick.color"), _GRID),
 }
 _WIDTH, _HEIGHT = 4.2, 2.4  # inches; the page scales it
@@ -114,7 +114,7 @@ def lines(
 
     def draw(axes: Axes) -> None:
         for line in curves:
-            colour = _SERIES[line.series % SERIES]
+            colour = series_colour(line.series)
             some = _thinned(len(line.x))
             marker = "o" if len(some) <= 12 else ""
             style = "--" if line.dashed else "-"
@@ -142,25 +142,29 @@ def lines(
         if share:
             axes.set_ylim(-0.03, 1.03)
 
-    return _svg(title, draw, _HEIGHT)
+    return svg(title, draw, _HEIGHT)
 
 
-def dots(title: str, rows: Sequence[Dot]) -> str:
-    """Values with their intervals, one row each, the first on top, as SVG; the axis begins at 0."""
+def dots(title: str, rows: Sequence[Dot], *, below: str = "") -> str:
+    """Values with their intervals, one row each, the first on top, as SVG; the axis begins at 0.
+
+    `below` names the horizontal axis.
+    """
 
     def draw(axes: Axes) -> None:
         for place, row in enumerate(rows):
-            colour = _MUTED if row.series is None else _SERIES[row.series % SERIES]
+            colour = MUTED if row.series is None else series_colour(row.series)
             axes.plot([row.low, row.high], [place, place], color=colour, lw=2.2, alpha=0.6)
             axes.plot(row.value, place, "o", color=colour, ms=5.5, clip_on=False)
         axes.set_yticks(range(len(rows)), [row.name for row in rows])
-        axes.tick_params(axis="y", length=0, labelcolor=_INK)
+        axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.set_ylim(max(len(rows), 1) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
         axes.set_xlim(left=min([0.0, *(row.low for row in rows)]))
+        axes.set_xlabel(below)
 
-    return _svg(title, draw, 0.55 + 0.27 * len(rows))
+    return svg(title, draw, 0.55 + 0.27 * len(rows) + (0.2 if below else 0))
 
 
 def bars(title: str, counts: Mapping[str, int], *, below: str) -> str:
@@ -178,7 +182,12 @@ def bars(title: str, counts: Mapping[str, int], *, below: str) -> str:
         axes.spines["left"].set_visible(False)
         axes.margins(y=0.12)
 
-    return _svg(title, draw, _HEIGHT)
+    return svg(title, draw, _HEIGHT)
+
+
+def series_colour(series: int) -> str:
+    """What stands for the colour of a series while it is drawn."""
+    return _SERIES[series % SERIES]
 
 
 def _thinned(points: int) -> np.ndarray:
@@ -188,10 +197,12 @@ def _thinned(points: int) -> np.ndarray:
     return some if not points or some[-1] == points - 1 else np.append(some, points - 1)
 
 
-def _svg(title: str, draw: Callable[[Axes], None], height: float) -> str:
+def svg(title: str, draw: Callable[[Axes], None], height: float, *, width: float = _WIDTH) -> str:
+    """What `draw` draws into axes, as SVG for a page; its colours are `INK`, `MUTED` and
+    `series_colour`. Inches."""
     # The salt makes the ids of clip paths and markers, which one page's charts must not share.
     with matplotlib.style.context(["default", {**_STYLE, "svg.hashsalt": title}]):
-        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
         draw(figure.subplots())
         file = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))

@@ -12,7 +12,7 @@ SYSTEMS: Mapping[str, str] = {
     "trained": "trained",
     "trained_exchanged": "trained, queries exchanged",
     "trained_visual_only": "trained, visual only",
-    "composite": "trained beside closed form",
+    "composite": "trained + closed form",
     "visual": "raw visual",
     "audio": "raw audio",
     "concatenated": "all raw features",
