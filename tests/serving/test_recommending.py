@@ -98,28 +98,58 @@ def test_near_duplicates_and_diversity_equal_a_loop(index, options):
     found = index.recommend_many(HISTORIES, 8, user_model=Max(), choosing=choosing, **current)
     for (names, scores), history in zip(found.each(), HISTORIES):
         right = expected(Max(), history, IDS[9])
-        left = sorted(right, key=lambda name: -right[name])[:24]
         seen = [VECTORS[ROW[name]] for name in history if name not in GONE]
         seen.append(VECTORS[9])
-        chosen = []
 
         def near(name, others):
             return max((cosine(VECTORS[ROW[name]], other) for other in others), default=0.0)
 
-        while len(chosen) < 8:
-            others = [VECTORS[ROW[name]] for name in chosen]
-            if above is not None:
-                left = [name for name in left if near(name, seen + others) <= above]
-            if not left:
+        for fetched in (24, 96, N):  # more where too few are left
+            left = sorted(right, key=lambda name: -right[name])[:fetched]
+            chosen = []
+            while len(chosen) < 8:
+                others = [VECTORS[ROW[name]] for name in chosen]
+                if above is not None:
+                    left = [name for name in left if near(name, seen + others) <= above]
+                if not left:
+                    break
+                weight = 1 if share is None else share
+                value = {
+                    name: weight * right[name] - (1 - weight) * near(name, others) for name in left
+                }
+                chosen.append(max(left, key=lambda name: value[name]))
+                left.remove(chosen[-1])
+            if len(chosen) == 8:
                 break
-            weight = 1 if share is None else share
-            value = {
-                name: weight * right[name] - (1 - weight) * near(name, others) for name in left
-            }
-            chosen.append(max(left, key=lambda name: value[name]))
-            left.remove(chosen[-1])
         assert names.tolist() == chosen
         np.testing.assert_allclose(scores, [right[name] for name in chosen], atol=1e-5)
+
+
+@pytest.mark.parametrize(("engine", "model"), [("exact", Mean()), (Hnsw(effort=200), Max())])
+def test_near_duplicates_are_fetched_beyond_until_k_are_left(tmp_path, engine, model):
+    """Of the first user the 100 best are copies of what it watched; of the second but a few are."""
+    copies = np.repeat(VECTORS[:1], 100, axis=0)
+    vectors = np.concatenate([copies, VECTORS[100:140]])
+    index = VideoIndex(Index.create(tmp_path / "i", IDS[:140], vectors, space="s", engine=engine))
+    choosing = Choosing(duplicates_above=0.999, over_fetch=2)
+    options = {"user_model": model, "choosing": choosing}
+    histories, current = [[IDS[0]], [IDS[139]], []], [IDS[120]] * 3
+    found = index.recommend_many(histories, 10, **options)
+    assert found.counts.tolist() == [10, 10, 0]
+    (first, scores), (second, _), _ = found.each()
+    cosines = VECTORS[100:140] @ VECTORS[0]
+    np.testing.assert_array_equal(first, IDS[100:140][np.argsort(-cosines)[:10]])
+    np.testing.assert_allclose(scores, np.sort(cosines)[::-1][:10], atol=1e-5)
+    assert len({*second} & {*IDS[:100]}) <= 1
+    # As many as there are, where they run out; k may be any number.
+    found = index.recommend_many(histories, 10**9, current=current, **options)
+    assert found.counts.tolist() == [39, 39, 0]
+
+
+def test_diversity_alone_of_users_with_different_numbers_of_candidates(index):
+    options = {"choosing": Choosing(mmr_lambda=0), "within": IDS[:12]}
+    found = index.recommend_many([IDS[:6].tolist(), [IDS[0]]], 8, **options)
+    assert found.counts.tolist() == [6, 8]
 
 
 @pytest.mark.parametrize("half_lives", [(None, None), (3, None), (None, 50), (3, 50)], ids=str)

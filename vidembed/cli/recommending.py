@@ -68,7 +68,8 @@ def main(
         duplicates_above: leave out candidates whose cosine with one of the history, or with one
             recommended before them, is above this.
         mmr_lambda: maximal marginal relevance: 1 is by score alone, 0 by diversity alone.
-        over_fetch: for these two, candidates for each recommendation.
+        over_fetch: for these two, candidates for each recommendation; more where near-duplicates
+            leave too few.
         within: a file of ids, one a line: no others are recommended.
         effort: of an engine that is not exact, instead of its own.
         memory_limit: what is held of the histories in memory; the rest goes to disk, beside OUT.

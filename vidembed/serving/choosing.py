@@ -16,7 +16,8 @@ class Choosing:
     """Maximal marginal relevance (Carbonell and Goldstein 1998): choose the candidate of the
     largest λ · score − (1 − λ) · (its largest cosine with those chosen). 1 or None: by score."""
     over_fetch: int = 4
-    """Candidates for each one asked for. Where near-duplicates fill them, fewer than k are left."""
+    """Candidates for each one asked for. Where near-duplicates leave fewer than k of them, more are
+    taken (`widening.best_of`)."""
 
     def __post_init__(self) -> None:
         if self.duplicates_above is not None and not -1 <= self.duplicates_above <= 1:
@@ -43,7 +44,7 @@ class Choosing:
         history: np.ndarray,
         offsets: np.ndarray,
     ) -> np.ndarray:
-        """Places of the chosen, i64[U, k], in the order of choice; −1 where no more are left.
+        """Places of the chosen, i64[U, at most k], in the order of choice; −1 where none is left.
 
         scores: f32[U, m], −inf where there is no candidate; vectors: f32[U, m, D] of any length.
         history: f32[H, D] of the users one after the other; offsets: i64[U + 1].
@@ -57,10 +58,11 @@ class Choosing:
                 own = seen[offsets[user] : offsets[user + 1]]
                 cosines = (units[user] @ own.T).max(axis=1, initial=-np.inf)
                 free[user] &= cosines <= self.duplicates_above
-        places = np.full((len(scores), k), -1)
+        places = np.full((len(scores), min(k, scores.shape[1])), -1)
         nearest = np.zeros(scores.shape, np.float32)
-        for place in range(min(k, scores.shape[1])):
-            value = np.where(free, share * scores - (1 - share) * nearest, -np.inf)
+        known = np.where(free, scores, 0)  # 0 · −inf is no number
+        for place in range(places.shape[1]):
+            value = np.where(free, share * known - (1 - share) * nearest, -np.inf)
             best = value.argmax(axis=1)
             there = free[users, best]
             places[:, place] = np.where(there, best, -1)

@@ -76,7 +76,7 @@ class Finder:
             left = without(found, [seen.of(user) for user in users], k)
             for user, result in zip(users, left.each()):
                 results[user] = result
-        return _found(results)
+        return found_of_each(results)
 
     def _near_each(self, given: Histories, seen: Seen, k: int) -> Found:
         """What the engine finds near each video of a history and near the current one, scored."""
@@ -94,7 +94,7 @@ class Finder:
             scores = self._scores(ids, own, current, given.blend)
             best = np.argsort(-scores, kind="stable")[:k]
             results.append((ids[best], scores[best]))
-        return _found(results)
+        return found_of_each(results)
 
     def _scores(
         self, ids: np.ndarray, own: np.ndarray, current: np.ndarray | None, blend: float
@@ -110,7 +110,8 @@ class Finder:
         return scores
 
 
-def _found(results: list[tuple[np.ndarray, np.ndarray]]) -> Found:
+def found_of_each(results: list[tuple[np.ndarray, np.ndarray]]) -> Found:
+    """Of the ids and scores of one query after the other, as `Found.each` gives them."""
     ids, scores = zip(*results) if results else ((), ())
     counts = np.array([len(some) for some in ids], np.int64)
     none = np.zeros(0, "S1"), np.zeros(0, np.float32)

@@ -13,11 +13,10 @@ from vidembed.serving.finding import Finder, Seen
 from vidembed.serving.index import Found, Index
 from vidembed.serving.recommender import histories_for
 from vidembed.serving.user_models import Mean, UserModel
+from vidembed.serving.widening import UserBatch, best_of, users_at_once
 
 _log = logging.getLogger(__name__)
 USERS_AT_ONCE, WATCHES_AT_ONCE = 1024, 1 << 16
-VALUES_AT_ONCE = 1 << 24
-"""Numbers in the vectors of candidates that are chosen of: 64 MB."""
 
 
 class Watched(NamedTuple):
@@ -93,8 +92,8 @@ def recommend(
     if users is not None and not asked.model.one_vector:
         raise ValueError(f"a vector of the user is a mean, and the model is {asked.model}")
     finder = Finder(index, candidates, asked.model, asked.effort)
-    fetched = asked.choosing.candidates(asked.k)
-    at_once = int(np.clip(VALUES_AT_ONCE // (fetched * index.dimension), 1, USERS_AT_ONCE))
+    fetched = min(asked.choosing.candidates(asked.k), max(1, len(index)))
+    at_once = users_at_once(fetched, index.dimension, USERS_AT_ONCE)
     found, unknown, without = [], [np.zeros(0, "S1")], [np.zeros(0, bool)]
     for start, end in _blocks(watched.offsets, at_once):
         some, rows = watched.part(start, end), slice(start, end)
@@ -119,12 +118,11 @@ def recommend(
                 current=playing,
                 blend=asked.blend,
             )
-        best = finder.find(given, seen, fetched)
-        if asked.choosing.chooses:
-            if playing is not None:
-                vectors = np.insert(vectors, offsets[1:], playing, axis=0)
-                offsets = offsets + np.arange(len(offsets))
-            best = _chosen(index, best, vectors, offsets, asked)
+        if asked.choosing.chooses and playing is not None:
+            vectors = np.insert(vectors, offsets[1:], playing, axis=0)
+            offsets = offsets + np.arange(len(offsets))
+        batch = UserBatch(given, seen, vectors, offsets)
+        best = best_of(index, finder, batch, asked.choosing, asked.k, fetched)
         counts = np.zeros(len(has), np.int64)
         counts[has] = best.counts
         found.append(best._replace(counts=counts))
@@ -152,23 +150,6 @@ def candidates_of(index: Index, within: Any) -> np.ndarray | None:
     if not there.all():
         _log.warning("the index lacks %s of `within`", checked.some(names[~there]))
     return names[there]
-
-
-def _chosen(
-    index: Index, found: Found, vectors: np.ndarray, offsets: np.ndarray, asked: Asked
-) -> Found:
-    """The k of each user that near-duplicates and diversity leave of the candidates found."""
-    width = int(found.counts.max(initial=0))
-    line = np.repeat(np.arange(len(found.counts)), found.counts)
-    ends = np.cumsum(found.counts)
-    column = np.arange(len(found.ids)) - np.repeat(ends - found.counts, found.counts)
-    scores = np.full((len(found.counts), width), -np.inf, np.float32)
-    scores[line, column] = found.scores
-    near = np.zeros((*scores.shape, index.dimension), np.float32)
-    near[line, column] = index.vectors_of(found.ids)[0]
-    places = asked.choosing.choose(scores, near, asked.k, vectors, offsets)
-    rows = ((ends - found.counts)[:, None] + places)[places >= 0]
-    return Found(found.ids[rows], found.scores[rows], (places >= 0).sum(axis=1))
 
 
 def _blocks(offsets: np.ndarray, at_once: int) -> Iterator[tuple[int, int]]:
