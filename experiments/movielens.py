@@ -72,6 +72,9 @@ class Run:
     """Each draws users, ratings and movies, and trains."""
     sets: tuple[str, ...] = ()
     """Sets of features, such as trailers+genres; by default those of each test that there are."""
+    cdml: bool = True
+    """Train CDML; without it (`--no-cdml`), raw features and the ridge alone take seconds a seed,
+    for as many draws of users and movies as one likes."""
     steps: int = 600
     """Updates of each training."""
     triplets: int = 256
@@ -111,7 +114,7 @@ class Run:
                 trial = Trial(
                     folder=folder, table=table, ratings=ratings, seed=seed, liked=self.liked,
                     base=recipe(self.steps, self.triplets), weight=self.weight, stop=stop,
-                    progress=progress,
+                    progress=progress, cdml=self.cdml,
                 )  # fmt: skip
                 self._measure(test, trial, notes)
         return 0
@@ -145,7 +148,7 @@ class Run:
             )
         key: dict[str, Any] = {"table": trial.table.fingerprint, "sets": sets}
         key |= {"ratings": _digest(trial.ratings), "weight": trial.weight}
-        key |= {"liked": trial.liked, "recipe": trial.base.to_json()}
+        key |= {"liked": trial.liked, "recipe": trial.base.to_json() if trial.cdml else None}
         return key, partial(TRIALS[test], trial, sets)
 
     def _hundred_k(self, trial: Trial) -> Work:

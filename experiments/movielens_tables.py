@@ -72,10 +72,15 @@ def _tables(result: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[str], Row
         scores, metrics, title = of["scores"], SHOWN[test], TITLES[test]
         if test == "cold":
             rows = [
-                [name, *(_interval(one["cold"][m]) for m in metrics), _quoted(PROTOTYPE.get(name))]
+                [
+                    name,
+                    *(_interval(one["cold"][m]) for m in metrics),
+                    _quoted(of["deviation"].get(name)),
+                    _quoted(PROTOTYPE.get(name)),
+                ]
                 for name, one in scores.items()
             ]
-            yield title, ["", *metrics, "prototype's AUC"], rows
+            yield title, ["", *metrics, f"{metrics[0]}: sd of seeds", "prototype"], rows
         for place, metric in enumerate(metrics if test == "t4" else ()):
             yield f"{title}: {metric}", *_by_history(scores, metric, place)
         for place, metric in enumerate(metrics if test in ("t5", "ml100k") else ()):
@@ -124,7 +129,7 @@ def _by_history(
 def _curves(scores: Mapping[str, Any]) -> list[str]:
     """The systems of figure 5 that there are."""
     content = content_of(scores)
-    return [content, content.replace("cdml ", "raw "), *RIVALS]
+    return [*dict.fromkeys((content, content.replace("cdml ", "raw "), *RIVALS))]
 
 
 def _quoted(value: float | None, digits: int = 3) -> str:

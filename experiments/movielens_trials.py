@@ -49,6 +49,7 @@ class Trial:
     stop: StopFlag
     progress: Progress
     weight: Weight = "cosine"
+    cdml: bool = True
 
     def world(self, kind: str) -> World:
         """Where what is trained for a measurement lies."""
@@ -64,7 +65,7 @@ class Trial:
         corpus = world.open(self.ratings.of(known & liked))
         warm = self.ratings.of(known & liked & corpus.is_train[self.ratings.item])
         vectors = dict(content(corpus, warm, sets))
-        for name in trained:
+        for name in trained if self.cdml else ():
             with self.progress.stage(f"{world}: CDML on {name}"):
                 found = world.trained(name, corpus, self.stop, Progress(quiet=True))
             vectors[f"cdml {name}"] = unit(found)

@@ -26,6 +26,7 @@ from experiments.movielens_trials import Trial, t4, t5
 from vidembed.corpora.ratings import read_ratings
 from vidembed.distributed.stopping import StopFlag
 from vidembed.progress import Progress
+from vidembed.records.scores_file import read_scores
 from vidembed.records.split import by_hash
 from vidembed.records.table import FeatureTable
 
@@ -282,6 +283,20 @@ def test_from_folders_to_tables(folders, tmp_path, capsys):
     assert "begun with other files" in capsys.readouterr().err
 
 
+def test_many_draws_without_training(folders, tmp_path):
+    options = [part for name, folder in folders.items() for part in (f"--{name}", folder)]
+    run = ["run", "--workdir", str(tmp_path), *options, "--tests", "cold", "t5", "--sets", "audio"]
+    assert movielens.main([*run, "--seeds", "0", "1", "--no-cdml"]) == 0
+    assert movielens.main(["gather", "--workdir", str(tmp_path)]) == 0
+    of = gathered(tmp_path)["tests"]
+    assert of["cold"]["scores"].keys() == {"raw audio", "ridge audio", "random"}
+    files = [tmp_path / "results" / f"cold-seed{seed}.parquet" for seed in (0, 1)]
+    means = [read_scores(file)["raw audio"]["cold"].values["auc"].mean() for file in files]
+    assert of["cold"]["deviation"]["raw audio"] == pytest.approx(abs(means[0] - means[1]) / 2**0.5)
+    assert not any(name.startswith("cdml") for name in of["t5"]["scores"])
+    assert not (tmp_path / "cold" / "seed0" / "audio").exists()
+
+
 def test_movielens_100k_is_joined_by_title(tmp_path, ratings):
     assert title_key("Usual Suspects, The (1995)") == title_key("The Usual Suspects", "1995")
     assert title_key("Hate (Haine, La) (1995)") == "hate 1995"
@@ -347,8 +362,8 @@ def test_real_trailers_hold_what_the_prototype_found():
     ratings = read_ratings(f"{base}/movielens").on(movies.table.ids)
     assert len(ratings) == 49_747
     likes = ratings.of(ratings.value >= 4)
-    names, found = ("audio", "visual", "trailers"), {}
-    for seed in range(5):
+    names, found = ("audio", "visual", "trailers", "trailers+genres"), {}
+    for seed in range(25):  # an AUC's deviation over draws of movies is 0.01
         is_train = by_hash(movies.groups, seed=seed, train_share=0.7).train
         warm = np.flatnonzero(is_train[likes.item])
         corpus = SimpleNamespace(table=movies.table, is_train=is_train)
@@ -357,6 +372,6 @@ def test_real_trailers_hold_what_the_prototype_found():
             found.setdefault(name, []).append(cold_test(likes, is_train, scores).values["auc"])
     for name in names:
         mean = np.mean([one.mean() for one in found[f"raw {name}"]])
-        assert mean == pytest.approx(PROTOTYPE[f"raw {name}"], abs=0.01)
+        assert mean == pytest.approx(PROTOTYPE.get(f"raw {name}", mean), abs=0.01)
         better = np.mean([one.mean() for one in found[f"ridge {name}"]])
-        assert better == pytest.approx(PROTOTYPE[f"ridge {name}"], abs=0.02)
+        assert better == pytest.approx(PROTOTYPE[f"ridge {name}"], abs=0.01)
