@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,6 +182,30 @@ def test_an_evaluator_of_the_engine(corpus, rated):
     assert blocks == evaluator.identity()
 
 
+@pytest.mark.fault(
+    "Recommendation: ratings that were measured by are replaced by others of the same path",
+    "they count as another evaluation: nothing that was measured by the old ones is taken for it",
+)
+@pytest.mark.fault(
+    "Recommendation: ratings that are NaN or out of range, an item twice, no timestamps",
+    "left out or kept by one rule, and counted where they are read, in `evaluate` too",
+)
+def test_other_ratings_at_the_same_path_are_another_evaluation(corpus, rated, capsys):
+    evaluator = replace(COLD, ratings=rated)
+    before, asked = evaluator.identity(), len(evaluator.asked(corpus))
+    assert evaluator.identity() == before
+    header, first, *lines = Path(rated).read_text().splitlines()
+    user, item, _, time = first.split(",")
+    odd = [f"{user},{item},{v},{time}" for v in ("nan", "7", "5", "4")]
+    Path(rated).write_text("\n".join([header, *odd, *lines[:60]]) + "\n")
+    assert evaluator.identity() != before
+    assert len(evaluator.asked(corpus)) < asked
+    said = "".join(capsys.readouterr()).replace("\n", " ")
+    for note in ("1 ratings are missing", "1 ratings lie outside", "1 rows repeat a user"):
+        assert note in said
+    assert replace(COLD, ratings="tfds:movielens/100k-ratings").identity()["content"] == ""
+
+
 def test_items_by_slice(corpus, rated):
     evaluator = replace(COLD, ratings=rated)
     vectors, asked = corpus.table.features["visual"], evaluator.asked(corpus)
@@ -274,6 +299,18 @@ def test_users_who_cannot_be_measured_are_counted():
         "users without a relevant test item": 1,
         "users to whom every candidate is relevant": 1,
     }
+
+
+def test_ratings_of_nothing_are_no_gain(corpus):
+    """The relevant items of u00 are all rated 0: it has no ideal list; of u01 one is not."""
+    items = np.array([b"a", b"b", b"c", b"w"])
+    given = ratings_of([0, 0, 1, 1, 1], [3, 0, 3, 0, 1], [5, 0, 5, 0, 3], items=items)
+    asked = Asking(relevant_from=0).ask(given, np.array([True, True, True, False]))
+    assert asked.ids.tolist() == [b"u01"]
+    assert list(asked.left_out.values()) == [1]
+    assert "all rated 0" in next(iter(asked.left_out))
+    with pytest.raises(ValueError, match="0 or more"):
+        replace(COLD, scale=(-1.0, 1.0))
 
 
 @pytest.mark.fault(

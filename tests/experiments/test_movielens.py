@@ -348,6 +348,7 @@ def test_broken_features_are_named(folders, tmp_path):
             read_movies(folders["movielens"], str(folder))
 
 
+@pytest.mark.long
 def test_real_trailers_hold_what_the_prototype_found():
     """VIDEMBED_MOVIELENS: a folder with `movielens`, `mmtf14k` and `text`."""
     base = os.environ.get("VIDEMBED_MOVIELENS")

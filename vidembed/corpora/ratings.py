@@ -112,7 +112,8 @@ def _cleaned(path: object, table: pa.Table, scale: tuple[float, float]) -> Ratin
         if outside.sum() * 2 > kept.sum():
             raise RatingsError(
                 f"{name}: {int(outside.sum()):,} of {int(kept.sum()):,} {said}, such as "
-                f"{value[outside][0]:g}: give their scale, or rescale them"
+                f"{value[outside][0]:g}: give their scale (--evaluator.scale), "
+                "or rescale them"
             )
         _note(notes, outside, f"{{}} {said}: left out")
         kept &= ~missing & ~outside

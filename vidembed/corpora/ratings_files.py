@@ -8,14 +8,16 @@ import io
 import os
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import xxhash
 from etils import epath
 
-from vidembed.files import local_path
+from vidembed.files import is_remote, local_path
 from vidembed.records import tabular, text_table
 
 NAMES: Mapping[str, tuple[str, ...]] = {
@@ -41,11 +43,34 @@ RATINGS = tabular.Kind(
 )
 
 
+def content_digest(path: str | os.PathLike[str]) -> str:
+    """Of the bytes that `read_columns` reads: another file at the same path has another. Empty
+    where there is no such file, and for tfds:, whose names have a version."""
+    if not str(path) or str(path).startswith("tfds:") or is_remote(path):
+        return ""
+    if not local_path(path).exists():
+        return ""
+    file = _file_of(local_path(path))
+    about = file.stat()
+    return _digest(file, about.st_mtime_ns, about.st_size)
+
+
 def read_columns(path: str | os.PathLike[str]) -> pa.Table:
     """Columns user, item and, where there are any, rating and time, as the file has them."""
     if str(path).startswith("tfds:"):
         return _from_tfds(str(path).removeprefix("tfds:"))
     return _read_file(_file_of(local_path(path)))
+
+
+@lru_cache(maxsize=8)
+def _digest(file: Path, changed: int, size: int) -> str:
+    """Anew where the file was written to."""
+    del changed, size
+    digest = xxhash.xxh3_128()
+    with file.open("rb") as bytes_of:
+        while block := bytes_of.read(1 << 24):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _file_of(path: Path) -> Path:

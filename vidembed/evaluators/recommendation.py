@@ -1,6 +1,5 @@
 """Recommendation to real users (CDML, section 4.2), on anybody's interactions with the videos."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,7 +9,8 @@ import jax
 import numpy as np
 
 from vidembed import TUNABLE
-from vidembed.corpora.ratings import Ratings, read_ratings
+from vidembed.corpora.ratings import STARS, Ratings, read_ratings
+from vidembed.corpora.ratings_files import content_digest
 from vidembed.corpora.watched import Corpus
 from vidembed.evaluators import factors
 from vidembed.evaluators.baselines import feature_embeddings
@@ -19,6 +19,7 @@ from vidembed.evaluators.ranked_users import Blocks, Measured, in_blocks, measur
 from vidembed.evaluators.slices import Slices, sliced, slices_of
 from vidembed.evaluators.user_queries import Asking, UserQueries, offsets_of
 from vidembed.metrics.intervals import Interval, Result, bootstrap
+from vidembed.progress import Progress
 from vidembed.serving.recommender import score_blocks
 from vidembed.serving.user_models import Mean, UserModel
 
@@ -37,8 +38,11 @@ class Recommendation(Evaluator):
     """
 
     ratings: str = ""
-    """Interactions of users with videos of the table; see `corpora.ratings`. Another path counts as
-    another evaluation."""
+    """Interactions of users with videos of the table; see `corpora.ratings`. Another path, or
+    another file at the same path, counts as another evaluation."""
+    scale: tuple[float, float] = STARS
+    """The lowest and the highest rating that is taken; what lies outside is left out, and counted.
+    The gain of NDCG is 2^rating − 1."""
     items: Literal["cold", "warm"] = "cold"
     """What is recommended: videos outside the train partition (and outside validation), or videos
     of it."""
@@ -59,6 +63,8 @@ class Recommendation(Evaluator):
     def __post_init__(self) -> None:
         if not self.ks or min(self.ks) < 1 or len(set(self.ks)) < len(self.ks):
             raise ValueError(f"ks are different depths of 1 or more, found {self.ks}")
+        if not 0 <= self.scale[0] < self.scale[1]:
+            raise ValueError(f"scale is the lowest and highest rating, 0 or more: {self.scale}")
         if self.resamples < 40:
             raise ValueError(f"{self.resamples} resamples cannot show an interval: take 1,000")
 
@@ -66,6 +72,10 @@ class Recommendation(Evaluator):
     def direction(self) -> str:
         """What scores and results are named by: `cold_items` or `warm_items`."""
         return f"{self.items}_items"
+
+    def identity(self) -> dict[str, Any]:
+        """See `Evaluator`; with what the ratings are, beside their path."""
+        return super().identity() | {"content": content_digest(self.ratings)}
 
     def check(self, corpus: Corpus) -> None:
         """Raises ValueError if there is nothing to measure; needs no embedding."""
@@ -75,8 +85,7 @@ class Recommendation(Evaluator):
         """Who is asked about what, of the ratings at `ratings`."""
         if not self.ratings:
             raise ValueError("no ratings given: set --evaluator.ratings PATH")
-        changed = os.stat(self.ratings).st_mtime_ns if os.path.exists(self.ratings) else 0
-        read = _read(self.ratings, changed)
+        read = _read(self.ratings, self.scale, content_digest(self.ratings))
         ratings = read.on(corpus.table.ids)
         validation, cold = corpus.is_validation, ~corpus.is_train
         if self.items == "warm":
@@ -207,7 +216,10 @@ class Recommendation(Evaluator):
 
 
 @lru_cache(maxsize=1)
-def _read(path: str, changed: int) -> Ratings:
-    """Read once for all checkpoints; anew where the file has changed."""
-    del changed
-    return read_ratings(path)
+def _read(path: str, scale: tuple[float, float], content: str) -> Ratings:
+    """Read once for all checkpoints, saying what was left out; anew where the file has changed."""
+    del content
+    ratings = read_ratings(path, scale=scale)
+    for note in ratings.notes:
+        Progress(quiet=jax.process_index() > 0).say(f"{path}: {note}")
+    return ratings

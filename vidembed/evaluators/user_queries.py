@@ -140,11 +140,14 @@ class Asking:
             for what, rows in (("seen", known), ("history", liked), ("test", asked))
         }
         right = np.bincount(ratings.user[relevant], minlength=users)
+        gains = relevant if self.gain == "binary" else asked & (ratings.value > 0)
+        gaining = np.bincount(ratings.user[gains], minlength=users)
         kept = np.ones(users, bool)
         reasons = {
             "users without enough history": size["history"] < self.least_history,
             "users without enough test items": size["test"] < self.least_test,
             "users without a relevant test item": right < self.least_relevant,
+            "users whose test items are all rated 0, which NDCG counts as nothing": gaining < 1,
         }
         if candidates is not None:
             seen = np.bincount(ratings.user[known & candidates[ratings.item]], minlength=users)
