@@ -232,9 +232,26 @@ def test_baselines_stand_beside(corpus, rated, kind):
     assert {n: f.scores for n, f in again.items()} == {n: f.scores for n, f in systems.items()}
 
 
-def test_validation_videos_are_no_candidates(validated, rated):
-    asked = replace(COLD, ratings=rated).asked(validated)
-    assert not (asked.candidates & (validated.is_train | validated.is_validation)).any()
+def test_validation_videos_choose_the_checkpoint_and_are_asked_for_apart(validated, rated):
+    evaluator = replace(COLD, ratings=rated)
+    asked = evaluator.asked_of(validated)
+    assert list(asked) == ["cold_items", "validation_cold_items"]
+    test, validation = asked.values()
+    assert not (test.candidates & (validated.is_train | validated.is_validation)).any()
+    np.testing.assert_array_equal(validation.candidates, validated.is_validation)
+    assert not {*validation.test.tolist()} & {*test.test.tolist()}
+    np.testing.assert_array_equal(test.known.item, validation.known.item)
+    vectors = validated.table.features["visual"]
+    result = evaluator.run({"video": lambda table: vectors}, validated)
+    values = {name: score.value for name, score in result.scores.items()}
+    name, value = evaluator.selection(values)
+    of = result.per_query["validation_cold_items"].values[f"ndcg@{K}"].mean()
+    assert (name, value) == (f"validation_cold_items/ndcg@{K}", pytest.approx(of))
+    systems = evaluator.baselines(validated)
+    assert all(found.per_query.keys() == asked.keys() for found in systems.values())
+    assert evaluator.counts(validated).keys() == asked.keys()
+    assert evaluator.slices(vectors, validated, {}).keys() == asked.keys()
+    assert list(replace(evaluator, items="warm").asked_of(validated)) == ["warm_items"]
 
 
 def test_ridge_and_svd_are_numpys(ratings, corpus):

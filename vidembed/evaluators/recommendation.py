@@ -1,6 +1,6 @@
 """Recommendation to real users (CDML, section 4.2), on anybody's interactions with the videos."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any, Literal
@@ -9,16 +9,18 @@ import jax
 import numpy as np
 
 from vidembed import TUNABLE
+from vidembed.corpora.held_out import Part
 from vidembed.corpora.ratings import STARS, Ratings, read_ratings
 from vidembed.corpora.ratings_files import content_digest
 from vidembed.corpora.watched import Corpus
 from vidembed.evaluators import factors
 from vidembed.evaluators.baselines import feature_embeddings
 from vidembed.evaluators.evaluator import Evaluator
+from vidembed.evaluators.queries import VALIDATION
 from vidembed.evaluators.ranked_users import Blocks, Measured, in_blocks, measure, ragged
 from vidembed.evaluators.slices import Slices, sliced, slices_of
 from vidembed.evaluators.user_queries import Asking, UserQueries, offsets_of
-from vidembed.metrics.intervals import Interval, Result, bootstrap
+from vidembed.metrics.intervals import Interval, Result, Selection, bootstrap
 from vidembed.progress import Progress
 from vidembed.serving.recommender import score_blocks
 from vidembed.serving.user_models import Mean, UserModel
@@ -35,6 +37,10 @@ class Recommendation(Evaluator):
     are all candidates, or the user's own test items (`asking.own`). NDCG@k, recall@k, MAP, AUC and
     the share of popular items are of users, with 95 % intervals by resampling these; coverage is of
     all of them together and has no interval. See `ranked_users.measure` for what each divides by.
+
+    Where there are validation videos, users are asked for these too, apart from the test videos,
+    under names that begin with `validation_`; these choose the checkpoint. Warm items are of train:
+    there the users' test items choose it.
     """
 
     ratings: str = ""
@@ -44,8 +50,7 @@ class Recommendation(Evaluator):
     """The lowest and the highest rating that is taken; what lies outside is left out, and counted.
     The gain of NDCG is 2^rating − 1."""
     items: Literal["cold", "warm"] = "cold"
-    """What is recommended: videos outside the train partition (and outside validation), or videos
-    of it."""
+    """What is recommended: videos outside the train partition, or videos of it."""
     asking: Asking = Asking()
     aggregate: UserModel = Mean()
     """How similarities with the history become one score."""
@@ -79,19 +84,27 @@ class Recommendation(Evaluator):
 
     def check(self, corpus: Corpus) -> None:
         """Raises ValueError if there is nothing to measure; needs no embedding."""
-        self.asked(corpus)
+        self.asked_of(corpus)
 
-    def asked(self, corpus: Corpus) -> UserQueries:
+    def asked_of(self, corpus: Corpus) -> dict[str, UserQueries]:
+        """Who is asked about what, by the name that its scores bear; the test comes first."""
+        parts: Iterable[Part] = corpus.held_out if self.items == "cold" else ("test",)
+        return {
+            (VALIDATION if part == "validation" else "") + self.direction: self.asked(corpus, part)
+            for part in parts
+        }
+
+    def asked(self, corpus: Corpus, part: Part = "test") -> UserQueries:
         """Who is asked about what, of the ratings at `ratings`."""
         if not self.ratings:
             raise ValueError("no ratings given: set --evaluator.ratings PATH")
         read = _read(self.ratings, self.scale, content_digest(self.ratings))
         ratings = read.on(corpus.table.ids)
-        validation, cold = corpus.is_validation, ~corpus.is_train
         if self.items == "warm":
-            asked = self.asking.ask(ratings.of(~cold[ratings.item]))
+            asked = self.asking.ask(ratings.of(corpus.is_train[ratings.item]))
         else:
-            asked = self.asking.ask(ratings.of(~validation[ratings.item]), cold & ~validation)
+            cold = corpus.held_out[part].videos
+            asked = self.asking.ask(ratings.of((corpus.is_train | cold)[ratings.item]), cold)
         if lacking := len(read) - len(ratings):
             asked.left_out["interactions with items that the table lacks"] = lacking
         return asked
@@ -110,10 +123,15 @@ class Recommendation(Evaluator):
                 "users are recommended videos by the output `video`, one vector for each; there is "
                 f"{', '.join(outputs) or 'no output'}: choose another evaluator for this task"
             )
-        asked = self.asked(corpus)
-        return self.result(
-            self.measure(outputs["video"](corpus.table), asked, ids=corpus.table.ids)
-        )
+        vectors, ids = outputs["video"](corpus.table), corpus.table.ids
+        asked_of = self.asked_of(corpus)
+        return self.result({n: self.measure(vectors, of, ids=ids) for n, of in asked_of.items()})
+
+    def selection(self, values: Mapping[str, float]) -> Selection:
+        """NDCG at the first depth; on validation videos where they were measured."""
+        validation = (name for name in values if name.startswith(VALIDATION))
+        name = next(validation, next(iter(values)))
+        return Selection(name=name, value=values[name])
 
     def measure(self, vectors: np.ndarray, asked: UserQueries, *, ids: np.ndarray) -> Measured:
         """Measures vectors f32[N, D] of the items with ids S[N]; a row of zeros scores 0."""
@@ -148,20 +166,18 @@ class Recommendation(Evaluator):
     ) -> dict[str, Slices]:
         """Results by what the videos are that should have been found, of a mean over users each;
         age by when a video was first watched."""
-        asked, table = self.asked(corpus), corpus.table
-        seconds = None
-        if (time := asked.known.time) is not None:
-            seconds = np.full(len(table), np.nan)
-            np.fmin.at(seconds, asked.known.item, time)
-        of = slices_of(
-            table,
-            popularity=asked.popularity,
-            neighbours=corpus.relations.degrees(),
-            seconds=seconds,
-            label_names=label_names,
-        )
-        found = self.measure(embeddings, asked, ids=table.ids).per_item
-        return {self.direction: sliced(found, table, of, seed=self.seed)}
+        table, found = corpus.table, dict[str, Slices]()
+        for name, asked in self.asked_of(corpus).items():
+            of = slices_of(
+                table,
+                popularity=asked.popularity,
+                neighbours=corpus.relations.degrees(),
+                seconds=asked.first_watched(),
+                label_names=label_names,
+            )
+            per_item = self.measure(embeddings, asked, ids=table.ids).per_item
+            found[name] = sliced(per_item, table, of, seed=self.seed)
+        return found
 
     def baselines(
         self, corpus: Corpus, *, mesh: jax.sharding.Mesh | None = None
@@ -169,12 +185,15 @@ class Recommendation(Evaluator):
         """What needs no network, by name: features as they are and standardised, ridge from them
         onto co-like factors, popularity, random; of warm items matrix factorisations."""
         del mesh
-        asked, ids = self.asked(corpus), corpus.table.ids
-        systems = {}
-        for name, vectors in self.embeddings(corpus.table, corpus.is_train, asked):
-            systems[name] = self.measure(vectors, asked, ids=ids)
-        for name, blocks in self.known_by_users(asked):
-            systems[name] = measure(blocks, asked, ks=self.ks, ids=ids)
+        ids, systems = corpus.table.ids, dict[str, dict[str, Measured]]()
+        asked_of = self.asked_of(corpus)
+        learned = asked_of[self.direction]  # what is known is the same in all parts
+        for name, vectors in self.embeddings(corpus.table, corpus.is_train, learned):
+            systems[name] = {n: self.measure(vectors, of, ids=ids) for n, of in asked_of.items()}
+        for part, asked in asked_of.items():
+            for name, blocks in self.known_by_users(asked):
+                found = measure(blocks, asked, ks=self.ks, ids=ids)
+                systems.setdefault(name, {})[part] = found
         return {name: self.result(found) for name, found in systems.items()}
 
     def embeddings(
@@ -200,19 +219,23 @@ class Recommendation(Evaluator):
         at_once = SCORES_AT_ONCE if self.users_at_once is None else self.users_at_once * items
         return in_blocks(len(asked), at_once, items)
 
-    def result(self, measured: Measured) -> Result:
+    def result(self, measured: Mapping[str, Measured]) -> Result:
         """The means of users, with intervals, by names such as `cold_items/ndcg@10`."""
-        found = bootstrap([measured.per_user.values], seed=self.seed, resamples=self.resamples)
-        found |= {name: Interval(value, value, value) for name, value in measured.coverage.items()}
-        scores = {f"{self.direction}/{name}": interval for name, interval in found.items()}
-        return Result(scores=scores, per_query={self.direction: measured.per_user})
+        scores: dict[str, Interval] = {}
+        for part, of in measured.items():
+            found = bootstrap([of.per_user.values], seed=self.seed, resamples=self.resamples)
+            found |= {name: Interval(value, value, value) for name, value in of.coverage.items()}
+            scores |= {f"{part}/{name}": interval for name, interval in found.items()}
+        return Result(scores=scores, per_query={n: of.per_user for n, of in measured.items()})
 
     def counts(self, corpus: Corpus) -> dict[str, dict[str, int]]:
         """`queries`, the users who are measured, `left_out`, those who are not, and why."""
-        asked = self.asked(corpus)
-        gone = sum(n for why, n in asked.left_out.items() if why.startswith("users"))
-        reasons = {"users without a relevant test item": 0} | asked.left_out
-        return {self.direction: {"queries": len(asked), "left_out": gone, **reasons}}
+        counts = {}
+        for name, asked in self.asked_of(corpus).items():
+            gone = sum(n for why, n in asked.left_out.items() if why.startswith("users"))
+            reasons = {"users without a relevant test item": 0} | asked.left_out
+            counts[name] = {"queries": len(asked), "left_out": gone, **reasons}
+        return counts
 
 
 @lru_cache(maxsize=1)

@@ -51,6 +51,15 @@ class UserQueries:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def first_watched(self) -> np.ndarray | None:
+        """f64[N], seconds, when each item was first watched of what is known, NaN where that is not
+        known; None without times."""
+        if self.known.time is None:
+            return None
+        seconds = np.full(len(self.popularity), np.nan)
+        np.fmin.at(seconds, self.known.item, self.known.time)
+        return seconds
+
     def of(self, users: np.ndarray) -> "UserQueries":
         """Some of the users, bool[U]; what is known stays."""
         history, test = (np.repeat(users, np.diff(o)) for o in (self.offsets, self.test_offsets))

@@ -144,7 +144,7 @@ def measured(name: str) -> str:
 
 def oracles(directions: Iterable[str]) -> list[str]:
     """Those where popularity counts what has not happened: nobody has watched new videos yet."""
-    return [name for name in directions if name.endswith("_to_eval") or name == "cold_items"]
+    return [name for name in directions if name.endswith(("_to_eval", "cold_items"))]
 
 
 def in_order(systems: Iterable[str]) -> list[str]:
