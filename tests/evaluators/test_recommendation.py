@@ -213,7 +213,8 @@ def test_items_by_slice(corpus, rated):
     found = evaluator.measure(vectors, asked, ids=corpus.table.ids).per_item
     right = np.unique(asked.test[asked.relevant])
     np.testing.assert_array_equal(corpus.table.find(found.ids), right)
-    assert {"popularity", "neighbours", "modalities"} <= set(kinds)
+    assert {"popularity", "neighbours", "modalities", "age"} <= set(kinds)
+    assert set(kinds["age"]) == {"oldest third", "middle third", "newest third"}
     for parts in kinds.values():
         assert sum(part.videos for part in parts.values()) == len(right)
 

@@ -24,7 +24,10 @@ def test_each_video_is_in_one_slice_of_a_kind(corpus):
         popularity=watched,
         neighbours=neighbours,
         seconds=seconds,
-        label_names={n: f"name {n}" for n in range(12)},
+        label_kinds={
+            "label": {n: f"name {n}" for n in range(12)},
+            "vertical": {n: "even" if n % 2 == 0 else "odd" for n in range(12)},
+        },
     )
     head = np.argsort(-watched)[:6]
     assert (np.flatnonzero(of["popularity"] == "head") == np.sort(head)).all()
@@ -36,6 +39,8 @@ def test_each_video_is_in_one_slice_of_a_kind(corpus):
     assert ((of["modalities"] == "without audio") == ~corpus.table.has("audio")).all()
     assert (of["label"][50:] == "no label").all()
     assert len(set(of["label"])) == 8 + 2
+    names = [("even", "odd")[n % 2] for n in labelled.label_values.tolist()]
+    assert of["vertical"].tolist() == names + ["no vertical"] * 10
     assert of["age"][7] == "not known"
     assert np.nanmax(seconds[of["age"] == "oldest third"]) < np.nanmin(
         seconds[of["age"] == "middle third"]

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from vidembed.records.label_names import read_vocabulary
+from vidembed.records.label_names import read_label_kinds, read_vocabulary
 
 REAL = Path(__file__).resolve().parents[2] / "data" / "youtube8m" / "vocabulary.csv"
 HEAD = "Index,TrainVideoCount,KnowledgeGraphId,Name,Vertical1,Vertical2,Vertical3\n"
@@ -19,6 +19,10 @@ def test_reads_youtube8m():
     assert names[3] == "Concert"
     assert names[120] == "/m/0dxrf"  # it has no name
     assert len(names) == 3862
+    kinds = read_label_kinds(REAL)
+    assert kinds["label"] == names
+    assert kinds["vertical"][0] == "Games"
+    assert len(set(kinds["vertical"].values())) == 25
 
 
 def test_reads_quotes_marks_and_foreign_letters(tmp_path):
@@ -29,6 +33,7 @@ def test_reads_quotes_marks_and_foreign_letters(tmp_path):
         1: "Spiel",
         2: "label 2",
     }
+    assert read_label_kinds(path).keys() == {"label"}
 
 
 @pytest.mark.parametrize(

@@ -86,14 +86,19 @@ def beside_baselines(
 
 
 def report_run(
-    job: EvaluationJob, label_names: Mapping[int, str], *, baselines: bool = True
+    job: EvaluationJob,
+    label_kinds: Mapping[str, Mapping[int, str]],
+    *,
+    baselines: bool = True,
 ) -> str:
     """Writes WORKDIR/report.html for one run, at its latest checkpoint; returns the path.
 
-    Its scores are those of the evaluator that names the best checkpoint, and it says which others
-    there are. With `baselines` they stand beside those of the last measured step.
+    label_kinds: as of `read_label_kinds`. The scores are those of the evaluator that names the best
+    checkpoint, and it says which others there are. With `baselines` they stand beside those of the
+    last measured step.
     """
     workdir, corpus, selecting = job.workdir, job.corpus, job.selecting
+    label_names = label_kinds.get("label", {})
     if "video" not in job.recipe.task.outputs or not hasattr(corpus, "table"):
         raise ValueError(
             "the report shows videos that are related: it needs an output `video` and a feature "
@@ -126,7 +131,7 @@ def report_run(
         clusters=clusters(corpus, label_names),
         related_videos=related,
         related_note=note,
-        slices=slices(embeddings, corpus, label_names) if slices and measured else {},
+        slices=slices(embeddings, corpus, label_kinds) if slices and measured else {},
         warnings=warnings,
         remarks=other_evaluators(job),
     )

@@ -26,7 +26,7 @@ from vidembed.engine.train import train
 from vidembed.engine.typed_json import to_json
 from vidembed.engine.watching import PATIENCE_SECONDS
 from vidembed.progress import Progress
-from vidembed.records.label_names import read_vocabulary
+from vidembed.records.label_names import read_label_kinds
 from vidembed.workdir.layout import Workdir
 from vidembed.workdir.versions import versions
 
@@ -171,12 +171,13 @@ class Report(_OfRun):
     """Write WORKDIR/report.html: curves, scores, data, and what the embedding finds."""
 
     vocabulary: str | None = None
-    """A CSV file with Index and Name (YouTube-8M's vocabulary.csv), to name the labels."""
+    """A CSV file with Index and Name (YouTube-8M's vocabulary.csv), to name the labels; its
+    Vertical1 makes slices of verticals."""
 
     def run(self) -> int:
         """Writes the report and says where it is."""
         progress = Progress()
-        names = read_vocabulary(self.vocabulary) if self.vocabulary else {}
+        names = read_label_kinds(self.vocabulary) if self.vocabulary else {}
         job = self.job(progress)
         progress.say(f"wrote {report_run(job, names, baselines=self.baselines)}")
         for line in other_evaluators(job):

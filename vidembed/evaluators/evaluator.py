@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vidembed import FieldRole
-from vidembed.evaluators.slices import Slices
+from vidembed.evaluators.slices import LabelKinds, Slices
 from vidembed.metrics.intervals import Result, Selection
 
 
@@ -37,11 +37,9 @@ class Evaluator:
         name = next(iter(values))
         return Selection(name=name, value=values[name])
 
-    def slices(
-        self, embeddings: Any, corpus: Any, label_names: Mapping[int, str]
-    ) -> Mapping[str, Slices]:
+    def slices(self, embeddings: Any, corpus: Any, label_kinds: LabelKinds) -> Mapping[str, Slices]:
         """What is asked → results by what the videos are, of embeddings f32[N, D]; none here."""
-        del embeddings, corpus, label_names
+        del embeddings, corpus, label_kinds
         return {}
 
     def counts(self, corpus: Any) -> Mapping[str, Mapping[str, int]]:

@@ -18,7 +18,7 @@ from vidembed.evaluators.baselines import feature_embeddings
 from vidembed.evaluators.evaluator import Evaluator
 from vidembed.evaluators.queries import VALIDATION
 from vidembed.evaluators.ranked_users import Blocks, Measured, in_blocks, measure, ragged
-from vidembed.evaluators.slices import Slices, sliced, slices_of
+from vidembed.evaluators.slices import LabelKinds, Slices, sliced, slices_of
 from vidembed.evaluators.user_queries import Asking, UserQueries, offsets_of
 from vidembed.metrics.intervals import Interval, Result, Selection, bootstrap
 from vidembed.progress import Progress
@@ -162,7 +162,7 @@ class Recommendation(Evaluator):
                 yield users[some], scores
 
     def slices(
-        self, embeddings: np.ndarray, corpus: Corpus, label_names: Mapping[int, str]
+        self, embeddings: np.ndarray, corpus: Corpus, label_kinds: LabelKinds
     ) -> dict[str, Slices]:
         """Results by what the videos are that should have been found, of a mean over users each;
         age by when a video was first watched."""
@@ -172,8 +172,8 @@ class Recommendation(Evaluator):
                 table,
                 popularity=asked.popularity,
                 neighbours=corpus.relations.degrees(),
-                seconds=asked.first_watched(),
-                label_names=label_names,
+                seconds=asked.first_watched,
+                label_kinds=label_kinds,
             )
             per_item = self.measure(embeddings, asked, ids=table.ids).per_item
             found[name] = sliced(per_item, table, of, seed=self.seed)

@@ -25,7 +25,7 @@ from vidembed.evaluators.queries import (
     queries,
 )
 from vidembed.evaluators.ranks import relevant_ranks
-from vidembed.evaluators.slices import Slices, sliced, slices_of_videos
+from vidembed.evaluators.slices import LabelKinds, Slices, sliced, slices_of_videos
 from vidembed.metrics import ranking
 from vidembed.metrics.intervals import Interval, Result, Selection, bootstrap
 from vidembed.records.scores_file import PerQuery
@@ -168,10 +168,10 @@ class RelatedVideos(Evaluator):
         return Selection(name=name, value=sum(each) / len(each))
 
     def slices(
-        self, embeddings: np.ndarray, corpus: Corpus, label_names: Mapping[int, str]
+        self, embeddings: np.ndarray, corpus: Corpus, label_kinds: LabelKinds
     ) -> dict[str, Slices]:
         """By what the querying videos are."""
-        of = slices_of_videos(corpus, label_names)
+        of = slices_of_videos(corpus, label_kinds)
         found = self.per_query_of_all(embeddings, corpus)
         return {name: sliced(each, corpus.table, of) for name, each in found.items()}
 

@@ -30,6 +30,8 @@ class Slice(NamedTuple):
     scores: dict[str, Interval]
 
 
+LabelKinds = Mapping[str, Mapping[int, str]]
+"""What videos are sorted by, such as `label` or `vertical` → label → name."""
 Slices = Mapping[str, Mapping[str, Slice]]
 """Kind → name → slice; the slices of a kind hold each measured video once."""
 
@@ -40,13 +42,14 @@ def slices_of(
     popularity: np.ndarray | None = None,
     neighbours: np.ndarray | None = None,
     seconds: np.ndarray | None = None,
-    label_names: Mapping[int, str] | None = None,
+    label_kinds: LabelKinds | None = None,
 ) -> dict[str, np.ndarray]:
     """Kind → the name of the slice that each row of the table is in, U[N].
 
     popularity: f64[N] or i64[N], of the train data where an item is in it. neighbours: i64[N].
-    seconds: f64[N], when each video appeared, NaN where that is not known. label_names: label →
-    its name, or the vertical that it is of; a video counts for its first label.
+    seconds: f64[N], when each video appeared, NaN where that is not known. label_kinds:
+    `label` or `vertical` → label → its name, or the vertical that it is of; a video counts for its
+    first label.
     """
     found: dict[str, np.ndarray] = {}
     if popularity is not None:
@@ -62,14 +65,16 @@ def slices_of(
         lacking = [np.where(table.has(name), "", f" {name}") for name in table.features]
         without = np.array(["".join(names) for names in zip(*lacking)])
         found["modalities"] = np.where(without == "", "all", np.char.add("without", without))
-    if label_names and len(table.label_values):
+    for kind, label_names in (label_kinds or {}).items():
+        if not label_names or not len(table.label_values):
+            continue
         has = np.diff(table.label_offsets) > 0
         first = table.label_values[np.where(has, table.label_offsets[:-1], 0)]
         names = np.array([label_names.get(int(n), f"label {n}") for n in first])
         each, count = np.unique(names[has], return_counts=True)
         common = each[np.argsort(-count, kind="stable")][:LABELS]
-        other = np.where(has, "other", "no label")
-        found["label"] = np.where(np.isin(names, common) & has, names, other)
+        other = np.where(has, "other", f"no {kind}")
+        found[kind] = np.where(np.isin(names, common) & has, names, other)
     if seconds is not None and np.isfinite(seconds).any():
         bounds = np.nanquantile(seconds, [1 / 3, 2 / 3])
         thirds = np.array(["oldest third", "middle third", "newest third"])
@@ -78,14 +83,14 @@ def slices_of(
     return found
 
 
-def slices_of_videos(corpus: Corpus, label_names: Mapping[int, str]) -> dict[str, np.ndarray]:
+def slices_of_videos(corpus: Corpus, label_kinds: LabelKinds) -> dict[str, np.ndarray]:
     """The same by all relations of a corpus: popularity is the weight of them."""
     graph = corpus.relations
     return slices_of(
         corpus.table,
         popularity=graph.strengths(),
         neighbours=graph.degrees(),
-        label_names=label_names,
+        label_kinds=label_kinds,
     )
 
 

@@ -45,20 +45,14 @@ class UserQueries:
     popularity: np.ndarray
     """i64[N], known interactions of each item; of cold items, which have none, those of the test:
     an oracle."""
+    first_watched: np.ndarray | None = None
+    """f64[N], seconds, when each item was first watched by anybody, in the test or before, NaN
+    where that is not known; None without times."""
     left_out: dict[str, int] = field(default_factory=dict)
     """Reason → users or test interactions that are not measured for it."""
 
     def __len__(self) -> int:
         return len(self.ids)
-
-    def first_watched(self) -> np.ndarray | None:
-        """f64[N], seconds, when each item was first watched of what is known, NaN where that is not
-        known; None without times."""
-        if self.known.time is None:
-            return None
-        seconds = np.full(len(self.popularity), np.nan)
-        np.fmin.at(seconds, self.known.item, self.known.time)
-        return seconds
 
     def of(self, users: np.ndarray) -> "UserQueries":
         """Some of the users, bool[U]; what is known stays."""
@@ -76,6 +70,7 @@ class UserQueries:
             candidates=self.candidates,
             known=self.known,
             popularity=self.popularity,
+            first_watched=self.first_watched,
             left_out=self.left_out,
         )
 
@@ -188,6 +183,7 @@ class Asking:
             candidates=candidates,
             known=ratings.of(known),
             popularity=counts,
+            first_watched=_first_watched(ratings),
             left_out=out,
         )
 
@@ -217,6 +213,14 @@ class Asking:
         count = np.bincount(user, minlength=users)
         mean = np.bincount(user, ratings.value[known], minlength=users) / np.maximum(count, 1)
         return ratings.value > mean[ratings.user]
+
+
+def _first_watched(ratings: Ratings) -> np.ndarray | None:
+    if ratings.time is None:
+        return None
+    seconds = np.full(len(ratings.items), np.nan)
+    np.fmin.at(seconds, ratings.item, ratings.time)
+    return seconds
 
 
 def offsets_of(counts: np.ndarray) -> np.ndarray:

@@ -18,6 +18,17 @@ def read_vocabulary(path: epath.PathLike) -> dict[int, str]:
     }
 
 
+def read_label_kinds(path: epath.PathLike) -> dict[str, dict[int, str]]:
+    """What labels are sorted by → label number → name: `label`, its own name, and `vertical`, what
+    YouTube-8M's column Vertical1 says, where there is such a column."""
+    verticals = {
+        label: line["Vertical1"]
+        for label, line in vocabulary_lines(path, "Name").items()
+        if line.get("Vertical1")
+    }
+    return {"label": read_vocabulary(path)} | ({"vertical": verticals} if verticals else {})
+
+
 def vocabulary_lines(path: epath.PathLike, column: str) -> dict[int, dict[str, str]]:
     """Label number → its line of a vocabulary that has a certain column, too: column → value.
 
