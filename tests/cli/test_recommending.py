@@ -1,5 +1,6 @@
 """`python -m vidembed recommend` as people run it."""
 
+import codecs
 import csv
 import json
 
@@ -86,7 +87,9 @@ def test_users_get_what_the_index_recommends_to_each(index, tmp_path, capsys, su
     mark = json.loads(pq.read_schema(out).metadata[METADATA_KEY])
     assert mark["space"] == "s"
     within = tmp_path / "within.txt"
-    within.write_text("\n".join(IDS[::2].astype(str)))
+    within.write_bytes(codecs.BOM_UTF8 + b"\r\n".join(IDS[::2]))  # as Windows writes it
+    killed = out.parent / f".out.parquet.{2**22 + 1}.0123abcd"  # no process has so high a number
+    killed.write_bytes(b"half")
     options = ["--user-model", "max", "--within", within, "--mmr-lambda", 0.5, "-k", 3]
     options += ["--duplicates-above", 0.9, "--over-fetch", 2]
     assert call(capsys, folder, out, "--histories", file, *options)[0] == 0
@@ -126,12 +129,15 @@ def test_faults_are_named_and_nothing_is_written(index, tmp_path, capsys):
     other = written(tmp_path / "c.csv", [("a", "v00001")], ("user", "video_id"))
     gap = written(tmp_path / "g.csv", [("a", "v00001", "1"), ("a", "v00002", "")])
     (tmp_path / "none.txt").write_text("x\n")
+    (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
     before = sorted(path.name for path in tmp_path.iterdir())
     for words, message in (
         ([file, "-k", 0], "k is 0"),
         ([file, "--within", tmp_path / "none.txt"], "none of the 1 ids of `within`"),
         ([file, "--user-model", "max", "--half-life-watches", 3], "half-lives are of the mean"),
         ([file, "--mmr-lambda", 2], "mmr_lambda is 2"),
+        ([file, "--within", tmp_path / "x.png"], "ids are a text file of lines"),
+        ([file, "--user-model", "variance", "--variance-weight", "nan"], "weight is nan"),
         ([file, "--memory-limit", "much"], "memory_limit is a size"),
         ([untimed, "--half-life-seconds", 3], "column timestamp is missing, which forgetting"),
         ([nobody], "1 of 2 watches have no user_id"),

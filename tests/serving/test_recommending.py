@@ -198,8 +198,8 @@ def test_unknown_ids_and_users_are_counted(index, caplog):
     scores = VECTORS @ (2 * seven + ten)
     scores[[4, 7, 10, 205]] = -np.inf
     assert set(twice) == set(IDS[np.argsort(-scores)[:3]])
-    nobody = index.recommend_many([], 3)
-    assert not len(nobody.counts)
+    for users in (None, []):
+        assert not len(index.recommend_many([], 3, users=users).counts)
 
 
 REFUSED = {

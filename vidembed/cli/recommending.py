@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tyro
 
-from vidembed.files import whole_file
+from vidembed.files import remove_unfinished, whole_file
 from vidembed.progress import Progress
+from vidembed.records.numpy_rows import read_ids
 from vidembed.records.outputs import RECOMMENDATIONS
 from vidembed.records.tabular import METADATA_KEY
 from vidembed.serving.choosing import Choosing
@@ -96,8 +97,8 @@ def main(
     )
     place, progress = RECOMMENDATIONS.check(out, [index, histories, within]), Progress()
     opened = Index.open(index)
-    names = Path(within).read_text().split("\n") if within else None
-    candidates = candidates_of(opened, names and [name for name in names if name])
+    names = [name for name in read_ids(within) if name] if within else None
+    candidates = candidates_of(opened, names)
     forgets = bool(half_life_watches or half_life_seconds)
     reading = user_histories(
         histories,
@@ -106,6 +107,7 @@ def main(
         needs_times=bool(half_life_seconds),
         memory_limit=memory_limit,
     )
+    remove_unfinished(place.parent)  # what a killed process left
     with ExitStack() as stack:
         with progress.stage(f"reading {histories}"):
             users = stack.enter_context(reading)

@@ -1,8 +1,6 @@
 """`python -m vidembed search`: what an index finds for videos, records, or a history."""
 
-import codecs
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -12,6 +10,7 @@ from vidembed.deploy.index import VideoIndex
 from vidembed.deploy.loading import load
 from vidembed.deploy.videos import videos_to_embed
 from vidembed.records.importing import Importing
+from vidembed.records.numpy_rows import read_ids
 from vidembed.serving import given
 from vidembed.serving.index import Found
 
@@ -47,7 +46,7 @@ def main(
     """
     if [bool(id), bool(history), bool(record)].count(True) != 1 or bool(record) != bool(run):
         raise ValueError("give one of --id, --history and --record, and --run with --record alone")
-    allowed = _lines(within) if within else None
+    allowed = [name for name in read_ids(within) if name] if within else None
     opened = VideoIndex.open(index, load(run, step) if run else None)
     if history:
         ids, scores = opened.recommend(history, k, within=allowed)
@@ -58,12 +57,6 @@ def main(
         for videos in videos_to_embed(record, records).blocks():
             found = opened.search(videos, k, within=allowed)
             _print(found, map(_shown, videos.ids.tolist()))
-
-
-def _lines(path: str) -> list[bytes]:
-    """Of a text file, with the line ends and the mark at the beginning that Windows gives one."""
-    text = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
-    return [line for line in text.splitlines() if line]
 
 
 def _shown(name: bytes) -> str:

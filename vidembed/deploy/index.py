@@ -196,7 +196,10 @@ class VideoIndex:
                     "give their vectors as `current`"
                 )
         if users is not None:
-            means = np.stack([user.vector for user in users])
+            own = [user.vector for user in users]
+            means = (
+                np.array(own).reshape(len(own), -1) if own else np.zeros((0, self.index.dimension))
+            )
             means = given.finite(means, "vectors of users", width=self.index.dimension)
         for what, found in (("current videos", vectors), ("vectors of users", means)):
             if found is not None and len(found) != count:

@@ -4,6 +4,7 @@ A model says twice what it is: `of` in plain words of NumPy, for few candidates,
 `start`, `take`, `finish` for all videos of an index, to which the history comes in chunks.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -184,6 +185,10 @@ class Variance:
 
     one_vector = False
     held = 3
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.weight):
+            raise ValueError(f"weight is {self.weight}: the variance is multiplied by a number")
 
     def of(self, similarities: np.ndarray) -> np.ndarray:
         """Mean and variance."""
