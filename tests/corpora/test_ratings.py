@@ -2,6 +2,7 @@
 
 import os
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -67,21 +68,41 @@ def test_milliseconds_are_seconds(tmp_path):
     assert ratings.time.tolist() == [1_700_000_000, 1_700_000_001.5]
 
 
-def test_a_prepared_data_set(monkeypatch):
+def test_a_prepared_data_set(tmp_path, monkeypatch):
+    """A builder of TensorFlow Datasets with MovieLens' columns, prepared here."""
     import tensorflow_datasets as tfds
 
-    rows = [
-        {
-            "user_id": u.encode(),
-            "movie_id": i.encode(),
-            "user_rating": np.float32(r),
-            "timestamp": t,
-        }
-        for u, i, r, t in ROWS
-    ]
-    monkeypatch.setattr(tfds, "data_source", lambda name, split: {"movielens": rows}[name])
-    assert len(read_ratings("tfds:movielens")) == 3
-    with pytest.raises(RatingsError, match=r"tfds:other: .*check the name and the network"):
+    names = {
+        "user_id": np.str_,
+        "movie_id": np.str_,
+        "user_rating": np.float32,
+        "timestamp": np.int64,
+    }
+
+    class Movielens(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("0.1.1")
+        BUILDER_CONFIGS = (tfds.core.BuilderConfig(name="tiny-ratings"),)
+
+        def _info(self):
+            features = tfds.features.FeaturesDict(names)
+            return tfds.core.DatasetInfo(builder=self, features=features)
+
+        def _split_generators(self, _):
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            yield from ((n, dict(zip(names, row))) for n, row in enumerate(ROWS))
+
+    options = {"data_dir": str(tmp_path), "file_format": "array_record"}
+    Movielens(config="tiny-ratings", **options).download_and_prepare()
+    local = partial(tfds.data_source, data_dir=str(tmp_path))
+    monkeypatch.setattr(tfds, "data_source", local)
+    found = read_ratings("tfds:movielens/tiny-ratings")
+    assert rows_of(found) == sorted(row[:3] for row in ROWS)
+    assert sorted(found.time) == sorted(row[3] for row in ROWS)
+    with pytest.raises(
+        RatingsError, match=r"tfds:other: .*\(Dataset other not found\.\): check the name"
+    ):
         read_ratings("tfds:other")
 
 

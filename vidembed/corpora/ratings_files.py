@@ -112,8 +112,10 @@ def _from_tfds(name: str) -> pa.Table:
     try:
         source = tfds.data_source(name, split="train")
     except Exception as error:  # of the network, the disk, or the builder
+        # The first line: for an unknown name hundreds of known ones follow.
+        why = str(error).strip().partition("\n")[0] or type(error).__name__
         raise RatingsError(
-            f"tfds:{name}: TensorFlow Datasets cannot prepare it ({error}): check the name and the "
+            f"tfds:{name}: TensorFlow Datasets cannot prepare it ({why}): check the name and the "
             "network, or give the ratings as a file"
         ) from error
     rows: list[Mapping[str, Any]] = [source[place] for place in range(len(source))]
