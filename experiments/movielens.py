@@ -6,10 +6,11 @@
 
 Three measurements, each with every seed: `t4`, user models and what a history is made of (Table 4);
 `t5`, few ratings of users that nothing was trained on (Table 5 and figure 5); `cold`, movies that
-nobody has rated. With MovieLens 100K (`--ml100k FOLDER`) there is `ml100k`, the SVD row of Table 5
-on the paper's own ratings. Running again goes on from what is done. W/results holds the metrics of
-each user, W/TEST/seedS/NAME the trainings, which `show`, `evaluate` and `vidembed.load` take as any
-other run.
+nobody has rated. Each has raw features, a ridge, the closed form, CDML, and the closed form beside
+the ridge and beside CDML; `--no-cdml` leaves CDML out. With MovieLens 100K (`--ml100k FOLDER`)
+there is `ml100k`, the SVD row of Table 5 on the paper's own ratings. Running again goes on from
+what is done. W/results holds the metrics of each user, W/TEST/seedS/NAME the trainings, which
+`show`, `evaluate` and `vidembed.load` take as any other run.
 
 MovieLens and the trailers may not be passed on: get MovieLens from grouplens.org, the features of
 trailers from MMTF-14K.
@@ -39,6 +40,7 @@ from vidembed import files
 from vidembed.cli import command_line
 from vidembed.corpora.ratings import Ratings, read_ratings
 from vidembed.distributed.stopping import StopFlag, StoppedError
+from vidembed.models.linear import POWER, RIDGE, SIZE, check_options
 from vidembed.progress import Progress
 from vidembed.records.scores_file import write_scores
 from vidembed.workdir.layout import Workdir
@@ -72,9 +74,6 @@ class Run:
     """Each draws users, ratings and movies, and trains."""
     sets: tuple[str, ...] = ()
     """Sets of features, such as trailers+genres; by default those of each test that there are."""
-    cdml: bool = True
-    """Train CDML; without it (`--no-cdml`), raw features and the ridge alone take seconds a seed,
-    for as many draws of users and movies as one likes."""
     steps: int = 600
     """Updates of each training."""
     triplets: int = 256
@@ -87,8 +86,15 @@ class Run:
     """What co-likes weigh, which says who is among the strongest relations that CDML learns from:
     the cosine of who likes both movies, or the count of who does."""
 
+    closed_ridge: float = RIDGE
+    """λ of the closed form, as a share of the mean eigenvalue."""
+    cdml: bool = True
+    """Train CDML; without it (`--no-cdml`), what needs no training takes seconds a seed. Trainings
+    are kept for a later run with it."""
+
     def __post_init__(self) -> None:
         refuse_seeds(self.seeds)
+        check_options(size=SIZE, ridge=self.closed_ridge, power=POWER)
         if unknown := set(self.sets) - SETS.keys():
             raise ValueError(f"sets are of {', '.join(SETS)}; found {', '.join(sorted(unknown))}")
         recipe(self.steps, self.triplets)  # refuses sizes that no recipe has
@@ -113,8 +119,8 @@ class Run:
                 progress.say(f"[{number} of {len(todo)}] {test}, seed {seed}")
                 trial = Trial(
                     folder=folder, table=table, ratings=ratings, seed=seed, liked=self.liked,
-                    base=recipe(self.steps, self.triplets), weight=self.weight, stop=stop,
-                    progress=progress, cdml=self.cdml,
+                    base=recipe(self.steps, self.triplets), weight=self.weight,
+                    closed_ridge=self.closed_ridge, cdml=self.cdml, stop=stop, progress=progress,
                 )  # fmt: skip
                 self._measure(test, trial, notes)
         return 0
@@ -149,6 +155,7 @@ class Run:
         key: dict[str, Any] = {"table": trial.table.fingerprint, "sets": sets}
         key |= {"ratings": _digest(trial.ratings), "weight": trial.weight}
         key |= {"liked": trial.liked, "recipe": trial.base.to_json() if trial.cdml else None}
+        key |= {"closed_ridge": trial.closed_ridge}
         return key, partial(TRIALS[test], trial, sets)
 
     def _hundred_k(self, trial: Trial) -> Work:

@@ -19,6 +19,15 @@ SHOWN = {
     "cold": ("auc", "ndcg@20"),
 }
 """Test → the metrics that are shown of it."""
+COMPARED = {
+    "closed": ("raw", "ridge"),
+    "cdml": ("raw", "ridge", "closed"),
+    "closed + ridge": ("ridge", "closed"),
+    "closed + cdml": ("ridge", "closed", "cdml"),
+}
+"""What is made of content → what it is compared with, on the same features."""
+SHOWN_OVER_RATINGS = ("closed", "cdml", "closed + cdml")
+"""What figure 5 is about."""
 RIVALS = ("svd", "svd, training users too")
 """What figure 5 compares with; the paper's SVD knows the N ratings of each tried user alone."""
 
@@ -63,14 +72,14 @@ def _one(test: str, seeds: Sequence[Scores]) -> dict[str, Any]:
         return both | {"deviation": _deviation(seeds, SHOWN[test][0])}
     if test != "t5":
         return {"scores": scores, "differences": _compared(seeds, test)}
-    curves = {r: over_seeds(seeds, content_of(scores), r, by=differences) for r in RIVALS}
-    leads = {
-        rival: {
-            metric: leading([int(n) for n in of], [of[n][metric]["value"] for n in of])
-            for metric in SHOWN[test]
-        }
-        for rival, of in curves.items()
-    }
+    leads: dict[str, Any] = {}
+    for system in contents_of(scores):
+        for rival in RIVALS:
+            of = over_seeds(seeds, system, rival, by=differences)
+            leads.setdefault(system, {})[rival] = {
+                metric: leading([int(n) for n in of], [of[n][metric]["value"] for n in of])
+                for metric in SHOWN[test]
+            }
     return {"scores": scores, "differences": _compared(seeds, test), "leads": leads}
 
 
@@ -84,14 +93,15 @@ def _deviation(seeds: Sequence[Scores], metric: str) -> dict[str, float]:
 
 
 def _compared(seeds: Sequence[Scores], test: str) -> dict[str, Any]:
-    """`one - other` → setting → metric → interval, paired by user: CDML against raw features and
-    the ridge on the same features, max against mean, and in T5 CDML against the SVDs."""
+    """`one - other` → setting → metric → interval, paired by user: what learns from content against
+    simpler things on the same features; in T4 max against mean, in T5, too, and what figure 5 is
+    about against the SVDs."""
     systems, pairs = seeds[0], []
-    for system in systems:
-        if system.startswith("cdml ") and not system.endswith(", max"):
-            rest = system.removeprefix("cdml ")
-            pairs += [(system, f"{kind} {rest}") for kind in ("raw", "ridge")]
-            if test == "t5":
+    for kind, others in COMPARED.items():
+        for features in (f for name in systems if (f := _features(name, kind))):
+            system = f"{kind} {features}"
+            pairs += [(system, f"{other} {features}") for other in others]
+            if test == "t5" and kind in SHOWN_OVER_RATINGS:
                 pairs += [(system, rival) for rival in RIVALS]
                 pairs.append((system.replace(", mean", ", max"), system))
     found = {f"{a} - {b}": over_seeds(seeds, a, b, by=differences) for a, b in pairs}
@@ -107,11 +117,18 @@ def _compared(seeds: Sequence[Scores], test: str) -> dict[str, Any]:
     return found
 
 
-def content_of(systems: Mapping[str, Any]) -> str:
-    """The system that figure 5 is about: CDML on the first set of features, by the mean; raw
-    features where it was not trained."""
-    means = [name for name in systems if name.endswith(", mean")]
-    return next((name for name in means if name.startswith("cdml ")), means[0])
+def _features(system: str, kind: str) -> str:
+    """The features of a system of this kind, such as `trailers, mean`; "" of others, and where it
+    takes the maximum of a history."""
+    features = system.removeprefix(f"{kind} ")
+    return "" if features in (system, "") or features[0] == "+" or ", max" in features else features
+
+
+def contents_of(systems: Mapping[str, Any]) -> list[str]:
+    """The systems that figure 5 is about, as far as they were measured: on the first set of
+    features, by the mean."""
+    first = next(features for name in systems if (features := _features(name, "raw")))
+    return [name for kind in SHOWN_OVER_RATINGS if (name := f"{kind} {first}") in systems]
 
 
 def leading(counts: Sequence[float], lead: Sequence[float]) -> list[tuple[float, float]]:

@@ -42,5 +42,7 @@ PROTOTYPE = {
     "ridge visual": 0.593,
     "ridge trailers": 0.645,
     "ridge trailers+genres": 0.70,
+    "closed trailers": 0.649,
+    "closed trailers+genres": 0.701,
 }
 """AUC over cold movies of an earlier measurement on the same data, ± 0.01."""

@@ -1,6 +1,7 @@
 """What recommends: vectors of movies made of their content, and what interactions alone say."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +10,9 @@ from experiments.movielens_people import MODELS, Scores, by_history
 from experiments.movielens_training import SETS
 from vidembed.corpora.ratings import Ratings
 from vidembed.corpora.watched import Corpus
+from vidembed.deploy.composite import side_by_side
 from vidembed.evaluators.baselines import raw_features
+from vidembed.evaluators.closed_form import closed_form
 from vidembed.evaluators.factors import SVD_RANK, co_like_factors, ridge, svd
 from vidembed.pairwise import normalise
 from vidembed.records.statistics import train_statistics
@@ -35,6 +38,26 @@ def content(
         features = raw_features(corpus.table, tuple(SETS[name]), statistics)
         yield f"raw {name}", unit(features)
         yield f"ridge {name}", unit(ridge(features, targets, rows))
+
+
+def closed_forms(
+    corpus: Corpus, sets: Sequence[str], *, ridge: float
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and unit vectors f32[N, K] of the closed form on each set of features.
+
+    It goes by every pair of train movies that was liked together, where triplets come from the
+    strongest of a movie, and each pair counts alike. ridge: λ, as a share of the mean eigenvalue.
+    """
+    whole = replace(corpus, train_graph=corpus.train_relations)
+    statistics = train_statistics(corpus.table, corpus.is_train)
+    for name in sets:
+        features = raw_features(corpus.table, tuple(SETS[name]), statistics)
+        yield f"closed {name}", unit(closed_form(whole, features, ridge=ridge))
+
+
+def beside(closed: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Both as one vector of unit length, in equal parts."""
+    return np.asarray(side_by_side([closed, other], [1.0, 1.0]))
 
 
 def by_histories(

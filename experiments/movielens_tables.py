@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from experiments.movielens_gathering import RIVALS, SHOWN, content_of
+from experiments.movielens_gathering import RIVALS, SHOWN, contents_of
 from experiments.movielens_paper import CROSSING, PROTOTYPE, TABLE_4, TABLE_5
 from vidembed import files
 from vidembed.report import charts
@@ -128,8 +128,8 @@ def _by_history(
 
 def _curves(scores: Mapping[str, Any]) -> list[str]:
     """The systems of figure 5 that there are."""
-    content = content_of(scores)
-    return [*dict.fromkeys((content, content.replace("cdml ", "raw "), *RIVALS))]
+    contents = contents_of(scores)
+    return [contents[0].replace("closed ", "raw "), *contents, *RIVALS]
 
 
 def _quoted(value: float | None, digits: int = 3) -> str:
@@ -147,12 +147,12 @@ def _remarks(result: Mapping[str, Any]) -> Iterator[str]:
         )
         for seed, about in of["about"].items():
             yield f"{test}, seed {seed}: {_told(about)}"
-    for rival, of in result["tests"].get("t5", {}).get("leads", {}).items():
-        for metric, ranges in of.items():
-            content = content_of(result["tests"]["t5"]["scores"])
+    leads = result["tests"].get("t5", {}).get("leads", {})
+    for system, rival in ((system, rival) for system, of in leads.items() for rival in of):
+        for metric, ranges in leads[system][rival].items():
             where = " and ".join(f"from N = {a:.1f} to {b:.1f}" for a, b in ranges) or "at no N"
             yield (
-                f"figure 5, {metric}: {content} is above {rival} {where} (the paper: up to "
+                f"figure 5, {metric}: {system} is above {rival} {where} (the paper: up to "
                 f"{CROSSING[metric]:g})"
             )
 

@@ -18,12 +18,20 @@ from experiments.movielens_people import (
     history,
     own_test,
 )
-from experiments.movielens_systems import by_svd, content, interactions, unit
+from experiments.movielens_systems import (
+    beside,
+    by_svd,
+    closed_forms,
+    content,
+    interactions,
+    unit,
+)
 from experiments.movielens_training import Weight, World
 from vidembed.corpora.ratings import Ratings
 from vidembed.corpora.watched import Corpus
 from vidembed.distributed.stopping import StopFlag
 from vidembed.engine.recipe import Recipe
+from vidembed.models.linear import RIDGE
 from vidembed.progress import Progress
 from vidembed.records.scores_file import PerQuery
 from vidembed.records.table import FeatureTable
@@ -49,6 +57,7 @@ class Trial:
     stop: StopFlag
     progress: Progress
     weight: Weight = "cosine"
+    closed_ridge: float = RIDGE
     cdml: bool = True
 
     def world(self, kind: str) -> World:
@@ -65,10 +74,16 @@ class Trial:
         corpus = world.open(self.ratings.of(known & liked))
         warm = self.ratings.of(known & liked & corpus.is_train[self.ratings.item])
         vectors = dict(content(corpus, warm, sets))
+        vectors |= closed_forms(corpus, sets, ridge=self.closed_ridge)
         for name in trained if self.cdml else ():
             with self.progress.stage(f"{world}: CDML on {name}"):
                 found = world.trained(name, corpus, self.stop, Progress(quiet=True))
             vectors[f"cdml {name}"] = unit(found)
+        for name in sets:
+            closed = vectors[f"closed {name}"]
+            for kind in ("ridge", "cdml"):
+                if (other := vectors.get(f"{kind} {name}")) is not None:
+                    vectors[f"closed + {kind} {name}"] = beside(closed, other)
         return corpus, vectors
 
     def draw(self) -> np.random.Generator:
@@ -169,8 +184,8 @@ DEFAULT_SETS: Mapping[str, Sequence[str]] = {
     ),
 }  # fmt: skip
 """Test → sets of features that it takes, where the table has them."""
-COLD_TRAINED = ("trailers", "trailers+genres", "trailers+text")
+COLD_TRAINED = ("trailers", "trailers+genres", "trailers+text", "trailers+genres+text")
 """Of the sets of the cold test those that CDML is trained on, if any of them is asked for; the
-others have raw features and the ridge."""
+others have raw features, the ridge and the closed form."""
 WITHOUT_TRAILERS = "genres+tags"
 """The set of features where no trailers are given."""

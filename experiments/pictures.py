@@ -121,8 +121,8 @@ def pipeline_picture() -> str:
         for source, target in ARROWS:
             ends = {"patchA": drawn[source], "patchB": drawn[target], "shrinkA": 3, "shrinkB": 3}
             look = {"arrowstyle": "-|>", "color": charts.MUTED, "lw": 1.0}
-            middles = {"xytext": BOXES[source][:2], "xy": BOXES[target][:2]}
-            axes.annotate("", **middles, arrowprops=look | ends)
+            begin, end = BOXES[source][:2], BOXES[target][:2]
+            axes.annotate("", xytext=begin, xy=end, arrowprops=look | ends)
 
     return _signed(charts.svg("From sessions and features to an index", draw, 2.6, width=8.4), {})
 

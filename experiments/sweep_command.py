@@ -1,4 +1,4 @@
-"""The command line of a sweep: `python -m experiments.NAME {run,gather} --workdir W`.
+"""The command line of a sweep: `python -m experiments.NAME {run,baselines,gather} --workdir W`.
 
 Exit codes: 0 done; 1 refused, or some points failed (the others are done; the same command tries
 the failed ones again); 2 a mistake in the command line; 143 asked to stop (SIGTERM, Ctrl-C) and
@@ -19,6 +19,7 @@ from experiments.gathering import gathered
 from experiments.points import points_of, refuse_seeds
 from experiments.running import SAMPLE, Runner
 from experiments.sweep import Sweep
+from experiments.sweep_baselines import Baselines
 from experiments.tables import print_sweep, write_sweep
 from vidembed.cli import command_line
 from vidembed.cli.run_report import journal_of
@@ -103,6 +104,7 @@ def main(sweep: Sweep, arguments: Sequence[str] | None = None) -> int:
     """Runs the verb that the command line names; an exit code."""
     verbs = {
         "run": Run(sweep=sweep, workdir=tyro.MISSING),
+        "baselines": Baselines(sweep=sweep, workdir=tyro.MISSING),
         "gather": Gather(sweep=sweep, workdir=tyro.MISSING),
     }
     given = sys.argv[1:] if arguments is None else arguments

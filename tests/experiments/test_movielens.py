@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import scipy.linalg
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -16,10 +17,10 @@ import vidembed
 from experiments import movielens
 from experiments.movielens_100k import joined, read_titles, svd_row, title_key
 from experiments.movielens_data import MovieLensError, read_movies, write_movies
-from experiments.movielens_gathering import gathered, leading
+from experiments.movielens_gathering import contents_of, gathered, leading
 from experiments.movielens_paper import PROTOTYPE
 from experiments.movielens_people import asked, by_history, cold_test, history, own_test
-from experiments.movielens_systems import content, interactions
+from experiments.movielens_systems import beside, closed_forms, content, interactions, unit
 from experiments.movielens_text import tfidf, words
 from experiments.movielens_training import World, co_likes, recipe
 from experiments.movielens_trials import Trial, t4, t5
@@ -218,6 +219,37 @@ def test_where_curves_cross():
     assert leading([2, 4, 6], [1, -1, 1]) == [(2, 3), (5, 6)]
 
 
+def test_the_closed_form_goes_by_every_pair_that_is_liked_together(movies, ratings, tmp_path):
+    """Beside dense matrices in float64: all pairs of at least 2 likers count alike, whatever they
+    weigh and however many a movie has."""
+    write_movies(movies, tmp_path)
+    likes = ratings.of(ratings.value >= 4)
+    world = World(folder=tmp_path, kind="cold", seed=0, base=recipe(4, 16))
+    corpus = replace(world, weight="count").open(likes)
+    few = replace(corpus, train_graph=corpus.train_graph.capped(2))
+    assert few.train_graph.edges < corpus.train_relations.edges
+    (found,) = dict(closed_forms(few, ["trailers+genres"], ridge=0.3)).values()
+
+    train = corpus.is_train
+    rows = np.concatenate([movies.table.features[m] for m in ("audio", "visual", "genres")], axis=1)
+    rows = (rows - rows[train].mean(axis=0)) / rows[train].std(axis=0)
+    liking = np.zeros((USERS, MOVIES))
+    liking[likes.user, likes.item] = 1
+    together = ((liking.T @ liking >= 2) & ~np.eye(MOVIES, dtype=bool))[train][:, train]
+    degree = np.maximum(together.sum(axis=1), 1)
+    edges = rows[train].T @ (together / np.sqrt(np.outer(degree, degree))) @ rows[train]
+    products = rows[train].T @ rows[train]
+    ridge = 0.3 * np.trace(products) / len(products) * np.eye(len(products))
+    values, vectors = scipy.linalg.eigh(edges, products + ridge)
+    expected = unit(rows @ (vectors * np.sqrt(np.maximum(values, 0))))
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-4)
+    # In equal parts: the cosine of two movies is the mean of both systems'.
+    other = unit(movies.table.features["genres"] + 0.1)
+    cosines = (found @ found.T + other @ other.T) / 2
+    both = beside(found, other)
+    np.testing.assert_allclose(both @ both.T, cosines, atol=1e-5)
+
+
 @pytest.fixture
 def trial(movies, ratings, tmp_path, monkeypatch):
     """Whose trainings are random vectors: compiling takes seconds."""
@@ -241,6 +273,9 @@ def test_in_t5_nothing_was_trained_on_the_users_that_are_tried(trial):
     assert about["train_users"] == USERS // 2
     assert about["50"]["users"] == 0
     assert "50" not in found["svd"]
+    assert contents_of(found) == [
+        "closed trailers, mean", "cdml trailers, mean", "closed + cdml trailers, mean",
+    ]  # fmt: skip
     # Other ratings of the tried users change neither edges nor what is fitted.
     edges = pq.read_table(trial.folder / "t5" / "seed0" / "edges.parquet")
     value = np.where(tried[ratings.user], 6 - ratings.value, ratings.value).astype(np.float32)
@@ -256,7 +291,7 @@ def test_t4_asks_the_same_users_of_every_history(trial):
     assert about["users"] == USERS - 1
     better = [
         found[name]["mean >mean"].values["map"].mean()
-        for name in ("raw trailers", "ridge trailers")
+        for name in ("raw trailers", "ridge trailers", "closed trailers", "closed + ridge trailers")
     ]
     assert min(better) > found["random"]["no history"].values["map"].mean()
 
@@ -267,12 +302,20 @@ def test_from_folders_to_tables(folders, tmp_path, capsys):
     options = [part for name, folder in folders.items() for part in (f"--{name}", folder)]
     run = ["run", "--workdir", str(workdir), *options, "--tests", "cold", "--sets", "audio"]
     run += ["--seeds", "0", "--steps", "4", "--triplets", "16"]
-    assert movielens.main(run) == 0
+    alone = {"raw audio", "ridge audio", "closed audio", "closed + ridge audio", "random"}
+    for more, systems in (
+        (["--no-cdml"], alone),
+        ([], alone | {"cdml audio", "closed + cdml audio"}),
+    ):
+        assert movielens.main([*run, *more]) == 0
+        assert "done before" not in capsys.readouterr().out
+        assert movielens.main(["gather", "--workdir", str(workdir)]) == 0
+        told = json.loads((workdir / "movielens.json").read_text())["tests"]["cold"]
+        assert told["scores"].keys() == systems
     assert movielens.main(run) == 0
     assert "done before" in capsys.readouterr().out
-    assert movielens.main(["gather", "--workdir", str(workdir)]) == 0
-    told = json.loads((workdir / "movielens.json").read_text())["tests"]["cold"]
-    assert told["scores"].keys() == {"raw audio", "ridge audio", "cdml audio", "random"}
+    assert "closed + cdml audio - ridge audio" in told["differences"]
+    assert "closed + ridge audio - raw audio" not in told["differences"]
     assert told["scores"]["raw audio"]["cold"]["auc"]["value"] > 0.6
     assert "| ridge audio |" in (workdir / "movielens.md").read_text()
     table = FeatureTable.open(workdir / "table")
@@ -281,6 +324,8 @@ def test_from_folders_to_tables(folders, tmp_path, capsys):
     run[run.index("--text") + 1] = ""
     assert movielens.main(run) == 1
     assert "begun with other files" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"ridge -1.0 is a share of the mean eigenvalue"):
+        movielens.Run(workdir="", closed_ridge=-1.0)
 
 
 def test_many_draws_without_training(folders, tmp_path):
@@ -289,7 +334,8 @@ def test_many_draws_without_training(folders, tmp_path):
     assert movielens.main([*run, "--seeds", "0", "1", "--no-cdml"]) == 0
     assert movielens.main(["gather", "--workdir", str(tmp_path)]) == 0
     of = gathered(tmp_path)["tests"]
-    assert of["cold"]["scores"].keys() == {"raw audio", "ridge audio", "random"}
+    systems = {"raw audio", "ridge audio", "closed audio", "closed + ridge audio", "random"}
+    assert of["cold"]["scores"].keys() == systems
     files = [tmp_path / "results" / f"cold-seed{seed}.parquet" for seed in (0, 1)]
     means = [read_scores(file)["raw audio"]["cold"].values["auc"].mean() for file in files]
     assert of["cold"]["deviation"]["raw audio"] == pytest.approx(abs(means[0] - means[1]) / 2**0.5)

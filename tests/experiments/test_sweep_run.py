@@ -246,6 +246,23 @@ def test_the_controls_are_those_of_the_reference(swept):
                 assert value == pytest.approx(np.mean([np.mean(values) for values in asked]))
 
 
+def test_baselines_alone_are_those_of_a_sweep(swept, tmp_path, capsys):
+    """In a folder of their own, where nothing is trained."""
+    command = ["baselines", "--workdir", str(tmp_path), "--records", RECORDS, "--seeds", "0"]
+    assert main(TINY["sweep"], command) == 0
+    assert "closed form" in capsys.readouterr().out
+    found = json.loads((tmp_path / "baselines.json").read_text())["scores"]
+    (stored,) = (swept / "seed0" / REFERENCE).glob("evaluation/*/baselines.json")
+    systems = json.loads(stored.read_text())["systems"]
+    for direction, metrics in COLUMNS.items():
+        assert found[direction].keys() == systems.keys()
+        for name, of in found[direction].items():
+            for metric in metrics:
+                expected = systems[name][f"{direction}/{metric}"]["value"]
+                assert of[metric]["value"] == pytest.approx(expected, rel=1e-3), (name, metric)
+    assert not [*tmp_path.glob("**/checkpoints")]
+
+
 def test_a_folder_of_an_older_version_is_read(swept, tmp_path):
     """It held the controls of a world in a folder of their own."""
     folder = tmp_path / "older"

@@ -191,7 +191,7 @@ def test_unknown_ids_and_users_are_counted(index, caplog):
     assert found.counts.tolist() == [3, 0, 0, 3]
     assert caplog.messages == [
         "the index lacks 3 ids (x, y, x) of the histories",
-        "2 of 4 users have no video that the index has: nothing is recommended to them",
+        "2 of 4 users have no video in the index, and get no recommendation",
     ]
     twice = index.recommend(["v00007", "v00007", "v00010"], 3)[0]
     seven, ten = VECTORS[7], VECTORS[10]

@@ -170,9 +170,8 @@ class VideoIndex:
         if len(found.unknown):
             _log.warning("the index lacks %s of the histories", given.some(found.unknown))
         if found.without.any():
-            nothing, all_users = int(found.without.sum()), len(found.without)
-            said = "%s of %s users have no video that the index has: nothing is recommended to them"
-            _log.warning(said, f"{nothing:,}", f"{all_users:,}")
+            counts = f"{int(found.without.sum()):,} of {len(found.without):,}"
+            _log.warning("%s users have no video in the index, and get no recommendation", counts)
         return found.found
 
     def _recommend(
