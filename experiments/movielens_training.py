@@ -8,7 +8,7 @@ W/WORLD/NAME/                     a run as any other: `show`, `evaluate`, `videm
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,9 @@ import pyarrow.parquet as pq
 from experiments import cdml
 from experiments.sweep import varied
 from vidembed import files
+from vidembed.corpora.co_likes import LEAST as LEAST_CO_LIKES
+from vidembed.corpora.co_likes import Weight as Weight
+from vidembed.corpora.co_likes import co_likes as co_likes
 from vidembed.corpora.ratings import Ratings
 from vidembed.corpora.watched import Corpus, CorpusPaths
 from vidembed.distributed.stopping import StopFlag, StoppedError
@@ -24,7 +27,6 @@ from vidembed.engine.evaluation import Evaluation
 from vidembed.engine.model import load_model
 from vidembed.engine.recipe import Recipe, Retention
 from vidembed.engine.train import train
-from vidembed.evaluators.factors import matrix
 from vidembed.evaluators.related_videos import RelatedVideos
 from vidembed.models.fusion import EarlyFusion, Layers
 from vidembed.progress import Progress
@@ -44,8 +46,6 @@ SETS: Mapping[str, Sequence[str]] = {
 }
 """Name of a set of features → its modalities. `tags` are words of users, `text` an overview,
 keywords and tags: named, since neither is content of a trailer."""
-LEAST_CO_LIKES = 2
-Weight = Literal["cosine", "count"]
 HELD_OUT = {"cold": 0.3}
 """Share of the movies that are not trained on; elsewhere `OTHERS`, for `evaluate` to measure."""
 OTHERS = 0.1
@@ -64,31 +64,6 @@ def recipe(steps: int, triplets: int) -> Recipe:
         checkpoints=Retention(every_steps=10_000, keep_last=1),
         steps=steps,
         log_every=20,
-    )
-
-
-def co_likes(likes: Ratings, weight: Weight = "cosine", *, least: int = LEAST_CO_LIKES) -> pa.Table:
-    """source, target, weight: movies that at least so many users like both.
-
-    Triplets come from the strongest relations of a movie. By `count` these are largely the movies
-    that everybody likes; by the `cosine` of who likes them, the count over the root of both's
-    likes, those that the same people like.
-    """
-    of = matrix(likes)
-    together = (of.T @ of).tocoo()
-    low, high = together.coords
-    chosen = (low < high) & (together.data >= least)
-    strength = together.data[chosen]
-    if weight == "cosine":
-        count = np.bincount(likes.item, minlength=len(likes.items))
-        strength = strength / np.sqrt(count[low[chosen]] * count[high[chosen]])
-    ids = [name.decode() for name in likes.items]
-    return pa.table(
-        {
-            "source": [ids[row] for row in low[chosen]],
-            "target": [ids[row] for row in high[chosen]],
-            "weight": pa.array(strength, pa.float32()),
-        }
     )
 
 

@@ -11,6 +11,7 @@ DATA = {
     "import": ("vidembed.records.importing", "TFRecords to a feature table"),
     "simulate": ("vidembed.sessions.simulate", "labels of a table to simulated sessions"),
     "cowatch": ("vidembed.sessions.cowatch", "watch sessions to co-watch edges"),
+    "colike": ("vidembed.cli.coliking", "ratings to co-like edges"),
     "cluster": ("vidembed.cli.clustering", "co-watch edges to a hierarchy of clusters"),
     "embed": ("vidembed.cli.embedding", "vectors of a table or of records, by a trained run"),
     "compose": ("vidembed.cli.composing", "several runs as one, their vectors side by side"),

@@ -12,8 +12,8 @@ from vidembed.__main__ import main
 from vidembed.deploy import semantic_ids
 from vidembed.deploy.semantic_ids import read_ids
 from vidembed.deploy.stored_vectors import read_vectors
-from vidembed.deploy.vector_files import vector_file
 from vidembed.records.table import FeatureTable
+from vidembed.records.vector_files import vector_file
 from vidembed.serving.index import Index
 
 SIZES = ["--sizes", "4", "4"]

@@ -7,6 +7,7 @@ import pytest
 
 from vidembed.feeds.labelled import LabelledVideos
 from vidembed.feeds.negatives import SiblingNegatives
+from vidembed.feeds.target_pass import TargetPass
 from vidembed.feeds.triplets import Triplets
 from vidembed.feeds.whole_pass import WholePass
 
@@ -19,6 +20,7 @@ FEEDS = {
     ),
     "labelled": LabelledVideos(batch_videos=64),
     "whole pass": WholePass(batch_shares=64),
+    "target pass": TargetPass(batch_targets=64, factors=5),
 }
 
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from vidembed.deploy.partial import partial_vectors
 from vidembed.deploy.run import Run
-from vidembed.deploy.vector_files import check_form, made_as, vector_file, written_to
 from vidembed.deploy.videos import VideosToEmbed, part_of_table
 from vidembed.progress import Progress
 from vidembed.records.outputs import check_apart
 from vidembed.records.table import FeatureTable
+from vidembed.records.vector_files import check_form, made_as, vector_file, written_to
 
 QUIET = Progress(quiet=True)
 

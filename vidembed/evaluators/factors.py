@@ -9,13 +9,15 @@ import scipy.linalg
 import scipy.sparse
 import scipy.sparse.linalg
 
+from vidembed.corpora.co_likes import liked as liked
+from vidembed.corpora.co_likes import matrix as matrix
 from vidembed.corpora.ratings import Ratings
 from vidembed.evaluators.baselines import STANDARDISED
+from vidembed.graph.factors import DENSE, log_factors
+from vidembed.models.ridge import ridge_map
 from vidembed.progress import Progress
 
 FACTORS, RIDGE = 64, 300.0
-DENSE = 1_000
-"""Items up to which eigenvectors are those of a dense matrix."""
 SVD_RANK = 5
 """CDML's, of figure 5."""
 RIDGE_PREFIX = "ridge_"
@@ -23,53 +25,11 @@ Scores = Callable[[np.ndarray], np.ndarray]
 """Numbers of users i64[b] → their scores of all items f32[b, N]."""
 
 
-def matrix(ratings: Ratings, values: np.ndarray | None = None) -> scipy.sparse.csr_array:
-    """Users by items, f32[U, N], sparse; ones where no values f32[R] are given."""
-    values = np.ones(len(ratings), np.float32) if values is None else values
-    shape = len(ratings.users), len(ratings.items)
-    return scipy.sparse.csr_array((values, (ratings.user, ratings.item)), shape=shape)
-
-
-def liked(ratings: Ratings, relevant_from: float) -> Ratings:
-    """The interactions that are rated so high; all of them where there are no ratings."""
-    return ratings.of(ratings.value >= relevant_from) if ratings.explicit else ratings
-
-
 def co_like_factors(likes: Ratings, rank: int = FACTORS) -> np.ndarray:
-    """f64[N, rank], rows of unit length: items that the same users like lie close.
-
-    The eigenvectors of log(1 + users who like both items) of the largest eigenvalues, times their
-    roots, then each row divided by its length, which tells how many like an item and nothing of
-    its taste (AUC of cold trailers through a ridge .644, .633 with lengths). The diagonal, likes of
-    one item, is left out. Items that nobody likes are zero.
-    """
-    of = matrix(likes).astype(np.float64)
-    together = (of.T @ of).tocsr()
-    together.setdiag(0)
-    together.data = np.log1p(together.data)
-    active = np.flatnonzero(together.sum(axis=1))
-    factors = np.zeros((of.shape[1], rank))
-    if not len(active):
-        return factors
-    values, vectors = _largest(together[active][:, active], min(rank, len(active)))
-    scaled = vectors * np.sqrt(np.maximum(values, 0))
-    lengths = np.linalg.norm(scaled, axis=1, keepdims=True)
-    factors[active, : len(values)] = scaled / np.where(lengths > 0, lengths, 1)
-    return factors
-
-
-def _largest(symmetric: scipy.sparse.csr_array, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """The largest eigenvalues f64[rank], falling, and their vectors f64[N, rank]."""
-    size = symmetric.shape[0]
-    if size <= max(DENSE, rank + 1):  # quick, and sure where eigenvalues repeat
-        values, vectors = scipy.linalg.eigh(
-            symmetric.toarray(), subset_by_index=(size - rank, size - 1)
-        )
-    else:
-        # A start of one's own, so that equal data give equal factors.
-        start = np.random.default_rng(0).random(size)
-        values, vectors = scipy.sparse.linalg.eigsh(symmetric, k=rank, which="LA", v0=start)
-    return values[::-1], vectors[:, ::-1]
+    """f64[N, rank], rows of unit length: items that the same users like lie close; items that
+    nobody likes are zero. See `log_factors`; weights are users who like both items."""
+    of = matrix(likes)
+    return log_factors(of.T @ of, rank)
 
 
 def ridge(
@@ -83,8 +43,8 @@ def ridge(
     x, y = features[rows].astype(np.float64), targets[rows]
     centre = x.mean(axis=0)
     x -= centre
-    weights = np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T @ (y - y.mean(axis=0)))
-    return ((features - centre) @ weights).astype(np.float32)
+    solved = ridge_map(x.T @ x, x.T @ (y - y.mean(axis=0)), penalty=penalty)
+    return ((features - centre) @ solved).astype(np.float32)
 
 
 def with_ridge(

@@ -74,8 +74,8 @@ def directions(
     bad = ~(np.isfinite(np.diagonal(rows)) & np.isfinite(np.diagonal(edges)))
     if bad.any() or not np.isfinite(rows).all() or not np.isfinite(edges).all():
         raise ValueError(
-            f"sums over the train videos are not finite, by {_some(bad, names)}: look for NaN with "
-            "`python -m vidembed inspect`"
+            f"sums over the train videos are not finite, by {listed(bad, names)}: look for NaN "
+            "with `python -m vidembed inspect`"
         )
     mean = np.trace(rows) / width
     if not mean > 0:
@@ -83,7 +83,7 @@ def directions(
     if not edges.any():
         raise ValueError("no relation between train videos: the closed form has nothing to go by")
     if ridge == 0:
-        _refuse_singular(rows, names)
+        refuse_singular(rows, names)
     # S = LLᵀ turns it into an ordinary problem: C = L⁻¹ M L⁻ᵀ, and W = L⁻ᵀ V.
     factor = scipy.linalg.cholesky(rows + ridge * mean * np.eye(width), lower=True)
     half = scipy.linalg.solve_triangular(factor, edges, lower=True)
@@ -108,18 +108,20 @@ def _signed(matrix: np.ndarray) -> np.ndarray:
     return matrix * np.where(largest < 0, -1.0, 1.0)
 
 
-def _refuse_singular(rows: np.ndarray, names: Sequence[str]) -> None:
+def refuse_singular(rows: np.ndarray, names: Sequence[str]) -> None:
+    """Raises ValueError, by name, where features f64[d, d] XᵀX are constant or collinear."""
     values, vectors = scipy.linalg.eigh(rows)
     null = values < NEGLIGIBLE * values[-1]
     if null.any():
         taking_part = (np.square(vectors[:, null]).sum(axis=1)) > 1e-6
         raise ValueError(
             f"{int(null.sum())} of {len(rows)} directions of the features do not vary: constant or "
-            f"collinear are {_some(taking_part, names)}. Give a ridge above zero (--task.ridge)"
+            f"collinear are {listed(taking_part, names)}. Give a ridge above zero (--task.ridge)"
         )
 
 
-def _some(flags: np.ndarray, names: Sequence[str]) -> str:
+def listed(flags: np.ndarray, names: Sequence[str]) -> str:
+    """The first features of those flagged, bool[d], by their names or numbers."""
     which = np.flatnonzero(flags)
     shown = ", ".join(names[number] if names else str(number) for number in which[:SHOWN])
     return f"{shown} ... ({len(which)} in all)" if len(which) > SHOWN else shown or "none alone"

@@ -17,12 +17,13 @@ from typing import Any
 from vidembed.corpora.watched import CorpusPaths
 from vidembed.engine.evaluation import Evaluation
 from vidembed.engine.optimiser import Optimiser, Rule, Sgd
-from vidembed.engine.protocols import CorpusOptions, Evaluator, FeedOptions, Task
+from vidembed.engine.protocols import FeedOptions, Task
 from vidembed.engine.recipe import Recipe, Retention
 from vidembed.evaluators.related_videos import RelatedVideos
 from vidembed.feeds.whole_pass import WholePass
 from vidembed.models.fusion import EarlyFusion, SingleModality
 from vidembed.models.parameters import Network
+from vidembed.recipes import cdml
 from vidembed.tasks.closed_form import ClosedForm
 
 recipe = Recipe(
@@ -41,10 +42,9 @@ EVALUATION = Evaluation(
 )
 """Between the partitions, and among new videos."""
 OFFERED: Mapping[type, Any] = {
-    CorpusOptions: CorpusPaths,
+    **cdml.OFFERED,
     Task: ClosedForm,
     FeedOptions: WholePass,
-    Evaluator: RelatedVideos,
     Network: EarlyFusion | SingleModality,
     Rule: Sgd,
 }

@@ -76,6 +76,7 @@ class Output:
 
 
 EDGES = Output(what="edges", verb="cowatch", columns=frozenset({"source", "target", "weight"}))
+CO_LIKES = Output(what="edges", verb="colike", columns=EDGES.columns)
 SESSIONS = Output(
     what="sessions",
     verb="simulate",

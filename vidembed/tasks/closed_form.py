@@ -16,13 +16,13 @@ import numpy as np
 
 from vidembed.distributed import mesh
 from vidembed.models import linear
-from vidembed.models.fusion import EarlyFusion, Layers, SingleModality
+from vidembed.models.fusion import EarlyFusion, Layers
 from vidembed.models.parameters import Network, Parameters
 from vidembed.tasks import video
 from vidembed.tasks.spec import Spec
+from vidembed.tasks.sums import KERNEL, added, check_linear, feature_names, none_yet, product, total
 from vidembed.tasks.video import Arrays
 
-KERNEL = "towers/0/layers/0/kernel"
 PASS = ("rows", "edges")
 """The two sums, XᵀX and XᵀÂX (of which a half, since a relation is summed one way round)."""
 
@@ -46,16 +46,7 @@ class ClosedForm(video.VideoTask):
 
     def __post_init__(self) -> None:
         linear.check_options(size=self.model.size, ridge=self.ridge, power=self.power)
-        if (
-            not isinstance(self.model, EarlyFusion | SingleModality)
-            or self.model.layers.hidden
-            or self.model.layers.last_activation != "none"
-        ):
-            raise ValueError(
-                "the closed form is a linear map: task.model:early-fusion or "
-                "task.model:single-modality, without hidden layers (--task.model.layers.hidden) "
-                "and without an activation"
-            )
+        check_linear(self.model, "the closed form")
 
     def init(
         self, key: jax.Array, spec: Spec, statistics: Mapping[str, Arrays] | None
@@ -69,10 +60,7 @@ class ClosedForm(video.VideoTask):
                 f"the closed form has at most as many directions as features, {width} here: "
                 f"--task.model.layers.size {self.model.size} is more"
             )
-        # What rounding took from a sum is kept beside it, so that many steps lose no more than one.
-        sums = {
-            f"{name}{part}": jnp.zeros((width, width)) for name in PASS for part in ("", "_lost")
-        }
+        sums = none_yet(dict.fromkeys(PASS, (width, width)))
         return parameters, state | {"sums": sums}
 
     def loss_and_measures(
@@ -97,7 +85,7 @@ class ClosedForm(video.VideoTask):
         inputs = self.standardised(state, features, present)
         joined = jnp.concatenate([inputs[m] for m in self.model.modalities], axis=-1)
         rows, edges = mesh.on_all_devices(_products, (1, 1))(joined, counts)
-        sums = _added(_added(state["sums"], "rows", rows), "edges", edges)
+        sums = added(added(state["sums"], "rows", rows), "edges", edges)
         measures = {
             "loss": jnp.zeros(()),
             "videos": jnp.sum(counts[0]),
@@ -110,16 +98,14 @@ class ClosedForm(video.VideoTask):
 
     def solve(self, parameters: Mapping[str, Any], state: Arrays) -> dict[str, Any]:
         """The solved map in the place of the kernel; see `models.linear.projection`."""
-        sums = {name: np.asarray(value, np.float64) for name, value in state["sums"].items()}
-        rows, edges = (sums[name] - sums[f"{name}_lost"] for name in PASS)
-        widths = {m: len(state["inputs"][m]["mean"]) for m in self.model.modalities}
+        rows, edges = (total(state["sums"], name) for name in PASS)
         found = linear.projection(
             rows,
             edges + edges.T,
             size=self.model.size,
             ridge=self.ridge,
             power=self.power,
-            names=[f"{m} {number}" for m, width in widths.items() for number in range(width)],
+            names=feature_names(self.model, state),
         )
         return {**parameters, KERNEL: found.astype(np.float32)}
 
@@ -132,18 +118,6 @@ def _products(joined: jax.Array, counts: jax.Array) -> tuple[jax.Array, jax.Arra
         part.reshape(-1, joined.shape[-1]) for part in jnp.split(joined, (1, len(counts)))
     )
     weights = counts[:1].reshape(-1, 1), counts[1:].reshape(-1, 1)
-    parts = _product(videos, videos * weights[0]), _product(sources, targets * weights[1])
-    total: tuple[jax.Array, jax.Array] = mesh.total(parts)
-    return total
-
-
-def _product(one: jax.Array, other: jax.Array) -> jax.Array:
-    """f32[d, d]: products of f32[n, d] summed over rows, precise on every device."""
-    return jnp.matmul(one.T, other, precision=jax.lax.Precision.HIGHEST)
-
-
-def _added(sums: Arrays, name: str, more: jax.Array) -> dict[str, jax.Array]:
-    """The sums with more in one of them, by Kahan's compensated summation."""
-    before, more = sums[name], more - sums[f"{name}_lost"]
-    after = before + more
-    return {**sums, name: after, f"{name}_lost": (after - before) - more}
+    parts = product(videos, videos * weights[0]), product(sources, targets * weights[1])
+    summed: tuple[jax.Array, jax.Array] = mesh.total(parts)
+    return summed

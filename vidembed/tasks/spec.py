@@ -12,3 +12,5 @@ class Spec:
     """Modality → F, the width of its features."""
     classes: int = 0
     """C, the classes that the feed labels videos with; 0 where there are none."""
+    targets: int = 0
+    """K, numbers of the target vector that the feed gives a video; 0 where it gives none."""

@@ -1,0 +1,104 @@
+"""Ratings to relations: items that the same people like.
+
+Co-likes are to ratings what co-watches are to sessions: a file of edges that every recipe takes.
+"""
+
+import json
+import os
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import scipy.sparse
+
+from vidembed.corpora.ratings import Ratings, read_ratings
+from vidembed.files import whole_file
+from vidembed.records import tabular
+from vidembed.records.outputs import CO_LIKES as OUTPUT
+from vidembed.records.tabular import DIGEST_KEY, METADATA_KEY
+
+LIKED_FROM, LEAST = 4.0, 2
+"""Stars from which an item is liked, and users who have to like both items of an edge."""
+Weight = Literal["cosine", "count"]
+
+
+def matrix(ratings: Ratings, values: np.ndarray | None = None) -> scipy.sparse.csr_array:
+    """Users by items, f32[U, N], sparse; ones where no values f32[R] are given."""
+    values = np.ones(len(ratings), np.float32) if values is None else values
+    shape = len(ratings.users), len(ratings.items)
+    return scipy.sparse.csr_array((values, (ratings.user, ratings.item)), shape=shape)
+
+
+def liked(ratings: Ratings, liked_from: float) -> Ratings:
+    """The interactions that are rated so high; all of them where there are no ratings."""
+    return ratings.of(ratings.value >= liked_from) if ratings.explicit else ratings
+
+
+def co_likes(likes: Ratings, weight: Weight = "cosine", *, least: int = LEAST) -> pa.Table:
+    """source, target, weight: items that at least so many users like both.
+
+    Triplets come from the strongest relations of an item. By `count` these are largely the items
+    that everybody likes; by the `cosine` of who likes them, the count over the root of both's
+    likes, those that the same people like.
+    """
+    of = matrix(likes)
+    together = (of.T @ of).tocoo()
+    low, high = together.coords
+    chosen = (low < high) & (together.data >= least)
+    strength = together.data[chosen]
+    if weight == "cosine":
+        count = np.bincount(likes.item, minlength=len(likes.items))
+        strength = strength / np.sqrt(count[low[chosen]] * count[high[chosen]])
+    ids = [name.decode() for name in likes.items]
+    return pa.table(
+        {
+            "source": pa.array([ids[row] for row in low[chosen]], pa.string()),
+            "target": pa.array([ids[row] for row in high[chosen]], pa.string()),
+            "weight": pa.array(strength, pa.float32()),
+        }
+    )
+
+
+def write_co_likes(
+    ratings: str | os.PathLike[str],
+    edges: str | os.PathLike[str],
+    *,
+    liked_from: float = LIKED_FROM,
+    least: int = LEAST,
+    weight: Weight = "cosine",
+) -> dict[str, Any]:
+    """Co-likes of a file of ratings as the Parquet file `edges`; returns what was counted.
+
+    ratings: as for `read_ratings`. The file appears whole or not at all, with a digest. Raises
+    RatingsError for ratings that cannot be read, ValueError where no two items are liked by so many
+    users, and OutputError for an `edges` that is one of the inputs or was not made here.
+    """
+    if least < 1:
+        raise ValueError(f"an edge has 1 common user or more (--least), found {least}")
+    inputs = [] if os.fspath(ratings).startswith("tfds:") else [ratings]
+    place = OUTPUT.check(edges, inputs)
+    known = read_ratings(ratings)
+    likes = liked(known, liked_from)
+    table = co_likes(likes, weight, least=least)
+    if not len(table):
+        raise ValueError(
+            f"{os.fspath(ratings)}: no two of {len(known.items):,} items are liked by {least} "
+            f"users in {len(likes):,} likes: lower --liked-from or --least, or give more ratings"
+        )
+    report = {
+        "parameters": {"least": least, "weight": weight}
+        | ({"liked_from": liked_from} if known.explicit else {}),
+        "ratings": len(known),
+        "likes": len(likes),
+        "users": len(np.unique(likes.user)),
+        "items": len(np.unique(likes.item)),
+        "edges": len(table),
+        "notes": list(known.notes),
+    }
+    mark = {METADATA_KEY: json.dumps(report).encode()}
+    table = table.replace_schema_metadata(mark)
+    table = table.replace_schema_metadata({**mark, DIGEST_KEY: tabular.digest_of(table)})
+    with whole_file(place) as unfinished:
+        pq.write_table(table, unfinished, write_page_checksum=True)
+    return report

@@ -1,0 +1,157 @@
+"""Vectors that videos are to be mapped onto: from a file, a modality of the table, or relations."""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from vidembed.graph.factors import log_factors
+from vidembed.graph.relation import RelationGraph
+from vidembed.records.bytecode import dequantise
+from vidembed.records.table import FeatureTable
+from vidembed.records.table_folder import table_state
+from vidembed.records.vectors import FORMS, read_vector_file
+
+NAMED = 10
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Targets:
+    """A vector for some of the train videos.
+
+    rows: i64[n] of the table, ascending. values: f32[n, K], less their mean f64[K]: a mean that is
+    far from zero would take the place of their differences in float32. notes: what was left out,
+    counted, a sentence each.
+    """
+
+    rows: np.ndarray
+    values: np.ndarray
+    mean: np.ndarray
+    notes: tuple[str, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """K, numbers of a target."""
+        return int(self.values.shape[1])
+
+
+def from_file(path: str | os.PathLike[str], table: FeatureTable, is_train: np.ndarray) -> Targets:
+    """The vectors of a Parquet or NumPy file, or of a table with a single modality, joined by id.
+
+    Ids that the table lacks, and videos outside train, are left out; the former are counted. Raises
+    VectorsError for a file that is none of vectors, ValueError for ids that occur twice, for
+    targets that are not finite, and where no train video has one.
+    """
+    name = os.fspath(path)
+    if name.endswith((".parquet", ".npy")):
+        ids, vectors = read_vector_file(path)
+    elif table_state(path) == "finished":
+        ids, vectors = _of_table(name)
+    else:
+        raise ValueError(f"{name}: there are no vectors; give {FORMS.rpartition(', or')[0]}")
+    if vectors.ndim != 2 or len(ids) != len(vectors):
+        raise ValueError(
+            f"{name}: {len(ids):,} ids for vectors of the shape {list(vectors.shape)}: give a "
+            "vector [K] for each id"
+        )
+    rows = table.find(ids)
+    known = rows >= 0
+    notes: tuple[str, ...] = ()
+    if not known.all():
+        notes = (
+            f"{int((~known).sum()):,} of {len(ids):,} targets have ids that the table lacks, such "
+            f"as {_some(ids[~known], 1)}: left out",
+        )
+    rows, vectors = rows[known], vectors[known]
+    repeated, counts = np.unique(rows, return_counts=True)
+    if (counts > 1).any():
+        raise ValueError(
+            f"{name}: {int((counts > 1).sum()):,} ids occur more than once, such as "
+            f"{_some(table.ids[repeated[counts > 1]])}: give each video one target"
+        )
+    return _targets(name, table, is_train, rows, vectors, notes)
+
+
+def from_modality(modality: str, table: FeatureTable, is_train: np.ndarray) -> Targets:
+    """A modality of the table itself; who lacks it has no target. Raises ValueError as `from_file`
+    does, and where there is no such modality."""
+    if modality not in table.features:
+        raise ValueError(
+            f"the table has no modality {modality!r} to take targets from, it has "
+            f"{', '.join(table.features)} (--feed.modality)"
+        )
+    rows = np.flatnonzero(table.has(modality))
+    vectors = dequantise(table.features[modality][rows])
+    return _targets(f"modality {modality}", table, is_train, rows, vectors, ())
+
+
+def from_relations(graph: RelationGraph, is_train: np.ndarray, rank: int) -> Targets:
+    """Factors of the train videos' relations; see `log_factors`. Who is zero there has no target.
+
+    Raises ValueError for more factors than videos with relations.
+    """
+    rows = np.flatnonzero((graph.degrees() > 0) & is_train)
+    if rank > len(rows):
+        raise ValueError(
+            f"{len(rows):,} train videos have relations: give at most so many --feed.factors, "
+            f"found {rank}"
+        )
+    values = log_factors(graph.matrix()[rows][:, rows], rank)
+    reached = values.any(axis=1)
+    notes = (
+        f"{int(is_train.sum() - reached.sum()):,} of {int(is_train.sum()):,} train videos have no "
+        f"part in the {rank} leading factors of the relations, and so no target: left out",
+    )
+    return _centred(rows[reached], values[reached], notes if not reached.all() else ())
+
+
+def _of_table(name: str) -> tuple[np.ndarray, np.ndarray]:
+    table = FeatureTable.open(name)
+    if len(table.features) != 1:
+        raise ValueError(
+            f"{name} is a table of {', '.join(table.features)}: give one with a single modality"
+        )
+    [(modality, features)] = table.features.items()
+    there = table.has(modality)
+    return table.ids[there], dequantise(features)[there]
+
+
+def _targets(
+    name: str,
+    table: FeatureTable,
+    is_train: np.ndarray,
+    rows: np.ndarray,
+    vectors: np.ndarray,
+    notes: tuple[str, ...],
+) -> Targets:
+    bad = ~np.isfinite(vectors).all(axis=1)
+    if bad.any():
+        raise ValueError(
+            f"{name}: {int(bad.sum()):,} of {len(rows):,} targets hold NaN or infinite numbers "
+            f"({_some(table.ids[rows[bad]])}): leave them out"
+        )
+    of_train = is_train[rows]
+    rows, vectors = rows[of_train], vectors[of_train]
+    if not len(rows):
+        raise ValueError(
+            f"{name}: none of the {int(is_train.sum()):,} train videos has a target "
+            f"({int((~of_train).sum()):,} videos outside train have): are ids those of the table?"
+        )
+    order = np.argsort(rows)
+    missing = int(is_train.sum()) - len(rows)
+    if missing:
+        notes += (f"{missing:,} of {int(is_train.sum()):,} train videos have no target: left out",)
+    return _centred(rows[order], vectors[order], notes)
+
+
+def _centred(rows: np.ndarray, vectors: np.ndarray, notes: tuple[str, ...]) -> Targets:
+    mean = vectors.mean(axis=0, dtype=np.float64)
+    values = np.asarray(vectors - mean, np.float32)
+    if not values.any():
+        raise ValueError(f"the targets of all {len(rows):,} train videos are equal")
+    return Targets(rows=rows, values=values, mean=mean, notes=notes)
+
+
+def _some(ids: np.ndarray, most: int = NAMED) -> str:
+    shown = ", ".join(bytes(i).decode(errors="replace") for i in ids[:most])
+    return f"{shown} ..." if len(ids) > most > 1 else shown

@@ -1,0 +1,67 @@
+"""Ridge regression from sums of products: the linear map onto given vectors, in closed form.
+
+W = (XᵀX + λI)⁻¹ XᵀY, solved in float64, with rows X and targets Y centred on the rows that have a
+target (Hoerl and Kennard, 1970). The intercept is what this centring takes away.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy.linalg
+
+from vidembed.models.linear import listed, refuse_singular
+
+
+class Centred(NamedTuple):
+    """Sums of products of n rows with targets, centred: `square` f64[d, d] and `cross` f64[d, k],
+    and the `mean` f64[d] of the rows."""
+
+    square: np.ndarray
+    cross: np.ndarray
+    mean: np.ndarray
+
+
+def centred(square: np.ndarray, cross: np.ndarray) -> Centred:
+    """From sums of products with a one behind each row, f[d + 1, d + 1] and f[d + 1, k].
+
+    The ones make the last row of `square` the sum of the rows and their number, and that of `cross`
+    the sum of the targets. Raises ValueError where there is no row.
+    """
+    square, cross = np.asarray(square, np.float64), np.asarray(cross, np.float64)
+    count = square[-1, -1]
+    if not count > 0:
+        raise ValueError("no train video has a target: there is nothing to learn from")
+    mean, of_targets = square[-1, :-1] / count, cross[-1] / count
+    return Centred(
+        square=square[:-1, :-1] - count * np.outer(mean, mean),
+        cross=cross[:-1] - count * np.outer(mean, of_targets),
+        mean=mean,
+    )
+
+
+def ridge_map(
+    square: np.ndarray, cross: np.ndarray, *, penalty: float, names: Sequence[str] = ()
+) -> np.ndarray:
+    """W f64[d, k] = (square f[d, d] + penalty I)⁻¹ cross f[d, k].
+
+    names: what the features are called in messages. Raises ValueError where there is nothing to
+    solve: by name for features that are not finite or, without a penalty, constant or collinear.
+    """
+    square, cross = np.asarray(square, np.float64), np.asarray(cross, np.float64)
+    if not 0 <= penalty < float("inf"):
+        raise ValueError(f"penalty {penalty} must be 0 or more")
+    bad = ~(np.isfinite(square).all(axis=1) & np.isfinite(cross).all(axis=1))
+    if bad.any():
+        raise ValueError(
+            f"sums over the videos with targets are not finite, by {listed(bad, names)}: look for "
+            "NaN with `python -m vidembed inspect`, and in the targets"
+        )
+    if not np.trace(square) > 0:
+        raise ValueError(f"all {len(square)} features are constant over the videos with targets")
+    if penalty == 0:
+        refuse_singular(square, names)
+    solved: np.ndarray = scipy.linalg.solve(
+        square + penalty * np.eye(len(square)), cross, assume_a="pos"
+    )
+    return solved
