@@ -55,7 +55,7 @@ def standardised(corpus):
     return features.astype(np.float64)
 
 
-def dense(corpus, rows, values, *, ridge=0.3, intercept=False):
+def dense(corpus, rows, values, *, ridge=1.0, intercept=False):
     """Cosines of what scikit-learn makes of all videos, learned from the rows that are of train."""
     features, train = standardised(corpus), corpus.is_train[rows]
     known = features[rows[train]]
@@ -109,7 +109,7 @@ def test_relations_and_modalities_are_targets(corpus, tmp_path):
     x, y = (corpus.table.features[m].astype(np.float64) for m in ("visual", "audio"))
     deviation = x[corpus.is_train].std(axis=0)
     x = (x - x[corpus.is_train].mean(axis=0)) / deviation
-    oracle = Oracle(alpha=0.3 * corpus.is_train.sum()).fit(x[corpus.is_train], y[corpus.is_train])
+    oracle = Oracle(alpha=float(corpus.is_train.sum())).fit(x[corpus.is_train], y[corpus.is_train])
     expected = oracle.predict(x) - y[corpus.is_train].mean(axis=0)
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(found, expected, atol=CLOSE)

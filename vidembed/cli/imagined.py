@@ -63,10 +63,18 @@ class Known:
 
 
 def known_data(recipe: Recipe, imagined: Imagined) -> Known:
-    """The corpus that the recipe names, or YouTube-8M's widths without content if it names none."""
+    """The corpus that the recipe names, or YouTube-8M's widths without content if it names none.
+
+    Raises ValueError where it names none and the feed needs more than can be imagined.
+    """
     paths = recipe.corpus
     if not isinstance(paths, CorpusPaths):
         return Known(data=Data(paths.open()), source=str(paths), host={})
+    if not paths.table and recipe.feed.unit == "targets":
+        raise ValueError(
+            "the targets of a ridge follow from its data, and none are imagined: name them "
+            "(--corpus.table, --corpus.edges)"
+        )
     if not paths.table:
         videos = int(imagined.videos)
         features = {

@@ -49,7 +49,7 @@ def from_file(path: str | os.PathLike[str], table: FeatureTable, is_train: np.nd
         ids, vectors = _of_table(name)
     else:
         raise ValueError(f"{name}: there are no vectors; give {FORMS.rpartition(', or')[0]}")
-    if vectors.ndim != 2 or len(ids) != len(vectors):
+    if vectors.ndim != 2 or not vectors.shape[1] or len(ids) != len(vectors):
         raise ValueError(
             f"{name}: {len(ids):,} ids for vectors of the shape {list(vectors.shape)}: give a "
             "vector [K] for each id"

@@ -32,7 +32,7 @@ class TargetPass(OnePass):
 
     targets: Annotated[str, PATH] = ""
     modality: str = ""
-    factors: int = 64
+    factors: int = 256
     batch_targets: int = 64
     parts: int = 8
     unit: ClassVar[str] = "targets"

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidembed.distributed import mesh
+from vidembed.models import linear
 from vidembed.models.fusion import EarlyFusion, Layers
 from vidembed.models.parameters import Network, Parameters
 from vidembed.models.ridge import centred, ridge_map
@@ -43,9 +44,9 @@ class Ridge(video.VideoTask):
     The network is one linear map of all modalities side by side; a missing one counts as the mean.
     """
 
-    model: Network = EarlyFusion(layers=Layers(hidden=(), size=64))
+    model: Network = EarlyFusion(layers=Layers(hidden=(), size=linear.SIZE))
     """A linear map: no hidden layers. Its size is that of the targets."""
-    ridge: float = 0.3
+    ridge: float = linear.RIDGE
     """λ, as a share of the mean eigenvalue of XᵀX: how little trust there is in directions of
     little variance."""
     intercept: bool = False
