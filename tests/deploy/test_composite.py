@@ -19,6 +19,7 @@ from vidembed.deploy.run import Run
 from vidembed.distributed.stopping import StopFlag
 from vidembed.engine.recipe import Retention
 from vidembed.engine.train import train
+from vidembed.evaluators.related_videos import RelatedVideos
 from vidembed.feeds.whole_pass import WholePass
 from vidembed.models.fusion import Layers, SingleModality
 from vidembed.progress import Progress
@@ -85,6 +86,57 @@ def test_it_is_indexed_and_searched_like_a_run(composed, run, corpus, tmp_path):
     assert found.ids[0] == table.ids[0]
     with pytest.raises(SpaceError, match="2 runs, "):
         VideoIndex.open(tmp_path / "index", run)
+
+
+ASKED = ["--no-baselines", "--evaluator.directions", "eval_to_eval"]
+
+
+def measured(folder, evaluator):
+    return Workdir(folder).measurements(evaluator.identity()).read(0)
+
+
+def test_it_is_measured_and_shown_like_a_run(composed, closed, run, corpus, tmp_path, capsys):
+    folder = shutil.copytree(composed, tmp_path / "both")
+    words = ["composite", "--workdir", str(folder)]
+    assert main(["evaluate", *words, *ASKED]) == 0
+    evaluator = RelatedVideos(directions=("eval_to_eval",))
+    expected = evaluator.measure(by_hand(run, closed, corpus.table), corpus).scores
+    found = {name: score["value"] for name, score in measured(folder, evaluator)["scores"].items()}
+    assert found == pytest.approx({name: score.value for name, score in expected.items()})
+    capsys.readouterr()
+    assert main(["show", *words]) == 0
+    assert f"{expected['eval_to_eval/ndcg@10'].value:.4f}" in capsys.readouterr().out
+
+
+@pytest.mark.long
+def test_a_composite_is_reported_and_measured_anew(composed, run, closed, tmp_path, capsys):
+    folder, evaluator = tmp_path / "both", RelatedVideos(directions=("eval_to_eval",))
+    shutil.copytree(composed, folder)
+    words = ["composite", "--workdir", str(folder), *ASKED]
+    assert main(["report", *words]) == 0
+    assert "NDCG@10" in (folder / "report.html").read_text()
+    capsys.readouterr()
+    assert main(["evaluate", *words]) == 0
+    assert "evaluating" not in capsys.readouterr().out  # what is measured is read
+    assert main(["compose", str(tmp_path / "more"), run.name, closed, "--step", "latest"]) == 0
+    shutil.copy(tmp_path / "more" / "composite.json", folder)  # other weights in the same folder
+    assert main(["evaluate", *words]) == 0
+    assert measured(folder, evaluator)["spaces"]["video"] == vidembed.load(folder).space
+
+
+@pytest.mark.fault(
+    "A run in use: what is no composite, a composite taken for a run, or one measured on other "
+    "data than its runs'",
+    "refused, with the word to give instead or whose data are which",
+)
+def test_what_is_no_composite_is_not_measured_as_one(composed, corpus_paths, workdir, capsys):
+    assert main(["evaluate", "composite", "--workdir", workdir]) == 1
+    assert "holds no composite" in capsys.readouterr().err
+    assert main(["evaluate", "cdml", "--workdir", composed]) == 1
+    assert "take `composite` as the recipe" in capsys.readouterr().err
+    split = ["--corpus.split-seed", "5"]
+    assert main(["evaluate", "composite", "--workdir", composed, *split]) == 1
+    assert "were trained on data" in capsys.readouterr().err
 
 
 @pytest.mark.long

@@ -115,6 +115,7 @@ def test_relations_and_modalities_are_targets(corpus, tmp_path):
     np.testing.assert_allclose(found, expected, atol=CLOSE)
 
 
+@pytest.mark.long
 def test_the_verbs_of_a_run(corpus_paths, given, tmp_path, capsys):
     """train, evaluate, show and export on the command line."""
     workdir = str(tmp_path / "run")

@@ -22,6 +22,9 @@ from vidembed.progress import Progress
 from vidembed.recipes import PAPERS
 from vidembed.workdir.layout import Workdir
 
+COMPOSITE = {"composite": "several runs as one, made by `vidembed compose`"}
+"""What verbs take in the place of a recipe, but for `train`."""
+
 
 def main(
     recipe: Recipe | None = None,
@@ -45,7 +48,12 @@ def main(
 
 def of_paper(verb: str, arguments: Sequence[str], *, prog: str) -> int:
     """`vidembed VERB PAPER [SYSTEM] ...`; an exit code."""
-    paper, given = command_line.choose(PAPERS, arguments, prog=prog, kind="recipe")
+    words = PAPERS if verb == "train" else {**PAPERS, **COMPOSITE}
+    paper, given = command_line.choose(words, arguments, prog=prog, kind="recipe")
+    if paper in COMPOSITE:
+        from vidembed.cli import composite_verbs
+
+        return composite_verbs.main(verb, given, prog=f"{prog} {paper}")
     recipe, given, prog = _chosen(paper, given, f"{prog} {paper}")
     return _run(verb, paper, recipe, given, prog=prog)
 

@@ -1,11 +1,12 @@
 """The report of what a work directory holds: its journal, its evaluations, its last embedding."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vidembed.cli.scoreboard import below_raw
 from vidembed.engine.evaluate import EvaluationJob
+from vidembed.engine.measured import Job
 from vidembed.engine.old_recipes import former_evaluator
 from vidembed.engine.protocols import Evaluator
 from vidembed.engine.typed_json import to_json, with_defaults
@@ -46,7 +47,7 @@ def evaluations_of(workdir: Workdir, evaluator: Evaluator) -> list[dict[str, Any
     return [result for result in found if result is not None]
 
 
-def other_evaluators(job: EvaluationJob) -> list[str]:
+def other_evaluators(job: Job) -> list[str]:
     """A line for each other evaluator that measured this run: its steps, and how it differs."""
     lines, evaluator = [], job.selecting.evaluator
     for other in job.workdir.all_measurements():
@@ -85,39 +86,48 @@ def beside_baselines(
     return found
 
 
+def run_warnings(job: EvaluationJob) -> list[str]:
+    """What is wrong with a run, in words, from its journal or the lack of one."""
+    warnings = journal_warnings(job)
+    if job.step_named("latest") and not journal_of(job.workdir):
+        warnings.append(
+            f"{job.workdir.metrics_file} has no measures of the training: it is empty, lost or "
+            "damaged"
+        )
+    return warnings
+
+
 def report_run(
-    job: EvaluationJob,
+    job: Job,
     label_kinds: Mapping[str, Mapping[int, str]],
     *,
     baselines: bool = True,
+    warnings: Sequence[str] = (),
 ) -> str:
     """Writes WORKDIR/report.html for one run, at its latest checkpoint; returns the path.
 
-    label_kinds: as of `read_label_kinds`. The scores are those of the evaluator that names the best
+    label_kinds: as of `read_label_kinds`. Its scores are those of the evaluator that names the best
     checkpoint, and it says which others there are. With `baselines` they stand beside those of the
-    last measured step.
+    last measured step. warnings: what is wrong with the run, to stand on top.
     """
     workdir, corpus, selecting = job.workdir, job.corpus, job.selecting
     label_names = label_kinds.get("label", {})
-    if "video" not in job.recipe.task.outputs or not hasattr(corpus, "table"):
+    model = job.model(job.step_named("latest"))
+    if "video" not in list(model) or not hasattr(corpus, "table"):
         raise ValueError(
             "the report shows videos that are related: it needs an output `video` and a feature "
-            f"table, which {type(job.recipe.task).__name__} on {type(job.recipe.corpus).__name__} "
-            "does not have"
+            f"table, which this run of {', '.join(model) or 'no output'} on "
+            f"{type(corpus).__name__} does not have"
         )
     slices = getattr(selecting.evaluator, "slices", None)
-    embeddings = job.model(job.step_named("latest"))["video"](corpus.table)
+    embeddings = model["video"](corpus.table)
     measured = evaluations_of(workdir, selecting.evaluator)
-    related, note, warnings = None, "", journal_warnings(job)
-    if job.step_named("latest") and not journal_of(workdir):
-        warnings.append(
-            f"{workdir.metrics_file} has no measures of the training: it is empty, lost or damaged"
-        )
+    related, note, warnings = None, "", list(warnings)
     if baselines and measured:
         last, record = measured[-1], selecting.baselines()
         related = beside_baselines(last, record)
         note = f"Trained: step {last['step']:,}, the last that is measured."
-        below = below_raw(last, record, last=job.recipe.steps)
+        below = below_raw(last, record, last=job.last_step())
         warnings += [below.removeprefix("WARNING: ")] if below else []
     write_report(
         workdir.report_file,
@@ -127,7 +137,7 @@ def report_run(
         evaluations={workdir.path.name: measured},
         corpora={workdir.path.name: corpus.report()},
         gallery=gallery(embeddings, corpus, label_names),
-        recipe=job.recipe.to_json(),
+        recipe=job.described(),
         clusters=clusters(corpus, label_names),
         related_videos=related,
         related_note=note,

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from vidembed.engine.evaluate import EvaluationJob
-from vidembed.engine.measured import Measured
+from vidembed.engine.measured import Job, Measured
 from vidembed.evaluators.baselines import CLOSED_FORM
 from vidembed.report import wording
 from vidembed.report.headline import headline
@@ -21,7 +20,7 @@ class Scoreboard:
     host has to call `show`, since the baselines are measured where that was not done yet.
     """
 
-    def __init__(self, job: EvaluationJob, *, baselines: bool = True) -> None:
+    def __init__(self, job: Job, *, baselines: bool = True) -> None:
         self.job, self.baselines = job, baselines
         self._shown = False
         self._printed: set[tuple[Measured, int]] = set()
@@ -35,7 +34,7 @@ class Scoreboard:
                 self.job.progress.say(line)
 
     def show(self, results: Sequence[Mapping[str, Any]]) -> None:
-        """Prints the results of `EvaluationJob.measure`."""
+        """Prints the results of `Job.measure`."""
         for measured, result in zip(self.job.each, results):
             self._show(measured, result)
         self._shown = True

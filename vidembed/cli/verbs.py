@@ -9,7 +9,7 @@ import tyro
 
 from vidembed import PATH
 from vidembed.cli.imagined import Imagined
-from vidembed.cli.run_report import journal_warnings, other_evaluators, report_run
+from vidembed.cli.run_report import journal_warnings, other_evaluators, report_run, run_warnings
 from vidembed.cli.scoreboard import Scoreboard
 from vidembed.cli.show import show
 from vidembed.distributed.agree import agree
@@ -179,7 +179,8 @@ class Report(_OfRun):
         progress = Progress()
         names = read_label_kinds(self.vocabulary) if self.vocabulary else {}
         job = self.job(progress)
-        progress.say(f"wrote {report_run(job, names, baselines=self.baselines)}")
+        path = report_run(job, names, baselines=self.baselines, warnings=run_warnings(job))
+        progress.say(f"wrote {path}")
         for line in other_evaluators(job):
             progress.say(line)
         return 0

@@ -113,6 +113,14 @@ class EvaluationJob:
         stored = self.workdir.read_recipe()
         return int(stored["recipe"]["steps"]) if stored else self.recipe.steps
 
+    def steps(self) -> list[int]:
+        """The checkpoints that are there, the same on all hosts."""
+        return self.checkpoints.steps()
+
+    def described(self) -> dict[str, Any]:
+        """The recipe, with the step where the run ends."""
+        return self.recipe.to_json() | {"steps": self.last_step()}
+
     def step_named(self, name: str) -> int:
         """The step that "latest", "best" (by this evaluation) or a number names."""
         if name != "best" or not self.checkpoints.steps():

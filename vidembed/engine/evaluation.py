@@ -55,5 +55,8 @@ def recipe_of(workdir: Workdir, classes: Collection[type] = ()) -> Recipe:
     """The recipe that a work directory was started with; `classes` as in `Recipe.from_json`."""
     stored = workdir.read_recipe()
     if stored is None:
-        raise ValueError(f"{workdir} holds no recipe.json: give the --workdir of a run")
+        hint = ""
+        if (workdir.path / "composite.json").exists():
+            hint = f". It is a composite: take `composite` as the recipe (--workdir {workdir})"
+        raise ValueError(f"{workdir} holds no recipe.json: give the --workdir of a run{hint}")
     return Recipe.from_json(stored["recipe"], classes)

@@ -2,29 +2,66 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import jax
 
 from vidembed.distributed.agree import is_first_host, of_first_host, record_of_first_host
-from vidembed.engine.model import Model
 from vidembed.engine.protocols import Evaluator
 from vidembed.engine.typed_json import to_json
+from vidembed.progress import Progress
+from vidembed.workdir.layout import Workdir
 from vidembed.workdir.measurements import BASELINES, TRAINED
 from vidembed.workdir.versions import versions
 
-if TYPE_CHECKING:
-    from vidembed.engine.evaluate import EvaluationJob
+
+class Outputs(Protocol):
+    """A model at a checkpoint: a mapping from the names of its outputs to functions."""
+
+    step: int
+
+    def space(self, output: str, inputs: Mapping[str, str]) -> str:
+        """What made an output's vectors of inputs of these spaces."""
+
+
+class Job(Protocol):
+    """What is measured, and where results lie: an `EvaluationJob` is one."""
+
+    workdir: Workdir
+    corpus: Any
+    mesh: jax.sharding.Mesh
+    progress: Progress
+    each: "tuple[Measured, ...]"
+    selecting: "Measured"
+    computed: "Callable[[Measured, dict[str, Any]], None]"
+
+    def described(self) -> dict[str, Any]:
+        """What made the vectors, for people: a run's recipe."""
+
+    def steps(self) -> list[int]:
+        """The checkpoints that are there."""
+
+    def last_step(self) -> int:
+        """Where the run ends."""
+
+    def step_named(self, name: str) -> int:
+        """The step that "latest", "best" (by this evaluation) or a number names."""
+
+    def model(self, step: int) -> Any:
+        """The `Outputs` at a checkpoint."""
+
+    def measure(self, step: int) -> list[dict[str, Any]]:
+        """Results by each evaluator; what was measured before is read."""
 
 
 class Measured:
     """What one evaluator of a job measures, and where that is kept."""
 
-    def __init__(self, job: "EvaluationJob", evaluator: Evaluator) -> None:
+    def __init__(self, job: Job, evaluator: Evaluator) -> None:
         self._job, self.evaluator = job, evaluator
         self.measurements = job.workdir.measurements(evaluator.identity())
 
-    def measure(self, model: Model) -> dict[str, Any]:
+    def measure(self, model: Any) -> dict[str, Any]:
         """Measures a checkpoint, gives it to the job's `computed`, and stores the result; pinned
         first if it is the best."""
         job, began = self._job, time.monotonic()
@@ -35,7 +72,7 @@ class Measured:
         result |= {
             "selection": self.evaluator.selection(values_of(result))._asdict(),
             **self._about(began),
-            "recipe": job.recipe.to_json() | {"steps": job.last_step()},
+            "recipe": job.described(),
             "spaces": {"inputs": dict(inputs)}
             | {name: model.space(name, inputs) for name in model},
         }
@@ -78,7 +115,7 @@ class Measured:
 
     def pin(self, step: int, result: Mapping[str, Any]) -> None:
         """Pins this checkpoint, if none with a higher selection number is."""
-        steps = self._job.checkpoints.steps()  # which all hosts list together
+        steps = self._job.steps()  # which all hosts list together
         if not is_first_host():
             return
         name, value = self.selection(result)

@@ -1,0 +1,137 @@
+"""`vidembed evaluate|report|show composite`: what verbs of a run do with a composite."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import tyro
+
+from vidembed import PATH, files
+from vidembed.cli import command_line
+from vidembed.cli.offered import Offered
+from vidembed.cli.run_report import other_evaluators, report_run
+from vidembed.cli.scoreboard import Scoreboard, score_lines
+from vidembed.corpora.watched import CorpusPaths
+from vidembed.deploy.composite import ABOUT
+from vidembed.deploy.composite_job import STEP, CompositeJob, check_composite, trained_part
+from vidembed.engine.evaluation import Evaluation, evaluation_of, recipe_of
+from vidembed.engine.field_roles import located
+from vidembed.engine.protocols import CorpusOptions, Evaluator
+from vidembed.progress import Progress
+from vidembed.recipes import cdml, linear
+from vidembed.records.label_names import read_label_kinds
+from vidembed.workdir.layout import Workdir
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _OfComposite:
+    """What the verbs have in common."""
+
+    workdir: Annotated[str, PATH]
+    """Folder of the composite, as `compose` made it."""
+    baselines: bool = True
+    """Show raw features, the closed form, popularity and chance beside the composite's scores."""
+    corpus: CorpusOptions
+    evaluator: Evaluator
+    others: tyro.conf.Suppress[tuple[Evaluator, ...]] = ()
+    """What it is measured by besides."""
+
+    def job(self, progress: Progress) -> CompositeJob:
+        """The evaluation; raises where there is no composite."""
+        evaluation = Evaluation(evaluators=(self.evaluator, *self.others))
+        with progress.stage("reading the data"):
+            return CompositeJob(self.workdir, evaluation, self.corpus, progress=progress)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateComposite(_OfComposite):
+    """Measure a composite on the test videos of its runs' corpus.
+
+    It is measured by what its first work directory is measured by, unless an evaluator is given.
+    Results lie in WORKDIR/evaluation as a run's do, as those of step 0.
+    """
+
+    def run(self) -> int:
+        """Measures, and shows the scores."""
+        job = self.job(Progress())
+        Scoreboard(job, baselines=self.baselines).show(job.measure(STEP))
+        return 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReportComposite(_OfComposite):
+    """Write WORKDIR/report.html of a composite: scores, data, and what the embedding finds."""
+
+    vocabulary: str | None = None
+    """A CSV file with Index and Name (YouTube-8M's vocabulary.csv), to name the labels."""
+
+    def run(self) -> int:
+        """Measures what was not yet measured, writes the report and says where it is."""
+        progress = Progress()
+        names = read_label_kinds(self.vocabulary) if self.vocabulary else {}
+        job = self.job(progress)
+        job.measure(STEP)
+        progress.say(f"wrote {report_run(job, names, baselines=self.baselines)}")
+        for line in other_evaluators(job):
+            progress.say(line)
+        return 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShowComposite:
+    """Show what a composite consists of, and what was measured of it."""
+
+    workdir: str
+    """Folder of the composite."""
+
+    def run(self) -> int:
+        """Prints to the terminal."""
+        check_composite(self.workdir)
+        workdir, progress = Workdir(self.workdir), Progress()
+        about = files.read_json(workdir.path / ABOUT)
+        progress.say(json.dumps(about, indent=1))
+        for measurements in workdir.all_measurements():
+            result = measurements.read(STEP)
+            if result is not None and result["spaces"].get("video") == about["space"]:
+                for line in score_lines(result):
+                    progress.say(line)
+        return 0
+
+
+VERBS: Mapping[str, Any] = {
+    "evaluate": EvaluateComposite,
+    "report": ReportComposite,
+    "show": ShowComposite,
+}
+
+
+def main(verb: str, arguments: Sequence[str], *, prog: str) -> int:
+    """`vidembed VERB composite ...`; an exit code."""
+
+    def run() -> int:
+        if verb == "show":
+            command = command_line.parse_one(ShowComposite, arguments, prog=prog)
+            shown: int = located(command).run()
+            return shown
+        place = command_line.option_of(arguments, "--workdir")
+        defaults = VERBS[verb](workdir=tyro.MISSING, **_known(place))
+        offered = Offered(cdml.OFFERED, defaults)
+        chosen = command_line.parse_one(offered.shadow(defaults), arguments, prog=prog)
+        code: int = located(offered.plain(chosen)).run()
+        return code
+
+    return command_line.guarded(run, stops=not command_line.asks_help(arguments))
+
+
+def _known(place: str | None) -> dict[str, Any]:
+    """Corpus and evaluators of the first run that knows them; the closed form's where none does."""
+    corpus: CorpusOptions = CorpusPaths()
+    evaluation = linear.EVALUATION
+    if place:
+        check_composite(place)
+        if (trained := trained_part(place)) is not None:
+            corpus = recipe_of(trained).corpus
+            evaluation = evaluation_of(trained) or evaluation
+    first, *others = evaluation.in_order
+    return {"corpus": corpus, "evaluator": first, "others": tuple(others)}
