@@ -106,7 +106,14 @@ def over_seeds(
     seeds: Sequence[Scores], *systems: str, by: Callable[..., Mapping[str, Any]]
 ) -> dict[str, Any]:
     """direction → metric → {value, low, high} over seeds, by `bootstrap` of one system, by
-    `differences` or `ratios` of two; ValueError unless both were asked the same queries."""
+    `differences` or `ratios` of two; ValueError where a seed lacks a system, or both were not asked
+    the same queries."""
+    for name in systems:
+        if lacking := [number for number, seed in enumerate(seeds) if name not in seed]:
+            raise ValueError(
+                f"{name} is not measured in {len(lacking)} of {len(seeds)} seeds (by place: "
+                f"{', '.join(map(str, lacking))}): measure it there, or leave it out everywhere"
+            )
     scores = {}
     for direction in seeds[0][systems[0]] if seeds else ():
         first, *others = ([seed[name][direction] for seed in seeds] for name in systems)

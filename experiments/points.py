@@ -9,7 +9,7 @@ W/seedS/POINT/              a run as any other, and beside it
 W/seedS-permuted/           the reference and some points with ids exchanged
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -159,6 +159,25 @@ def refuse_unfinished(points: Sequence[Point]) -> None:
             f"{'; '.join(missing)}: nothing can be summed up before all points are done. Run the "
             "same command again then"
         )
+
+
+def refuse_uneven(scores: Mapping[Point, Scores]) -> None:
+    """Raises ValueError where a point lacks a control that another seed's has, as where an older
+    version measured it: it names the files to remove. scores: what `Point.scores` gives."""
+    for permuted in (False, True):
+        each = {p: of for p, of in scores.items() if p.controls and p.permuted == permuted}
+        every = set[str]().union(*each.values())
+        for point, of in each.items():
+            if lacking := sorted(every - of.keys()):
+                folder = point.run.measurements(point.measured_by.identity()).folder
+                older = point.run.path.parent / "controls" / "per_query.parquet"
+                named = [older] if older.exists() else []
+                named += [folder / f"baselines.{kind}" for kind in ("json", "parquet")]
+                raise ValueError(
+                    f"{point.run} lacks {', '.join(lacking)}, which other seeds have: an older "
+                    f"version measured it. Remove {' and '.join(map(str, named))}, and run the "
+                    "same command again, which measures them anew"
+                )
 
 
 def refuse_seeds(seeds: Sequence[int]) -> None:

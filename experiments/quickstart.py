@@ -22,7 +22,13 @@ from experiments import cdml
 from experiments.composites import compose, composed
 from experiments.gathering import data_of, over_seeds, worlds
 from experiments.neighbours import indexed, neighbours
-from experiments.points import Point, points_of, refuse_seeds, refuse_unfinished
+from experiments.points import (
+    Point,
+    points_of,
+    refuse_seeds,
+    refuse_uneven,
+    refuse_unfinished,
+)
 from experiments.quantised import code_rows, measure, measured
 from experiments.running import SAMPLE, Runner
 from experiments.sweep import PERMUTED, Sweep, varied
@@ -118,7 +124,9 @@ class Quickstart:
         return 0
 
     def _summary(self, runner: Runner, done: list[Point]) -> dict[str, Any]:
-        scores = {point: {**point.scores(), **composed(point)} for point in done}
+        scores = {point: point.scores() for point in done}
+        refuse_uneven(scores)
+        scores = {point: {**of, **composed(point)} for point, of in scores.items()}
         columns = dict.fromkeys(sweep.evaluator.directions, sweep.evaluator.metrics)
         ordinary, permuted = (list(side.values()) for side in worlds(scores, columns))
         data, fingerprints = data_of(point for point in done if not point.permuted)

@@ -11,6 +11,7 @@ from vidembed.engine.phases import open_feeds
 from vidembed.feeds.labelled import LabelledVideos
 from vidembed.feeds.negatives import SiblingNegatives
 from vidembed.feeds.triplets import Triplets
+from vidembed.recipes import ridge
 from vidembed.tasks.cluster_labels import ClusterLabels
 
 
@@ -58,3 +59,10 @@ def test_negatives_from_clusters_have_clusters_to_come_from():
 def test_impossible_sizes_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Imagined(**wrong)
+
+
+def test_targets_are_not_imagined():
+    with pytest.raises(
+        ValueError, match=r"targets of a ridge .* \(--corpus.table, --corpus.edges\)"
+    ):
+        known_data(ridge.recipe, Imagined())

@@ -11,7 +11,7 @@ import pytest
 
 import vidembed
 from vidembed.__main__ import main
-from vidembed.cli.composing import GRID
+from vidembed.cli.composing import GRID, choice, gains
 from vidembed.deploy.composite import Part, compose, joint
 from vidembed.deploy.index import VideoIndex
 from vidembed.deploy.inputs import VideoRows
@@ -162,13 +162,31 @@ def test_weights_are_chosen_on_validation(corpus_paths, tmp_path, capsys):
     words = ["compose", str(tmp_path / "both"), *places, "--step", "latest"]
     assert main([*words, "--choose", "--measure"]) == 0
     said = capsys.readouterr().out
-    lines = [line.split() for line in said.splitlines() if " : " in line]
+    lines = [line.split() for line in said.splitlines() if line.startswith("  1 : ")]
     assert len(lines) == len(GRID)
     means = {float(line[2]): np.mean([float(value) for value in line[3:]]) for line in lines}
     about = json.loads((tmp_path / "both" / "composite.json").read_text())
     chosen = about["parts"][1]["weight"] / about["parts"][0]["weight"]
     assert means[chosen] >= max(means.values()) - 1e-3
-    assert said.splitlines()[-2].endswith("composite")
+    assert said.splitlines()[-3].endswith("composite")
+    assert "above each run in" in said.splitlines()[-2]
+    assert "Taken is the highest mean" in said or "all directions are highest at" in said
+
+
+def test_what_the_weight_decides_is_said():
+    directions = ("eval_to_train", "train_to_eval", "eval_to_eval")
+    every = {
+        (1.0, 0.5): dict(zip(directions, (0.3, 0.2, 0.1))),
+        (1.0, 4.0): dict(zip(directions, (0.2, 0.2, 0.4))),
+    }
+    said = choice(every)
+    assert "eval → train at 1 : 0.5 (0.300), " in said
+    assert "eval → eval at 1 : 4 (0.400)" in said
+    assert choice({(1.0, 2.0): every[1.0, 4.0]}) == "all directions are highest at 1 : 2"
+    runs = {"a": every[1.0, 0.5], "b": every[1.0, 4.0]}
+    joined = dict(zip(directions, (0.31, 0.21, 0.3)))
+    assert "in eval → train, train → eval, and not in eval → eval" in gains(runs | {"c": joined})
+    assert gains(runs | {"c": dict.fromkeys(directions, 0.5)}).endswith("in every direction")
 
 
 @pytest.mark.fault(

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from experiments import modalities
 from experiments.gathering import courses, over_seeds
+from experiments.points import points_of, refuse_uneven
+from experiments.sweep import base_recipe
 from experiments.tables import print_systems
 from vidembed.metrics.intervals import bootstrap, differences, ratios
 from vidembed.records.scores_file import PerQuery
@@ -89,6 +92,26 @@ def test_systems_that_were_asked_other_queries_are_not_compared():
     for by in (differences, ratios):
         with pytest.raises(ValueError, match="trained, visual were not asked the same queries"):
             over_seeds(seeds, "trained", "visual", by=by)
+
+
+@pytest.mark.fault(
+    "Scores: a control that only some seeds have, as where an older version measured the others",
+    "refused: which seed lacks what, and the files to remove so that it is measured anew",
+)
+def test_a_control_that_some_seeds_lack_is_named_with_its_files(tmp_path):
+    points = points_of(modalities.sweep, base_recipe(), tmp_path, (0, 1))
+    references = [point for point in points if point.controls]
+    of = {point: {"trained": {}, "visual": {}, "closed_form": {}} for point in references}
+    refuse_uneven(of)
+    older = next(p for p in references if p.seed == 1 and not p.permuted)
+    del of[older]["closed_form"]
+    folder = rf"seed1/{older.name}/evaluation/RelatedVideos-\w+/baselines"
+    expected = rf"lacks closed_form, .*Remove \S*{folder}.json and \S*{folder}.parquet"
+    with pytest.raises(ValueError, match=expected):
+        refuse_uneven(of)
+    seeds = [SEEDS[0], {"trained": SEEDS[1]["trained"]}]
+    with pytest.raises(ValueError, match=r"visual is not measured in 1 of 2 seeds \(by place: 1\)"):
+        over_seeds(seeds, "trained", "visual", by=ratios)
 
 
 def test_the_course_of_a_measure_is_its_mean_over_thirds_of_each_run():

@@ -199,6 +199,7 @@ def test_the_closed_form_stands_beside_what_was_trained(quickstart, monkeypatch,
     monkeypatch.setattr(composites, "WEIGHTS", (1.0,))
     out = folder / "composites.json"
     assert composites.main(["--workdir", str(folder), "--out", str(out)]) == 0
+    assert "closed form alone" in (folder / "composites.svg").read_text()
     systems = json.loads(out.read_text())["systems"]
     assert list(systems) == ["visual", "closed_form", "trained", "composite"]
     summary = json.loads((folder / "summary.json").read_text())["related_videos"]

@@ -1,7 +1,7 @@
 """`python -m vidembed compose`: several runs as one."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -91,19 +91,56 @@ class _Measured:
                 "weights are chosen on validation videos, and the runs' corpus has none: train "
                 "with --corpus.validation-share, or give --weights"
             )
-        found: dict[tuple[float, ...], float] = {}
+        every: dict[tuple[float, ...], dict[str, float]] = {}
         self._progress.say(f"validation NDCG@10: {', '.join(map(wording.direction, DIRECTIONS))}")
         for weights in tried:
             scores = self.scores(np.asarray(side_by_side(self._vectors, weights)), "validation")
-            found[weights] = float(np.mean(list(scores.values())))
+            every[weights] = scores
             values = "  ".join(f"{value:.3f}" for value in scores.values())
-            self._progress.say(f"  {' : '.join(f'{w:g}' for w in weights):16} {values}")
-        return max(found, key=found.__getitem__)
+            self._progress.say(f"  {_as_ratio(weights):16} {values}")
+        self._progress.say(choice(every))
+        return max(every, key=lambda weights: float(np.mean(list(every[weights].values()))))
 
     def table(self, weights: Sequence[float]) -> Iterator[str]:
-        """A line for each run, and one for the composite."""
+        """A line for each run, and one for the composite; then where it is above the runs."""
         yield f"test NDCG@10: {', '.join(map(wording.direction, DIRECTIONS))}"
         joined = np.asarray(side_by_side(self._vectors, weights))
+        every = {}
         for name, vectors in [*zip(self.runs, self._vectors), ("composite", joined)]:
-            values = "  ".join(f"{v:.3f}" for v in self.scores(vectors, "test").values())
+            every[name] = self.scores(vectors, "test")
+            values = "  ".join(f"{v:.3f}" for v in every[name].values())
             yield f"  {values}  {name}"
+        yield gains(every)
+
+
+def choice(every: Mapping[tuple[float, ...], Mapping[str, float]]) -> str:
+    """What the weights decide, in words; from weights → direction → score."""
+    best = {d: max(every, key=lambda weights: every[weights][d]) for d in DIRECTIONS}
+    if len(set(best.values())) == 1:
+        return f"all directions are highest at {_as_ratio(next(iter(best.values())))}"
+    said = (
+        f"{wording.direction(d)} at {_as_ratio(weights)} ({every[weights][d]:.3f})"
+        for d, weights in best.items()
+    )
+    return (
+        f"the weight is a choice between directions: highest are {', '.join(said)}. Taken is the "
+        "highest mean"
+    )
+
+
+def gains(every: Mapping[str, Mapping[str, float]]) -> str:
+    """In which directions a composite, the last of these, is above its runs, in words."""
+    *runs, last = every.values()
+    above = [d for d in DIRECTIONS if last[d] > max(run[d] for run in runs)]
+    if len(above) == len(DIRECTIONS):
+        return "the composite is above each run in every direction"
+    others = [wording.direction(d) for d in DIRECTIONS if d not in above]
+    said = ", ".join(map(wording.direction, above)) or "no direction"
+    return (
+        f"the composite is above each run in {said}, and not in {', '.join(others)}: more weight "
+        "on the run that is better there moves it, at the others' cost"
+    )
+
+
+def _as_ratio(weights: Sequence[float]) -> str:
+    return " : ".join(f"{weight:g}" for weight in weights)

@@ -104,10 +104,12 @@ def lines(
     share: bool = False,
     below: str = "step",
     doubling: bool = False,
+    ticks: Mapping[float, str] | None = None,
 ) -> str:
     """Curves over the step, as SVG; `share` fixes the axis at 0 to 1.
 
-    `below` names another horizontal axis; `doubling` makes it logarithmic, with a tick a point.
+    `below` names another horizontal axis; `doubling` makes it logarithmic, with a tick a point;
+    `ticks` are its places with their names.
 
     Of a line of more than 400 points every k-th is drawn, and the last.
     """
@@ -139,6 +141,8 @@ def lines(
         else:
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        if ticks:
+            axes.set_xticks(list(ticks), list(ticks.values()))
         if share:
             axes.set_ylim(-0.03, 1.03)
 
