@@ -5,7 +5,7 @@ W/table, W/seedS/           the videos; each seed's sessions, graph and clusters
 W/seedS/POINT/              a run as any other, and beside it
     attempts.json                  each attempt: seconds, why it failed, or that it was killed
     result.json                    written last: the number of parameters, and counts of the data
-    per_query.parquet              where ids are permuted: scores with the queries exchanged
+    per_query.parquet              where ids are permuted: scores with the queries shuffled
 W/seedS-permuted/           the reference and some points with ids exchanged
 """
 

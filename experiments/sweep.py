@@ -89,7 +89,7 @@ PERMUTED = (
 """Compared where video ids are permuted, so that content tells nothing of what is watched.
 
 Raw features, which know nothing else, are to fall to chance. A network may learn how much each
-candidate is watched: it must not be above its own embedding with the queries exchanged, and that
+candidate is watched: it must not be above its own embedding with the queries shuffled, and that
 above random is what it knows of the candidates alone. A difference below zero is noise: nothing
 here could teach a system to avoid what is related."""
 

@@ -111,7 +111,7 @@ def test_control_says_whether_systems_differ(low, high, finding):
     (panel,) = results.control({"eval_to_train": systems}, differences)
     (verdict,) = panel["verdicts"]
     assert verdict["finding"] == finding
-    assert (verdict["one"], verdict["other"]) == ("trained", "trained, queries exchanged")
+    assert (verdict["one"], verdict["other"]) == ("trained", "trained, queries shuffled")
 
 
 def test_control_without_differences_says_nothing():

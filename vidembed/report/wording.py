@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 ABSENT = "–"
 SYSTEMS: Mapping[str, str] = {
     "trained": "trained",
-    "trained_exchanged": "trained, queries exchanged",
+    "trained_exchanged": "trained, queries shuffled",
     "trained_visual_only": "trained, visual only",
     "composite": "trained + closed form",
     "visual": "raw visual",
