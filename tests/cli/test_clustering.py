@@ -50,7 +50,7 @@ def test_it_writes_what_a_run_opens(corpus_paths, corpus, tmp_path, capsys):
 
 
 @pytest.mark.fault(
-    "Relations and sessions: a hierarchy of other videos, of another graph, no hierarchy at all",
+    "Relations and sessions: a hierarchy of other videos, of another graph, not a hierarchy file",
 )
 def test_every_option_arrives(corpus_paths, corpus, tmp_path):
     options = (
@@ -75,7 +75,7 @@ def test_every_option_arrives(corpus_paths, corpus, tmp_path):
     assert split.train_graph.edges < split.train_relations.edges
     found.check(split.train_graph, split.is_train)
     with pytest.raises(
-        ValueError, match=r"as then \(--split-seed 3 --train-share 0\.5 --max-degree 5\)"
+        ValueError, match=r"as before \(--split-seed 3 --train-share 0\.5 --max-degree 5\)"
     ):
         dataclasses.replace(corpus_paths, hierarchy=str(tmp_path / "h")).open()
 
@@ -97,7 +97,7 @@ def test_the_split_of_a_run_may_be_a_file(corpus_paths, corpus, tmp_path, capsys
     assert len(train) == opened.is_train.sum() / 5, "groups are in train whole"
     # Who is for validation among the others is nothing to the train graph.
     assert dataclasses.replace(paths, validation_share=0.5).open().hierarchy
-    then = rf"as then \(--split {file} --split-seed 0 --train-share 0\.5 --max-degree 50\)"
+    then = rf"as before \(--split {file} --split-seed 0 --train-share 0\.5 --max-degree 50\)"
     with pytest.raises(ValueError, match=then):
         dataclasses.replace(paths, split="").open()
 

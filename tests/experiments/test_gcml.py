@@ -135,7 +135,7 @@ def test_a_run_goes_on_only_with_the_same_clusters(clustered_paths, clustered, t
     "Relations and sessions: a level that does not exist, of clusters or of siblings",
 )
 @pytest.mark.fault(
-    "Relations and sessions: a hierarchy of other videos, of another graph, no hierarchy at all",
+    "Relations and sessions: a hierarchy of other videos, of another graph, not a hierarchy file",
 )
 @pytest.mark.parametrize(
     ("system", "given", "words"),

@@ -79,7 +79,7 @@ def of_another_graph(corpus):
     "Relations and sessions: cluster numbers out of range, levels not nested, eval videos inside",
 )
 @pytest.mark.fault(
-    "Relations and sessions: a hierarchy of other videos, of another graph, no hierarchy at all",
+    "Relations and sessions: a hierarchy of other videos, of another graph, not a hierarchy file",
 )
 @pytest.mark.parametrize(
     ("make", "system", "found", "remedy"),

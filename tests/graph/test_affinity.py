@@ -1,4 +1,4 @@
-"""Affinity clustering beside the definition followed by hand, on many small graphs."""
+"""Affinity clustering against a slow version that follows the definition, on small graphs."""
 
 import itertools
 
@@ -13,7 +13,7 @@ LINKAGES = ("average", "mean", "max", "sum")
 
 
 def similarity(one, other, edges, linkage):
-    """Of two sets of rows, from the edges {(row, row): weight} themselves; None without any."""
+    """Similarity of two sets of rows from the edges {(row, row): weight}; None without edges."""
     between = [
         weight
         for (a, b), weight in edges.items()
@@ -30,10 +30,10 @@ def similarity(one, other, edges, linkage):
 
 
 def joined(clusters, links):
-    """The sets that links (pairs of sets) make of the clusters, by following one at a time."""
+    """Merge clusters along links (pairs of sets), one at a time."""
     clusters = set(clusters)
-    for one, other in links:
-        ends = {cluster for cluster in clusters if one <= cluster or other <= cluster}
+    for first, second in links:
+        ends = {cluster for cluster in clusters if first <= cluster or second <= cluster}
         clusters = clusters - ends | {frozenset().union(*ends)}
     return clusters
 
@@ -69,7 +69,7 @@ def one_round(clusters, edges, linkage, min_similarity, max_size):
     return made
 
 
-def by_hand(edges, is_train, rounds, linkage, min_similarity, max_size):
+def slow_clusters(edges, is_train, rounds, linkage, min_similarity, max_size):
     """The clusters i[R, N], numbered by their smallest row."""
     clusters = {frozenset([row]) for row in np.flatnonzero(is_train).tolist()}
     levels = np.full((rounds, len(is_train)), -1)
@@ -80,17 +80,17 @@ def by_hand(edges, is_train, rounds, linkage, min_similarity, max_size):
     return levels
 
 
-def drawn(rng):
-    """A small graph {(row, row): weight} with ties, isolated rows and rows of evaluation."""
+def random_graph(rng):
+    """A small random graph {(row, row): weight} with ties, isolated rows and evaluation rows."""
     nodes = int(rng.integers(2, 20))
     is_train = rng.random(nodes) < 0.85
     pairs = list(itertools.combinations(np.flatnonzero(is_train).tolist(), 2))
     if not pairs:
-        return drawn(rng)
+        return random_graph(rng)
     count = int(rng.integers(1, 2 * nodes))
     chosen = rng.choice(len(pairs), min(count, len(pairs)), replace=False)
     kinds = int(rng.choice([1, 3, 40]))
-    # Quarters: their sums are exact in any order, so that equal similarities are.
+    # Quarters: their sums are exact in any order, and so are ties.
     return {pairs[place]: rng.integers(1, kinds + 1) / 4 for place in chosen}, is_train
 
 
@@ -107,36 +107,36 @@ def test_many_small_graphs(linkage, min_similarity, max_size):
     rng = np.random.default_rng(0)
     merged = 0
     for _ in range(60):
-        edges, is_train = drawn(rng)
+        edges, is_train = random_graph(rng)
         graph = graph_of(edges, len(is_train))
         options = {"linkage": linkage, "min_similarity": min_similarity, "max_size": max_size}
-        found = affinity_clusters(graph, is_train, rounds=4, **options)
-        wanted = by_hand(edges, is_train, 4, **options)
-        assert found.clusters.tolist() == wanted.tolist(), (edges, options)
-        assert (found.clusters[:, ~is_train] == -1).all()
-        found.check(graph, is_train)
-        assert max_size is None or all(found.sizes(r).max() <= max_size for r in range(1, 5))
-        merged += found.clusters.max() < is_train.sum() - 1
+        hierarchy = affinity_clusters(graph, is_train, rounds=4, **options)
+        expected = slow_clusters(edges, is_train, 4, **options)
+        assert hierarchy.clusters.tolist() == expected.tolist(), (edges, options)
+        assert (hierarchy.clusters[:, ~is_train] == -1).all()
+        hierarchy.check(graph, is_train)
+        assert max_size is None or all(hierarchy.sizes(r).max() <= max_size for r in range(1, 5))
+        merged += hierarchy.clusters.max() < is_train.sum() - 1
     assert merged > 30
 
 
 def test_the_linkages_differ():
-    # Three clusters after a round: {0, 1}, {2, 3} and {4 ... 8}. From the first, two edges of 2
-    # lead to the second and one of 3 to the third.
+    # Three clusters after one round: {0, 1}, {2, 3} and {4 ... 8}. Two edges of weight 2 join the
+    # first and second, one of weight 3 the first and third.
     edges = {(0, 1): 9, (2, 3): 9, (0, 2): 2, (1, 3): 2, (0, 4): 3}
-    edges |= {(4, other): 9 for other in (5, 6, 7, 8)}
-    of = {}
+    edges |= {(4, row): 9 for row in (5, 6, 7, 8)}
+    level_2 = {}
     for linkage in LINKAGES:
         graph = graph_of(edges, 9)
-        found = affinity_clusters(graph, np.ones(9, bool), rounds=2, linkage=linkage)
-        assert found.level(1).tolist() == [0, 0, 1, 1, 2, 2, 2, 2, 2]
+        hierarchy = affinity_clusters(graph, np.ones(9, bool), rounds=2, linkage=linkage)
+        assert hierarchy.level(1).tolist() == [0, 0, 1, 1, 2, 2, 2, 2, 2]
         cut = affinity_clusters(
             graph, np.ones(9, bool), rounds=2, linkage=linkage, min_similarity=2.5
         )
-        of[linkage] = cut.level(2).tolist()
-    assert of["average"] == [0, 0, 1, 1, 2, 2, 2, 2, 2], "4 / (2 * 2) and 3 / (2 * 5)"
-    assert of["mean"] == of["max"] == [0, 0, 1, 1, 0, 0, 0, 0, 0], "2 and 3"
-    assert of["sum"] == [0] * 9, "4 and 3"
+        level_2[linkage] = cut.level(2).tolist()
+    assert level_2["average"] == [0, 0, 1, 1, 2, 2, 2, 2, 2], "4 / (2 * 2) and 3 / (2 * 5)"
+    assert level_2["mean"] == level_2["max"] == [0, 0, 1, 1, 0, 0, 0, 0, 0], "2 and 3"
+    assert level_2["sum"] == [0] * 9, "4 and 3"
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -148,7 +148,7 @@ def test_maximum_linkage_on_the_spanning_forest_alone(seed):
     pairs = sorted({(min(a, b), max(a, b)) for a, b in zip(source.tolist(), target.tolist())})
     weight = rng.permutation(len(pairs)) + 1.0
     graph = graph_of(dict(zip(pairs, weight.tolist())), nodes)
-    # scipy takes the lightest edges, and 0 for none.
+    # scipy selects the lightest edges and treats 0 as no edge.
     lightest = graph.matrix().astype(np.float64)
     lightest.data = weight.max() + 1 - lightest.data
     tree = scipy.sparse.csgraph.minimum_spanning_tree(lightest).tocoo()
@@ -168,48 +168,48 @@ def test_the_order_of_the_edges_does_not_matter():
     nodes = 300
     pairs = np.array(list(itertools.combinations(range(nodes), 2)))
     pairs = pairs[rng.choice(len(pairs), 2000, replace=False)]
-    # Sums of such weights are rounded.
+    # Sums of these weights are rounded.
     weight = rng.random(len(pairs)).astype(np.float32)
-    found = set()
+    fingerprints = set()
     for _ in range(5):
         order = rng.permutation(len(pairs))
-        turned = np.where(rng.random((len(pairs), 1)) < 0.5, pairs, pairs[:, ::-1])[order]
-        graph = RelationGraph.from_edges(*turned.T, weight[order], nodes=nodes)
+        shuffled = np.where(rng.random((len(pairs), 1)) < 0.5, pairs, pairs[:, ::-1])[order]
+        graph = RelationGraph.from_edges(*shuffled.T, weight[order], nodes=nodes)
         for max_size in (None, 20):
-            made = affinity_clusters(graph, np.ones(nodes, bool), max_size=max_size)
-            found.add((max_size, made.fingerprint))
-    assert len(found) == 2
+            hierarchy = affinity_clusters(graph, np.ones(nodes, bool), max_size=max_size)
+            fingerprints.add((max_size, hierarchy.fingerprint))
+    assert len(fingerprints) == 2
 
 
-def test_rounds_that_merge_nothing_repeat_and_are_told():
+def test_rounds_that_merge_nothing_repeat_and_are_reported():
     graph = RelationGraph.from_edges([0, 2], [1, 3], [1, 1], nodes=5)
-    seen = []
-    found = affinity_clusters(graph, np.ones(5, bool), rounds=3, on_round=seen.append)
-    assert found.clusters.tolist() == [[0, 0, 1, 1, 2]] * 3
-    assert seen == [1, 2, 3]
-    apart = affinity_clusters(graph, np.ones(5, bool), min_similarity=2)
-    assert apart.clusters.tolist() == [[0, 1, 2, 3, 4]] * 3
-    assert apart.parameters == {
+    reported = []
+    hierarchy = affinity_clusters(graph, np.ones(5, bool), rounds=3, on_round=reported.append)
+    assert hierarchy.clusters.tolist() == [[0, 0, 1, 1, 2]] * 3
+    assert reported == [1, 2, 3]
+    unmerged = affinity_clusters(graph, np.ones(5, bool), min_similarity=2)
+    assert unmerged.clusters.tolist() == [[0, 1, 2, 3, 4]] * 3
+    assert unmerged.parameters == {
         "rounds": 3,
         "linkage": "average",
         "min_similarity": 2,
         "max_size": None,
     }
-    assert apart.graph_fingerprint == graph.fingerprint
+    assert unmerged.graph_fingerprint == graph.fingerprint
 
 
-def test_without_a_limit_what_has_neighbours_at_least_halves():
+def test_without_a_limit_every_video_with_neighbours_merges():
     rng = np.random.default_rng(0)
     graph = RelationGraph.from_edges(
         rng.integers(0, 500, 900), rng.integers(500, 1000, 900), np.ones(900), nodes=1000
     )
-    found = affinity_clusters(graph, np.ones(1000, bool))
-    # Isolated videos stay singletons; the others are never alone after a round.
-    assert np.array_equal(found.sizes(1)[found.level(1)] == 1, graph.degrees() == 0)
+    hierarchy = affinity_clusters(graph, np.ones(1000, bool))
+    # Isolated videos stay singletons; no other video does.
+    assert np.array_equal(hierarchy.sizes(1)[hierarchy.level(1)] == 1, graph.degrees() == 0)
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         ({"rounds": 0}, "rounds must be at least 1, found 0"),
         ({"linkage": "ward"}, "one of average, mean, max, sum: found ward"),
@@ -219,9 +219,9 @@ def test_without_a_limit_what_has_neighbours_at_least_halves():
         ({"max_size": 1}, "max_size must be at least 2.*found 1"),
     ],
 )
-def test_options_out_of_range_are_refused(options, says):
+def test_options_out_of_range_are_refused(options, message):
     graph = RelationGraph.from_edges([0], [1], [1], nodes=2)
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=message):
         affinity_clusters(graph, np.ones(2, bool), **options)
 
 

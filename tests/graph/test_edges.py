@@ -75,7 +75,7 @@ def test_ends_become_rows_sorted_and_each_pair_once(path, table):
 
 @pytest.mark.fault(
     "Relations and sessions: a column `kept` in an edge file (older versions wrote one)",
-    "read without it; a note names the options that take its place",
+    "the column is ignored; a note names the options that replace it",
 )
 @pytest.mark.parametrize("name", ["other", "kept"])
 def test_other_columns_are_not_used_and_kept_is_noted(path, table, name):
@@ -137,7 +137,7 @@ def test_numbers_as_ids_in_csv_stay_text(tmp_path, table):
 @pytest.mark.parametrize("weight", [-1.0, 0.0, float("nan"), float("inf")])
 def test_bad_weights_are_refused_by_row(path, table, weight):
     write(path, source=["a", "b"], target=["b", "c"], weight=[1.0, weight])
-    # In a CSV file "nan" is how a missing number is written.
+    # In a CSV file "nan" means a missing number.
     absent = path.suffix == ".csv" and np.isnan(weight)
     says = "1 of 2 edges have no weight" if absent else "1 of 2 weights .*row 1: b - c"
     with pytest.raises(EdgeError, match=says):
@@ -176,18 +176,18 @@ def test_empty_absent_and_unreadable_files(tmp_path, table):
         read_edges(tmp_path / "loops.parquet", table)
 
 
-def test_what_the_writer_said_comes_along(tmp_path, table):
+def test_metadata_is_read(tmp_path, table):
     edges = pa.table({"source": ["a"], "target": ["b"], "weight": [2]})
-    said = {"simulated": True, "parameters": {"min_weight": 2}}
-    edges = edges.replace_schema_metadata({METADATA_KEY: json.dumps(said)})
+    metadata = {"simulated": True, "parameters": {"min_weight": 2}}
+    edges = edges.replace_schema_metadata({METADATA_KEY: json.dumps(metadata)})
     pq.write_table(edges, tmp_path / "edges.parquet")
     read = read_edges(tmp_path / "edges.parquet", table)
     assert read.simulated
-    assert read.metadata == said
+    assert read.metadata == metadata
 
 
 @pytest.mark.parametrize("mark", [b"not JSON", b"[1]"])
-def test_a_mark_of_somebody_else_is_refused_by_name(tmp_path, table, mark):
+def test_metadata_that_is_not_ours_is_refused_by_name(tmp_path, table, mark):
     edges = pa.table({"source": ["a"], "target": ["b"], "weight": [2]})
     pq.write_table(edges.replace_schema_metadata({METADATA_KEY: mark}), tmp_path / "e.parquet")
     with pytest.raises(EdgeError, match=r"e\.parquet: its metadata 'vidembed' is not JSON"):
@@ -195,7 +195,7 @@ def test_a_mark_of_somebody_else_is_refused_by_name(tmp_path, table, mark):
 
 
 @pytest.mark.parametrize("weight", [datetime.datetime(2026, 1, 1), [1.0], {"a": 1}])
-def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path, table, weight):
+def test_weights_that_are_not_numbers_are_refused_by_name(tmp_path, table, weight):
     write(tmp_path / "e.parquet", source=["a"], target=["b"], weight=[weight])
     with pytest.raises(EdgeError, match=r"e\.parquet: cannot be read as edges"):
         read_edges(tmp_path / "e.parquet", table)
@@ -208,7 +208,7 @@ def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path, table, weight
 @pytest.mark.parametrize("number", [1, 4.5, True, None, "1 ", "", "x"])
 @pytest.mark.parametrize("end", ["a", b"a", "", None, 7, 1.0, ["a"], {"id": "a"}])
 def test_ids_are_of_the_types_of_one_list(tmp_path, table, end, number):
-    """Ends are text, UTF-8 bytes or whole numbers, weights numbers or text of them."""
+    """Ends are text, UTF-8 bytes or whole numbers; weights are numbers or numbers as text."""
     table = dataclasses.replace(table, ids=np.array([b"7", b"a", b"b", b"d", b"e"]))
     write(tmp_path / "e", source=["b"], target=[end], weight=[number])
     if end in ("a", b"a", 7) and number in (1, 4.5, "1 ") and number is not True:
@@ -241,7 +241,7 @@ def test_compressed_csv(tmp_path, table):
         read_edges(path, table)
 
 
-def test_a_disk_that_fails_is_no_fault_of_the_file(path, table, monkeypatch):
+def test_a_failing_disk_is_not_reported_as_a_bad_file(path, table, monkeypatch):
     write(path, source=["a"], target=["b"], weight=[1])
     failing = OSError(errno.EIO, "Input/output error")
     monkeypatch.setattr(type(epath.Path(path)), "open", Mock(side_effect=failing))
@@ -251,6 +251,6 @@ def test_a_disk_that_fails_is_no_fault_of_the_file(path, table, monkeypatch):
 
 
 def test_the_package_for_buckets_is_named(table, monkeypatch):
-    monkeypatch.setitem(sys.modules, "gcsfs", None)  # as where it is not installed
+    monkeypatch.setitem(sys.modules, "gcsfs", None)  # as if it were not installed
     with pytest.raises(ImportError, match="install gcsfs"):
         read_edges("gs://b/e.csv", table)

@@ -37,28 +37,28 @@ def counted(tmp_path):
     return tmp_path / "e.parquet"
 
 
-def same(one, other):
-    return one.metadata == other.metadata and all(
-        np.array_equal(getattr(one, name), getattr(other, name))
+def same(edges, expected):
+    return edges.metadata == expected.metadata and all(
+        np.array_equal(getattr(edges, name), getattr(expected, name))
         for name in ("source", "target", "weight")
     )
 
 
 def flips_refused(path, flips, seed):
-    """How many flipped bits are refused; the rest must have changed nothing."""
-    good, whole, draw = path.read_bytes(), read_edges(path, Table()), random.Random(seed)
-    hurt, refused = path.with_name("hurt.parquet"), 0
+    """Count the flipped bits that are refused; all others must change nothing."""
+    good, expected, draw = path.read_bytes(), read_edges(path, Table()), random.Random(seed)
+    damaged, refused = path.with_name("hurt.parquet"), 0
     for _ in range(flips):
         data, bit = bytearray(good), draw.randrange(8 * len(good))
         data[bit // 8] ^= 1 << bit % 8
-        hurt.write_bytes(data)
+        damaged.write_bytes(data)
         try:
-            found = read_edges(hurt, Table())
+            read = read_edges(damaged, Table())
         except EdgeError as error:
-            assert str(hurt) in str(error)  # noqa: PT017
+            assert str(damaged) in str(error)  # noqa: PT017
             refused += 1
         else:
-            assert same(found, whole), f"bit {bit % 8} of byte {bit // 8} gave other edges"
+            assert same(read, expected), f"bit {bit % 8} of byte {bit // 8} gave other edges"
     return refused
 
 
@@ -67,7 +67,7 @@ def flips_refused(path, flips, seed):
     "refused by name; no other edges",
 )
 def test_flipped_bits(counted):
-    """Without a digest of its own a Parquet file gave other edges for a third of the flips."""
+    """Without our digest a third of the flips changed the edges that Parquet returned."""
     assert flips_refused(counted, 150, seed=0) > 100
 
 
@@ -90,8 +90,8 @@ WEIGHTS = st.sampled_from(["1", "2.5", "1e3", "7", "0", "-1", "nan", "inf", "1e9
 GOOD = st.sampled_from(["1", "2.5", "1e3", "7"])
 
 
-def by_hand(rows):
-    """{(row, row): weight}, or None where the file must be refused: slowly, by its description."""
+def slow_edges(rows):
+    """{(row, row): weight}, or None if the file must be refused: slowly, from the documentation."""
     row_of = {id.decode(): row for row, id in enumerate(IDS)}
     edges, unknown = {}, 0
     for source, target, weight in rows:
@@ -116,15 +116,15 @@ def test_edges_as_text(tmp_path_factory, rows):
     path = tmp_path_factory.getbasetemp() / "edges.csv"
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([("source", "target", "weight"), *rows])
-    wanted = by_hand(rows)
+    expected = slow_edges(rows)
     try:
-        found = read_edges(path, Table(), max_unknown_share=0.2)
+        edges = read_edges(path, Table(), max_unknown_share=0.2)
     except EdgeError as error:
         assert str(path) in str(error)  # noqa: PT017
-        assert wanted is None, error  # noqa: PT017
+        assert expected is None, error  # noqa: PT017
         return
-    pairs = zip(found.source.tolist(), found.target.tolist())
-    assert dict(zip(pairs, found.weight.tolist())) == pytest.approx(wanted)
+    pairs = zip(edges.source.tolist(), edges.target.tolist())
+    assert dict(zip(pairs, edges.weight.tolist())) == pytest.approx(expected)
 
 
 SESSIONS = b"session_id,timestamp,video_id\n" + b"".join(
@@ -134,20 +134,20 @@ SESSIONS = b"session_id,timestamp,video_id\n" + b"".join(
 
 @pytest.mark.fault(
     "Relations and sessions: session files damaged",
-    "refused by name where the format shows it (Parquet, compression, a broken line); lines that "
-    "a CSV file lacks nobody knows of: what is there is counted, and the count is said; never half "
-    "an edge file",
+    "refused by name if the format shows it (Parquet, compression, a broken line); lines missing "
+    "from a CSV file cannot be detected: the lines present are counted, and the count is printed; "
+    "never half an edge file",
 )
 @many(20)
 @given(
     st.lists(st.tuples(st.integers(0, len(SESSIONS) - 1), st.binary(max_size=3)), max_size=3),
     st.integers(0, 3),
 )
-def test_sessions_as_text(tmp_path_factory, blows, width):
-    """Whatever becomes of the file: counted, or refused by name; never half an edge file."""
+def test_sessions_as_text(tmp_path_factory, edits, width):
+    """However the file is damaged: counted, or refused by name; never half an edge file."""
     folder = tmp_path_factory.mktemp("sessions")
     data = bytearray(SESSIONS)
-    for place, new in blows:
+    for place, new in edits:
         data[place : place + width] = new
     (folder / "s.csv").write_bytes(data)
     try:

@@ -1,4 +1,4 @@
-"""Hierarchies: what must hold of one, and what comes back from disk."""
+"""Hierarchies: validity checks, and the round trip through disk."""
 
 import errno
 import json
@@ -38,10 +38,10 @@ def is_train():
 def graph(is_train):
     rng = np.random.default_rng(0)
     rows = np.flatnonzero(is_train)
-    one = rng.integers(0, len(rows) - 4, 60)
+    source = rng.integers(0, len(rows) - 4, 60)
     weight = rng.integers(1, 9, 60)
     return RelationGraph.from_edges(
-        rows[one], rows[one + rng.integers(1, 4, 60)], weight, nodes=NODES
+        rows[source], rows[source + rng.integers(1, 4, 60)], weight, nodes=NODES
     )
 
 
@@ -70,7 +70,7 @@ def test_levels_and_sizes_by_hand():
 
 @pytest.mark.fault(
     "Relations and sessions: a level that does not exist, of clusters or of siblings",
-    "1: the levels that exist, and the rounds that would make it",
+    "1: the levels that exist, and the rounds that would make this one",
 )
 @pytest.mark.parametrize("level", [-1, 0, 3])
 def test_a_level_that_does_not_exist(hierarchy, level):
@@ -110,14 +110,14 @@ def test_first_seen():
     assert first_seen(np.zeros(0, np.int64)).tolist() == []
 
 
-def test_a_sound_one_passes(hierarchy, graph, is_train):
+def test_a_valid_hierarchy_passes(hierarchy, graph, is_train):
     hierarchy.check(graph, is_train)
 
 
 @pytest.mark.fault(
-    "Relations and sessions: a hierarchy of other videos, of another graph, no hierarchy at all",
+    "Relations and sessions: a hierarchy of other videos, of another graph, not a hierarchy file",
 )
-def test_one_from_another_graph_is_refused(hierarchy, graph, is_train):
+def test_a_hierarchy_of_another_graph_is_refused(hierarchy, graph, is_train):
     other = RelationGraph.from_edges([0], [1], [1], nodes=NODES)
     with pytest.raises(HierarchyError, match="--split, --split-seed") as caught:
         hierarchy.check(other, is_train)
@@ -125,11 +125,11 @@ def test_one_from_another_graph_is_refused(hierarchy, graph, is_train):
     assert other.fingerprint in str(caught.value)
 
 
-def test_one_of_another_table_is_refused(hierarchy, graph, is_train):
+def test_a_hierarchy_of_another_table_is_refused(hierarchy, graph, is_train):
     longer = RelationGraph.from_edges([0], [1], [1], nodes=NODES + 1)
-    with pytest.raises(HierarchyError, match="of 60 videos, the graph of 61, the split of 60"):
+    with pytest.raises(HierarchyError, match="has 60 videos, the graph 61, the split 60"):
         hierarchy.check(longer, is_train)
-    with pytest.raises(HierarchyError, match="the split of 59"):
+    with pytest.raises(HierarchyError, match="the split 59"):
         hierarchy.check(graph, is_train[1:])
 
 
@@ -144,17 +144,19 @@ def changed(hierarchy, level, row, number):
     "1: level and counts",
 )
 @pytest.mark.parametrize("level", [1, 2])
-def test_numbers_that_no_hierarchy_holds_are_refused(hierarchy, graph, is_train, level):
+def test_numbers_out_of_range_are_refused(hierarchy, graph, is_train, level):
     train, eval_row = np.flatnonzero(is_train), np.flatnonzero(~is_train)[3]
     for number in (-1, -7, len(train), 2**31 - 1):
-        found = changed(hierarchy, level, train[5], number)
-        says = rf"1 of {len(train)} train videos have .* out of range at level {level}.*{number};"
-        with pytest.raises(HierarchyError, match=says):
-            found.check(graph, is_train)
+        broken = changed(hierarchy, level, train[5], number)
+        message = (
+            rf"1 of {len(train)} train videos have .* out of range at level {level}.*{number};"
+        )
+        with pytest.raises(HierarchyError, match=message):
+            broken.check(graph, is_train)
     for number in (0, -2):
-        found = changed(hierarchy, level, eval_row, number)
+        broken = changed(hierarchy, level, eval_row, number)
         with pytest.raises(HierarchyError, match=f"1 videos of the evaluation .* level {level}"):
-            found.check(graph, is_train)
+            broken.check(graph, is_train)
     gap = changed(hierarchy, level, train[-1], len(train) - 1)
     with pytest.raises(HierarchyError, match=f"level {level} are not numbered 0, 1"):
         gap.check(graph, is_train)
@@ -167,20 +169,20 @@ def test_levels_that_are_not_nested_are_refused(hierarchy, graph, is_train):
     turned = replace(hierarchy, clusters=hierarchy.clusters[::-1])
     with pytest.raises(HierarchyError, match="clusters of level 1 lie in several of level 2"):
         turned.check(graph, is_train)
-    # One video alone moves to another cluster of level 2.
+    # Move a single video to another cluster of level 2.
     row = np.flatnonzero(hierarchy.level(2) == 1)[-1]
     with pytest.raises(HierarchyError, match=r"^1 clusters of level 1 .*not nested"):
         changed(hierarchy, 2, row, 0).check(graph, is_train)
 
 
-def test_it_comes_back_from_disk(path, hierarchy, graph, is_train):
-    found = read_hierarchy(path, IDS)
-    assert np.array_equal(found.clusters, hierarchy.clusters)
-    assert found.clusters.dtype == np.int32
-    assert found.parameters == hierarchy.parameters
-    assert found.parameters["simulated"]
-    assert found.fingerprint == hierarchy.fingerprint
-    found.check(graph, is_train)
+def test_round_trip_through_disk(path, hierarchy, graph, is_train):
+    read = read_hierarchy(path, IDS)
+    assert np.array_equal(read.clusters, hierarchy.clusters)
+    assert read.clusters.dtype == np.int32
+    assert read.parameters == hierarchy.parameters
+    assert read.parameters["simulated"]
+    assert read.fingerprint == hierarchy.fingerprint
+    read.check(graph, is_train)
     assert pq.read_schema(path).names == ["video_id", "level_1", "level_2"], "for other tools"
 
 
@@ -191,11 +193,11 @@ def test_more_than_nine_levels_keep_their_order(tmp_path):
 
 
 @pytest.mark.fault(
-    "Relations and sessions: a hierarchy of other videos, of another graph, no hierarchy at all",
-    "1: what it is of, and the command that makes it anew; nothing is begun",
+    "Relations and sessions: a hierarchy of other videos, of another graph, not a hierarchy file",
+    "1: what it was made from, and the command that makes it again; nothing is started",
 )
 def test_a_hierarchy_of_other_videos_is_refused(path, hierarchy):
-    with pytest.raises(HierarchyError, match=r"h\.parquet: is of 60 videos, the table of 59"):
+    with pytest.raises(HierarchyError, match=r"h\.parquet: has 60 videos, the table 59"):
         read_hierarchy(path, IDS[1:])
     other = IDS.copy()
     other[7] = b"x"
@@ -207,36 +209,36 @@ def test_a_hierarchy_of_other_videos_is_refused(path, hierarchy):
         write_hierarchy(hierarchy, path, IDS[1:])
 
 
-def test_ids_that_are_no_text_are_refused(path, hierarchy):
-    other = IDS.copy()
-    other[7] = b"a\xff"
-    says = r"1 ids of the table are not UTF-8, the first b'a\\xff'"
-    with pytest.raises(HierarchyError, match=says):
-        read_hierarchy(path, other)
-    with pytest.raises(HierarchyError, match=says):
-        write_hierarchy(hierarchy, path, other)
+def test_ids_that_are_not_utf8_are_refused(path, hierarchy):
+    ids = IDS.copy()
+    ids[7] = b"a\xff"
+    message = r"1 ids of the table are not UTF-8, the first b'a\\xff'"
+    with pytest.raises(HierarchyError, match=message):
+        read_hierarchy(path, ids)
+    with pytest.raises(HierarchyError, match=message):
+        write_hierarchy(hierarchy, path, ids)
 
 
 @pytest.mark.fault(
-    "Relations and sessions: a hierarchy of other videos, of another graph, no hierarchy at all",
+    "Relations and sessions: a hierarchy of other videos, of another graph, not a hierarchy file",
 )
-def test_files_that_are_no_hierarchy_are_refused(path, tmp_path):
+def test_files_that_are_not_a_hierarchy_are_refused(path, tmp_path):
     with pytest.raises(HierarchyError, match=r"g\.parquet: no such file; .* cluster` wrote"):
         read_hierarchy(tmp_path / "g.parquet", IDS)
     with pytest.raises(HierarchyError, match="is a folder"):
         read_hierarchy(tmp_path, IDS)
     table = pq.read_table(path)
     edges = pa.table({"source": ["a"], "target": ["b"], "weight": [1]})
-    without = {key: table.schema.metadata[key] for key in (METADATA_KEY, DIGEST_KEY)}
-    others = {
+    metadata = {key: table.schema.metadata[key] for key in (METADATA_KEY, DIGEST_KEY)}
+    files = {
         "edges": edges.replace_schema_metadata(table.schema.metadata),
         "bare": table.replace_schema_metadata({}),
-        "no digest": table.replace_schema_metadata({METADATA_KEY: without[METADATA_KEY]}),
+        "no digest": table.replace_schema_metadata({METADATA_KEY: metadata[METADATA_KEY]}),
         "wide": table.set_column(1, "level_1", table["level_1"].cast(pa.int64())),
         "no levels": table.select(["video_id"]),
     }
-    for name, other in others.items():
-        pq.write_table(other, tmp_path / name)
+    for name, content in files.items():
+        pq.write_table(content, tmp_path / name)
         with pytest.raises(HierarchyError, match=f"{name}: is not a cluster hierarchy .* make it"):
             read_hierarchy(tmp_path / name, IDS)
     (tmp_path / "text").write_text("video_id,level_1\n")
@@ -244,11 +246,11 @@ def test_files_that_are_no_hierarchy_are_refused(path, tmp_path):
         read_hierarchy(tmp_path / "text", IDS)
 
 
-def test_what_is_said_of_the_rows_is_covered(path, tmp_path):
+def test_the_digest_covers_metadata_and_column_order(path, tmp_path):
     table = pq.read_table(path)
-    said = json.loads(table.schema.metadata[METADATA_KEY])
-    said["hierarchy"]["graph_fingerprint"] = "another"
-    metadata = {**table.schema.metadata, METADATA_KEY: json.dumps(said).encode()}
+    description = json.loads(table.schema.metadata[METADATA_KEY])
+    description["hierarchy"]["graph_fingerprint"] = "another"
+    metadata = {**table.schema.metadata, METADATA_KEY: json.dumps(description).encode()}
     pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "said")
     swapped = table.rename_columns(["video_id", "level_2", "level_1"])
     swapped = swapped.select(table.column_names).replace_schema_metadata(table.schema.metadata)
@@ -259,21 +261,21 @@ def test_what_is_said_of_the_rows_is_covered(path, tmp_path):
 
 
 def flips_refused(path, hierarchy, flips, seed):
-    """How many flipped bits are refused; the rest must have changed nothing."""
+    """Count the flipped bits that are refused; all others must change nothing."""
     good, draw, refused = path.read_bytes(), random.Random(seed), 0
-    hurt = path.with_name("hurt.parquet")
+    damaged = path.with_name("hurt.parquet")
     for _ in range(flips):
         data, bit = bytearray(good), draw.randrange(8 * len(good))
         data[bit // 8] ^= 1 << bit % 8
-        hurt.write_bytes(data)
+        damaged.write_bytes(data)
         try:
-            found = read_hierarchy(hurt, IDS)
+            read = read_hierarchy(damaged, IDS)
         except HierarchyError as error:
-            assert str(hurt) in str(error)  # noqa: PT017
+            assert str(damaged) in str(error)  # noqa: PT017
             refused += 1
         else:
-            assert found.fingerprint == hierarchy.fingerprint, f"bit {bit}"
-            assert found.parameters == hierarchy.parameters, f"bit {bit}"
+            assert read.fingerprint == hierarchy.fingerprint, f"bit {bit}"
+            assert read.parameters == hierarchy.parameters, f"bit {bit}"
     return refused
 
 
@@ -315,7 +317,7 @@ def test_a_full_disk_leaves_the_older_file(path, hierarchy):
             write_hierarchy(hierarchy, path, IDS)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert [each.name for each in path.parent.iterdir()] == ["h.parquet"]
+    assert [file.name for file in path.parent.iterdir()] == ["h.parquet"]
     assert path.read_bytes() == before
 
 
@@ -324,7 +326,7 @@ def test_a_bucket_is_refused_for_writing(hierarchy):
         write_hierarchy(hierarchy, "gs://b/h.parquet", IDS)
 
 
-def test_a_disk_that_fails_is_no_fault_of_the_file(path, monkeypatch):
+def test_a_failing_disk_is_not_reported_as_a_bad_file(path, monkeypatch):
     failing = OSError(errno.EIO, "Input/output error")
     monkeypatch.setattr(type(epath.Path(path)), "open", Mock(side_effect=failing))
     with pytest.raises(OSError, match="Input/output error") as caught:
@@ -333,6 +335,6 @@ def test_a_disk_that_fails_is_no_fault_of_the_file(path, monkeypatch):
 
 
 def test_the_package_for_buckets_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "gcsfs", None)  # as where it is not installed
+    monkeypatch.setitem(sys.modules, "gcsfs", None)  # as if it were not installed
     with pytest.raises(ImportError, match="install gcsfs"):
         read_hierarchy("gs://b/h", IDS)

@@ -5,7 +5,7 @@ from vidembed.graph.relation import LeakError, RelationGraph, check_no_leak
 
 
 def random_edges(rng, nodes, edges):
-    """Random pairs without loops, some of them repeated and reversed, and their sums as a dict."""
+    """Random pairs without loops, some repeated or reversed, and their summed weights as a dict."""
     source = rng.integers(0, nodes, edges)
     target = (source + rng.integers(1, nodes, edges)) % nodes
     weight = rng.integers(1, 9, edges).astype(np.float32)
@@ -77,7 +77,7 @@ def test_graph_holds_each_pair_both_ways_with_summed_weights(seed):
 
 @pytest.mark.fault("Relations and sessions: loops, repeats, bad weights, isolated videos")
 def test_report_of_a_graph_worked_by_hand():
-    # 0-1-2 is a path, 3-4 a pair, 5 stands alone.
+    # 0-1-2 is a path, 3-4 a pair, 5 is isolated.
     graph = RelationGraph.from_edges([0, 2, 3], [1, 1, 4], [2, 3, 7], nodes=6)
     report = graph.report()
     assert report == {
@@ -120,7 +120,7 @@ def test_fingerprint_tells_content_not_order():
 
 
 @pytest.mark.parametrize(
-    ("source", "target", "weight", "says"),
+    ("source", "target", "weight", "message"),
     [
         ([0, 1], [1, 1], [1, 1], "1 of 2 edges are self loops .*1-1"),
         ([0, 1], [1, 2], [1, 0], r"bad weights .*1-2 \(0"),
@@ -129,11 +129,11 @@ def test_fingerprint_tells_content_not_order():
         ([0], [1], [np.inf], "bad weights"),
         ([0], [3], [1], r"rows in \[0, 3\), found 0 to 3"),
         ([-1], [1], [1], "found -1 to 1"),
-        ([0, 1], [1], [1], "as many sources"),
+        ([0, 1], [1], [1], "equally many sources"),
     ],
 )
-def test_edges_that_no_graph_may_hold_are_refused(source, target, weight, says):
-    with pytest.raises(ValueError, match=says):
+def test_edges_that_no_graph_may_hold_are_refused(source, target, weight, message):
+    with pytest.raises(ValueError, match=message):
         RelationGraph.from_edges(source, target, weight, nodes=3)
 
 
@@ -151,21 +151,21 @@ def test_arrays_that_do_not_fit_each_other_are_refused():
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_the_cap_keeps_what_is_among_the_strongest_of_either_end(seed):
+def test_the_cap_keeps_the_strongest_edges_of_either_end(seed):
     rng = np.random.default_rng(seed)
     nodes, cap = int(rng.integers(2, 15)), int(rng.integers(1, 5))
-    one, other = np.triu_indices(nodes, 1)
-    weight = rng.integers(1, 4, len(one)) * (rng.random(len(one)) < 0.6)  # ties are common
-    edges = {(a, b): w for a, b, w in zip(one.tolist(), other.tolist(), weight.tolist()) if w}
+    source, target = np.triu_indices(nodes, 1)
+    weight = rng.integers(1, 4, len(source)) * (rng.random(len(source)) < 0.6)  # ties are common
+    edges = {(a, b): w for a, b, w in zip(source.tolist(), target.tolist(), weight.tolist()) if w}
     strong = set()
     for row in range(nodes):
-        own = [(-w, sum(pair) - row, pair) for pair, w in edges.items() if row in pair]
-        strong |= {pair for *_, pair in sorted(own)[:cap]}
-    graph = RelationGraph.from_edges(one[weight > 0], other[weight > 0], weight[weight > 0],
+        edges_of_row = [(-w, sum(pair) - row, pair) for pair, w in edges.items() if row in pair]
+        strong |= {pair for *_, pair in sorted(edges_of_row)[:cap]}
+    graph = RelationGraph.from_edges(source[weight > 0], target[weight > 0], weight[weight > 0],
                                      nodes=nodes)  # fmt: skip
     capped = graph.capped(cap)
-    found = zip(capped.rows().tolist(), capped.neighbours.tolist(), capped.weights.tolist())
-    assert {(a, b): w for a, b, w in found if a < b} == {p: edges[p] for p in strong}
+    capped_edges = zip(capped.rows().tolist(), capped.neighbours.tolist(), capped.weights.tolist())
+    assert {(a, b): w for a, b, w in capped_edges if a < b} == {p: edges[p] for p in strong}
     assert (capped.matrix() != capped.matrix().T).nnz == 0
     assert (capped is graph) == (graph.degrees().max(initial=0) <= cap)
 

@@ -1,4 +1,4 @@
-"""Sibling draws against sets written out by hand: who may be drawn, how often, and where from."""
+"""Sibling draws against sets worked out slowly: which videos, how often, and at which level."""
 
 from types import SimpleNamespace
 
@@ -18,7 +18,7 @@ def graph_of(edges: list[tuple[int, int]] | np.ndarray, nodes: int) -> RelationG
 
 
 def hierarchy_of(levels: list, graph: RelationGraph, is_train: np.ndarray) -> Hierarchy:
-    """Levels as any labels of all rows; those outside train are ignored."""
+    """A hierarchy from arbitrary labels of all rows per level; evaluation rows are ignored."""
     clusters = np.full((len(levels), graph.nodes), -1, np.int32)
     for level, labels in zip(clusters, levels, strict=True):
         level[is_train] = first_seen(
@@ -28,7 +28,7 @@ def hierarchy_of(levels: list, graph: RelationGraph, is_train: np.ndarray) -> Hi
 
 
 def random_case(seed: int) -> SimpleNamespace:
-    """A small graph with hubs and lonely videos, some of it for evaluation; nested clusters."""
+    """A small graph with hubs, isolated videos, evaluation videos and nested clusters."""
     rng = np.random.default_rng(seed)
     nodes = int(rng.integers(4, 40))
     is_train = rng.random(nodes) < rng.choice([0.6, 1.0])
@@ -43,7 +43,7 @@ def random_case(seed: int) -> SimpleNamespace:
     rounds = int(rng.integers(1, 5))
     labels, levels = np.arange(nodes), []
     for _ in range(rounds):
-        # From all alone to all together, level by level.
+        # From one cluster per video to one for all, level by level.
         groups = int(rng.integers(1, labels.max() + 2))
         labels = rng.integers(0, groups, nodes)[labels] if rng.random() < 0.9 else labels
         levels.append(labels)
@@ -52,32 +52,32 @@ def random_case(seed: int) -> SimpleNamespace:
 
 
 def allowed(case: SimpleNamespace, anchor: int, level: int, reading: str) -> set[int]:
-    """What the docstring of Siblings says, one video after the other."""
+    """The allowed videos by the docstring of Siblings, checked one by one."""
     related = case.relations.matrix().toarray()[anchor] > 0
     ancestor = level + (2 if reading == "cluster" else 1)
-    found = set()
+    videos = set()
     for video in np.flatnonzero(case.is_train):
-        under = ancestor > case.hierarchy.levels or (
+        below_ancestor = ancestor > case.hierarchy.levels or (
             case.hierarchy.level(ancestor)[video] == case.hierarchy.level(ancestor)[anchor]
         )
-        own = case.hierarchy.level(1)[video] == case.hierarchy.level(1)[anchor]
-        own = own if reading == "cluster" else video == anchor
-        if under and not own and not related[video]:
-            found.add(int(video))
-    return found
+        is_own = case.hierarchy.level(1)[video] == case.hierarchy.level(1)[anchor]
+        is_own = is_own if reading == "cluster" else video == anchor
+        if below_ancestor and not is_own and not related[video]:
+            videos.add(int(video))
+    return videos
 
 
-def wanted(case: SimpleNamespace, anchor: int, level: int, reading: str) -> tuple[int, set[int]]:
-    """The level a draw is made at, and from what: the anchor itself where nothing is left."""
+def expected(case: SimpleNamespace, anchor: int, level: int, reading: str) -> tuple[int, set[int]]:
+    """The level of a draw and the videos it chooses from: the anchor itself if none is allowed."""
     top = levels_of(case.hierarchy.levels, reading)
     for climbed in range(level, top):
-        if found := allowed(case, anchor, climbed, reading):
-            return climbed, found
+        if videos := allowed(case, anchor, climbed, reading):
+            return climbed, videos
     return top, allowed(case, anchor, top, reading) or {anchor}
 
 
 def index_of(case: SimpleNamespace, reading: str) -> Siblings | None:
-    """The index from level 0 on, or None where it is refused for having no siblings anywhere."""
+    """The index from level 0 up, or None if it is refused because no level has siblings."""
     try:
         return Siblings.of(
             case.hierarchy,
@@ -91,15 +91,15 @@ def index_of(case: SimpleNamespace, reading: str) -> Siblings | None:
 
 
 def check_every_draw(case: SimpleNamespace, reading: str) -> tuple[int, int]:
-    """Each anchor's draws at each level are the allowed videos, each exactly as often.
+    """Check that each anchor draws every allowed video of each level equally often.
 
-    Returns how many levels were climbed in all, and how many anchors had nothing at all.
+    Returns the total number of levels climbed, and of anchors for which no video is allowed.
     """
     siblings = index_of(case, reading)
     anchors = np.flatnonzero(case.graph.degrees())
     top = levels_of(case.hierarchy.levels, reading)
-    found_any = any(wanted(case, a, 0, reading)[0] < top for a in anchors)
-    assert (siblings is not None) == found_any
+    any_siblings = any(expected(case, a, 0, reading)[0] < top for a in anchors)
+    assert (siblings is not None) == any_siblings
     if siblings is None:
         return 0, 0
     assert siblings.levels == top
@@ -107,30 +107,30 @@ def check_every_draw(case: SimpleNamespace, reading: str) -> tuple[int, int]:
     for level in range(top + 2):
         ends = np.zeros(top + 2)
         for anchor in np.flatnonzero(case.is_train):
-            at, among = wanted(case, anchor, min(level, top), reading)
-            # Of each allowed video two chances, at both ends of its share of [0, 1).
-            count = len(among)
+            at, videos = expected(case, anchor, min(level, top), reading)
+            # Two chances per allowed video, at both ends of its share of [0, 1).
+            count = len(videos)
             chance = np.repeat(np.arange(count) / count, 2)
             chance[1::2] += (1 - 1e-9) / count
             rows, drawn_at = siblings.draw(chance + 1e-12, np.full(2 * count, anchor), level)
             assert rows.dtype == drawn_at.dtype == np.int32
             assert (drawn_at == at).all()
             values, times = np.unique(rows, return_counts=True)
-            assert set(values.tolist()) == among
+            assert set(values.tolist()) == videos
             assert (times == 2).all()
             climbed += at - min(level, top)
-            empty += among == {anchor}
+            empty += videos == {anchor}
             if case.graph.degrees()[anchor]:
-                ends[top + 1 if among == {anchor} else at] += anchor + 1
+                ends[top + 1 if videos == {anchor} else at] += anchor + 1
         chances = np.where(case.graph.degrees() > 0, np.arange(case.graph.nodes) + 1.0, 0)
         np.testing.assert_allclose(siblings.shares(level, chances), ends / ends.sum())
     return climbed, empty
 
 
 @pytest.mark.parametrize("reading", READINGS)
-def test_every_draw_is_allowed_and_each_as_often(reading):
+def test_every_allowed_video_is_drawn_equally_often(reading):
     totals = np.array([check_every_draw(random_case(seed), reading) for seed in range(60)])
-    assert (totals.sum(axis=0) > 20).all()  # both the climb and the dead end have been met
+    assert (totals.sum(axis=0) > 20).all()  # both the climb and the dead end occur
 
 
 def test_a_case_worked_by_hand():
@@ -149,14 +149,14 @@ def test_a_case_worked_by_hand():
     assert drawn("cluster", a, 0) == ([d], 0)
     assert drawn("cluster", a, 1) == ([d, f, g, h], 1)
     assert drawn("cluster", g, 0) == ([e, f], 0)
-    assert drawn("video", a, 0) == ([d], 1)  # b is related, so that it climbs
+    assert drawn("video", a, 0) == ([d], 1)  # b is related, so the draw climbs
     assert drawn("video", b, 0) == ([c, d], 1)  # a is related
     assert drawn("video", c, 0) == ([d], 0)
     assert drawn("video", a, 2) == ([d, f, g, h], 2)
 
 
 def test_isolated_videos_and_evaluation_videos():
-    """The first are drawn as negatives like others, the second never."""
+    """Isolated videos are drawn as negatives like others, evaluation videos never."""
     graph = graph_of([(0, 1), (2, 3)], 7)
     is_train = np.array([True] * 6 + [False])
     hierarchy = hierarchy_of([[0, 0, 1, 1, 2, 3, 9], [0, 0, 0, 0, 2, 3, 9]], graph, is_train)
@@ -169,14 +169,14 @@ def test_isolated_videos_and_evaluation_videos():
     assert (at == 1).all()
 
 
-def test_long_lists_are_searched_as_searchsorted_does():
+def test_long_lists_are_searched_like_searchsorted():
     rng = np.random.default_rng(0)
     lengths = rng.integers(0, 200, 300)
     begin = np.cumsum(lengths) - lengths
     values = [np.sort(rng.integers(0, 50, length)) for length in lengths]
     limit = rng.integers(-2, 52, 300)
-    found = _at_most(np.concatenate([*values, [0]]), begin, lengths, limit)
-    assert found.tolist() == [np.searchsorted(v, x, "right") for v, x in zip(values, limit)]
+    counts = _at_most(np.concatenate([*values, [0]]), begin, lengths, limit)
+    assert counts.tolist() == [np.searchsorted(v, x, "right") for v, x in zip(values, limit)]
     assert _at_most(np.zeros(1), begin[:0], lengths[:0], limit[:0]).tolist() == []
 
 
@@ -189,7 +189,7 @@ def test_long_lists_are_searched_as_searchsorted_does():
             r"level 1: 1 clusters, the largest of 6 \(100.0 %\); .*A cluster that holds nearly all",
         ),
         ([range(6), range(6)], r"level 2: 6 clusters, the largest of 1 \(16.7 %\)"),
-        # Siblings there are, but only of videos that cannot be anchors.
+        # There are siblings, but only of videos that cannot be anchors.
         ([[0, 0, 0, 0, 1, 2], [0, 0, 0, 0, 1, 1]], "no anchor has a sibling at level 0 or above"),
     ],
 )
@@ -200,7 +200,7 @@ def test_a_hierarchy_without_siblings_is_refused(levels, message):
 
 
 def test_a_top_level_at_which_nothing_is_allowed_is_refused():
-    """One cluster of everyone: under the first reading it leaves nothing of all train videos."""
+    """One cluster of all videos: the "cluster" reading excludes all train videos."""
     graph, everyone = graph_of([(0, 1), (2, 3)], 4), np.ones(4, bool)
     hierarchy = hierarchy_of([[0] * 4, [0] * 4], graph, everyone)
     with pytest.raises(HierarchyError, match="no anchor has a sibling at level 1 or above"):
@@ -208,15 +208,15 @@ def test_a_top_level_at_which_nothing_is_allowed_is_refused():
     assert Siblings.of(hierarchy, graph, everyone, siblings_of="video", level=2).levels == 2
 
 
-def test_siblings_are_only_asked_for_from_the_lowest_level_on():
-    """All siblings are at level 0 here; above, one cluster holds everyone."""
+def test_siblings_are_required_only_from_the_lowest_level_up():
+    """All siblings are at level 0 here; above, one cluster holds all videos."""
     graph, everyone = graph_of([(0, 1), (2, 3)], 4), np.ones(4, bool)
     hierarchy = hierarchy_of([[0, 0, 1, 1], [0, 0, 0, 0]], graph, everyone)
     assert Siblings.of(hierarchy, graph, everyone).levels == 1
     lower = hierarchy_of([[0, 0, 1, 1], [0, 0, 1, 1]], graph, everyone)
     with pytest.raises(HierarchyError, match="no anchor has a sibling at level 0"):
         Siblings.of(lower, graph, everyone)
-    # Beyond the top are all train videos but the own cluster and those related.
+    # Above the top: all train videos except its own cluster and related ones.
     rows, at = Siblings.of(lower, graph, everyone, level=1).draw(
         np.array([0.0, 0.9]), np.zeros(2, np.int64), 1
     )
@@ -235,7 +235,7 @@ def test_siblings_are_only_asked_for_from_the_lowest_level_on():
         ({"siblings_of": "edge"}, r"one of \['cluster', 'video'\], found 'edge'"),
     ],
 )
-def test_impossible_wishes_are_refused(options, message):
+def test_impossible_options_are_refused(options, message):
     graph, everyone = graph_of([(0, 1), (2, 3)], 4), np.ones(4, bool)
     hierarchy = hierarchy_of([[0, 0, 1, 1], [0, 0, 0, 0]], graph, everyone)
     with pytest.raises(ValueError, match=message):

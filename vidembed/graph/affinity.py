@@ -25,35 +25,35 @@ def affinity_clusters(
     max_size: int | None = None,
     on_round: Callable[[int], None] | None = None,
 ) -> Hierarchy:
-    """The clusters of the train videos after 1 to `rounds` rounds of Borůvka-style merging.
+    """Cluster the train videos by `rounds` rounds of Borůvka-style merging; one level per round.
 
-    In a round every cluster links to its most similar neighbour (equal ones: that with the smaller
-    number, which is that with the smaller first row), linked clusters become one, and the edges
-    between two clusters become one edge (Bateni et al., NIPS 2017). Round 1 begins with each video
-    by itself. Where a round merges nothing the levels repeat. Every cluster that links merges, so
-    that without limits clusters with neighbours at least halve.
+    In each round every cluster links to its most similar neighbour (ties: the smaller number, that
+    is, the smaller first row). Linked clusters merge, and the edges between two clusters become one
+    edge (Bateni et al., NIPS 2017). Round 1 starts with one cluster per video. If a round merges
+    nothing, its level repeats the one before. Every cluster that links merges, so without limits
+    each round at least halves the number of clusters that have neighbours.
 
     graph: edges within the train partition only. is_train: bool[N].
-    linkage: the similarity of clusters X and Y from the weights of the edges between them:
-    "average" sum / (|X| |Y|), an absent edge counting as 0; "mean" sum / how many there are;
-    "max" the greatest; "sum". The first is the default of the authors' published implementation;
-    which one GCML took is NOT ESTABLISHED.
-    min_similarity: edges less similar than this are not followed.
-    max_size: videos of a cluster at most, a hard limit; None for none. Two clusters that together
-    exceed it do not link. Where a chain of links exceeds it, its links are followed from the most
-    similar down (equal ones: the smaller numbers first), each only if what it makes stays within.
+    linkage: how the weights of the edges between clusters X and Y become their similarity:
+    "average" is sum / (|X| |Y|), with absent edges counted as 0; "mean" is sum / number of edges;
+    "max" is the largest weight; "sum" is the sum. "average" is the default of the authors'
+    published implementation; which one GCML used is NOT ESTABLISHED.
+    min_similarity: edges below this similarity are not followed.
+    max_size: hard limit on the videos per cluster; None for no limit. Two clusters that together
+    exceed it do not link. If a chain of links exceeds it, the links are followed from the most
+    similar down (ties: smaller numbers first), each only if the merged cluster fits the limit.
     on_round: called with the number of each finished round.
 
-    Sums are float64, in an order given by the graph. Raises LeakError for an edge that touches a
-    row outside is_train, and ValueError for a graph without edges and options out of range.
+    Sums are float64, in an order fixed by the graph. Raises LeakError if an edge touches a row
+    outside is_train, and ValueError for a graph without edges or an option out of range.
     """
     check_options(rounds, linkage, min_similarity, max_size)
     check_no_leak(graph, is_train)
     if not graph.edges:
         raise ValueError(
-            f"the train graph has no edges among {int(is_train.sum())} train videos, so that there "
-            "is nothing to cluster: lower --min-weight of `python -m vidembed cowatch`, or bring "
-            "more sessions"
+            f"the train graph has no edges among {int(is_train.sum())} train videos, so there is "
+            "nothing to cluster: lower --min-weight of `python -m vidembed cowatch`, or add more "
+            "sessions"
         )
     videos = np.flatnonzero(is_train)
     clusters = np.full((rounds, graph.nodes), -1, np.int32)
@@ -61,16 +61,16 @@ def affinity_clusters(
     number = np.full(graph.nodes, -1, np.int32)
     number[videos] = cluster
     edges, sizes = ClusterEdges.between_videos(graph, number), np.ones(len(videos), np.int64)
-    for done in range(rounds):
+    for finished in range(rounds):
         parent = _round(edges, sizes, linkage, min_similarity, max_size)
         sizes = np.bincount(parent, sizes).astype(np.int64)
         cluster = parent[cluster]
-        clusters[done, videos] = cluster
-        if done < rounds - 1:
+        clusters[finished, videos] = cluster
+        if finished < rounds - 1:
             join = np.maximum if linkage == "max" else np.add
             edges = edges.contract(parent, len(sizes), join)
         if on_round is not None:
-            on_round(done + 1)
+            on_round(finished + 1)
     parameters: Mapping[str, Any] = {
         "rounds": rounds,
         "linkage": linkage,
@@ -83,7 +83,7 @@ def affinity_clusters(
 def check_options(
     rounds: int, linkage: Linkage, min_similarity: float, max_size: int | None
 ) -> None:
-    """Raises ValueError for options of `affinity_clusters` out of range, before there is data."""
+    """Raise ValueError if an option of `affinity_clusters` is out of range; needs no data."""
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1, found {rounds}")
     if linkage not in get_args(Linkage):
@@ -91,7 +91,7 @@ def check_options(
     if not (min_similarity >= 0 and math.isfinite(min_similarity)):
         raise ValueError(f"min_similarity must be finite, 0 or more, found {min_similarity}")
     if max_size is not None and max_size < 2:
-        raise ValueError(f"max_size must be at least 2, or nothing can merge; found {max_size}")
+        raise ValueError(f"max_size must be at least 2, since 1 allows no merge; found {max_size}")
 
 
 def _round(
@@ -101,28 +101,33 @@ def _round(
     min_similarity: float,
     max_size: int | None,
 ) -> np.ndarray:
-    """The new number i32[C] of each cluster after one round; sizes: i64[C] videos of each."""
+    """Return the new number i32[C] of each cluster after one round.
+
+    sizes: i64[C], videos per cluster.
+    """
     similarity = _similarity(edges, sizes, linkage)
     similarity[similarity < min_similarity] = -np.inf
     if max_size is not None:
         similarity[sizes[edges.low] + sizes[edges.high] > max_size] = -np.inf
     neighbour, best = edges.most_similar(similarity, len(sizes))
-    own = np.arange(len(sizes), dtype=np.int32)
-    component = _components(own, neighbour)
+    every_cluster = np.arange(len(sizes), dtype=np.int32)
+    component = _components(every_cluster, neighbour)
     if max_size is None:
         return component
     oversized = np.bincount(component, sizes) > max_size
     if not oversized.any():
         return component
     inside = np.flatnonzero(oversized[component])
-    joined = neighbour.copy()
-    joined[inside] = inside
-    one, other = _within(max_size, sizes, inside, neighbour[inside], best[inside])
-    return _components(np.concatenate([own, one]), np.concatenate([joined, other]), len(sizes))
+    links = neighbour.copy()
+    links[inside] = inside
+    source, target = _within(max_size, sizes, inside, neighbour[inside], best[inside])
+    return _components(
+        np.concatenate([every_cluster, source]), np.concatenate([links, target]), len(sizes)
+    )
 
 
 def _similarity(edges: ClusterEdges, sizes: np.ndarray, linkage: Linkage) -> np.ndarray:
-    """f64[E], fresh."""
+    """Similarity f64[E] of each edge's two clusters, in a new array."""
     if linkage == "average":
         each = sizes.astype(np.float64)
         return edges.weight / (each[edges.low] * each[edges.high])
@@ -145,22 +150,22 @@ def _within(
     target: np.ndarray,
     similarity: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The links i32[L] that may be followed, from the most similar down, without exceeding it."""
+    """Select the links i32[L] to follow, most similar first, so no cluster exceeds max_size."""
     low, high = np.minimum(source, target), np.maximum(source, target)
     order = np.lexsort((high, low, -similarity))
     root = {cluster: cluster for cluster in source.tolist()}
     size = dict(zip(source.tolist(), sizes[source].tolist()))
-    taken = []
-    for place in order.tolist():
+    followed = []
+    for link in order.tolist():
         ends = []
-        for end in (int(low[place]), int(high[place])):
+        for end in (int(low[link]), int(high[link])):
             while root[end] != end:
                 root[end] = root[root[end]]
                 end = root[end]
             ends.append(end)
-        one, other = ends
-        if one != other and size[one] + size[other] <= max_size:
-            root[other] = one
-            size[one] += size[other]
-            taken.append(place)
-    return low[taken].astype(np.int32), high[taken].astype(np.int32)
+        first, second = ends
+        if first != second and size[first] + size[second] <= max_size:
+            root[second] = first
+            size[first] += size[second]
+            followed.append(link)
+    return low[followed].astype(np.int32), high[followed].astype(np.int32)

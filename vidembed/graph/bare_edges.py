@@ -1,4 +1,4 @@
-"""Edges without a feature table: every video that they name, and none besides."""
+"""Read edges without a feature table: the videos are those that the edges name."""
 
 from typing import Any, cast
 
@@ -10,20 +10,22 @@ from vidembed.records.table import FeatureTable
 
 
 def read_bare_edges(path: epath.PathLike) -> tuple[np.ndarray, Edges]:
-    """Ids S[N] of all videos of an edge file, in the order of their bytes, and the edges between
-    these as rows. Raises what `read_edges` raises."""
-    videos = _Named()
+    """Read an edge file: the ids S[N] of all its videos, in byte order, and their edges as rows.
+
+    Raises the errors of `read_edges`.
+    """
+    videos = _NamedVideos()
     edges = read_edges(path, cast(FeatureTable, videos))
     return videos.ids, edges
 
 
-class _Named:
-    """Stands for a table that has every video it is asked for."""
+class _NamedVideos:
+    """Stand-in for a feature table that holds every id it is asked for."""
 
     ids: np.ndarray
 
     def find(self, ids: Any) -> np.ndarray:
-        """Rows i64[n] of ids S[n]: all that will be asked for, at once."""
+        """Rows i64[n] of ids S[n]; called once, with all ids."""
         self.ids, rows = np.unique(np.asarray(ids), return_inverse=True)
         return rows
 

@@ -1,4 +1,4 @@
-"""The relation graph: which videos are watched together, as a symmetric CSR over table rows."""
+"""The relation graph: which videos are watched together, as a symmetric CSR of table rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ import xxhash
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RelationGraph:
-    """Symmetric weighted graph over N table rows: every undirected edge stands in both rows.
+    """Symmetric weighted graph over N table rows: every undirected edge is stored in both rows.
 
     offsets: i64[N+1], neighbours: i32[2E] (ascending within a row), weights: f32[2E]. The
     neighbours of row r are `neighbours[offsets[r]:offsets[r + 1]]`. No self loops, no repeats.
-    Build it by `from_edges`; the constructor only checks that the three arrays fit each other.
+    Build it with `from_edges`; the constructor only checks that the three arrays fit together.
     """
 
     offsets: np.ndarray
@@ -26,20 +26,20 @@ class RelationGraph:
     weights: np.ndarray
 
     def __post_init__(self) -> None:
-        wanted = {"offsets": np.int64, "neighbours": np.int32, "weights": np.float32}
-        for name, dtype in wanted.items():
-            found = getattr(self, name)
-            if found.dtype != dtype or found.ndim != 1:
+        dtypes = {"offsets": np.int64, "neighbours": np.int32, "weights": np.float32}
+        for name, dtype in dtypes.items():
+            array = getattr(self, name)
+            if array.dtype != dtype or array.ndim != 1:
                 raise TypeError(
                     f"RelationGraph.{name} must be a flat {np.dtype(dtype)} array, found "
-                    f"{found.dtype}{list(found.shape)}; build the graph by RelationGraph.from_edges"
+                    f"{array.dtype}{list(array.shape)}; use RelationGraph.from_edges"
                 )
         if not len(self.offsets) or self.offsets[0] != 0:
-            raise ValueError("RelationGraph.offsets must hold N+1 numbers and begin with 0")
+            raise ValueError("RelationGraph.offsets must hold N+1 numbers and start with 0")
         ends = {int(self.offsets[-1]), len(self.neighbours), len(self.weights)}
         if len(ends) > 1 or np.any(np.diff(self.offsets) < 0):
             raise ValueError(
-                f"RelationGraph: offsets must rise to the number of neighbours; they end at "
+                f"RelationGraph: offsets must ascend to the number of neighbours; they end at "
                 f"{self.offsets[-1]} with {len(self.neighbours)} neighbours and "
                 f"{len(self.weights)} weights"
             )
@@ -48,16 +48,16 @@ class RelationGraph:
     def from_edges(
         source: np.ndarray, target: np.ndarray, weight: np.ndarray, *, nodes: int
     ) -> "RelationGraph":
-        """Graph of undirected edges source i[E], target i[E], weight f[E] over `nodes` rows.
+        """Build a graph of `nodes` rows from undirected edges: source, target i[E], weight f[E].
 
-        The same pair given again, either way round, adds up. Raises ValueError for self loops,
-        rows outside [0, nodes) and weights that are not finite and positive.
+        Weights of a repeated pair, in either direction, are added. Raises ValueError for self
+        loops, rows outside [0, nodes), and weights that are not finite and positive.
         """
         source, target = np.asarray(source, np.int64), np.asarray(target, np.int64)
         weight = np.asarray(weight, np.float32)
         if not source.shape == target.shape == weight.shape or source.ndim != 1:
             raise ValueError(
-                f"edges need as many sources as targets and weights, found {source.shape}, "
+                f"edges need equally many sources, targets and weights, found {source.shape}, "
                 f"{target.shape} and {weight.shape}"
             )
         if len(source):
@@ -87,15 +87,15 @@ class RelationGraph:
 
     @property
     def edges(self) -> int:
-        """E: undirected edges."""
+        """E: the number of undirected edges."""
         return len(self.neighbours) // 2
 
     def degrees(self) -> np.ndarray:
-        """Neighbours of each row, i64[N]."""
+        """Number of neighbours per row, i64[N]."""
         return np.diff(self.offsets)
 
     def strengths(self) -> np.ndarray:
-        """Sum of the weights of each row's edges, f64[N]."""
+        """Sum of edge weights per row, f64[N]."""
         return np.bincount(self.rows(), self.weights, minlength=self.nodes).astype(np.float64)
 
     def rows(self) -> np.ndarray:
@@ -113,10 +113,10 @@ class RelationGraph:
         return self._only(mask[self.rows()] != mask[self.neighbours])
 
     def capped(self, max_degree: int) -> "RelationGraph":
-        """The edges that are among the `max_degree` strongest of either end; rows keep their
-        numbers. Of equal weights that to the neighbour with the smaller row is the stronger.
+        """Keep the edges among the `max_degree` strongest of either end; rows keep their numbers.
 
-        Returns this graph itself where no row has more. Only the rows above the cap are sorted.
+        Ties go to the neighbour with the smaller row. Returns this graph itself if no row exceeds
+        the cap. Only the rows above the cap are sorted.
         """
         if max_degree < 1:
             raise ValueError(f"max_degree must be at least 1, found {max_degree}")
@@ -128,11 +128,11 @@ class RelationGraph:
         row = np.repeat(np.arange(len(above)), counts)
         rank = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
         entry = self.offsets[above][row] + rank
-        # Stable, so that equal weights stay in order of neighbour.
+        # Stable, so equal weights stay in order of neighbour.
         order = np.lexsort((-self.weights[entry], row))
         strong = np.ones(len(self.neighbours), np.bool_)
         strong[entry[order[rank >= max_degree]]] = False
-        # The transpose has the same places, each with what stands at the edge's other end.
+        # The transpose has the same entries, each with the value from the edge's other end.
         shape = (self.nodes, self.nodes)
         ends = scipy.sparse.csr_array((strong, self.neighbours, self.offsets), shape=shape)
         return self._only(strong | ends.tocsc().data)
@@ -143,7 +143,7 @@ class RelationGraph:
         return scipy.sparse.csr_array((self.weights, self.neighbours, self.offsets), shape=shape)
 
     def report(self) -> Mapping[str, Any]:
-        """What a person checks before training on it: size, degrees, components, coverage."""
+        """Statistics to check before training: size, degrees, components, coverage."""
         degrees = self.degrees()
         linked = degrees > 0
         count, component = scipy.sparse.csgraph.connected_components(self.matrix(), directed=False)
@@ -174,7 +174,7 @@ class RelationGraph:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex digest of the content: equal for equal graphs, whatever order the edges came in."""
+        """Hex digest of the content: equal for equal graphs, in whatever order edges were given."""
         digest = xxhash.xxh3_128()
         for array in (self.offsets, self.neighbours, self.weights):
             digest.update(f"{array.dtype.str}{array.shape}".encode())
@@ -182,7 +182,7 @@ class RelationGraph:
         return digest.hexdigest()
 
     def mask(self, mask: np.ndarray, name: str = "a mask") -> np.ndarray:
-        """A mask of the rows, bool[N]. Raises ValueError for another array."""
+        """Return `mask` as bool[N]; raise ValueError if its dtype or shape differs."""
         mask = np.asarray(mask)
         if mask.shape != (self.nodes,) or mask.dtype != bool:
             raise ValueError(f"{name} must be bool[{self.nodes}], found {mask.dtype}{mask.shape}")
@@ -198,36 +198,37 @@ class RelationGraph:
 
 
 def _refuse(
-    bad: np.ndarray, what: str, source: np.ndarray, target: np.ndarray, weight: np.ndarray
+    is_bad: np.ndarray, what: str, source: np.ndarray, target: np.ndarray, weight: np.ndarray
 ) -> None:
-    if not bad.any():
+    if not is_bad.any():
         return
-    first = ", ".join(f"{source[i]}-{target[i]} ({weight[i]})" for i in np.flatnonzero(bad)[:5])
+    examples = ", ".join(
+        f"{source[i]}-{target[i]} ({weight[i]})" for i in np.flatnonzero(is_bad)[:5]
+    )
     raise ValueError(
-        f"{int(bad.sum())} of {len(bad)} edges are {what} (row-row (weight): {first}); a relation "
-        "graph holds no self loops and only finite, positive weights: filter the edges, or read "
-        "them by graph.edges.read_edges"
+        f"{int(is_bad.sum())} of {len(is_bad)} edges are {what} (row-row (weight): {examples}); a "
+        "relation graph holds no self loops and only finite, positive weights: filter the edges, "
+        "or read them with graph.edges.read_edges"
     )
 
 
 class LeakError(RuntimeError):
-    """Training would see a video of the evaluation split."""
+    """Training would see a video from the evaluation split."""
 
 
 def check_no_leak(graph: RelationGraph, is_train: np.ndarray) -> None:
-    """Raises LeakError, with rows, where an edge of a graph to train on has an end outside is_train
-    bool[N]."""
+    """Raise LeakError, naming rows, if a training edge has an end outside is_train bool[N]."""
     is_train = graph.mask(is_train, "is_train")
-    rows, others = graph.rows(), graph.neighbours
-    leaks = np.flatnonzero((rows < others) & ~(is_train[rows] & is_train[others]))
+    rows, neighbours = graph.rows(), graph.neighbours
+    leaks = np.flatnonzero((rows < neighbours) & ~(is_train[rows] & is_train[neighbours]))
     if not len(leaks):
         return
 
     def name(row: int) -> str:
         return f"{row} ({'train' if is_train[row] else 'evaluation'})"
 
-    pairs = "; ".join(f"{name(rows[i])} - {name(others[i])}" for i in leaks[:10])
+    pairs = "; ".join(f"{name(rows[i])} - {name(neighbours[i])}" for i in leaks[:10])
     raise LeakError(
         f"{len(leaks)} of {graph.edges} training edges touch the evaluation split: {pairs}"
-        f"{'; ...' if len(leaks) > 10 else ''}. Train only on graph.within(is_train)"
+        f"{'; ...' if len(leaks) > 10 else ''}. Train on graph.within(is_train)"
     )

@@ -1,4 +1,4 @@
-"""How much a relation counts for in a matrix over videos: its weight, and its ends' degrees."""
+"""Rescale the weights of a relation graph, by weight and by the degrees of both ends."""
 
 from typing import Literal
 
@@ -10,11 +10,11 @@ Weigh = Literal["one", "log"]
 
 
 def scaled(graph: RelationGraph, *, weigh: Weigh = "one", by_degree: bool = True) -> RelationGraph:
-    """The same graph with other weights, f32[2E].
+    """Return the same graph with rescaled weights, f32[2E].
 
-    weigh: every relation counts 1, or log(1 + weight). by_degree: then each is divided by the
-    square root of the product of its ends' sums, D^-½ A D^-½: no video counts for much more than
-    another, however much it is watched.
+    weigh: "one" gives every relation the weight 1, "log" log(1 + weight). by_degree: then divide
+    each by the square root of the product of the sums at its two ends, D^-½ A D^-½, so that often
+    watched videos do not dominate.
     """
     weights = np.log1p(graph.weights) if weigh == "log" else np.ones_like(graph.weights)
     if by_degree:
