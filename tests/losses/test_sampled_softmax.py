@@ -1,4 +1,4 @@
-"""Softmax in parts and in samples, against the formula written out and against JAX's own."""
+"""Softmax split over devices and sampled, against the formula and against JAX."""
 
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -24,8 +24,8 @@ B, C, D = 12, 600, 32
 
 @pytest.fixture(scope="module")
 def scored():
-    """queries f32[B, D], labels i32[B], vectors f32[C, D], as in the midst of training: a video's
-    own class has about half the probability, so that it matters what the others sum to."""
+    """queries f32[B, D], labels i32[B], vectors f32[C, D], as in mid-training: a video's own class
+    has about half the probability, so the sum over the others matters."""
     rng = np.random.default_rng(0)
     vectors, labels = rng.normal(size=(C, D)), rng.integers(0, C, B)
     queries = 0.22 * vectors[labels] + 0.05 * rng.normal(size=(B, D))
@@ -90,12 +90,12 @@ def test_scores_beyond_what_an_exponential_holds(scored):
     large = 100 * queries, labels, vectors
     np.testing.assert_allclose(full(*large), plain(*large), rtol=1e-5, atol=1e-4)
     np.testing.assert_allclose(gradients(full, *large), gradients(plain, *large), atol=1e-5)
-    # A loss of e^-30 is not rounded to nothing, as log(1 + e^-30) would be.
+    # A loss of e^-30 is not rounded to zero, as log(1 + e^-30) would be.
     np.testing.assert_allclose(cross_entropy(jnp.float32(40), jnp.float32(10)), np.exp(-30.0))
 
 
 def test_parts_of_the_classes_join_to_the_whole(scored):
-    """Devices with 0, 1 and more of the classes, the last of padding alone."""
+    """Devices with 200 classes each, the last with padding only."""
     queries, labels, vectors = scored
     parts = jnp.pad(vectors, ((0, 200), (0, 0)), constant_values=9.0).reshape(4, 200, D)
     numbers = jnp.arange(800, dtype=jnp.int32).reshape(4, 200)
@@ -124,10 +124,10 @@ def test_parts_of_the_classes_join_to_the_whole(scored):
     slopes = jax.jit(jax.grad(lambda *both: jnp.mean(on_four(*both)[0]), argnums=(0, 1)))(
         queries, parts
     )
-    found = jnp.concatenate([slopes[0], slopes[1].reshape(-1, D)])
+    gradient = jnp.concatenate([slopes[0], slopes[1].reshape(-1, D)])
     exact = gradients(plain, *scored).reshape(-1, D)
-    np.testing.assert_allclose(found[: B + C], exact, atol=2e-7)
-    np.testing.assert_array_equal(found[B + C :], 0)
+    np.testing.assert_allclose(gradient[: B + C], exact, atol=2e-7)
+    np.testing.assert_array_equal(gradient[B + C :], 0)
 
 
 def test_padded_classes_never_matter(scored):
@@ -178,37 +178,37 @@ def probabilities(sampler, classes):
 
 @pytest.mark.parametrize(("classes", "samples"), [(50, 7), (1000, 64)])
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_classes_are_drawn_as_often_as_they_are_said_to_be(sampler, classes, samples):
+def test_classes_are_drawn_as_often_as_stated(sampler, classes, samples):
     draws = 5_000
     drawn, log_count = many_draws(SampledSoftmax(samples=samples, sampler=sampler), classes, draws)
     assert drawn.shape == (draws, samples)
     assert drawn.min() >= 0
     assert drawn.max() < classes
-    said = np.full(classes, np.nan)
-    said[drawn] = np.exp(log_count)
-    assert np.isfinite(said).all()
-    found = np.bincount(drawn.reshape(-1), minlength=classes) / draws
+    stated = np.full(classes, np.nan)
+    stated[drawn] = np.exp(log_count)
+    assert np.isfinite(stated).all()
+    observed = np.bincount(drawn.reshape(-1), minlength=classes) / draws
     # A count's variance is at most that of independent draws; five deviations.
-    assert np.all(np.abs(found - said) < 5 * np.sqrt(said / draws))
-    wanted = samples * probabilities(sampler, classes)
+    assert np.all(np.abs(observed - stated) < 5 * np.sqrt(stated / draws))
+    expected = samples * probabilities(sampler, classes)
     # Parts of a number that does not divide C differ by one class.
-    np.testing.assert_allclose(said, wanted, rtol=1e-5 if sampler == "log_uniform" else 0.5)
-    assert said.sum() == pytest.approx(samples, rel=1e-5)
+    np.testing.assert_allclose(stated, expected, rtol=1e-5 if sampler == "log_uniform" else 0.5)
+    assert stated.sum() == pytest.approx(samples, rel=1e-5)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_million_classes_are_drawn_without_rounding(sampler):
-    """Class by class in the tail, where a float32 of the class's size has steps of a sixteenth."""
+    """Checks single classes in the tail, where float32 class numbers have steps of a sixteenth."""
     classes, samples, draws = 1_000_000, 1024, 1000
     loss = SampledSoftmax(samples=samples, sampler=sampler)
     drawn, _ = many_draws(loss, classes, draws)
     assert drawn.min() >= 0
     assert drawn.max() < classes
     edges = np.unique(np.geomspace(1, classes + 1, 60).astype(int)) - 1
-    found, _ = np.histogram(drawn, bins=edges)
+    observed, _ = np.histogram(drawn, bins=edges)
     cumulative = np.concatenate([[0], np.cumsum(probabilities(sampler, classes))])
-    wanted = draws * samples * np.diff(cumulative[edges])
-    assert np.all(np.abs(found - wanted) < 5 * np.sqrt(wanted) + 1)
+    expected = draws * samples * np.diff(cumulative[edges])
+    assert np.all(np.abs(observed - expected) < 5 * np.sqrt(expected) + 1)
     tail = drawn[drawn >= classes - 4096]
     by_last_digits = np.bincount(tail % 16, minlength=16)
     assert np.all(np.abs(by_last_digits - len(tail) / 16) < 5 * np.sqrt(len(tail) / 16))
@@ -228,25 +228,25 @@ def test_with_enough_samples_every_class_is_taken_once(sampler, samples):
     np.testing.assert_array_equal(log_count, 0)
 
 
-def test_draws_depend_on_the_key_alone():
+def test_draws_depend_only_on_the_key():
     loss = SampledSoftmax(samples=16, sampler="log_uniform")
     strata = jax.tree.map(jnp.asarray, loss.strata(1000))
-    one, again = (loss.draw(strata, jax.random.key(3)).classes for _ in range(2))
-    np.testing.assert_array_equal(one, again)
-    assert not np.array_equal(one, loss.draw(strata, jax.random.key(4)).classes)
+    first, again = (loss.draw(strata, jax.random.key(3)).classes for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, loss.draw(strata, jax.random.key(4)).classes)
 
 
 # --- the sampled loss and the full one
 
 
 def errors(loss, scored, keys):
-    """Of each key's gradient, and of their mean: the distance from the full one, relative."""
+    """Relative distance of each key's gradient, and of their mean, from the full gradient."""
     exact = gradients(plain, *scored)
     of_key = jax.jit(jax.vmap(lambda key: gradients(partial(sampled, loss), *scored, key)))
-    found = of_key(jax.random.split(jax.random.key(1), keys))
+    of_keys = of_key(jax.random.split(jax.random.key(1), keys))
     length = jnp.linalg.norm(exact)
-    singles = jnp.linalg.norm(found - exact[None], axis=1) / length
-    return np.asarray(singles), float(jnp.linalg.norm(found.mean(0) - exact) / length)
+    singles = jnp.linalg.norm(of_keys - exact[None], axis=1) / length
+    return np.asarray(singles), float(jnp.linalg.norm(of_keys.mean(0) - exact) / length)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -255,8 +255,8 @@ def test_the_gradient_approaches_the_full_softmaxs(sampler, scored):
     singles, means = zip(
         *(errors(replace(loss, samples=samples), scored, 40) for samples in (8, 64, 512))
     )
-    # Single gradients come closer by about √8 each time; their mean much more, so that what is
-    # left of a single one is noise and not a wrong aim.
+    # Single gradients come closer by about √8 each time and their mean much more: the remaining
+    # error of a single gradient is noise, not bias.
     assert np.median(singles[1]) < 0.6 * np.median(singles[0])
     assert np.median(singles[2]) < 0.6 * np.median(singles[1])
     assert max(singles[2]) < max(singles[0])
@@ -270,12 +270,12 @@ def test_the_gradient_equals_the_full_softmaxs_when_every_class_is_drawn(sampler
     loss = SampledSoftmax(samples=C, sampler=sampler)
     key = jax.random.key(0)
     np.testing.assert_allclose(sampled(loss, *scored, key), plain(*scored), rtol=1e-5)
-    found = gradients(partial(sampled, loss), *scored, key)
-    np.testing.assert_allclose(found, gradients(plain, *scored), atol=3e-7)
+    gradient = gradients(partial(sampled, loss), *scored, key)
+    np.testing.assert_allclose(gradient, gradients(plain, *scored), atol=3e-7)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_without_correction_it_aims_elsewhere(sampler, scored):
+def test_without_correction_the_gradient_is_biased(sampler, scored):
     loss = SampledSoftmax(samples=64, sampler=sampler)
     _, corrected = errors(loss, scored, 40)
     _, wrong = errors(replace(loss, correct=False), scored, 40)
@@ -288,10 +288,10 @@ def test_a_sampled_loss_by_hand(scored):
     loss = SampledSoftmax(samples=90, sampler="log_uniform")
     key = jax.random.key(5)
     drawn, log_count = loss.draw(jax.tree.map(jnp.asarray, loss.strata(C)), key)
-    # So that there are hits, of a class that was drawn several times.
+    # Make hits certain, including a class that was drawn several times.
     labels = labels.at[0].set(0).at[1].set(drawn[40])
     assert np.sum(drawn == 0) > 1
-    found = sampled(loss, queries, labels, vectors, key)
+    losses = sampled(loss, queries, labels, vectors, key)
     counted_twice = sampled(replace(loss, remove_hits=False), queries, labels, vectors, key)
     for video in range(B):
         scores = np.asarray(vectors, np.float64) @ np.asarray(queries[video], np.float64)
@@ -301,12 +301,12 @@ def test_a_sampled_loss_by_hand(scored):
             again += weight * np.exp(scores[label])
             if label != labels[video]:
                 total += weight * np.exp(scores[label])
-        assert found[video] == pytest.approx(-np.log(own / total), rel=1e-5)
+        assert losses[video] == pytest.approx(-np.log(own / total), rel=1e-5)
         assert counted_twice[video] == pytest.approx(-np.log(own / again), rel=1e-5)
-    assert np.all(counted_twice[:2] > found[:2] + 1e-6)
+    assert np.all(counted_twice[:2] > losses[:2] + 1e-6)
 
 
-def test_a_sample_of_nothing_but_ones_own_class_teaches_nothing(scored):
+def test_a_sample_of_only_the_own_class_has_zero_loss(scored):
     queries, _, vectors = scored
     drawn = Candidates(jnp.full(3, 7, jnp.int32), jnp.zeros(3))
     labels = jnp.full(B, 7, jnp.int32)
@@ -318,7 +318,7 @@ def test_a_sample_of_nothing_but_ones_own_class_teaches_nothing(scored):
     np.testing.assert_array_equal(cross_entropy(jnp.ones(B), compared.others), 0)
 
 
-def test_nonsense_is_refused():
+def test_sizes_below_one_are_refused():
     with pytest.raises(ValueError, match="samples is 0"):
         SampledSoftmax(samples=0)
     with pytest.raises(ValueError, match="block is 0"):

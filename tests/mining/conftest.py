@@ -10,13 +10,12 @@ class Case(NamedTuple):
     anchor: np.ndarray
     positive: np.ndarray
     pool: np.ndarray
-    pairs: np.ndarray  # i32[b, K], pool rows; numbers from N on are none
+    pairs: np.ndarray  # i32[b, K], pool rows; numbers from N on are padding
     candidates: np.ndarray
 
     @property
     def forbidden(self):
-        """The pairs as one flat list, with room for as many again as there may be: cases of one
-        size compile once."""
+        """The pairs as one flat list twice as long as needed; cases of one size compile once."""
         anchors, columns = np.nonzero(self.pairs < len(self.pool))
         slots = self.pairs[anchors, columns]
         flat = np.full((2, 2 * self.pairs.size), 2**30, np.int32)
@@ -29,9 +28,9 @@ class Case(NamedTuple):
 
 
 def exact_unit_vectors(random, count):
-    """Unit vectors of 16 components whose products are multiples of 1/16: the same in any order of
-    summing, with equal ones and duplicates everywhere, so that ties can be demanded exactly."""
-    kinds = random.choice([1, 4, 16], count)  # so many components are not zero
+    """Unit vectors of 16 components whose products are multiples of 1/16: exact in any order of
+    summation, with many ties and duplicates, so that ties can be tested exactly."""
+    kinds = random.choice([1, 4, 16], count)  # the number of nonzero components
     vectors = np.zeros((count, 16), np.float32)
     for row, kind in zip(vectors, kinds):
         places = random.permutation(16)[:kind]
@@ -42,24 +41,26 @@ def exact_unit_vectors(random, count):
 def make_case(seed, *, anchors, pool, pairs, exact=True, candidate_share=0.8):
     random = np.random.default_rng(seed)
     if exact:
-        anchor, positive, others = (exact_unit_vectors(random, n) for n in (anchors, anchors, pool))
+        anchor, positive, negatives = (
+            exact_unit_vectors(random, n) for n in (anchors, anchors, pool)
+        )
     else:
-        anchor, positive, others = (
+        anchor, positive, negatives = (
             (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
             for x in (random.standard_normal((n, 16)) for n in (anchors, anchors, pool))
         )
     return Case(
         anchor=anchor,
         positive=positive,
-        pool=others,
-        # Numbers from `pool` on are padding, and some lists name a member twice.
+        pool=negatives,
+        # Numbers from `pool` on are padding; some lists hold a member twice.
         pairs=random.integers(0, pool + pool // 4 + 1, (anchors, pairs)).astype(np.int32),
         candidates=random.random(pool) < candidate_share,
     )
 
 
 def eligible_by_loops(case, *, farther, within=np.inf):
-    """The triple loop: for each anchor [(d²(a, n), n), ...] of all it may take, in float64."""
+    """The triple loop: per anchor [(d²(a, n), n), ...] of all allowed negatives, in float64."""
     result = []
     pool = case.pool.astype(np.float64)
     for anchor, positive, pairs in zip(case.anchor, case.positive, case.pairs.tolist()):
@@ -89,7 +90,7 @@ def _eligible_by_loops():
     ids=lambda sizes: "x".join(map(str, sizes)),
 )
 def cases(request):
-    """Random cases of one size: anchors × pool × forbidden, and the hopeless ones among them."""
+    """Random cases of one size (anchors × pool × forbidden), some without any negative to mine."""
     anchors, pool, pairs = request.param
     sizes = {"anchors": anchors, "pool": pool, "pairs": pairs}
     made = [make_case(seed, **sizes) for seed in range(12)]
@@ -103,8 +104,8 @@ def cases(request):
 
 @pytest.fixture
 def circle():
-    """Four anchors and four negatives on a circle, each positive 30 degrees from its anchor; the
-    angles between are, anchor by anchor,
+    """Four anchors and four negatives on a circle, each positive 30 degrees from its anchor. The
+    angles of each anchor to the negatives are
 
          0°:  20  50 100 160
         90°:  70  40  10 110

@@ -1,4 +1,4 @@
-"""What holds for every miner; a new one adds itself to MINERS."""
+"""Properties of every miner; add a new miner to MINERS."""
 
 from functools import partial
 
@@ -98,7 +98,7 @@ def test_nan_is_never_chosen_and_chooses_nothing(miner, make_case):
     broken_index, broken_found = jax.jit(partial(miner, **OPTIONS))(*broken.arguments)
     assert not broken_found[3]
     others = np.arange(20) != 3
-    # Whoever had not chosen a broken row chooses as before.
+    # Anchors that had not chosen a broken row choose as before.
     np.testing.assert_array_equal(broken_found[others], found[others])
     np.testing.assert_array_equal(broken_index[others], index[others])
 
@@ -118,11 +118,11 @@ def test_all_forbidden_finds_nothing(miner, make_case):
 
 
 def test_memory_of_the_papers_batch(miner):
-    """7,200 triplets, all 21,600 embeddings as the pool, 48 forbidden an anchor: compiled only."""
+    """7,200 triplets, 21,600 embeddings as pool, 48 forbidden per anchor; compiled, not run."""
     shape = jax.ShapeDtypeStruct
     vectors = partial(shape, dtype=jnp.float32)
     forbidden = Forbidden(shape((2, 7200 * 48), jnp.int32), shape((21600,), jnp.bool_))
-    # With the default block, and not the tests' small one.
+    # With the default block instead of the small one of the tests.
     run = jax.jit(lambda a, p, n, f: type(miner)()(a, p, n, f, **OPTIONS))
     compiled = run.lower(
         vectors((7200, 256)), vectors((7200, 256)), vectors((21600, 256)), forbidden

@@ -15,11 +15,11 @@ MINER = jax.jit(partial(SemiHardRandom(inside_margin=False, block=500), margin=0
 
 
 def many_picks(circle, key, rows=4000, offset=0):
-    """The first anchor of the circle many times: 50, 100 and 160 degrees are farther than 30."""
+    """Picks of the first anchor of the circle, repeated: 50, 100 and 160 degrees exceed 30."""
     case = circle._replace(
         anchor=np.repeat(circle.anchor[:1], rows, axis=0),
         positive=np.repeat(circle.positive[:1], rows, axis=0),
-        pairs=np.full((rows, 1), 4, np.int32),  # none
+        pairs=np.full((rows, 1), 4, np.int32),  # no pairs
     )
     return np.asarray(MINER(*case.arguments, key=key, anchor_offset=offset)[0])
 
@@ -35,9 +35,9 @@ def test_is_uniform_over_anchors_and_over_keys(circle):
 
 def test_picks_of_neighbouring_anchors_and_of_two_keys_are_independent(circle):
     first, second = many_picks(circle, KEY), many_picks(circle, jax.random.key(1))
-    for one, other in ((first[:-1], first[1:]), (first, second)):
+    for picks, other_picks in ((first[:-1], first[1:]), (first, second)):
         table = np.zeros((3, 3))
-        np.add.at(table, (one - 1, other - 1), 1)
+        np.add.at(table, (picks - 1, other_picks - 1), 1)
         assert stats.chi2_contingency(table).pvalue > 1e-3
 
 
@@ -56,10 +56,10 @@ def test_lottery_numbers_are_ordinary_floats_of_every_size():
     numbers = np.asarray(lottery(jnp.array([1, 2], jnp.uint32), anchors, columns))
     assert np.isfinite(numbers).all()
     assert numbers.min() >= np.finfo(np.float32).tiny
-    # Uniform as integers, which is how floats of one sign are ordered.
+    # Uniform as integers, the order of floats of one sign.
     bits = (numbers.view(np.uint32) - 0x00800000) / 2**30
     assert stats.kstest(bits.ravel(), "uniform").pvalue > 1e-3
-    # No pair of anchors shares its draw, even where their numbers differ in one bit.
+    # No two anchors share their draws, even if their numbers differ in one bit.
     correlation = np.corrcoef(bits)
     assert np.abs(correlation[~np.eye(300, dtype=bool)]).max() < 0.2
 

@@ -1,1 +1,1 @@
-"""Losses: arrays in, one unreduced f32[B] out."""
+"""Losses: functions from arrays to one unreduced f32[B]."""

@@ -1,8 +1,8 @@
-"""Softmax cross-entropy where no place sees all classes: a part of them a device, or a sample.
+"""Softmax cross-entropy over classes that are split over devices, or over a sample of them.
 
-The loss of a video with the score s_y for its own class y is log(1 + Σ exp(s_j − s_y)) over the
-other classes j. `compare` makes that sum over the candidates at hand, in logarithms; parts of it
-from several devices are put together by `Compared.joined`; `cross_entropy` is the loss.
+The loss of a video with score s_y for its own class y is log(1 + Σ exp(s_j − s_y)) over the other
+classes j. `compare` computes that sum over the given candidates, as a logarithm; `Compared.joined`
+combines the parts of several devices; `cross_entropy` is the loss.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,31 +19,31 @@ from vidembed.pairwise import over_blocks
 
 
 class Candidates(NamedTuple):
-    """The classes that are scored for every video of a batch."""
+    """The classes to score for every video of a batch."""
 
     classes: jax.Array
     """i32[N]; a sample may hold a class more than once."""
     log_count: jax.Array
-    """f32[N]: how often each was expected among the candidates, as a logarithm; it is taken off
-    the score. 0 where every class occurs once, +inf for padding, which then never counts."""
+    """f32[N]: log of the expected count of each class among the candidates, subtracted from the
+    score. 0 if every class occurs once; +inf for padding, which then never counts."""
 
 
 class Compared(NamedTuple):
-    """What some candidates come to, for each video."""
+    """Partial softmax statistics over one block of candidates, per video."""
 
     others: jax.Array
     """f32[b]: log Σ exp(s_j − log_count_j) over the candidates that are not the video's class."""
     best: jax.Array
-    """f32[b]: the largest score among these; −inf where there is none."""
+    """f32[b]: the largest score among these; −inf if there are none."""
     own: jax.Array
-    """f32[b]: the score of the video's class, summed over its places among the candidates."""
+    """f32[b]: the score of the video's class, summed over its occurrences."""
     hit: jax.Array
-    """f32[b]: 1 where the video's class is among the candidates, else 0."""
+    """f32[b]: 1 if the video's class is among the candidates, else 0."""
 
     def joined(
         self, largest: Callable[..., jax.Array], total: Callable[..., jax.Array]
     ) -> "Compared":
-        """With the candidates of other devices: their maximum and sum, element by element."""
+        """Combine with the candidates of other devices, given maximum and sum over devices."""
         peak = largest(jax.lax.stop_gradient(self.others))
         sums = total(jnp.exp(self.others - _finite(peak)))
         others = _logarithm(sums, peak)
@@ -51,25 +51,25 @@ class Compared(NamedTuple):
 
 
 class ClassLoss(Protocol):
-    """A softmax over classes: over all of them, or over a sample, which the task draws for it."""
+    """A softmax over all classes, or over a sample of them that the task draws."""
 
     @property
     def block(self) -> int:
-        """Videos scored at a time on a device."""
+        """Videos scored at a time on each device."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FullSoftmax:
-    """Every class is scored for every video: exact, at the price of a product with the table."""
+    """Score every class for every video: exact, at the cost of a product with the whole table."""
 
     block: int = 128
-    """Videos scored at a time on a device: memory for the scores of so many, twice, is taken."""
+    """Videos scored at a time on each device; memory holds their scores twice."""
 
     def __post_init__(self) -> None:
         check_block(self.block)
 
     def candidates(self, classes: jax.Array, count: jax.Array) -> Candidates:
-        """All the classes i32[N] of a part of the table; those from `count` on are padding."""
+        """All classes i32[N] of a part of the table; numbers from `count` on are padding."""
         return Candidates(classes, jnp.where(classes < count, 0.0, jnp.inf))
 
 
@@ -82,10 +82,10 @@ def compare(
     block: int,
     remove_hits: bool = True,
 ) -> Compared:
-    """Scores queries f32[b, D] of classes labels i32[b] against the candidates' f32[N, D].
+    """Score queries f32[b, D] with class labels i32[b] against the candidates' vectors f32[N, D].
 
-    remove_hits=False counts a video's own class among the others where a sample holds it. Memory:
-    about 2·`block`·N·4 bytes; a gradient makes the scores again instead of keeping them.
+    remove_hits=False counts a video's own class among the others if the sample contains it.
+    Memory: about 2·`block`·N·4 bytes; the gradient recomputes the scores instead of storing them.
     """
     chex.assert_equal(len(vectors), len(candidates.classes))
 
@@ -109,70 +109,72 @@ def compare(
 
 
 def cross_entropy(own: jax.Array, others: jax.Array) -> jax.Array:
-    """−s_y + log(exp s_y + exp others), both f32[b] → f32[b], not reduced.
+    """Unreduced loss −s_y + log(exp s_y + exp others); both f32[b] → f32[b].
 
-    As softplus(others − s_y), which neither overflows nor rounds a small loss to zero.
+    Computed as softplus(others − s_y), which neither overflows nor rounds a small loss to zero.
     """
     return jax.nn.softplus(others - own)
 
 
 def check_block(block: int) -> None:
-    """Raises ValueError unless at least one video is scored at a time."""
+    """Raise ValueError unless at least one video is scored at a time."""
     if block < 1:
-        raise ValueError(f"block is {block}: at least one video is scored at a time")
+        raise ValueError(f"block is {block}, but must be at least 1 (videos scored at a time)")
 
 
 def _finite(peak: jax.Array) -> jax.Array:
-    """What to take off before exponentials: nothing where there was nothing to be the largest."""
+    """The offset to subtract before exponentials: 0 if there was no score to be the largest."""
     return jnp.where(peak == -jnp.inf, 0.0, peak)
 
 
 def _logarithm(total: jax.Array, peak: jax.Array) -> jax.Array:
-    """log total + peak; −inf, and no gradient, where nothing was summed. NaN stays NaN."""
+    """log total + peak; −inf with zero gradient if nothing was summed. NaN stays NaN."""
     nothing = total == 0
-    # The inner `where` keeps 1/0 out of the gradient of the branch that is not taken.
+    # The inner `where` keeps 1/0 out of the gradient of the unused branch.
     return jnp.where(nothing, -jnp.inf, jnp.log(jnp.where(nothing, 1.0, total)) + _finite(peak))
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampledSoftmax:
-    """The video's own class against S drawn ones (Bengio and Senécal 2008; Jean et al. 2015, 3).
+    """Score the video's own class against S drawn ones.
 
-    The draws are the same for the whole batch, and each counts 1 / (how often it was expected), so
-    that their sum is that over all classes in expectation (the "logQ correction"). The loss is the
-    logarithm of such a sum: it, and its gradient, approach the full softmax's as S grows, and equal
-    them where every class is drawn. GCML says "sampled softmax" and no more: sampler and size are
-    NOT ESTABLISHED.
+    Bengio and Senécal 2008; Jean et al. 2015, section 3. The whole batch shares the draws. Each is
+    weighted by 1 / expected count, so that their sum equals the sum over all classes in expectation
+    (the "logQ correction"). The loss is the logarithm of such a sum: the loss and its gradient
+    approach those of the full softmax as S grows, and equal them if every class is drawn. GCML only
+    says "sampled softmax": sampler and size are NOT ESTABLISHED.
     """
 
     samples: int = 1024
-    """S, classes drawn a step; with as many as there are, or more, each is taken once."""
+    """S, classes drawn per step; if S is at least the number of classes, each is taken once."""
     sampler: Literal["uniform", "log_uniform"] = "uniform"
     """uniform draws S different classes. log_uniform draws class c in proportion to
-    log((c + 2) / (c + 1)): for classes numbered by falling size, where a few have most of the
-    videos. Uniform is the default since it does not depend on the numbering, draws nothing twice,
-    and clusters of a graph are made to be of similar size."""
+    log((c + 2) / (c + 1)): for classes numbered by descending size, if a few hold most videos.
+    Uniform is the default since it does not depend on the numbering, draws no class twice, and
+    graph clusters are built to be of similar size."""
     correct: bool = True
-    """Weigh drawn classes by 1 / expected count; without, the sum is too small by about S/C, and
-    the loss does not approach the full softmax's until every class is drawn."""
+    """Weight drawn classes by 1 / expected count. Without it the sum is too small, by a factor of
+    about S/C, and the loss approaches the full softmax only when every class is drawn."""
     remove_hits: bool = True
-    """Leave out drawn classes that are the video's own; else it competes with itself."""
+    """Remove draws of the video's own class, which would otherwise compete with itself."""
     block: int = 512
-    """Videos scored at a time on a device."""
+    """Videos scored at a time on each device."""
 
     def __post_init__(self) -> None:
         check_block(self.block)
         if self.samples < 1:
-            raise ValueError(f"samples is {self.samples}: at least one class is drawn a step")
+            raise ValueError(
+                f"samples is {self.samples}, but must be at least 1 (classes per step)"
+            )
 
     def strata(self, classes: int) -> dict[str, np.ndarray]:
-        """What `draw` needs to know of C classes; made on the host, in float64.
+        """Precompute what `draw` needs for C classes, on the host in float64.
 
-        The draws are stratified: the distribution is cut into S parts of equal probability, and one
-        class is drawn from each, which takes most of the noise out of the sum. uniform: whole
-        classes, {"start": i32[S], "length": i32[S]}; an S that does not divide C makes parts that
-        differ by one class. log_uniform: part i is [low_i, low_i · exp(step)) of the line from 1 to
-        C + 1, on which class c has [c + 1, c + 2): {"start", "low", "part", "step", "last"}.
+        Draws are stratified: the distribution is cut into S parts of equal probability, and one
+        class is drawn from each, which removes most of the noise from the sum. uniform: parts are
+        whole classes, {"start": i32[S], "length": i32[S]}; if S does not divide C, parts differ by
+        one class. log_uniform: part i is [low_i, low_i · exp(step)) of the line from 1 to C + 1, on
+        which class c covers [c + 1, c + 2): {"start", "low", "part", "step", "last"}.
         """
         drawn = min(self.samples, classes)
         parts = np.arange(drawn, dtype=np.int64)
@@ -193,10 +195,10 @@ class SampledSoftmax:
         }
 
     def draw(self, strata: Mapping[str, jax.Array], key: jax.Array) -> Candidates:
-        """S classes and the logarithms of their expected counts, from the key alone.
+        """Draw S classes, with the logs of their expected counts; depends only on the key.
 
-        Class numbers are never rounded, however many there are: only the distance from the start of
-        a part is computed in floating point.
+        Class numbers are exact for any number of classes: only the distance from the start of a
+        part is computed in floating point.
         """
         start = strata["start"]
         if "length" in strata:
@@ -208,7 +210,7 @@ class SampledSoftmax:
             along = jax.random.uniform(key, start.shape) * step
             beyond = strata["part"] + strata["low"] * jnp.expm1(along)
             classes = start + jnp.floor(beyond).astype(jnp.int32)
-            # Rounding may carry the last part's end onto the class after the last.
+            # Rounding may push the end of the last part beyond the last class.
             classes = jnp.minimum(classes, strata["last"])
             share = jnp.log1p(1 / (classes + 1).astype(jnp.float32))
             log_count = jnp.log(share / step)

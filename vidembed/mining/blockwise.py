@@ -1,4 +1,4 @@
-"""The one pass over all pairs of a batch that miners share, and which pairs it leaves out."""
+"""The blockwise pass over all pairs of a batch that miners share, with forbidden pairs masked."""
 
 import abc
 from dataclasses import dataclass
@@ -10,20 +10,22 @@ from jax import lax
 
 from vidembed import pairwise
 
-# Pairs that are masked at a time; a block of 144 anchors has about 400 in an ordinary batch.
+# Pairs masked at a time; a block of 144 anchors has about 400 in an ordinary batch.
 WINDOW = 1024
 
 
 class Forbidden(NamedTuple):
-    """pairs: i32[2, P], anchors and the pool rows that they must not take: themselves, their
-    positives, duplicates of either, neighbours in the graph. Anchors are numbered over the whole
-    batch and stand in rising order; pool rows from N on are padding, negative ones not allowed
-    (JAX counts them from the end). candidates: bool[N], the pool rows that anyone may take (a video
-    that is twice in the batch is a candidate once).
+    """Which pool rows each anchor must not take, and which rows are candidates at all.
 
-    No mere precaution: the similarity of anchor and positive is rounded in one way in the product
-    and in another in the sum of one row, so without the pair (anchor, positive) in the list the
-    positive itself is mined for more than a third of the anchors.
+    pairs: i32[2, P], anchors and the pool rows forbidden to them: themselves, their positives,
+    duplicates of either, and neighbours in the graph. Anchors are numbered over the whole batch, in
+    ascending order; pool rows from N on are padding, negative ones are not allowed (JAX counts them
+    from the end). candidates: bool[N], the rows that any anchor may take (a video that occurs twice
+    in the batch is a candidate once).
+
+    The pairs (anchor, positive) are necessary: the matrix product rounds their similarity
+    differently from the sum over one row, so without them the positive itself is mined for more
+    than a third of the anchors.
     """
 
     pairs: jax.Array
@@ -31,8 +33,8 @@ class Forbidden(NamedTuple):
 
 
 class Anchors(NamedTuple):
-    """Of each anchor i32[b]: its number in the batch, and where in the list of pairs its own begin
-    and end; for `over_blocks`, which cuts them like the anchors."""
+    """For each anchor, i32[b]: its number in the batch, and the start and end of its pairs in the
+    list. `over_blocks` splits these like the anchors."""
 
     number: jax.Array
     begin: jax.Array
@@ -47,10 +49,10 @@ class Anchors(NamedTuple):
 
 
 def mask(scores: jax.Array, forbidden: Forbidden, anchors: Anchors) -> jax.Array:
-    """scores: f32[b, N] with −inf at the forbidden pairs and in columns that are no candidates.
+    """Return scores f32[b, N] with −inf at forbidden pairs and in columns that are not candidates.
 
-    Row i belongs to anchor i of `anchors`, which follow each other; rows of padding, all zeros,
-    may come after them. The work is that of their pairs, whatever room there is in the list.
+    Row i belongs to anchor i of `anchors`, which are consecutive; rows of padding, all zeros, may
+    follow. The work grows with their pairs, not with the capacity of the list.
     """
     count, pairs = len(scores), forbidden.pairs
     length = min(WINDOW, pairs.shape[1])
@@ -58,11 +60,11 @@ def mask(scores: jax.Array, forbidden: Forbidden, anchors: Anchors) -> jax.Array
         first, begin, end = anchors.number[0], anchors.begin[0], jnp.max(anchors.end)
 
         def window(number: jax.Array, scores: jax.Array) -> jax.Array:
-            # The last window is moved back to end with the list; masking twice does no harm.
+            # The last window is moved back to end with the list; masking twice is harmless.
             start = begin + number * length
             anchor, slot = lax.dynamic_slice_in_dim(pairs, start, length, axis=1)
             row = anchor - first
-            row = jnp.where(row >= 0, row, count)  # negative ones would count from the end
+            row = jnp.where(row >= 0, row, count)  # JAX counts negative rows from the end
             return scores.at[row, slot].set(-jnp.inf, mode="drop")
 
         scores = lax.fori_loop(0, -(-(end - begin) // length), window, scores)
@@ -70,16 +72,16 @@ def mask(scores: jax.Array, forbidden: Forbidden, anchors: Anchors) -> jax.Array
 
 
 class Pairs(NamedTuple):
-    """A block of anchors against the whole pool, and what else a miner goes by."""
+    """A block of anchors scored against the whole pool, and other inputs of a miner."""
 
     scores: jax.Array  # f32[b, N], similarities; −inf where forbidden
-    reference: jax.Array  # f32[b], those of the positives
-    number: jax.Array  # i32[b], the anchors' in the batch
+    reference: jax.Array  # f32[b], similarities of the positives
+    number: jax.Array  # i32[b], numbers of the anchors in the batch
     key: jax.Array  # of the whole batch, the same on every device
-    margin: float  # the loss's, in squared Euclidean distance
+    margin: float  # of the loss, in squared Euclidean distance
 
     def farther(self, margin: float | None) -> jax.Array:
-        """bool[b, N]: farther than the positive, by less than the margin where there is one."""
+        """bool[b, N]: farther than the positive, by less than `margin` unless it is None."""
         # d² = 2 − 2 s: farther is a smaller score.
         reference = self.reference[:, None]
         eligible = self.scores < reference
@@ -91,7 +93,7 @@ class Miner(Protocol):
 
     @property
     def only_farther(self) -> bool:
-        """Whether every negative that is chosen is farther than the positive."""
+        """Whether every chosen negative is farther than the positive."""
 
     @property
     def inside_margin(self) -> bool:
@@ -113,22 +115,23 @@ class Miner(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Blockwise(abc.ABC):
-    """Scores a block of anchors against the whole pool at a time, and takes what is preferred most.
+    """Score one block of anchors at a time against the whole pool; take the most preferred row.
 
     block: anchors scored at a time; memory is about 2 · block · N · 4 bytes.
-    operands: of the products. bfloat16 takes half to two thirds of the time, and other negatives:
-        0.5 % of them on synthetic embeddings, 70 % on barely trained ones, where many are near.
+    operands: dtype of the products. bfloat16 takes half to two thirds of the time, but chooses
+        other negatives: 0.5 % of them on synthetic embeddings, 70 % on barely trained ones, where
+        many videos are near.
     """
 
     block: int = 144
     operands: Literal["float32", "bfloat16"] = "float32"
 
     only_farther: ClassVar[bool]
-    """Whether every negative that is chosen is farther than the positive."""
+    """Whether every chosen negative is farther than the positive."""
 
     @abc.abstractmethod
     def prefer(self, pairs: Pairs) -> jax.Array:
-        """How much each negative is preferred, f32[b, N]; −inf for those that do not qualify."""
+        """Preference for each negative, f32[b, N]; −inf for those that do not qualify."""
 
     def __call__(
         self,
@@ -141,10 +144,10 @@ class Blockwise(abc.ABC):
         margin: float,
         anchor_offset: jax.Array | int = 0,
     ) -> tuple[jax.Array, jax.Array]:
-        """(index: i32[b] into the pool, found: bool[b]), false where no negative qualifies.
+        """Choose (index: i32[b] into the pool, found: bool[b]); found is False if none qualifies.
 
         anchor, positive: f32[b, D], pool: f32[N, D], unit vectors; key: the same on every device;
-        anchor_offset: i32[], anchors of the batch before these. Of equals the first of the pool.
+        anchor_offset: i32[], anchors of the batch before these. Ties go to the first in the pool.
         """
         anchor, positive, pool = lax.stop_gradient((anchor, positive, pool))
 

@@ -1,4 +1,4 @@
-"""What each miner prefers among the negatives of the pool."""
+"""The miners: which negative of the pool each one prefers."""
 
 import math
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from vidembed.mining.blockwise import Blockwise, Pairs
 
 @dataclass(frozen=True, kw_only=True)
 class SemiHard(Blockwise):
-    """Of the negatives with d²(a, n) > d²(a, p) the one of least d²(a, n).
+    """The nearest negative with d²(a, n) > d²(a, p).
 
-    CDML section 4.1.1, which takes the word from FaceNet (section 3.2). FaceNet's semi-hard
-    negatives also lie inside the margin; the nearest one does if any does, so the option
-    `inside_margin` changes only what happens to anchors that have none: they find nothing,
-    instead of a negative on which the loss's hinge is zero. Off by default, as CDML wants
-    "the hardest negative within the mini-batch" for each triplet.
+    CDML section 4.1.1, which takes the term from FaceNet (section 3.2). FaceNet's semi-hard
+    negatives also lie inside the margin; the nearest one does if any does, so `inside_margin` only
+    changes anchors without such a negative: they find none, instead of one on which the hinge is
+    zero. Off by default, because CDML asks for "the hardest negative within the mini-batch" for
+    each triplet.
     """
 
     inside_margin: bool = False
@@ -27,14 +27,14 @@ class SemiHard(Blockwise):
     only_farther: ClassVar[bool] = True
 
     def prefer(self, pairs: Pairs) -> jax.Array:
-        """The nearest of those that are farther than the positive."""
+        """Similarity, for negatives that are farther than the positive."""
         eligible = pairs.farther(pairs.margin if self.inside_margin else None)
         return jnp.where(eligible, pairs.scores, -jnp.inf)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hardest(Blockwise):
-    """The negative of least d²(a, n): the most violating of all.
+    """The nearest negative, which violates the margin most.
 
     The other reading of CDML 4.1.1, which in one paragraph asks for semi-hard mining and for "the
     hardest (mostly violating …) negative within the mini-batch". Early in training it can pull all
@@ -45,30 +45,30 @@ class Hardest(Blockwise):
     inside_margin: ClassVar[bool] = False
 
     def prefer(self, pairs: Pairs) -> jax.Array:
-        """The nearest, whatever the positive."""
+        """Similarity, regardless of the positive."""
         return pairs.scores
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoMining:
-    """Never finds anything, so that the sampled negative stays. The control for every miner."""
+    """Never finds a negative, so the sampled one stays. The control for every miner."""
 
     only_farther: ClassVar[bool] = False
     inside_margin: ClassVar[bool] = False
 
     def __call__(self, anchor: jax.Array, *_: object, **__: object) -> tuple[jax.Array, jax.Array]:
-        """(zeros: i32[b], false: bool[b]) for anchor f32[b, D]; nothing else is used."""
+        """(zeros: i32[b], False: bool[b]) for anchor f32[b, D]; other arguments are ignored."""
         return jnp.zeros(len(anchor), jnp.int32), jnp.zeros(len(anchor), bool)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SemiHardRandom(Blockwise):
-    """One of the negatives with d²(a, p) < d²(a, n) < d²(a, p) + margin, uniformly at random.
+    """A negative with d²(a, p) < d²(a, n) < d²(a, p) + margin, uniformly at random.
 
-    FaceNet's set of semi-hard negatives (section 3.2), of which CDML takes the hardest. A random
-    member is less often a false negative, a video that belongs to the anchor without an edge.
+    FaceNet's set of semi-hard negatives (section 3.2); CDML takes the hardest of them. A random
+    member is less often a false negative, that is, a related video without an edge.
 
-    inside_margin: false draws from all farther negatives, most of them easy.
+    inside_margin: False draws from all farther negatives, most of them easy.
     """
 
     inside_margin: bool = True
@@ -76,8 +76,8 @@ class SemiHardRandom(Blockwise):
     only_farther: ClassVar[bool] = True
 
     def prefer(self, pairs: Pairs) -> jax.Array:
-        """A number drawn for each of those that qualify."""
-        # An endless margin leaves the forbidden out, at −inf, and nothing else.
+        """A random number for each negative that qualifies."""
+        # An infinite margin excludes only the forbidden pairs, at −inf.
         eligible = pairs.farther(pairs.margin if self.inside_margin else math.inf)
         seeds = jax.random.bits(pairs.key, (2,), jnp.uint32)
         columns = jnp.arange(eligible.shape[1], dtype=jnp.uint32)
@@ -86,18 +86,17 @@ class SemiHardRandom(Blockwise):
 
 
 def lottery(seeds: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
-    """A positive number for every pair, of which any set's largest is a uniform draw from it:
-    seeds u32[2], rows u32[b], columns u32[N] → f32[b, N].
+    """Hash each (row, column) to a positive number; the largest of any set is a uniform draw.
 
-    A function of (seeds, row, column), so that it needs no state, no memory beyond the block, and
-    no knowledge of the devices. Five operations a pair, for which mining takes no longer; numbers
-    of cryptographic quality would cost more than the product. The 30 random bits are read as a
-    float without conversion: among positive floats the order is that of their bits.
+    seeds u32[2], rows u32[b], columns u32[N] → f32[b, N]. A pure function of (seeds, row, column):
+    it needs no state, no memory beyond the block, and no knowledge of the devices. Five operations
+    per pair do not slow mining down; numbers of cryptographic quality would cost more than the
+    product. The 30 random bits are reinterpreted as a float: positive floats sort like their bits.
     """
     pairs = _mix(columns ^ seeds[1])[None, :] ^ (rows ^ seeds[0])[:, None]
     pairs = pairs * jnp.uint32(0x7FEB352D)
     pairs = (pairs ^ (pairs >> 15)) * jnp.uint32(0x846CA68B)
-    # Above the denormal numbers, which a processor may take for zero, and below infinity.
+    # Above the denormal numbers, which a processor may flush to zero, and below infinity.
     return lax.bitcast_convert_type((pairs >> 2) + jnp.uint32(0x00800000), jnp.float32)
 
 
