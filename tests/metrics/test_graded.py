@@ -14,16 +14,16 @@ K = 5
 
 @pytest.fixture(scope="module", params=[True, False], ids=["ties", "no ties"])
 def users(request):
-    """(scores, ratings) of 40 users with 4 to 30 items; each has relevant ones and others."""
+    """(scores, ratings) of 40 users with 4 to 30 items, both relevant and irrelevant."""
     rng = np.random.default_rng(0)
-    made = []
+    pairs = []
     for _ in range(40):
         size = rng.integers(4, 31)
         ratings = rng.integers(1, 6, size).astype(float)
         ratings[:2] = 5, 1
         scores = rng.integers(0, 4, size) if request.param else rng.permutation(size)
-        made.append((scores.astype(float), ratings))
-    return made
+        pairs.append((scores.astype(float), ratings))
+    return pairs
 
 
 @pytest.fixture(scope="module")
@@ -32,39 +32,39 @@ def flat(users):
     return scores, ratings, np.cumsum([0, *(len(s) for s, _ in users)])
 
 
-def test_auc_is_scikit_learns(users, flat):
+def test_auc_matches_scikit_learn(users, flat):
     scores, ratings, offsets = flat
-    found = graded.auc(scores, ratings >= 4, offsets)
-    np.testing.assert_allclose(found, [roc_auc_score(r >= 4, s) for s, r in users])
-    order = graded.best_first(scores, offsets)  # rising scores take another way
+    values = graded.auc(scores, ratings >= 4, offsets)
+    np.testing.assert_allclose(values, [roc_auc_score(r >= 4, s) for s, r in users])
+    order = graded.best_first(scores, offsets)  # ascending scores take another path
     ordered = 1 - graded.auc(-scores[order], ratings[order] >= 4, offsets)
-    np.testing.assert_allclose(ordered, found)
+    np.testing.assert_allclose(ordered, values)
 
 
 def test_the_best_come_first_and_ties_stay_in_order(users, flat):
     scores, _, offsets = flat
     order = graded.best_first(scores, offsets)
-    for (own, _), start, end in zip(users, offsets[:-1], offsets[1:]):
-        slow = sorted(range(len(own)), key=lambda i: (-own[i], i))
-        assert (order[start:end] - start).tolist() == slow
+    for (user_scores, _), start, end in zip(users, offsets[:-1], offsets[1:]):
+        expected = sorted(range(len(user_scores)), key=lambda i: (-user_scores[i], i))
+        assert (order[start:end] - start).tolist() == expected
 
 
 @pytest.mark.parametrize("k", [1, K, 1000])
-def test_ndcg_is_scikit_learns_without_ties(users, flat, k):
+def test_ndcg_matches_scikit_learn_without_ties(users, flat, k):
     scores, ratings, offsets = flat
     order = graded.best_first(scores, offsets)
     gains = 2**ratings - 1
-    found = graded.ndcg(gains[order], offsets, k)
-    # Places stand for scores, so that ties are broken there as they are here.
+    values = graded.ndcg(gains[order], offsets, k)
+    # Use places as scores, so that scikit-learn breaks ties as we do.
     places = [len(s) - np.argsort(np.lexsort((np.arange(len(s)), -s))) for s, _ in users]
     slow = [ndcg_score([2**r - 1], [p], k=k) for p, (_, r) in zip(places, users)]
-    np.testing.assert_allclose(found, slow)
+    np.testing.assert_allclose(values, slow)
 
 
-def test_average_precision_is_scikit_learns_and_trec_evals(users, flat):
+def test_average_precision_matches_scikit_learn_and_trec_eval(users, flat):
     scores, ratings, offsets = flat
     order = graded.best_first(scores, offsets)
-    found = graded.average_precision(ratings[order] >= 4, offsets)
+    values = graded.average_precision(ratings[order] >= 4, offsets)
     run, truth, slow = {}, {}, []
     for user, (start, end) in enumerate(itertools.pairwise(offsets)):
         places = np.empty(end - start)
@@ -73,9 +73,9 @@ def test_average_precision_is_scikit_learns_and_trec_evals(users, flat):
         slow.append(average_precision_score(right, places))
         run[str(user)] = {str(i): float(p) for i, p in enumerate(places)}
         truth[str(user)] = {str(i): int(r) for i, r in enumerate(right)}
-    np.testing.assert_allclose(found, slow)
+    np.testing.assert_allclose(values, slow)
     trec = pytrec_eval.RelevanceEvaluator(truth, {"map"}).evaluate(run)
-    np.testing.assert_allclose(found, [trec[str(user)]["map"] for user in range(len(found))])
+    np.testing.assert_allclose(values, [trec[str(user)]["map"] for user in range(len(values))])
 
 
 def test_a_ranking_worked_by_hand():
@@ -86,7 +86,8 @@ def test_a_ranking_worked_by_hand():
 
 
 @pytest.mark.fault(
-    "Recommendation: a user without a relevant item, or with nothing else", "no metric: refused"
+    "Recommendation: a user without a relevant item, or with nothing else",
+    "refused: no metric exists",
 )
 def test_users_with_nothing_to_measure_are_refused():
     offsets = np.array([0, 2, 4])

@@ -9,7 +9,7 @@ from vidembed.metrics.ranking import average_precision, ndcg, recall
 
 
 def test_worked_by_hand():
-    # Query 0 finds its items at ranks 1 and 3; query 1 its only one at 2; query 2 at 4, 5 and 11.
+    # Relevant ranks: 1 and 3 for query 0, 2 for query 1, and 4, 5 and 11 for query 2.
     ranks, offsets = np.array([3, 1, 2, 11, 4, 5]), np.array([0, 2, 3, 6])
     gain = lambda rank: 1 / np.log2(rank + 1)  # noqa: E731
     assert ndcg(ranks, offsets, 10) == pytest.approx(
@@ -19,7 +19,7 @@ def test_worked_by_hand():
             (gain(4) + gain(5)) / (1 + gain(2) + 0.5),
         ]
     )
-    # Only two of three relevant items fit in two places, so the ideal gain is that of two.
+    # Only two of three relevant items fit into k = 2, so the ideal gain is that of two.
     assert ndcg(ranks, offsets, 2) == pytest.approx([1 / (1 + gain(2)), gain(2), 0.0])
     assert recall(ranks, offsets, 10) == pytest.approx([1, 1, 2 / 3])
     assert recall(ranks, offsets, 1) == pytest.approx([0.5, 0, 0])
@@ -30,7 +30,7 @@ def test_worked_by_hand():
 
 @pytest.fixture(scope="module")
 def case():
-    """Distinct scores f32[Q, C], relevance bool[Q, C], at least one a query; ranks and offsets."""
+    """Distinct scores f32[Q, C], relevance bool[Q, C] (at least one per query), ranks, offsets."""
     rng = np.random.default_rng(0)
     queries, candidates = 60, 37
     scores = rng.permuted(np.tile(np.arange(candidates), (queries, 1)), axis=1).astype(np.float64)
@@ -68,8 +68,8 @@ def trec(scores, relevant, measures):
         f"q{q}": {f"d{c}": int(r) for c, r in enumerate(row)} for q, row in enumerate(relevant)
     }
     run = {f"q{q}": {f"d{c}": float(s) for c, s in enumerate(row)} for q, row in enumerate(scores)}
-    found = pytrec_eval.RelevanceEvaluator(judged, measures).evaluate(run)
-    return {name: [found[f"q{q}"][name] for q in range(len(scores))] for name in found["q0"]}
+    measured = pytrec_eval.RelevanceEvaluator(judged, measures).evaluate(run)
+    return {name: [measured[f"q{q}"][name] for q in range(len(scores))] for name in measured["q0"]}
 
 
 def test_order_of_the_ranks_within_a_query_means_nothing(case):
@@ -94,7 +94,7 @@ def test_a_perfect_ranking_is_one_and_all_are_bounded(case):
 
 
 @pytest.mark.parametrize(
-    ("ranks", "offsets", "says"),
+    ("ranks", "offsets", "message"),
     [
         ([1, 2], [0, 2, 2], "1 of 2 queries have no relevant item .*query 1"),
         ([1, 1], [0, 2], "differ within a query"),
@@ -104,9 +104,9 @@ def test_a_perfect_ranking_is_one_and_all_are_bounded(case):
         ([], [0], "at least one query"),
     ],
 )
-def test_input_that_breaks_the_rules_is_refused(ranks, offsets, says):
+def test_input_that_breaks_the_rules_is_refused(ranks, offsets, message):
     for metric in (average_precision, lambda r, o: ndcg(r, o, 5), lambda r, o: recall(r, o, 5)):
-        with pytest.raises(ValueError, match=says):
+        with pytest.raises(ValueError, match=message):
             metric(np.array(ranks, np.int64), np.array(offsets))
 
 

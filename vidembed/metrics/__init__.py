@@ -1,1 +1,1 @@
-"""Retrieval metrics and their intervals."""
+"""Retrieval metrics and their confidence intervals."""

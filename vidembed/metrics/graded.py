@@ -1,28 +1,28 @@
 """Metrics of ranked lists whose items have graded or binary relevance, one list per user.
 
 Input is ragged and flat: one value per ranked item, users one after another, with offsets i64[U+1];
-user u has `values[offsets[u]:offsets[u + 1]]`. `best_first` gives the order that the ranked lists
-are in: by falling score, of equal scores the earlier one first, so that whoever hands them over
-decides ties (by row of the table, everywhere in vidembed). AUC alone needs no order: equal scores
-count half. Each metric returns f64[U], one value per user in [0, 1]; ValueError for users without
-anything to measure, which the caller leaves out and counts.
+user u has `values[offsets[u]:offsets[u + 1]]`. `best_first` returns the order of the ranked lists:
+by descending score, ties in input order, so the caller decides ties (by row of the table,
+everywhere in vidembed). Only AUC needs no order: equal scores count half. Each metric returns
+f64[U], one value per user in [0, 1], and raises ValueError for users without anything to measure;
+the caller leaves them out and counts them.
 """
 
 import numpy as np
 
 
 def best_first(scores: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """i64[R]: positions of all items, each user's best first; equal scores stay in their order."""
+    """Positions of all items, i64[R], each user's best first; ties stay in input order."""
     user = _user_of(np.asarray(offsets, np.int64), len(scores), "score")
     return np.lexsort((-np.asarray(scores, np.float64), user))
 
 
 def ndcg(gains: np.ndarray, offsets: np.ndarray, k: int) -> np.ndarray:
-    """NDCG@k with graded gains (CDML, equation 3): the sum of gain / log2(rank + 1) down to rank k,
-    divided by that of the same gains in their best order.
+    """NDCG@k with graded gains (CDML, equation 3).
 
-    gains: f64[R] ≥ 0 of the items as ranked, such as 2^rating − 1. A k above a user's items means
-    all of them. ValueError where a user has no gain at all.
+    The sum of gain / log2(rank + 1) down to rank k, divided by that of the same gains in ideal
+    order. gains: f64[R] ≥ 0 of the items as ranked, such as 2^rating − 1. A k above a user's number
+    of items means all of them. Raises ValueError if a user has no gain.
     """
     gains, offsets = np.asarray(gains, np.float64), np.asarray(offsets, np.int64)
     user = _user_of(offsets, len(gains), "gain")
@@ -30,9 +30,9 @@ def ndcg(gains: np.ndarray, offsets: np.ndarray, k: int) -> np.ndarray:
         raise ValueError(f"k must be at least 1, found {k}")
     if len(gains) and not (gains >= 0).all():
         raise ValueError(f"gains must be 0 or more, found {gains[~(gains >= 0)][0]}")
-    some = np.flatnonzero(gains)  # few of a full candidate set
-    best = some[np.lexsort((-gains[some], user[some]))]
-    count = np.bincount(user[some], minlength=len(offsets) - 1)
+    gaining = np.flatnonzero(gains)  # few of a full candidate set
+    best = gaining[np.lexsort((-gains[gaining], user[gaining]))]
+    count = np.bincount(user[gaining], minlength=len(offsets) - 1)
     first = np.cumsum(count) - count
 
     def discounted(places: np.ndarray, rank: np.ndarray) -> np.ndarray:
@@ -41,27 +41,32 @@ def ndcg(gains: np.ndarray, offsets: np.ndarray, k: int) -> np.ndarray:
 
     ideal = discounted(best, np.arange(1, len(best) + 1) - first[user[best]])
     _refuse_empty(ideal > 0, "gain")
-    return discounted(some, some + 1 - offsets[user[some]]) / ideal
+    return discounted(gaining, gaining + 1 - offsets[user[gaining]]) / ideal
 
 
 def average_precision(relevant: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Precision at each relevant item of the whole ranking, averaged over the relevant items that
-    are ranked (CDML, equation 4); relevant: bool[R] as ranked. The mean over users is MAP."""
+    """Precision at each relevant item of the whole ranking, averaged over these (CDML, equation 4).
+
+    relevant: bool[R] as ranked. The mean over users is MAP.
+    """
     relevant, offsets = np.asarray(relevant, bool), np.asarray(offsets, np.int64)
     user = _user_of(offsets, len(relevant), "mark")
     places = np.flatnonzero(relevant)  # few of a full candidate set
-    of = user[places]
-    count = np.bincount(of, minlength=len(offsets) - 1)
+    user_of_hit = user[places]
+    count = np.bincount(user_of_hit, minlength=len(offsets) - 1)
     _refuse_empty(count > 0, "relevant item")
     first = np.cumsum(count) - count
-    hits = np.arange(1, len(places) + 1) - first[of]
-    return np.bincount(of, hits / (places + 1 - offsets[of]), minlength=len(count)) / count
+    hits = np.arange(1, len(places) + 1) - first[user_of_hit]
+    return (
+        np.bincount(user_of_hit, hits / (places + 1 - offsets[user_of_hit]), minlength=len(count))
+        / count
+    )
 
 
 def auc(scores: np.ndarray, relevant: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Share of pairs of a relevant and another item that are in the right order; ties count half.
+    """Share of pairs of a relevant and an irrelevant item in the right order; ties count half.
 
-    scores: f64[R], relevant: bool[R], in any order. ValueError where a user lacks either kind.
+    scores: f64[R], relevant: bool[R], in any order. Raises ValueError if a user lacks either kind.
     """
     scores, relevant = np.asarray(scores, np.float64), np.asarray(relevant, bool)
     offsets = np.asarray(offsets, np.int64)
@@ -70,12 +75,14 @@ def auc(scores: np.ndarray, relevant: np.ndarray, offsets: np.ndarray) -> np.nda
     negative = np.diff(offsets) - positive
     _refuse_empty(positive > 0, "relevant item")
     _refuse_empty(negative > 0, "item that is not relevant")
-    rising = ((np.diff(scores) >= 0) | (np.diff(user) > 0)).all()  # then they need no sorting
+    rising = (
+        (np.diff(scores) >= 0) | (np.diff(user) > 0)
+    ).all()  # ascending scores need no sorting
     order = np.arange(len(scores)) if rising else np.lexsort((scores, user))
-    begins = np.ones(len(order), bool)  # of a run of equal scores
+    begins = np.ones(len(order), bool)  # starts of runs of equal scores
     begins[1:] = (np.diff(scores[order]) != 0) | (np.diff(user[order]) != 0)
     run, first = np.cumsum(begins) - 1, np.flatnonzero(begins)
-    middle = (first + np.append(first[1:], len(order)) - 1) / 2  # averaged rank from 0, over all
+    middle = (first + np.append(first[1:], len(order)) - 1) / 2  # mean rank from 0, over all users
     ranks = np.empty(len(order))
     ranks[order] = middle[run] + 1 - offsets[:-1][user[order]]
     below = _sums(np.where(relevant, ranks, 0), offsets) - positive * (positive + 1) / 2
@@ -83,8 +90,8 @@ def auc(scores: np.ndarray, relevant: np.ndarray, offsets: np.ndarray) -> np.nda
 
 
 def _sums(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """f64[U]: each user's sum, of users without items too; no difference of running totals, which
-    would round."""
+    """Sum per user, f64[U], also for users without items; not by differences of running totals,
+    which would round."""
     user = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     return np.bincount(user, np.asarray(values, np.float64), minlength=len(offsets) - 1)
 
@@ -94,7 +101,7 @@ def _user_of(offsets: np.ndarray, size: int, what: str) -> np.ndarray:
     if len(offsets) < 1 or offsets[0] != 0 or offsets[-1] != size or (np.diff(offsets) < 0).any():
         raise ValueError(
             f"offsets must rise from 0 to the number of items; there is one {what} for each of "
-            f"{size} items, and offsets run from {offsets[:1]} to {offsets[-1:]}"
+            f"{size} items, but offsets run from {offsets[:1]} to {offsets[-1:]}"
         )
     return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
 

@@ -1,10 +1,11 @@
-"""How sure a mean over queries is: 95 % percentile bootstrap (Efron and Tibshirani 1993, ch. 13).
+"""Confidence intervals of means over queries: the 95 % percentile bootstrap over videos.
 
-Videos are resampled with replacement, a video with all of its queries; the trained network stays as
-it is. So an interval says how far another sample of videos would move the mean, not another
-training run: that is what several seeds are for. Seeds share videos, and what is easy for one seed
-is easy for another, so one sample of videos serves all seeds: with independent samples for each
-seed, shared luck would look like independent luck and the interval would be too narrow.
+Efron and Tibshirani 1993, chapter 13. Videos are resampled with replacement, each with all of its
+queries; the trained network stays the same. So an interval says how far another sample of videos
+would move the mean, not how far another training run would: use several seeds for that. Seeds share
+videos, and a query that is easy for one seed is easy for another, so all seeds share each sample of
+videos: independent samples per seed would treat shared luck as independent, and the interval would
+be too narrow.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,18 +15,18 @@ import numpy as np
 
 from vidembed.records.scores_file import PerQuery
 
-# About 32 MB of drawn videos at a time.
+# About 32 MB of drawn videos per block.
 DRAWS_AT_ONCE = 1 << 22
 
 Name = TypeVar("Name")
 Runs = Sequence[Mapping[Name, np.ndarray]]
-"""For each run (seed) its metrics by name, f64[Q_r]: one value per query."""
+"""Per run (seed), metrics by name, f64[Q_r]: one value per query."""
 Videos = Sequence[np.ndarray]
-"""For each run the ids of the querying videos, [Q_r]."""
+"""Per run, the ids of the query videos, [Q_r]."""
 
 
 class Interval(NamedTuple):
-    """A mean with the ends of its 95 % interval."""
+    """A mean and its 95 % interval."""
 
     value: float
     low: float
@@ -35,12 +36,12 @@ class Interval(NamedTuple):
 def bootstrap(
     runs: Runs[Name], *, videos: Videos | None = None, seed: int, resamples: int = 1000
 ) -> dict[Name, Interval]:
-    """For each metric the mean over runs of each run's mean, with its interval.
+    """For each metric, the mean over runs of each run's mean, with its interval.
 
-    videos: needed for several runs; a single run without them asks one query per video. Each
-    resample draws as many videos as there are different ones, the same for all runs and metrics. A
-    run that has no query in a resample is left out of that resample's mean over runs. Equal seeds
-    give equal ends.
+    videos: required for several runs; a single run without them has one query per video. Each
+    resample draws as many videos as there are distinct ones, the same for all runs and metrics. A
+    run without a query in a resample is left out of that resample's mean over runs. Equal seeds
+    give equal intervals.
     """
     runs, videos = _checked(runs, videos)
     means = _resampled_means(runs, videos, seed=seed, resamples=resamples)
@@ -53,28 +54,30 @@ def bootstrap(
 def differences(
     ones: Runs[Name], others: Runs[Name], *, videos: Videos, seed: int, resamples: int = 1000
 ) -> dict[Name, Interval]:
-    """As `bootstrap`, of one minus other over the same queries.
+    """Like `bootstrap`, for the differences `ones` − `others` over the same queries.
 
-    A query is drawn with both of its values, so what makes it easy or hard for both falls out.
+    A query is drawn with both of its values, so whatever makes it easy or hard for both cancels.
     """
     ones, others = _paired(ones, others, videos)
-    pairs = [{n: one[n] - other[n] for n in one} for one, other in zip(ones, others)]
+    pairs = [
+        {name: run[name] - other_run[name] for name in run} for run, other_run in zip(ones, others)
+    ]
     return bootstrap(pairs, videos=videos, seed=seed, resamples=resamples)
 
 
 def ratios(
     ones: Runs[Name], others: Runs[Name], *, videos: Videos, seed: int, resamples: int = 1000
 ) -> dict[Name, Interval]:
-    """For each metric the mean over runs of (mean of one) / (mean of other), the same queries.
+    """For each metric, the mean over runs of mean(ones) / mean(others) over the same queries.
 
-    A resample in which other's mean is zero says nothing of that run. Raises ValueError where
-    other's mean over all queries of a run is zero.
+    A resample with a mean of zero in `others` is ignored for that run. Raises ValueError if the
+    mean over all queries of a run in `others` is zero.
     """
     ones, others = _paired(ones, others, videos)
     names = list(ones[0])
     zero = [name for name in names if any(not run[name].mean() for run in others)]
     if zero:
-        raise ValueError(f"there is no ratio to a mean of zero: {', '.join(map(str, zero))}")
+        raise ValueError(f"no ratio to a mean of zero: {', '.join(map(str, zero))}")
     both = [
         {("one", n): one[n] for n in one} | {("other", n): other[n] for n in one}
         for one, other in zip(ones, others)
@@ -92,22 +95,22 @@ def ratios(
 
 
 def _interval(points: Sequence[float], resampled: np.ndarray) -> Interval:
-    """The mean of one point per run, and the ends over resampled f64[resamples, runs]."""
-    known = ~np.isnan(resampled)
-    some = known.any(axis=1)
-    means = np.where(known, resampled, 0)[some].sum(axis=1) / known[some].sum(axis=1)
+    """The mean of one point per run, with the interval from resampled f64[resamples, runs]."""
+    defined = ~np.isnan(resampled)
+    usable = defined.any(axis=1)
+    means = np.where(defined, resampled, 0)[usable].sum(axis=1) / defined[usable].sum(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
     return Interval(value=float(np.mean(points)), low=float(low), high=float(high))
 
 
 def _resampled_means(runs: Runs[Name], videos: Videos, *, seed: int, resamples: int) -> np.ndarray:
-    """f64[resamples, runs, metrics]: the mean of each run's queries; NaN where it has none.
+    """Mean of each run's queries, f64[resamples, runs, metrics]; NaN if it has none.
 
-    Sums are products of counts [resamples, V] with the values of each video [V, runs × metrics],
-    in blocks of resamples, so that memory is bounded.
+    Sums are products of counts [resamples, V] with the values of each video [V, runs × metrics], in
+    blocks of resamples to bound memory.
     """
     if resamples < 40:
-        raise ValueError(f"{resamples} resamples cannot show the outer 2.5 %: take 1,000")
+        raise ValueError(f"{resamples} resamples cannot show the outer 2.5 %: use 1,000")
     distinct, place = np.unique(np.concatenate(videos), return_inverse=True)
     count = len(distinct)
     places = np.split(place, np.cumsum([len(ids) for ids in videos])[:-1])
@@ -132,7 +135,7 @@ def _resampled_means(runs: Runs[Name], videos: Videos, *, seed: int, resamples: 
 
 def _checked(runs: Runs[Name], videos: Videos | None) -> tuple[Runs[Name], Videos]:
     if not runs:
-        raise ValueError("a mean over no runs: give the values of at least one")
+        raise ValueError("no runs to average: give the values of at least one")
     if videos is None:
         if len(runs) > 1:
             raise ValueError(f"{len(runs)} runs may share videos: give the videos of each")
@@ -163,7 +166,7 @@ def _paired(ones: Runs[Name], others: Runs[Name], videos: Videos) -> tuple[Runs[
 
 
 class Result(NamedTuple):
-    """What was measured of one system, such as one checkpoint."""
+    """The scores of one system, such as one checkpoint."""
 
     scores: Mapping[str, Interval]
     """By name, such as `eval_to_train/ndcg@10`."""
@@ -172,7 +175,7 @@ class Result(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """The one number that checkpoints are compared by: the higher, the better."""
+    """The score by which checkpoints are compared; higher is better."""
 
     name: str
     value: float

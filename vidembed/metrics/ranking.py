@@ -1,11 +1,11 @@
-"""Ranking metrics from the exact ranks of the relevant items: no ranked list is ever needed.
+"""Ranking metrics from the exact ranks of the relevant items, without ranked lists.
 
 Input is ragged and flat: ranks i64[R] of every query's relevant items, in any order, counted from
 1, with offsets i64[Q+1]; query q has `ranks[offsets[q]:offsets[q + 1]]`. Each query needs at least
-one relevant item: the caller leaves the others out and says how many they were. Ranks are distinct
-within a query, because whoever ranks breaks ties: of equal scores the smaller row number comes
-first, everywhere in vidembed. A k above the number of candidates means the whole ranking. Each
-metric returns f64[Q], one value a query in [0, 1]; ValueError for input that breaks these rules.
+one relevant item: the caller leaves the others out and reports their number. Ranks are distinct
+within a query, because the caller breaks ties: the smaller row number comes first, everywhere in
+vidembed. A k above the number of candidates means the whole ranking. Each metric returns f64[Q],
+one value per query in [0, 1], and raises ValueError for input that breaks these rules.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 def ndcg(ranks: np.ndarray, offsets: np.ndarray, k: int) -> np.ndarray:
     """NDCG@k with binary relevance (CDML, equation 3): gain 1/log2(rank + 1) down to rank k.
 
-    The ideal ranking has all relevant items first, so its gain is that of min(k, relevant) items.
+    The ideal ranking has all relevant items first: its gain is that of min(k, relevant) items.
     """
     ranks, offsets = _checked(ranks, offsets, k)
     gains = np.where(ranks <= k, 1.0 / np.log2(ranks + 1.0), 0.0)
@@ -24,7 +24,7 @@ def ndcg(ranks: np.ndarray, offsets: np.ndarray, k: int) -> np.ndarray:
 
 
 def recall(ranks: np.ndarray, offsets: np.ndarray, k: int) -> np.ndarray:
-    """Share of all relevant items among the first k; below 1 where there are more than k."""
+    """Share of all relevant items among the first k; below 1 if there are more than k."""
     ranks, offsets = _checked(ranks, offsets, k)
     return np.add.reduceat((ranks <= k).astype(np.float64), offsets[:-1]) / np.diff(offsets)
 
@@ -53,7 +53,7 @@ def _checked(ranks: np.ndarray, offsets: np.ndarray, k: int) -> tuple[np.ndarray
     if (relevant < 1).any():
         raise ValueError(
             f"{int((relevant < 1).sum())} of {len(relevant)} queries have no relevant item (the "
-            f"first is query {int(np.argmax(relevant < 1))}): leave them out, report how many"
+            f"first is query {int(np.argmax(relevant < 1))}): leave them out, and report how many"
         )
     query = np.repeat(np.arange(len(relevant)), relevant)
     ranks = ranks[np.lexsort((ranks, query))]
