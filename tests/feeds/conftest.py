@@ -1,4 +1,4 @@
-"""A small corpus with clusters, in memory: what the feeds that need a hierarchy draw from."""
+"""A small corpus with clusters, in memory, for the feeds that need a hierarchy."""
 
 from types import SimpleNamespace
 
@@ -15,7 +15,7 @@ VIDEOS = 400
 
 @pytest.fixture(scope="session")
 def clustered():
-    """400 videos, 7 in 10 for training; most relations join videos of the same twenty."""
+    """400 videos, 7 in 10 for training; most relations join videos of the same group of twenty."""
     rng = np.random.default_rng(0)
     table = FeatureTable(
         ids=np.array([b"v%05d" % row for row in range(VIDEOS)]),

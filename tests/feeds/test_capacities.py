@@ -1,4 +1,4 @@
-"""The room for forbidden pairs: two capacities, a bound that holds, and refusals in words."""
+"""The capacity for forbidden pairs: two sizes, a bound that holds, and error messages."""
 
 import math
 
@@ -22,7 +22,7 @@ def test_the_ordinary_capacity_has_a_quarter_to_spare_and_the_large_one_the_boun
     bound = most_pairs(DEGREES, CHANCES, 100)
     assert capacities.large == math.ceil(bound / 1024) * 1024 > capacities.ordinary
     assert f"{capacities.ordinary:,} forbidden pairs" in capacities.note
-    assert f"takes a second compiled step, for {capacities.large:,}" in capacities.note
+    assert f"uses a second compiled step, for {capacities.large:,}" in capacities.note
 
 
 def test_one_capacity_where_the_first_batches_come_near_the_bound():
@@ -39,10 +39,10 @@ def test_a_batch_takes_the_smaller_capacity_that_holds_it_and_is_never_cut():
 
 
 def test_the_bound_by_hand():
-    # One kind of anchor, no variance: B (1 + degree), or as many as a batch has slots.
+    # One kind of anchor, no variance: B (1 + degree), at most the slots of a batch.
     assert most_pairs(np.array([5, 9]), np.array([1, 0]), 100) == 600
     assert most_pairs(np.array([50]), np.array([2.0]), 4) == 4 * 12
-    # Where few are drawn, the certain bound is the smaller one.
+    # For few draws the certain bound is smaller.
     assert most_pairs(DEGREES, CHANCES, 2) == 2 * 6
 
 

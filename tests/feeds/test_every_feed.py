@@ -1,4 +1,4 @@
-"""What holds for every feed; a new one adds itself to FEEDS."""
+"""Properties of every feed; add a new feed to FEEDS."""
 
 import dataclasses
 
@@ -31,7 +31,7 @@ def options(request):
 
 @pytest.fixture
 def opened(options, clustered):
-    """The feed on the small corpus, with other options."""
+    """Opens the feed on the small corpus, with changed options."""
 
     def open_feed(*, seed=7, **changes):
         return dataclasses.replace(options, **changes).open(clustered, seed=seed)
@@ -42,32 +42,32 @@ def opened(options, clustered):
 def leaves(batch):
     """Entry, or (entry, modality) → array."""
     nested = {n: v if isinstance(v, dict) else {"": v} for n, v in batch.items()}
-    return {(n, m): array for n, found in nested.items() for m, array in found.items()}
+    return {(n, m): array for n, arrays in nested.items() for m, array in arrays.items()}
 
 
-def assert_same(batch, wanted):
-    found, wanted = leaves(batch), leaves(wanted)
-    assert found.keys() == wanted.keys()
-    for name, array in wanted.items():
-        assert found[name].dtype == array.dtype
-        np.testing.assert_array_equal(found[name], array, err_msg=str(name))
+def assert_same(batch, expected):
+    actual, expected = leaves(batch), leaves(expected)
+    assert actual.keys() == expected.keys()
+    for name, array in expected.items():
+        assert actual[name].dtype == array.dtype
+        np.testing.assert_array_equal(actual[name], array, err_msg=str(name))
 
 
 @pytest.mark.fault(
-    "Runs: unequal records a host",
-    "cannot be: batches are made of global row numbers",
+    "Runs: unequal numbers of records per host",
+    "cannot happen: batches are made of global row numbers",
 )
 @pytest.mark.parametrize("placement", ["device", "host"])
 @pytest.mark.parametrize("hosts", [2, 4])
 def test_hosts_put_together_make_the_batch_of_one(opened, placement, hosts):
     feed = opened(placement=placement)
-    alone = leaves(feed.at(11))
+    single = leaves(feed.at(11))
     shares = [leaves(opened(placement=placement).at(11, (host, hosts))) for host in range(hosts)]
     _, ahead, _ = next(feed.batches(11, 12, (1, hosts)))
     assert_same(ahead, feed.at(11, (1, hosts)))
-    assert {name for name, _ in alone} <= feed.split_axes.keys()
-    assert (("features", "visual") in alone) == (placement == "host")
-    for name, whole in alone.items():
+    assert {name for name, _ in single} <= feed.split_axes.keys()
+    assert (("features", "visual") in single) == (placement == "host")
+    for name, whole in single.items():
         parts, axis = [share[name] for share in shares], feed.split_axes[name[0]]
         for part in parts if axis is None else [np.concatenate(parts, axis)]:
             np.testing.assert_array_equal(part, whole, err_msg=str(name))
@@ -91,7 +91,7 @@ def test_batches_from_any_start_are_the_same_batches(opened, placement, threads)
     assert list(feed.batches(4, 4)) == []
 
 
-def test_features_are_sent_as_stored_in_memory_of_their_own(opened, clustered):
+def test_features_are_sent_as_stored_in_separate_memory(opened, clustered):
     feed, table = opened(placement="host"), clustered.table
     batch = feed.at(2)
     for name, stored in table.features.items():
@@ -109,7 +109,7 @@ def test_steps_differ_and_seeds_differ(opened):
     assert len({rows.tobytes() for rows in drawn}) == 4
 
 
-def test_how_batches_are_read_is_no_part_of_the_fingerprint(opened):
+def test_how_batches_are_read_does_not_change_the_fingerprint(opened):
     same = {"placement": "host", "read_threads": 1, "prefetch_batches": 9}
     assert opened(**same).fingerprint == opened().fingerprint
     assert opened(seed=8).fingerprint != opened().fingerprint
@@ -124,7 +124,7 @@ def test_how_batches_are_read_is_no_part_of_the_fingerprint(opened):
         ({"read_threads": 5}, "found 5 threads and 4 batches"),
     ],
 )
-def test_what_no_feed_can_do_is_refused(opened, options, changes, message):
+def test_impossible_options_are_refused(opened, options, changes, message):
     changes = {f"batch_{options.unit}" if n == "batch" else n: v for n, v in changes.items()}
     with pytest.raises(ValueError, match=message.replace("UNIT", options.unit)):
         opened(**changes)
@@ -133,16 +133,16 @@ def test_what_no_feed_can_do_is_refused(opened, options, changes, message):
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ((2, 2), "host 2 is none of 2 hosts"),
-        ((0, 3), "batch_UNIT must .* found 64 UNIT on 3 hosts; 63 or 66 would do"),
-        ((0, 128), "found 64 UNIT on 128 hosts; 128 would do"),
+        ((2, 2), "host 2 is not one of 2 hosts"),
+        ((0, 3), "batch_UNIT must .* found 64 UNIT on 3 hosts; use 63 or 66"),
+        ((0, 128), "found 64 UNIT on 128 hosts; use 128"),
     ],
 )
 def test_hosts_that_cannot_share_a_batch_are_refused(opened, options, part, message):
     feed = opened()
-    for ask in (lambda: feed.at(0, part), lambda: next(feed.batches(0, 1, part))):
+    for read in (lambda: feed.at(0, part), lambda: next(feed.batches(0, 1, part))):
         with pytest.raises(ValueError, match=message.replace("UNIT", options.unit)):
-            ask()
+            read()
 
 
 def test_a_negative_step_is_refused(opened):

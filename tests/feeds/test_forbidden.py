@@ -8,7 +8,7 @@ from vidembed.graph.relation import RelationGraph
 
 
 def random_graph(rng: np.random.Generator, nodes: int, edges: int, hub: int = 0) -> RelationGraph:
-    """`edges` random pairs, and one hub, the last row, with `hub` neighbours."""
+    """`edges` random pairs, and a hub, the last row, with `hub` neighbours."""
     source = np.concatenate([rng.integers(0, nodes, edges), np.full(hub, nodes - 1)])
     target = np.concatenate([rng.integers(0, nodes, edges), rng.permutation(nodes - 1)[:hub]])
     real = source != target
@@ -34,22 +34,22 @@ def oracle(graph: RelationGraph, rows: np.ndarray) -> tuple[list[int], list[list
 
 
 def check(pairs: ForbiddenPairs, graph: RelationGraph, rows: np.ndarray) -> None:
-    found = pairs.of(rows)
+    batch_pairs = pairs.of(rows)
     first, lists = oracle(graph, rows)
-    assert found.first_slot.reshape(-1).tolist() == first
-    assert found.total == sum(map(len, lists))
-    wanted = [[anchor, slot] for anchor, slots in enumerate(lists) for slot in slots]
+    assert batch_pairs.first_slot.reshape(-1).tolist() == first
+    assert batch_pairs.total == sum(map(len, lists))
+    expected = [[anchor, slot] for anchor, slots in enumerate(lists) for slot in slots]
     batch = rows.shape[1]
     for room in (0, 5):
-        flat, allowed = found.flat(found.total + room)
-        assert flat.dtype == found.first_slot.dtype == np.int32
-        assert flat.T.tolist() == wanted + [[batch, rows.size]] * room
+        flat, allowed = batch_pairs.flat(batch_pairs.total + room)
+        assert flat.dtype == batch_pairs.first_slot.dtype == np.int32
+        assert flat.T.tolist() == expected + [[batch, rows.size]] * room
         assert allowed.tolist() == [first[i] not in lists[i] for i in range(batch)]
 
 
 def slots_of(pairs: ForbiddenPairs, rows: list) -> list[int]:
-    found = pairs.of(np.array(rows, np.int32))
-    return found.flat(found.total)[0][1].tolist()
+    batch_pairs = pairs.of(np.array(rows, np.int32))
+    return batch_pairs.flat(batch_pairs.total)[0][1].tolist()
 
 
 @pytest.mark.fault("Records: an id twice")
@@ -59,7 +59,7 @@ def slots_of(pairs: ForbiddenPairs, rows: list) -> list[int]:
         (3, 2, 2),  # fewer neighbours than one window
         (12, 40, 0),  # every video in the batch many times
         (60, 30, 50),
-        (300, 2_000, 250),  # the hub's row is the last, and eight windows long
+        (300, 2_000, 250),  # the hub's row is the last, eight windows long
         (5_000, 40_000, 0),
     ],
 )
@@ -67,7 +67,7 @@ def test_lists_equal_the_oracle(nodes, edges, hub):
     rng = np.random.default_rng(nodes)
     graph = random_graph(rng, nodes, edges, hub)
     pairs = ForbiddenPairs(graph)
-    for batch in (120, 1, 7, 64, 120):  # one object throughout: what a batch left must not show
+    for batch in (120, 1, 7, 64, 120):  # one object throughout: earlier batches must leave no trace
         check(pairs, graph, random_rows(rng, graph, batch))
 
 
@@ -81,7 +81,7 @@ def test_the_hub_spans_several_windows_and_is_found_whole():
 
 
 def test_videos_that_share_a_mark_are_not_taken_for_each_other():
-    """Row 5 + SIEVE is a neighbour of the anchor, row 5 is in the batch: only the mark agrees."""
+    """Row 5 + SIEVE is a neighbour of the anchor, row 5 is in the batch: only their marks agree."""
     nodes = SIEVE + 10
     graph = RelationGraph.from_edges(
         np.array([0, 0]), np.array([5 + SIEVE, 1]), np.ones(2), nodes=nodes
@@ -102,7 +102,7 @@ def test_a_smaller_batch_does_not_stumble_over_what_a_larger_one_left():
 
 
 def test_no_mark_outlives_its_batch():
-    """Marks that stayed would change no list, only cost time: in the end every entry would pass."""
+    """Remaining marks would change no list, but cost time: eventually every entry would pass."""
     graph = random_graph(np.random.default_rng(0), 200, 800)
     pairs = ForbiddenPairs(graph)
     pairs.of(random_rows(np.random.default_rng(1), graph, 50))
@@ -115,24 +115,24 @@ def test_a_batch_worked_by_hand():
         np.array([0, 0, 0, 4]), np.array([1, 2, 3, 5]), np.ones(4), nodes=6
     )
     rows = np.array([[3, 5, 0], [1, 0, 4], [0, 2, 5]], np.int32)
-    found = ForbiddenPairs(graph).of(rows)
-    assert found.first_slot.tolist() == [[0, 1, 2], [3, 2, 5], [2, 7, 1]]
+    batch_pairs = ForbiddenPairs(graph).of(rows)
+    assert batch_pairs.first_slot.tolist() == [[0, 1, 2], [3, 2, 5], [2, 7, 1]]
     # Anchor 0 (slot 2): positive 1 (3), then its neighbours 2 (7) and 3 (0) by row number.
-    flat, allowed = found.flat(10)
+    flat, allowed = batch_pairs.flat(10)
     assert flat.tolist() == [[0, 0, 0, 0, 1, 1, 2, 2, 3, 3], [2, 3, 7, 0, 7, 2, 1, 5, 9, 9]]
     # Its own negative is video 3; that of anchor 2 is video 5, that of anchor 5 is video 0.
     assert allowed.tolist() == [False, True, True]
 
 
 def test_in_a_clique_of_120_every_negative_is_forbidden_whatever_the_cap():
-    """Forbidden pairs from the capped graph left 70 relations of each anchor to be mined."""
-    one, other = np.triu_indices(120, 1)
-    relations = RelationGraph.from_edges(one, other, np.ones(len(one)), nodes=120)
+    """Forbidden pairs from the capped graph would let 70 relations of each anchor be mined."""
+    source, target = np.triu_indices(120, 1)
+    relations = RelationGraph.from_edges(source, target, np.ones(len(source)), nodes=120)
     capped = relations.capped(50)
     assert capped.edges < relations.edges
     rows = random_rows(np.random.default_rng(0), capped, 300)
-    found = ForbiddenPairs(relations).of(rows)
-    flat, allowed = found.flat(found.total)
+    batch_pairs = ForbiddenPairs(relations).of(rows)
+    flat, allowed = batch_pairs.flat(batch_pairs.total)
     assert not allowed.any()
     videos = len(np.unique(rows))
     assert np.bincount(flat[0], minlength=300).tolist() == [videos] * 300

@@ -19,7 +19,7 @@ def open_feed(clustered: SimpleNamespace, **changes):
 
 
 def with_levels(clustered: SimpleNamespace, *labels) -> SimpleNamespace:
-    """The same corpus with other clusters: labels i[N] of all rows, level by level."""
+    """The same corpus with other clusters, from labels i[N] of all rows per level."""
     clusters = np.full((len(labels), len(clustered.is_train)), -1, np.int32)
     for level, label in zip(clusters, labels, strict=True):
         inside = np.unique(np.asarray(label)[clustered.is_train], return_inverse=True)[1]
@@ -30,7 +30,7 @@ def with_levels(clustered: SimpleNamespace, *labels) -> SimpleNamespace:
 
 
 @pytest.mark.parametrize(("level", "least"), [(1, 1), (1, 5), (2, 2), (3, 40)])
-def test_classes_are_the_large_clusters_by_falling_size(clustered, level, least):
+def test_classes_are_the_large_clusters_by_descending_size(clustered, level, least):
     config = LabelledVideos(level=level, min_cluster_size=least)
     labels = config.labels(clustered)
     members: dict[int, list[int]] = {}
@@ -39,10 +39,10 @@ def test_classes_are_the_large_clusters_by_falling_size(clustered, level, least)
             members.setdefault(cluster, []).append(row)
     kept = [cluster for cluster in members if len(members[cluster]) >= least]
     kept.sort(key=lambda cluster: (-len(members[cluster]), cluster))
-    wanted = np.full(len(clustered.is_train), -1)
+    expected = np.full(len(clustered.is_train), -1)
     for number, cluster in enumerate(kept):
-        wanted[members[cluster]] = number
-    np.testing.assert_array_equal(labels.of_row, wanted)
+        expected[members[cluster]] = number
+    np.testing.assert_array_equal(labels.of_row, expected)
     assert labels.of_row.dtype == np.int32
     assert labels.sizes.tolist() == [len(members[cluster]) for cluster in kept]
     assert config.open(clustered, seed=7).spec.classes == len(kept)
@@ -55,30 +55,30 @@ def test_a_batch_is_what_its_docstring_says(clustered):
     batch = feed.at(3)
     assert list(batch) == ["rows", "labels"]
     assert all(value.shape == (B,) and value.dtype == np.int32 for value in batch.values())
-    wanted = LabelledVideos(min_cluster_size=3).labels(clustered).of_row
-    np.testing.assert_array_equal(batch["labels"], wanted[batch["rows"]])
+    expected = LabelledVideos(min_cluster_size=3).labels(clustered).of_row
+    np.testing.assert_array_equal(batch["labels"], expected[batch["rows"]])
 
 
-def test_labelled_train_videos_are_drawn_alike_and_no_others(clustered):
+def test_only_labelled_train_videos_are_drawn_and_uniformly(clustered):
     feed = open_feed(clustered, min_cluster_size=4, batch_videos=5000)
     drawn = np.concatenate([feed.at(step)["rows"] for step in range(8)])
-    found = np.bincount(drawn, minlength=len(clustered.is_train))
+    counts = np.bincount(drawn, minlength=len(clustered.is_train))
     labelled = LabelledVideos(min_cluster_size=4).labels(clustered).of_row >= 0
     assert 0 < labelled.sum() < clustered.is_train.sum()
-    assert found[~labelled].sum() == 0
-    assert stats.chisquare(found[labelled]).pvalue > 0.001
+    assert counts[~labelled].sum() == 0
+    assert stats.chisquare(counts[labelled]).pvalue > 0.001
 
 
 def test_the_sequence_is_pinned(clustered):
-    """A change here changes every run in progress: raise labelled.SEQUENCE with it."""
+    """A change here changes every run in progress: increase labelled.SEQUENCE with it."""
     is_train, groups = np.arange(400) % 3 > 0, np.array([90, 130, 80, 100])
     graph = RelationGraph.from_edges(np.array([1]), np.array([2]), np.ones(1), nodes=400)
     corpus = SimpleNamespace(**(vars(clustered) | {"is_train": is_train, "train_graph": graph}))
     corpus = with_levels(corpus, np.repeat(np.arange(4), groups))
     feed = open_feed(corpus, batch_videos=4)
-    found = {step: feed.at(step) for step in (0, 1, 10**9)}
-    rows = {step: batch["rows"].tolist() for step, batch in found.items()}
-    labels = {step: batch["labels"].tolist() for step, batch in found.items()}
+    batches = {step: feed.at(step) for step in (0, 1, 10**9)}
+    rows = {step: batch["rows"].tolist() for step, batch in batches.items()}
+    labels = {step: batch["labels"].tolist() for step, batch in batches.items()}
     assert rows == {
         0: [347, 118, 167, 161],
         1: [352, 148, 206, 133],
@@ -89,13 +89,13 @@ def test_the_sequence_is_pinned(clustered):
 
 
 def test_the_fingerprint_covers_what_the_batches_depend_on(clustered):
-    other = with_levels(clustered, np.arange(400) // 50, np.arange(400) // 100)
+    other_clusters = with_levels(clustered, np.arange(400) // 50, np.arange(400) // 100)
     prints = [
         open_feed(clustered).fingerprint,
         open_feed(clustered, level=2).fingerprint,
         open_feed(clustered, min_cluster_size=3).fingerprint,
         open_feed(clustered, batch_videos=128).fingerprint,
-        open_feed(other).fingerprint,
+        open_feed(other_clusters).fingerprint,
     ]
     assert len(set(prints)) == len(prints)
 
@@ -145,7 +145,7 @@ def test_impossible_data_are_refused(clustered, options, message):
 
 
 @pytest.mark.fault("Relations and sessions: one giant cluster, or none of two videos")
-def test_one_cluster_is_no_classification(clustered):
+def test_a_single_class_is_refused(clustered):
     corpus = with_levels(clustered, np.zeros(400), np.zeros(400))
     with pytest.raises(HierarchyError, match=r"2 classes, found 1 .* level 2: 1 clusters, 1 of th"):
         LabelledVideos().labels(corpus)
@@ -155,7 +155,7 @@ def test_one_cluster_is_no_classification(clustered):
         LabelledVideos().labels(alone)
 
 
-def test_a_run_without_a_hierarchy_or_with_anothers_is_refused(clustered):
+def test_a_missing_hierarchy_or_one_of_another_graph_is_refused(clustered):
     corpus = SimpleNamespace(**(vars(clustered) | {"hierarchy": None}))
     with pytest.raises(ValueError, match=r"cluster labels need clusters.*set --corpus.hierarchy"):
         open_feed(corpus)

@@ -19,7 +19,7 @@ def small_graph() -> RelationGraph:
     )
 
 
-def test_draws_are_pinned_and_depend_on_seed_and_step_alone():
+def test_draws_are_pinned_and_depend_only_on_seed_and_step():
     assert raw_draws(1, 2, (3,)).tolist() == [
         5705853004827290377,
         6584680345644299050,
@@ -37,7 +37,7 @@ def test_below_reaches_both_ends_and_not_past_them(limit):
 
 
 def probabilities(table: AliasTable) -> np.ndarray:
-    """What the table draws exactly: each column's own share and what is aliased to it."""
+    """Exact probabilities of the table: each column's own share plus its aliased shares."""
     keep = table.keep.astype(np.float64)
     assert ((keep >= -1e-6) & (keep <= 1 + 1e-6)).all()
     return (keep + np.bincount(table.alias, 1 - keep, minlength=len(keep))) / len(keep)
@@ -48,10 +48,14 @@ def probabilities(table: AliasTable) -> np.ndarray:
     [
         [3.0],
         [1.0, 1.0, 1.0],
-        [0.1, 0.1],  # equal, and each more than its fair share by rounding
-        [0.9, 0.9],  # equal, and each less
-        [C - D, C + D, C],  # all that was lacked is given before the last giver
-        [0.9 - 0.0625, 0.9 + 0.0625, 0.9],  # a column is light only by rounding: no giver is left
+        [0.1, 0.1],  # equal, each above its fair share by rounding
+        [0.9, 0.9],  # equal, each below its fair share by rounding
+        [C - D, C + D, C],  # all deficits are filled before the last giver
+        [
+            0.9 - 0.0625,
+            0.9 + 0.0625,
+            0.9,
+        ],  # a column is light only by rounding, and no giver is left
         [0, 0, 5.0, 0],
         [5.0, 0, 0, 0, 1e-9],
         [2.0, 1.0, 1.0, 1.0, 0.5, 0.5],
@@ -71,13 +75,13 @@ def test_alias_table_holds_random_weights_exactly():
         n = int(rng.integers(1, 400))
         weights = rng.pareto(0.7 + case % 4, n).astype(np.float32) + 1e-3
         if case % 3 == 0:
-            weights = np.ceil(weights)  # ties, and columns of exactly their fair share
-        got = probabilities(AliasTable.of(weights))
-        wanted = weights / weights.sum(dtype=np.float64)
-        np.testing.assert_allclose(got, wanted, rtol=2e-6, atol=1e-6 / n)
+            weights = np.ceil(weights)  # ties, and columns at exactly their fair share
+        actual = probabilities(AliasTable.of(weights))
+        expected = weights / weights.sum(dtype=np.float64)
+        np.testing.assert_allclose(actual, expected, rtol=2e-6, atol=1e-6 / n)
 
 
-def test_alias_pick_takes_the_column_below_keep_and_else_the_alias():
+def test_alias_pick_takes_the_column_below_keep_else_the_alias():
     table = AliasTable(keep=np.array([0.25, 1.0], np.float32), alias=np.array([1, 1], np.int32))
     picked = table.pick(np.array([0, 0, 1, 1]), np.array([0.2499, 0.25, 0.0, 0.999]))
     assert picked.tolist() == [0, 1, 1, 1]
@@ -90,7 +94,7 @@ def test_impossible_weights_are_refused(weights):
 
 
 def cells(sampling: str, draws: int = 60_000) -> tuple[np.ndarray, np.ndarray]:
-    """Counts of every (edge, orientation, negative) and what they should be; rows 6 and 8 are out.
+    """Observed and expected counts of every (edge, orientation, negative); without rows 6 and 8.
 
     The graph is restricted to the train rows, as the feed does.
     """
@@ -100,24 +104,24 @@ def cells(sampling: str, draws: int = 60_000) -> tuple[np.ndarray, np.ndarray]:
     rows = np.concatenate([sampler.draw(5, step, draws // 20)[0] for step in range(20)], axis=1)
     assert rows.dtype == np.int32
 
-    weights = graph.matrix().toarray().astype(np.float64)  # symmetric: one cell an orientation
+    weights = graph.matrix().toarray().astype(np.float64)  # symmetric: one cell per orientation
     share = (weights > 0) / np.count_nonzero(weights)
     if sampling == "weight":
         share = weights / weights.sum()
     expected = share[:, :, None] * (is_train / is_train.sum()) * rows.shape[1]
-    found = np.zeros(expected.shape)
-    np.add.at(found, (rows[2], rows[1], rows[0]), 1)
-    assert found[expected == 0].sum() == 0  # no pair that is no edge, no row outside train
-    return found[expected > 0], expected[expected > 0]
+    observed = np.zeros(expected.shape)
+    np.add.at(observed, (rows[2], rows[1], rows[0]), 1)
+    assert observed[expected == 0].sum() == 0  # only pairs that are edges, only train rows
+    return observed[expected > 0], expected[expected > 0]
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "weight"])
-def test_edges_orientations_and_negatives_are_distributed_as_said(sampling):
-    found, expected = cells(sampling)
-    assert stats.chisquare(found, expected).pvalue > 0.001
+def test_edges_orientations_and_negatives_have_the_documented_distribution(sampling):
+    observed, expected = cells(sampling)
+    assert stats.chisquare(observed, expected).pvalue > 0.001
 
 
 def test_the_chi_square_test_tells_the_samplings_apart():
-    found, _ = cells("uniform")
+    observed, _ = cells("uniform")
     _, expected = cells("weight")
-    assert stats.chisquare(found, expected).pvalue < 1e-12
+    assert stats.chisquare(observed, expected).pvalue < 1e-12

@@ -30,7 +30,7 @@ def open_feed(clustered: SimpleNamespace, config: Triplets = SMART, **options) -
 
 
 def with_levels(clustered: SimpleNamespace, *labels: np.ndarray) -> SimpleNamespace:
-    """The same corpus with other clusters: labels i[N] of all rows, level by level."""
+    """The same corpus with other clusters, from labels i[N] of all rows per level."""
     clusters = np.full((len(labels), len(clustered.is_train)), -1, np.int32)
     for level, label in zip(clusters, labels, strict=True):
         inside = np.unique(label[clustered.is_train], return_inverse=True)[1]
@@ -42,19 +42,19 @@ def with_levels(clustered: SimpleNamespace, *labels: np.ndarray) -> SimpleNamesp
 
 
 def allowed(clustered: SimpleNamespace, level: int, siblings_of: str) -> np.ndarray:
-    """bool[N, N]: which negatives (columns) an anchor may have at a level; L is all train."""
+    """bool[N, N]: the negatives (columns) allowed for each anchor at a level; L is all train."""
     clusters = clustered.hierarchy.clusters
     same = (clusters[:, :, None] == clusters[:, None, :]) & clustered.is_train
     number = level + (2 if siblings_of == "cluster" else 1)
     under = same[number - 1] if number <= len(clusters) else np.ones_like(same[0])
-    own = same[0] if siblings_of == "cluster" else np.eye(len(same[0]), dtype=bool)
+    is_own = same[0] if siblings_of == "cluster" else np.eye(len(same[0]), dtype=bool)
     related = clustered.train_graph.matrix().toarray() > 0
-    return under & clustered.is_train & ~own & ~related
+    return under & clustered.is_train & ~is_own & ~related
 
 
 @pytest.mark.fault(
     "Relations and sessions: videos without siblings at the level",
-    "a level is climbed, at last to all train videos; the shares are said",
+    "the draw moves up, finally to all train videos; the shares are printed",
 )
 @pytest.mark.parametrize("siblings_of", ["cluster", "video"])
 @pytest.mark.parametrize("anchors", ["edges", "videos"])
@@ -79,7 +79,7 @@ def test_every_negative_is_a_sibling_of_the_lowest_level_that_has_any(
 
 
 @pytest.mark.parametrize("negatives", [UniformNegatives(), SiblingNegatives()])
-def test_anchors_positives_and_negatives_are_distributed_as_said(clustered, negatives):
+def test_anchors_positives_and_negatives_have_the_documented_distribution(clustered, negatives):
     config = Triplets(batch_triplets=5000, anchors="videos", negatives=negatives)
     feed = open_feed(clustered, config)
     drawn = np.concatenate([feed.at(step)["rows"] for step in range(10)], axis=1)
@@ -96,9 +96,9 @@ def test_anchors_positives_and_negatives_are_distributed_as_said(clustered, nega
         "negative": (drawn[0], anchor @ (may / may.sum(1).clip(1)[:, None])),
     }
     for name, (rows, share) in shares.items():
-        found = np.bincount(rows, minlength=len(share))
-        assert found[share == 0].sum() == 0, name
-        assert stats.chisquare(found[share > 0], share[share > 0] * size).pvalue > 0.001, name
+        counts = np.bincount(rows, minlength=len(share))
+        assert counts[share == 0].sum() == 0, name
+        assert stats.chisquare(counts[share > 0], share[share > 0] * size).pvalue > 0.001, name
 
 
 def test_positive_and_negative_are_drawn_independently(clustered):
@@ -110,10 +110,10 @@ def test_positive_and_negative_are_drawn_independently(clustered):
     anchor = np.where(cells > 8, cells, cells.max()).argmin()
     places = np.cumsum(positives[anchor]) - 1, np.cumsum(negatives[anchor]) - 1
     of_anchor = drawn[:, drawn[2] == anchor]
-    found = np.zeros((positives[anchor].sum(), negatives[anchor].sum()))
-    np.add.at(found, (places[0][of_anchor[1]], places[1][of_anchor[0]]), 1)
-    assert found.mean() > 5
-    assert stats.chisquare(found.reshape(-1)).pvalue > 0.001
+    counts = np.zeros((positives[anchor].sum(), negatives[anchor].sum()))
+    np.add.at(counts, (places[0][of_anchor[1]], places[1][of_anchor[0]]), 1)
+    assert counts.mean() > 5
+    assert stats.chisquare(counts.reshape(-1)).pvalue > 0.001
 
 
 def test_edges_draw_the_same_pairs_whatever_the_negatives(clustered):
@@ -130,7 +130,7 @@ def test_edges_draw_the_same_pairs_whatever_the_negatives(clustered):
 
 
 def test_each_draw_has_its_own_random_words(clustered):
-    """Were one used twice, the three rows would depend on each other."""
+    """If a word were used twice, the three rows would depend on each other."""
     sampler = TripletSampler.of(clustered.train_graph, clustered.is_train, anchors="videos")
     assert sampler.pairs.words == 2
     rows, levels = sampler.draw(7, 3, B)
@@ -142,12 +142,12 @@ def test_each_draw_has_its_own_random_words(clustered):
         share = [int(word) / 2**53 for word in raw[:, i]]
         anchor = linked[int(share[0] * len(linked))]
         around = np.flatnonzero(clustered.train_graph.matrix().toarray()[anchor])
-        wanted = [train[int(share[1] * len(train))], around[int(share[2] * len(around))], anchor]
-        assert rows[:, i].tolist() == wanted
+        expected = [train[int(share[1] * len(train))], around[int(share[2] * len(around))], anchor]
+        assert rows[:, i].tolist() == expected
 
 
 def test_the_sequence_is_pinned(clustered):
-    """A change here changes every run in progress: raise triplets.SEQUENCE with it."""
+    """A change here changes every run in progress: increase triplets.SEQUENCE with it."""
     rows = np.arange(0, 396)
     graph = RelationGraph.from_edges(rows, rows + 4, np.ones(396), nodes=400)
     corpus = SimpleNamespace(
@@ -166,16 +166,16 @@ def test_the_sequence_is_pinned(clustered):
     }
 
 
-def test_a_curriculum_is_the_feeds_of_its_levels_one_after_the_other(clustered):
+def test_a_curriculum_equals_the_feeds_of_its_levels_in_turn(clustered):
     options = {"siblings_of": "video", "anchors": "edges"}
     feed = open_feed(clustered, smart(curriculum_steps=(5, 9), **options))
     levels = [open_feed(clustered, smart(level=level, **options)) for level in (0, 1, 2)]
     for step in range(12):
         level = 2 if step < 5 else 1 if step < 9 else 0
         assert feed.config.negatives.level_at(step) == level
-        batch, wanted = feed.at(step), levels[level].at(step)
+        batch, expected = feed.at(step), levels[level].at(step)
         for name, value in batch.items():
-            np.testing.assert_array_equal(value, wanted[name])
+            np.testing.assert_array_equal(value, expected[name])
     assert not np.array_equal(levels[0].at(4)["rows"], levels[2].at(4)["rows"])
 
 
@@ -183,8 +183,8 @@ def test_a_curriculum_may_begin_with_all_train_videos(clustered):
     feed = open_feed(clustered, smart(curriculum_steps=(5, 9)))
     assert feed.at(4)["drawn_at"][-1].all()
     assert not feed.at(5)["drawn_at"][-1].any()
-    assert "negatives are drawn at level 2 (all train videos) first, at level 1 from step 5, at " \
-        "level 0 from step 9" in feed.notes[1]  # fmt: skip
+    assert "negatives are first drawn at level 2 (all train videos), then at level 1 from step 5" \
+        ", at level 0 from step 9" in feed.notes[1]  # fmt: skip
 
 
 def test_the_top_level_is_all_train_videos(clustered):
@@ -193,7 +193,7 @@ def test_the_top_level_is_all_train_videos(clustered):
     assert batch["drawn_at"].tolist() == [[False] * B, [False] * B, [True] * B]
     may = allowed(clustered, 2, "cluster")
     assert may[batch["rows"][2], batch["rows"][0]].all()
-    assert feed.notes[0].startswith("negatives come from all train videos but the anchor's cluster")
+    assert feed.notes[0].startswith("negatives come from all train videos except the anchor's cl")
 
 
 @pytest.mark.fault("Relations and sessions: videos without siblings at the level")
@@ -208,21 +208,21 @@ def test_the_notes_say_what_share_finds_siblings(clustered):
     assert room == feed.capacities.note
     assert "at level 0 (0 is hardest) of the anchor's video" in note
     percents = [100 * shares[0], 100 * shares[1:3].sum(), 100 * shares[3]]
-    wanted = "{:.1f} % of them are found there, {:.1f} % a level or more above, {:.1f} % in all"
-    assert wanted.format(*percents) in note
+    expected = "{:.1f} % of them from there, {:.1f} % from higher levels, {:.1f} % from all"
+    assert expected.format(*percents) in note
     by_edges = open_feed(clustered, dataclasses.replace(config, anchors="edges"))
-    assert by_edges.notes != feed.notes  # anchors weigh by their degree there
+    assert by_edges.notes != feed.notes  # there anchors are weighted by degree
     assert len(open_feed(clustered, Triplets(batch_triplets=B)).notes) == 1
 
 
 @pytest.mark.fault("Relations and sessions: relations beyond the degree cap")
 def test_no_negative_is_a_relation_that_the_cap_left_out(clustered):
-    """All videos of an anchor's twenty are related to it, the cap leaves two of them."""
+    """All videos in an anchor's group of twenty are related to it; the cap keeps two."""
     near = clustered.hierarchy.clusters[1]
-    one, other = np.triu_indices(len(near), 1)
-    joined = (near[one] == near[other]) & (near[one] >= 0)
+    source, target = np.triu_indices(len(near), 1)
+    joined = (near[source] == near[target]) & (near[source] >= 0)
     weight = np.random.default_rng(1).integers(1, 99, joined.sum())
-    relations = RelationGraph.from_edges(one[joined], other[joined], weight, nodes=len(near))
+    relations = RelationGraph.from_edges(source[joined], target[joined], weight, nodes=len(near))
     capped = relations.capped(2)
     assert capped.edges < relations.edges
     graphs = {"train_graph": capped, "train_relations": relations}
@@ -256,16 +256,16 @@ def test_a_video_related_to_all_others_is_its_own_negative_and_so_dropped(cluste
     corpus = with_levels(corpus, *clusters)
     feed = open_feed(corpus, smart(anchors="edges"))
     batch = feed.at(0)
-    own = batch["rows"][2] == hub
-    assert own.sum() > 3
-    assert (batch["rows"][0, own] == hub).all()
-    assert batch["drawn_at"][-1, own].all()
-    assert not batch["negative_allowed"][own].any()
-    assert "may take no train video at all; their triplets are dropped" in feed.notes[1]
+    of_hub = batch["rows"][2] == hub
+    assert of_hub.sum() > 3
+    assert (batch["rows"][0, of_hub] == hub).all()
+    assert batch["drawn_at"][-1, of_hub].all()
+    assert not batch["negative_allowed"][of_hub].any()
+    assert "have no allowed negative; their triplets are dropped" in feed.notes[1]
 
 
 def test_the_fingerprint_covers_the_new_options(clustered):
-    other = with_levels(clustered, *clustered.hierarchy.clusters[[0, 2, 2]])
+    other_clusters = with_levels(clustered, *clustered.hierarchy.clusters[[0, 2, 2]])
     configs = [
         Triplets(batch_triplets=B),
         Triplets(batch_triplets=B, anchors="videos"),
@@ -276,10 +276,10 @@ def test_the_fingerprint_covers_the_new_options(clustered):
         smart(curriculum_steps=(3,)),
         smart(curriculum_steps=(3, 4)),
     ]
-    prints = [open_feed(clustered, config).fingerprint for config in configs]
-    prints.append(open_feed(other).fingerprint)
-    assert len(set(prints)) == len(prints)
-    assert open_feed(other, configs[0]).fingerprint == prints[0]
+    fingerprints = [open_feed(clustered, config).fingerprint for config in configs]
+    fingerprints.append(open_feed(other_clusters).fingerprint)
+    assert len(set(fingerprints)) == len(fingerprints)
+    assert open_feed(other_clusters, configs[0]).fingerprint == fingerprints[0]
 
 
 def test_a_batch_is_counted_in_triplets_without_classes(clustered):
@@ -333,8 +333,8 @@ def test_a_level_that_does_not_exist_is_refused(clustered):
 
 
 def test_a_curriculum_from_a_level_that_does_not_exist_is_refused(clustered):
-    says = r"\(5, 9, 11\) begin at sibling level 3, but level 2 means all .* leave out 1 of them"
-    with pytest.raises(HierarchyError, match=says):
+    message = r"\(5, 9, 11\) begin at sibling level 3, but level 2 already .* leave out 1 of them"
+    with pytest.raises(HierarchyError, match=message):
         open_feed(clustered, smart(curriculum_steps=(5, 9, 11)))
     with pytest.raises(HierarchyError, match="begin at sibling level 3"):
         open_feed(clustered, smart(level=2, curriculum_steps=(5,)))

@@ -57,14 +57,14 @@ def open_feed(config: Triplets | None = None, *, within: bool = True, **changes)
     return (config or Triplets(batch_triplets=64)).open(corpus, **options)
 
 
-def assert_same(got: dict, wanted: dict) -> None:
-    assert got.keys() == wanted.keys()
-    for name, value in wanted.items():
+def assert_same(actual: dict, expected: dict) -> None:
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
         if isinstance(value, dict):
-            assert_same(got[name], value)
+            assert_same(actual[name], value)
         else:
-            assert got[name].dtype == value.dtype
-            np.testing.assert_array_equal(got[name], value, err_msg=name)
+            assert actual[name].dtype == value.dtype
+            np.testing.assert_array_equal(actual[name], value, err_msg=name)
 
 
 def test_a_batch_is_what_its_docstring_says():
@@ -95,7 +95,7 @@ def test_a_batch_is_what_its_docstring_says():
     np.testing.assert_array_equal(batch["negative_allowed"], ~never[np.arange(64), negatives])
 
 
-# sampling -> step -> (rows, the slots that each anchor must not take)
+# sampling -> step -> (rows, the forbidden slots of each anchor)
 GOLDEN: dict = {
     "uniform": {
         0: (
@@ -129,7 +129,7 @@ GOLDEN: dict = {
 
 
 def test_the_fingerprint_of_a_default_feed_is_pinned():
-    """A run in progress is refused another; options that came later must not change it."""
+    """A run in progress is refused if it changes; options added later must not change it."""
     config = Triplets(batch_triplets=64)
     table = make_table(audio_missing=True)
     assert open_feed(config, table=table).fingerprint == "7bc7b0ec4e3d91e48ba532d7c45c362e"
@@ -137,7 +137,7 @@ def test_the_fingerprint_of_a_default_feed_is_pinned():
 
 @pytest.mark.parametrize("sampling", ["uniform", "weight"])
 def test_the_sequence_is_pinned(sampling):
-    """A change here changes every run in progress: raise triplets.SEQUENCE with it."""
+    """A change here changes every run in progress: increase triplets.SEQUENCE with it."""
     graph = RelationGraph.from_edges(
         np.array([0, 0, 1, 2, 4, 6]),
         np.array([1, 2, 2, 3, 5, 7]),
@@ -161,12 +161,12 @@ def test_threads_and_order_change_nothing():
     options = {"table": make_table(20_000), "graph": graph, "is_train": np.ones(20_000, bool)}
     config = Triplets(batch_triplets=1500, placement="host")
     steps = list(range(24))
-    wanted = {step: open_feed(config, **options).at(step) for step in steps}
+    expected = {step: open_feed(config, **options).at(step) for step in steps}
     feed = open_feed(config, **options)
     order = np.random.default_rng(0).permutation(np.repeat(steps, 4)).tolist()
     with ThreadPoolExecutor(8) as pool:
         for step, batch in zip(order, pool.map(feed.at, order), strict=True):
-            assert_same(batch, wanted[step])
+            assert_same(batch, expected[step])
 
 
 def test_an_evaluation_video_is_never_drawn():
@@ -182,7 +182,7 @@ def test_a_leak_stops_the_feed():
 
 
 def overwritten(feed: TripletFeed, held: int) -> int:
-    """Batches found changed while `held` further ones have been taken, every worker caught up."""
+    """Count batches changed after `held` further ones were taken and all workers caught up."""
     taken, changed, started = [], 0, []
     make = feed._make
 
@@ -201,8 +201,8 @@ def overwritten(feed: TripletFeed, held: int) -> int:
         assert len(started) == ahead
         if len(taken) > held:
             oldest, batch = taken.pop(0)
-            wanted = make(oldest, slice(None), out=None)["features"]["visual"]
-            changed += not np.array_equal(batch["features"]["visual"], wanted)
+            expected = make(oldest, slice(None), out=None)["features"]["visual"]
+            changed += not np.array_equal(batch["features"]["visual"], expected)
     return changed
 
 
@@ -236,7 +236,9 @@ def test_closing_early_ends_the_threads():
     batches = open_feed().batches(0, 1000)
     next(batches)
     assert readers() > before
-    iterator = batches.gi_frame.f_locals["iterator"]  # kept, so that only close can end them
+    iterator = batches.gi_frame.f_locals[
+        "iterator"
+    ]  # a reference, so that only close can end the threads
     batches.close()
     deadline = time.monotonic() + 10
     while readers() > before and time.monotonic() < deadline:
@@ -258,7 +260,7 @@ def test_a_fault_in_a_reading_thread_reaches_the_caller(monkeypatch):
 
 
 def star(videos: int = VIDEOS, *, others: int = 600) -> RelationGraph:
-    """Video 0 is related to half of the others; there are `others` pairs besides."""
+    """Video 0 is related to half of the others; `others` random pairs are added."""
     rng = np.random.default_rng(4)
     source, target = rng.integers(1, videos, (2, others))
     real = source != target
@@ -276,7 +278,7 @@ def test_a_batch_that_needs_it_takes_the_large_capacity_and_says_so():
     usual = feed.at(0)
     assert usual["forbidden"].shape == (2, feed.capacities.ordinary)
     assert list(feed.events_of(usual)) == []
-    # As if the first batches had been lucky.
+    # As if the first batches had been unusually small.
     count = int((usual["forbidden"][0] < 600).sum())
     feed.capacities = dataclasses.replace(feed.capacities, ordinary=count - 1)
     large = feed.at(0)
@@ -299,7 +301,7 @@ def test_no_batch_of_a_graph_with_hubs_exceeds_the_large_capacity():
 
 
 def test_where_one_capacity_is_enough_nothing_is_counted():
-    """A triangle: an anchor has itself and two others, however many triplets."""
+    """A triangle: an anchor has itself and two others, for any number of triplets."""
     triangle = RelationGraph.from_edges([0, 1, 2], [1, 2, 0], [1, 1, 1], nodes=VIDEOS)
     feed = open_feed(graph=triangle, is_train=np.ones(VIDEOS, bool))
     assert feed.capacities.ordinary == feed.capacities.large
@@ -320,10 +322,10 @@ def test_a_graph_that_may_need_more_room_than_there_is_is_refused():
     "heeded: never a negative, mined, sampled or drawn from siblings",
 )
 def test_positives_come_from_the_capped_graph_and_forbidden_pairs_from_all_relations():
-    """A clique of 120: every negative that the capped graph allowed was a relation."""
-    one, other = np.triu_indices(120, 1)
-    weight = np.random.default_rng(5).integers(1, 99, len(one))
-    relations = RelationGraph.from_edges(one, other, weight, nodes=VIDEOS)
+    """A clique of 120: every negative that the capped graph would allow is a relation."""
+    source, target = np.triu_indices(120, 1)
+    weight = np.random.default_rng(5).integers(1, 99, len(source))
+    relations = RelationGraph.from_edges(source, target, weight, nodes=VIDEOS)
     capped = relations.capped(10)
     feed = open_feed(graph=capped, relations=relations, is_train=np.ones(VIDEOS, bool))
     related, positive = (graph.matrix().toarray() > 0 for graph in (relations, capped))
@@ -344,7 +346,7 @@ def test_positives_come_from_the_capped_graph_and_forbidden_pairs_from_all_relat
 
 def test_the_fingerprint_covers_what_the_batches_depend_on():
     config = Triplets(batch_triplets=64)
-    # A train video without relations, so that the split alone changes and not the train graph.
+    # Move a train video without relations: only the split changes, not the train graph.
     alone = np.flatnonzero(IS_TRAIN)[0]
     graph = make_graph().within(np.arange(VIDEOS) != alone)
     moved = IS_TRAIN.copy()

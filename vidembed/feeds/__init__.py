@@ -1,1 +1,1 @@
-"""What a training step is fed: batches that are pure functions of seed and step."""
+"""Batches for training steps, as pure functions of seed and step."""

@@ -1,4 +1,4 @@
-"""Random access to batches, and reading them ahead: what all feeds share."""
+"""The base of all feeds: random access to batches, and reading ahead."""
 
 import abc
 import time
@@ -17,68 +17,69 @@ Part = tuple[int, int]
 """A host's number, and how many hosts there are."""
 ONE_HOST: Part = (0, 1)
 
-# A batch from `batches` may be used until this many further ones have been taken.
+# A batch from `batches` stays valid until this many further ones have been taken.
 HELD_BATCHES = 4
 
 
 class Feed(abc.ABC):
     """The batches of one run, each a pure function of its step.
 
-    A batch is a dict. What a host can make alone is its own part; what all need is whole on every
-    host. A subclass adds `spec`, `fingerprint` and `one_pass`: see the protocol of the engine.
+    A batch is a dict. Each host makes only its part of an entry if it can; entries that all hosts
+    need are whole on every host. A subclass adds `spec`, `fingerprint` and `one_pass`: see the
+    protocol of the engine.
     """
 
     split_axes: Mapping[str, int | None]
-    """Entry of the batch → its axis that is split over the mesh's data axis; None is whole."""
+    """Entry of the batch → its axis that is split over the mesh's data axis; None: not split."""
 
     def __init__(self, config: "FeedOptions") -> None:
         self.config = config
 
     @property
     def whole_steps(self) -> int | None:
-        """How many steps there are, no more and no less; None: as many as are asked for."""
+        """The exact number of steps of this feed; None: any number."""
         return None
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What there is to say of the feed, for people."""
+        """Sentences about the feed, to show the user."""
         return ()
 
     @property
     def events(self) -> tuple[str, ...]:
-        """Names of what `events_of` may say of a batch."""
+        """Names of all events that `events_of` may return."""
         return ()
 
     def events_of(self, batch: Batch) -> Iterable[str]:
-        """Rare events that this batch is one of, to be counted."""
+        """Names of the rare events that apply to this batch; they are counted."""
         del batch
         return ()
 
     def statistics(self) -> Any:
-        """What the task's inputs are standardised by; None if they are not."""
+        """Statistics to standardise the task's inputs by; None: inputs are not standardised."""
         return None
 
     def resident(self) -> Mapping[str, Any]:
-        """Arrays that lie on the devices, by whose `rows` a batch then speaks; {} for none."""
+        """Arrays to keep on the devices, indexed by a batch's `rows`; {} for none."""
         return {}
 
     @abc.abstractmethod
     def ids_at(self, step: int) -> np.ndarray:
-        """Ids S[..., B] of the whole batch `step`, for messages about it."""
+        """Ids S[..., B] of the whole batch `step`, for messages."""
 
     def at(self, step: int, part: Part = ONE_HOST) -> Batch:
-        """Batch `step` of a host, in fresh memory; the same from any thread, in any order."""
+        """Batch `step` of a host, in new memory; the same from any thread, in any order."""
         return self._make(step, self.config.own(part), out=None)
 
     def batches(
         self, start: int, stop: int, part: Part = ONE_HOST
     ) -> Generator[tuple[int, Batch, float], None, None]:
-        """Yields (step, batch, seconds waited for it) for steps start..stop-1, read ahead.
+        """Yield (step, batch, seconds waited for it) for steps start..stop-1, read ahead.
 
-        Where a feed reuses memory, a batch is valid until HELD_BATCHES further ones have been
-        taken. By then the step that uses it must be done, not only dispatched: `jax.device_put` may
-        still be reading the memory, and on CPU may share it for good. Close the generator to stop
-        early.
+        If a feed reuses memory, a batch is valid until HELD_BATCHES further ones have been taken.
+        By then the step that uses it must be finished, not only dispatched: `jax.device_put` may
+        still be reading the memory, and on CPU may share it permanently. Close the generator to
+        stop early.
         """
         threads, ahead = self.config.read_threads, self.config.prefetch_batches
         own = self.config.own(part)
@@ -97,24 +98,24 @@ class Feed(abc.ABC):
 
     @abc.abstractmethod
     def _make(self, step: int, own: slice, out: Buffers) -> Batch:
-        """The batch of the host that has the examples `own`; into `out`, if that is not None."""
+        """The batch of the host with the examples `own`, written into `out` unless that is None."""
 
     def _buffers(self, examples: int) -> Buffers:
-        """Memory for a batch of so many examples, to be used again; None: each has its own."""
+        """Reusable memory for a batch of `examples`; None: each batch gets new memory."""
         del examples
         return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeedOptions(abc.ABC):
-    """What every feed is configured by, besides its batch_UNIT."""
+    """Options of every feed, besides its batch_UNIT."""
 
     read_threads: Annotated[int, TUNABLE] = 2
-    """Batches made at the same time."""
+    """Number of batches made at the same time."""
     prefetch_batches: Annotated[int, TUNABLE] = 4
-    """Batches made ahead of their use; with 0, and 0 threads, each is made when it is asked for."""
+    """Number of batches made ahead of use; 0, with 0 threads, makes each batch on request."""
     unit: ClassVar[str]
-    """What a batch is counted in."""
+    """The unit in which a batch is counted."""
 
     def __post_init__(self) -> None:
         if self.examples < 1:
@@ -128,20 +129,20 @@ class FeedOptions(abc.ABC):
 
     @property
     def examples(self) -> int:
-        """B: what is split over the devices."""
+        """B, the examples per batch, split over the devices."""
         return int(getattr(self, f"batch_{self.unit}"))
 
     def own(self, part: Part) -> slice:
-        """A host's slice of the B axis; ValueError where hosts cannot share the batch evenly."""
+        """A host's slice of the B axis; raises ValueError if the hosts do not divide the batch."""
         index, count = part
         if self.examples % count:
             below = self.examples // count * count
             nearest = f"{below} or {below + count}" if below else f"{count}"
             raise ValueError(
                 f"batch_{self.unit} must be a multiple of the number of hosts, found "
-                f"{self.examples} {self.unit} on {count} hosts; {nearest} would do"
+                f"{self.examples} {self.unit} on {count} hosts; use {nearest}"
             )
         if not 0 <= index < count:
-            raise ValueError(f"host {index} is none of {count} hosts")
+            raise ValueError(f"host {index} is not one of {count} hosts, numbered from 0")
         share = self.examples // count
         return slice(index * share, (index + 1) * share)

@@ -1,4 +1,4 @@
-"""The feed of videos labelled by the number of their cluster: batch k is a pure function of k."""
+"""The feed of videos labelled with their cluster number; batch k is a pure function of k."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ from vidembed.feeds.videos import (
 from vidembed.graph.hierarchy import Hierarchy, HierarchyError
 from vidembed.tasks.spec import Spec
 
-# Changed whenever the same seed and data would give other batches than before.
+# Increase this whenever the same seed and data would give other batches than before.
 SEQUENCE = 1
 
 
 class Labels(NamedTuple):
-    """Which class each video is of, and how large the classes are."""
+    """The class of each video, and the class sizes."""
 
-    of_row: np.ndarray  # i32[N], 0..C-1 by falling size; -1 where there is none
+    of_row: np.ndarray  # i32[N], 0..C-1 by descending size; -1 for no class
     sizes: np.ndarray  # i64[C]
     dropped_clusters: int
     dropped_videos: int
@@ -34,17 +34,17 @@ class Labels(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledVideos(VideoFeedOptions):
-    """Train videos with the number of their cluster, to be classified (GCML, cluster labels).
+    """Train videos labelled with their cluster number, for classification (GCML, cluster labels).
 
-    Which level the paper takes, and whether it leaves out small clusters, is not known.
+    Which level the paper uses, and whether it leaves out small clusters, is not known.
     """
 
     batch_videos: int = 21_600
-    """Videos of a batch; 21,600 are as many as 7,200 triplets embed."""
+    """Videos per batch; 21,600 is the number that 7,200 triplets embed."""
     level: int = 1
-    """The level of the hierarchy, from 1; the higher, the fewer and larger the classes."""
+    """Level of the hierarchy, from 1; higher levels have fewer and larger classes."""
     min_cluster_size: int = 2
-    """Clusters of fewer videos are no classes, and their videos are never drawn."""
+    """Smaller clusters are not used as classes, and their videos are never drawn."""
     unit: ClassVar[str] = "videos"
 
     def __post_init__(self) -> None:
@@ -54,27 +54,27 @@ class LabelledVideos(VideoFeedOptions):
                 raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
 
     def labels(self, corpus: RelatedTrainVideos) -> Labels:
-        """The clusters of a level as classes, numbered 0..C-1 by falling size.
+        """The clusters of a level as classes, numbered 0..C-1 by descending size.
 
-        Of equal size the one with the smaller cluster number first: a log-uniform sampler takes
-        low numbers for frequent ones. Raises ValueError without a hierarchy, HierarchyError where
-        it is of another graph, has no such level, or leaves fewer than 2 classes.
+        Ties go to the smaller cluster number: a log-uniform sampler treats low numbers as frequent
+        classes. Raises ValueError without a hierarchy, and HierarchyError if it belongs to another
+        graph, lacks the level, or leaves fewer than 2 classes.
         """
         hierarchy = needed_hierarchy(corpus, "cluster labels")
         hierarchy.check(corpus.train_graph, corpus.is_train)
         cluster, sizes = hierarchy.level(self.level), hierarchy.sizes(self.level)
         order = np.argsort(-sizes, kind="stable")
-        kept = order[sizes[order] >= self.min_cluster_size]
-        if len(kept) < 2:
-            raise HierarchyError(self._too_few(hierarchy, len(kept)))
-        # One more, for the rows whose cluster is -1.
+        chosen = order[sizes[order] >= self.min_cluster_size]
+        if len(chosen) < 2:
+            raise HierarchyError(self._too_few(hierarchy, len(chosen)))
+        # One extra entry, for rows whose cluster is -1.
         number = np.full(len(sizes) + 1, -1, np.int32)
-        number[kept] = np.arange(len(kept), dtype=np.int32)
+        number[chosen] = np.arange(len(chosen), dtype=np.int32)
         return Labels(
             of_row=number[cluster],
-            sizes=sizes[kept],
-            dropped_clusters=len(sizes) - len(kept),
-            dropped_videos=int(sizes.sum() - sizes[kept].sum()),
+            sizes=sizes[chosen],
+            dropped_clusters=len(sizes) - len(chosen),
+            dropped_videos=int(sizes.sum() - sizes[chosen].sum()),
             hierarchy_fingerprint=hierarchy.fingerprint,
         )
 
@@ -83,25 +83,25 @@ class LabelledVideos(VideoFeedOptions):
     ) -> "LabelledFeed":
         return LabelledFeed(self, corpus, seed=seed, reads=reads)
 
-    def _too_few(self, hierarchy: Hierarchy, kept: int) -> str:
-        found = "; ".join(
+    def _too_few(self, hierarchy: Hierarchy, classes: int) -> str:
+        levels = "; ".join(
             f"level {level}: {len(sizes):,} clusters, {int((sizes >= self.min_cluster_size).sum())}"
             f" of them large enough, the largest of {sizes.max(initial=0):,} videos"
             for level in range(1, hierarchy.levels + 1)
             for sizes in [hierarchy.sizes(level)]
         )
         return (
-            f"cluster labels need at least 2 classes, found {kept} clusters of "
-            f"{self.min_cluster_size} or more videos at level {self.level} ({found}). Lower "
+            f"cluster labels need at least 2 classes, found {classes} clusters of "
+            f"{self.min_cluster_size} or more videos at level {self.level} ({levels}). Lower "
             "min_cluster_size, choose another level, or cluster again with other --rounds"
         )
 
 
 class LabelledFeed(VideoFeed):
-    """A batch has B videos, drawn evenly and with replacement:
+    """Batches of B videos, drawn uniformly with replacement:
 
     rows      i32[B]                  whole  table rows
-    labels    i32[B/hosts]            own    class of each, 0..C-1
+    labels    i32[B/hosts]            own    class of each video, 0..C-1
     features  name -> [B/hosts, F]    own
     present   name -> bool[B/hosts]   own
     """
@@ -129,7 +129,7 @@ class LabelledFeed(VideoFeed):
 
     @property
     def spec(self) -> Spec:
-        """See `Feed`; with the number of classes."""
+        """See `Feed`; includes the number of classes."""
         return Spec(widths=self._table.widths, classes=len(self._labels.sizes))
 
     @property
@@ -139,7 +139,7 @@ class LabelledFeed(VideoFeed):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the classes are, for people."""
+        """A sentence about the classes, to show the user."""
         labels, config = self._labels, self.config
         return (
             f"{len(labels.sizes):,} classes: the clusters of {config.min_cluster_size} or more "

@@ -1,7 +1,7 @@
-"""What feeds share that go over all train videos once, in a fixed number of steps.
+"""Feeds that pass over all train videos once, in a fixed number of steps.
 
-What is summed over videos needs no sampling. A step's share follows from the data: the recipe says
-how many steps there are, and every step has as many slots, the last ones empty.
+Sums over all of them need no sampling. The recipe sets the number of steps, and the data determine
+the size of a step: all steps have the same number of slots, and the last slots are empty.
 """
 
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ SHOWN = 10
 
 @dataclass(frozen=True, kw_only=True)
 class OnePass(VideoFeedOptions):
-    """How a pass is divided.
+    """Options for dividing the pass.
 
-    parts: steps of the whole pass; the recipe has as many.
+    parts: number of steps of the whole pass, as in the recipe.
     """
 
     parts: int = 32
@@ -32,44 +32,44 @@ class OnePass(VideoFeedOptions):
 
 
 class OnePassFeed(VideoFeed):
-    """A batch holds `each` times as many rows of a kind as are split over the devices."""
+    """Batches of `each` rows per kind and share."""
 
     config: OnePass
     each: int
-    """Rows of a kind in what the batch is counted in."""
+    """Rows per group in one share."""
     videos: np.ndarray
-    """i32[n]: the table rows that are gone over, in this order."""
+    """i32[n]: the table rows of the pass, in this order."""
 
     @property
     def whole_steps(self) -> int:
-        """How many steps the pass has."""
+        """The number of steps of the pass."""
         return self.config.parts
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Which features are constant, and how many train videos lack a modality."""
-        found, videos = [], np.sort(self.videos)
+        """Sentences about constant features and train videos that lack a modality."""
+        sentences, videos = [], np.sort(self.videos)
         for modality in self._reads:
             lacking = int((~self._table.has(modality)[videos]).sum())
             if lacking:
-                found.append(
-                    f"{lacking:,} of {len(videos):,} train videos lack {modality}: its mean stands "
-                    "for it"
+                sentences.append(
+                    f"{lacking:,} of {len(videos):,} train videos lack {modality}: its mean is "
+                    "used instead"
                 )
             flat = np.flatnonzero(self.statistics()[modality]["deviation"] <= 1e-6)
             if len(flat):
-                found.append(
+                sentences.append(
                     f"{len(flat)} features of {modality} are constant over the train videos and "
-                    f"say nothing: {_some(flat)}"
+                    f"have no effect: {_some(flat)}"
                 )
-        return tuple(found)
+        return tuple(sentences)
 
     @cached_property
     def _statistics(self) -> Statistics:
         return super().statistics()
 
     def statistics(self) -> Statistics:
-        """See `VideoFeed`; ValueError, by name, for features that are not finite."""
+        """See `VideoFeed`; raises ValueError, naming the features, if some are not finite."""
         for modality in self._reads:
             known = self._statistics[modality]
             bad = np.flatnonzero(~np.isfinite(known["mean"] + known["deviation"]))
@@ -82,11 +82,11 @@ class OnePassFeed(VideoFeed):
         return self._statistics
 
     def _make(self, step: int, own: slice, out: Buffers) -> Batch:
-        # A host's part in rows, not in what the batch is counted in.
+        # Convert the host's part from shares to rows.
         return super()._make(step, slice(own.start * self.each, own.stop * self.each), out)
 
     def _buffers(self, examples: int) -> Buffers:
-        """None: each batch has its own memory; how many rows there are is known from the data."""
+        """None: each batch has its own memory; the number of rows depends on the data."""
         del examples
         return None
 
@@ -94,7 +94,7 @@ class OnePassFeed(VideoFeed):
 def check_step(step: int) -> None:
     """Raises ValueError for a step below 0."""
     if step < 0:
-        raise ValueError(f"a step is a number from 0 on, found {step}")
+        raise ValueError(f"a step must be from 0 on, found {step}")
 
 
 def _some(numbers: np.ndarray) -> str:

@@ -1,4 +1,4 @@
-"""Which videos a batch of triplets holds: a pure function of seed and step, drawn in O(1) each."""
+"""Draw the videos of a batch of triplets, as a pure function of seed and step, in O(1) each."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -13,32 +13,32 @@ Anchors = Literal["edges", "videos"]
 
 
 def raw_draws(seed: int, step: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Random words u64[shape] of this seed and step alone (Philox, a counter-based generator).
+    """Random words u64[shape] that depend only on seed and step, from the generator Philox.
 
-    Raw words, because NumPy promises their stream for ever, while what `Generator` makes of them
-    may change with a release, and with it every batch of a resumed run.
+    Raw words, because NumPy guarantees their stream, while the distributions of `Generator` may
+    change with a release, and with them every batch of a resumed run.
     """
     if not 0 <= step < 2**64:
-        raise ValueError(f"a step is a number from 0 on, found {step}")
+        raise ValueError(f"a step must be from 0 on, found {step}")
     key = np.array([seed, step], np.uint64)
     return np.random.Philox(key=key).random_raw(int(np.prod(shape))).reshape(shape)
 
 
 def unit(raw: np.ndarray) -> np.ndarray:
-    """The upper 53 bits of raw words as f64[...] in [0, 1); the lower 11 are free for other use."""
+    """The upper 53 bits of raw words as f64[...] in [0, 1); the lower 11 bits remain free."""
     return (raw >> np.uint64(11)) * 2.0**-53
 
 
 def below(raw: np.ndarray, limit: int | np.ndarray) -> np.ndarray:
-    """Whole numbers i64[...] uniform over [0, limit), unevenness at most limit / 2^53."""
+    """Integers i64[...] uniform over [0, limit), with a bias of at most limit / 2^53."""
     return (unit(raw) * limit).astype(np.int64)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AliasTable:
-    """Draws from n unequal weights in O(1): a column uniformly, then it or its alias.
+    """Draw from n unequal weights in O(1): a uniform column, then that column or its alias.
 
-    keep: f32[n], the chance of staying in the column; alias: i32[n] (i64 from 2^31 on).
+    keep: f32[n], probability of staying in the column; alias: i32[n] (i64 from 2^31 on).
     Walker, "An efficient method for generating discrete random variables", 1977.
     """
 
@@ -47,15 +47,15 @@ class AliasTable:
 
     @staticmethod
     def of(weights: np.ndarray) -> "AliasTable":
-        """Table of weights f[n], finite and not negative. Vectorised: 12.5 M weights in seconds.
+        """Build the table of weights f[n], finite and not negative; 12.5 M weights take seconds.
 
-        The columns below their fair share ("light") are filled, in order, from those above
-        ("heavy"), in order; where one ends and the next begins follows from prefix sums of what
-        the light lack and the heavy have over (Hübschle-Schneider & Sanders, "Parallel weighted
-        random sampling", 2019). A heavy column that has given itself below 1 is filled by the next.
+        Columns below their fair share ("light") are filled, in order, from those above ("heavy"),
+        in order. Which heavy column fills which light one follows from prefix sums of the deficits
+        and the surpluses (Hübschle-Schneider & Sanders, "Parallel weighted random sampling", 2019).
+        A heavy column that has given itself below 1 is filled by the next.
         """
         n = len(weights)
-        # Summed in order, as NumPy's sum is not: the table must be the same on every machine.
+        # Summed in order, unlike NumPy's sum: the table must be the same on every machine.
         total = np.cumsum(weights, dtype=np.float64)[-1]
         if not (np.isfinite(total) and total > 0 and weights.min() >= 0):
             raise ValueError(
@@ -68,31 +68,32 @@ class AliasTable:
         light, heavy = np.flatnonzero(fair < 1), np.flatnonzero(fair >= 1)
         if not len(heavy):  # all equal, and rounded below 1
             return AliasTable(keep=keep, alias=alias)
-        lacked = np.concatenate([[0.0], np.cumsum(1 - fair[light])])
-        given = np.cumsum(fair[heavy] - 1)
+        deficits = np.concatenate([[0.0], np.cumsum(1 - fair[light])])
+        surpluses = np.cumsum(fair[heavy] - 1)
 
-        # A light column's giver is the first whose total reaches past all that was lacked before.
-        giver = np.searchsorted(given, lacked[:-1], side="right")
+        # A light column's giver is the first whose total exceeds all earlier deficits.
+        giver = np.searchsorted(surpluses, deficits[:-1], side="right")
         keep[light] = fair[light]
         alias[light] = heavy[np.minimum(giver, len(heavy) - 1)]
 
-        # The light column that takes a giver below 1, and by how much; the last giver stays at 1.
-        overdrawn = np.searchsorted(lacked, given[:-1], side="left")
-        spent = overdrawn < len(lacked)
-        keep[heavy[:-1][spent]] = 1 - (lacked[overdrawn[spent]] - given[:-1][spent])
+        # Find the light column that takes a giver below 1, and by how much; the last stays at 1.
+        overdrawn = np.searchsorted(deficits, surpluses[:-1], side="left")
+        spent = overdrawn < len(deficits)
+        keep[heavy[:-1][spent]] = 1 - (deficits[overdrawn[spent]] - surpluses[:-1][spent])
         alias[heavy[:-1][spent]] = heavy[1:][spent]
         return AliasTable(keep=keep, alias=alias)
 
     def pick(self, column: np.ndarray, chance: np.ndarray) -> np.ndarray:
-        """Index i64[n] for a uniform column i64[n] and an independent chance f64[n] in [0, 1)."""
+        """Indices i64[n] for uniform columns i64[n] and independent chances f64[n] in [0, 1)."""
         return np.where(chance < self.keep[column], column, self.alias[column])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EdgePairs:
-    """Anchor and positive as the ends of an edge; edges: i32[E, 2], each undirected edge once.
+    """Draws the two ends of an edge as anchor and positive.
 
-    table: draws edges by weight; None draws them uniformly. 8 bytes an edge, 8 more for the table.
+    edges: i32[E, 2], each undirected edge once. table: draws edges by weight; None draws them
+    uniformly. 8 bytes per edge, 8 more for the table.
     """
 
     edges: np.ndarray
@@ -109,7 +110,7 @@ class EdgePairs:
 
     @property
     def words(self) -> int:
-        """Random words a pair takes."""
+        """Random words per pair."""
         return 1 if self.table is None else 2
 
     def draw(self, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -117,7 +118,7 @@ class EdgePairs:
         edge = below(raw[0], len(self.edges))
         if self.table is not None:
             edge = self.table.pick(edge, unit(raw[1]))
-        # One gather of 8 bytes an edge: the list is far larger than the caches.
+        # One gather of 8 bytes per edge: the list is far larger than the caches.
         ends = self.edges.view(np.int64)[edge, 0].view(np.int32).reshape(-1, 2)
         turn = (raw[0] & np.uint64(1)).astype(np.intp)
         pair = np.arange(len(ends))
@@ -126,7 +127,7 @@ class EdgePairs:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VideoPairs:
-    """An anchor uniformly among the videos with relations, i32[A], its positive among these."""
+    """Draws an anchor uniformly from the videos with relations i32[A], and one of its relations."""
 
     anchors: np.ndarray
     graph: RelationGraph
@@ -141,7 +142,7 @@ class VideoPairs:
 
     def draw(self, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(positives, anchors) i32[B] each from raw u64[words, B]."""
-        # `take` that wraps asks nothing of an index, which is worth a third here.
+        # `take` in mode "wrap" does not check indices, which saves a third here.
         anchors = self.anchors.take(below(raw[0], len(self.anchors)), mode="wrap")
         row = anchors.astype(np.intp)
         begin = self.graph.offsets.take(row, mode="wrap")
@@ -153,9 +154,9 @@ class VideoPairs:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TripletSampler:
-    """Rows of anchors and positives from a graph, of negatives from the train rows i32[T].
+    """Draws rows of anchors and positives from a graph, and negatives from train rows i32[T].
 
-    siblings: where negatives come from by level; None draws them from all train rows.
+    siblings: draws negatives by level; None draws them from all train rows.
     """
 
     pairs: EdgePairs | VideoPairs
@@ -171,7 +172,7 @@ class TripletSampler:
         anchors: Anchors = "edges",
         siblings: Siblings | None = None,
     ) -> "TripletSampler":
-        """Sampler over a graph whose edges all lie within is_train bool[N]."""
+        """Build a sampler for a graph whose edges all lie within is_train bool[N]."""
         return TripletSampler(
             pairs=VideoPairs.of(graph) if anchors == "videos" else EdgePairs.of(graph, sampling),
             train=np.flatnonzero(is_train).astype(np.int32),
@@ -181,15 +182,15 @@ class TripletSampler:
     def draw(
         self, seed: int, step: int, triplets: int, *, level: int = 0
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Rows i32[3, B] of batch `step`, and for siblings bool[L+1, B], the negatives' levels.
+        """Draw rows i32[3, B] of batch `step`; with siblings also the levels drawn at bool[L+1, B].
 
-        Edges: one uniformly or in proportion to its weight, either end its anchor with chance 1/2.
-        Videos: an anchor uniformly, a positive uniformly among its neighbours. Without siblings a
-        negative is uniform over the train rows, independent of the pair, so now and then it is the
-        anchor, the positive or a neighbour: the forbidden pairs say so.
+        By edges: an edge uniformly or in proportion to its weight; either end is the anchor with
+        probability 1/2. By videos: an anchor uniformly, a positive uniformly among its neighbours.
+        Without siblings a negative is uniform over the train rows and independent of the pair, so
+        it may be the anchor, the positive or a neighbour: the forbidden pairs mark these.
         """
         raw = raw_draws(seed, step, (1 + self.pairs.words, triplets))
-        # Word 1 is the negative's, as it was when pairs took a word only.
+        # Word 1 draws the negative, as it did when pairs took only one word.
         rows = np.empty((3, triplets), np.int32)
         rows[1], rows[2] = self.pairs.draw(raw[[0, *range(2, len(raw))]])
         if self.siblings is None:
@@ -200,7 +201,7 @@ class TripletSampler:
 
 
 def anchor_chances(graph: RelationGraph, anchors: Anchors, sampling: Sampling) -> np.ndarray:
-    """How often each row is an anchor, f64[N], in proportion."""
+    """Relative frequency of each row as an anchor, f64[N]."""
     if anchors == "videos":
         return (graph.degrees() > 0).astype(np.float64)
     return graph.degrees().astype(np.float64) if sampling == "uniform" else graph.strengths()

@@ -16,22 +16,22 @@ from vidembed.feeds.sampling import Anchors, Sampling, TripletSampler, anchor_ch
 from vidembed.feeds.videos import RelatedTrainVideos, VideoFeed, VideoFeedOptions
 from vidembed.graph.relation import check_no_leak
 
-# Changed whenever the same seed and data would give other batches than before.
+# Increase this whenever the same seed and data would give other batches than before.
 SEQUENCE = 2
 LARGE_FORBIDDEN = "large_forbidden"
-"""The event of a batch that needs the large capacity."""
+"""Event: a batch needs the large capacity."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Triplets(VideoFeedOptions):
-    """How triplets are drawn and what of them travels to the device.
+    """Options for drawing triplets.
 
-    anchors: "edges" draws a pair of related videos, either its anchor (CDML); "videos" an anchor
-    uniformly among the train videos that have relations, its positive uniformly among these (GCML).
-    sampling: edges uniformly, or in proportion to their weights. negatives: any train video, or
-    one of a sibling cluster. max_forbidden_pairs: the most forbidden pairs that a batch may have;
-    each takes 8 bytes on every host and device (134 MB by default). A graph that could need more is
-    refused.
+    anchors: "edges" draws a pair of related videos, either of them the anchor (CDML); "videos"
+    draws an anchor uniformly from the train videos with relations, and a positive uniformly from
+    these relations (GCML). sampling: edges uniformly, or in proportion to their weights. negatives:
+    any train video, or one of a sibling cluster. max_forbidden_pairs: the most forbidden pairs that
+    a batch may have; each takes 8 bytes on every host and device (134 MB by default). A graph that
+    could need more is refused.
     """
 
     batch_triplets: int = 7200
@@ -49,14 +49,14 @@ class Triplets(VideoFeedOptions):
             raise ValueError(f"anchors must be 'edges' or 'videos', found {self.anchors!r}")
         if self.anchors == "videos" and self.sampling == "weight":
             raise ValueError(
-                "sampling='weight' draws edges, anchors='videos' draws an anchor and one of its "
-                "neighbours, all alike: choose sampling='uniform', or anchors='edges'"
+                "sampling='weight' draws edges, but anchors='videos' draws an anchor and one of "
+                "its neighbours uniformly: choose sampling='uniform', or anchors='edges'"
             )
 
     def _open(
         self, corpus: RelatedTrainVideos, *, seed: int, reads: tuple[str, ...]
     ) -> "TripletFeed":
-        """The feed over the edges of the train graph; LeakError unless they are of train rows."""
+        """The feed over the edges of the train graph; LeakError if one has an end outside it."""
         graph, is_train = corpus.train_graph, corpus.is_train
         trained = int(np.count_nonzero(is_train))
         if trained < 2:
@@ -67,29 +67,29 @@ class Triplets(VideoFeedOptions):
         if not graph.edges:
             raise ValueError(
                 f"triplets need related videos, found no edge between the {trained} train videos; "
-                "lower the co-watch threshold, check that sessions and table speak of the same "
-                "ids, or enlarge the train share"
+                "lower the co-watch threshold, check that sessions and table use the same ids, or "
+                "enlarge the train share"
             )
         check_no_leak(graph, is_train)
         return TripletFeed(self, corpus, seed=seed, reads=reads)
 
 
 class TripletFeed(VideoFeed):
-    """A batch has B triplets. Slots are ordered negatives, positives, anchors:
+    """Batches of B triplets. Slots are ordered negatives, positives, anchors:
 
     rows              i32[3, B]          whole  table rows
     negative_slot     i32[B/hosts]       own    slot of the first occurrence of the sampled negative
     negative_allowed  bool[B/hosts]      own    whether the anchor may take that negative
-    drawn_at          bool[L+1, B/hosts] own    only of sibling negatives: whether it came from this
-                                                level; the last: from all train videos, or from none
+    drawn_at          bool[L+1, B/hosts] own    for sibling negatives: whether it came from this
+                                                level; last: from all train videos, or from none
     features          name -> [3, B/hosts, F]   own
     present           name -> bool[3, B/hosts]  own
     first             bool[3, B]         whole  whether the slot is the first of its video
-    forbidden         i32[2, P]          whole  (anchor, slot that it must never take), in order of
-                                                anchor; (B, 3B) is padding
+    forbidden         i32[2, P]          whole  (anchor, slot forbidden to it), in order of anchor;
+                                                (B, 3B) is padding
 
     Anchors and slots are numbered over the whole batch, 0..B-1 and, row by row, 0..3B-1: the pool
-    of candidates is global. P is one of two capacities, the smaller that holds the batch's pairs.
+    of candidates is global. P is the smaller of two capacities that holds the batch's pairs.
     """
 
     split_axes: Mapping[str, int | None] = {
@@ -130,7 +130,7 @@ class TripletFeed(VideoFeed):
 
     @property
     def one_pass(self) -> tuple[int, str]:
-        """See `Feed`: of what anchors are drawn from."""
+        """See `Feed`; counts what anchors are drawn from."""
         graph = self._corpus.train_graph
         if self.config.anchors == "edges":
             return graph.edges, "train relations"
@@ -138,7 +138,7 @@ class TripletFeed(VideoFeed):
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
-        """For people: where negatives come from, unless that is the default, and the capacities."""
+        """Sentences to show the user: where negatives come from, unless default; the capacities."""
         config, siblings = self.config, self._sampler.siblings
         if siblings is None:
             return (self.capacities.note,)
@@ -157,20 +157,20 @@ class TripletFeed(VideoFeed):
 
     @cached_property
     def fingerprint(self) -> str:
-        """See `Feed`. The room for forbidden pairs is no part of it, either."""
+        """See `Feed`. The capacity for forbidden pairs is not part of it, either."""
         config = self.config
         settings = (SEQUENCE, config.batch_triplets, config.sampling)
         corpus = self._corpus
         data = (corpus.table, corpus.train_graph, corpus.train_relations)
-        prints = [part.fingerprint for part in data]
-        digest = xxhash.xxh3_128(repr((*settings, self.seed, *prints)).encode())
+        fingerprints = [part.fingerprint for part in data]
+        digest = xxhash.xxh3_128(repr((*settings, self.seed, *fingerprints)).encode())
         digest.update(np.packbits(corpus.is_train).tobytes())
-        # Only where they are used.
+        # Only if they are used, so that earlier fingerprints stay valid.
         if config.anchors != "edges":
             digest.update(repr(config.anchors).encode())
         if (siblings := self._sampler.siblings) is not None:
-            own = (*config.negatives.settings, siblings.hierarchy_fingerprint)
-            digest.update(repr(own).encode())
+            sibling_settings = (*config.negatives.settings, siblings.hierarchy_fingerprint)
+            digest.update(repr(sibling_settings).encode())
         return digest.hexdigest()
 
     def _sampled(self, step: int) -> tuple[np.ndarray, np.ndarray | None]:
@@ -180,13 +180,13 @@ class TripletFeed(VideoFeed):
 
     def _drawn(self, step: int, own: slice) -> Batch:
         rows, drawn_at = self._sampled(step)
-        found = self._pairs.of(rows)
-        pairs, allowed = found.flat(self.capacities.fitting(found.total, step))
+        forbidden = self._pairs.of(rows)
+        pairs, allowed = forbidden.flat(self.capacities.fitting(forbidden.total, step))
         slots = np.arange(rows.size, dtype=np.int32).reshape(rows.shape)
         batch: Batch = {
             "rows": rows,
-            "first": found.first_slot == slots,
-            "negative_slot": found.first_slot[0, own],
+            "first": forbidden.first_slot == slots,
+            "negative_slot": forbidden.first_slot[0, own],
             "negative_allowed": allowed[own],
             "forbidden": pairs,
         }

@@ -1,4 +1,4 @@
-"""Feeds of a feature table: their data, where features are gathered, and who has them."""
+"""The base of feeds that draw rows of a feature table: data, and where features are gathered."""
 
 import abc
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ Placement = Literal["device", "host"]
 
 
 class RelatedTrainVideos(Protocol):
-    """What feeds draw from: a Corpus is one."""
+    """The data that feeds draw from; a Corpus is one."""
 
     @property
     def table(self) -> FeatureTable: ...
@@ -35,11 +35,11 @@ class RelatedTrainVideos(Protocol):
 
 
 def needed_hierarchy(corpus: RelatedTrainVideos, what: str) -> Hierarchy:
-    """The hierarchy that `what` needs; raises ValueError where there is none."""
+    """The hierarchy of the corpus; raises ValueError, naming `what` needs it, if there is none."""
     if corpus.hierarchy is None:
         raise ValueError(
             f"{what} need clusters of the train graph: set --corpus.hierarchy PATH, made by "
-            "`python -m vidembed cluster`. None was given, or no file is there"
+            "`python -m vidembed cluster`. None was given, or the file does not exist"
         )
     return corpus.hierarchy
 
@@ -48,8 +48,8 @@ class VideoFeed(Feed):
     """Batches of table rows i32[..., B], which are whole on every host.
 
     In host placement a batch holds the host's part of `features` (name → [..., F], as stored) and,
-    where the table lacks rows, `present` (name → bool[...]). Gathered features lie in a ring of
-    reused buffers, for the page faults of fresh ones cost more than the gather.
+    if the table has missing rows, `present` (name → bool[...]). Gathered features are written to a
+    ring of reused buffers, because page faults of new memory cost more than the gather.
     """
 
     config: "VideoFeedOptions"
@@ -72,28 +72,28 @@ class VideoFeed(Feed):
     @property
     @abc.abstractmethod
     def fingerprint(self) -> str:
-        """Hex digest of all that the sequence of batches depends on besides the step.
+        """Hex digest of everything the sequence of batches depends on besides the step.
 
-        Placement, threads and number of hosts are no part of it: they change no batch.
+        Placement, threads and number of hosts are not part of it: they change no batch.
         """
 
     @property
     def spec(self) -> Spec:
-        """Sizes that the shapes of parameters follow from."""
+        """Sizes that determine the shapes of parameters."""
         return Spec(widths=self._table.widths)
 
     @property
     @abc.abstractmethod
     def one_pass(self) -> tuple[int, str]:
-        """How many examples make one pass over what is drawn from, and what that is."""
+        """Number of examples in one pass over the data drawn from, and the name of these."""
 
     def statistics(self) -> Statistics:
         """Mean and deviation of each feature over the train split."""
         return train_statistics(self._table, self._corpus.is_train)
 
     def resident(self) -> Mapping[str, Any]:
-        """What a step gathers from the devices: features as stored, and who has them; {} in host
-        placement."""
+        """Arrays that a step gathers from the devices: features as stored, and which videos have
+        them; {} in host placement."""
         return {} if self.config.placement == "host" else resident_rows(self._table, self._reads)
 
     def ids_at(self, step: int) -> np.ndarray:
@@ -124,11 +124,11 @@ class VideoFeed(Feed):
 
 @dataclass(frozen=True, kw_only=True)
 class VideoFeedOptions(FeedOptions):
-    """What feeds of a table are configured by."""
+    """Options of feeds of a feature table."""
 
     placement: Annotated[Placement, TUNABLE] = "device"
-    """device sends row numbers to a table that is resident there, host gathers the features here
-    and sends them as stored."""
+    """device: keep the table on the devices and send row numbers. host: gather features on the
+    host and send them as stored."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -141,15 +141,15 @@ class VideoFeedOptions(FeedOptions):
     ) -> VideoFeed: ...
 
     def open(self, corpus: RelatedTrainVideos, *, seed: int, reads: tuple[str, ...] = ()) -> Any:
-        """The feed on these data.
+        """Open the feed on a corpus.
 
-        Raises ValueError where there is nothing to draw from, or table, graph and split do not
-        speak of the same rows.
+        Raises ValueError if there is nothing to draw from, or if table, graph and split have
+        different numbers of rows.
         """
         table, nodes, is_train = corpus.table, corpus.train_graph.nodes, corpus.is_train
         if not len(table) == nodes == len(is_train):
             raise ValueError(
-                f"table, graph and split must speak of the same rows, found {len(table)} videos, "
+                f"table, graph and split must have the same rows, found {len(table)} videos, "
                 f"{nodes} graph nodes and {len(is_train)} split entries"
             )
         return self._open(corpus, seed=seed, reads=reads)

@@ -1,4 +1,4 @@
-"""The feed that goes over all train videos and their relations once."""
+"""The feed that passes over all train videos and their relations once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ from vidembed.feeds.videos import RelatedTrainVideos
 from vidembed.graph.relation import check_no_leak
 from vidembed.graph.scaled import Weigh, scaled
 
-# Changed whenever the same seed and data would give other batches than before.
+# Increase this whenever the same seed and data would give other batches than before.
 SEQUENCE = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class WholePass(OnePass):
-    """How the pass is divided, and what a relation counts for.
+    """Options for dividing the pass, and the weights of relations.
 
-    parts: steps of the whole pass; the recipe has as many. batch_shares: what is split over the
-    devices; a batch has as many rows of each kind as divide by it. weigh: each relation counts 1,
-    or log(1 + weight). by_degree: divided by the root of the product of its ends' sums.
+    parts: number of steps of the whole pass, as in the recipe. batch_shares: what is split over the
+    devices; the rows of each kind in a batch are a multiple of it. weigh: each relation counts 1,
+    or log(1 + weight). by_degree: divide by the root of the product of the sums at its two ends.
     """
 
     batch_shares: int = 64
@@ -40,24 +40,24 @@ class WholePass(OnePass):
     def _open(
         self, corpus: RelatedTrainVideos, *, seed: int, reads: tuple[str, ...]
     ) -> "WholePassFeed":
-        """ValueError where no train video is related to another."""
+        """Raises ValueError if no train video is related to another."""
         if not corpus.train_graph.edges:
             raise ValueError(
                 f"the closed form needs related videos, found no relation between the "
                 f"{int(corpus.is_train.sum())} train videos; lower the co-watch threshold, check "
-                "that sessions and table speak of the same ids, or enlarge the train share"
+                "that sessions and table use the same ids, or enlarge the train share"
             )
         check_no_leak(corpus.train_graph, corpus.is_train)
         return WholePassFeed(self, corpus, seed=seed, reads=reads)
 
 
 class WholePassFeed(OnePassFeed):
-    """A batch has one group of B train videos, and m groups of B relations, which are two each:
+    """Batches of one group of B train videos, and m groups of B relations with two rows each:
 
     rows    i32[1 + 2m, B]        whole  table rows: videos, sources, targets
-    counts  f32[1 + m, B/hosts]   own    1 for a video, what it counts for for a relation; 0: empty
+    counts  f32[1 + m, B/hosts]   own    1 for a video, its weight for a relation; 0: empty slot
 
-    and, in host placement, features and present as other feeds. B and m follow from the data.
+    and, in host placement, features and present as in other feeds. B and m follow from the data.
     """
 
     split_axes: Mapping[str, int | None] = {"rows": None, "counts": 1, "features": 1, "present": 1}
@@ -70,7 +70,7 @@ class WholePassFeed(OnePassFeed):
         super().__init__(config, corpus, seed=seed, reads=reads)
         graph = scaled(corpus.train_graph, weigh=config.weigh, by_degree=config.by_degree)
         random = np.random.default_rng(seed)
-        # In random order, so that every step and every device has its share of the work.
+        # In random order, so that work is balanced over steps and devices.
         self.videos = random.permutation(np.flatnonzero(corpus.is_train)).astype(np.int32)
         once = np.flatnonzero(graph.rows() < graph.neighbours)
         once = random.permutation(once)
@@ -107,8 +107,8 @@ class WholePassFeed(OnePassFeed):
         rows[0, : len(some)], counts[0, : len(some)] = some, 1
         for group in range(self._groups):
             first = (group * self.config.parts + step) * size
-            here = self._weights[first : first + size]
+            weights = self._weights[first : first + size]
             ends = self._ends[:, first : first + size]
-            rows[1 + group, : len(here)], rows[1 + self._groups + group, : len(here)] = ends
-            counts[1 + group, : len(here)] = here
+            rows[1 + group, : len(weights)], rows[1 + self._groups + group, : len(weights)] = ends
+            counts[1 + group, : len(weights)] = weights
         return {"rows": rows, "counts": counts[:, own]}
