@@ -1,4 +1,4 @@
-"""The loss of a batch against the formula in float64, on 1, 2 and 8 devices; what travels."""
+"""The loss of a batch against the formula in float64, on 1, 2 and 8 devices; transfers."""
 
 import re
 from dataclasses import replace
@@ -50,12 +50,12 @@ def batch(corpus):
     rng = np.random.default_rng(0)
     rows = rng.choice(np.flatnonzero(corpus.is_train), B).astype(np.int32)
     labels = rng.integers(0, C, B).astype(np.int32)
-    labels[:4] = [0, 0, C - 1, 255]  # drawn often by log_uniform; the ends of tables and parts
+    labels[:4] = [0, 0, C - 1, 255]  # often drawn by log_uniform; the ends of tables and parts
     return {"rows": rows, "labels": labels}
 
 
 def on_mesh(task, corpus, batch, parameters, state, shape=(1, 1)):
-    """(loss, measures, gradient) as they lie on a data × model mesh."""
+    """(loss, measures, gradient) as laid out on a data × model mesh."""
     devices = jax.devices()[: shape[0] * shape[1]]
     mesh = meshes.make_mesh(meshes.MeshShape(data=shape[0], model=shape[1]), devices)
     with jax.set_mesh(mesh):
@@ -96,10 +96,10 @@ def test_with_every_class_the_loss_is_the_formula(task, corpus, batch, begin):
         table *= task.classifier.scale / np.linalg.norm(table, axis=1, keepdims=True)
     vectors = embedded(task, corpus, batch, parameters, state)
     scores = vectors @ table.T
-    own = scores[np.arange(B), batch["labels"]]
-    assert loss == pytest.approx(np.mean(np.log(np.exp(scores).sum(1)) - own), rel=1e-5)
+    own_scores = scores[np.arange(B), batch["labels"]]
+    assert loss == pytest.approx(np.mean(np.log(np.exp(scores).sum(1)) - own_scores), rel=1e-5)
     scores[np.arange(B), batch["labels"]] = -np.inf
-    assert measures["accuracy"] == pytest.approx(np.mean(own > scores.max(1)))
+    assert measures["accuracy"] == pytest.approx(np.mean(own_scores > scores.max(1)))
     assert measures["hits"] == 1
     assert measures["spread"] == pytest.approx(1 - np.sum(vectors.mean(0) ** 2), rel=1e-5)
     assert measures["scale"] == getattr(task.classifier, "scale", 1)
@@ -113,7 +113,7 @@ def on_one(corpus, batch, begin):
 
 @pytest.mark.parametrize("task", [FULL, UNIFORM, LOG_UNIFORM, DOT])
 def test_padding_of_the_table_stays_zero(task, begin, on_one):
-    """A run that begins from another knows by it which rows are classes."""
+    """A run that starts from another tells by it which rows are classes."""
     parameters, _ = begin(task)
     _, _, gradient = on_one(task)
     assert len(gradient[KERNEL]) > C
@@ -134,17 +134,17 @@ def test_padding_of_the_table_stays_zero(task, begin, on_one):
     ],
 )
 def test_devices_agree(task, shape, corpus, batch, begin, on_one):
-    one = on_one(task)
-    many = on_mesh(task, corpus, batch, *begin(task), shape=shape)
-    assert many[0] == pytest.approx(one[0], rel=1e-6)
-    for name in one[1]:
-        assert many[1][name] == pytest.approx(one[1][name], rel=1e-5, abs=1e-6), name
-    for name in one[2]:
-        np.testing.assert_allclose(many[2][name], one[2][name], rtol=1e-4, atol=2e-6)
-        assert np.abs(one[2][name]).max() > 0, name
-    rows = many[2][KERNEL].shape[0]
-    assert many[2][KERNEL].sharding.shard_shape((rows, 8)) == (rows // shape[1], 8)
-    np.testing.assert_array_equal(many[2][KERNEL][C:], 0)
+    single = on_one(task)
+    sharded = on_mesh(task, corpus, batch, *begin(task), shape=shape)
+    assert sharded[0] == pytest.approx(single[0], rel=1e-6)
+    for name in single[1]:
+        assert sharded[1][name] == pytest.approx(single[1][name], rel=1e-5, abs=1e-6), name
+    for name in single[2]:
+        np.testing.assert_allclose(sharded[2][name], single[2][name], rtol=1e-4, atol=2e-6)
+        assert np.abs(single[2][name]).max() > 0, name
+    rows = sharded[2][KERNEL].shape[0]
+    assert sharded[2][KERNEL].sharding.shard_shape((rows, 8)) == (rows // shape[1], 8)
+    np.testing.assert_array_equal(sharded[2][KERNEL][C:], 0)
 
 
 def test_losses_are_different(on_one):
@@ -173,7 +173,7 @@ def test_hits_and_accuracy_of_a_worked_case(corpus, batch, begin):
 @pytest.mark.parametrize("label", [-1, C, 511, 10**6])
 @pytest.mark.parametrize("task", [FULL, UNIFORM])
 def test_a_label_that_is_no_class_is_never_trained_on(task, label, corpus, batch, begin):
-    """Not even where the padded table has a row for it: the loss is NaN, and the run stops."""
+    """Not even if the padded table has a row for it: the loss is NaN, and the run stops."""
     labels = batch["labels"].copy()
     labels[7] = label
     loss, measures, _ = on_mesh(task, corpus, batch | {"labels": labels}, *begin(task))
@@ -198,7 +198,7 @@ def test_host_placement_equals_device_placement(corpus, batch, begin):
 
 
 def test_missing_modalities_reach_the_loss(corpus, batch, begin):
-    """What stands in the row of a missing modality must not matter."""
+    """The stored values of a missing modality must not matter."""
     task = replace(UNIFORM, model=LateFusion(layers=Layers(hidden=(), size=8)))
     there = np.arange(300) % 2 == 0
     losses = []
@@ -245,23 +245,23 @@ def mesh_of(data, model):
 
 @pytest.mark.parametrize("loss", [SampledSoftmax(samples=256), FullSoftmax()])
 def test_no_device_ever_has_the_whole_table(loss):
-    """30,000 classes on 1 × 1 and 2 × 4: nothing of its length, and bytes as the parts are."""
+    """30,000 classes on 1 × 1 and 2 × 4: no array of full length, and bytes as for the parts."""
     classes, together = 30_000, []
     for data, model in ((1, 1), (2, 4)):
         shapes, program = compiled(recipe(loss), classes, mesh_of(data, model), WIDTHS)
         rows = shapes.state["parameters"][KERNEL].shape[0]
         whole = re.compile(rf"\[{rows},64\]")
         assert bool(whole.search(program.as_text())) == (model == 1)
-        found = sizes(program)
-        together.append(found.arguments + found.temporaries)
+        bytes_of = sizes(program)
+        together.append(bytes_of.arguments + bytes_of.temporaries)
         part = rows // model * 64 * 4
-        # The compiler drops what is not read: row numbers beside a plan of who sends them.
+        # The compiler drops unread inputs: row numbers, if a plan says which device sends them.
         unused = device_bytes(shapes.batch["rows"]) if data * model > 1 else 0
-        assert found.arguments == device_bytes(shapes) - unused
+        assert bytes_of.arguments == device_bytes(shapes) - unused
         if model > 1:
-            # The sampled table's gradient never travels, not along data either.
+            # The gradient of the sampled table never travels, not even along the data axis.
             travels = data > 1 and isinstance(loss, FullSoftmax)
-            assert (found.largest_sent >= part) == travels
+            assert (bytes_of.largest_sent >= part) == travels
     assert together[1] < together[0] / 3
 
 

@@ -1,4 +1,4 @@
-"""Warnings of a collapse: from made-up journals, and from small trainings that do collapse."""
+"""Collapse warnings, from invented journals and from small trainings that do collapse."""
 
 import json
 import re
@@ -32,7 +32,7 @@ POINT = SHRUNK | {"spread": 0.02}
 
 
 def journal(*parts, every=10):
-    """Lines of (steps, measures) one after the other."""
+    """Journal lines from consecutive (steps, measures)."""
     lines = []
     for steps, measures in parts:
         begin = lines[-1]["step"] if lines else 0
@@ -46,7 +46,7 @@ def journal(*parts, every=10):
 )
 @pytest.mark.parametrize("every", [1, 10])
 @pytest.mark.parametrize("first", [SHRUNK, POINT])
-def test_the_first_steps_of_every_network_are_no_sign(every, first):
+def test_the_first_steps_of_every_network_give_no_warning(every, first):
     lines = journal((80, first), (120, SOUND), every=every)
     for length in range(len(lines) + 1):
         assert TASK.diagnose(lines[:length], finished=False) == {}
@@ -59,7 +59,7 @@ def test_the_first_steps_of_every_network_are_no_sign(every, first):
     "a WARNING from `train` while it runs, from `evaluate` and on the report: the numbers "
     "and what to try; the first steps of every network, which shrink too, are no collapse",
 )
-def test_what_lasts_is_a_sign():
+def test_a_lasting_sign_gives_a_warning():
     shrunk = journal((300, SHRUNK))
     [(name, message)] = TASK.diagnose(shrunk, finished=False).items()
     assert name == "at the margin"
@@ -69,7 +69,7 @@ def test_what_lasts_is_a_sign():
     )
     assert "--optimiser.learning-rate" in message
     assert "task.miner:semi-hard-random" in message
-    # It is at the margin, too, and that would say nothing more.
+    # It is also at the margin, but that adds no information.
     [(name, message)] = TASK.diagnose(journal((300, POINT)), finished=False).items()
     assert name == "one point"
     assert "their spread is 0.02 (0: all videos are one point)" in message
@@ -79,21 +79,21 @@ def test_what_lasts_is_a_sign():
 
 
 def test_a_sign_must_hold_throughout_and_long_enough():
-    # Within the last quarter, one line that is sound.
+    # Within the last quarter, one healthy line.
     lines = journal((900, SHRUNK), (10, SOUND), (90, SHRUNK))
     assert TASK.diagnose(lines, finished=True) == {}
-    # 200 steps, but four lines; at the end there is nothing to wait for.
+    # 200 steps, but only four lines; a finished run need not wait for more.
     few = journal((300, SHRUNK), every=75)
     assert TASK.diagnose(few, finished=False) == {}
     assert "at the margin" in TASK.diagnose(few, finished=True)
     assert TASK.diagnose(journal((40, SHRUNK)), finished=True) == {}
     assert TASK.diagnose([], finished=True) == {}
-    # A later collapse, after a sound beginning.
+    # A later collapse, after a healthy start.
     lines = journal((1000, SOUND), (400, POINT))
     assert "one point" in TASK.diagnose(lines, finished=False)
 
 
-def test_a_loss_at_the_margin_alone_is_no_sign():
+def test_a_loss_at_the_margin_without_shrinking_gives_no_warning():
     """Among many candidates the nearest farther negative is hardly farther than the positive."""
     lines = journal((400, SHRUNK | {"spread": 0.6}))
     assert TASK.diagnose(lines, finished=True) == {}
@@ -103,7 +103,7 @@ def test_a_loss_at_the_margin_alone_is_no_sign():
     assert list(wide.diagnose(shrunk, finished=True)) == ["at the margin"]
 
 
-def test_measures_that_are_missing_or_not_numbers_are_no_sign():
+def test_missing_or_nan_measures_give_no_warning():
     lines = journal((300, {"loss": None, "spread": None}), (300, {"hits": 0.5}))
     assert TASK.diagnose(lines, finished=True) == {}
     labels = ClusterLabels()
@@ -112,14 +112,14 @@ def test_measures_that_are_missing_or_not_numbers_are_no_sign():
     assert "--feed.level" in message
 
 
-def test_each_warning_is_said_once_and_lines_do_not_pile_up():
-    said = []
-    diagnosis = Diagnosis(TASK.diagnose, said.append, steps=5000)
+def test_each_warning_is_given_once_and_lines_do_not_pile_up():
+    messages = []
+    diagnosis = Diagnosis(TASK.diagnose, messages.append, steps=5000)
     diagnosis.read(journal((100, SOUND), every=1))
     for line in journal((500, SHRUNK), (1000, POINT), every=1):
         diagnosis.see(line | {"step": line["step"] + 100})
         diagnosis.see({"kind": "evaluation", "step": line["step"], "map": 0.5})
-    assert [message.split(":")[1] for message in said] == [
+    assert [message.split(":")[1] for message in messages] == [
         " the training does not leave the margin", " the embeddings have collapsed",
     ]  # fmt: skip
     assert len(diagnosis._lines) <= MOST_LINES
@@ -130,9 +130,9 @@ def test_each_warning_is_said_once_and_lines_do_not_pile_up():
     "the margin, hardly a triplet that trains",
 )
 def test_a_training_that_collapses_warns(corpus_paths, corpus, tmp_path):
-    """The hardest negatives at a high learning rate draw all videos into one point.
+    """The hardest negatives at a high learning rate pull all videos into one point.
 
-    That a sound training does not warn is held where one is trained: `test_quality.py`.
+    `test_quality.py` checks that a healthy training does not warn.
     """
     model = LateFusion(layers=Layers(hidden=(16,), size=8))
     recipe = Recipe(
@@ -144,21 +144,21 @@ def test_a_training_that_collapses_warns(corpus_paths, corpus, tmp_path):
         steps=60,
         log_every=5,
     )
-    workdir, progress, said = Workdir(tmp_path), Progress(quiet=True), []
-    progress.say = said.append
+    workdir, progress, messages = Workdir(tmp_path), Progress(quiet=True), []
+    progress.say = messages.append
     with StopFlag() as stop, workdir.lease() as lease:
         options = {"lease": lease, "stop": stop, "progress": progress}
         train(recipe, workdir, corpus=corpus, devices=jax.devices()[:1], **options)
-    [warning] = [line for line in said if "WARNING" in line]
+    [warning] = [line for line in messages if "WARNING" in line]
     assert "the embeddings have collapsed: from step 45 to 60" in warning
     edges = corpus.train_graph.edges
     words = f"60 steps of 64 triplets are {60 * 64 / edges:.1f} passes over {edges} train relations"
-    assert words in said
+    assert words in messages
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["passes"] == pytest.approx(60 * 64 / edges)
 
 
-def test_the_remedy_names_miners_that_there_are():
+def test_the_remedy_names_existing_miners():
     named = re.findall(r"task\.miner:([a-z-]+)", REMEDY)
     names = (kind.__name__ for kind in typing.get_args(OFFERED[Miner]))
     assert named

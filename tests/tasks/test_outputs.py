@@ -1,4 +1,4 @@
-"""What a task says of itself: its layout, what it reads, and what its outputs need."""
+"""A task's declarations: its layout, what it reads, and what its outputs need."""
 
 import jax
 import numpy as np
@@ -62,7 +62,7 @@ def test_the_layout_names_every_parameter(task, axes, corpus):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_an_output_is_computed_from_what_it_needs_and_reads_alone(task, corpus, tmp_path):
+def test_an_output_is_computed_only_from_what_it_needs_and_reads(task, corpus, tmp_path):
     parameters, state = begin(task, corpus)
     whole = {"parameters": parameters, "state": state}
     video = task.outputs["video"]
@@ -81,7 +81,7 @@ def test_an_output_is_computed_from_what_it_needs_and_reads_alone(task, corpus, 
     np.testing.assert_array_equal(vectors, expected)
 
 
-def test_what_a_task_is_where_it_does_not_say_otherwise():
+def test_defaults_of_a_task():
     class Plain(Task):
         pass
 

@@ -1,4 +1,4 @@
-"""Negatives chosen from the pool of all devices, and what their gradient sends."""
+"""Negatives chosen from the pool of all devices, and the transfers of their gradient."""
 
 import re
 
@@ -13,7 +13,7 @@ from vidembed.tasks.metric_learning import choose, gather_pool
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 1), (4, 2)])
 def test_chosen_vectors_and_their_gradients_equal_indexing(shape):
-    """Chosen by several anchors, by their own device and by others."""
+    """Vectors are chosen by several anchors, on their own device and on others."""
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(2, 16, 3)).astype(np.float32)
     slots = rng.integers(0, 32, 16).astype(np.int32)

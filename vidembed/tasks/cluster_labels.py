@@ -1,9 +1,9 @@
-"""Learning to name each video's cluster: GCML's second model ("GCL").
+"""The task of predicting each video's cluster: GCML's second model ("GCL").
 
 A batch holds B videos, each with the number of its cluster. Their embeddings are scored against a
 table of class vectors, split over the mesh's model axis, by a softmax over all classes or over a
-sample of them. Nothing depends on who else is in the batch, and no negatives are mined. Which level
-of the hierarchy the numbers come from is the feed's.
+sample of them. A video's loss does not depend on the other videos of the batch, and no negatives
+are mined. The feed chooses the level of the hierarchy.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ from vidembed.tasks.video import Arrays
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterLabels(video.VideoTask):
-    """An embedding from which the cluster of a video in the relational graph can be told."""
+    """Learn an embedding that predicts a video's cluster in the relation graph."""
 
     classifier: ClusterClassifier = CosineClassifier()
     """How a class is scored."""
@@ -41,24 +41,24 @@ class ClusterLabels(video.VideoTask):
     """Softmax over a sample of the classes, or over all."""
     learns_from: ClassVar[str] = "videos"
     inherits: ClassVar[tuple[str, ...]] = ("parameters/towers", "state/inputs")
-    """Nothing of the classes: their numbers are those of one hierarchy at one level."""
+    """No class parameters: class numbers belong to one level of one hierarchy."""
 
     def diagnose(self, lines: Sequence[collapse.Line], *, finished: bool) -> dict[str, str]:
-        """Warnings by name, from the journal's lines of a run that is finished or goes on."""
+        """Warnings by name, from the journal lines of a finished or running run."""
         remedy = "Try a lower --optimiser.learning-rate, or a lower --feed.level of the clusters"
         return collapse.one_point(lines, finished=finished, remedy=remedy)
 
     def init(
         self, key: jax.Array, spec: Spec, statistics: Mapping[str, Arrays] | None
     ) -> tuple[Parameters, dict[str, Any]]:
-        """With parameters of the classes; with their number, and how they are drawn, in the state.
+        """Add the class parameters; the state also holds their number and how they are drawn.
 
-        Raises ValueError below two classes.
+        Raises ValueError for fewer than two classes.
         """
         if spec.classes < 2:
             raise ValueError(
                 f"the feed labels videos with {spec.classes} classes; a softmax needs 2 or more. "
-                "Choose a lower level of the hierarchy or a smaller minimum size of a cluster"
+                "Choose a lower level of the hierarchy or a smaller minimum cluster size"
             )
         network_key, class_key = jax.random.split(key)
         parameters, state = super().init(network_key, spec, statistics)
@@ -69,7 +69,7 @@ class ClusterLabels(video.VideoTask):
         return parameters, state | {"classes": classes}
 
     def layout(self, parameters: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[Axes, Axes]:
-        """With the classifier's parameters, as it says."""
+        """Add the axes of the classifier's parameters."""
         axes, of_state = super().layout(parameters, state)
         return axes | self.classifier.split_axes, of_state
 
@@ -84,12 +84,11 @@ class ClusterLabels(video.VideoTask):
         """Mean loss f32[] of a batch, and (state, measures).
 
         `constants` and features as in `video.batch_features`. `batch`: rows i32[B], labels i32[B].
-        A label outside the classes makes the loss NaN, at which a run stops and names the videos.
+        A label outside the classes makes the loss NaN; the run then stops and names the videos.
 
-        Measures: `accuracy`, the share of videos whose own class scores higher than all others
-        that were scored (with a sample that is an easier task than among all classes); `hits`, the
-        share whose own class was among those drawn; `scale`, of the logits; `spread` of the
-        embeddings, 1 − |mean|².
+        Measures: `accuracy`, the share of videos whose own class scores higher than all other
+        scored classes (easier with a sample than among all classes); `hits`, the share whose own
+        class was among those drawn; `scale`, of the logits; `spread`, 1 − |mean embedding|².
         """
         chex.assert_rank([batch["rows"], batch["labels"]], 1)
         features, present = video.batch_features(constants, batch)
@@ -97,9 +96,9 @@ class ClusterLabels(video.VideoTask):
         embedded = self.embed(parameters, state, features, present, drop_key)
         scale = self.classifier.scale_of(parameters)
         queries = embedded * jnp.broadcast_to(scale, embedded.shape)
-        labels, known = batch["labels"], state["classes"]
-        loss, right, hit = self._score(queries, labels, parameters[KERNEL], known, draw_key)
-        valid = (labels >= 0) & (labels < known["count"])
+        labels, classes = batch["labels"], state["classes"]
+        loss, right, hit = self._score(queries, labels, parameters[KERNEL], classes, draw_key)
+        valid = (labels >= 0) & (labels < classes["count"])
         mean = jnp.mean(jnp.where(valid, loss, jnp.nan))
         measures = {
             "loss": mean,
@@ -111,20 +110,25 @@ class ClusterLabels(video.VideoTask):
         return mean, (state, measures)
 
     def _score(
-        self, queries: jax.Array, labels: jax.Array, table: jax.Array, known: Arrays, key: jax.Array
+        self,
+        queries: jax.Array,
+        labels: jax.Array,
+        table: jax.Array,
+        classes: Arrays,
+        key: jax.Array,
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """(loss, right, hit) f32[B]: the batch is split over all devices, or where these have
-        different classes to score, over those of the data axis."""
+        """(loss, right, hit) f32[B]. The batch is split over all devices, or over the data axis
+        only, if devices score different classes."""
         whole, by_class = mesh.model_spec(None), mesh.model_spec(0)
         if isinstance(self.loss, SampledSoftmax):
             split = mesh.everywhere_spec(0)
             specs = split, split, by_class, whole, whole
-            drawn = self.loss.draw(known["strata"], key)
+            drawn = self.loss.draw(classes["strata"], key)
             run = mesh.on_devices(self._among_drawn, specs, split)
             return run(queries, labels, table, drawn, labels)
         split = mesh.batch_spec(0)
         run = mesh.on_devices(self._among_all, (split, split, by_class, whole), split)
-        return run(queries, labels, table, known["count"])
+        return run(queries, labels, table, classes["count"])
 
     def _among_drawn(
         self,
@@ -134,10 +138,10 @@ class ClusterLabels(video.VideoTask):
         drawn: Candidates,
         all_labels: jax.Array,
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """(loss, right, hit) f32[b]; a device has its own queries f32[b, D] and labels i32[b]."""
+        """(loss, right, hit) f32[b] on one device with queries f32[b, D] and labels i32[b]."""
         assert isinstance(self.loss, SampledSoftmax)
-        # One look-up for both: its rows are the same on every device, so that their gradients are
-        # summed, and not those of the table.
+        # One lookup for both: its rows are the same on every device, so gradients are summed over
+        # these rows, not over the whole table.
         rows = mesh.take_class_rows(table, jnp.concatenate([all_labels, drawn.classes]))
         vectors = self.classifier.vectors(rows)
         first = mesh.device_number() * len(labels)
@@ -156,7 +160,7 @@ class ClusterLabels(video.VideoTask):
     def _among_all(
         self, queries: jax.Array, labels: jax.Array, table: jax.Array, count: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """(loss, right, hit) f32[b]; a device has b = B/data queries, and its part of the table."""
+        """(loss, right, hit) f32[b] on one device with b = B/data queries and part of the table."""
         assert isinstance(self.loss, FullSoftmax)
         candidates = self.loss.candidates(mesh.class_numbers(table), count)
         vectors = self.classifier.vectors(table)

@@ -1,9 +1,9 @@
-"""Signs in a run's journal that its training has collapsed, in words.
+"""Detect in a run's journal that its training has collapsed, and warn.
 
 Every network shrinks at first: within ten steps the spread of the embeddings falls to 0.2 to 0.6
-and the loss stands at the margin, and within 20 to 80 steps of 512 triplets it has left that state.
-So a sign counts only where it holds in every line of the last quarter of the run and, while the run
-goes on, of the last 200 steps.
+and the loss is at the margin; within 20 to 80 steps of 512 triplets it leaves that state. So a sign
+only counts if it holds in every line of the last quarter of the run and, while the run is still
+training, of the last 200 steps.
 """
 
 import math
@@ -15,29 +15,29 @@ import jax.numpy as jnp
 from vidembed.losses.triplet import TripletLoss
 
 Line = Mapping[str, Any]
-"""A line of metrics.jsonl: `step` and measures."""
+"""One line of metrics.jsonl: `step` and measures."""
 QUARTER, STEPS, LINES = 0.75, 200, 5
-"""A sign holds from this share of the steps on, for this many steps and lines."""
+"""A sign must hold from this share of the steps on, and for this many steps and lines."""
 FEWEST = 50
-"""Steps of a finished run of which anything is said."""
+"""A finished run with fewer steps gives no warnings."""
 ONE_POINT = 0.1
 """Below this spread all videos have nearly the same embedding."""
 SHRUNK = 0.5
-"""Below this spread a loss at the margin is a sign. Above it, it is none: among many candidates
-the nearest farther negative is hardly farther than the positive (4,096 triplets, step 10 of a sound
+"""Below this spread a loss at the margin is a sign. Above it is not: among many candidates the
+nearest farther negative is hardly farther than the positive (4,096 triplets, step 10 of a healthy
 training: loss 0.0986 of 0.1, 99.7 % with a loss, spread 0.83)."""
 AT_MARGIN = 0.02
-"""Share of the loss's value at equal distances within which a loss stands there."""
+"""A loss within this share of its value at equal distances is at the margin."""
 REMEDY = (
     "Try a lower --optimiser.learning-rate; a miner that does not take the hardest negatives "
-    "(task.miner:semi-hard-random, task.miner:no-mining, or --task.miner.inside-margin); surer "
-    "relations (cowatch --min-weight); or a larger batch. Or take the closed form, which cannot "
-    "collapse (`vidembed train linear`); `evaluate` shows it and raw features beside the run"
+    "(task.miner:semi-hard-random, task.miner:no-mining, or --task.miner.inside-margin); more "
+    "reliable relations (cowatch --min-weight); or a larger batch. Or use the closed form, which "
+    "cannot collapse (`vidembed train linear`); `evaluate` shows it and raw features beside the run"
 )
 
 
 def one_point(lines: Sequence[Line], *, finished: bool, remedy: str = REMEDY) -> dict[str, str]:
-    """Warns of embeddings that are nearly one point; {} or one message, by name."""
+    """Warn if the embeddings are nearly one point; {} or one message by name."""
     last = _while(lines, lambda line: _of(line, "spread", 1.0) < ONE_POINT, finished=finished)
     if not last:
         return {}
@@ -50,7 +50,7 @@ def one_point(lines: Sequence[Line], *, finished: bool, remedy: str = REMEDY) ->
 
 
 def at_margin(lines: Sequence[Line], *, loss: TripletLoss, finished: bool) -> dict[str, str]:
-    """Warns of a loss that stands where positives are as far as negatives."""
+    """Warn if the loss stays where positives are as far as negatives; {} or one message by name."""
 
     def shrunk(line: Line) -> bool:
         return _of(line, "spread", 1.0) < SHRUNK and _of(line, "active", 0.0) >= 0.99
@@ -64,7 +64,7 @@ def at_margin(lines: Sequence[Line], *, loss: TripletLoss, finished: bool) -> di
     return {
         "at the margin": (
             f"the training does not leave the margin: {_steps(last)} the loss is "
-            f"{_range(last, 'loss')}, which is that of positives as far as negatives "
+            f"{_range(last, 'loss')}, the value if positives are as far as negatives "
             f"({equal:.4f}), {_range(last, 'active')} of the triplets have a loss, and the spread "
             f"is {_range(last, 'spread')}. Related videos are not nearer than others. {REMEDY}"
         )
@@ -72,18 +72,18 @@ def at_margin(lines: Sequence[Line], *, loss: TripletLoss, finished: bool) -> di
 
 
 def nothing_trains(lines: Sequence[Line], *, finished: bool) -> dict[str, str]:
-    """Warns where nearly all triplets are dropped."""
+    """Warn if nearly all triplets are dropped; {} or one message by name."""
     last = _while(lines, lambda line: _of(line, "trained", 1.0) < 0.01, finished=finished)
     if finished and all(_of(line, "trained", 1.0) == 0 for line in lines):
-        last = lines  # of however short a run
+        last = lines  # however short the run
     if not last:
         return {}
     return {
         "nothing trains": (
-            f"hardly anything is trained on: {_steps(last)} {_range(last, 'trained')} of the "
-            "triplets have a negative. Where nearly all videos are related, take surer relations "
-            "(cowatch --min-weight) or more videos; else give --task.unfound keep, --task.pool "
-            "all, another miner (task.miner:...) or a larger batch"
+            f"almost no triplets are trained on: {_steps(last)} {_range(last, 'trained')} of the "
+            "triplets have a negative. If nearly all videos are related, use more reliable "
+            "relations (cowatch --min-weight) or more videos; else try --task.unfound keep, "
+            "--task.pool all, another miner (task.miner:...) or a larger batch"
         )
     }
 
@@ -91,7 +91,7 @@ def nothing_trains(lines: Sequence[Line], *, finished: bool) -> dict[str, str]:
 def _while(
     lines: Sequence[Line], sign: Callable[[Line], bool], *, finished: bool
 ) -> Sequence[Line]:
-    """The last lines, if they are enough and all show the sign; else none."""
+    """The last lines, if there are enough and all show the sign; else []."""
     if not lines:
         return []
     step = lines[-1]["step"]
@@ -103,9 +103,9 @@ def _while(
     return last if enough and all(map(sign, last)) else []
 
 
-def _of(line: Line, measure: str, otherwise: float) -> float:
+def _of(line: Line, measure: str, default: float) -> float:
     value = line.get(measure)
-    return otherwise if value is None else float(value)
+    return default if value is None else float(value)
 
 
 def _steps(lines: Sequence[Line]) -> str:

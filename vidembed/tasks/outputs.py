@@ -1,4 +1,4 @@
-"""A named output of a task: what it computes, what it reads for that, and what it needs."""
+"""A named output of a task: its function, the arrays it reads, and the parameters it needs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ import jax
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """Vectors that trained parameters make of the rows of a source."""
+    """Vectors computed from the rows of a source with trained parameters."""
 
     apply: Callable[[Any, Any, Any], jax.Array]
-    """(parameters, state, arrays) → f32[B, D]; a pure function that may be compiled. `arrays` is
-    what `read` returned, on the devices."""
+    """(parameters, state, arrays) → f32[B, D]; a pure function that can be compiled. `arrays` is
+    the result of `read`, on the devices."""
     read: Callable[[Any, Any], Any]
-    """(source, rows i64[B]) → a pytree of numpy arrays [B, ...]: what `apply` reads of these rows
-    of a source, in its stored dtypes."""
+    """(source, rows i64[B]) → a pytree of numpy arrays [B, ...]: the inputs of `apply` for these
+    rows of the source, in their stored dtypes."""
     needs: tuple[str, ...]
-    """Beginnings of paths of the training state, such as "parameters/towers": a checkpoint is read
-    at these alone. Where a run keeps an average of the parameters, it stands for them."""
+    """Path prefixes of the training state, such as "parameters/towers": only these are read from a
+    checkpoint. If a run keeps averaged parameters, those are read instead."""

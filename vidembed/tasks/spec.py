@@ -1,4 +1,4 @@
-"""What a task must know of the data before it sees any of it."""
+"""What a task must know about the data before it reads any."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """Sizes that the shapes of parameters follow from."""
+    """Sizes that determine the shapes of parameters."""
 
     widths: Mapping[str, int]
     """Modality → F, the width of its features."""
     classes: int = 0
-    """C, the classes that the feed labels videos with; 0 where there are none."""
+    """C, the number of classes that the feed labels videos with; 0 for none."""
     targets: int = 0
-    """K, numbers of the target vector that the feed gives a video; 0 where it gives none."""
+    """K, the width of the target vectors that the feed gives; 0 for none."""

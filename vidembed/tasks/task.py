@@ -1,4 +1,4 @@
-"""What a task is where it does not say otherwise."""
+"""The base class of tasks: defaults for what the engine calls."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -9,52 +9,52 @@ Axes = dict[str, int | None]
 
 
 class Task:
-    """Defaults of what the engine asks of a task.
+    """Defaults for the methods and attributes that the engine uses.
 
-    A task is a frozen dataclass that adds `learns_from` (the unit of the feeds that it goes with),
+    A task is a frozen dataclass that adds `learns_from` (the unit of the feeds it works with),
     `init(key, spec, statistics)` and `loss_and_measures(parameters, state, constants, batch, key)`.
     """
 
     inherits: ClassVar[tuple[str, ...]] = ("parameters", "state")
-    """Beginnings of the paths of the training state that a run takes over where it begins from
-    another run. What describes the run's own data is none of them."""
+    """Path prefixes of the training state that a run inherits from the run it starts from. What
+    describes the run's own data is not inherited."""
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The modalities that a batch must have; () where the task reads no features."""
+        """The modalities that a batch must have; () if the task reads no features."""
         return ()
 
     @property
     def outputs(self) -> Mapping[str, Output]:
-        """Named functions of what was trained."""
+        """Outputs of the trained parameters, by name."""
         return {}
 
     def layout(self, parameters: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[Axes, Axes]:
-        """How the training state lies on the mesh: the axis of each array that is split over the
-        model axis.
+        """How the training state is laid out on the mesh: which axis of each array is split over
+        the model axis.
 
-        For each parameter by name, None where it is not split; and for arrays of the state by path,
-        such as "queue/vectors", where those not named are not split. Arrays or their shapes.
+        Returns axes of parameters by name, None if not split, and of arrays of the state by path,
+        such as "queue/vectors"; those not named are not split. Takes arrays or their shapes.
         """
         return dict.fromkeys(parameters), {}
 
     def masked(self, updates: Mapping[str, Any], state: Any) -> Mapping[str, Any]:
-        """What is added to the parameters, by name, with zeros for rows that do not learn; here
-        every row does."""
+        """The parameter updates, by name, with zeros for rows that must not learn; by default
+        every row learns."""
         return updates
 
     def solve(self, parameters: Mapping[str, Any], state: Any) -> Mapping[str, Any] | None:
-        """The parameters in numpy that take the place of these when a phase's last step is done;
-        None: they stay as they were learnt."""
+        """Parameters in numpy that replace the learnt ones after a phase's last step; None keeps
+        the learnt ones."""
         return None
 
     def grown_axis(self, name: str) -> int | None:
-        """The axis along which a parameter may be longer than in the run that this one begins from.
+        """The axis along which a parameter may be longer than in the run that this one starts from.
 
-        Rows of zeros at its end are padding. None where the shape must be the same.
+        Rows of zeros at its end are padding. None if the shape must be the same.
         """
         return None
 
     def diagnose(self, lines: Sequence[Mapping[str, Any]], *, finished: bool) -> dict[str, str]:
-        """Warnings by name, from the journal's lines of a run that is finished or goes on."""
+        """Warnings by name, from the journal lines of a finished or running run."""
         return {}

@@ -1,6 +1,6 @@
-"""What every task that learns one vector per video shares: from stored features to embeddings.
+"""The base of tasks that learn one vector per video: from stored features to embeddings.
 
-Inputs are standardised by the train split's mean and scale, which are kept in the task's state.
+Inputs are standardised by the mean and scale of the train split, kept in the task's state.
 """
 
 from collections.abc import Mapping
@@ -37,8 +37,8 @@ class VideoTask(Task):
 
     @property
     def outputs(self) -> Mapping[str, Output]:
-        """The embedding of a video, from a FeatureTable; it needs the network and how its inputs
-        are standardised."""
+        """The embedding of a video, from a FeatureTable; needs the network and the statistics that
+        standardise its inputs."""
         network = tuple(f"parameters/{part}" for part in parts(self.model))
         video = Output(apply=self._video, read=self._read, needs=(*network, "state/inputs"))
         return {"video": video}
@@ -46,11 +46,11 @@ class VideoTask(Task):
     def init(
         self, key: jax.Array, spec: Spec, statistics: Mapping[str, Arrays] | None
     ) -> tuple[Parameters, dict[str, Any]]:
-        """Parameters, and the state that standardises inputs: {"inputs": modality → mean f32[F],
-        scale f32[F]}.
+        """Return parameters, and the state that standardises inputs.
 
-        `statistics`: modality → {"mean": f32[F], "deviation": f32[F]}. A feature that is constant
-        over the train split is scaled to zero. None: inputs stay as they are.
+        state: {"inputs": modality → {"mean": f32[F], "scale": f32[F]}}. `statistics`: modality →
+        {"mean": f32[F], "deviation": f32[F]}; None leaves inputs unchanged. A feature that is
+        constant over the train split is scaled to zero.
         """
         parameters, inputs = initialise(self.model, spec.widths, key), {}
         for modality in self.model.modalities:
@@ -67,9 +67,9 @@ class VideoTask(Task):
         return parameters, {"inputs": inputs}
 
     def layout(self, parameters: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[Axes, Axes]:
-        """As the network's modules say; nothing of the state is split."""
+        """The axes given by the network's modules; no array of the state is split."""
         axes, of_state = super().layout(parameters, state)
-        widths = {m: known["mean"].shape[0] for m, known in state["inputs"].items()}
+        widths = {m: statistics["mean"].shape[0] for m, statistics in state["inputs"].items()}
         return axes | split_axes(self.model, widths), of_state
 
     def embed(
@@ -80,10 +80,10 @@ class VideoTask(Task):
         present: Arrays,
         key: jax.Array | None = None,
     ) -> jax.Array:
-        """Stored features u8|bf16|f32[..., F] a modality to unit vectors f32[..., D].
+        """Embed stored features u8|bf16|f32[..., F] per modality as unit vectors f32[..., D].
 
-        `present`: bool[...] for modalities that some videos lack. Late fusion leaves the tower of
-        a missing modality out of the product; early fusion takes the train split's mean for it.
+        `present`: bool[...] for modalities that some videos lack. If a modality is missing, late
+        fusion skips its tower in the product, and early fusion uses the train split's mean.
         `key` turns dropout on.
         """
         inputs = self.standardised(state, features, present)
@@ -92,12 +92,14 @@ class VideoTask(Task):
     def standardised(
         self, state: Arrays, features: Arrays, present: Arrays
     ) -> dict[str, jax.Array]:
-        """Stored features u8|bf16|f32[..., F] a modality to f32[..., F]: less the mean, times the
-        scale, zero where a video lacks the modality."""
+        """Standardise stored features u8|bf16|f32[..., F] per modality to f32[..., F]: subtract the
+        mean, multiply by the scale; zero if a video lacks the modality."""
         inputs = {}
         for modality in self.model.modalities:
-            values, known = dequantise(features[modality]), state["inputs"][modality]
-            values = (values - _like(known["mean"], values)) * _like(known["scale"], values)
+            values, statistics = dequantise(features[modality]), state["inputs"][modality]
+            values = (values - _like(statistics["mean"], values)) * _like(
+                statistics["scale"], values
+            )
             if modality in present:
                 values = jnp.where(present[modality][..., None], values, jnp.zeros_like(values))
             inputs[modality] = values
@@ -111,10 +113,10 @@ class VideoTask(Task):
 
 
 def batch_features(constants: Arrays, batch: Arrays) -> tuple[Arrays, Arrays]:
-    """(features, present) of batch["rows"] i32[..., B]: the batch's own, or those on the devices.
+    """(features, present) of batch["rows"] i32[..., B], from the batch or from the devices.
 
-    `constants` are the `resident_rows`, split over the devices; {} where the batch carries its
-    features. batch["exchange"], if there is one, plans how the rows travel between the devices.
+    `constants` are the `resident_rows`, split over the devices; {} if the batch carries its
+    features. batch["exchange"], if present, plans how rows travel between devices.
     """
     if "features" in batch:
         return batch["features"], batch.get("present", {})
