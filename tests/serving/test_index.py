@@ -1,4 +1,4 @@
-"""Adding, replacing, removing, filtering, on every engine, against all products sorted."""
+"""Adding, replacing, removing and filtering with every engine, against sorted products."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ def some_ids(rows, first=0):
 
 
 LEVELS = np.quantile(some_vectors(N), (np.arange(16) + 0.5) / 16).astype(np.float32)
-# With these efforts each engine finds all but a few.
+# With these efforts each engine finds nearly all.
 ENGINES = {
     "exact": Exact(),
     "fast-scan": FastScan(levels=LEVELS[None], effort=8),
@@ -53,10 +53,10 @@ class Dictionary:
 
 
 def check(index, oracle, queries, k, within=None, least=0.99):
-    """Every query has as many as there are, ids that may be found, exact scores, and the best."""
-    found = index.search(queries, k, within=within)
-    hits = wanted = 0
-    for query, (ids, scores) in zip(queries, found.each()):
+    """Check each query: number of results, allowed ids, exact scores, and the best ids."""
+    result = index.search(queries, k, within=within)
+    hits = expected = 0
+    for query, (ids, scores) in zip(queries, result.each()):
         right, _ = oracle.search(query, k, None if within is None else set(within.tolist()))
         assert len(ids) == len(right)
         assert len(set(ids.tolist())) == len(ids)
@@ -64,10 +64,10 @@ def check(index, oracle, queries, k, within=None, least=0.99):
             scores, [oracle.vectors[id] @ query for id in ids.tolist()], atol=1e-5
         )
         assert (np.diff(scores) <= 1e-6).all()
-        hits, wanted = hits + len({*right} & {*ids.tolist()}), wanted + len(right)
-    assert hits >= least * wanted
+        hits, expected = hits + len({*right} & {*ids.tolist()}), expected + len(right)
+    assert hits >= least * expected
     recall = index.recall(queries, k, within=within)
-    assert recall == pytest.approx(hits / wanted if wanted else 1.0, abs=0.002)
+    assert recall == pytest.approx(hits / expected if expected else 1.0, abs=0.002)
 
 
 @pytest.fixture(params=ENGINES)
@@ -79,7 +79,7 @@ def engine(request):
     "Indexes: ids that the index lacks",
     "counted: by `remove`, by `has`, by a warning where a filter names them",
 )
-def test_a_life_of_an_index(tmp_path, engine, monkeypatch):
+def test_the_life_of_an_index(tmp_path, engine, monkeypatch):
     monkeypatch.setattr(faiss_engine, "FEW", 0)  # every filter reaches the engine
     monkeypatch.setattr(faiss_engine, "FEW_OF", N)
     ids, vectors, queries = some_ids(N), some_vectors(N), some_vectors(20, 1)
@@ -96,9 +96,9 @@ def test_a_life_of_an_index(tmp_path, engine, monkeypatch):
     assert index.remove([*ids[:1000].tolist(), b"nobody"]) == 1000
     for id in ids[:1000].tolist():
         del oracle.vectors[id]
-    again, other = np.concatenate([ids[1000:1100], more[:50]]), some_vectors(150, 3)
-    assert index.replace(again, other) == 150
-    oracle.vectors.update(zip(again.tolist(), other))
+    replaced_ids, new_vectors = np.concatenate([ids[1000:1100], more[:50]]), some_vectors(150, 3)
+    assert index.replace(replaced_ids, new_vectors) == 150
+    oracle.vectors.update(zip(replaced_ids.tolist(), new_vectors))
     assert len(index) == len(oracle.vectors) == len(index.ids)
     assert index.sizes()["flat rows"] >= 300
     check(index, oracle, queries, 10)
@@ -120,7 +120,7 @@ def test_a_life_of_an_index(tmp_path, engine, monkeypatch):
 
 @pytest.mark.parametrize("seed", range(2))
 def test_any_sequence_of_changes(tmp_path, seed):
-    """Against a dictionary: what is there, its vectors, and the version before."""
+    """Compare ids, vectors and the previous version with a dictionary."""
     random = np.random.default_rng(seed)
     index = Index.create(tmp_path / "i", [], np.zeros((0, 4), np.float32), space="s")
     there, before = {}, None
@@ -161,14 +161,14 @@ def test_any_sequence_of_changes(tmp_path, seed):
 @pytest.mark.fault("Indexes: ids that the index lacks")
 @pytest.mark.fault(
     "Indexes: k above the corpus or above what a filter leaves, an empty index",
-    "fewer rows, and `counts` says how many; never an id that is none",
+    "fewer rows, and `counts` holds their number; never an invalid id",
 )
-def test_fewer_than_k_are_fewer_rows(tmp_path, engine, caplog):
+def test_fewer_than_k_results_give_fewer_rows(tmp_path, engine, caplog):
     ids, vectors = some_ids(60), some_vectors(60)
     index = Index.create(tmp_path / "i", ids, vectors, space="s", engine=engine)
     assert index.search(vectors[:3], 100).counts.tolist() == [60, 60, 60]
-    found = index.search(vectors[:2], 5, within=[ids[7], b"lacks", b"also"])
-    assert found.ids.tolist() == [ids[7], ids[7]]
+    result = index.search(vectors[:2], 5, within=[ids[7], b"lacks", b"also"])
+    assert result.ids.tolist() == [ids[7], ids[7]]
     assert "lacks 2 ids (lacks, also)" in caplog.text
     assert index.search(vectors[:2], 5, within=[]).counts.tolist() == [0, 0]
     assert index.search(vectors[:0], 5).counts.tolist() == []
@@ -193,7 +193,7 @@ def test_an_empty_index_grows(tmp_path):
     for number in range(20):
         index.add(some_ids(1, number), some_vectors(1, number))
     assert len(index) == 20
-    # Short flat segments were joined: few are looked through.
+    # Short flat segments were joined, so searches scan few of them.
     assert len(index._version.segments) <= 5
     check(index, Dictionary(index.ids, index.vectors_of(index.ids)[0]), some_vectors(3), 5)
 
@@ -237,26 +237,26 @@ def test_one_change_is_one_version_and_rollback_goes_back(tmp_path):
         Index.rollback(tmp_path / "i")
     assert len(list((tmp_path / "i").glob("segment-*"))) == 1
     index.remove(ids[:1])
-    assert index.remove(ids[:1]) == 0  # nothing changed, no version more
+    assert index.remove(ids[:1]) == 0  # nothing changed, so no new version
     index = Index.rollback(tmp_path / "i")
     assert len(index) == 100
-    # Another in its place, by one swap; the one before is kept.
-    made = Index.create(tmp_path / "i", ids[:7], vectors[:7, :3], space="other", over=True)
-    assert (len(made), made.dimension, len(index)) == (7, 3, 100)
+    # Another index in its place, by one swap; the previous one is kept.
+    new_index = Index.create(tmp_path / "i", ids[:7], vectors[:7, :3], space="other", over=True)
+    assert (len(new_index), new_index.dimension, len(index)) == (7, 3, 100)
     with pytest.raises(SpaceError, match=r"changes are of the space 's'.*'other'"):
         index.remove(ids[:1])
-    made = Index.rollback(tmp_path / "i")
-    assert (len(made), made.space) == (100, "s")
+    new_index = Index.rollback(tmp_path / "i")
+    assert (len(new_index), new_index.space) == (100, "s")
 
 
 @pytest.mark.fault("Indexes: two processes that change one index")
-def test_a_change_is_made_to_the_newest_version(tmp_path):
+def test_a_change_applies_to_the_newest_version(tmp_path):
     index = Index.create(tmp_path / "i", some_ids(10), some_vectors(10), space="s")
-    other = Index.open(tmp_path / "i")
+    second = Index.open(tmp_path / "i")
     index.add(["a"], some_vectors(1))
-    assert len(other) == 10
-    other.add(["b"], some_vectors(1))
-    assert len(other) == 12
+    assert len(second) == 10
+    second.add(["b"], some_vectors(1))
+    assert len(second) == 12
     index.reopen()
     assert len(index) == 12
 
@@ -265,8 +265,8 @@ def test_a_change_is_made_to_the_newest_version(tmp_path):
     "Indexes: an index read while it is swapped",
     "one version, whole",
 )
-def test_a_reader_during_swaps_sees_one_version_whole(tmp_path):
-    """Each version holds ids that name it, and vectors of its own."""
+def test_a_reader_during_swaps_sees_one_complete_version(tmp_path):
+    """Each version has its own ids, which name it, and its own vectors."""
 
     def contents(number):
         ids = [f"{number}-{row}" for row in range(50)]
@@ -292,7 +292,7 @@ def test_a_reader_during_swaps_sees_one_version_whole(tmp_path):
     for reader in readers:
         reader.start()
     swaps = 0
-    # A busy machine may let many swaps pass before a reader has its turn.
+    # On a busy machine many swaps may pass before a reader runs.
     while swaps < 20 or (len(seen) < 3 and not faults and swaps < 2000):
         swaps += 1
         index.change(add=contents(swaps), remove=index.ids, merge=swaps % 2 == 0)
@@ -307,7 +307,7 @@ def test_a_reader_during_swaps_sees_one_version_whole(tmp_path):
     "Indexes: faiss is not installed",
     "`pip install -e '.[serve]'`; exact search works without",
 )
-def test_faiss_is_asked_for_in_words_and_only_when_needed(tmp_path):
+def test_faiss_is_required_only_when_needed_with_a_clear_message(tmp_path):
     script = f"""
 import sys
 sys.modules["faiss"] = None
@@ -327,7 +327,7 @@ except ImportError as error:
 
 
 def test_levels_are_fitted_or_given(tmp_path):
-    """By the engine to what is built, or by the quantiser before: the same codes."""
+    """Levels fitted by the engine or given from a quantiser give the same codes."""
     ids, vectors = some_ids(N), some_vectors(N)
     index = Index.create(tmp_path / "i", ids, vectors, space="s", engine="fast-scan")
     assert index.recall(vectors[:20], 20) > 0.95

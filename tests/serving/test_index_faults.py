@@ -1,4 +1,4 @@
-"""What goes wrong with an index, each by name, and nothing lost."""
+"""Faults of an index: each is named, and nothing is lost."""
 
 import fcntl
 import re
@@ -51,19 +51,25 @@ REFUSED = {
     ),
     "NaN in queries": (lambda i: i.search(broken(MORE, 0, 2), 3), r"2 of 3 queries.*\(rows 0, 2\)"),
     "another width": (lambda i: i.add(NEW, MORE[:, 1:]), rf"must be f32\[n, {D}\], got \[3, 15\]"),
-    "ids wanting": (lambda i: i.add(NEW[:2], MORE), "2 ids for 3 vectors"),
+    "ids missing": (lambda i: i.add(NEW[:2], MORE), "2 ids for 3 vectors"),
     "repeated": (lambda i: i.add(["a", "b", "a"], MORE), r"1 ids \(a\) occur more than once"),
     "empty": (lambda i: i.replace(["a", "", "b"], MORE), "an id is empty"),
-    "there already": (lambda i: i.add([*NEW[:2], "v00299"], MORE), r"1 ids \(v00299\) are in"),
-    "numbers": (lambda i: i.remove([1, 2]), "ids are bytes or text, got int64"),
+    "already there": (
+        lambda i: i.add([*NEW[:2], "v00299"], MORE),
+        r"1 ids \(v00299\) are already in",
+    ),
+    "numbers": (lambda i: i.remove([1, 2]), "ids must be bytes or text, got int64"),
     "numbers among text": (lambda i: i.remove(["a", 1]), "bytes or text, got int 1 among them"),
     "k": (lambda i: i.search(MORE, 0), "k is 0"),
     "effort": (lambda i: i.search(MORE, 1, effort=0), "effort is 0"),
     "engine": (lambda i: i.merge("annoy"), "'annoy' is not known: choose one of exact, fast-scan"),
     "levels": (lambda i: i.merge(FastScan(levels=[[0.0, 1.0]])), r"levels must be 16 finite.*1, 2"),
-    "levels of others": (lambda i: i.merge(FastScan(levels=np.ones((5, 16)))), "of 5 dimensions"),
+    "levels of another width": (
+        lambda i: i.merge(FastScan(levels=np.ones((5, 16)))),
+        "have 5 dimensions",
+    ),
     "space": (lambda i: i.add(NEW, MORE, space="t"), "vectors are of the space 't'.*'s'"),
-    "space asked": (lambda i: i.search(MORE, 1, space="t"), "queries are of the space 't'"),
+    "space of queries": (lambda i: i.search(MORE, 1, space="t"), "queries are of the space 't'"),
 }
 
 
@@ -72,17 +78,17 @@ REFUSED = {
     "refused: both spaces, and what to do",
 )
 @pytest.mark.fault(
-    "Indexes: NaN in vectors or queries, another width, ids wanting, repeated, empty or "
-    "there already, k or effort below 1, an unknown engine",
-    "refused: how many, which ids or rows, what is asked for; the folder stays as it was, "
-    "byte for byte",
+    "Indexes: NaN in vectors or queries, another width, ids missing, repeated, empty or "
+    "already there, k or effort below 1, an unknown engine",
+    "refused: how many, which ids or rows, what is expected; the folder stays unchanged, byte for "
+    "byte",
 )
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_callers_give_is_refused_and_changes_nothing(index, tmp_path, what):
+def test_bad_arguments_are_refused_and_change_nothing(index, tmp_path, what):
     before = files(tmp_path / "i")
-    call, said = REFUSED[what]
+    call, message = REFUSED[what]
     kind = SpaceError if "space" in what else TypeError if "numbers" in what else ValueError
-    with pytest.raises(kind, match=said):
+    with pytest.raises(kind, match=message):
         call(index)
     assert files(tmp_path / "i") == before
     assert len(index) == 297
@@ -90,14 +96,14 @@ def test_what_callers_give_is_refused_and_changes_nothing(index, tmp_path, what)
 
 @pytest.mark.fault(
     "Indexes: an index made where one is",
-    "refused unless it is to take its place; the one before is kept",
+    "refused unless `over` is set; the previous one is kept",
 )
-def test_an_index_is_not_written_over_unasked(index, tmp_path):
-    with pytest.raises(FileExistsError, match=r"is an index: add to it, or say over=True"):
+def test_an_index_is_not_overwritten_by_default(index, tmp_path):
+    with pytest.raises(FileExistsError, match=r"is an index: add to it, or set over=True"):
         Index.create(tmp_path / "i", NEW, MORE, space="s")
     with pytest.raises(ValueError, match="kept as float32 or int8"):
         Index.create(tmp_path / "new", NEW, MORE, space="s", keep="int4")
-    with pytest.raises(FileNotFoundError, match=r"is no index.*Index\.create"):
+    with pytest.raises(FileNotFoundError, match=r"is not an index.*Index\.create"):
         Index.open(tmp_path / "new")
     with pytest.raises(ValueError, match="local"):
         Index.open("gs://bucket/index")
@@ -105,25 +111,25 @@ def test_an_index_is_not_written_over_unasked(index, tmp_path):
 
 @pytest.mark.fault(
     "Indexes: a folder of other files, or none, where an index is made, changed or rolled back",
-    "refused; files of others stay, whatever they are called, and no folder is made",
+    "refused; other files stay, whatever their names, and no folder is made",
 )
-def test_files_of_others_stay(index, tmp_path):
-    own = tmp_path / "own"
-    own.mkdir()
+def test_other_files_stay(index, tmp_path):
+    folder_of_others = tmp_path / "own"
+    folder_of_others.mkdir()
     for name in ("segment-0001.tfrecord", "version-notes"):
-        (own / name).write_text("mine")
+        (folder_of_others / name).write_text("mine")
         (tmp_path / "i" / name).write_text("mine")
     with pytest.raises(FileExistsError, match="holds other files"):
-        Index.create(own, NEW, MORE, space="s", over=True)
+        Index.create(folder_of_others, NEW, MORE, space="s", over=True)
     with pytest.raises(FileExistsError, match="is a file: an index is a folder"):
-        Index.create(own / "version-notes", NEW, MORE, space="s")
-    for folder in (own, own / "version-notes", tmp_path / "none"):
-        with pytest.raises(FileNotFoundError, match="is no index"):
+        Index.create(folder_of_others / "version-notes", NEW, MORE, space="s")
+    for folder in (folder_of_others, folder_of_others / "version-notes", tmp_path / "none"):
+        with pytest.raises(FileNotFoundError, match="is not an index"):
             Index.rollback(folder)
-    assert files(own) == {"segment-0001.tfrecord": b"mine", "version-notes": b"mine"}
+    assert files(folder_of_others) == {"segment-0001.tfrecord": b"mine", "version-notes": b"mine"}
     assert not (tmp_path / "none").exists()
     index.add(NEW, MORE)
-    assert files(tmp_path / "i").items() >= files(own).items()
+    assert files(tmp_path / "i").items() >= files(folder_of_others).items()
 
 
 def open_and_read(folder):
@@ -173,14 +179,14 @@ def test_faiss_reads_no_byte_of_a_damaged_file(index, tmp_path, monkeypatch):
 
 @pytest.mark.fault("Indexes: a file of an index cut, a bit flipped, lost, exchanged")
 def test_a_video_is_not_searched_by_a_damaged_vector(tmp_path):
-    """Rows of 3 kB, some of which lie in two blocks; others are had all the same."""
+    """Rows of 3 kB, some in two blocks; undamaged rows are still returned."""
     rng = np.random.default_rng(0)
     ids, vectors = some_ids(2000), rng.normal(size=(2000, 750)).astype(np.float32)
     index = Index.create(tmp_path / "i", ids, vectors, space="s", engine=ENGINES["ivf"])
     blocks = index._version.segments[0].blocks
     at = next(place for place in range(BLOCK, blocks.size, BLOCK) if place > blocks.size / 2)
     begin = blocks._begin + blocks._places["vectors"]["begin"]
-    at += blocks._begin  # the first byte of a block, within a row that begins in the one before
+    at += blocks._begin  # the first byte of a block, within a row that starts in the previous block
     row = (at - begin) // 3000
     assert begin + row * 3000 < at
     data = bytearray(blocks.path.read_bytes())
@@ -191,8 +197,8 @@ def test_a_video_is_not_searched_by_a_damaged_vector(tmp_path):
     for lost in (row, row + 100):
         with pytest.raises(DamagedIndexError, match=r"1 of \d+ blocks.*\(vectors\)"):
             index.vectors_of(ids[[0, lost]])
-    others = np.delete(np.arange(2000), np.arange(row, row + 360))
-    np.testing.assert_array_equal(index.vectors_of(ids[others])[0], vectors[others])
+    undamaged = np.delete(np.arange(2000), np.arange(row, row + 360))
+    np.testing.assert_array_equal(index.vectors_of(ids[undamaged])[0], vectors[undamaged])
 
 
 @pytest.mark.fault("Indexes: a file of an index cut, a bit flipped, lost, exchanged")
@@ -203,22 +209,24 @@ def test_a_lost_or_exchanged_file_is_named(index, tmp_path):
     with pytest.raises(DamagedIndexError, match=rf"{first.name}.*not the segment that was written"):
         Index.open(tmp_path / "i")
     first.unlink()
-    with pytest.raises(DamagedIndexError, match=rf"{first.name} is not there"):
+    with pytest.raises(DamagedIndexError, match=rf"{first.name} is missing"):
         Index.open(tmp_path / "i")
     first.write_bytes(kept)
     assert Index.open(tmp_path / "i").verify()
     shutil.copy(first, tmp_path / "i" / "current")
     for call in (Index.open, Index.rollback):
-        with pytest.raises(DamagedIndexError, match=r"current is damaged: another file"):
+        with pytest.raises(
+            DamagedIndexError, match=r"current is damaged: it was replaced by another file"
+        ):
             call(tmp_path / "i")
 
 
 @pytest.mark.fault(
     "Indexes: the version that stands is damaged",
-    "`rollback` takes the one before; made anew in its place",
+    "`rollback` goes back to the previous one; or it is made again in its place",
 )
 def test_a_damaged_version_is_left_by_rollback_or_anew(index, tmp_path):
-    """The message's own remedies."""
+    """The remedies that the message names."""
     version = tmp_path / "i" / index._version.name
     version.write_bytes(b"")
     Index.rollback(tmp_path / "i")
@@ -232,7 +240,7 @@ def test_a_damaged_version_is_left_by_rollback_or_anew(index, tmp_path):
 
 @pytest.mark.fault(
     "Indexes: two processes that change one index",
-    "the second is refused; a change is made to the newest version, not to the one that was open",
+    "the second is refused; a change applies to the newest version, not to the open one",
 )
 def test_one_process_changes_an_index_at_a_time(index, tmp_path):
     with open(tmp_path / "i" / ".lock", "w") as held:
@@ -247,7 +255,7 @@ def test_one_process_changes_an_index_at_a_time(index, tmp_path):
     "Indexes: a writer killed before its change stands",
     "the index is as it was; the next change removes what was left",
 )
-def test_what_a_killed_writer_left_is_removed_by_the_next(index, tmp_path, monkeypatch):
+def test_leftovers_of_a_killed_writer_are_removed_by_the_next(index, tmp_path, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
 
@@ -280,7 +288,7 @@ def test_a_full_disk_is_named_and_loses_nothing(index, tmp_path):
     before = files(tmp_path / "i")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     for name, call in calls:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2048, limits[1]))  # fails as truly
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2048, limits[1]))  # also fails for real
         try:
             with pytest.raises(OSError, match=f"free some space.*/{name}"):
                 call()
@@ -293,7 +301,7 @@ def test_a_full_disk_is_named_and_loses_nothing(index, tmp_path):
 
 @pytest.mark.fault("Indexes: a file of an index cut, a bit flipped, lost, exchanged")
 def test_a_file_of_blocks_is_what_was_written(tmp_path):
-    """Arrays across blocks, empty ones, and the name of the array that a flipped bit is in."""
+    """Arrays across blocks, empty arrays, and the name of the array with a flipped bit."""
     arrays = {
         "a": np.arange(BLOCK // 4, dtype=np.float32).reshape(2, -1),
         "none": np.zeros((0, 3), np.int8),

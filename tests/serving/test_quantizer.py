@@ -19,7 +19,7 @@ def gaussian(rows=20_000, width=4, seed=0):
 
 
 def embeddings(rows=3000, width=16, seed=0):
-    """Unit vectors of clusters: coordinates of different scales, a few of them far out."""
+    """Clustered unit vectors: coordinates of different scales, with a few outliers."""
     rng = np.random.default_rng(seed)
     centres = rng.standard_t(3, (20, width))
     vectors = centres[rng.integers(0, 20, rows)] + 0.4 * rng.standard_normal((rows, width))
@@ -28,12 +28,12 @@ def embeddings(rows=3000, width=16, seed=0):
 
 
 def nearest(values, levels):
-    """Slow and obvious: all distances; the lower of two equal ones."""
+    """Slow and obvious: compare all distances, ties to the lower level."""
     return np.abs(values[..., None] - levels).argmin(-1)
 
 
 def slow_lloyd_max(values, size, levels=None, iterations=300):
-    """f64[size] of values f64[N]: from quantiles, nearest level and mean in turn."""
+    """Levels f64[size] of values f64[N]: from quantiles, alternate nearest level and mean."""
     levels = np.quantile(values, (np.arange(size) + 0.5) / size) if levels is None else levels
     for _ in range(iterations):
         cells = nearest(values, levels)
@@ -63,8 +63,8 @@ def faiss():
 @pytest.mark.parametrize("bits", MAX_1960)
 def test_published_errors_of_a_gaussian(bits):
     vectors = gaussian(rows=100_000)
-    found = distortion(Quantizer.fit(vectors, bits=bits), vectors) / vectors.var()
-    assert found == pytest.approx(MAX_1960[bits], rel=0.006)  # of 400,000 values
+    relative_error = distortion(Quantizer.fit(vectors, bits=bits), vectors) / vectors.var()
+    assert relative_error == pytest.approx(MAX_1960[bits], rel=0.006)  # of 400,000 values
 
 
 @pytest.mark.parametrize("make", [gaussian, embeddings])
@@ -74,19 +74,19 @@ def test_a_slow_lloyd_max_finds_nothing_better(bits, shared, make):
     vectors = make(rows=2000, width=3)
     levels = Quantizer.fit(vectors, bits=bits, shared=shared).levels
     assert len(levels) == (1 if shared else 3)
-    for values, found in zip([vectors] if shared else vectors.T, levels):
+    for values, fitted in zip([vectors] if shared else vectors.T, levels):
         values = values.astype(np.float64).ravel()
-        ours = error(values, found.astype(np.float64))
+        ours = error(values, fitted.astype(np.float64))
         assert ours <= 1.01 * error(values, slow_lloyd_max(values, 1 << bits))
-        # Going on from there changes nothing.
-        assert ours <= 1.001 * error(values, slow_lloyd_max(values, 1 << bits, found))
+        # Iterating from our levels changes nothing.
+        assert ours <= 1.001 * error(values, slow_lloyd_max(values, 1 << bits, fitted))
 
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_one_device_and_eight_give_the_same_levels(shared):
     vectors = embeddings(rows=1003)
-    one, eight = (make_mesh(MeshShape(), jax.devices()[:count]) for count in (1, 8))
-    fits = [Quantizer.fit(vectors, bits=4, shared=shared, mesh=mesh) for mesh in (one, eight)]
+    single, eight = (make_mesh(MeshShape(), jax.devices()[:count]) for count in (1, 8))
+    fits = [Quantizer.fit(vectors, bits=4, shared=shared, mesh=mesh) for mesh in (single, eight)]
     np.testing.assert_allclose(fits[0].levels, fits[1].levels, atol=1e-6 * np.ptp(vectors))
 
 
@@ -137,7 +137,7 @@ def test_bytes_of_the_paper():
 
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("bits", BITS)
-def test_scores_are_products_with_what_codes_stand_for(bits, shared):
+def test_scores_are_products_with_decoded_vectors(bits, shared):
     vectors, queries = embeddings(rows=200, width=13), gaussian(rows=5, width=13)
     quantizer = Quantizer.fit(vectors, bits=bits, shared=shared)
     codes = quantizer.encode(vectors)
@@ -156,7 +156,7 @@ def test_no_worse_than_faiss(faiss, bits):
     peer.train(vectors)
     theirs = np.square(peer.decode(peer.compute_codes(vectors)) - vectors).mean()
     assert distortion(Quantizer.fit(vectors, bits=bits, shared=False), vectors) <= 1.01 * theirs
-    # With its centroids, in order, the codes are its codes, byte for byte.
+    # With faiss's sorted centroids the codes equal its codes, byte for byte.
     centroids = np.sort(faiss.vector_to_array(peer.centroids).reshape(4, 1 << bits))
     faiss.copy_array_to_vector(centroids.ravel(), peer.centroids)
     ours = Quantizer(levels=centroids, dimensions=4)
@@ -172,7 +172,7 @@ def test_no_worse_than_faiss(faiss, bits):
     "refused; no other levels",
 )
 @pytest.mark.parametrize("shared", [True, False])
-def test_it_comes_back_from_bytes_and_damage_is_refused(shared):
+def test_round_trip_through_bytes_and_damage_is_refused(shared):
     quantizer = Quantizer.fit(gaussian(rows=100, width=3), bits=2, shared=shared)
     data = quantizer.to_bytes()
     back = Quantizer.from_bytes(data)
@@ -180,7 +180,7 @@ def test_it_comes_back_from_bytes_and_damage_is_refused(shared):
     assert back.dimensions == 3
     flipped = [bytes([*data[:i], data[i] ^ 1, *data[i + 1 :]]) for i in range(len(data))]
     for damaged in [*flipped, *(data[:i] for i in range(len(data))), data + b"\0"]:
-        with pytest.raises(ValueError, match=r"no quantiser, or a damaged one"):
+        with pytest.raises(ValueError, match=r"not a quantiser, or a damaged one"):
             Quantizer.from_bytes(damaged)
 
 
@@ -189,12 +189,12 @@ def test_it_comes_back_from_bytes_and_damage_is_refused(shared):
     "that fill no byte",
     "refused with the rows or sizes",
 )
-def test_what_cannot_be_quantised_is_refused():
+def test_bad_vectors_and_bits_are_refused():
     vectors = gaussian(rows=20)
     quantizer = Quantizer.fit(vectors, bits=2)
-    with pytest.raises(ValueError, match=r"3 bits a dimension: choose one of"):
+    with pytest.raises(ValueError, match=r"3 bits per dimension: choose one of"):
         Quantizer.fit(vectors, bits=3)
-    with pytest.raises(ValueError, match=r"no vectors at all"):
+    with pytest.raises(ValueError, match=r"no vectors to fit"):
         Quantizer.fit(vectors[:0], bits=2)
     for work in (quantizer.encode, lambda rows: quantizer.scores(rows, np.zeros((1, 1), np.uint8))):
         with pytest.raises(ValueError, match=r"are \[N, 4\], found \[20, 3\]"):
@@ -214,7 +214,7 @@ def test_what_cannot_be_quantised_is_refused():
     "Quantisers: a value far out, a dimension that never changes, fewer values than levels",
 )
 def test_few_distinct_values():
-    """Fewer than there are levels, and a dimension that never changes."""
+    """Fewer values than levels, and a dimension that never changes."""
     vectors = np.random.default_rng(0).integers(0, 3, (100, 2)).astype(np.float32)
     vectors[:, 1] = 0.37
     for shared in (True, False):

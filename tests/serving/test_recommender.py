@@ -150,7 +150,7 @@ def test_bad_input_is_refused_by_name(case):
     with pytest.raises(ValueError, match=message):
         recommend_rows(**{**given, "k": 3, **changed})
     for model in ({"half_life_watches": 0}, {"half_life_seconds": -1}):
-        with pytest.raises(ValueError, match="it is above 0"):
+        with pytest.raises(ValueError, match="it must be above 0"):
             Mean(**model)
     with pytest.raises(ValueError, match="count is 0"):
         Top(count=0)

@@ -1,4 +1,4 @@
-"""Residual k-means and the IDs made of it, against slow loops and faiss."""
+"""Residual k-means and the semantic IDs made with it, against slow loops and faiss."""
 
 import warnings
 
@@ -14,7 +14,7 @@ from vidembed.serving.kmeans import kmeans
 from vidembed.serving.semantic_ids import CodebookError, Codebooks, numbered
 
 ROWS, SIZES = 2048, (16, 16, 16)
-"""The same in most tests, so that little is compiled."""
+"""The same in most tests, to compile little."""
 
 
 def mixture(rows=ROWS, width=16, groups=40, spread=0.4, seed=0):
@@ -26,7 +26,7 @@ def mixture(rows=ROWS, width=16, groups=40, spread=0.4, seed=0):
 
 
 def slow_codes(vectors, books):
-    """Greedy: all distances at each level, then what is left."""
+    """Greedy: all distances at each level, then the residual."""
     left, codes = vectors.astype(np.float64), []
     for book in books:
         distances = np.square(left[:, None] - book[None].astype(np.float64)).sum(-1)
@@ -36,7 +36,7 @@ def slow_codes(vectors, books):
 
 
 def slow_books(vectors, sizes, seed=0, iterations=15):
-    """Plain Lloyd from rows drawn at random, level after level."""
+    """Plain Lloyd iterations from random rows, level by level."""
     rng, left, books = np.random.default_rng(seed), vectors.astype(np.float64), []
     for size in sizes:
         book = left[rng.choice(len(left), size, replace=False)]
@@ -84,19 +84,19 @@ def test_a_centroid_is_the_mean_of_its_rows(vectors):
     mesh = devices(8)
     with jax.set_mesh(mesh):
         rows = place_rows(mesh, vectors)
-        found = kmeans(rows, len(vectors), 16, seed=(0, 0), iterations=100)
-    code = slow_codes(vectors, [found])[0][:, 0]
+        centroids = kmeans(rows, len(vectors), 16, seed=(0, 0), iterations=100)
+    code = slow_codes(vectors, [centroids])[0][:, 0]
     means = [vectors[code == k].mean(0) for k in range(16)]
-    np.testing.assert_allclose(found, means, atol=0.02)
+    np.testing.assert_allclose(centroids, means, atol=0.02)
 
 
-def test_the_error_is_no_more_than_that_of_a_slow_kmeans(vectors, books):
+def test_the_error_is_at_most_that_of_a_slow_kmeans(vectors, books):
     _, ours = slow_codes(vectors, books.books)
     _, slow = slow_codes(vectors, slow_books(vectors, SIZES))
     assert ours <= 1.03 * slow
 
 
-def test_the_error_is_no_more_than_that_of_faiss(vectors, books):
+def test_the_error_is_at_most_that_of_faiss(vectors, books):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of its own bindings
         faiss = pytest.importorskip("faiss", reason="faiss is not installed: the extra serve")
@@ -109,7 +109,7 @@ def test_the_error_is_no_more_than_that_of_faiss(vectors, books):
 
 def test_one_device_and_eight_agree(vectors, books, codes):
     alone = Codebooks.fit(vectors, SIZES, space="s", mesh=devices(1))
-    # A row half-way between two centroids may take others along.
+    # A row half-way between two centroids may move others.
     assert np.isclose(alone.books[0], books.books[0], atol=1e-5).all(axis=1).mean() > 0.8
     same = books.encode(vectors, mesh=devices(1))
     assert (same == codes).all(axis=1).mean() > 0.999
@@ -126,7 +126,7 @@ def test_empty_centroids_begin_again_at_the_farthest_rows(vectors, monkeypatch):
     assert len(np.unique(books.encode(vectors))) == 16
 
 
-def test_in_many_dimensions_no_few_codes_keep_all():
+def test_in_many_dimensions_no_few_codes_attract_all_rows():
     vectors = np.random.default_rng(0).standard_normal((ROWS, 128)).astype(np.float32)
     books = Codebooks.fit(vectors, SIZES[:2], space="s")
     levels = books.quality(vectors, books.encode(vectors))["levels"]
@@ -144,7 +144,7 @@ def test_fewer_different_rows_than_centroids():
     assert [level["perplexity"] for level in quality["levels"]] == pytest.approx([4, 1])
 
 
-def test_the_share_of_the_variance_that_is_lost(vectors, books, codes):
+def test_the_lost_share_of_the_variance(vectors, books, codes):
     quality = books.quality(vectors, codes)
     for level, of in enumerate(quality["levels"], 1):
         _, error = slow_codes(vectors, books.books[:level])
@@ -152,7 +152,7 @@ def test_the_share_of_the_variance_that_is_lost(vectors, books, codes):
         assert of["prefixes"] == len({tuple(code[:level]) for code in codes.tolist()})
 
 
-def test_numbers_tell_videos_of_one_code_apart_and_stay():
+def test_numbers_distinguish_videos_with_equal_codes_and_stay():
     rng = np.random.default_rng(0)
     codes = rng.integers(0, 3, (60, 2)).astype(np.int32)
     ids = rng.permutation([f"v{i}" for i in range(60)]).astype("S")
@@ -184,7 +184,7 @@ def test_codebooks_in_a_file(books, codes, vectors, tmp_path):
         with pytest.raises(CodebookError, match=r"books is damaged.*restore"):
             Codebooks.open(path)
     write_blocks(path, {"kind": "other"}, {})
-    with pytest.raises(CodebookError, match="holds no codebooks"):
+    with pytest.raises(CodebookError, match="does not hold codebooks"):
         Codebooks.open(path)
 
 
@@ -192,7 +192,7 @@ def test_codebooks_in_a_file(books, codes, vectors, tmp_path):
     "Quantisers: sizes of codebooks above the number of vectors, NaN, another space or width",
     "ValueError or SpaceError says which",
 )
-def test_what_cannot_be_encoded(books, vectors):
+def test_bad_sizes_vectors_and_codes_are_refused(books, vectors):
     with pytest.raises(ValueError, match=r"\[8, 9\] for 8 vectors"):
         Codebooks.fit(vectors[:8], (8, 9), space="s")
     with pytest.raises(ValueError, match="one size per level"):

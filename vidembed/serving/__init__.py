@@ -1,1 +1,1 @@
-"""An embedding in use: quantised, indexed, searched. Arrays alone; it knows no run."""
+"""Use embeddings: quantise, index, search and recommend. Works on arrays, without runs."""

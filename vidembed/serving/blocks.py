@@ -1,8 +1,8 @@
-"""A file of arrays that is mapped, not read: what is in it and how much is checked before any of it
-is used, and each MiB has a digest, so that all or a part can be verified.
+"""A file of arrays that is memory-mapped, not read. Its header and size are checked on opening, and
+each MiB has a digest, so that all or part of it can be verified.
 
-Layout: 24 bytes (what kind of file, length and digest of the header), the header (JSON, padded so
-that the body begins at a multiple of 4,096), the body: arrays, each at a multiple of 64. No pickle.
+Layout: 24 bytes (magic, length and digest of the header), the header (JSON, padded so that the body
+starts at a multiple of 4,096), the body: arrays, each at a multiple of 64. No pickle.
 """
 
 import json
@@ -22,12 +22,12 @@ MAGIC = b"vidembed"
 FORMAT = 1
 BLOCK = 1 << 20
 PAGE, ALIGNED = 4096, 64
-REMEDY = "restore the folder from a copy, go back with Index.rollback, or make the index anew"
+REMEDY = "restore the folder from a copy, go back with Index.rollback, or make the index again"
 _PREAMBLE = struct.Struct("<8sQQ")
 
 
 class DamagedIndexError(ValueError):
-    """A file of an index that is cut or changed; the message names it, the place and what to do."""
+    """A truncated or changed file of an index; the message names file, place and remedy."""
 
     def __init__(self, path: object, fault: str) -> None:
         super().__init__(f"{path} is damaged: {fault}; {REMEDY}")
@@ -37,10 +37,10 @@ class DamagedIndexError(ValueError):
 def write_blocks(
     path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
 ) -> str:
-    """Write a file whole or not at all, and return its header's digest.
+    """Write a file, whole or not at all; return the digest of its header.
 
-    header: what JSON holds, read back as `Blocks.header`. arrays: numbers, bool or bytes S[N].
-    Raises OSError that names the file where the disk is full; nothing of it is left then.
+    header: JSON values, read back as `Blocks.header`. arrays: numbers, bool or bytes S[N]. Raises
+    OSError, naming the file, if the disk is full; no part of the file remains.
     """
     places, size = _places(arrays)
     described = {
@@ -60,7 +60,7 @@ def write_blocks(
         file.write(_PREAMBLE.pack(MAGIC, len(text), xxhash.xxh3_64_intdigest(text)))
         file.write(text)
         file.flush()
-        # The name of the file is given by a rename, which a power cut must not put before its data.
+        # A rename gives the file its name; after a power cut it must not precede the data.
         os.fsync(file.fileno())
     return xxhash.xxh3_64_hexdigest(text)
 
@@ -70,11 +70,13 @@ def _json(value: Any) -> bytes:
 
 
 def _places(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], int]:
-    """Where in the body each array stands, and how many bytes the body has."""
+    """The position of each array in the body, and the size of the body in bytes."""
     places, size = {}, 0
     for name, array in arrays.items():
         if array.dtype.kind not in "biufS":
-            raise TypeError(f"array {name!r} is {array.dtype}: numbers, bool and bytes are stored")
+            raise TypeError(
+                f"array {name!r} is {array.dtype}: only numbers, bool and bytes are stored"
+            )
         begin = -(-size // ALIGNED) * ALIGNED
         places[name] = {"dtype": array.dtype.str, "shape": list(array.shape), "begin": begin}
         size = begin + array.nbytes
@@ -84,7 +86,7 @@ def _places(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], int]:
 def _write_body(
     file: BinaryIO, arrays: Mapping[str, np.ndarray], places: Mapping[str, Any], size: int
 ) -> list[str]:
-    """The arrays at their places; the digest of every block."""
+    """Write the arrays at their places; return the digest of every block."""
     digests, digest, filled, written = [], xxhash.xxh3_64(), 0, 0
     for name, array in arrays.items():
         gap = places[name]["begin"] - written
@@ -104,10 +106,10 @@ def _write_body(
 
 
 class Blocks:
-    """A file of `write_blocks`, opened: its header is checked, its arrays are mapped read-only.
+    """An open file written by `write_blocks`: the header is checked, arrays are mapped read-only.
 
-    Raises FileNotFoundError, DamagedIndexError for another kind of file and for a header or a size
-    that is not what was written, ValueError for a format of another version.
+    Raises FileNotFoundError, DamagedIndexError for another kind of file or a header or size that
+    differs from what was written, and ValueError for a format of another version.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -116,20 +118,22 @@ class Blocks:
             size = os.fstat(file.fileno()).st_size
             start = file.read(_PREAMBLE.size)
             if len(start) < _PREAMBLE.size:
-                raise DamagedIndexError(path, f"it is cut, {size} bytes are left of it")
+                raise DamagedIndexError(path, f"it is truncated to {size} bytes")
             magic, length, digest = _PREAMBLE.unpack(start)
             if magic != MAGIC:
-                raise DamagedIndexError(path, "it does not begin as a file of an index does")
+                raise DamagedIndexError(path, "it does not start like a file of an index")
             if length > size:
-                raise DamagedIndexError(path, f"it is cut within its header, at {size:,} bytes")
+                raise DamagedIndexError(
+                    path, f"it is truncated within its header, at {size:,} bytes"
+                )
             text = file.read(length)
             if xxhash.xxh3_64_intdigest(text) != digest:
-                raise DamagedIndexError(path, "its header is not what was written")
+                raise DamagedIndexError(path, "its header differs from what was written")
             described = json.loads(text)
             if described["format"] != FORMAT:
                 raise ValueError(
                     f"{path} has format {described['format']}, this version reads {FORMAT}: "
-                    "use the version that wrote it, or make the index anew"
+                    "use the version that wrote it, or make the index again"
                 )
             self._begin = _PREAMBLE.size + length
             self.size = self._begin + described["size"]
@@ -137,7 +141,7 @@ class Blocks:
                 raise DamagedIndexError(path, f"it has {size:,} bytes, {self.size:,} were written")
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self._scattered = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        # Else each row that is read would bring 128 kB of its neighbours along.
+        # Otherwise each row read would load 128 kB of its neighbours.
         self._scattered.madvise(mmap.MADV_RANDOM)
         self.digest = f"{digest:016x}"
         self.header: dict[str, Any] = described["header"]
@@ -147,13 +151,13 @@ class Blocks:
 
     @property
     def names(self) -> list[str]:
-        """The arrays that are in it."""
+        """Names of the arrays in the file."""
         return list(self._places)
 
     def array(self, name: str, *, scattered: bool = False) -> np.ndarray:
-        """An array, mapped: its bytes are read as they are used, and not verified.
+        """A mapped array: its bytes are read when used, and not verified.
 
-        scattered: rows are taken here and there, so that what stands beside them is not read.
+        scattered: optimise for reading single rows, without read-ahead.
         """
         place = self._places[name]
         dtype, shape = np.dtype(place["dtype"]), place["shape"]
@@ -164,7 +168,7 @@ class Blocks:
         return np.frombuffer(mapped, dtype, count, self._begin + place["begin"]).reshape(shape)
 
     def verified(self, name: str) -> np.ndarray:
-        """An array whose every block was compared with its digest, at about 10 GB a second."""
+        """A mapped array, after comparing all its blocks with their digests (about 10 GB/s)."""
         place = self._places[name]
         array = self.array(name)
         first, last = (
@@ -175,7 +179,7 @@ class Blocks:
         return array
 
     def verified_rows(self, name: str, rows: np.ndarray) -> np.ndarray:
-        """An array, mapped, of which the blocks with these rows i64[n] were compared."""
+        """A mapped array, after comparing the blocks with rows i64[n] with their digests."""
         array = self.array(name, scattered=True)
         if len(rows):
             size = array.nbytes // len(array)
@@ -186,28 +190,28 @@ class Blocks:
         return array
 
     def verify(self) -> int:
-        """Compare every block with its digest, read anew; returns the bytes of the file."""
+        """Read every block again and compare it with its digest; return the file size in bytes."""
         self._verified.clear()
         self._verify(range(len(self._digests)))
         return self.size
 
     def _verify(self, blocks: Iterable[int]) -> None:
-        bad = []
+        damaged = []
         for number in blocks:
             if number in self._verified:
                 continue
             begin = self._begin + number * self._block
             data = memoryview(self._map)[begin : begin + self._block]
             if xxhash.xxh3_64_hexdigest(data) != self._digests[number]:
-                bad.append(number)
+                damaged.append(number)
             else:
                 self._verified.add(number)
-        if bad:
-            begin = self._begin + bad[0] * self._block
+        if damaged:
+            begin = self._begin + damaged[0] * self._block
             raise DamagedIndexError(
                 self.path,
-                f"{len(bad)} of {len(self._digests)} blocks are not what was written, the first at "
-                f"byte {begin:,} ({', '.join(self._names_at(bad[0]))})",
+                f"{len(damaged)} of {len(self._digests)} blocks differ from what was written, the "
+                f"first at byte {begin:,} ({', '.join(self._names_at(damaged[0]))})",
             )
 
     def _names_at(self, number: int) -> list[str]:

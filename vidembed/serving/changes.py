@@ -1,4 +1,4 @@
-"""A change to an index under way: what it writes is named by no version until all is done."""
+"""A pending change to an index: its files belong to no version until it is committed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,13 +11,13 @@ from vidembed.serving.parts import Part, find
 from vidembed.serving.segment import Segment, write_segment
 from vidembed.serving.versions import Folder, Version
 
-# A flat segment no longer than so many times what is added is joined with it: a search looks
-# through few of them, and a vector is written few times.
+# A flat segment of at most this many times the added rows is joined with them, so that searches
+# scan few segments and each vector is rewritten few times.
 JOINED = 2
 
 
 class Draft:
-    """The next version of an index; used inside `Folder.writing`."""
+    """The next version of an index; use it inside `Folder.writing`."""
 
     def __init__(
         self, folder: Folder, header: Mapping[str, Any], version: Version | None = None
@@ -27,33 +27,33 @@ class Draft:
         self.changed = version is None
 
     def remove(self, ids: np.ndarray) -> int:
-        """Remove ids S[n]; returns how many there were."""
+        """Remove ids S[n]; return how many of them existed."""
         part, row = find(self._parts, np.unique(ids))
-        for number, (_, there) in enumerate(self._parts):
-            there[row[part == number]] = False
+        for number, (_, present) in enumerate(self._parts):
+            present[row[part == number]] = False
         self.changed |= bool((part >= 0).any())
         return int((part >= 0).sum())
 
     def add(self, ids: np.ndarray, vectors: np.ndarray, *, replace: bool = False) -> int:
-        """Add vectors f32[n, D] with ids S[n]; returns how many took the place of others."""
-        there = find(self._parts, ids)[0] >= 0
-        if there.any() and not replace:
+        """Add vectors f32[n, D] with ids S[n]; return how many replaced existing ones."""
+        exists = find(self._parts, ids)[0] >= 0
+        if exists.any() and not replace:
             raise ValueError(
-                f"{given.some(ids[there])} are in the index already: replace them, or leave them "
+                f"{given.some(ids[exists])} are already in the index: replace them, or leave them "
                 "out"
             )
-        gone = self.remove(ids[there])
+        replaced = self.remove(ids[exists])
         if not len(ids):
-            return gone
+            return replaced
         while self._parts and self._is_flat(-1) and len(self._parts[-1][0]) <= JOINED * len(ids):
-            before_ids, before = _living(self._parts.pop())
+            before_ids, before = _present_rows(self._parts.pop())
             ids, vectors = np.concatenate([before_ids, ids]), np.concatenate([before, vectors])
         self._write(ids, vectors, {}, flat=True)
-        return gone
+        return replaced
 
     def merge(self) -> None:
-        """Join all that is there in one segment, searched by the engine."""
-        living = [_living(part) for part in self._parts if part[1].any()]
+        """Join all segments into one, searched by the engine."""
+        living = [_present_rows(part) for part in self._parts if part[1].any()]
         self._parts, self.changed = [], True
         if living:
             ids, vectors = (np.concatenate(parts) for parts in zip(*living))
@@ -61,9 +61,9 @@ class Draft:
             self._write(ids, vectors, built, flat=False)
 
     def commit(self) -> None:
-        """Put it in the place of the version that stands."""
-        parts = [(segment, there) for segment, there in self._parts if there.any()]
-        removed = {segment.name: ~there for segment, there in parts}
+        """Make it the current version."""
+        parts = [(segment, present) for segment, present in self._parts if present.any()]
+        removed = {segment.name: ~present for segment, present in parts}
         names = [segment.name for segment, _ in parts]
         self._folder.commit(self._header, names, removed)
 
@@ -79,7 +79,7 @@ class Draft:
         self.changed = True
 
 
-def _living(part: Part) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and vectors, verified, of what was not removed."""
-    segment, there = part
-    return segment.ids[there], segment.whole()[there]
+def _present_rows(part: Part) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and verified vectors of the rows that were not removed."""
+    segment, present = part
+    return segment.ids[present], segment.whole()[present]

@@ -1,4 +1,4 @@
-"""The engines by the names that an index stores, and a name with its options as an engine."""
+"""Search engines by name, and their conversion to and from the JSON of an index."""
 
 import dataclasses
 from typing import Any
@@ -11,31 +11,31 @@ ENGINES: dict[str, Any] = {"exact": Exact, "fast-scan": FastScan, "hnsw": Hnsw, 
 
 
 def engine_of(engine: str | Engine) -> Engine:
-    """The engine of a name with its defaults, or the engine given."""
+    """The engine of a name with default options; an engine is returned as it is."""
     if not isinstance(engine, str):
         return engine
     if engine not in ENGINES:
         raise ValueError(f"engine {engine!r} is not known: choose one of {', '.join(ENGINES)}")
-    made: Engine = ENGINES[engine]()
-    return made
+    default: Engine = ENGINES[engine]()
+    return default
 
 
 def engine_to_json(engine: Engine) -> dict[str, Any]:
-    """Name and options."""
+    """Name and options of an engine as JSON values."""
     name = next(name for name, kind in ENGINES.items() if type(engine) is kind)
     return {"name": name, "options": dataclasses.asdict(engine)}  # type: ignore[call-overload]
 
 
 def engine_from_json(value: dict[str, Any]) -> Engine:
-    """The engine of `engine_to_json`."""
-    made: Engine = ENGINES[value["name"]](**value["options"])
-    return made
+    """The engine from the result of `engine_to_json`."""
+    engine: Engine = ENGINES[value["name"]](**value["options"])
+    return engine
 
 
 def with_effort(engine: Engine, effort: int | None) -> Engine:
-    """The same engine at another effort; None is its own."""
+    """The same engine with another effort; None keeps its own."""
     if effort is None:
         return engine
     if effort < 1:
-        raise ValueError(f"effort is {effort}: it is 1 or more")
+        raise ValueError(f"effort is {effort}: it must be 1 or more")
     return dataclasses.replace(engine, effort=effort)  # type: ignore[type-var]

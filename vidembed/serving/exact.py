@@ -1,4 +1,4 @@
-"""Exact search on the mesh: every device scores its own rows, and the best of all are joined."""
+"""Exact search on the mesh: each device scores its own rows, and the best are combined."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -12,39 +12,39 @@ from vidembed.distributed import mesh as meshes
 from vidembed.pairwise import largest, over_blocks
 from vidembed.serving.segment import Segment
 
-# Scores of one block on one device, at most: 128 MB.
+# At most this many scores per block on one device: 128 MB.
 SCORES_AT_ONCE = 1 << 25
 QUERIES_AT_ONCE = 1024
-# Fewer rows are padded to a power of two.
+# Pools with fewer rows are padded to a power of two.
 PADDED = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exact:
-    """Every allowed row is scored: recall 1, and 4 bytes a value on the devices."""
+    """Score every allowed row: recall 1, with 4 bytes per value on the devices."""
 
     effort: int = 1
-    """Without effect: there is nothing to miss."""
+    """Has no effect: exact search misses nothing."""
 
     def build(self, vectors: np.ndarray) -> dict[str, np.ndarray]:
-        """Nothing beside the vectors."""
+        """No arrays besides the vectors."""
         return {}
 
     def search(
         self, segment: Segment, queries: np.ndarray, k: int, allowed: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """As Engine.search; any number of devices gives the same rows where scores are the same."""
+        """See Engine.search; equal scores give equal rows on any number of devices."""
         mesh = meshes.make_mesh(meshes.MeshShape())
         return search_placed(mesh, pool_of(mesh, segment), queries, k, allowed)
 
 
 def pool_of(mesh: jax.sharding.Mesh, segment: Segment) -> jax.Array:
-    """The vectors of a segment on the mesh, as `placed`, once."""
+    """The vectors of a segment on the mesh, placed once by `placed`."""
     return segment.loaded("exact", lambda: placed(mesh, segment.whole()))
 
 
 def few_sizes(rows: int) -> int:
-    """A size for so many rows such that few programs are compiled as an index grows."""
+    """Round up to one of few sizes, so that few programs are compiled as an index grows."""
     return 1 << (rows - 1).bit_length() if rows < PADDED else rows
 
 
@@ -57,23 +57,23 @@ def placed(mesh: jax.sharding.Mesh, vectors: np.ndarray) -> jax.Array:
 def search_placed(
     mesh: jax.sharding.Mesh, pool: jax.Array, queries: np.ndarray, k: int, allowed: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(scores f32[Q, k], rows i64[Q, k]) of a pool that was put on the mesh, padded or not.
+    """Search a pool on the mesh, padded or not: (scores f32[Q, k], rows i64[Q, k]).
 
-    allowed: bool[N] of the rows before padding; those of padding are not.
+    allowed: bool[N] of the rows before padding; padding is never returned.
     """
     mask = meshes.place_rows(mesh, np.pad(allowed, (0, few_sizes(len(allowed)) - len(allowed))))
     local = -(-len(pool) // mesh.size)
-    found = []
+    results = []
     with jax.set_mesh(mesh):
         for start in range(0, len(queries), QUERIES_AT_ONCE):
-            some = queries[start : start + QUERIES_AT_ONCE]
-            # Few sizes, so that few programs are compiled.
-            padded = few_sizes(len(some))
+            part_of_queries = queries[start : start + QUERIES_AT_ONCE]
+            # Use few sizes, so that few programs are compiled.
+            padded = few_sizes(len(part_of_queries))
             block = int(np.clip(SCORES_AT_ONCE // max(1, local), 1, min(256, padded)))
-            rows = np.pad(some, [(0, padded - len(some)), (0, 0)])
+            rows = np.pad(part_of_queries, [(0, padded - len(part_of_queries)), (0, 0)])
             best = _search(rows, pool, mask, k=min(k, len(pool)), block=block)
-            found.append([np.asarray(part)[: len(some)] for part in best])
-    scores, rows = (np.concatenate(parts) for parts in zip(*found))
+            results.append([np.asarray(part)[: len(part_of_queries)] for part in best])
+    scores, rows = (np.concatenate(parts) for parts in zip(*results))
     return scores, rows.astype(np.int64)
 
 
@@ -93,6 +93,6 @@ def _search(queries: Any, pool: jax.Array, mask: jax.Array, *, k: int, block: in
     scores, rows = meshes.on_devices(on_one_device, (whole, split, split), (joined, joined))(
         queries, pool, mask
     )
-    # Parts stand in the order of their rows, so that of equal scores the smaller row comes first.
+    # Parts are in the order of their rows, so ties go to the smaller row.
     best, places = largest(scores, k)
     return best, jnp.take_along_axis(rows, places, axis=1)

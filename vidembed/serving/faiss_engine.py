@@ -1,7 +1,7 @@
-"""Engines that stand on faiss: the paper's 4-bit codes by fast scan, HNSW, IVF.
+"""Engines based on faiss: the paper's 4-bit codes with fast scan, HNSW, and IVF.
 
-Each finds candidates on small codes, takes of them what is allowed, and scores those with the
-vectors as kept. faiss is imported when it is first needed, and reads verified bytes alone.
+Each finds allowed candidates with small codes, and scores these again with the kept vectors. faiss
+is imported when first needed, and reads only verified bytes.
 """
 
 import warnings
@@ -15,16 +15,16 @@ from vidembed.serving.quantizer import Quantizer
 from vidembed.serving.segment import Segment, top
 
 FEW, FEW_OF = 2000, 32
-"""So few allowed rows, or one of so many, are scored one by one: no engine that passes over the
-others is faster, and a graph would be walked nearly whole to find them."""
+"""At most FEW allowed rows, or one in FEW_OF, are scored directly: an engine that skips the others
+is not faster, and would walk nearly all of a graph to find them."""
 CODES = 16
 
 
 def faiss_module() -> Any:
-    """The library, or ImportError that says how to install it."""
+    """Import faiss, or raise ImportError that says how to install it."""
     try:
         with warnings.catch_warnings():
-            # SWIG's types, on Python 3.12 and later.
+            # Warnings about SWIG's types on Python 3.12 and later.
             warnings.simplefilter("ignore", DeprecationWarning)
             import faiss
     except ImportError as error:
@@ -37,14 +37,14 @@ def faiss_module() -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class FastScan:
-    """CDML's quantiser: 4 bits a dimension, scanned by faiss 66 times faster than by tables.
+    """CDML's quantiser: 4 bits per dimension, scanned by faiss 66 times faster than by tables.
 
-    levels: the 16 values of all dimensions or of each, f32[1 or D, 16], as `Quantizer.levels` has
-    them; None fits one codebook for all dimensions to what is built.
-    effort: candidates that are scored again for each result asked for.
+    levels: the 16 values of all dimensions or of each, f32[1 or D, 16], as in `Quantizer.levels`;
+    None fits one codebook for all dimensions to the vectors built.
+    effort: candidates scored again per requested result.
 
-    Bytes: half of one a dimension and 8 a vector beside the vectors as kept, of which a search
-    reads k·effort a query.
+    Memory: half a byte per dimension and 8 bytes per vector, besides the kept vectors, of which a
+    search reads k·effort per query.
     """
 
     levels: Any = None
@@ -57,19 +57,19 @@ class FastScan:
         if levels.ndim != 2 or levels.shape[1] != CODES or not np.isfinite(levels).all():
             raise ValueError(
                 f"levels must be {CODES} finite values for all dimensions or for each, "
-                f"[1 or D, {CODES}]; got {list(levels.shape)}"
+                f"[1 or D, {CODES}], found {list(levels.shape)}"
             )
-        # As tuples, which compare and are stored as JSON.
+        # Tuples can be compared and stored as JSON.
         object.__setattr__(self, "levels", tuple(map(tuple, levels.tolist())))
 
     def build(self, vectors: np.ndarray) -> dict[str, np.ndarray]:
-        """As Engine.build."""
+        """See Engine.build."""
         faiss = faiss_module()
         levels = self.levels or Quantizer.fit(vectors, bits=4).levels
         width, levels = vectors.shape[1], np.asarray(levels, np.float32)
         if len(levels) not in (1, width):
-            raise ValueError(f"levels of {len(levels)} dimensions for vectors of {width}")
-        # One list holds all: unlike the plain index of such codes, it takes filters.
+            raise ValueError(f"levels have {len(levels)} dimensions, the vectors {width}")
+        # An IVF index of one list: unlike the plain index of such codes, it supports filters.
         index = faiss.index_factory(width, f"IVF1,PQ{width}x4fs", faiss.METRIC_INNER_PRODUCT)
         index.by_residual = False
         index.quantizer.add(np.zeros((1, width), np.float32))
@@ -81,7 +81,7 @@ class FastScan:
     def search(
         self, segment: Segment, queries: np.ndarray, k: int, allowed: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """As Engine.search."""
+        """See Engine.search."""
 
         def candidates(faiss: Any, index: Any, share: float, sel: Any) -> np.ndarray:
             parameters = faiss.SearchParametersIVF(nprobe=1, sel=sel)
@@ -92,13 +92,13 @@ class FastScan:
 
 @dataclass(frozen=True, kw_only=True)
 class Hnsw:
-    """A graph of near vectors, in 8 bits a value: few are looked at, and memory is large.
+    """A graph of near vectors, in 8 bits per value: searches visit few, but memory is large.
 
-    effort: candidates that a search keeps in sight (faiss's efSearch; at least twice k). links:
-    edges of a vector, twice as many at the bottom. build_effort: faiss's efConstruction.
+    effort: candidates kept during a search (faiss's efSearch; at least twice k). links: edges per
+    vector, twice as many at the bottom layer. build_effort: faiss's efConstruction.
 
-    faiss cannot remove from a graph: rows that are not allowed are walked through, and with fewer
-    allowed more are kept in sight.
+    faiss cannot remove vectors from a graph: a search passes through rows that are not allowed, and
+    keeps more candidates the fewer are allowed.
     """
 
     effort: int = 256
@@ -106,7 +106,7 @@ class Hnsw:
     build_effort: int = 160
 
     def build(self, vectors: np.ndarray) -> dict[str, np.ndarray]:
-        """As Engine.build."""
+        """See Engine.build."""
         faiss = faiss_module()
         kind = f"HNSW{self.links},SQ8"
         index = faiss.index_factory(vectors.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
@@ -117,7 +117,7 @@ class Hnsw:
     def search(
         self, segment: Segment, queries: np.ndarray, k: int, allowed: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """As Engine.search."""
+        """See Engine.search."""
 
         def candidates(faiss: Any, index: Any, share: float, sel: Any) -> np.ndarray:
             sight = min(len(segment), round(max(self.effort, 2 * k) / share))
@@ -129,33 +129,33 @@ class Hnsw:
 
 @dataclass(frozen=True, kw_only=True)
 class Ivf:
-    """Vectors in lists by their nearest centre, in 8 bits a value; the nearest lists are scanned.
+    """Vectors in lists by their nearest centre, in 8 bits per value; scans the nearest lists.
 
-    effort: lists that are scanned (faiss's nprobe). lists: how many there are; None is four times
-    the root of the number of vectors.
+    effort: number of lists scanned (faiss's nprobe). lists: number of lists; None means four times
+    the square root of the number of vectors.
     """
 
     effort: int = 32
     lists: int | None = None
 
     def build(self, vectors: np.ndarray) -> dict[str, np.ndarray]:
-        """As Engine.build."""
+        """See Engine.build."""
         faiss = faiss_module()
         rows = len(vectors)
-        # faiss asks for 39 vectors a list at least.
+        # faiss wants at least 39 vectors per list.
         lists = max(1, min(self.lists or round(4 * rows**0.5), rows // 39))
         kind = f"IVF{lists},SQ8"
         index = faiss.index_factory(vectors.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
-        # A quarter of faiss's vectors a list, and less than half of its iterations.
+        # A quarter of faiss's training vectors per list, and fewer than half of its iterations.
         index.cp.max_points_per_centroid, index.cp.niter = 64, 10
-        index.cp.min_points_per_centroid = 1  # else it complains of one list for few
+        index.cp.min_points_per_centroid = 1  # otherwise faiss warns about one list of few vectors
         index.train(vectors)
         return _stored(index, vectors)
 
     def search(
         self, segment: Segment, queries: np.ndarray, k: int, allowed: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """As Engine.search."""
+        """See Engine.search."""
 
         def candidates(faiss: Any, index: Any, share: float, sel: Any) -> np.ndarray:
             parameters = faiss.SearchParametersIVF(nprobe=min(self.effort, index.nlist), sel=sel)
@@ -176,10 +176,10 @@ def _refined(
     allowed: np.ndarray,
     candidates: Callable[[Any, Any, float, Any], np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The best of the candidates by their vectors as kept; exact where candidates are wanting.
+    """Score candidates again with the kept vectors; search exactly where there are too few.
 
-    candidates(faiss, index, share of rows that are allowed, selector or None) → rows i64[Q, n], -1
-    where none was found.
+    candidates(faiss, index, share of allowed rows, selector or None) → rows i64[Q, n], -1 for no
+    candidate.
     """
     count = int(allowed.sum())
     if count <= max(FEW, len(allowed) // FEW_OF):
@@ -192,10 +192,10 @@ def _refined(
         sel = faiss.IDSelectorBitmap(len(allowed), faiss.swig_ptr(bits))
     rows = candidates(faiss, index, count / len(allowed), sel)
     scores = segment.score(queries, np.maximum(rows, 0))
-    best, where = top(np.where(rows < 0, -np.inf, scores), rows, k)
-    wanting = (best > -np.inf).sum(axis=1) < min(k, count)
-    if wanting.any():
-        best[wanting], where[wanting] = segment.nearest(
-            queries[wanting], k, np.flatnonzero(allowed)
+    best, best_rows = top(np.where(rows < 0, -np.inf, scores), rows, k)
+    too_few = (best > -np.inf).sum(axis=1) < min(k, count)
+    if too_few.any():
+        best[too_few], best_rows[too_few] = segment.nearest(
+            queries[too_few], k, np.flatnonzero(allowed)
         )
-    return best, where
+    return best, best_rows

@@ -1,4 +1,4 @@
-"""An index: vectors with ids that are searched, added to, removed from and swapped whole."""
+"""An index: vectors with ids, to search, add, replace and remove."""
 
 import logging
 import os
@@ -19,11 +19,11 @@ _log = logging.getLogger(__name__)
 
 
 class Index:
-    """N vectors of one space, on disk in a folder, searched by dot product.
+    """N vectors of one space, in a folder on disk, searched by dot product.
 
-    An index that is open stays at the version it opened, whatever is changed meanwhile; `reopen`
-    takes the newest. Changes are whole: they appear at once, or not at all, and the version before
-    is kept for `rollback`. One process changes an index at a time, any number read it.
+    An open index stays at the version it opened, even if others change it; `reopen` takes the
+    newest. Changes are atomic: they appear as a whole or not at all, and the previous version is
+    kept for `rollback`. One process at a time can change an index, any number can read it.
     """
 
     def __init__(self, folder: Folder, version: Version) -> None:
@@ -31,7 +31,7 @@ class Index:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Index":
-        """The index in a folder; FileNotFoundError or DamagedIndexError where none is whole."""
+        """Open the index in a folder; raises FileNotFoundError or DamagedIndexError."""
         folder = Folder(path)
         return cls(folder, folder.read())
 
@@ -47,12 +47,12 @@ class Index:
         keep: str = "float32",
         over: bool = False,
     ) -> "Index":
-        """An index of vectors f32[N, D] with ids, bytes or text; N may be 0.
+        """Create an index of vectors f32[N, D] with ids, bytes or text; N may be 0.
 
-        space: what made the numbers. engine: "exact", "fast-scan", "hnsw", "ivf", or one with its
-        options, such as FastScan(levels=...). keep: the vectors for exact scores, "float32" or
-        "int8". over: take the place of an index that is there, which stays for `rollback`; else
-        FileExistsError.
+        space: name of the model that made the vectors. engine: "exact", "fast-scan", "hnsw", "ivf",
+        or an engine with options, such as FastScan(levels=...). keep: how to store the vectors for
+        exact scores, "float32" or "int8". over: replace an existing index, which is kept for
+        `rollback`; otherwise an existing index raises FileExistsError.
         """
         folder = Folder(path)
         names = given.unique_names(ids)
@@ -65,7 +65,7 @@ class Index:
         }
         with folder.writing(new=True):
             if folder.exists() and not over:
-                raise FileExistsError(f"{folder.path} is an index: add to it, or say over=True")
+                raise FileExistsError(f"{folder.path} is an index: add to it, or set over=True")
             draft = Draft(folder, header)
             draft.add(names, vectors)
             draft.merge()
@@ -74,9 +74,9 @@ class Index:
 
     @classmethod
     def rollback(cls, path: str | os.PathLike[str]) -> "Index":
-        """Put the version before in the place of the one that stands, which may be damaged.
+        """Go back to the previous version; the current one may be damaged.
 
-        ValueError where none is kept: one is, and a rollback takes it.
+        Raises ValueError if no previous version is kept: only one is, and a rollback uses it up.
         """
         folder = Folder(path)
         with folder.writing():
@@ -85,32 +85,32 @@ class Index:
 
     @property
     def space(self) -> str:
-        """What made the vectors."""
+        """The space of the vectors: the model that made them."""
         return str(self._version.header["space"])
 
     @property
     def dimension(self) -> int:
-        """D."""
+        """D, the dimension of the vectors."""
         return int(self._version.header["dimension"])
 
     @property
     def engine(self) -> Engine:
-        """What searches all but the flat part."""
+        """The engine that searches all segments except flat ones."""
         return engine_from_json(self._version.header["engine"])
 
     @property
     def keep(self) -> str:
-        """How the vectors are kept for exact scores: float32 or int8."""
+        """How the vectors are stored for exact scores: "float32" or "int8"."""
         return str(self._version.header["keep"])
 
     def __len__(self) -> int:
-        return sum(int(there.sum()) for _, there in self._version.parts())
+        return sum(int(present.sum()) for _, present in self._version.parts())
 
     @property
     def ids(self) -> np.ndarray:
-        """S[N]: every id that is there."""
+        """All ids, S[N]."""
         return np.concatenate(
-            [np.zeros(0, "S1"), *(part.ids[there] for part, there in self._version.parts())]
+            [np.zeros(0, "S1"), *(part.ids[present] for part, present in self._version.parts())]
         )
 
     def search(
@@ -122,11 +122,11 @@ class Index:
         space: str | None = None,
         effort: int | None = None,
     ) -> Found:
-        """The k nearest of each query f32[Q, D] by dot product, best first.
+        """Find the k nearest vectors of each query f32[Q, D] by dot product, best first.
 
-        within: ids that may be found (None: all); those that the index lacks are counted in a
-        warning. space: of the queries; SpaceError if it is not the index's. effort: for this
-        search, what the engine's own `effort` says. k above what may be found gives fewer rows.
+        within: ids to search among (None: all); a warning counts those that the index lacks. space:
+        the space of the queries; SpaceError if it differs from the index's. effort: replaces the
+        engine's `effort` for this search. If fewer than k vectors qualify, fewer rows are returned.
         """
         queries = given.finite(queries, "queries", width=self.dimension)
         given.same_space(space, self.space, "queries")
@@ -135,47 +135,47 @@ class Index:
     def recall(
         self, queries: np.ndarray, k: int, *, within: Any = None, effort: int | None = None
     ) -> float:
-        """The share of the k nearest by exact search of the kept vectors that `search` finds."""
+        """Share of the k nearest by exact search of the kept vectors that `search` also finds."""
         queries = given.finite(queries, "queries", width=self.dimension)
-        found = self._search(queries, k, within, with_effort(self.engine, effort))
+        approximate = self._search(queries, k, within, with_effort(self.engine, effort))
         loaded = [segment.has_loaded("exact") for segment in self._version.segments]
         exact = self._search(queries, k, within, Exact())
         for segment, stays in zip(self._version.segments, loaded):
             if not stays:
                 segment.forget("exact")
-        pairs = zip(found.each(), exact.each())
-        hits = sum(len(np.intersect1d(ids, right)) for (ids, _), (right, _) in pairs)
+        pairs = zip(approximate.each(), exact.each())
+        hits = sum(len(np.intersect1d(ids, exact_ids)) for (ids, _), (exact_ids, _) in pairs)
         return hits / len(exact.ids) if len(exact.ids) else 1.0
 
     def has(self, ids: Any) -> np.ndarray:
-        """Which ids are there, bool[n]."""
+        """Which ids are in the index, bool[n]."""
         return find(self._version.parts(), given.names(ids))[0] >= 0
 
     def vectors_of(self, ids: Any) -> tuple[np.ndarray, np.ndarray]:
-        """(f32[m, D], bool[n]): the vectors of those ids that are there, and which are."""
+        """The vectors f32[m, D] of those ids that are in the index, and which are, bool[n]."""
         part, row = find(self._version.parts(), given.names(ids))
         vectors = np.empty((len(part), self.dimension), np.float32)
         for number, segment in enumerate(self._version.segments):
-            mine = part == number
-            vectors[mine] = segment.vectors_at(row[mine])
+            in_segment = part == number
+            vectors[in_segment] = segment.vectors_at(row[in_segment])
         return vectors[part >= 0], part >= 0
 
     def add(self, ids: Any, vectors: np.ndarray, *, space: str | None = None) -> None:
-        """Add vectors f32[n, D]; ValueError for ids that are there already."""
+        """Add vectors f32[n, D]; raises ValueError for ids that are already in the index."""
         self.change(add=(ids, vectors), space=space)
 
     def replace(self, ids: Any, vectors: np.ndarray, *, space: str | None = None) -> int:
-        """Add vectors f32[n, D], in the place of those whose ids are there; returns how many."""
+        """Add vectors f32[n, D], replacing those with equal ids; return the number replaced."""
         return self.change(add=(ids, vectors), space=space, replace=True)
 
     def remove(self, ids: Any) -> int:
-        """Remove ids; returns how many of them were there."""
+        """Remove ids; return how many of them existed."""
         return self.change(remove=ids)
 
     def merge(self, engine: str | Engine | None = None) -> None:
-        """Make one segment of all, searched by the engine: nothing is flat, nothing removed.
+        """Join all segments into one that the engine searches, without removed or flat rows.
 
-        engine: another one from now on, if given.
+        engine: switch to this engine from now on, if given.
         """
         self.change(merge=True, engine=engine)
 
@@ -189,8 +189,8 @@ class Index:
         engine: str | Engine | None = None,
         space: str | None = None,
     ) -> int:
-        """All of this in one version: remove, then add, then merge. Returns how many ids that were
-        there were removed or replaced. Made to the newest version, not to the one that is open."""
+        """Remove, then add, then merge, all in one new version; return the number of ids removed
+        or replaced. Applies to the newest version, not to the one that is open."""
         given.same_space(space, self.space, "vectors")
         names, vectors = given.unique_names(add[0] if add else ()), None
         if add:
@@ -202,40 +202,40 @@ class Index:
             if engine is not None:
                 header["engine"] = engine_to_json(engine_of(engine))
             draft = Draft(self._folder, header, version)
-            gone = draft.remove(given.names(remove))
+            removed = draft.remove(given.names(remove))
             if vectors is not None:
-                gone += draft.add(names, vectors, replace=replace)
+                removed += draft.add(names, vectors, replace=replace)
             if merge:
                 draft.merge()
             if draft.changed:
                 draft.commit()
             self._version = self._folder.read(version)
-        return gone
+        return removed
 
     def reopen(self) -> None:
-        """Take the newest version; what it shares with this one stays loaded."""
+        """Switch to the newest version; segments that it shares with this one stay loaded."""
         self._version = self._folder.read(self._version)
 
     def verify(self) -> int:
-        """Compare every byte of this version with its digest; DamagedIndexError names the file and
-        the place. Returns the bytes."""
+        """Compare every byte of this version with its digest; return the number of bytes. Raises
+        DamagedIndexError, naming the file and the place."""
         blocks = [self._version.blocks, *(segment.blocks for segment in self._version.segments)]
         return sum(part.verify() for part in blocks)
 
     def sizes(self) -> dict[str, int]:
-        """Vectors that are there, rows on disk, how many of these are searched exactly as they were
-        added since the last merge, bytes of what the engine built, bytes on disk."""
+        """Number of vectors, of rows on disk, and of flat rows (searched exactly, because they were
+        added since the last merge); bytes of the engine's arrays, and on disk."""
         segments = self._version.segments
         return {
             "vectors": len(self),
             "rows": sum(map(len, segments)),
-            "flat rows": sum(len(one) for one in segments if one.blocks.header["flat"]),
+            "flat rows": sum(len(part) for part in segments if part.blocks.header["flat"]),
             "engine bytes": sum(segment.engine_bytes for segment in segments),
             "bytes": sum(segment.blocks.size for segment in segments) + self._version.blocks.size,
         }
 
     def parts(self, within: Any = None) -> Sequence[Part]:
-        """Segments, and which of their rows may be found; as `search`."""
+        """Segments, and which of their rows may be found, with `within` as in `search`."""
         parts = self._version.parts()
         if within is None:
             return parts

@@ -1,7 +1,7 @@
-"""How an index keeps the vectors themselves: as they are, or in 8 bits a value.
+"""How an index stores the vectors themselves: as float32, or in 8 bits per value.
 
-They are what exact search, refinement and merging read. A search that needs few of them reads few:
-the file is mapped.
+Exact search, refinement and merging read them. The file is mapped, so a search reads only the rows
+it needs.
 """
 
 from collections.abc import Mapping
@@ -13,10 +13,11 @@ ROWS_AT_ONCE = 1 << 16
 
 
 def keep(vectors: np.ndarray, kind: str) -> dict[str, np.ndarray]:
-    """The arrays to store of vectors f32[N, D]: 4 bytes a value, or 1 and 4 a vector.
+    """The arrays to store for vectors f32[N, D].
 
-    int8: each row has its own step, its largest magnitude over 127, so that keeping again what
-    `Kept` returns changes nothing but rounding of the step.
+    kind: "float32", 4 bytes per value; or "int8", 1 byte per value and 4 per vector. For int8 each
+    row has its own step, its largest magnitude / 127, so storing again what `Kept` returns only
+    changes the rounding of the step.
     """
     if kind not in KINDS:
         raise ValueError(f"vectors are kept as {' or '.join(KINDS)}, not as {kind!r}")
@@ -25,16 +26,16 @@ def keep(vectors: np.ndarray, kind: str) -> dict[str, np.ndarray]:
     codes = np.empty(vectors.shape, np.int8)
     steps = np.empty(len(vectors), np.float32)
     for start in range(0, len(vectors), ROWS_AT_ONCE):
-        some = np.asarray(vectors[start : start + ROWS_AT_ONCE], np.float32)
-        step = np.abs(some).max(axis=1, initial=0) / np.float32(127)
+        rows = np.asarray(vectors[start : start + ROWS_AT_ONCE], np.float32)
+        step = np.abs(rows).max(axis=1, initial=0) / np.float32(127)
         steps[start : start + ROWS_AT_ONCE] = step
-        scaled = some / np.where(step > 0, step, 1)[:, None]
+        scaled = rows / np.where(step > 0, step, 1)[:, None]
         codes[start : start + ROWS_AT_ONCE] = np.rint(scaled).astype(np.int8)
     return {"vectors": codes, "steps": steps}
 
 
 class Kept:
-    """Vectors of `keep`, taken by row as float32."""
+    """The vectors stored by `keep`, read by row as float32."""
 
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
         self._values, self._steps = arrays["vectors"], arrays.get("steps")
@@ -43,7 +44,7 @@ class Kept:
         return len(self._values)
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
-        """f32[n, D] of a slice, or of rows i64[n] or bool[N]."""
+        """Vectors f32[n, D] of a slice, or of rows i64[n] or bool[N]."""
         values = self._values[rows]
         if self._steps is None:
             return values

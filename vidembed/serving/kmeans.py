@@ -1,8 +1,8 @@
-"""k-means on the mesh: Lloyd's iteration, from a careful beginning and without empty clusters.
+"""k-means on the mesh: Lloyd's iteration with k-means++ initialisation and no empty clusters.
 
 Rows are split over all devices. Each device finds the nearest centroid of its own rows and sums
-them up; only sums, counts and centroids travel. Assignments are made in blocks, so that beside the
-rows memory holds `SCORES_AT_ONCE` products per device.
+them; only sums, counts and centroids travel. Assignments are made in blocks, so that memory holds
+`SCORES_AT_ONCE` products per device besides the rows.
 """
 
 from collections.abc import Callable
@@ -17,13 +17,13 @@ from vidembed.distributed import mesh as meshes
 from vidembed.pairwise import best, largest, over_blocks, squared_distance
 
 SCORES_AT_ONCE = 1 << 24
-"""Of rows with centroids, on one device: 64 MB."""
+"""Products of rows with centroids on one device: 64 MB."""
 SAMPLE = 64
-"""Rows for each centroid, at most, among which k-means++ chooses."""
+"""Maximum rows per centroid among which k-means++ chooses."""
 AVERAGED = 16
-"""Rows of the sample, at most, of whose mean a centroid is made in the beginning."""
+"""Maximum rows of the sample whose mean initialises a centroid."""
 TOLERANCE = 1e-4
-"""The iteration ends when the error falls by a smaller share than this."""
+"""The iteration stops when the relative decrease of the error is below this."""
 
 
 def kmeans(
@@ -35,20 +35,19 @@ def kmeans(
     iterations: int,
     on_iteration: Callable[[int], Any] = lambda done: None,
 ) -> np.ndarray:
-    """Centroids f32[size, D] of the first `count` of rows f32[P@all devices, D], under the mesh
-    that is set; 1 ≤ size ≤ count.
+    """Centroids f32[size, D] of the first `count` of rows f32[P@all devices, D], under the current
+    mesh; 1 ≤ size ≤ count.
 
-    Centroids begin near rows drawn by k-means++ (Arthur and Vassilvitskii, 2007) from a sample:
-    each at the mean of the sample's rows nearest to such a row. In hundreds of dimensions a single
-    row is nearer to the mean of all than to any other row, and of centroids that begin at rows a
-    few keep all: at a third level of 256, 2,950 vectors of a trained network had codes of
-    perplexity 7 so, and have 237.
+    k-means++ (Arthur and Vassilvitskii, 2007) draws rows from a sample, and each centroid starts at
+    the mean of the sample's rows nearest to such a row. In hundreds of dimensions a single row is
+    nearer to the mean of all rows than to any other row, so if centroids start at single rows, a
+    few of them attract everything: at a third level of 256, 2,950 vectors of a trained network then
+    had codes of perplexity 7; now they have 237.
 
-    A centroid that no row is nearest to begins again at the row that is farthest from its own.
-    Where fewer than `size` rows are distinct, the centroids that are left over are copies, which no
-    row is assigned to. On any number of devices the same seed draws the same rows, and the error is
-    the same within 1 %; centroids are equal up to rounding unless a row lies half-way between two
-    of them, and takes others along.
+    A centroid without rows restarts at the row that is farthest from its own centroid. If fewer
+    than `size` rows are distinct, the remaining centroids are copies without rows. On any number of
+    devices the same seed draws the same rows, and the error is the same within 1 %; centroids are
+    equal up to rounding unless a row is half-way between two of them, which may move others.
     """
     rng = np.random.default_rng(seed)
     drawn = np.sort(rng.choice(count, min(count, SAMPLE * size), replace=False))
@@ -71,13 +70,13 @@ def kmeans(
 
 
 def nearest(rows: jax.Array, centroids: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The centroid f32[K, D] nearest to each row f32[N, D], and the squared distance to it:
-    (i32[N], f32[N]). Of equal ones the first, by products in full precision."""
+    """The nearest of centroids f32[K, D] to each row f32[N, D], and its squared distance:
+    (i32[N], f32[N]). Ties go to the first; products are in full precision."""
     halves = jnp.sum(jnp.square(centroids), axis=1)[None] / 2
 
-    def of_block(products: jax.Array, some: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def of_block(products: jax.Array, block_rows: jax.Array) -> tuple[jax.Array, jax.Array]:
         _, code = best(products - halves)
-        return code, squared_distance(some, jnp.take(centroids, code, axis=0, mode="clip"))
+        return code, squared_distance(block_rows, jnp.take(centroids, code, axis=0, mode="clip"))
 
     block = max(1, SCORES_AT_ONCE // len(centroids))
     return over_blocks(of_block, rows, centroids, rows, block=block)
@@ -85,41 +84,41 @@ def nearest(rows: jax.Array, centroids: jax.Array) -> tuple[jax.Array, jax.Array
 
 @partial(jax.jit, static_argnames="size")
 def _begin(rows: jax.Array, drawn: jax.Array, key: jax.Array, *, size: int) -> jax.Array:
-    """f32[size, D] by the rows that were drawn i32[S]: each is chosen with a probability
-    proportional to its squared distance to the nearest of those before, the first with the same
-    for all; and then becomes the mean of what is nearest to it."""
+    """Initial centroids f32[size, D] from the sampled rows i32[S]. The first row is chosen
+    uniformly, each later one with probability proportional to its squared distance to the nearest
+    chosen before; each then becomes the mean of the rows nearest to it."""
     mesh = jax.sharding.get_abstract_mesh()
     whole = jax.sharding.NamedSharding(mesh, meshes.batch_spec(None))
-    some = jax.lax.with_sharding_constraint(jnp.take(rows, drawn, axis=0, mode="clip"), whole)
+    sample = jax.lax.with_sharding_constraint(jnp.take(rows, drawn, axis=0, mode="clip"), whole)
 
     def choose(step: jax.Array, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         chosen, distance = state
-        # Inside is Gumbel's trick, which rounding changes less than a search in cumulated sums.
-        one = some[jax.random.categorical(jax.random.fold_in(key, step), jnp.log(distance))]
-        new = squared_distance(some, jnp.broadcast_to(one[None], some.shape))
-        return chosen.at[step].set(one), jnp.where(step == 0, new, jnp.minimum(distance, new))
+        # `categorical` uses the Gumbel trick, less sensitive to rounding than cumulative sums.
+        row = sample[jax.random.categorical(jax.random.fold_in(key, step), jnp.log(distance))]
+        to_row = squared_distance(sample, jnp.broadcast_to(row[None], sample.shape))
+        return chosen.at[step].set(row), jnp.where(step == 0, to_row, jnp.minimum(distance, to_row))
 
-    start = (jnp.zeros((size, rows.shape[1]), jnp.float32), jnp.ones(len(some), jnp.float32))
+    start = (jnp.zeros((size, rows.shape[1]), jnp.float32), jnp.ones(len(sample), jnp.float32))
     chosen, _ = jax.lax.fori_loop(0, size, choose, start)
-    halves = jnp.sum(jnp.square(some), axis=1)[None] / 2
-    averaged = min(AVERAGED, max(1, len(some) // size))
+    halves = jnp.sum(jnp.square(sample), axis=1)[None] / 2
+    averaged = min(AVERAGED, max(1, len(sample) // size))
 
     def of_block(products: jax.Array) -> jax.Array:
         _, places = largest(products - halves, averaged)
-        return jnp.mean(jnp.take(some, places, axis=0, mode="clip"), axis=1)
+        return jnp.mean(jnp.take(sample, places, axis=0, mode="clip"), axis=1)
 
-    return over_blocks(of_block, chosen, some, block=max(1, SCORES_AT_ONCE // len(some)))
+    return over_blocks(of_block, chosen, sample, block=max(1, SCORES_AT_ONCE // len(sample)))
 
 
 def _is_real(part: jax.Array, count: jax.Array) -> jax.Array:
-    """Which rows of this device are not padding, bool[n]."""
+    """Which rows on this device are not padding, bool[n]."""
     return meshes.device_number() * len(part) + jnp.arange(len(part), dtype=jnp.int32) < count
 
 
 @jax.jit
 def _assigned(rows: jax.Array, centroids: jax.Array, count: int) -> Any:
     """Sums f32[K, D] and counts i32[K] of the rows nearest to each centroid, and the sum f32[] of
-    their squared distances."""
+    all squared distances."""
 
     def on_one_device(part: jax.Array, centroids: jax.Array, count: jax.Array) -> Any:
         code, distance = nearest(part, centroids)
@@ -134,8 +133,8 @@ def _assigned(rows: jax.Array, centroids: jax.Array, count: int) -> Any:
 
 @jax.jit
 def _farthest(rows: jax.Array, centroids: jax.Array, count: int) -> Any:
-    """Up to K rows that are farthest from their nearest centroid, the farthest first: squared
-    distances f32[k] (those of padding are negative) and rows f32[k, D]."""
+    """Up to K rows that are farthest from their nearest centroid, farthest first: squared
+    distances f32[k] (negative for padding) and rows f32[k, D]."""
     most = len(centroids)
 
     def on_one_device(part: jax.Array, centroids: jax.Array, count: jax.Array) -> Any:

@@ -1,4 +1,4 @@
-"""The parts of an index, segments and which of their rows are there, looked up and searched."""
+"""Look up and search the parts of an index: segments, and which of their rows are present."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -9,13 +9,14 @@ from vidembed.serving.exact import Exact
 from vidembed.serving.segment import Engine, Segment, top
 
 Part = tuple[Segment, np.ndarray]
-"""A segment, and bool[its rows]: what was not removed."""
+"""A segment, and which of its rows were not removed, bool[rows]."""
 
 
 class Found(NamedTuple):
-    """What Q queries found, one after the other: a query that found fewer than k has fewer rows.
+    """Results of Q queries, one after another; a query with fewer than k results has fewer rows.
 
-    ids: S[R]; scores: f32[R], best first within a query; counts: i64[Q], whose sum is R.
+    ids: S[R]; scores: f32[R], best first within a query; counts: i64[Q], results per query, with
+    sum R.
     """
 
     ids: np.ndarray
@@ -23,41 +24,41 @@ class Found(NamedTuple):
     counts: np.ndarray
 
     def each(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Ids and scores of one query after the other."""
+        """Yield ids and scores of each query."""
         ends = np.cumsum(self.counts)
         for start, end in zip(ends - self.counts, ends):
             yield self.ids[start:end], self.scores[start:end]
 
 
 def find(parts: Sequence[Part], ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(part i64[n], row i64[n]) of each id S[n]; −1 twice where there is none."""
+    """Part i64[n] and row i64[n] of each id S[n]; both −1 if the id is absent."""
     part, row = np.full(len(ids), -1), np.full(len(ids), -1)
-    for number, (segment, there) in enumerate(parts):
+    for number, (segment, present) in enumerate(parts):
         rows = segment.find(ids)
-        mine = (rows >= 0) & there[rows]
-        part[mine], row[mine] = number, rows[mine]
+        in_segment = (rows >= 0) & present[rows]
+        part[in_segment], row[in_segment] = number, rows[in_segment]
     return part, row
 
 
 def only(parts: Sequence[Part], part: np.ndarray, row: np.ndarray) -> list[Part]:
-    """The same parts with no rows but those that `find` found."""
-    less = []
-    for number, (segment, there) in enumerate(parts):
-        mask = np.zeros(len(there), bool)
+    """Restrict parts to the rows returned by `find`."""
+    restricted = []
+    for number, (segment, present) in enumerate(parts):
+        mask = np.zeros(len(present), bool)
         mask[row[part == number]] = True
-        less.append((segment, mask))
-    return less
+        restricted.append((segment, mask))
+    return restricted
 
 
 def search(parts: Sequence[Part], queries: np.ndarray, k: int, engine: Engine) -> Found:
-    """The k nearest of queries f32[Q, D]; of equal scores the earlier row comes first.
+    """Find the k nearest vectors of queries f32[Q, D]; ties go to the earlier row.
 
     Flat segments are searched exactly, the others by `engine`.
     """
 
-    def nearest(_: int, segment: Segment, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        means = Exact() if segment.blocks.header["flat"] else engine
-        return means.search(segment, queries, min(k, len(segment)), there)
+    def nearest(_: int, segment: Segment, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        searcher = Exact() if segment.blocks.header["flat"] else engine
+        return searcher.search(segment, queries, min(k, len(segment)), present)
 
     return joined(parts, len(queries), k, nearest)
 
@@ -68,38 +69,41 @@ def joined(
     k: int,
     nearest: Callable[[int, Segment, np.ndarray], tuple[np.ndarray, np.ndarray]],
 ) -> Found:
-    """The k best of all parts, of the best of each that has rows: nearest(number, segment, bool[its
-    rows]) → (scores f32[Q, m], rows i64[Q, m]), best first, −inf where there are no more."""
-    scores, where, firsts, first = [np.zeros((queries, 0), np.float32)], [], [], 0
-    for number, (segment, there) in enumerate(parts):
+    """Combine the best of each part into the k best of all.
+
+    nearest(number, segment, bool[rows]) → (scores f32[Q, m], rows i64[Q, m]), best first, −inf if
+    there are no more; called for each part with present rows.
+    """
+    scores, numbered, firsts, first = [np.zeros((queries, 0), np.float32)], [], [], 0
+    for number, (segment, present) in enumerate(parts):
         firsts.append(first)
-        if queries and there.any():
-            best, rows = nearest(number, segment, there)
+        if queries and present.any():
+            best, rows = nearest(number, segment, present)
             scores.append(best)
-            where.append(first + rows)
+            numbered.append(first + rows)
         first += len(segment)
-    rows = np.concatenate([np.zeros((queries, 0), np.int64), *where], axis=1)
+    rows = np.concatenate([np.zeros((queries, 0), np.int64), *numbered], axis=1)
     best, rows = top(np.concatenate(scores, axis=1), rows, k)
-    found = best > -np.inf
-    return Found(_ids(parts, firsts, rows[found]), best[found], found.sum(axis=1))
+    exists = best > -np.inf
+    return Found(_ids(parts, firsts, rows[exists]), best[exists], exists.sum(axis=1))
 
 
 def without(found: Found, left_out: Sequence[Any], k: int) -> Found:
-    """The first k of each query but for ids that are left out of it, one or several a query."""
-    kept = []
+    """The first k results of each query, without its ids in `left_out` (one or several)."""
+    masks = []
     for (ids, _), names in zip(found.each(), left_out):
-        wanted = ~np.isin(ids, names)
-        kept.append(wanted & (np.cumsum(wanted) <= k))
-    chosen = np.concatenate([np.zeros(0, np.bool_), *kept])
-    counts = np.array([mask.sum() for mask in kept], np.int64)
+        is_kept = ~np.isin(ids, names)
+        masks.append(is_kept & (np.cumsum(is_kept) <= k))
+    chosen = np.concatenate([np.zeros(0, np.bool_), *masks])
+    counts = np.array([mask.sum() for mask in masks], np.int64)
     return Found(found.ids[chosen], found.scores[chosen], counts)
 
 
 def _ids(parts: Sequence[Part], firsts: Sequence[int], rows: np.ndarray) -> np.ndarray:
-    """Ids of rows i64[R] that are counted through all parts, each of which begins at a first."""
+    """Ids S[R] of rows i64[R] numbered through all parts; part i starts at firsts[i]."""
     width = max((segment.ids.dtype.itemsize for segment, _ in parts), default=1)
     ids = np.zeros(len(rows), f"S{width}")
     for (segment, _), first in zip(parts, firsts):
-        mine = (rows >= first) & (rows < first + len(segment))
-        ids[mine] = segment.ids[rows[mine] - first]
+        in_part = (rows >= first) & (rows < first + len(segment))
+        ids[in_part] = segment.ids[rows[in_part] - first]
     return ids

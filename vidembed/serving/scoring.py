@@ -1,8 +1,8 @@
-"""Scores of many users on the mesh, by any user model, in bounded memory.
+"""Score videos for many users on the mesh, by any user model, in bounded memory.
 
-The videos are split over all devices. Users go in blocks of about equal history lengths, histories
-in chunks, so that neither all pairs of users and videos nor all similarities of a block are ever
-held.
+The videos are split over all devices. Users are processed in blocks of similar history length, and
+histories in chunks, so that memory never holds all pairs of users and videos, or all similarities
+of a block.
 """
 
 from collections.abc import Iterator
@@ -21,14 +21,14 @@ from vidembed.serving.given import depth
 from vidembed.serving.user_models import UserModel
 
 ROWS_AT_ONCE, CHUNK = 256, 64
-"""Users, and videos of each history, that are scored at a time, at most."""
+"""Maximum number of users, and of videos per history, scored at a time."""
 
 
 class Histories(NamedTuple):
-    """What U users are scored by, one after the other.
+    """The histories of U users, one after another.
 
-    queries: f32[H, D]; offsets: i64[U + 1]. current: f32[U, D], the video that each is watching,
-    whose similarity counts `blend` and the history's score 1 − blend; or None.
+    queries: f32[H, D]; offsets: i64[U + 1]. current: f32[U, D], the video that each user is
+    watching, or None; its similarity has weight `blend`, the score of the history 1 − blend.
     """
 
     queries: np.ndarray
@@ -38,11 +38,11 @@ class Histories(NamedTuple):
 
 
 def all_scores(
-    mesh: jax.sharding.Mesh, pool: jax.Array, given: Histories, *, model: UserModel
+    mesh: jax.sharding.Mesh, pool: jax.Array, histories: Histories, *, model: UserModel
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Numbers of users i64[b], and their scores f32[b, N] of a padded pool on the mesh."""
+    """Yield numbers of users i64[b], and their scores f32[b, N] for a padded pool on the mesh."""
     with jax.set_mesh(mesh):
-        for users, state, current in _states(given, model, pool, mesh.size):
+        for users, state, current in _states(histories, model, pool, mesh.size):
             scores = np.asarray(_all_scores(state, current, pool, model=model))
             yield users, scores[: len(users)]
 
@@ -50,66 +50,66 @@ def all_scores(
 def best_placed(
     mesh: jax.sharding.Mesh,
     pool: jax.Array,
-    given: Histories,
+    histories: Histories,
     seen: tuple[np.ndarray, np.ndarray],
     k: int,
     allowed: np.ndarray,
     *,
     model: UserModel,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(scores f32[U, m], rows i64[U, m]), m ≤ k, of a pool that was put on the mesh.
+    """The best m ≤ k rows of a pool on the mesh: (scores f32[U, m], rows i64[U, m]).
 
-    seen: rows i64[S] that are no candidates of a user, below 0 where the pool lacks them, and
-    offsets i64[U + 1]. allowed: bool[N] before padding. Where a user has fewer than k candidates,
-    the end of a line has score −inf, and its rows mean nothing.
+    seen: rows i64[S] that are not candidates for a user, negative if the pool lacks them, with
+    offsets i64[U + 1]. allowed: bool[N] before padding. If a user has fewer than k candidates, the
+    remaining scores are −inf, and their rows are meaningless.
     """
     depth(k)
     mask = meshes.place_rows(mesh, np.pad(allowed, (0, few_sizes(len(allowed)) - len(allowed))))
-    shape = len(given.offsets) - 1, min(k, len(pool))
+    shape = len(histories.offsets) - 1, min(k, len(pool))
     scores, rows = np.empty(shape, np.float32), np.empty(shape, np.int64)
     with jax.set_mesh(mesh):
-        for users, state, current in _states(given, model, pool, mesh.size):
-            without = _seen(*seen, users, size=few_sizes(len(users)), none=len(pool))
-            best = _best(state, current, without, pool, mask, model=model, k=shape[1])
+        for users, state, current in _states(histories, model, pool, mesh.size):
+            seen_rows = _seen(*seen, users, size=few_sizes(len(users)), none=len(pool))
+            best = _best(state, current, seen_rows, pool, mask, model=model, k=shape[1])
             scores[users], rows[users] = (np.asarray(part)[: len(users)] for part in best)
     return scores, rows
 
 
 def _states(
-    given: Histories, model: UserModel, pool: jax.Array, devices: int
+    histories: Histories, model: UserModel, pool: jax.Array, devices: int
 ) -> Iterator[tuple[np.ndarray, Any, Any]]:
-    """(users i64[b], the model's state of all their histories, (current f32[u, D], blend f32[])
-    or None), u ≥ b. In few sizes, so that few programs are compiled."""
+    """Yield (users i64[b], state of their histories, (current f32[u, D], blend f32[]) or None),
+    u ≥ b. Uses few sizes, so that few programs are compiled."""
     local = -(-len(pool) // devices)
     most = int(np.clip(SCORES_AT_ONCE // (local * (1 + model.held)), 1, ROWS_AT_ONCE))
-    order = np.argsort(np.diff(given.offsets), kind="stable")
+    order = np.argsort(np.diff(histories.offsets), kind="stable")
     at_once = 1 << (most.bit_length() - 1)
     for start in range(0, len(order), at_once):
         users = order[start : start + at_once]
         size = few_sizes(len(users))
         first, end = np.zeros((2, size, 1), np.int64)
-        first[: len(users), 0] = given.offsets[users]
-        end[: len(users), 0] = given.offsets[users + 1]
+        first[: len(users), 0] = histories.offsets[users]
+        end[: len(users), 0] = histories.offsets[users + 1]
         length = int((end - first).max())
         chunk = min(max(1, at_once // size), CHUNK, few_sizes(length))
         state = _start(model=model, users=size, videos=len(pool))
         for begin in range(0, length, chunk):
             numbers = first + begin + np.arange(chunk)[None, :]
             valid = numbers < end
-            queries = given.queries[np.where(valid, numbers, 0)]
+            queries = histories.queries[np.where(valid, numbers, 0)]
             state = _take(state, queries, valid, pool, model=model)
-        if given.current is None:
+        if histories.current is None:
             yield users, state, None
         else:
-            current = np.zeros((size, given.queries.shape[1]), np.float32)
-            current[: len(users)] = given.current[users]
-            yield users, state, (current, np.float32(given.blend))
+            current = np.zeros((size, histories.queries.shape[1]), np.float32)
+            current[: len(users)] = histories.current[users]
+            yield users, state, (current, np.float32(histories.blend))
 
 
 def _seen(
     rows: np.ndarray, offsets: np.ndarray, users: np.ndarray, *, size: int, none: int
 ) -> np.ndarray:
-    """i32[u, S], what users have seen in lines of a power of two, filled up with `none`."""
+    """The rows that users have seen, i32[u, S], S a power of two, padded with `none`."""
     lengths = offsets[users + 1] - offsets[users]
     lines = np.full((size, few_sizes(max(1, int(lengths.max(initial=0))))), none, np.int32)
     for line, start, length in zip(lines, offsets[users], lengths):
@@ -155,13 +155,15 @@ def _best(
     model: Any,
     k: int,
 ) -> Any:
-    def on_one_device(given: Any, seen: jax.Array, part: jax.Array, mask: jax.Array) -> Any:
-        state, current = given
+    def on_one_device(
+        state_and_current: Any, seen: jax.Array, part: jax.Array, mask: jax.Array
+    ) -> Any:
+        state, current = state_and_current
         scores = _blended(state, current, part, model=model)
         begin = meshes.device_number() * len(part)
-        own = (seen >= begin) & (seen < begin + len(part))
+        on_device = (seen >= begin) & (seen < begin + len(part))
         users = jnp.arange(len(seen))[:, None]
-        scores = scores.at[users, jnp.where(own, seen - begin, len(part))].set(
+        scores = scores.at[users, jnp.where(on_device, seen - begin, len(part))].set(
             -jnp.inf, mode="drop"
         )
         scores, columns = largest(jnp.where(mask[None, :], scores, -jnp.inf), min(k, len(part)))
@@ -180,7 +182,7 @@ def _best(
 def _blended(
     state: Any, current: tuple[jax.Array, jax.Array] | None, part: jax.Array, *, model: Any
 ) -> jax.Array:
-    """Scores f32[u, n]. Users of padding have no history: what that gives is cut off."""
+    """Scores f32[u, n]. Padding users have no history; their scores are dropped later."""
     scores: jax.Array = model.finish(state)
     if current is None:
         return scores

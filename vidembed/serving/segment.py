@@ -1,4 +1,4 @@
-"""A segment: ids, vectors and what an engine made of them, in one file that never changes."""
+"""A segment: ids, vectors and the arrays of an engine, in one immutable file."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -17,28 +17,28 @@ GATHERED = 1 << 15
 
 
 class Engine(Protocol):
-    """What finds the nearest rows of a segment. A frozen dataclass of what JSON holds."""
+    """Finds the nearest rows of a segment. A frozen dataclass with JSON values as options."""
 
     @property
     def effort(self) -> int:
-        """More of it finds more and takes longer; what it counts, each engine says."""
+        """Higher effort finds more and takes longer; each engine documents its unit."""
 
     def build(self, vectors: np.ndarray) -> dict[str, np.ndarray]:
-        """The arrays to store beside f32[N, D]; N is 1 or more."""
+        """The arrays to store beside vectors f32[N, D], N ≥ 1."""
 
     def search(
         self, segment: "Segment", queries: np.ndarray, k: int, allowed: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(scores f32[Q, k], rows i64[Q, k]) of the nearest of the allowed rows, best first.
+        """The nearest allowed rows, best first: (scores f32[Q, k], rows i64[Q, k]).
 
-        queries: f32[Q, D]; k: at most N; allowed: bool[N]. Where fewer were found the end of a line
-        has score −inf, and its rows mean nothing. Scores are products with the vectors as kept.
+        queries: f32[Q, D]; k: at most N; allowed: bool[N]. If fewer were found, the remaining
+        scores are −inf, and their rows are meaningless. Scores are products with the kept vectors.
         """
 
 
 class Segment:
-    """N vectors with ids. Read whole and verified: ids, order, the engine's arrays; the vectors are
-    mapped, and verified where a search takes them all (`whole`), or by `verify`."""
+    """N vectors with ids. Ids, order and the engine's arrays are read as a whole and verified. The
+    vectors are mapped, and verified if a search reads them all (`whole`), or by `verify`."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.blocks = Blocks(path)
@@ -50,17 +50,17 @@ class Segment:
 
     @cached_property
     def ids(self) -> np.ndarray:
-        """S[N]."""
+        """Ids of the rows, S[N]."""
         return self.blocks.verified("ids")
 
     @cached_property
     def vectors(self) -> Kept:
-        """The vectors as kept, mapped, to take rows of."""
+        """The kept vectors, mapped, for reading single rows."""
         names = self._vector_arrays
         return Kept({name: self.blocks.array(name, scattered=True) for name in names})
 
     def vectors_at(self, rows: np.ndarray) -> np.ndarray:
-        """The vectors f32[n, D] of rows i64[n], verified: each costs reading a MiB, once."""
+        """Verified vectors f32[n, D] of rows i64[n]; each reads one MiB, once."""
         names = self._vector_arrays
         return Kept({name: self.blocks.verified_rows(name, rows) for name in names})[rows]
 
@@ -73,35 +73,35 @@ class Segment:
         return [name for name in ("vectors", "steps") if name in self.blocks.names]
 
     def engine_array(self, name: str) -> np.ndarray:
-        """One of the arrays that the engine built, verified."""
+        """A verified array that the engine built."""
         return self.blocks.verified(f"engine {name}")
 
     @property
     def engine_bytes(self) -> int:
-        """Bytes of what the engine built."""
+        """Total bytes of the arrays that the engine built."""
         names = [name for name in self.blocks.names if name.startswith("engine ")]
         return sum(self.blocks.array(name).nbytes for name in names)
 
     def loaded(self, name: str, load: Callable[[], T]) -> T:
-        """What an engine made of the segment for searching it, made once."""
+        """The result of `load`, which an engine needs for searching, computed once."""
         if name not in self._loaded:
             self._loaded[name] = load()
         return self._loaded[name]
 
     def forget(self, name: str) -> None:
-        """Free what an engine loaded."""
+        """Free the result of `load`."""
         self._loaded.pop(name, None)
 
     def has_loaded(self, name: str) -> bool:
-        """Whether an engine has loaded it."""
+        """Whether `load` has been called for this name."""
         return name in self._loaded
 
     def find(self, ids: np.ndarray) -> np.ndarray:
-        """Row i64[n] of each id S[n]; -1 where there is none."""
+        """Row i64[n] of each id S[n]; -1 if it is absent."""
         if not len(self):
             return np.full(len(ids), -1)
         order = self.blocks.verified("order")
-        # Searching with ids that are wider than these would copy all of these.
+        # Searching with wider ids would copy all stored ids.
         width = self.ids.dtype.itemsize
         fits = np.char.str_len(ids) <= width
         names = np.where(fits, ids, b"").astype(f"S{width}")
@@ -110,32 +110,34 @@ class Segment:
         return np.where(fits & (self.ids[rows] == names), rows, -1)
 
     def score(self, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Products f32[Q, n] of queries f32[Q, D] with rows i64[Q, n] of their own."""
+        """Products f32[Q, n] of each query f32[Q, D] with its rows i64[Q, n]."""
         scores = np.empty(rows.shape, np.float32)
         at_once = max(1, GATHERED // max(1, rows.shape[1]))
         for start in range(0, len(queries), at_once):
-            some = slice(start, start + at_once)
-            near = self.vectors[rows[some].reshape(-1)].reshape(*rows[some].shape, -1)
-            scores[some] = np.matmul(near, queries[some, :, None])[..., 0]
+            part = slice(start, start + at_once)
+            near = self.vectors[rows[part].reshape(-1)].reshape(*rows[part].shape, -1)
+            scores[part] = np.matmul(near, queries[part, :, None])[..., 0]
         return scores
 
     def nearest(
         self, queries: np.ndarray, k: int, rows: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """As Engine.search, exactly, reading rows i64[n] alone: for few of them."""
+        """See Engine.search; exact, for few rows i64[n], and reads only these."""
         best = np.full((len(queries), k), -np.inf, np.float32)
-        where = np.zeros((len(queries), k), np.int64)
+        best_rows = np.zeros((len(queries), k), np.int64)
         for start in range(0, len(rows), ROWS_AT_ONCE):
-            some = rows[start : start + ROWS_AT_ONCE]
-            scores = np.concatenate([best, queries @ self.vectors[some].T], axis=1)
-            at = np.concatenate([where, np.broadcast_to(some, (len(queries), len(some)))], axis=1)
-            best, where = top(scores, at, k)
-        return best, where
+            part = rows[start : start + ROWS_AT_ONCE]
+            scores = np.concatenate([best, queries @ self.vectors[part].T], axis=1)
+            all_rows = np.concatenate(
+                [best_rows, np.broadcast_to(part, (len(queries), len(part)))], axis=1
+            )
+            best, best_rows = top(scores, all_rows, k)
+        return best, best_rows
 
 
 def top(scores: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k best of every line of scores f32[Q, n] and their rows i64[Q, n], best first; of equal
-    scores the one that stands first."""
+    """The k best of each line of scores f32[Q, n], and their rows i64[Q, n], best first; ties go to
+    the earlier one."""
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
 
@@ -149,13 +151,13 @@ def write_segment(
     kind: str,
     flat: bool,
 ) -> None:
-    """One file of ids S[N], vectors f32[N, D] kept as `kind`, and what the engine built.
+    """Write one file of ids S[N], vectors f32[N, D] stored as `kind`, and the engine's arrays.
 
-    flat: whether it is searched exactly, as what was added is until the next merge.
+    flat: whether it is searched exactly, as added rows are until the next merge.
     """
     number = np.int32 if len(ids) < 2**31 else np.int64
     arrays = {"ids": ids, "order": np.argsort(ids, kind="stable").astype(number)}
     arrays |= {f"engine {name}": array for name, array in built.items()}
-    # Last, so that a search which refines reads a contiguous part of the file.
+    # Vectors come last, so that refinement reads a contiguous part of the file.
     arrays |= keep(vectors, kind)
     write_blocks(path, {"kind": "segment", "rows": len(ids), "flat": flat}, arrays)

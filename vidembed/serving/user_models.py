@@ -1,7 +1,7 @@
-"""How similarities with what a user watched become one score of a candidate (CDML, section 4.2).
+"""User models: how similarities with a user's history become the score of a candidate.
 
-A model says twice what it is: `of` in plain words of NumPy, for few candidates, and
-`start`, `take`, `finish` for all videos of an index, to which the history comes in chunks.
+CDML, section 4.2. Each model is implemented twice: `of` in plain NumPy, for few candidates, and
+`start`, `take`, `finish` for all videos of an index, with the history in chunks.
 """
 
 import math
@@ -15,41 +15,41 @@ from jax import lax
 
 
 class UserModel(Protocol):
-    """A frozen dataclass; what is no number decides which program is compiled."""
+    """A frozen dataclass that scores candidates from the history of a user."""
 
     @property
     def one_vector(self) -> bool:
-        """Whether one vector a user gives the same scores as the history does."""
+        """Whether one vector per user gives the same scores as the history."""
 
     @property
     def held(self) -> int:
-        """Numbers that are held of a user and a candidate while the history is gone through."""
+        """Numbers kept per user and candidate while passing over the history."""
 
     def of(self, similarities: np.ndarray) -> np.ndarray:
-        """Scores f32[C] of candidates, from those with each video of a history, f32[H, C]."""
+        """Scores f32[C] of candidates, from their similarities f32[H, C] with the history."""
 
     def start(self, users: int, candidates: int) -> Any:
-        """A pytree of [users, candidates], of no history."""
+        """The state for an empty history: a pytree of [users, candidates]."""
 
     def take(self, state: Any, similarities: jax.Array, valid: jax.Array) -> Any:
-        """The state after the next c videos of each history: f32[U, c, C]; valid bool[U, c]."""
+        """The state after c more videos per history: f32[U, c, C], valid bool[U, c]."""
 
     def finish(self, state: Any) -> jax.Array:
-        """Scores f32[U, C]."""
+        """Scores f32[U, C] from the state."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mean:
     """The mean of the similarities (CDML, equation 5).
 
-    As a dot product is linear, that is the product with the mean of the history's vectors, made
-    once a user: O(|V| + |Q|). A video watched twice counts twice.
+    The dot product is linear, so this is the product with the mean of the history's vectors,
+    computed once per user: O(|V| + |Q|). A video watched twice counts twice.
     """
 
     half_life_watches: float | None = None
-    """A video counts half as much as one watched so many videos later; None: all count alike."""
+    """A video has half the weight of one watched this many videos later; None: equal weights."""
     half_life_seconds: float | None = None
-    """A video counts half as much as one watched so much later, by the times of the watches."""
+    """A video has half the weight of one watched this many seconds later."""
 
     one_vector = True
     held = 1
@@ -58,13 +58,15 @@ class Mean:
         for name in ("half_life_watches", "half_life_seconds"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise ValueError(f"{name} is {value}: it is above 0, or None to forget nothing")
+                raise ValueError(
+                    f"{name} is {value}: it must be above 0, or None for no forgetting"
+                )
 
     def weights(self, offsets: np.ndarray, times: np.ndarray | None = None) -> np.ndarray:
-        """What each video of the histories counts, f64[H]: 1 for the newest, less for older ones.
+        """The weight of each video of the histories, f64[H]: 1 for the newest, less for older ones.
 
-        offsets: i64[U + 1], histories oldest first. times: f64[H] in seconds, needed for
-        `half_life_seconds`, by which the order does not matter.
+        offsets: i64[U + 1], histories oldest first. times: f64[H] in seconds, required for
+        `half_life_seconds`, for which the order does not matter.
         """
         lengths = np.diff(offsets)
         exponent = np.zeros(int(offsets[-1] - offsets[0]))
@@ -79,20 +81,20 @@ class Mean:
         return np.exp2(-exponent)
 
     def of(self, similarities: np.ndarray) -> np.ndarray:
-        """Of a history whose videos count alike."""
+        """See `UserModel`; for equal weights."""
         mean: np.ndarray = similarities.mean(axis=0)
         return mean
 
     def start(self, users: int, candidates: int) -> Any:
-        """Nothing summed."""
+        """Sums of zero."""
         return jnp.zeros((users, candidates))
 
     def take(self, state: Any, similarities: jax.Array, valid: jax.Array) -> Any:
-        """One vector a user: its products."""
+        """Add the similarities."""
         return state + jnp.where(valid[..., None], similarities, 0).sum(axis=1)
 
     def finish(self, state: Any) -> jax.Array:
-        """As they are."""
+        """The state itself."""
         scores: jax.Array = state
         return scores
 
@@ -105,30 +107,29 @@ class Max:
     held = 1
 
     def of(self, similarities: np.ndarray) -> np.ndarray:
-        """The largest."""
+        """The largest similarity."""
         largest: np.ndarray = similarities.max(axis=0)
         return largest
 
     def start(self, users: int, candidates: int) -> Any:
-        """Below all."""
+        """−inf, below all similarities."""
         return jnp.full((users, candidates), -jnp.inf)
 
     def take(self, state: Any, similarities: jax.Array, valid: jax.Array) -> Any:
-        """The larger of both."""
+        """The larger of state and similarities."""
         return jnp.maximum(state, jnp.where(valid[..., None], similarities, -jnp.inf).max(axis=1))
 
     def finish(self, state: Any) -> jax.Array:
-        """As they are."""
+        """The state itself."""
         scores: jax.Array = state
         return scores
 
 
 @dataclass(frozen=True, kw_only=True)
 class Top:
-    """The mean of the `count` largest similarities, or of all where the history is shorter.
+    """The mean of the `count` largest similarities, or of all if the history is shorter.
 
-    CDML tried 2, 3 and 5, and found none better than mean and max. A video watched twice counts
-    twice.
+    CDML tried 2, 3 and 5; none was better than mean and max. A video watched twice counts twice.
     """
 
     count: int = 3
@@ -137,24 +138,24 @@ class Top:
 
     def __post_init__(self) -> None:
         if self.count < 1:
-            raise ValueError(f"count is {self.count}: at least one similarity makes a mean")
+            raise ValueError(f"count is {self.count}: a mean needs at least one similarity")
 
     @property
     def held(self) -> int:
-        """The largest so far."""
+        """The number of largest similarities kept."""
         return self.count
 
     def of(self, similarities: np.ndarray) -> np.ndarray:
-        """The mean of the largest."""
+        """The mean of the largest similarities."""
         mean: np.ndarray = np.sort(similarities, axis=0)[-self.count :].mean(axis=0)
         return mean
 
     def start(self, users: int, candidates: int) -> Any:
-        """The largest so far, best first."""
+        """The largest similarities so far, best first; −inf for none."""
         return (jnp.full((users, candidates), -jnp.inf),) * self.count
 
     def take(self, state: Any, similarities: jax.Array, valid: jax.Array) -> Any:
-        """One similarity after the other sinks to its place."""
+        """Insert the similarities one by one, keeping the order."""
 
         def sink(best: Any, score: jax.Array) -> tuple[Any, None]:
             places = []
@@ -167,7 +168,7 @@ class Top:
         return lax.scan(sink, state, jnp.moveaxis(scores, 1, 0))[0]
 
     def finish(self, state: Any) -> jax.Array:
-        """The mean of those places that are taken."""
+        """The mean over the filled places."""
         taken = sum((place > -jnp.inf).astype(jnp.float32) for place in state)
         return sum(jnp.where(place > -jnp.inf, place, 0) for place in state) / taken
 
@@ -176,9 +177,10 @@ class Top:
 class Variance:
     """The mean of the similarities plus `weight` times their variance over the history.
 
-    CDML names "variance" among what it tried and rejected, and does not define it: this form, and
-    the sign, are not established. Below 0 a candidate must be like the whole history, above 0
-    much like a part of it is better. The variance is that of the history itself (divided by H).
+    CDML lists "variance" among the models it tried and rejected, without a definition: this form
+    and the sign are not established. A negative weight prefers candidates that are similar to the
+    whole history, a positive one those that are very similar to a part of it. The variance is that
+    of the history itself (divided by H).
     """
 
     weight: float = -1.0
@@ -191,40 +193,42 @@ class Variance:
             raise ValueError(f"weight is {self.weight}: the variance is multiplied by a number")
 
     def of(self, similarities: np.ndarray) -> np.ndarray:
-        """Mean and variance."""
+        """The mean plus `weight` times the variance."""
         score: np.ndarray = similarities.mean(axis=0) + self.weight * similarities.var(axis=0)
         return score
 
     def start(self, users: int, candidates: int) -> Any:
-        """Count, mean, and sum of squared differences from the mean."""
+        """Zero count, mean, and sum of squared differences from the mean."""
         return (jnp.zeros((users, candidates)),) * 3
 
     def take(self, state: Any, similarities: jax.Array, valid: jax.Array) -> Any:
-        """Both parts joined (Chan, Golub and LeVeque 1979), without large sums of squares."""
+        """Combine both parts without large sums of squares (Chan, Golub and LeVeque 1979)."""
         count, mean, squares = state
-        there = valid[..., None]
-        more = jnp.broadcast_to(there.sum(axis=1).astype(jnp.float32), mean.shape)
-        own = jnp.where(there, similarities, 0).sum(axis=1) / jnp.maximum(more, 1)
-        apart = jnp.where(there, similarities - own[:, None], 0)
-        total, step = count + more, own - mean
-        share = more / jnp.maximum(total, 1)
-        squares = squares + jnp.square(apart).sum(axis=1) + jnp.square(step) * count * share
+        is_valid = valid[..., None]
+        new_count = jnp.broadcast_to(is_valid.sum(axis=1).astype(jnp.float32), mean.shape)
+        new_mean = jnp.where(is_valid, similarities, 0).sum(axis=1) / jnp.maximum(new_count, 1)
+        differences = jnp.where(is_valid, similarities - new_mean[:, None], 0)
+        total, step = count + new_count, new_mean - mean
+        share = new_count / jnp.maximum(total, 1)
+        squares = squares + jnp.square(differences).sum(axis=1) + jnp.square(step) * count * share
         return total, mean + step * share, squares
 
     def finish(self, state: Any) -> jax.Array:
-        """Mean and variance."""
+        """The mean plus `weight` times the variance."""
         count, mean, squares = state
         return mean + self.weight * squares / count
 
 
 def checked_times(times: np.ndarray | None, count: int) -> np.ndarray:
-    """Times of watches, f64[count] seconds; ValueError where they are missing or not finite."""
+    """Times of watches, f64[count] seconds; raises ValueError if missing or not finite."""
     if times is None:
-        raise ValueError("half_life_seconds is by the times of the watches: give them")
+        raise ValueError("half_life_seconds goes by the times of the watches: give them")
     seconds = np.asarray(times, np.float64)
     if seconds.shape != (count,):
         raise ValueError(f"{list(seconds.shape)} times for {count:,} watches: give one for each")
     if not np.isfinite(seconds).all():
-        bad = int((~np.isfinite(seconds)).sum())
-        raise ValueError(f"{bad:,} of {count:,} times are NaN or infinite: leave these watches out")
+        not_finite = int((~np.isfinite(seconds)).sum())
+        raise ValueError(
+            f"{not_finite:,} of {count:,} times are NaN or infinite: leave these watches out"
+        )
     return seconds

@@ -1,11 +1,11 @@
-"""The folder of an index: versions that share immutable segments, and one name that says which.
+"""The folder of an index: versions that share immutable segments, and a pointer to the current one.
 
-    current               names and digests of the version that stands, and of the one before;
+    current               names and digests of the current version and of the previous one;
                           replaced by one rename
-    version-00000007-…    its space, engine, segments, and the rows that were removed
-    segment-…             written once; gone when neither this version nor the one before has it
+    version-00000007-…    space, engine, segments, and removed rows
+    segment-…             written once; deleted when neither of the two versions uses it
 
-A reader sees one version, whole: what it has mapped stays readable after its file is gone.
+A reader sees one complete version: mapped files stay readable after they are deleted.
 """
 
 import contextlib
@@ -33,8 +33,8 @@ TRIES = 100
 class Version:
     """One state of an index.
 
-    header: space, dimension, keep, engine, segments (name → digest of its header). segments:
-    opened. removed: segment's name → bool[its rows].
+    header: space, dimension, keep, engine, segments (name → digest of its header). segments: open
+    segments. removed: name of a segment → removed rows, bool[rows].
     """
 
     name: str
@@ -44,24 +44,24 @@ class Version:
     blocks: Blocks
 
     def parts(self) -> list[tuple[Segment, np.ndarray]]:
-        """Segments, and which of their rows are there, bool[rows], the caller's own."""
+        """Segments, and a new mask of the rows that were not removed, bool[rows]."""
         return [(segment, ~self.removed[segment.name]) for segment in self.segments]
 
 
 class Folder:
-    """An index on a local disk: reads the version that stands, and puts another in its place."""
+    """An index on a local disk: reads the current version, and replaces it with another."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = local_path(path)
 
     def exists(self) -> bool:
-        """Whether there is an index."""
+        """Whether the folder holds an index."""
         return (self.path / CURRENT).exists()
 
     def read(self, known: Version | None = None) -> Version:
-        """The version that stands; segments that `known` has opened are taken from it.
+        """Open the current version; reuses the open segments of `known`.
 
-        Raises FileNotFoundError where there is no index, DamagedIndexError for a damaged one.
+        Raises FileNotFoundError if there is no index, DamagedIndexError if it is damaged.
         """
         for _ in range(TRIES):
             name, digest = current = self.pointer()["version"]
@@ -70,37 +70,38 @@ class Folder:
             try:
                 return self._open(name, digest, known)
             except FileNotFoundError as error:
-                # Two swaps since the name was read take away what it named.
+                # Two swaps since the name was read delete the files it named.
                 if self.pointer()["version"] == current:
                     raise DamagedIndexError(
-                        self.path, f"{Path(error.filename).name} is not there"
+                        self.path, f"{Path(error.filename).name} is missing"
                     ) from error
         raise TimeoutError(f"{self.path} changes faster than it can be opened: try again")
 
     def pointer(self) -> dict[str, Any]:
-        """version: name and digest of the one that stands; previous: of the one before, or None."""
+        """version: name and digest of the current version; previous: of the one before, or None."""
         try:
             header = Blocks(self.path / CURRENT).header
         except (FileNotFoundError, NotADirectoryError) as error:
             raise FileNotFoundError(
-                f"{self.path} is no index (it has no file '{CURRENT}'): make one with `python -m "
-                "vidembed index` or Index.create"
+                f"{self.path} is not an index (it has no file '{CURRENT}'): make one with `python "
+                "-m vidembed index` or Index.create"
             ) from error
         if header.keys() != {"version", "previous"}:
-            raise DamagedIndexError(self.path / CURRENT, "another file was put in its place")
+            raise DamagedIndexError(self.path / CURRENT, "it was replaced by another file")
         return header
 
     def refuse_others(self) -> None:
-        """Raises FileExistsError where an index would be made among files of others."""
+        """Raise FileExistsError if the folder holds files that are not an index."""
         if self.path.exists() and not self.path.is_dir():
             raise FileExistsError(f"{self.path} is a file: an index is a folder, choose another")
         if not self.path.exists() or self.exists():
             return
         names = (path.name for path in self.path.iterdir())
-        others = [name for name in names if name[0] != "." and not _WRITTEN.fullmatch(name)]
-        if others:
+        other_files = [name for name in names if name[0] != "." and not _WRITTEN.fullmatch(name)]
+        if other_files:
             raise FileExistsError(
-                f"{self.path} holds other files ({others[0]}): choose an empty folder for the index"
+                f"{self.path} holds other files ({other_files[0]}): choose an empty folder for the "
+                "index"
             )
 
     def _open(self, name: str, digest: str, known: Version | None = None) -> Version:
@@ -108,10 +109,12 @@ class Folder:
         if blocks.digest != digest:
             raise DamagedIndexError(blocks.path, "it is not the version that was written")
         header = blocks.header
-        have = {} if known is None else {segment.name: segment for segment in known.segments}
+        open_segments = (
+            {} if known is None else {segment.name: segment for segment in known.segments}
+        )
         segments, removed = [], {}
         for segment_name, written in header["segments"].items():
-            segment = have.get(segment_name) or Segment(self.path / segment_name)
+            segment = open_segments.get(segment_name) or Segment(self.path / segment_name)
             if segment.blocks.digest != written:
                 raise DamagedIndexError(
                     segment.blocks.path, "it is not the segment that was written"
@@ -126,9 +129,9 @@ class Folder:
 
     @contextlib.contextmanager
     def writing(self, *, new: bool = False) -> Iterator[None]:
-        """Inside, no other process writes here; BlockingIOError where one does.
+        """Hold the lock: no other process can write; raises BlockingIOError if one does.
 
-        new: an index may be made; else FileNotFoundError where there is none, and nothing is made.
+        new: an index may be created; otherwise raises FileNotFoundError if there is none.
         """
         if new:
             self.refuse_others()
@@ -145,27 +148,27 @@ class Folder:
             try:
                 yield
             finally:
-                # Of a change that failed as of one that was killed: what no version names.
+                # Remove what no version uses, left by a change that failed or was killed.
                 with contextlib.suppress(OSError, ValueError):
                     self._clean()
 
     def new_segment(self) -> Path:
-        """A place for one."""
+        """The path for a new segment."""
         return self.path / f"segment-{uuid.uuid4().hex[:16]}"
 
     def commit(
         self, header: Mapping[str, Any], segments: list[str], removed: Mapping[str, np.ndarray]
     ) -> None:
-        """Write a version of these segments and put it in the place of the one that stands.
+        """Write a version of these segments and make it the current one.
 
-        removed: segment's name → bool[its rows]. Call it inside `writing`.
+        removed: name of a segment → removed rows, bool[rows]. Call it inside `writing`.
         """
         try:
             previous = self.pointer()["version"]
-        except (FileNotFoundError, DamagedIndexError):  # a new one, or one made anew
+        except (FileNotFoundError, DamagedIndexError):  # a new index, or one made again
             previous = None
         number = 1 + (0 if previous is None else int(previous[0].split("-")[1]))
-        # A number comes again after a rollback, a name never.
+        # Numbers repeat after a rollback, names never do.
         name = f"version-{number:08d}-{uuid.uuid4().hex[:8]}"
         digests = {segment: Blocks(self.path / segment).digest for segment in segments}
         rows = {name: np.flatnonzero(mask) for name, mask in removed.items() if mask.any()}
@@ -173,19 +176,17 @@ class Folder:
         self._point_to((name, digest), previous)
 
     def go_back(self) -> None:
-        """Put the version before in the place of the one that stands. Call it inside `writing`."""
+        """Make the previous version the current one. Call it inside `writing`."""
         previous = self.pointer()["previous"]
         if previous is None:
             raise ValueError(
-                f"{self.path} keeps no version before the one that stands: one is kept, and a "
-                "rollback takes it"
+                f"{self.path} keeps no version before the current one: only one is kept, and a "
+                "rollback uses it up"
             )
         try:
             self._open(*previous)
         except FileNotFoundError as error:
-            raise DamagedIndexError(
-                self.path, f"{Path(error.filename).name} is not there"
-            ) from error
+            raise DamagedIndexError(self.path, f"{Path(error.filename).name} is missing") from error
         self._point_to(previous, None)
 
     def _point_to(self, version: Sequence[str], previous: Sequence[str] | None) -> None:
@@ -197,13 +198,13 @@ class Folder:
             os.close(folder)
 
     def _clean(self) -> None:
-        """Remove what neither the version that stands nor the one before it has."""
+        """Delete the files that neither the current nor the previous version uses."""
         remove_unfinished(self.path)
-        kept: set[str] = set()
+        used: set[str] = set()
         if self.exists():
             for version in self.pointer().values():
                 if version is not None:
-                    kept |= {version[0], *Blocks(self.path / version[0]).header["segments"]}
+                    used |= {version[0], *Blocks(self.path / version[0]).header["segments"]}
         for path in self.path.iterdir():
-            if path.name not in kept and _WRITTEN.fullmatch(path.name):
+            if path.name not in used and _WRITTEN.fullmatch(path.name):
                 path.unlink()
