@@ -82,10 +82,15 @@ class Feed(abc.ABC):
         stop early.
         """
         threads, ahead = self.config.read_threads, self.config.prefetch_batches
-        own = self.config.own(part)
-        ring = [self._buffers(own.stop - own.start) for _ in range(ahead + HELD_BATCHES + 1)]
+        host_slice = self.config.own(part)
+        ring = [
+            self._buffers(host_slice.stop - host_slice.start)
+            for _ in range(ahead + HELD_BATCHES + 1)
+        ]
         steps = grain.MapDataset.range(start, stop)
-        dataset = steps.map(lambda step: self._make(int(step), own, out=ring[step % len(ring)]))
+        dataset = steps.map(
+            lambda step: self._make(int(step), host_slice, out=ring[step % len(ring)])
+        )
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
         iterator = iter(dataset.to_iter_dataset(options))
         try:
@@ -97,8 +102,8 @@ class Feed(abc.ABC):
             iterator.close()
 
     @abc.abstractmethod
-    def _make(self, step: int, own: slice, out: Buffers) -> Batch:
-        """The batch of the host with the examples `own`, written into `out` unless that is None."""
+    def _make(self, step: int, host_slice: slice, out: Buffers) -> Batch:
+        """The batch of the host with examples `host_slice`; into `out`, unless that is None."""
 
     def _buffers(self, examples: int) -> Buffers:
         """Reusable memory for a batch of `examples`; None: each batch gets new memory."""

@@ -157,7 +157,7 @@ class LabelledFeed(VideoFeed):
         everything = (*settings, config.min_cluster_size, self.seed, *data)
         return xxhash.xxh3_128_hexdigest(repr(everything).encode())
 
-    def _drawn(self, step: int, own: slice) -> Batch:
+    def _drawn(self, step: int, host_slice: slice) -> Batch:
         raw = raw_draws(self.seed, step, (self.config.batch_videos,))
         rows = self._videos[below(raw, len(self._videos))]
-        return {"rows": rows, "labels": self._labels.of_row[rows[own]]}
+        return {"rows": rows, "labels": self._labels.of_row[rows[host_slice]]}

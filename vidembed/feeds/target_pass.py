@@ -122,7 +122,7 @@ class TargetPassFeed(OnePassFeed):
         """Who has no target, besides what `OnePassFeed` says."""
         return (*self._targets.notes, *super().notes)
 
-    def _drawn(self, step: int, own: slice) -> Batch:
+    def _drawn(self, step: int, host_slice: slice) -> Batch:
         check_step(step)
         size, known = self.config.batch_targets * self.each, self._targets
         some = slice(step * size, (step + 1) * size)
@@ -133,4 +133,4 @@ class TargetPassFeed(OnePassFeed):
         rows[0, : len(videos)], counts[0, : len(videos)] = videos, 1
         targets[0, : len(videos)] = known.values[self._order[some]]
         mean = known.mean.astype(np.float32)
-        return {"rows": rows, "counts": counts[:, own], "targets": targets[:, own], "mean": mean}
+        return {"rows": rows, "counts": counts[:, host_slice], "targets": targets[:, host_slice], "mean": mean}

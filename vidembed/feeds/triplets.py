@@ -178,7 +178,7 @@ class TripletFeed(VideoFeed):
         level = config.negatives.level_at(step)
         return self._sampler.draw(self.seed, step, config.batch_triplets, level=level)
 
-    def _drawn(self, step: int, own: slice) -> Batch:
+    def _drawn(self, step: int, host_slice: slice) -> Batch:
         rows, drawn_at = self._sampled(step)
         forbidden = self._pairs.of(rows)
         pairs, allowed = forbidden.flat(self.capacities.fitting(forbidden.total, step))
@@ -186,10 +186,10 @@ class TripletFeed(VideoFeed):
         batch: Batch = {
             "rows": rows,
             "first": forbidden.first_slot == slots,
-            "negative_slot": forbidden.first_slot[0, own],
-            "negative_allowed": allowed[own],
+            "negative_slot": forbidden.first_slot[0, host_slice],
+            "negative_allowed": allowed[host_slice],
             "forbidden": pairs,
         }
         if drawn_at is not None:
-            batch["drawn_at"] = drawn_at[:, own]
+            batch["drawn_at"] = drawn_at[:, host_slice]
         return batch

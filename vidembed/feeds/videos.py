@@ -101,13 +101,13 @@ class VideoFeed(Feed):
         return self._table.ids[self._drawn(step, self.config.own(ONE_HOST))["rows"]]
 
     @abc.abstractmethod
-    def _drawn(self, step: int, own: slice) -> Batch:
+    def _drawn(self, step: int, host_slice: slice) -> Batch:
         """The batch of a host without its features."""
 
-    def _make(self, step: int, own: slice, out: Buffers) -> Batch:
-        batch = self._drawn(step, own)
+    def _make(self, step: int, host_slice: slice, out: Buffers) -> Batch:
+        batch = self._drawn(step, host_slice)
         if self.config.placement == "host":
-            rows = batch["rows"][..., own]
+            rows = batch["rows"][..., host_slice]
             batch["features"] = self._table.rows(rows, out=out)
             if self._table.present:
                 batch["present"] = {name: mask[rows] for name, mask in self._table.present.items()}

@@ -55,7 +55,7 @@ class WholePassFeed(OnePassFeed):
     """Batches of one group of B train videos, and m groups of B relations with two rows each:
 
     rows    i32[1 + 2m, B]        whole  table rows: videos, sources, targets
-    counts  f32[1 + m, B/hosts]   own    1 for a video, its weight for a relation; 0: empty slot
+    counts  f32[1 + m, B/hosts]   host_slice    1 for a video, its weight for a relation; 0: empty slot
 
     and, in host placement, features and present as in other feeds. B and m follow from the data.
     """
@@ -98,7 +98,7 @@ class WholePassFeed(OnePassFeed):
         videos, edges = len(self.videos), len(self._weights)
         return size, f"shares of {videos:,} train videos and {edges:,} relations"
 
-    def _drawn(self, step: int, own: slice) -> Batch:
+    def _drawn(self, step: int, host_slice: slice) -> Batch:
         check_step(step)
         size = self.config.batch_shares * self.each
         rows = np.full((1 + 2 * self._groups, size), self.videos[0], np.int32)
@@ -111,4 +111,4 @@ class WholePassFeed(OnePassFeed):
             ends = self._ends[:, first : first + size]
             rows[1 + group, : len(weights)], rows[1 + self._groups + group, : len(weights)] = ends
             counts[1 + group, : len(weights)] = weights
-        return {"rows": rows, "counts": counts[:, own]}
+        return {"rows": rows, "counts": counts[:, host_slice]}

@@ -129,8 +129,8 @@ def _round(
 def _similarity(edges: ClusterEdges, sizes: np.ndarray, linkage: Linkage) -> np.ndarray:
     """Similarity f64[E] of each edge's two clusters, in a new array."""
     if linkage == "average":
-        each = sizes.astype(np.float64)
-        return edges.weight / (each[edges.low] * each[edges.high])
+        videos = sizes.astype(np.float64)
+        return edges.weight / (videos[edges.low] * videos[edges.high])
     return edges.weight / edges.count if linkage == "mean" else edges.weight.copy()
 
 

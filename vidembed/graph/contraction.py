@@ -88,11 +88,11 @@ def _sorted(
     1.3 s for numpy's stable sort of a combined key.
     """
     shape = (clusters, clusters)
-    each = np.arange(len(high) + 1)
+    offsets = np.arange(len(high) + 1)
     matrix = scipy.sparse.csr_array(
-        (np.zeros(len(high), np.int8), high, each), shape=(len(high), clusters)
+        (np.zeros(len(high), np.int8), high, offsets), shape=(len(high), clusters)
     ).tocsc()
     by_high = matrix.indices
-    both = scipy.sparse.csc_array((by_high, low[by_high], matrix.indptr), shape=shape).tocsr()
-    rows = np.repeat(np.arange(clusters, dtype=np.int32), np.diff(both.indptr))
-    return both.data, rows, both.indices.astype(np.int32, copy=False)
+    by_both = scipy.sparse.csc_array((by_high, low[by_high], matrix.indptr), shape=shape).tocsr()
+    rows = np.repeat(np.arange(clusters, dtype=np.int32), np.diff(by_both.indptr))
+    return by_both.data, rows, by_both.indices.astype(np.int32, copy=False)

@@ -78,16 +78,16 @@ def ratios(
     zero = [name for name in names if any(not run[name].mean() for run in others)]
     if zero:
         raise ValueError(f"no ratio to a mean of zero: {', '.join(map(str, zero))}")
-    both = [
-        {("one", n): one[n] for n in one} | {("other", n): other[n] for n in one}
-        for one, other in zip(ones, others)
+    pairs = [
+        {("one", n): run[n] for n in run} | {("other", n): other_run[n] for n in run}
+        for run, other_run in zip(ones, others)
     ]
-    means = _resampled_means(both, videos, seed=seed, resamples=resamples)
+    means = _resampled_means(pairs, videos, seed=seed, resamples=resamples)
     above, below = means[:, :, : len(names)], means[:, :, len(names) :]
     quotients = np.divide(above, below, where=below > 0, out=np.full_like(above, np.nan))
     return {
         name: _interval(
-            [one[name].mean() / other[name].mean() for one, other in zip(ones, others)],
+            [run[name].mean() / other_run[name].mean() for run, other_run in zip(ones, others)],
             quotients[:, :, place],
         )
         for place, name in enumerate(names)

@@ -145,8 +145,8 @@ class ClusterLabels(video.VideoTask):
         rows = mesh.take_class_rows(table, jnp.concatenate([all_labels, drawn.classes]))
         vectors = self.classifier.vectors(rows)
         first = mesh.device_number() * len(labels)
-        mine = jax.lax.dynamic_slice_in_dim(vectors[: len(all_labels)], first, len(labels))
-        own = jnp.sum(queries * mine, axis=1)
+        own_vectors = jax.lax.dynamic_slice_in_dim(vectors[: len(all_labels)], first, len(labels))
+        own_scores = jnp.sum(queries * own_vectors, axis=1)
         compared = compare(
             queries,
             labels,
@@ -155,7 +155,7 @@ class ClusterLabels(video.VideoTask):
             block=self.loss.block,
             remove_hits=self.loss.remove_hits,
         )
-        return _result(own, compared.others, compared.best, compared.hit)
+        return _result(own_scores, compared.others, compared.best, compared.hit)
 
     def _among_all(
         self, queries: jax.Array, labels: jax.Array, table: jax.Array, count: jax.Array
@@ -170,6 +170,6 @@ class ClusterLabels(video.VideoTask):
 
 
 def _result(
-    own: jax.Array, others: jax.Array, best: jax.Array, hit: jax.Array
+    own_scores: jax.Array, others: jax.Array, best: jax.Array, hit: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    return cross_entropy(own, others), (own > best).astype(jnp.float32), hit
+    return cross_entropy(own_scores, others), (own_scores > best).astype(jnp.float32), hit
