@@ -10,7 +10,7 @@ from experiments.paper import TABLE_2, minus
 from experiments.sweep import Comparison, Sweep, networks
 from experiments.sweep_command import main
 
-ASKED = (
+COMPARED = (
     ("late-4000-256", "early-4000-256", "late above early"),
     ("late-4000-1024-256", "early-4000-1024-256", "late above early"),
     ("early-4000-256", "early-2560-256", "wider helps"),
@@ -23,7 +23,7 @@ sweep = Sweep(
     title="Table 2: architectures",
     claim="Late above early at equal widths; 4000 above 2560; a second hidden layer does not help.",
     points=lambda base: networks(base, *TABLE_2),
-    comparisons=[Comparison(*row, minus(TABLE_2[row[0]], TABLE_2[row[1]])) for row in ASKED],
+    comparisons=[Comparison(*row, minus(TABLE_2[row[0]], TABLE_2[row[1]])) for row in COMPARED],
 )
 
 if __name__ == "__main__":

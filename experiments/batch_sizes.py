@@ -1,12 +1,12 @@
-"""Batches of 256 to 7,200 triplets, with as many triplets seen by each as by the reference.
+"""Batches of 256 to 7,200 triplets, each seeing as many triplets in total as the reference.
 
     python -m experiments.batch_sizes run --workdir W --records FOLDER --steps 500 --seeds 0
     python -m experiments.batch_sizes gather --workdir W
 
-Mining looks for negatives within the batch, so a larger one has harder negatives; for the same
-triplets it also makes fewer updates, at the same learning rate. The reduced size leaves 7,200
-triplets about seven updates, which is no training: for this sweep take more --steps. Networks have
-1,024 hidden units unless --scale is full.
+Mining looks for negatives within the batch, so a larger batch has harder negatives; for the same
+number of triplets it also makes fewer updates, at the same learning rate. At the reduced size
+batches of 7,200 triplets make about seven updates, which is not a training: use more --steps for
+this sweep. Networks have 1,024 hidden units unless --scale is full.
 """
 
 import sys
@@ -19,7 +19,7 @@ BATCHES = (256, 512, 1024, 2048, 4096, 7200)
 
 
 def points(base: Recipe) -> dict[str, Recipe]:
-    """The reference, and batches of other sizes for about as many triplets in all."""
+    """The reference, and batches of other sizes with about the same total of triplets."""
     seen = base.steps * base.feed.examples
     sizes = {NARROW_REFERENCE: base}
     for triplets in BATCHES:

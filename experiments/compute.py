@@ -1,4 +1,4 @@
-"""float32 against bfloat16: in the layers, in the miner, in both. Is retrieval the same?
+"""float32 against bfloat16 in the layers, in the miner, and in both: is retrieval the same?
 
 python -m experiments.compute run --workdir W --records FOLDER
 python -m experiments.compute gather --workdir W
@@ -15,7 +15,7 @@ from vidembed.mining import SemiHard
 
 
 def points(base: Recipe) -> dict[str, Recipe]:
-    """The reference in float32, and with operands of products rounded to bfloat16."""
+    """The reference in float32, and points with operands of products rounded to bfloat16."""
     task: Any = base.task
     model = task.model
     miner = SemiHard(operands="bfloat16")

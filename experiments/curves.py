@@ -1,9 +1,10 @@
-"""How long to train before architectures are compared: scores over steps, early and late fusion.
+"""How long to train before comparing architectures: scores over steps, early and late fusion.
 
     python -m experiments.curves --workdir W --records FOLDER
 
-Trains the 4000-256 networks of Table 2 on sessions of a seed that no table uses, measures them as
-they train, and prints NDCG@10 over the steps: the tables belong where the curves have become flat.
+Trains the 4000-256 networks of Table 2 on sessions of a seed that no table uses, measures them
+during training, and prints NDCG@10 over the steps: tables should use a number of steps at which the
+curves are flat.
 """
 
 import dataclasses
@@ -31,21 +32,21 @@ NETWORKS = ("early-4000-256", "late-4000-256")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Curves:
-    """Scores of early and late fusion over the steps of a training, on SIMULATED sessions."""
+    """Scores of early and late fusion over the steps of training, on SIMULATED sessions."""
 
     workdir: str = "runs/curves"
-    """Folder for everything that is made; running again goes on from what is done."""
+    """Folder for all output; running again resumes from what is done."""
     records: str = os.path.relpath(SAMPLE)
     """Video-level TFRecords: a folder, a file or a pattern."""
     seed: int = 9
-    """Of people, sessions, split and training; one that the tables do not use."""
+    """Seed of users, sessions, split and training; one that the tables do not use."""
     steps: int = 500
-    """Updates of each training."""
+    """Updates per training."""
     every: int = 50
     """Steps between measurements."""
 
     def run(self) -> int:
-        """Trains, measures and prints."""
+        """Train, measure and print."""
         recipe = dataclasses.replace(
             base_recipe(self.steps),
             checkpoints=Retention(every_steps=self.every, keep_last=1),
@@ -53,8 +54,13 @@ class Curves:
         )
         folder = Path(self.workdir)
         points = [
-            Point(folder=folder, name=name.replace("-", " ", 1), varied=one, seed=self.seed)
-            for name, one in networks(recipe, *NETWORKS).items()
+            Point(
+                folder=folder,
+                name=name.replace("-", " ", 1),
+                varied=recipe_of_network,
+                seed=self.seed,
+            )
+            for name, recipe_of_network in networks(recipe, *NETWORKS).items()
         ]
         with StopFlag() as stop, Workdir(folder).lease(of_run=False):
             if Runner(folder, stop, records=self.records).run(points):
@@ -62,7 +68,8 @@ class Curves:
             refuse_unfinished(points)
         measured = {
             point.name: {
-                of["step"]: of["scores"] for of in evaluations_of(point.run, point.measured_by)
+                evaluation["step"]: evaluation["scores"]
+                for evaluation in evaluations_of(point.run, point.measured_by)
             }
             for point in points
         }
@@ -73,7 +80,9 @@ class Curves:
         table.add_column("step", justify="right")
         for direction, name in columns:
             table.add_column(f"{name}\n{wording.direction(direction)}", justify="right")
-        for step in sorted(set.intersection(*(set(of) for of in measured.values()))):
+        for step in sorted(
+            set.intersection(*(set(evaluation) for evaluation in measured.values()))
+        ):
             scores = [measured[name][step][f"{d}/{main}"]["value"] for d, name in columns]
             table.add_row(f"{step}", *(f"{score:.4f}" for score in scores))
         Console(highlight=False).print(table)

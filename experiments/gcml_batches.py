@@ -1,11 +1,11 @@
-"""Batches of 32 to 2,048 triplets for CDML, GCML and GCL, with as many videos seen by each.
+"""Batches of 32 to 2,048 triplets for CDML, GCML and GCL, each seeing equally many videos.
 
     python -m experiments.gcml_batches run --workdir W --records FOLDER
     python -m experiments.gcml_batches gather --workdir W
 
-CDML's random negatives are hard enough only where there are many to choose from; negatives from
-sibling clusters, and classes, are to need no large batch. `gcml-random` draws its anchors as GCML
-does and its negatives from all train videos: what it differs in from `gcml` is the negatives alone.
+CDML's random negatives are only hard enough if there are many to choose from; negatives from
+sibling clusters, and classes, should need no large batch. `gcml-random` draws anchors like GCML and
+negatives from all train videos, so it differs from `gcml` only in the negatives.
 """
 
 import sys
@@ -17,11 +17,11 @@ from vidembed.engine.recipe import Recipe
 
 BATCHES = (32, 128, 512, 2048)
 SUFFIXES = ("-32", "-128", "", "-2048")
-"""Of the names of points; the base's batch has none."""
+"""Suffixes of point names; the batch size of the base has none."""
 
 
 def points(control: Recipe) -> dict[str, Recipe]:
-    """The three systems at the base's batch, and at others."""
+    """The systems with the batch size of the base, and with others."""
     recipes = systems(control)
     for name, recipe in systems(control).items():
         for triplets in BATCHES:

@@ -1,10 +1,10 @@
-"""Which clusters GCL's classes are: levels 1 to 4 of the hierarchy, so many to few.
+"""Which clusters to use as GCL's classes: levels 1 to 4 of the hierarchy, from many to few.
 
     python -m experiments.gcml_labels run --workdir W --records FOLDER
     python -m experiments.gcml_labels gather --workdir W
 
-At this size there are fewer classes than samples, so that the softmax of `gcl` is over all of them;
-`gcl-singletons` makes a class of every train video that is in no cluster, too.
+At this size there are fewer classes than samples, so the softmax of `gcl` is over all of them;
+`gcl-singletons` also makes one class per train video without a cluster.
 """
 
 import sys
@@ -25,10 +25,10 @@ def points(control: Recipe) -> dict[str, Recipe]:
         "gcl-64-samples": {"loss": SampledSoftmax(samples=64)},
         "gcl-dot": {"classifier": DotClassifier()},
     }
-    found = {REFERENCE: control, "gcl": gcl}
-    found |= {f"gcl-level-{level}": labels(control, level) for level in (2, 3, 4)}
-    found |= {name: varied(gcl, task=task) for name, task in variants.items()}
-    return found | {"gcl-singletons": varied(gcl, feed={"min_cluster_size": 1})}
+    recipes = {REFERENCE: control, "gcl": gcl}
+    recipes |= {f"gcl-level-{level}": labels(control, level) for level in (2, 3, 4)}
+    recipes |= {name: varied(gcl, task=task) for name, task in variants.items()}
+    return recipes | {"gcl-singletons": varied(gcl, feed={"min_cluster_size": 1})}
 
 
 sweep = sweep_of(

@@ -3,8 +3,8 @@
     python -m experiments.gcml_levels run --workdir W --records FOLDER
     python -m experiments.gcml_levels gather --workdir W
 
-`gcml` is level 0 of the anchor's cluster, the hardest; `gcml-random` draws as it does, but from all
-train videos outside the anchor's cluster; `gcml-video-0` reads "siblings" as those of the video.
+`gcml` is level 0 of the anchor's cluster, the hardest; `gcml-random` draws the same way, but from
+all train videos outside that cluster; `gcml-video-0` reads "siblings" as those of the video.
 """
 
 import sys
@@ -16,7 +16,7 @@ from vidembed.feeds.negatives import SiblingNegatives
 
 
 def points(control: Recipe) -> dict[str, Recipe]:
-    """The control, GCML at each level and at none, the other reading, and a curriculum."""
+    """The control, GCML with and without levels, the other reading, and a curriculum."""
     third = control.steps // 3
     negatives = {
         "gcml": NEAREST,

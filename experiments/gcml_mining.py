@@ -3,7 +3,7 @@
     python -m experiments.gcml_mining run --workdir W --records FOLDER
     python -m experiments.gcml_mining gather --workdir W
 
-`gcml-unmined` trains on the negatives of sibling clusters as they are drawn.
+`gcml-unmined` trains on negatives of sibling clusters as they are drawn.
 """
 
 import sys
@@ -16,7 +16,7 @@ from vidembed.mining.miners import NoMining
 
 
 def points(control: Recipe) -> dict[str, Recipe]:
-    """Both systems, with mining and on the sampled negatives alone."""
+    """Both systems, with mining and with sampled negatives only."""
     systems = {REFERENCE: control, "gcml": smart(control)}
     unmined = {
         f"{name}-unmined": varied(recipe, task={"miner": NoMining()})

@@ -1,10 +1,10 @@
-"""CDML, GCML and GCL at a size for two cores: the recipes that the sweeps of GCML compare.
+"""CDML, GCML and GCL at a size for two cores: the recipes compared by the sweeps of GCML.
 
     python -m experiments.gcml_systems run --workdir W --records FOLDER
     python -m experiments.gcml_systems gather --workdir W
 
-Same network, optimiser, margin and miner, and as many videos embedded by each: a triplet counts for
-three. Batches of another size make so many more or fewer updates, at the same learning rate.
+All have the same network, optimiser, margin and miner, and embed the same number of videos: a
+triplet counts as three. Other batch sizes make more or fewer updates, at the same learning rate.
 """
 
 import sys
@@ -34,9 +34,9 @@ SIZES: Mapping[str, tuple[int, int]] = {
 }
 REFERENCE = "cdml"
 NEAREST = SiblingNegatives(level=0)
-"""The hardest, and what GCML takes."""
+"""The hardest level, as in GCML."""
 EVERYWHERE = SiblingNegatives(level=ROUNDS - 1)
-"""One level beyond the top: all train videos but the anchor's own cluster and relations."""
+"""One level above the top: all train videos except the anchor's cluster and relations."""
 NETWORK = LateFusion(layers=Layers(hidden=(1024,), size=256, input_dropout=0.5))
 
 
@@ -61,7 +61,7 @@ def smart(control: Recipe, negatives: SiblingNegatives = NEAREST) -> Recipe:
 
 
 def labels(control: Recipe, level: int = 1) -> Recipe:
-    """GCL: the clusters of a level as classes."""
+    """GCL: the clusters of one level as classes."""
     triplet_task: Any = control.task
     videos = 3 * control.feed.examples
     return replace(
@@ -72,7 +72,7 @@ def labels(control: Recipe, level: int = 1) -> Recipe:
 
 
 def systems(control: Recipe) -> dict[str, Recipe]:
-    """The control, GCML, GCML's anchors with negatives from everywhere, and GCL."""
+    """The control, GCML, GCML's anchors with negatives from all train videos, and GCL."""
     return {
         REFERENCE: control,
         "gcml": smart(control),
@@ -82,7 +82,7 @@ def systems(control: Recipe) -> dict[str, Recipe]:
 
 
 def batches(recipe: Recipe, triplets: int) -> Recipe:
-    """The same for batches of another size, and for as many videos in all."""
+    """The recipe with another batch size and the same total number of videos."""
     feed = recipe.feed
     each = 1 if isinstance(feed, Triplets) else 3
     steps = max(1, round(recipe.steps * feed.examples / (each * triplets)))

@@ -4,8 +4,8 @@
         --seeds 0
     python -m experiments.margins gather --workdir W
 
-A decay first acts after 100,000 steps: a run that ends before is the same with all of them, so
-they are part of the grid for longer runs only. The paper does not say which values it chose.
+A decay first acts after 100,000 steps, so decays are part of the grid only for longer runs. The
+paper does not say which values it chose.
 Networks have 1,024 hidden units unless --scale is full.
 """
 
@@ -24,17 +24,17 @@ DECAYS = tuple(product((0.002, 0.004, 0.006), (100_000, 150_000)))
 
 
 def points(base: Recipe) -> dict[str, Recipe]:
-    """The grid; the reference is one of its points."""
+    """The grid, which includes the reference."""
     decays = [decay for decay in DECAYS if base.steps > decay[1]]
     unchanged = (base.optimiser.decay, base.optimiser.decay_steps)
-    found = {}
+    recipes = {}
     for margin, rate, (decay, every) in product(MARGINS, RATES, decays or [unchanged]):
         optimiser = replace(base.optimiser, learning_rate=rate, decay=decay, decay_steps=every)
         recipe = varied(base, task={"loss": Hinge(margin=margin)}, optimiser=optimiser)
         name = f"margin-{margin}-rate-{rate}"
         name += f"-decay-{decay}-every-{every}" if decays else ""
-        found[NARROW_REFERENCE if recipe == base else name] = recipe
-    return found
+        recipes[NARROW_REFERENCE if recipe == base else name] = recipe
+    return recipes
 
 
 sweep = Sweep(

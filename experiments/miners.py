@@ -1,9 +1,9 @@
-"""The miners at equal steps: which negative each triplet learns from.
+"""Compare the miners, which choose the negative of each triplet, at equal steps.
 
     python -m experiments.miners run --workdir W --records FOLDER
     python -m experiments.miners gather --workdir W
 
-The reference mines semi-hard negatives without a limit.
+The reference mines semi-hard negatives without an upper limit.
 """
 
 import sys
@@ -15,15 +15,15 @@ from vidembed.mining import Hardest, Miner, NoMining, SemiHard, SemiHardRandom
 
 
 def points(base: Recipe) -> dict[str, Recipe]:
-    """The reference, and the same with every other miner."""
+    """The reference, and the same recipe with each other miner."""
     miners: dict[str, Miner] = {
         "miner-inside-margin": SemiHard(inside_margin=True),
         "miner-semi-hard-random": SemiHardRandom(),
         "miner-hardest": Hardest(),
         "miner-none": NoMining(),
     }
-    others = {n: varied(base, task={"miner": m}) for n, m in miners.items()}
-    return {REFERENCE: base} | others
+    with_other_miners = {n: varied(base, task={"miner": m}) for n, m in miners.items()}
+    return {REFERENCE: base} | with_other_miners
 
 
 sweep = Sweep(

@@ -3,11 +3,11 @@
     python -m experiments.modalities run --workdir W --records FOLDER
     python -m experiments.modalities gather --workdir W
 
-The paper's rows are not matched, or do not say how: its multimodal row is the 2560-256 early
-network of Table 2, while the text calls the video-only network the left tower of late fusion. Here
-the visual tower of each width is compared with the early network of that width (the same layers
-behind a wider input), and at 4000-256 with late fusion (the same tower and one for audio beside
-it).
+The paper's rows do not have matched widths, or do not state them: its multimodal row is the
+2560-256 early network of Table 2, while the text calls the video-only network the left tower of
+late fusion. Here the visual tower of each width is compared with the early network of that width
+(the same layers behind a wider input), and at 4000-256 with late fusion (the same tower, plus one
+for audio).
 """
 
 import sys

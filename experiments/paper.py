@@ -1,9 +1,9 @@
-"""What the paper reports (CDML, KDD 2018, Tables 1 and 2), in percent, by the names used here.
+"""The paper's numbers (CDML, KDD 2018, Tables 1 to 3), in percent, by the names used here.
 
-Measured on 278 million videos and real watches: levels cannot be compared with those on other
-data, only orders and ratios. Its multimodal row of Table 1 equals the 2560-256 early row of
-Table 2, although the text calls the video-only network the left tower of late fusion: so it does
-not say at which widths it compared, and Table 1 is measured here at several matched ones.
+Measured on 278 million videos and real watches: only orders and ratios can be compared with other
+data, not levels. The multimodal row of Table 1 equals the 2560-256 early row of Table 2, although
+the text calls the video-only network the left tower of late fusion: so the compared widths are not
+stated, and Table 1 is measured here at several matched widths.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ Percent = Mapping[Direction, Mapping[str, float]]
 
 
 def _percent(ndcg: tuple[float, float], average: tuple[float, float]) -> Percent:
-    """Pairs as the paper prints them: train-to-eval, eval-to-train."""
+    """Arguments are pairs as in the paper: train-to-eval, eval-to-train."""
     return {
         "eval_to_train": {"ndcg@10": ndcg[1], "map": average[1]},
         "train_to_eval": {"ndcg@10": ndcg[0], "map": average[0]},
@@ -26,7 +26,7 @@ TABLE_1 = {
     "video": _percent((7.22, 10.38), (2.27, 2.68)),
     "video and audio": _percent((8.48, 12.04), (2.70, 3.20)),
 }
-"""It does not state the widths of the video-only network, so that no point here stands for it."""
+"""The widths of the video-only network are not stated, so no point here corresponds to it."""
 TABLE_2 = {
     "early-2560-256": _percent((8.48, 12.04), (2.70, 3.20)),
     "early-4000-256": _percent((9.51, 13.13), (3.01, 3.49)),
@@ -35,7 +35,7 @@ TABLE_2 = {
     "early-4000-1024-256": _percent((9.46, 12.80), (2.95, 3.38)),
     "late-4000-1024-256": _percent((9.82, 13.05), (3.07, 3.44)),
 }
-"""Widths of the layers, and where the modalities are fused."""
+"""By kind of fusion and widths of the layers."""
 
 TABLE_3: Mapping[tuple[int, int], Mapping[Direction, float]] = {
     (dimensions, bits): {"eval_to_train": to_train, "train_to_eval": to_eval}
@@ -51,12 +51,13 @@ TABLE_3: Mapping[tuple[int, int], Mapping[Direction, float]] = {
         (128, 2, 2.48, 4.74),
     )
 }
-"""Dimensions and bits of each (32: not quantised) → NDCG, by an evaluation that is not described:
-it is a third of that in Table 2, so that only ratios within this table mean anything."""
+"""(dimensions, bits per dimension; 32 is not quantised) → NDCG, by an evaluation that is not
+described: values are a third of those in Table 2, so only ratios within this table are
+meaningful."""
 
 
 def minus(one: Percent, other: Percent) -> Percent:
-    """The difference of two rows of one table: rows of two tables were never compared."""
+    """The difference of two rows of the same table; never use rows of two tables."""
     return {
         direction: {name: round(value - other[direction][name], 2) for name, value in row.items()}
         for direction, row in one.items()

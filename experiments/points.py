@@ -1,12 +1,12 @@
-"""What a sweep has to do and what is done: ordinary work directories, in a folder for each seed.
+"""The points of a sweep and their state: ordinary work directories, in one folder per seed.
 
-W/recipe.json               the base recipe: one work directory, one size
+W/recipe.json               the base recipe; a work directory has one size
 W/table, W/seedS/           the videos; each seed's sessions, graph and clusters
-W/seedS/POINT/              a run as any other, and beside it
-    attempts.json                  each attempt: seconds, why it failed, or that it was killed
+W/seedS/POINT/              an ordinary run, and in addition
+    attempts.json                  per attempt: seconds, why it failed, or that it was killed
     result.json                    written last: the number of parameters, and counts of the data
-    per_query.parquet              where ids are permuted: scores with the queries shuffled
-W/seedS-permuted/           the reference and some points with ids exchanged
+    per_query.parquet              with permuted ids: scores with the queries shuffled
+W/seedS-permuted/           the reference and some points with permuted ids
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,14 +27,14 @@ CONTROLS = (
     "visual", "audio", "concatenated", "concatenated_standardised", "closed_form", "untrained",
     "popularity", "random",
 )  # fmt: skip
-"""Systems that need no training, measured beside the reference."""
+"""Systems that need no training, measured together with the reference."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """A recipe on the simulated sessions of a seed: one training with its evaluation.
+    """One training with its evaluation: a recipe on the simulated sessions of a seed.
 
-    `permuted` exchanges the video ids of the sessions at random: the control, in which content has
+    `permuted` permutes the video ids of the sessions at random: the control, in which content has
     nothing to do with what is watched together.
     """
 
@@ -46,14 +46,14 @@ class Point:
     evaluator: RelatedVideos = RelatedVideos()
     permuted: bool = False
     controls: bool = False
-    """Whether the untrained network and the baselines are measured beside it."""
+    """Whether the untrained network and the baselines are measured, too."""
 
     def __str__(self) -> str:
         return f"{self.world}/{self.name}"
 
     @property
     def world(self) -> str:
-        """The folder of its sessions."""
+        """The folder of the point's sessions."""
         return f"seed{self.seed}" + ("-permuted" if self.permuted else "")
 
     @property
@@ -62,7 +62,7 @@ class Point:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe with its data and seed; a reference keeps step 0, the untrained network."""
+        """The recipe with data and seed; a reference keeps step 0, the untrained network."""
         recipe, world = self.varied, self.folder / self.world
         paths: Any = recipe.corpus
         checkpoints = replace(recipe.checkpoints, keep_every=recipe.steps)
@@ -86,7 +86,7 @@ class Point:
 
     @property
     def evaluation(self) -> Evaluation:
-        """What is stored beside the recipe."""
+        """The evaluation that is stored beside the recipe."""
         return Evaluation(evaluators=(self.measured_by,))
 
     @property
@@ -95,30 +95,32 @@ class Point:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        found: dict[str, Any] | None = files.read_json(self.run.path / "result.json")
-        return found
+        result: dict[str, Any] | None = files.read_json(self.run.path / "result.json")
+        return result
 
     def scores(self) -> Scores:
-        """System → direction → metrics of each query; nothing where a part is missing."""
-        made, path = self._made(), self.run.path
-        if not made:
+        """System → direction → metrics of each query; {} if a part is missing."""
+        made_with, path = self._made(), self.run.path
+        if not made_with:
             return {}
         measured = self.run.measurements(self.measured_by.identity())
-        older = path.parent / "controls" / "per_query.parquet"
-        found: dict[str, Any] = {"trained": measured.read_per_query(made.steps)}
+        older_controls = path.parent / "controls" / "per_query.parquet"
+        scores: dict[str, Any] = {"trained": measured.read_per_query(made_with.steps)}
         try:
-            if self.controls and older.exists():  # where an older version measured them
-                found |= read_scores(older)
+            if self.controls and older_controls.exists():  # measured by an older version
+                scores |= read_scores(older_controls)
             elif self.controls:
                 baselines = read_scores(measured.folder / "baselines.parquet")
-                found |= {name: of for name, of in baselines.items() if name in CONTROLS}
-                found["untrained"] = measured.read_per_query(0)
+                scores |= {
+                    name: of_system for name, of_system in baselines.items() if name in CONTROLS
+                }
+                scores["untrained"] = measured.read_per_query(0)
             if self.permuted:
-                exchanged = read_scores(path / "per_query.parquet")
-                found["trained_exchanged"] = exchanged["trained_exchanged"]
+                shuffled = read_scores(path / "per_query.parquet")
+                scores["trained_exchanged"] = shuffled["trained_exchanged"]
         except FileNotFoundError:
             return {}
-        return {} if None in found.values() else found
+        return {} if None in scores.values() else scores
 
     def missing(self) -> str:
         """Why there are no scores."""
@@ -135,28 +137,28 @@ class Point:
         return f"{ended} after step {journal[-1]['step']}" if journal else "not run"
 
     def _made(self) -> Recipe | None:
-        """The recipe that a finished work directory was made with, if it is this one wherever its
-        data lie."""
+        """The recipe that a finished work directory was made with, if it equals this one apart from
+        the paths of its data."""
         if self.result is None:
             return None
-        made = recipe_of(self.run)
-        recipe = replace(self.recipe, corpus=made.corpus, checkpoints=made.checkpoints)
-        return made if made == recipe else None
+        made_with = recipe_of(self.run)
+        recipe = replace(self.recipe, corpus=made_with.corpus, checkpoints=made_with.checkpoints)
+        return made_with if made_with == recipe else None
 
     def named(self, system: str) -> str:
-        """The name in tables of a system that was measured here: the point's own if it is what was
-        trained; where ids are permuted, the reference's goes by its system."""
+        """The name of a measured system in tables: the point's name for the trained system; with
+        permuted ids, the reference uses the name of its system."""
         if system == "trained" and not self.permuted:
             return self.name
         return system if self.controls else f"{self.name} {system}"
 
 
 def refuse_unfinished(points: Sequence[Point]) -> None:
-    """Raises ValueError unless all points have their scores: another process may be at one."""
+    """Raise ValueError unless all points have scores: another process may be working on one."""
     missing = [f"{point}: {point.missing()}" for point in points if not point.scores()]
     if missing:
         raise ValueError(
-            f"{'; '.join(missing)}: nothing can be summed up before all points are done. Run the "
+            f"{'; '.join(missing)}: results can only be combined when all points are done. Run the "
             "same command again then"
         )
 
@@ -181,7 +183,7 @@ def refuse_uneven(scores: Mapping[Point, Scores]) -> None:
 
 
 def refuse_seeds(seeds: Sequence[int]) -> None:
-    """Raises ValueError unless `seeds` are different numbers of which each can make a world."""
+    """Raise ValueError unless `seeds` are different valid numbers, at least one."""
     valid = all(0 <= seed < 2**32 for seed in seeds)
     if not seeds or not valid or len(set(seeds)) < len(seeds):
         raise ValueError(
@@ -190,7 +192,7 @@ def refuse_seeds(seeds: Sequence[int]) -> None:
 
 
 def points_of(sweep: Sweep, base: Recipe, folder: Path, seeds: Sequence[int]) -> list[Point]:
-    """The points of every seed, in an order that all shards agree on."""
+    """The points of every seed, in the same order for all shards."""
     recipes = sweep.points(base)
     for name, recipe in recipes.items():
         if recipe.corpus != base.corpus:
@@ -198,7 +200,7 @@ def points_of(sweep: Sweep, base: Recipe, folder: Path, seeds: Sequence[int]) ->
                 f"{sweep.name}: {name} has another corpus than the base recipe. A sweep compares "
                 "query by query: its points must share the split"
             )
-    exchanged = {name: recipes[name] for name in (sweep.reference, *sweep.permuted)}
+    permuted_recipes = {name: recipes[name] for name in (sweep.reference, *sweep.permuted)}
     return [
         Point(
             folder=folder, name=name, varied=recipe, seed=seed, evaluator=sweep.evaluator,
@@ -206,5 +208,5 @@ def points_of(sweep: Sweep, base: Recipe, folder: Path, seeds: Sequence[int]) ->
         )
         for seed in seeds
         for permuted in (False, True)
-        for name, recipe in (exchanged if permuted else recipes).items()
+        for name, recipe in (permuted_recipes if permuted else recipes).items()
     ]  # fmt: skip

@@ -1,7 +1,7 @@
-"""Running points: the verbs that make a world, then training and evaluation, one after the other.
+"""Run points: make each world with the verbs, then train and evaluate one point after another.
 
-Several processes may work in one work directory, on shards or on everything: a folder is one
-process's at a time, and what all need is made by one while the others wait.
+Several processes can work in one work directory, on shards or on everything: only one process at a
+time works in a folder, and what all of them need is made by one while the others wait.
 """
 
 import contextlib
@@ -41,13 +41,13 @@ from vidembed.workdir.lease import Lease, LeaseHeldError
 SAMPLE = Path(__file__).resolve().parents[1] / "data" / "youtube8m"
 """Real YouTube-8M records, ten shards of 295 videos."""
 ROUNDS = 4
-"""Of clustering, with average linkage and no limits."""
+"""Rounds of clustering, with average linkage and no limits."""
 
 
 class Runner:
-    """Runs points in a work directory that other processes may be working in, too.
+    """Runs points in a work directory that other processes may also use.
 
-    seconds: what each stage took, in this process or before.
+    seconds: duration of each stage, in this process or an earlier one.
     """
 
     def __init__(self, folder: Path, stop: StopFlag, *, records: str) -> None:
@@ -58,9 +58,9 @@ class Runner:
         self._corpora: dict[str, Corpus] = {}
 
     def run(self, points: Sequence[Point]) -> int:
-        """Does what is not done yet; 1 if any failed, which stops no other.
+        """Run the points that are not done; return 1 if any failed. A failure stops no other point.
 
-        Raises StoppedError once asked to stop, and whatever prevents the import.
+        Raises StoppedError after a stop request, and any error of the import.
         """
         self.table()
         failed = []
@@ -73,27 +73,27 @@ class Runner:
                     self._run(point, lease)
                 self._account_attempts(point)
             except LeaseHeldError:
-                self.progress.say(f"{point}: another process is at it, and is left to it")
+                self.progress.say(f"{point}: skipped, another process is working on it")
             except Exception as error:
                 failed.append(str(point))
                 self.progress.say(f"{point} FAILED, going on with the others: {_message(error)}")
             if number % 10 == 0:
-                # Each point has its own compiled programs, which would pile up.
+                # Each point has its own compiled programs, which would accumulate.
                 jax.clear_caches()
                 gc.collect()
         if failed:
             print(
-                f"{len(failed)} of {len(points)} failed: {', '.join(failed)}. Why is said above, "
-                f"and in attempts.json of each folder that was begun in {self.folder}; the same "
-                "command tries them again",
+                f"{len(failed)} of {len(points)} failed: {', '.join(failed)}. See above for why, "
+                f"and attempts.json of each folder started in {self.folder}; the same command "
+                "tries them again",
                 file=sys.stderr,
             )
         return int(bool(failed))
 
     def table(self, base: Recipe | None = None) -> FeatureTable:
-        """The videos, imported where they are missing; refused if made of other records.
+        """The feature table, imported if it is missing; refused if it was made from other records.
 
-        base: claims the work directory for points that vary this recipe.
+        base: claim the work directory for points that vary this recipe.
         """
         path = str(self.folder / "table")
         key = {"shards": [[file.name, file.stat().length] for file in shards(self.records)]}
@@ -107,7 +107,7 @@ class Runner:
         return table
 
     def corpus(self, point: Point) -> Corpus:
-        """The videos with the relations and clusters of a world; made where they are missing."""
+        """The videos with the relations and clusters of a world, made if they are missing."""
         world = point.world
         paths: Any = point.recipe.corpus
         if world not in self._corpora:
@@ -129,22 +129,22 @@ class Runner:
         return self._corpora[world]
 
     def _stage(self, name: str, key: dict[str, Any], output: str, work: Callable[[], Any]) -> None:
-        """Does `work()` unless its output is there and was made from what `key` says;
-        stages/NAME.json keeps the key and the seconds."""
+        """Call `work()` unless its output exists and was made with the same `key`;
+        stages/NAME.json stores the key and the seconds."""
         stamp = self.folder / "stages" / f"{name.replace('/', '-')}.json"
-        known = files.read_json(stamp)
-        if known is None or known["key"] != key or not Path(output).exists():
+        stored = files.read_json(stamp)
+        if stored is None or stored["key"] != key or not Path(output).exists():
             self.progress.say(f"{name} ...")
             began = time.monotonic()
             work()
-            known = {"key": key, **_spent(began)}
-            files.write_json(stamp, known)
-            self.progress.say(f"{name}: {known['seconds']:.1f} s")
+            stored = {"key": key, **_spent(began)}
+            files.write_json(stamp, stored)
+            self.progress.say(f"{name}: {stored['seconds']:.1f} s")
         elif name in self.seconds:
             return
         else:
-            self.progress.say(f"{name}: done before ({known['seconds']:.1f} s)")
-        self.account(name, known["seconds"], known)
+            self.progress.say(f"{name}: done before ({stored['seconds']:.1f} s)")
+        self.account(name, stored["seconds"], stored)
 
     def _account_attempts(self, point: Point) -> None:
         for attempt in point.attempts:
@@ -154,22 +154,22 @@ class Runner:
             self.account(f"{point.world}/evaluation", evaluating, attempt)
 
     def account(self, name: str, seconds: float, record: Mapping[str, Any] = {}) -> None:
-        """Add what a stage took, and its `peak_memory_bytes` where a record of it has them."""
+        """Add the seconds of a stage, and its `peak_memory_bytes` if the record has them."""
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
         peak = record.get("peak_memory_bytes", 0)
         self.peak_memory_bytes = max(self.peak_memory_bytes, peak)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """Holds what all processes of the work directory share; waits for it."""
+        """Wait for and hold the lock that all processes of the work directory share."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.stop.raising(), (self.folder / "preparing.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def _run(self, point: Point, lease: Lease) -> None:
-        """Trains and measures, unless that is done; writes down how long it took, and why it
-        failed, however it ends."""
+        """Train and measure, unless that is done; always record how long it took, and why it
+        failed."""
         run, recipe = point.run, point.recipe
         if point.scores():
             data = (run.read_recipe() or {})["fingerprints"]
@@ -178,10 +178,10 @@ class Runner:
             self.progress.say(f"{point}: done before")
             return
         began, attempt, before = time.monotonic(), dict[str, Any](), point.attempts
-        # Nothing runs after SIGKILL.
+        # Written now, because nothing runs after SIGKILL.
         files.write_json(run.path / "attempts.json", [*before, {"killed": True}])
         try:
-            # Here, so that what prevents one world fails its own points alone.
+            # Opened here, so that an error in one world only fails its own points.
             corpus = self.corpus(point)
             job = cache(
                 lambda: EvaluationJob(
@@ -190,7 +190,7 @@ class Runner:
             )
 
             def evaluate(step: int) -> dict[str, float]:
-                # The checkpoint is saved: what is broken off is measured when the run goes on.
+                # The checkpoint is saved, so an interrupted measurement is repeated on resume.
                 with self.stop.raising():
                     return values_of_all(job().measure(step))
 
@@ -216,7 +216,7 @@ def _measure(point: Point, job: EvaluationJob) -> None:
     measurements = measured.measurements
     for step in (recipe.steps, 0) if point.controls else (recipe.steps,):
         if measurements.read_per_query(step) is None:
-            # A result that has lost its queries is measured anew.
+            # A result without its queries is measured again.
             (measurements.folder / f"{step}.json").unlink(missing_ok=True)
         job.measure(step)
     if point.controls:
@@ -229,12 +229,12 @@ def _measure(point: Point, job: EvaluationJob) -> None:
         }
         write_scores(point.run.path / "per_query.parquet", {"trained_exchanged": scores})
     result = {"parameters": job.parameters()}
-    # Last: where there is a result, there is everything.
+    # Last: if there is a result, everything is there.
     files.write_json(point.run.path / "result.json", result | {"data": corpus.report()})
 
 
 def _spent(began: float) -> dict[str, float]:
-    """The seconds since then, and the most memory of the process until now."""
+    """Seconds since `began`, and the peak memory of the process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {"seconds": round(time.monotonic() - began, 3), "peak_memory_bytes": peak}
 

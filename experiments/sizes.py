@@ -1,9 +1,9 @@
-"""Figure 3: sizes of the embedding from 16 to 1,024, late fusion with 4,000 hidden units.
+"""Figure 3: embedding sizes from 16 to 1,024, late fusion with 4,000 hidden units.
 
     python -m experiments.sizes run --workdir W --records FOLDER
     python -m experiments.sizes gather --workdir W
 
-`gather` also draws the figure: in the report, and as sizes-DIRECTION.svg, one for each direction.
+`gather` also draws the figure, in the report and as one sizes-DIRECTION.svg per direction.
 """
 
 import sys

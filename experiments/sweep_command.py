@@ -1,8 +1,8 @@
 """The command line of a sweep: `python -m experiments.NAME {run,baselines,gather} --workdir W`.
 
 Exit codes: 0 done; 1 refused, or some points failed (the others are done; the same command tries
-the failed ones again); 2 a mistake in the command line; 143 asked to stop (SIGTERM, Ctrl-C) and
-saved: the same command goes on from there.
+the failed ones again); 2 a mistake in the command line; 143 stopped by SIGTERM or Ctrl-C and saved:
+the same command resumes from there.
 """
 
 import dataclasses
@@ -29,36 +29,36 @@ from vidembed.engine.recipe import Recipe
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-    """Train and evaluate every point with every seed; what is done is skipped."""
+    """Train and evaluate every point with every seed; finished points are skipped."""
 
     sweep: tyro.conf.Suppress[Sweep]
     workdir: str
-    """Folder of the sweeps; those that share it share data, controls and points."""
+    """Folder of the sweeps; sweeps in the same folder share data, controls and points."""
     records: str = os.path.relpath(SAMPLE)
     """Video-level TFRecords: a folder, a file or a pattern."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Each seed makes its own people, sessions, split and trainings."""
+    """Each seed has its own users, sessions, split and trainings."""
     shard: str = "1/1"
-    """i/n: do part i of n and leave the others to other processes or machines."""
+    """i/n: run part i of n; run the others in other processes or on other machines."""
     scale: Literal["reduced", "full"] = "reduced"
-    """reduced: what two cores train in less than a minute; full: batches of the paper's size."""
+    """reduced: trainings of less than a minute on two cores; full: the paper's batch size."""
     steps: int = 0
-    """Updates of each training; 0: as many as the scale has."""
+    """Updates per training; 0: as set by the scale."""
     triplets: int = 0
-    """Triplets in a batch; 0: as many as the scale has."""
+    """Triplets per batch; 0: as set by the scale."""
 
     def __post_init__(self) -> None:
         refuse_seeds(self.seeds)
         self._part()
-        self.base()  # refuses sizes that no recipe has
+        self.base()  # refuses invalid sizes
 
     def base(self) -> Recipe:
-        """The recipe that is varied."""
+        """The recipe to vary."""
         steps, triplets = self.sweep.sizes[self.scale]
         return self.sweep.base(self.steps or steps, self.triplets or triplets)
 
     def run(self) -> int:
-        """Runs this shard; 1 where points failed. Raises StoppedError when asked to stop."""
+        """Run this shard; return 1 if points failed. Raises StoppedError after a stop request."""
         base, folder = self.base(), Path(self.workdir)
         with StopFlag() as stop:
             runner = Runner(folder, stop, records=self.records)
@@ -66,29 +66,29 @@ class Run:
             return runner.run(points_of(self.sweep, base, folder, self.seeds)[self._part()])
 
     def _part(self) -> slice:
-        found = re.fullmatch(r"(\d+)/(\d+)", self.shard)
-        number, of = map(int, found.groups()) if found else (0, 0)
-        if not 1 <= number <= of:
+        match = re.fullmatch(r"(\d+)/(\d+)", self.shard)
+        number, parts = map(int, match.groups()) if match else (0, 0)
+        if not 1 <= number <= parts:
             raise ValueError(f"shard {self.shard!r} must be i/n with i from 1 to n, such as 2/4")
-        return slice(number - 1, None, of)
+        return slice(number - 1, None, parts)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Gather:
-    """Print one table of all points, the paper's numbers beside ours; write it into WORKDIR."""
+    """Print one table of all points, with the paper's numbers beside ours; write it to WORKDIR."""
 
     sweep: tyro.conf.Suppress[Sweep]
     workdir: str
     """Folder of the sweeps."""
     seeds: tuple[int, ...] = ()
-    """Seeds to take together; those that are there, unless said."""
+    """Seeds to combine; by default all that are there."""
 
     def __post_init__(self) -> None:
         if self.seeds:
             refuse_seeds(self.seeds)
 
     def run(self) -> int:
-        """Prints and writes NAME.csv, .md, .json and .html; 0 even where points are missing."""
+        """Print, and write NAME.csv, .md, .json and .html; return 0 even if points are missing."""
         folder = Path(self.workdir)
         result = gathered(self.sweep, folder, self.seeds)
         print_sweep(result)
@@ -101,7 +101,7 @@ class Gather:
 
 
 def main(sweep: Sweep, arguments: Sequence[str] | None = None) -> int:
-    """Runs the verb that the command line names; an exit code."""
+    """Run the verb of the command line; return an exit code."""
     verbs = {
         "run": Run(sweep=sweep, workdir=tyro.MISSING),
         "baselines": Baselines(sweep=sweep, workdir=tyro.MISSING),

@@ -1,4 +1,4 @@
-"""What was measured, as tables: on the terminal, as CSV, as Markdown, as a page."""
+"""Results as tables: on the terminal, as CSV, as Markdown and as a report page."""
 
 import csv
 import io
@@ -21,14 +21,14 @@ from vidembed.report.sweep import cells, columns, compared, has_paper, named, pl
 Row = list[list[str]]
 """Cells, each of one or more lines."""
 NAME_WIDTH = 22
-"""Characters of a name in the table of differences, so that it is 80 wide."""
+"""Characters per name in the table of differences, so that it is 80 wide."""
 COLUMNS = 4
-"""Scores that stand beside a name on the terminal; what is more stands in a table below."""
+"""Scores per table on the terminal; further ones go into a table below."""
 PAPER = "The paper's numbers are percent, on other data: compare orders and ratios, not levels."
 
 
 def print_systems(summary: Mapping[str, Any], console: Console | None = None) -> None:
-    """A table for each direction, 80 columns wide: a row a system, NDCG with its interval.
+    """Print one table per direction, 80 columns wide: one row per system, NDCG with its interval.
 
     summary: direction → system → metric → {value, low, high}, on simulated sessions.
     """
@@ -39,20 +39,20 @@ def print_systems(summary: Mapping[str, Any], console: Console | None = None) ->
         title = f"{query} queries, {candidates} candidates, SIMULATED sessions"
         main = headline(direction, next(iter(systems.values())))
         metrics = (main, "map", main.replace("ndcg", "recall"))
-        ndcg, *others = map(wording.metric, metrics)
+        ndcg, *other_names = map(wording.metric, metrics)
         table = Table("system", title=title, title_justify="left", box=SIMPLE_HEAD)
-        for name in (ndcg, "95 % interval", *others):
+        for name in (ndcg, "95 % interval", *other_names):
             table.add_column(name, justify="right")
         for system in wording.in_order(systems):
-            of = systems[system]
-            value, *rest = (f"{of[metric]['value']:.3f}" for metric in metrics)
-            interval = f"{of[main]['low']:.3f} to {of[main]['high']:.3f}"
+            scores = systems[system]
+            value, *rest = (f"{scores[metric]['value']:.3f}" for metric in metrics)
+            interval = f"{scores[main]['low']:.3f} to {scores[main]['high']:.3f}"
             table.add_row(wording.system(system, direction), value, interval, *rest)
         console.print(table)
 
 
 def print_sweep(result: Mapping[str, Any]) -> None:
-    """The table, the comparisons and what is missing, about 80 columns wide."""
+    """Print the table, the comparisons and what is missing, about 80 columns wide."""
     console = Console(highlight=False)
     for title, header, rows in _tables(result):
         for start in range(1, len(header), COLUMNS):
@@ -61,8 +61,8 @@ def print_sweep(result: Mapping[str, Any]) -> None:
                 side: Literal["left", "right"] = "right" if place else "left"
                 table.add_column("\n".join(name), justify=side, no_wrap=True)
             for row in rows:
-                some = [row[0], *row[start : start + COLUMNS]]
-                table.add_row(*("\n".join(cell) for cell in some))
+                part = [row[0], *row[start : start + COLUMNS]]
+                table.add_row(*("\n".join(cell) for cell in part))
             console.print(table, "")
     for line in _remarks(result):
         console.print(line, markup=False, soft_wrap=True)
@@ -71,7 +71,7 @@ def print_sweep(result: Mapping[str, Any]) -> None:
 def write_sweep(
     result: Mapping[str, Any], folder: Path, journals: Mapping[str, Any]
 ) -> Iterator[Path]:
-    """Writes NAME.json, .csv, .md and .html into `folder`, and a plot each direction."""
+    """Write NAME.json, .csv, .md and .html into `folder`, and one plot per direction."""
     name = result["sweep"]
     files.write_json(folder / f"{name}.json", result)
     files.write_text(folder / f"{name}.csv", as_csv(result))
@@ -95,7 +95,7 @@ def write_sweep(
 
 
 def as_markdown(result: Mapping[str, Any]) -> str:
-    """The same tables in Markdown."""
+    """The tables as Markdown."""
     lines = [f"# {result['title']}", ""]
     for title, header, rows in _tables(result):
         joined = [[" ".join(cell) for cell in row] for row in (header, *rows)]
@@ -107,7 +107,7 @@ def as_markdown(result: Mapping[str, Any]) -> str:
 
 
 def as_csv(result: Mapping[str, Any]) -> str:
-    """One row a point and a control, numbers unrounded; empty where there is none yet."""
+    """One row per point and control, with unrounded numbers; empty cells for missing ones."""
     rows = []
     for kind, of_kind in (("point", result["points"]), ("control", result["controls"])):
         for name, point in of_kind.items():
@@ -115,9 +115,12 @@ def as_csv(result: Mapping[str, Any]) -> str:
             row |= {key: point.get(key) for key in ("parameters", "train_seconds")}
             row["simulated_sessions"] = result["simulated_sessions"]
             for (direction, metric), cell in zip(columns(result), cells(result, point)):
-                of, interval = f"{direction}/{metric}", cell["interval"]
-                row |= {of: interval.get("value"), f"{of}/low": interval.get("low")}
-                row |= {f"{of}/high": interval.get("high"), f"{of}/paper_percent": cell["paper"]}
+                column, interval = f"{direction}/{metric}", cell["interval"]
+                row |= {column: interval.get("value"), f"{column}/low": interval.get("low")}
+                row |= {
+                    f"{column}/high": interval.get("high"),
+                    f"{column}/paper_percent": cell["paper"],
+                }
             rows.append(row)
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0])
@@ -127,48 +130,59 @@ def as_csv(result: Mapping[str, Any]) -> str:
 
 
 def _tables(result: Mapping[str, Any]) -> Iterator[tuple[str, Row, list[Row]]]:
-    """Title, header and rows of cells, which are lines of text."""
+    """Yield title, header and rows of each table; cells are lines of text."""
     simulated = " (SIMULATED SESSIONS)" if result["simulated_sessions"] else ""
     scored = [[wording.direction(d), wording.metric(m)] for d, m in columns(result)]
     rows = []
     for name, point in named(result).items():
-        said = [name]
+        description = [name]
         if point.get("parameters") is not None:
-            said.append(f"{point['parameters'] / 1e6:.1f} M, {point['train_seconds']:.0f} s")
-            said.append(point["size"])
-        rows.append(_row(result, said, point, "{value:.3f}", "{low:.3f}–{high:.3f}", "{:.2f}"))
+            description.append(f"{point['parameters'] / 1e6:.1f} M, {point['train_seconds']:.0f} s")
+            description.append(point["size"])
+        rows.append(
+            _row(result, description, point, "{value:.3f}", "{low:.3f}–{high:.3f}", "{:.2f}")
+        )
     yield f"{result['title']}{simulated}", [["point"], *scored], rows
     rows = []
-    for one in compared(result):
-        parts = (one["one"], f"- {one['other']}", one["asks"])
-        said = [line for words in parts for line in textwrap.wrap(words, NAME_WIDTH)]
+    for comparison in compared(result):
+        parts = (comparison["one"], f"- {comparison['other']}", comparison["asks"])
+        description = [line for words in parts for line in textwrap.wrap(words, NAME_WIDTH)]
         rows.append(
-            _row(result, said, one, "{value:+.4f}", "{low:+.4f} to\n{high:+.4f}", "{:+.2f}")
+            _row(
+                result,
+                description,
+                comparison,
+                "{value:+.4f}",
+                "{low:+.4f} to\n{high:+.4f}",
+                "{:+.2f}",
+            )
         )
     yield f"Paired differences{simulated}", [["one - other"], *scored], rows
     rows = [
-        [[name], [wording.words(measure)], *([f"{mean:.4f}"] for mean in of)]
+        [[name], [wording.words(measure)], *([f"{mean:.4f}"] for mean in means)]
         for name, point in result["points"].items()
-        for measure, of in point.get("measures", {}).items()
+        for measure, means in point.get("measures", {}).items()
     ]
     if rows:
         header = [["point"], ["measure"], *([part] for part in PARTS)]
         yield f"In training, means of the logged steps{simulated}", header, rows
 
 
-def _row(result: Mapping[str, Any], said: list[str], one: Mapping[str, Any], *forms: str) -> Row:
-    """What is said of a point or a comparison and its seeds, then its scores.
+def _row(
+    result: Mapping[str, Any], description: list[str], scored: Mapping[str, Any], *forms: str
+) -> Row:
+    """One row: the description of a point or a comparison with its seeds, then its scores.
 
-    forms: how the value, its interval and the paper's number are written.
+    forms: formats of the value, its interval and the paper's number.
     """
     value, interval, paper = forms
-    row = [[*said, *textwrap.wrap(_taken(one["seeds"], result["seeds"]), NAME_WIDTH)]]
-    for cell in cells(result, one):
+    row = [[*description, *textwrap.wrap(_seeds_of(scored["seeds"], result["seeds"]), NAME_WIDTH)]]
+    for cell in cells(result, scored):
         lines = [wording.ABSENT]
-        if found := cell["interval"]:
-            lines = [value.format(**found), *interval.format(**found).split("\n")]
-            if each := [difference > 0 for difference in cell["each"]]:
-                lines.append(f"+ in {sum(each)} of {len(each)}")
+        if scores := cell["interval"]:
+            lines = [value.format(**scores), *interval.format(**scores).split("\n")]
+            if above_zero := [difference > 0 for difference in cell["each"]]:
+                lines.append(f"+ in {sum(above_zero)} of {len(above_zero)}")
         row.append(
             lines + ([] if cell["paper"] is None else [f"paper {paper.format(cell['paper'])}"])
         )
@@ -180,19 +194,19 @@ def _remarks(result: Mapping[str, Any]) -> Iterator[str]:
     if has_paper(result):
         yield PAPER
     yield (
-        f"Means over seeds {', '.join(map(str, result['seeds']))}, where a row names no others; "
+        f"Means over seeds {', '.join(map(str, result['seeds']))}, unless a row names others; "
         "95 % intervals by resampling videos, the same in all seeds."
     )
-    yield "+ in 2 of 3: seeds, each a training of its own, with a difference above zero."
-    if found := [wording.direction(d) for d in wording.oracles(result["columns"])]:
-        yield f"Popularity, {' and '.join(found)}, is an oracle: it counts sessions of the future."
+    yield "+ in 2 of 3: the number of seeds, each its own training, with a difference above zero."
+    if oracles := [wording.direction(d) for d in wording.oracles(result["columns"])]:
+        yield f"Popularity, {' and '.join(oracles)}, is an oracle: it counts future sessions."
     if "eval_to_eval" in result["columns"]:
         yield f"{wording.direction('eval_to_eval')}: {wording.ASKED['eval_to_eval']}"
     yield from (f"MISSING {line}" for line in result["missing"])
 
 
-def _taken(seeds: Sequence[int], of: Sequence[int]) -> str:
-    many = "" if len(seeds) == 1 else "s"
-    if list(seeds) == list(of):
-        return f"{len(seeds)} seed{many}"
-    return f"ONLY seed{many} {', '.join(map(str, seeds))}" if seeds else "no seed yet"
+def _seeds_of(seeds: Sequence[int], all_seeds: Sequence[int]) -> str:
+    plural = "" if len(seeds) == 1 else "s"
+    if list(seeds) == list(all_seeds):
+        return f"{len(seeds)} seed{plural}"
+    return f"ONLY seed{plural} {', '.join(map(str, seeds))}" if seeds else "no seed yet"

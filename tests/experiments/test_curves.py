@@ -1,4 +1,4 @@
-"""The curves that decide how long the tables train: measured along one training, then printed."""
+"""The curves that decide how long tables train: measured during one training, then printed."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""GCML's recipes from the command line to a measured checkpoint, and what its sweeps compare."""
+"""GCML's recipes from the command line to a measured checkpoint, and its sweeps."""
 
 import json
 import shutil
@@ -43,8 +43,8 @@ BATCH = {
 
 
 def data(paths):
-    found = ["--corpus.table", paths.table, "--corpus.edges", paths.edges]
-    return [*found, "--corpus.hierarchy", paths.hierarchy]
+    options = ["--corpus.table", paths.table, "--corpus.edges", paths.edges]
+    return [*options, "--corpus.hierarchy", paths.hierarchy]
 
 
 def embedded_videos(recipe):
@@ -57,9 +57,9 @@ def test_a_system_trains_and_is_measured(system, clustered_paths, tmp_path, capf
     options = [*SMALL, *data(clustered_paths), BATCH[system], "32", "--evaluate-every", "3"]
     workdir = str(tmp_path / "run")
     assert main(["train", "gcml", system, "--workdir", workdir, *options]) == 0
-    told = capfd.readouterr()
+    output = capfd.readouterr()
     notes = {"gcml": "sibling clusters at level 0", "gcl": "classes", "cdml": "videos"}
-    assert notes[system] in told.out + told.err
+    assert notes[system] in output.out + output.err
     diary = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     lines = [json.loads(line) for line in diary]
     last = [line for line in lines if line["kind"] == "train"][-1]
@@ -70,7 +70,7 @@ def test_a_system_trains_and_is_measured(system, clustered_paths, tmp_path, capf
     assert ("videos" if system == "gcl" else "triplets") + "_per_second" in last
     measured = [line for line in lines if line["kind"] == "evaluation"][-1]
     assert {"eval_to_eval/ndcg@60", "eval_to_eval/map", "eval_to_train/ndcg@10"} <= measured.keys()
-    # Another job measures the best, from what the work directory says of the run.
+    # Another job measures the best checkpoint, using only the work directory.
     assert main(["evaluate", "gcml", system, "--workdir", workdir, "--step", "best"]) == 0
 
 
@@ -110,12 +110,12 @@ def test_resumed_equals_uninterrupted(system, clustered_paths, clustered, tmp_pa
 
 @pytest.mark.fault(
     "Runs: resumed with other clusters",
-    "1: the feed's digests; the same clusters at another place go on",
+    "1: the feed's digests; the same clusters at another path resume",
 )
-def test_a_run_goes_on_only_with_the_same_clusters(clustered_paths, clustered, tmp_path):
+def test_a_run_resumes_only_with_the_same_clusters(clustered_paths, clustered, tmp_path):
     recipe = tiny("gcl", clustered_paths)
     trained(recipe, tmp_path / "run", clustered, steps=3)
-    # Where they lie is no matter, neither to a run nor to its evaluation.
+    # Their path does not matter, neither for a run nor for its evaluation.
     moved = str(shutil.copy(clustered_paths.hierarchy, tmp_path / "moved.parquet"))
     elsewhere = replace(recipe, corpus=replace(clustered_paths, hierarchy=moved))
     trained(elsewhere, tmp_path / "run", clustered, steps=4)
@@ -125,10 +125,10 @@ def test_a_run_goes_on_only_with_the_same_clusters(clustered_paths, clustered, t
         Workdir(tmp_path / "run"),
         corpus=clustered,
     )
-    other = affinity_clusters(clustered.train_graph, clustered.is_train, rounds=3)
-    assert other.fingerprint != clustered.hierarchy.fingerprint
+    other_clusters = affinity_clusters(clustered.train_graph, clustered.is_train, rounds=3)
+    assert other_clusters.fingerprint != clustered.hierarchy.fingerprint
     with pytest.raises(RecipeChangedError, match=r"data, feed: .*\n.*--corpus\.hierarchy"):
-        trained(recipe, tmp_path / "run", replace(clustered, hierarchy=other), steps=6)
+        trained(recipe, tmp_path / "run", replace(clustered, hierarchy=other_clusters), steps=6)
 
 
 @pytest.mark.fault(
@@ -151,7 +151,7 @@ def test_a_run_goes_on_only_with_the_same_clusters(clustered_paths, clustered, t
 def test_what_does_not_fit_is_refused_before_anything_is_written(
     system, given, words, clustered_paths, tmp_path, capfd
 ):
-    # Without a fault of its own a case is about clusters that are missing.
+    # A case without its own fault is about missing clusters.
     paths = clustered_paths if given else replace(clustered_paths, hierarchy="")
     options = [*SMALL, *data(paths), BATCH[system], "32", *given]
     assert main(["train", "gcml", system, "--workdir", str(tmp_path / "run"), *options]) == 1
@@ -207,17 +207,17 @@ def test_points_of_a_sweep_see_as_many_videos_and_differ_in_what_they_say(sweep)
 
 
 @pytest.mark.parametrize("triplets", [32, 128, 2048])
-def test_a_base_of_a_size_that_is_also_a_points_compares_what_there_is(triplets):
+def test_a_base_with_the_size_of_a_point_compares_existing_points(triplets):
     control = gcml_batches.sweep.base(400, triplets)
     points = gcml_batches.sweep.points(control)
-    asked = [set(one[:2]) for one in gcml_batches.sweep.compared(control)]
+    comparisons = [set(comparison[:2]) for comparison in gcml_batches.sweep.compared(control)]
     assert f"cdml-{triplets}" not in points
-    assert all(names <= points.keys() for names in asked)
-    assert {"gcml", "cdml"} in asked
+    assert all(names <= points.keys() for names in comparisons)
+    assert {"gcml", "cdml"} in comparisons
 
 
-def test_a_name_stands_for_one_recipe_in_all_sweeps():
+def test_a_name_means_one_recipe_in_all_sweeps():
     points = [sweep.points(sweep.base(400, 512)) for sweep in SWEEPS]
-    for one in points:
-        for other in points:
-            assert all(one[name] == other[name] for name in one.keys() & other.keys())
+    for first in points:
+        for second in points:
+            assert all(first[name] == second[name] for name in first.keys() & second.keys())

@@ -1,4 +1,4 @@
-"""The sweeps themselves: their points, their shards, and the paper's numbers beside them."""
+"""The definitions of the sweeps: points, shards, and the paper's numbers."""
 
 from pathlib import Path
 
@@ -31,24 +31,24 @@ def test_the_papers_numbers_are_those_it_prints():
         for metric, text in (("ndcg@10", ndcg), ("map", average)):
             printed = tuple(map(float, text.split("/")))
             percent = (TABLE_2 | TABLE_1)[name]
-            found = (percent["train_to_eval"][metric], percent["eval_to_train"][metric])
-            assert found == printed, name
+            values = (percent["train_to_eval"][metric], percent["eval_to_train"][metric])
+            assert values == printed, name
     assert len({**TABLE_1, **TABLE_2}) == len(lines) + 1
     assert TABLE_1["video and audio"] == TABLE_2["early-2560-256"]
 
 
 def test_the_papers_differences_are_those_that_it_makes():
-    """Within one table: Table 1's video-only network is none of the points."""
-    found = {}
+    """Only within one table: the video-only network of Table 1 is not a point."""
+    differences = {}
     for sweep in SWEEPS:
-        for one, other, _, paper in sweep.compared(base_recipe()):
+        for first, second, _, paper in sweep.compared(base_recipe()):
             if paper:
-                found[one, other] = (
+                differences[first, second] = (
                     paper["train_to_eval"]["ndcg@10"], paper["eval_to_train"]["ndcg@10"],
                     paper["train_to_eval"]["map"], paper["eval_to_train"]["map"],
                 )  # fmt: skip
     # By hand, from PRINTED.
-    assert found == {
+    assert differences == {
         ("early-2560-256", "visual-4000-256"): (1.26, 1.66, 0.43, 0.52),
         ("late-4000-256", "early-4000-256"): (0.40, 0.33, 0.12, 0.09),
         ("late-4000-1024-256", "early-4000-1024-256"): (0.36, 0.25, 0.12, 0.06),
@@ -87,14 +87,14 @@ def test_shards_are_disjoint_and_are_all(sweep):
 
 def test_the_points_are_what_they_say():
     base = base_recipe()
-    found = {s.name: s.points(base) for s in SWEEPS}
-    assert [r.task.model.layers.size for r in found["sizes"].values()] == [
+    points_of_sweep = {s.name: s.points(base) for s in SWEEPS}
+    assert [r.task.model.layers.size for r in points_of_sweep["sizes"].values()] == [
         16, 32, 64, 128, 256, 512, 1024,
     ]  # fmt: skip
-    seen = {r.steps * r.feed.batch_triplets for r in found["batch_sizes"].values()}
+    seen = {r.steps * r.feed.batch_triplets for r in points_of_sweep["batch_sizes"].values()}
     whole = base.steps * base.feed.batch_triplets
     assert all(abs(n / whole - 1) < 0.05 for n in seen)
-    deep = found["architectures"]["early-4000-512-256"].task.model
+    deep = points_of_sweep["architectures"]["early-4000-512-256"].task.model
     assert (type(deep).__name__, deep.layers.hidden, deep.layers.size) == (
         "EarlyFusion", (4000, 512), 256,
     )  # fmt: skip

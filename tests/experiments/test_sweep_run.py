@@ -1,4 +1,4 @@
-"""Sweeps that are run: what they leave, what they skip, what a fault or a stop does to them."""
+"""Sweeps in action: their files, what they skip, and the effects of faults and stops."""
 
 import csv
 import html
@@ -41,12 +41,12 @@ def options(folder, *more):
 
 
 def refused(sweep, folder, *more):
-    """A run that comes to nothing, in this process."""
+    """A run in this process that is refused."""
     return main(TINY[sweep], options(folder, *more))
 
 
 def start(sweep, folder, *more):
-    """A run in a process of its own, with one device; most of its time would go into compiling."""
+    """A run in a separate process with one device; most of its time would go into compiling."""
     flags = "--xla_backend_optimization_level=0"
     return subprocess.Popen(
         [sys.executable, str(SCRIPT), sweep, *options(folder, *more)],
@@ -72,15 +72,15 @@ def attempts(folder, job):
     return json.loads((folder / job / "attempts.json").read_text())
 
 
-def states(folder, found):
-    """When each job's files were last written."""
+def states(folder, jobs):
+    """The times at which each job's files were last written."""
     files = ("metrics.jsonl", "recipe.json", "result.json", "attempts.json")
-    paths = [folder / job / name for job in found for name in files]
+    paths = [folder / job / name for job in jobs for name in files]
     return {str(path): path.stat().st_mtime_ns for path in paths if path.exists()}
 
 
 def per_query(folder, job, direction, metric):
-    """Slow and obvious: video id → value, as they lie in the file."""
+    """Slow and obvious: video id → value, read directly from the file."""
     (path,) = (folder / job).glob("evaluation/*/3.parquet")
     rows = pq.read_table(path).to_pylist()
     asked = [row for row in rows if (row["system"], row["direction"]) == ("trained", direction)]
@@ -97,7 +97,7 @@ def swept(tmp_path_factory):
 
 
 def second_seed(folder):
-    """Files as of another seed, with other scores, without the time of another training."""
+    """Make the files of another seed, with other scores, without another training."""
     for job in POINTS:
         copy = folder / job.replace("seed0", "seed1")
         shutil.copytree(folder / job, copy)
@@ -113,14 +113,15 @@ def second_seed(folder):
 
 
 def change_scores(path, change, systems=None):
-    """Writes other values of the same queries."""
+    """Replace the values of the same queries."""
     scores = read_scores(path)
     for system in systems or scores:
         scores[system] = {
             direction: PerQuery(
-                ids=found.ids, values={name: change(v) for name, v in found.values.items()}
+                ids=of_direction.ids,
+                values={name: change(v) for name, v in of_direction.values.items()},
             )
-            for direction, found in scores[system].items()
+            for direction, of_direction in scores[system].items()
         }
     write_scores(path, scores)
 
@@ -131,7 +132,7 @@ def test_every_point_is_a_run_of_its_own(swept):
         assert json.loads((point / "DONE").read_text()) == {"step": 3}
         assert json.loads((point / "recipe.json").read_text())["recipe"]["seed"] == 0
         saved = {p.name for p in (point / "checkpoints").iterdir() if p.name.isdecimal()}
-        # Of the reference, the untrained network is measured, too.
+        # For the reference, the untrained network is measured, too.
         assert saved == ({"0", "3"} if name == REFERENCE else {"3"})
         [measured] = (point / "evaluation").glob("*/3.json")
         assert "eval_to_train/ndcg@10" in measured.read_text()
@@ -139,15 +140,15 @@ def test_every_point_is_a_run_of_its_own(swept):
         assert 0 < attempt["train_seconds"] < attempt["seconds"]
 
 
-def test_gather_gives_what_the_files_say(swept, capsys):
+def test_gather_reports_the_values_of_the_files(swept, capsys):
     result = gather("sweep", swept)
-    tables, _, said = capsys.readouterr().out.partition("The paper: ")
-    # Two tables, each in two parts: four scores stand beside each other.
+    tables, _, remarks = capsys.readouterr().out.partition("The paper: ")
+    # Two tables, each in two parts of four scores.
     assert tables.count("SIMULATED SESSIONS") == 4
     assert max(map(len, tables.splitlines())) <= 80
     assert "…" not in tables
-    assert "Popularity, train → eval and eval → eval, is an oracle" in said
-    assert "eval → eval: new videos look for other new ones" in said
+    assert "Popularity, train → eval and eval → eval, is an oracle" in remarks
+    assert "eval → eval: new videos look for other new ones" in remarks
     assert result["missing"] == []
     assert result["columns"] == COLUMNS
     for direction, metrics in COLUMNS.items():
@@ -161,21 +162,21 @@ def test_gather_gives_what_the_files_say(swept, capsys):
                 means = [np.mean(list(values.values())) for values in each]
                 assert score["value"] == pytest.approx(np.mean(means))
                 both[name] = each
-            found = result["comparisons"][0]["differences"][direction][metric]
+            difference = result["comparisons"][0]["differences"][direction][metric]
             minus = [
                 {video: one[video] - other[video] for video in one}
                 for one, other in zip(both["early"], both[REFERENCE])
             ]
             means = [np.mean(list(values.values())) for values in minus]
-            assert found["value"] == pytest.approx(np.mean(means))
+            assert difference["value"] == pytest.approx(np.mean(means))
             low, high = slow_interval(minus)
             width = high - low
-            assert found["low"] == pytest.approx(low, abs=width / 8)
-            assert found["high"] == pytest.approx(high, abs=width / 8)
+            assert difference["low"] == pytest.approx(low, abs=width / 8)
+            assert difference["high"] == pytest.approx(high, abs=width / 8)
 
 
 def slow_interval(seeds, draws=2000):
-    """Of the mean over seeds (video → value each), by resampling videos, the same in all seeds."""
+    """Interval of the mean over seeds (video → value each); all seeds resample the same videos."""
     rng = np.random.default_rng(1)
     videos = sorted(set().union(*seeds))
     means = []
@@ -195,7 +196,7 @@ def test_the_table_is_written_in_every_form(swept):
     scores = [f"{direction}/{metric}" for direction in COLUMNS for metric in COLUMNS[direction]]
     assert [name for name in rows[0] if name.count("/") == 1] == scores
     assert all(float(row[name]) > 0 for row in rows for name in scores)
-    # The paper did not ask it.
+    # The paper does not make this comparison.
     assert {row["eval_to_eval/map/paper_percent"] for row in rows} == {""}
     # Late: towers of 1024 and 128 to 8 to 4, with biases.
     assert int(rows[0]["parameters"]) == (1024 + 128) * 8 + 2 * (8 + 8 * 4 + 4)
@@ -208,7 +209,7 @@ def test_the_table_is_written_in_every_form(swept):
         text = (swept / f"tiny.{suffix}").read_text()
         assert "simulated sessions" in text.lower()
         assert "13.46" in text
-    # Twice the same comparison, of which the paper made one.
+    # The same comparison twice; the paper made one of them.
     assert (swept / "tiny.md").read_text().count("paper -0.33") == 1
     page = (swept / "tiny.html").read_text()
     assert "&lt;b&gt;early&lt;/b&gt;" in page
@@ -226,12 +227,12 @@ def test_the_table_is_written_in_every_form(swept):
 
 
 def test_the_controls_are_those_of_the_reference(swept):
-    found = gather("sweep", swept)["controls"]
+    controls = gather("sweep", swept)["controls"]
     (step_zero,) = (swept / "seed0" / REFERENCE).glob("evaluation/*/0.parquet")
     (baselines,) = (swept / "seed0" / REFERENCE).glob("evaluation/*/baselines.parquet")
     of_file = {"untrained": (step_zero, "trained"), "visual": (baselines, "visual")}
     for control, (path, system) in of_file.items():
-        assert found[control]["seeds"] == [0, 1]
+        assert controls[control]["seeds"] == [0, 1]
         for direction, metrics in COLUMNS.items():
             for metric in metrics:
                 asked = [
@@ -242,7 +243,7 @@ def test_the_controls_are_those_of_the_reference(swept):
                     ]
                     for file in (path, *swept.glob(f"seed1/{REFERENCE}/evaluation/*/{path.name}"))
                 ]
-                value = found[control]["scores"][direction][metric]["value"]
+                value = controls[control]["scores"][direction][metric]["value"]
                 assert value == pytest.approx(np.mean([np.mean(values) for values in asked]))
 
 
@@ -264,7 +265,7 @@ def test_baselines_alone_are_those_of_a_sweep(swept, tmp_path, capsys):
 
 
 def test_a_folder_of_an_older_version_is_read(swept, tmp_path):
-    """It held the controls of a world in a folder of their own."""
+    """Older versions stored the controls of a world in a separate folder."""
     folder = tmp_path / "older"
     shutil.copytree(swept, folder)
     for world in ("seed0", "seed1", "seed0-permuted", "seed1-permuted"):
@@ -278,14 +279,14 @@ def test_a_folder_of_an_older_version_is_read(swept, tmp_path):
     assert after == before
 
 
-def test_what_is_done_is_skipped(swept, capsys):
+def test_finished_points_are_skipped(swept, capsys):
     before = states(swept, POINTS)
     assert main(TINY["sweep"], options(swept)) == 0
     assert capsys.readouterr().out.count("done before\n") == 3
     assert states(swept, POINTS) == before
 
 
-def test_a_damaged_file_costs_its_point_alone(swept, capsys):
+def test_a_damaged_file_affects_only_its_point(swept, capsys):
     file = swept / POINTS[0] / "attempts.json"
     whole = file.read_text()
     file.write_text(whole[:10])
@@ -299,7 +300,7 @@ def test_a_damaged_file_costs_its_point_alone(swept, capsys):
     assert "attempts.json is damaged" in out
 
 
-def test_points_are_summed_up_only_when_all_are_done(swept, tmp_path):
+def test_results_are_combined_only_when_all_points_are_done(swept, tmp_path):
     sweep = TINY["sweep"]
     base = sweep.base(3, 16)
     refuse_unfinished(points_of(sweep, base, swept, [0]))
@@ -312,7 +313,7 @@ def test_a_sweep_of_one_number_is_drawn(swept):
     for direction in COLUMNS:
         svg = (swept / f"sized-{direction}.svg").read_text()
         assert svg.startswith('<svg xmlns="http://www.w3.org/2000/svg"')
-        # A tick for each of the two sizes, and the axis' name.
+        # A tick for each of the two sizes, and the name of the axis.
         assert all(f">{text}</text>" in svg for text in ("4", "6", "size"))
 
 
@@ -327,7 +328,7 @@ def test_seeds_that_lack_a_point_are_named(swept, tmp_path, capsys):
     ]
     assert [one["seeds"] for one in result["permuted"]] == [[0]] * 5
     printed = capsys.readouterr().out
-    assert "Means over seeds 0, 1, where a row names no others" in printed
+    assert "Means over seeds 0, 1, unless a row names others" in printed
     # A point, two comparisons with it, and five where ids are permuted; each in two parts.
     assert (printed.count("ONLY seed 1"), printed.count("ONLY seed 0")) == (6, 10)
     assert "ONLY seed 1" in (tmp_path / "part" / "tiny.md").read_text()
@@ -335,8 +336,8 @@ def test_seeds_that_lack_a_point_are_named(swept, tmp_path, capsys):
     assert [row["seeds"] for row in rows][:2] == ["0 1", "1"]
 
 
-def test_points_that_are_permuted_beside_the_reference_are_told_apart(swept, tmp_path):
-    """Files as of a second permuted training, whose scores are twice the reference's."""
+def test_points_permuted_besides_the_reference_are_distinguished(swept, tmp_path):
+    """Make the files of a second permuted training, with twice the scores of the reference."""
     folder = tmp_path / "both"
     shutil.copytree(swept, folder)
     for seed in (0, 1):
@@ -375,7 +376,7 @@ def test_points_that_are_permuted_beside_the_reference_are_told_apart(swept, tmp
 
 
 def test_points_that_cannot_be_compared_are_refused(swept, capsys):
-    """On another split they would be asked other queries; by another evaluator, other things."""
+    """Another split has other queries; another evaluator measures something else."""
     assert refused("halved", swept) == 1
     said = capsys.readouterr().err
     assert "half has another corpus than the base recipe" in said
@@ -386,12 +387,12 @@ def test_points_that_cannot_be_compared_are_refused(swept, capsys):
 
 
 @pytest.mark.long
-def test_a_failed_point_is_recorded_and_stops_no_other(swept):
+def test_a_failed_point_is_recorded_and_the_others_run(swept):
     shared = states(swept, POINTS)
     code, _, errors = run("failing", swept)
     assert code == 1
     assert "1 of 4 failed: seed0/broken" in errors
-    # Its points that other sweeps have done are not done again.
+    # Points that other sweeps have finished are not run again.
     assert states(swept, POINTS) == shared
     assert ["message" in one for one in attempts(swept, "seed0/audio")] == [False]
     first = attempts(swept, "seed0/broken")
@@ -417,8 +418,8 @@ def test_another_recipe_under_the_same_name_is_refused(swept, capsys):
 def test_another_size_or_other_records_are_refused(swept, capsys):
     assert refused("sweep", swept, "--steps", "4") == 1
     assert "steps: 3 -> 4" in capsys.readouterr().err
-    other = RECORDS.replace("validate0000", "validate0001")
-    assert refused("sweep", swept, "--records", other) == 1
+    other_records = RECORDS.replace("validate0000", "validate0001")
+    assert refused("sweep", swept, "--records", other_records) == 1
     assert "imported otherwise" in capsys.readouterr().err
 
 
@@ -431,11 +432,11 @@ def test_mistakes_in_the_command_line_are_refused(tmp_path, capsys):
         ("--steps=-1",): "--steps: steps -1",
         ("--stpes", "3"): "--stpes",
     }
-    for wrong, said in wrongs.items():
+    for wrong, message in wrongs.items():
         with pytest.raises(SystemExit) as stopped:
             refused("sweep", tmp_path, *wrong)
         assert stopped.value.code == 2
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     assert main(TINY["sweep"], ["gather", "--workdir", str(tmp_path)]) == 1
     assert "holds no sweep" in capsys.readouterr().err
     assert not any(tmp_path.iterdir())
@@ -446,16 +447,16 @@ def test_two_processes_share_the_work(tmp_path):
     both = [start("sweep", tmp_path, "--shard", f"{number}/2") for number in (1, 2)]
     out = [process.communicate(timeout=200) for process in both]
     assert [process.returncode for process in both] == [0, 0], out
-    told = "".join(text for text, _ in out)
-    # What both need is made by one of them, while the other waits.
-    assert told.count("import ...\n") == 1
-    assert told.count("seed0/graph ...\n") == 1
+    output = "".join(text for text, _ in out)
+    # What both need is made by one process while the other waits.
+    assert output.count("import ...\n") == 1
+    assert output.count("seed0/graph ...\n") == 1
     assert [len(attempts(tmp_path, job)) for job in POINTS] == [1] * 3
     assert gather("sweep", tmp_path)["missing"] == []
 
 
 def wait_for(process, path, lines):
-    """Until `path` has so many lines, which `process` writes."""
+    """Wait until `path`, written by `process`, has this many lines."""
     waited = time.monotonic() + 120
     while not (path.exists() and path.read_text().count("\n") >= lines):
         assert process.poll() is None, process.communicate()
@@ -464,7 +465,7 @@ def wait_for(process, path, lines):
 
 
 @pytest.mark.long
-def test_a_stopped_sweep_goes_on(tmp_path):
+def test_a_stopped_sweep_resumes(tmp_path):
     stopped = start("sweep", tmp_path, "--steps", "200000")
     point = tmp_path / "seed0" / REFERENCE
     journal = point / "metrics.jsonl"
@@ -476,7 +477,7 @@ def test_a_stopped_sweep_goes_on(tmp_path):
     assert "train_seconds" in attempts(tmp_path, f"seed0/{REFERENCE}")[0]
     (line,) = (m for m in gather("sweep", tmp_path)["missing"] if m.startswith("seed0/late"))
     assert "stopped after step" in line
-    # Step 0, the untrained network, is kept beside it.
+    # Step 0, the untrained network, is also kept.
     names = (path.name for path in (point / "checkpoints").iterdir())
     saved = max(int(name) for name in names if name.isdecimal())
     again = start("sweep", tmp_path, "--steps", "200000")
@@ -495,6 +496,6 @@ def test_a_killed_point_says_so(tmp_path):
     assert f"{job}: under way" in gather("sweep", tmp_path)["missing"]
     killed.kill()
     killed.communicate(timeout=100)
-    # What it held is there still, and bears the name of a process that is not.
+    # Its lease still exists, with the id of a process that has ended.
     assert (tmp_path / job / "lease.json").exists()
     assert f"{job}: killed after step" in "".join(gather("sweep", tmp_path)["missing"])

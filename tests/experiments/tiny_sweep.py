@@ -1,4 +1,4 @@
-"""A sweep of networks that train in a second; run as a program by tests of sweeps."""
+"""A sweep of networks that train in a second; tests of sweeps run it as a program."""
 
 import sys
 from dataclasses import replace
@@ -30,7 +30,7 @@ def points(recipe, *, size=6):
 
 
 def broken(recipe):
-    # So large a step leaves nothing finite.
+    # A step this large leaves nothing finite.
     optimiser = replace(recipe.optimiser, learning_rate=1e38)
     rest = {"broken": replace(recipe, optimiser=optimiser), "audio": audio(recipe)}
     return {**rest, REFERENCE: recipe}
