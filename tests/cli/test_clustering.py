@@ -114,7 +114,7 @@ def test_simulated_sessions_are_told_and_kept(corpus_paths, corpus, tmp_path, ca
 
 
 @pytest.mark.fault(
-    "Relations and sessions: one giant cluster, or none of two videos",
+    "Relations and sessions: one giant cluster, or no cluster of two videos",
     "a warning as it is made; 1 for a run that finds no siblings or fewer than two "
     "classes: clusters and sizes of the levels, and what to do",
 )

@@ -74,7 +74,7 @@ def of_another_graph(corpus):
     return replace(levels_of(corpus, np.arange(len(corpus.is_train)) // 5), graph_fingerprint="o")
 
 
-@pytest.mark.fault("Relations and sessions: one giant cluster, or none of two videos")
+@pytest.mark.fault("Relations and sessions: one giant cluster, or no cluster of two videos")
 @pytest.mark.fault(
     "Relations and sessions: cluster numbers out of range, levels not nested, eval videos inside",
 )

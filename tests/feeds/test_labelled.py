@@ -144,7 +144,7 @@ def test_impossible_data_are_refused(clustered, options, message):
         open_feed(clustered, **options)
 
 
-@pytest.mark.fault("Relations and sessions: one giant cluster, or none of two videos")
+@pytest.mark.fault("Relations and sessions: one giant cluster, or no cluster of two videos")
 def test_a_single_class_is_refused(clustered):
     corpus = with_levels(clustered, np.zeros(400), np.zeros(400))
     with pytest.raises(HierarchyError, match=r"2 classes, found 1 .* level 2: 1 clusters, 1 of th"):

@@ -63,7 +63,7 @@ def flips_refused(path, flips, seed):
 
 
 @pytest.mark.fault(
-    "Relations and sessions: a bit of an edge file flipped, the file cut",
+    "Relations and sessions: an edge file with a flipped bit, or truncated",
     "refused by name; no other edges",
 )
 def test_flipped_bits(counted):
@@ -76,7 +76,7 @@ def test_many_flipped_bits(counted):
     assert flips_refused(counted, 5000, seed=1) > 3500
 
 
-@pytest.mark.fault("Relations and sessions: a bit of an edge file flipped, the file cut")
+@pytest.mark.fault("Relations and sessions: an edge file with a flipped bit, or truncated")
 def test_cut_at_any_byte(counted):
     data, cut = counted.read_bytes(), counted.with_name("cut.parquet")
     for size in range(0, len(data), 37):

@@ -280,7 +280,7 @@ def flips_refused(path, hierarchy, flips, seed):
 
 
 @pytest.mark.fault(
-    "Relations and sessions: a bit of a hierarchy flipped, the file cut, the disk full",
+    "Relations and sessions: a hierarchy with a flipped bit, or truncated; the disk full",
     "1: refused by name, no other clusters; the older file stays",
 )
 def test_flipped_bits(path, hierarchy):
@@ -288,7 +288,7 @@ def test_flipped_bits(path, hierarchy):
 
 
 @pytest.mark.fault(
-    "Relations and sessions: a bit of a hierarchy flipped, the file cut, the disk full",
+    "Relations and sessions: a hierarchy with a flipped bit, or truncated; the disk full",
 )
 @pytest.mark.long
 def test_many_flipped_bits(path, hierarchy):
@@ -296,7 +296,7 @@ def test_many_flipped_bits(path, hierarchy):
 
 
 @pytest.mark.fault(
-    "Relations and sessions: a bit of a hierarchy flipped, the file cut, the disk full",
+    "Relations and sessions: a hierarchy with a flipped bit, or truncated; the disk full",
 )
 def test_cut_at_any_byte(path):
     data, cut = path.read_bytes(), path.with_name("cut.parquet")
@@ -307,7 +307,7 @@ def test_cut_at_any_byte(path):
 
 
 @pytest.mark.fault(
-    "Relations and sessions: a bit of a hierarchy flipped, the file cut, the disk full",
+    "Relations and sessions: a hierarchy with a flipped bit, or truncated; the disk full",
 )
 def test_a_full_disk_leaves_the_older_file(path, hierarchy):
     before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)

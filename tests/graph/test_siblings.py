@@ -180,7 +180,7 @@ def test_long_lists_are_searched_like_searchsorted():
     assert _at_most(np.zeros(1), begin[:0], lengths[:0], limit[:0]).tolist() == []
 
 
-@pytest.mark.fault("Relations and sessions: one giant cluster, or none of two videos")
+@pytest.mark.fault("Relations and sessions: one giant cluster, or no cluster of two videos")
 @pytest.mark.parametrize(
     ("levels", "message"),
     [

@@ -77,7 +77,7 @@ def engine(request):
 
 @pytest.mark.fault(
     "Indexes: ids that the index lacks",
-    "counted: by `remove`, by `has`, by a warning where a filter names them",
+    "counted by `remove`, by `has`, and in a warning if a filter names them",
 )
 def test_the_life_of_an_index(tmp_path, engine, monkeypatch):
     monkeypatch.setattr(faiss_engine, "FEW", 0)  # every filter reaches the engine
@@ -222,7 +222,7 @@ def test_more_effort_finds_more(tmp_path):
     assert little < 0.98 < 0.999 < much
 
 
-@pytest.mark.fault("Indexes: an index made where one is")
+@pytest.mark.fault("Indexes: an index created where one exists")
 @pytest.mark.fault("Indexes: vectors or queries of another space")
 def test_one_change_is_one_version_and_rollback_goes_back(tmp_path):
     ids, vectors = some_ids(100), some_vectors(100)
@@ -263,7 +263,7 @@ def test_a_change_applies_to_the_newest_version(tmp_path):
 
 @pytest.mark.fault(
     "Indexes: an index read while it is swapped",
-    "one version, whole",
+    "the reader sees one complete version",
 )
 def test_a_reader_during_swaps_sees_one_complete_version(tmp_path):
     """Each version has its own ids, which name it, and its own vectors."""

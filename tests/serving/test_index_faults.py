@@ -95,7 +95,7 @@ def test_bad_arguments_are_refused_and_change_nothing(index, tmp_path, what):
 
 
 @pytest.mark.fault(
-    "Indexes: an index made where one is",
+    "Indexes: an index created where one exists",
     "refused unless `over` is set; the previous one is kept",
 )
 def test_an_index_is_not_overwritten_by_default(index, tmp_path):
@@ -138,9 +138,9 @@ def open_and_read(folder):
 
 
 @pytest.mark.fault(
-    "Indexes: a file of an index cut, a bit flipped, lost, exchanged",
-    "refused by name and place before faiss reads a byte; what a search only maps is "
-    "found by `verify`",
+    "Indexes: a file of an index truncated, lost, swapped, or with a flipped bit",
+    "refused, naming file and place, before faiss reads a byte; mapped parts are checked "
+    "by `verify`",
 )
 @pytest.mark.parametrize("name", ["version", "segment", "current"])
 def test_cut_and_flipped_files(index, tmp_path, name):
@@ -163,7 +163,7 @@ def test_cut_and_flipped_files(index, tmp_path, name):
     open_and_read(tmp_path / "i")
 
 
-@pytest.mark.fault("Indexes: a file of an index cut, a bit flipped, lost, exchanged")
+@pytest.mark.fault("Indexes: a file of an index truncated, lost, swapped, or with a flipped bit")
 def test_faiss_reads_no_byte_of_a_damaged_file(index, tmp_path, monkeypatch):
     monkeypatch.setattr(faiss_engine, "FEW", 0)
     path = next(s.blocks.path for s in index._version.segments if s.engine_bytes)
@@ -177,7 +177,7 @@ def test_faiss_reads_no_byte_of_a_damaged_file(index, tmp_path, monkeypatch):
         Index.open(tmp_path / "i").search(MORE, 3)
 
 
-@pytest.mark.fault("Indexes: a file of an index cut, a bit flipped, lost, exchanged")
+@pytest.mark.fault("Indexes: a file of an index truncated, lost, swapped, or with a flipped bit")
 def test_a_video_is_not_searched_by_a_damaged_vector(tmp_path):
     """Rows of 3 kB, some in two blocks; undamaged rows are still returned."""
     rng = np.random.default_rng(0)
@@ -201,7 +201,7 @@ def test_a_video_is_not_searched_by_a_damaged_vector(tmp_path):
     np.testing.assert_array_equal(index.vectors_of(ids[undamaged])[0], vectors[undamaged])
 
 
-@pytest.mark.fault("Indexes: a file of an index cut, a bit flipped, lost, exchanged")
+@pytest.mark.fault("Indexes: a file of an index truncated, lost, swapped, or with a flipped bit")
 def test_a_lost_or_exchanged_file_is_named(index, tmp_path):
     first, second = sorted((tmp_path / "i").glob("segment-*"))[:2]
     kept = first.read_bytes()
@@ -222,7 +222,7 @@ def test_a_lost_or_exchanged_file_is_named(index, tmp_path):
 
 
 @pytest.mark.fault(
-    "Indexes: the version that stands is damaged",
+    "Indexes: the current version is damaged",
     "`rollback` goes back to the previous one; or it is made again in its place",
 )
 def test_a_damaged_version_is_left_by_rollback_or_anew(index, tmp_path):
@@ -252,8 +252,8 @@ def test_one_process_changes_an_index_at_a_time(index, tmp_path):
 
 
 @pytest.mark.fault(
-    "Indexes: a writer killed before its change stands",
-    "the index is as it was; the next change removes what was left",
+    "Indexes: a writer killed before its change is committed",
+    "the index is unchanged; the next change removes the leftovers",
 )
 def test_leftovers_of_a_killed_writer_are_removed_by_the_next(index, tmp_path, monkeypatch):
     def killed(*_):
@@ -276,7 +276,7 @@ def test_leftovers_of_a_killed_writer_are_removed_by_the_next(index, tmp_path, m
 
 @pytest.mark.fault(
     "Indexes: the disk is full while an index is made, added to, merged",
-    "the file by name; the index stays as it was, byte for byte",
+    "names the file; the index stays unchanged, byte for byte",
 )
 def test_a_full_disk_is_named_and_loses_nothing(index, tmp_path):
     calls = [
@@ -299,7 +299,7 @@ def test_a_full_disk_is_named_and_loses_nothing(index, tmp_path):
     assert len(index) == 297
 
 
-@pytest.mark.fault("Indexes: a file of an index cut, a bit flipped, lost, exchanged")
+@pytest.mark.fault("Indexes: a file of an index truncated, lost, swapped, or with a flipped bit")
 def test_a_file_of_blocks_is_what_was_written(tmp_path):
     """Arrays across blocks, empty arrays, and the name of the array with a flipped bit."""
     arrays = {

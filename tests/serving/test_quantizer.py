@@ -91,7 +91,7 @@ def test_one_device_and_eight_give_the_same_levels(shared):
 
 
 @pytest.mark.fault(
-    "Quantisers: a value far out, a dimension that never changes, fewer values than levels",
+    "Quantisers: an outlier, a dimension that never changes, fewer values than levels",
     "fitted; the other values keep their levels",
 )
 def test_blocks_and_extreme_values(monkeypatch):
@@ -168,8 +168,8 @@ def test_no_worse_than_faiss(faiss, bits):
 
 
 @pytest.mark.fault(
-    "Quantisers: a stored quantiser cut or with a byte flipped",
-    "refused; no other levels",
+    "Quantisers: a stored quantiser truncated or with a flipped byte",
+    "refused; other levels are never returned",
 )
 @pytest.mark.parametrize("shared", [True, False])
 def test_round_trip_through_bytes_and_damage_is_refused(shared):
@@ -186,8 +186,8 @@ def test_round_trip_through_bytes_and_damage_is_refused(shared):
 
 @pytest.mark.fault(
     "Quantisers: vectors that hold NaN or infinity, of another width, none at all, bits "
-    "that fill no byte",
-    "refused with the rows or sizes",
+    "per dimension that do not fill a byte",
+    "refused, naming the rows or sizes",
 )
 def test_bad_vectors_and_bits_are_refused():
     vectors = gaussian(rows=20)
@@ -211,7 +211,7 @@ def test_bad_vectors_and_bits_are_refused():
 
 
 @pytest.mark.fault(
-    "Quantisers: a value far out, a dimension that never changes, fewer values than levels",
+    "Quantisers: an outlier, a dimension that never changes, fewer values than levels",
 )
 def test_few_distinct_values():
     """Fewer values than levels, and a dimension that never changes."""

@@ -169,7 +169,7 @@ def test_numbers_distinguish_videos_with_equal_codes_and_stay():
 
 
 @pytest.mark.fault(
-    "Quantisers: a codebook of semantic IDs that is cut, flipped or something else",
+    "Quantisers: a file of codebooks that is truncated, has flipped bits, or is of another kind",
     "CodebookError names the file and what to do",
 )
 def test_codebooks_in_a_file(books, codes, vectors, tmp_path):
@@ -190,7 +190,7 @@ def test_codebooks_in_a_file(books, codes, vectors, tmp_path):
 
 @pytest.mark.fault(
     "Quantisers: sizes of codebooks above the number of vectors, NaN, another space or width",
-    "ValueError or SpaceError says which",
+    "a ValueError or SpaceError that names the cause",
 )
 def test_bad_sizes_vectors_and_codes_are_refused(books, vectors):
     with pytest.raises(ValueError, match=r"\[8, 9\] for 8 vectors"):
