@@ -83,10 +83,12 @@ class OnePassFeed(VideoFeed):
 
     def _make(self, step: int, host_slice: slice, out: Buffers) -> Batch:
         # Convert the host's part from shares to rows.
-        return super()._make(step, slice(host_slice.start * self.each, host_slice.stop * self.each), out)
+        return super()._make(
+            step, slice(host_slice.start * self.each, host_slice.stop * self.each), out
+        )
 
     def _buffers(self, examples: int) -> Buffers:
-        """None: each batch has its host_slice memory; the number of rows depends on the data."""
+        """None: each batch has its own memory; the number of rows depends on the data."""
         del examples
         return None
 

@@ -133,4 +133,9 @@ class TargetPassFeed(OnePassFeed):
         rows[0, : len(videos)], counts[0, : len(videos)] = videos, 1
         targets[0, : len(videos)] = known.values[self._order[some]]
         mean = known.mean.astype(np.float32)
-        return {"rows": rows, "counts": counts[:, host_slice], "targets": targets[:, host_slice], "mean": mean}
+        return {
+            "rows": rows,
+            "counts": counts[:, host_slice],
+            "targets": targets[:, host_slice],
+            "mean": mean,
+        }

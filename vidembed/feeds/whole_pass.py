@@ -55,7 +55,7 @@ class WholePassFeed(OnePassFeed):
     """Batches of one group of B train videos, and m groups of B relations with two rows each:
 
     rows    i32[1 + 2m, B]        whole  table rows: videos, sources, targets
-    counts  f32[1 + m, B/hosts]   host_slice    1 for a video, its weight for a relation; 0: empty slot
+    counts  f32[1 + m, B/hosts]   own    1 for a video, its weight for a relation; 0: empty slot
 
     and, in host placement, features and present as in other feeds. B and m follow from the data.
     """
