@@ -24,11 +24,11 @@ def brute_force(rows, min_weight):
         sessions.setdefault(session, []).append((timestamp, video.encode()))
     weights, repeats, ties = Counter(), 0, 0
     for watches in sessions.values():
-        for (time, one), (later, other) in pairwise(sorted(watches)):
-            repeats += one == other
-            ties += one != other and time == later
-            if one != other:
-                weights[min(one, other), max(one, other)] += 1
+        for (time, first), (later, second) in pairwise(sorted(watches)):
+            repeats += first == second
+            ties += first != second and time == later
+            if first != second:
+                weights[min(first, second), max(first, second)] += 1
     strong = {pair: weight for pair, weight in weights.items() if weight >= min_weight}
     edges = {(low.decode(), high.decode()): weight for (low, high), weight in strong.items()}
     return edges, {
@@ -58,7 +58,7 @@ def read(path):
     return {(r["source"], r["target"]): r["weight"] for r in rows}
 
 
-# Names whose order as bytes is none of: as numbers, as lower case, as code units of UTF-16.
+# Their byte order differs from the order as numbers, in lower case, and as UTF-16 code units.
 NAMES = ["b", "a", "B", "10", "9", "é", "z", "\U0001f600", "\uffee", "aa", "-x", "_"]
 
 
@@ -88,11 +88,11 @@ def test_equal_to_brute_force(seed, tmp_path):
 
 def test_worked_by_hand(tmp_path):
     rows = [
-        # a b a: b is watched after a and a after b, which is the same pair twice.
+        # a b a: b follows a and a follows b, the same pair twice.
         (1, 0, "a"), (1, 1, "b"), (1, 2, "a"),
-        # c c d: the repeat is no edge; given out of order.
+        # c c d: the repeat makes no edge; rows out of order.
         (2, 9, "d"), (2, 7, "c"), (2, 8, "c"),
-        # a and c stand in different sessions at neighbouring rows, and are no pair.
+        # a and c are in neighbouring rows but in different sessions, so they are not a pair.
         (3, 0, "c"), (3, 5, "d"),
     ]  # fmt: skip
     report = count_cowatches(write(tmp_path / "s.parquet", rows), tmp_path / "e.parquet")
@@ -194,7 +194,7 @@ def test_more_than_memory_holds_goes_to_disk(tmp_path, monkeypatch):
         database.execute("set max_temp_directory_size = '0KB'")
         return count(database, *arguments, **named)
 
-    # The same limit without a disk to go to: so the disk was needed, and used.
+    # The same limit fails without a disk, so the disk was needed and used.
     monkeypatch.setattr(cowatch, "_count", count_without_disk)
     with pytest.raises(SessionError, match="higher memory_limit"):
         count_cowatches(tmp_path / "s.parquet", tight, memory_limit="65MB", **options)
@@ -215,7 +215,7 @@ GOOD = {"session_id": [1, 1], "timestamp": [0, 1], "video_id": ["a", "b"]}
         ({"session_id": [1, None]}, "1 of 2 watches have no session_id"),
         ({"timestamp": [None, 1]}, "1 of 2 watches have no timestamp"),
         ({"timestamp": [0.0, float("nan")]}, "1 of 2 watches have no timestamp"),
-        ({"timestamp": ["early", "late"]}, r"s\..*, row 0: timestamp 'early' is no number"),
+        ({"timestamp": ["early", "late"]}, r"s\..*, row 0: timestamp 'early' is not a number"),
         ({"video_id": ["a", None]}, "1 of 2 watches have no video_id"),
         ({"video_id": ["a", ""]}, "1 of 2 watches have no video_id"),
     ],
@@ -264,24 +264,24 @@ def test_the_command_prints_what_it_did(tmp_path, capsys):
     rows = [(i, t, v) for i in range(3) for t, v in enumerate("ab")]
     sessions = write(tmp_path / "s.parquet", rows)
     assert cowatch.main(str(sessions), str(tmp_path / "e.parquet"), min_weight=3) == 0
-    said = capsys.readouterr().out
-    assert "6 watches of 2 videos in 3 sessions" in said
-    assert "1 of them at least 3 times" in said
-    assert "warning" not in said
+    output = capsys.readouterr().out
+    assert "6 watches of 2 videos in 3 sessions" in output
+    assert "1 of them at least 3 times" in output
+    assert "warning" not in output
 
 
 def test_the_command_warns_where_no_pair_is_an_edge(tmp_path, capsys):
     sessions = write(tmp_path / "s.parquet", [(1, 0, "a"), (1, 1, "b")])
     assert cowatch.main(str(sessions), str(tmp_path / "e.parquet")) == 0
-    said = capsys.readouterr().out
-    assert "holds no edges" in said
-    assert "no pair was watched at least 2 times (min_weight): lower --min-weight" in said
+    output = capsys.readouterr().out
+    assert "holds no edges" in output
+    assert "no pair was watched at least 2 times (min_weight): lower --min-weight" in output
     assert read(tmp_path / "e.parquet") == {}, "written even so, with what was counted"
     write(tmp_path / "s.parquet", [(1, 0, "a"), (2, 1, "b")])
     assert cowatch.main(str(sessions), str(tmp_path / "e.parquet"), min_weight=1) == 0
-    said = capsys.readouterr().out
-    assert "no session holds two different videos" in said
-    assert "--min-weight" not in said
+    output = capsys.readouterr().out
+    assert "no session holds two different videos" in output
+    assert "--min-weight" not in output
 
 
 @pytest.mark.fault(
@@ -292,8 +292,8 @@ def test_equal_times_are_counted_warned_of_and_refused(tmp_path, capsys):
     days = [(1, 0, "c"), (1, 0, "a"), (1, 1, "b"), (1, 1, "b")]
     sessions, edges = str(write(tmp_path / "s.parquet", days)), str(tmp_path / "e.parquet")
     assert cowatch.main(sessions, edges, min_weight=1) == 0
-    said = capsys.readouterr().out
-    assert "warning: 1 watches (33.3% of those with one before them in their session)" in said
+    output = capsys.readouterr().out
+    assert "warning: 1 watches (33.3% of those that follow another in their session)" in output
     with pytest.raises(SessionError, match=r"33.3%.*above the allowed 30%.*--max-tie-share"):
         cowatch.main(sessions, str(tmp_path / "f.parquet"), max_tie_share=0.3)
     assert not (tmp_path / "f.parquet").exists()
@@ -310,7 +310,7 @@ def test_buckets_are_refused_before_anything_is_made(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("mark", [b"not JSON", b"[1]"])
-def test_sessions_with_a_mark_of_somebody_else_are_named(tmp_path, mark):
+def test_sessions_with_foreign_metadata_are_named(tmp_path, mark):
     sessions = write(tmp_path / "s.parquet", [(1, 0, "a"), (1, 1, "b")])
     pq.write_table(pq.read_table(sessions).replace_schema_metadata({METADATA_KEY: mark}), sessions)
     with pytest.raises(SessionError, match=r"s\.parquet: its metadata 'vidembed' is not JSON"):
@@ -320,9 +320,9 @@ def test_sessions_with_a_mark_of_somebody_else_are_named(tmp_path, mark):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        *(({"threads": n}, r"threads is from 1 to 1,024, found") for n in (0, -1, 99_999)),
+        *(({"threads": n}, r"threads must be from 1 to 1,024, found") for n in (0, -1, 99_999)),
         *(({"max_tie_share": x}, f"from 0 to 1, found {x}") for x in (float("nan"), -1)),
-        ({"memory_limit": "foo"}, "memory_limit is a size as 2GB or 500MB, found 'foo'"),
+        ({"memory_limit": "foo"}, "memory_limit is a size such as 2GB or 500MB, found 'foo'"),
     ],
 )
 def test_options_out_of_range_are_refused(tmp_path, options, says):
@@ -332,23 +332,23 @@ def test_options_out_of_range_are_refused(tmp_path, options, says):
 
 
 @pytest.mark.fault(
-    "Relations and sessions: a Parquet timestamp beyond the years that microseconds reach",
+    "Relations and sessions: a Parquet timestamp outside the range of microseconds",
     "1: file, row and value",
 )
-def test_a_time_beyond_all_is_named(tmp_path):
+def test_a_time_out_of_range_is_named(tmp_path):
     for name, last in (("a", 2), ("b", 2**50)):
         times = pa.array([1, last], pa.timestamp("s"))
         table = pa.table({"session_id": [1, 1], "timestamp": times, "video_id": ["v", "w"]})
         pq.write_table(table, tmp_path / name)
-    with pytest.raises(SessionError, match=rf"/b, row 1: timestamp {2**50 * 1000}.*mend it"):
+    with pytest.raises(SessionError, match=rf"/b, row 1: timestamp {2**50 * 1000}.*correct it"):
         count_cowatches(tmp_path / "[ab]", tmp_path / "e.parquet")
 
 
 @pytest.mark.fault(
-    "Relations and sessions: a folder of the edges, or a file of sessions, whose name is no UTF-8",
-    "read and written; what is too large for the memory goes to the folder of temporary files",
+    "Relations and sessions: a folder of edges or a session file whose name is not UTF-8",
+    "read and written; data too large for memory goes to the folder of temporary files",
 )
-def test_names_that_are_no_utf8(tmp_path):
+def test_names_that_are_not_utf8(tmp_path):
     folder = tmp_path / os.fsdecode(b"\xff")
     folder.mkdir()
     sessions = folder / os.fsdecode(b"s\xfd")

@@ -1,4 +1,4 @@
-"""Ids that end in NUL: NumPy's byte strings drop it, and take one id for another."""
+"""Ids that end in NUL: NumPy's byte strings drop it, and so confuse two ids."""
 
 import pyarrow as pa
 import pytest
@@ -11,7 +11,7 @@ from vidembed.sessions.left_out import LIST
 
 @pytest.mark.fault(
     "Relations and sessions: an id of sessions, edges, splits or ids to leave out that holds a NUL",
-    "1: file, row and id; NumPy drops it at the end, and the id would be another one",
+    "1: file, row and id; NumPy drops a NUL at the end, which would change the id",
 )
 @pytest.mark.parametrize("kind", [EDGES, SPLIT, LIST], ids=lambda kind: kind.what)
 @pytest.mark.parametrize("cells", [["a", None, "a\0"], [b"a", b"", b"a\0b"]], ids=["text", "bytes"])

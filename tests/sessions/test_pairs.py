@@ -1,4 +1,4 @@
-"""Sessions as people have them, against plain Python: users, windows, lengths, deletion."""
+"""Co-watch counts against plain Python: users, windows, lengths, ids to leave out."""
 
 import hashlib
 import itertools
@@ -31,7 +31,7 @@ WEIGHTS = {
 
 
 def histories(rows, counting, left_out):
-    """{(user, session): watches (time, video) in order}, after all that is left out."""
+    """{(user, session): watches (time, video) in order}, without what is left out."""
     rows = [row for row in rows if not any(row.get(name) in ids for name, ids in left_out.items())]
     views = Counter(row["video_id"] for row in rows)
     groups = defaultdict(list)
@@ -52,23 +52,23 @@ def slowly(rows, counting, left_out):
     for (user, *_), watches in groups.items():
         if not counting.unordered:
             users[user] += len(watches) - 1
-            for (time, one), (later, other) in itertools.pairwise(watches):
-                if one != other and later - time <= window:
-                    pair = tuple(sorted((one, other)))
+            for (time, first), (later, second) in itertools.pairwise(watches):
+                if first != second and later - time <= window:
+                    pair = tuple(sorted((first, second)))
                     weights[pair] += 1
                     people[pair].add(user)
             continue
         videos = sorted({video for _, video in watches})
-        for one, other in itertools.combinations(videos, 2):
+        for low, high in itertools.combinations(videos, 2):
             part = WEIGHTS[counting.pair_weight](len(videos))
             users[user] += part
-            times = [[time for time, video in watches if video == end] for end in (one, other)]
+            times = [[time for time, video in watches if video == end] for end in (low, high)]
             if (
                 window == math.inf
                 or min(abs(a - b) for a, b in itertools.product(*times)) <= window
             ):
-                weights[one, other] += part
-                people[one, other].add(user)
+                weights[low, high] += part
+                people[low, high].add(user)
         users[user] += 0
     edges = {
         pair: float(weight)
@@ -79,16 +79,16 @@ def slowly(rows, counting, left_out):
 
 
 def proposed(weights, views, unit):
-    """By the definition, video by video."""
+    """The proposed min_weight by its definition, one video pair at a time."""
     total = sum(weights.values())
     share = {video: count / sum(views.values()) for video, count in views.items()}
     for strength in range(1, 21):
-        found = sum(round(float(weight) / unit, 6) >= strength for weight in weights.values())
+        strong = sum(round(float(weight) / unit, 6) >= strength for weight in weights.values())
         chance = sum(
             scipy.stats.poisson.sf(strength - 1, 2 * float(total) / unit * share[a] * share[b])
             for a, b in itertools.combinations(share, 2)
         )
-        if found and chance <= 0.05 * found:
+        if strong and chance <= 0.05 * strong:
             return strength * unit
     return None
 
@@ -102,10 +102,10 @@ def cases(draw):
         "user_id": st.sampled_from(["x", "y", "z"]),
         "video_id": st.sampled_from(VIDEOS),
     }
-    wanted = {name: cell[name] for name in [*columns, "video_id"]}
+    cells = {name: cell[name] for name in [*columns, "video_id"]}
     if timed:
-        wanted["timestamp"] = st.integers(0, 30)
-    rows = draw(st.lists(st.fixed_dictionaries(wanted), min_size=1, max_size=40))
+        cells["timestamp"] = st.integers(0, 30)
+    rows = draw(st.lists(st.fixed_dictionaries(cells), min_size=1, max_size=40))
     maybe = {
         "pair_weight": st.sampled_from(list(WEIGHTS)),
         "max_length": st.integers(2, 6),
@@ -153,8 +153,8 @@ def test_equal_to_brute_force(tmp_path_factory, case):
     counting = Counting(**{**options, "unordered": is_unordered})
     edges, weights, users, views = slowly(rows, counting, left_out)
     groups, _ = histories(rows, counting, left_out)
-    found = read(folder / "e")
-    assert found == pytest.approx(edges)
+    counted = read(folder / "e")
+    assert counted == pytest.approx(edges)
     kind = pa.float64() if is_unordered else pa.int64()
     assert pq.read_schema(folder / "e").field("weight").type == kind
     assert report["pairs"] == len(weights)
@@ -162,13 +162,13 @@ def test_equal_to_brute_force(tmp_path_factory, case):
     top = sorted(users.values())[-math.ceil(len(users) / 100) :]
     share = float(sum(top) / sum(users.values())) if sum(users.values()) else 0
     assert report["top_share"] == pytest.approx(share, abs=1e-4)
-    kept = {video: n for video, n in views.items() if n >= counting.min_views}
+    frequent = {video: n for video, n in views.items() if n >= counting.min_views}
     parts = [Fraction(1)]
     if is_unordered:
-        sizes = [len({video for _, video in one}) for one in groups.values()]
+        sizes = [len({video for _, video in watches}) for watches in groups.values()]
         many_parts = ([WEIGHTS[counting.pair_weight](n)] * math.comb(n, 2) for n in sizes if n > 1)
         parts = list(itertools.chain.from_iterable(many_parts)) or parts
-    least = proposed(weights, kept, float(sum(part**2 for part in parts) / sum(parts)))
+    least = proposed(weights, frequent, float(sum(part**2 for part in parts) / sum(parts)))
     assert (report["proposed_min_weight"] is None) == (least is None)
     if least is not None:  # rounded up to two digits
         assert least - 1e-9 <= report["proposed_min_weight"] <= 1.1 * least
@@ -176,10 +176,10 @@ def test_equal_to_brute_force(tmp_path_factory, case):
 
 @pytest.mark.fault(
     "Relations and sessions: sessions without an order, or with a time by another name",
-    "counted as unordered, and said; 1 where a column seems to be the time",
+    "counted as unordered, and reported; 1 if a column looks like the time",
 )
 def test_three_histories_worked_by_hand(tmp_path):
-    """A history of n videos adds n/2 in all: of three a half a pair, of two one."""
+    """A history of n videos adds n/2 in all: 1/2 per pair of three videos, 1 for a pair of two."""
     watched = {"x": "ab", "y": "abc", "z": "abca"}
     rows = [{"user_id": user, "video_id": video} for user in watched for video in watched[user]]
     report = count_cowatches(write(tmp_path / "s", rows), tmp_path / "e", min_weight=1)
@@ -210,23 +210,23 @@ def test_a_window_is_in_seconds_whatever_the_unit(tmp_path, scale):
 
 @pytest.mark.fault(
     "Relations and sessions: lists of ids to leave out that do not fit the sessions, "
-    "options that cannot be",
-    "1: the file, and what it must have; nothing is written",
+    "invalid options",
+    "1: the file and what it must contain; nothing is written",
 )
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"window_seconds": 5}, r"has no timestamp, which window_seconds asks for"),
+        ({"window_seconds": 5}, r"has no column timestamp, which window_seconds needs"),
         ({"max_length": 1}, "max_length must be at least 2, found 1"),
         ({"min_people": 0}, "min_people must be at least 1, found 0"),
-        ({"pair_weight": "two"}, "pair_weight must be per-video, one, log, found 'two'"),
+        ({"pair_weight": "two"}, "pair_weight must be one of per-video, one, log, found 'two'"),
         ({"leave_out": ["both.csv"]}, r"both\.csv: has video_id and user_id; a file of ids"),
         ({"leave_out": ["other.csv"]}, r"other\.csv: has none of the columns"),
-        ({"leave_out": ["user.csv"]}, r"user\.csv: lists user_id, and the sessions have only"),
+        ({"leave_out": ["user.csv"]}, r"user\.csv: lists user_id, but the sessions have only"),
         ({"leave_out": ["gaps.csv"]}, r"gaps\.csv: 1 of 2 rows have no video_id"),
     ],
 )
-def test_options_that_cannot_be_are_refused(tmp_path, monkeypatch, options, says):
+def test_invalid_options_are_refused(tmp_path, monkeypatch, options, says):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "both.csv").write_text("video_id,user_id\na,x\n")
     (tmp_path / "other.csv").write_text("id\na\n")
@@ -242,7 +242,7 @@ def test_options_that_cannot_be_are_refused(tmp_path, monkeypatch, options, says
     "Relations and sessions: sessions without an order, or with a time by another name",
 )
 @pytest.mark.parametrize("name", ["time", "watched_at", "Date", "ts"])
-def test_a_time_by_another_name_is_not_passed_over(tmp_path, name):
+def test_a_time_by_another_name_is_not_ignored(tmp_path, name):
     rows = [
         {"session_id": "s", name: second, "video_id": video} for second, video in enumerate("ab")
     ]
@@ -278,7 +278,7 @@ def test_the_order_of_rows_and_little_memory_change_nothing(tmp_path):
 
 @pytest.mark.fault(
     "Relations and sessions: one person with most of the watches, bots",
-    "said, with what takes their weight away: `--max-length`, `--min-people`",
+    "reported, with the options that limit their weight: `--max-length`, `--min-people`",
 )
 def test_the_command_says_who_makes_the_weight_and_what_to_try(tmp_path, capsys):
     rng = np.random.default_rng(0)
@@ -291,10 +291,10 @@ def test_the_command_says_who_makes_the_weight_and_what_to_try(tmp_path, capsys)
     sessions, edges = str(tmp_path / "s"), str(tmp_path / "e")
     gone = (str(tmp_path / "gone.csv"),)
     assert cowatch.main(sessions, edges, pair_weight="one", min_weight=1, leave_out=gone) == 0
-    said = capsys.readouterr().out
-    assert "watches left out by lists: 2 video_ids, 1 of them not in the sessions" in said
-    assert "the 1 of 61 users with most co-watches make 9" in said
-    assert "few users make most of" in said
+    output = capsys.readouterr().out
+    assert "watches left out by lists: 2 video_ids, 1 of them not in the sessions" in output
+    assert "the 1 of 61 users with most co-watches make 9" in output
+    assert "few users make most of" in output
     assert cowatch.main(sessions, edges, min_people=2, max_length=5, min_weight=0.5) == 0
     assert "few users make" not in capsys.readouterr().out
     stored = json.loads(pq.read_schema(edges).metadata[b"vidembed"])["parameters"]

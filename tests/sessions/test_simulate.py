@@ -16,7 +16,7 @@ from vidembed.sessions.simulate import permute_ids, simulate, write_sessions
 
 
 def corpus(videos=3000, labels=40, seed=0):
-    """Ids and labels, label l borne by about 1/(l+1) of the videos; two labels are too rare."""
+    """Ids and labels; about 1/(l+2) of the videos have label l, the last label has only two."""
     rng = np.random.default_rng(seed)
     ids = np.array([f"v{i:04d}" for i in range(videos)]).astype("S")
     borne = rng.random((videos, labels)) < 1 / (np.arange(labels) + 2)
@@ -27,7 +27,7 @@ def corpus(videos=3000, labels=40, seed=0):
 
 
 def watched(sessions):
-    """Rows i64[sessions, 6], by the ids that `corpus` gives."""
+    """Rows i64[sessions, 6] of the watched videos, from the ids of `corpus`."""
     rows = np.array([int(name[1:]) for name in sessions["video_id"].to_pylist()])
     return rows.reshape(-1, 6)
 
@@ -51,10 +51,10 @@ def test_people_sessions_and_watches(made):
 def test_a_session_is_about_one_label_but_for_strays(made):
     sessions, borne = made
     rows = watched(sessions)
-    # How many of the six share the session's commonest label: five or six, nearly always.
+    # Nearly always five or six of the six watches share the session's commonest label.
     common = borne[rows].sum(axis=1).max(axis=1)
     assert np.mean(common >= 5) > 0.95
-    # P(no stray) = 0.95^6 = 0.735; a stray may bear the label by chance, so a little more.
+    # P(no stray) = 0.95^6 = 0.735, and a little more because a stray may have the label by chance.
     assert 0.72 < np.mean(common == 6) < 0.85
 
 
@@ -74,7 +74,7 @@ def test_interests_are_different_and_drawn_by_the_root_of_counts():
 def test_labels_of_fewer_than_three_videos_are_nobodys_interest():
     _ids, offsets, values, borne = corpus(videos=60, labels=6)
     starts, bearers, weights = verb._labels(offsets, values)
-    # The last label has two bearers.
+    # The last label has only two videos.
     expected = [np.flatnonzero(borne[:, label]).tolist() for label in range(5)]
     parts = [bearers[a:b].tolist() for a, b in itertools.pairwise(starts)]
     assert parts == expected
@@ -85,7 +85,7 @@ def test_labels_of_fewer_than_three_videos_are_nobodys_interest():
 
 
 def test_watches_follow_popularity():
-    # All videos bear all labels. The generator draws popularity first, so the seed tells it.
+    # All videos have all labels. The generator draws popularity first, so the seed determines it.
     videos, seed = 5, 11
     ids = np.array([f"v{i:04d}" for i in range(videos)]).astype("S")
     values = np.tile(np.arange(3, dtype=np.int32), videos)
@@ -97,7 +97,7 @@ def test_watches_follow_popularity():
 
 
 def test_the_highest_draw_stays_within_its_label():
-    # 0.1 + 0.7 rounds, so the highest share below 1 comes to lie on the end of its stretch.
+    # 0.1 + 0.7 rounds, so the highest share below 1 lands on the end of its interval.
     weights, starts = np.full(12, 0.1), np.arange(0, 13, 3)
     share = np.full((4, 2), [0.0, np.nextafter(1, 0)])
     places = verb._places(weights, starts, np.arange(4)[:, None], share)
@@ -105,7 +105,7 @@ def test_the_highest_draw_stays_within_its_label():
 
 
 def test_strays_are_one_in_twenty_and_drawn_by_popularity():
-    # Labels 0 to 2 are borne by videos 0 to 2 only; the rest is watched by straying alone.
+    # Only videos 0 to 2 have labels (0 to 2); the others are watched only as strays.
     videos, seed = 400, 3
     ids = np.array([f"v{i:04d}" for i in range(videos)]).astype("S")
     values = np.tile(np.arange(3, dtype=np.int32), 3)
@@ -122,11 +122,11 @@ def test_strays_are_one_in_twenty_and_drawn_by_popularity():
 
 def test_the_seed_is_the_sessions():
     ids, offsets, values, _ = corpus(videos=50, labels=8)
-    one = simulate(ids, offsets, values, seed=0)
-    assert one.equals(simulate(ids, offsets, values, seed=0))
-    assert not one.equals(simulate(ids, offsets, values, seed=1))
-    # Golden: published scores rest on these sessions.
-    text = ",".join(one["video_id"].to_pylist()) + str(one["timestamp"][7].as_py())
+    sessions = simulate(ids, offsets, values, seed=0)
+    assert sessions.equals(simulate(ids, offsets, values, seed=0))
+    assert not sessions.equals(simulate(ids, offsets, values, seed=1))
+    # Golden: published scores depend on these sessions.
+    text = ",".join(sessions["video_id"].to_pylist()) + str(sessions["timestamp"][7].as_py())
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == GOLDEN
 
 

@@ -1,4 +1,4 @@
-"""Other people's session files: one order of all rows of all files, or a refusal by name."""
+"""Foreign session files: one order over all rows of all files, or an error that names the row."""
 
 import csv
 import datetime
@@ -23,7 +23,7 @@ HEAD = "session_id,timestamp,video_id\n"
 
 
 def ranks(sessions, folder):
-    """{video: rank of its time among all}, as the database has it."""
+    """{video: rank of its time among all}, as the database orders them."""
     folder.mkdir()
     with duckdb.connect() as database:
         open_events(database, session_files(sessions), folder, COLUMNS)
@@ -32,15 +32,15 @@ def ranks(sessions, folder):
 
 
 def slowly(text):
-    """(kind, exact value) of a timestamp, by the rule; None where it is none."""
+    """(kind, exact value) of a timestamp, by the rule; None if it is not a timestamp."""
     text = text.strip(" ")
     if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text):
         return "number", decimal.Decimal(text)
     clock = r"[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?)?( ?(?:Z|UTC|[+-].*))?"
-    found = re.fullmatch(rf"(\d{{4}})([-/])(\d\d)\2(\d\d)(?:{clock})?", text)
-    if not found:
+    match = re.fullmatch(rf"(\d{{4}})([-/])(\d\d)\2(\d\d)(?:{clock})?", text)
+    if not match:
         return None
-    year, _, month, day, hour, minute, second, part, zone = found.groups()
+    year, _, month, day, hour, minute, second, part, zone = match.groups()
     at = datetime.datetime(
         int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0)
     )
@@ -77,7 +77,7 @@ ZONES = st.sampled_from(["Z", " Z", " UTC", "+02:00", "-0230", "+01", " +01:00"]
 LOCAL = [
     st.tuples(date, st.sampled_from("T "), clock).map("".join) for date in DATES for clock in CLOCKS
 ]
-ZONED = [st.tuples(one, ZONES).map("".join) for one in LOCAL]
+ZONED = [st.tuples(local, ZONES).map("".join) for local in LOCAL]
 WRONG = [
     st.sampled_from(["01/02/2024", "23:59:00", "soon", "2024-13-01", "2024-1-1", "1e", "", "0x1"])
 ]
@@ -85,18 +85,18 @@ WRONG = [
 
 @st.composite
 def stamps(draw):
-    """Texts of a few forms of one kind, and now and then one of another or of none."""
+    """Texts of a few forms of one kind, and sometimes one of another kind or invalid."""
     kinds = [NUMBERS, DATES, LOCAL, ZONED]
     forms = draw(st.lists(st.sampled_from(draw(st.sampled_from(kinds))), min_size=1, max_size=3))
     if draw(st.integers(0, 4)) == 0:
-        forms.append(draw(st.sampled_from([*(one for kind in kinds for one in kind), *WRONG])))
+        forms.append(draw(st.sampled_from([*(form for kind in kinds for form in kind), *WRONG])))
     return draw(st.lists(st.one_of(forms), min_size=1, max_size=12))
 
 
 @pytest.mark.fault(
-    "Relations and sessions: timestamps of two kinds, of two units, with more digits than "
-    "can be kept, of no time that there is, day first",
-    "1: file, row and value of both; the machine's time zone plays no part",
+    "Relations and sessions: timestamps of two kinds or two units, with more digits than "
+    "can be stored, that do not exist, or day first",
+    "1: file, row and value of both; the machine's time zone is never used",
 )
 @many(40)
 @given(stamps(), st.integers(1, 3), st.booleans())
@@ -105,19 +105,19 @@ def test_text_is_ordered_as_the_rule_says_or_refused(tmp_path_factory, texts, fi
     (folder / "sessions").mkdir()
     rows = [("s", text, f"v{number}") for number, text in enumerate(texts)]
     for part in range(min(files, len(rows))):
-        place, some = folder / "sessions" / f"{part}", rows[part::files]
+        place, rows_of_file = folder / "sessions" / f"{part}", rows[part::files]
         if as_parquet:
             names = HEAD.strip().split(",")
-            pq.write_table(pa.table(dict(zip(names, map(list, zip(*some))))), place)
+            pq.write_table(pa.table(dict(zip(names, map(list, zip(*rows_of_file))))), place)
         else:
             with place.open("w", newline="") as file:
-                csv.writer(file).writerows([HEAD.strip().split(","), *some])
+                csv.writer(file).writerows([HEAD.strip().split(","), *rows_of_file])
     try:
         values = [slowly(text) for text in texts]
     except ValueError:
-        values = [None]  # a month that there is not
+        values = [None]  # a month that does not exist
     try:
-        found = ranks(folder / "sessions", folder / "ready")
+        ranked = ranks(folder / "sessions", folder / "ready")
     except SessionError as error:
         assert str(folder / "sessions") in str(error)  # noqa: PT017
         kinds = {value and value[0] for value in values}
@@ -127,11 +127,11 @@ def test_text_is_ordered_as_the_rule_says_or_refused(tmp_path_factory, texts, fi
     kinds, exact = zip(*values, strict=True)
     assert len(set(kinds)) == 1
     order = sorted(set(exact))
-    assert found == {f"v{n}": order.index(value) + 1 for n, value in enumerate(exact)}
+    assert ranked == {f"v{n}": order.index(value) + 1 for n, value in enumerate(exact)}
 
 
 def two_units(values):
-    """Whether all numbers are times of today, by more than one unit."""
+    """Whether the numbers are plausible times in more than one unit."""
     within = [
         [9.4e8 * scale <= value <= 4.2e9 * scale for scale in (1, 1e3, 1e6, 1e9)]
         for kind, value in (pair for pair in values if pair and pair[0] == "number")
@@ -140,23 +140,23 @@ def two_units(values):
 
 
 @pytest.mark.fault(
-    "Relations and sessions: timestamps of two kinds, of two units, with more digits than "
-    "can be kept, of no time that there is, day first",
+    "Relations and sessions: timestamps of two kinds or two units, with more digits than "
+    "can be stored, that do not exist, or day first",
 )
 @pytest.mark.parametrize(
     ("files", "says"),
     [
-        (["s,1,a", "s,2024-01-01,b"], r"1\.csv, row 0: .*, of the dates; and .*0\.csv, row 0"),
-        (["s,2024-01-01 10:00,a\ns,2024-01-01T10:00Z,b"], r"row 1: .*Z', of the times with"),
-        (["s,2024-01-01,a\ns,01/02/2024,b"], r"row 1: .* '01/02/2024' is no .* is not guessed"),
-        (["s,2024-01-01,a\ns,2024-02-30,b"], r"row 1: .* '2024-02-30' is no time that there is"),
-        (["s,2024-01-01 10:00+99:99,a"], r"row 0: .*99:99' is no time that there is"),
+        (["s,1,a", "s,2024-01-01,b"], r"1\.csv, row 0: .*, one of dates; and .*0\.csv, row 0"),
+        (["s,2024-01-01 10:00,a\ns,2024-01-01T10:00Z,b"], r"row 1: .*Z', one of times with"),
+        (["s,2024-01-01,a\ns,01/02/2024,b"], r"row 1: .* '01/02/2024' is not .* is not guessed"),
+        (["s,2024-01-01,a\ns,2024-02-30,b"], r"row 1: .* '2024-02-30' does not exist as a time"),
+        (["s,2024-01-01 10:00+99:99,a"], r"row 0: .*99:99' does not exist as a time"),
         (["s,1,a\ns,NaN,b"], r"1 of 2 watches have no timestamp .*row 1: timestamp 'NaN'"),
         (["s,1,a", ",1,b"], r"1 of 2 watches have no session_id .*1\.csv, row 0: session_id"),
-        (["s,1,a\ns,1e3,b\ns,1700000000.123456789,c"], r"row 2: .* more digits than can be kept"),
-        (["s,2024-01-01 10:00:00.0000000001,a"], "more digits than can be kept"),
-        (["s,1e400,a\ns,2e400,b"], r"row 0: .* '1e400' is no time that there is"),
-        (["s,0e-999,a\ns,3e-400,b"], r"row 1: .* '3e-400' is no time that there is"),
+        (["s,1,a\ns,1e3,b\ns,1700000000.123456789,c"], r"row 2: .* more digits than can be stored"),
+        (["s,2024-01-01 10:00:00.0000000001,a"], "more digits than can be stored"),
+        (["s,1e400,a\ns,2e400,b"], r"row 0: .* '1e400' does not exist as a time"),
+        (["s,0e-999,a\ns,3e-400,b"], r"row 1: .* '3e-400' does not exist as a time"),
         (["s,1,a\ns,2,a\0"], r"0\.csv, row 1: video_id 'a\\x00' holds a NUL"),
         (["t\0,1,a", "t,1,a"], r"0\.csv, row 0: session_id 't\\x00' holds a NUL"),
         (["s,1700000000,a", "s,1700000000000,b"], r"row 0: .*, in seconds; and .*1\.csv, row"),
@@ -170,12 +170,12 @@ def test_a_mix_or_a_loss_is_refused_with_file_row_and_value(tmp_path, files, say
 
 
 @pytest.mark.fault(
-    "Relations and sessions: timestamps of two kinds, of two units, with more digits than "
-    "can be kept, of no time that there is, day first",
+    "Relations and sessions: timestamps of two kinds or two units, with more digits than "
+    "can be stored, that do not exist, or day first",
 )
-def test_the_machines_time_zone_plays_no_part(tmp_path, monkeypatch):
+def test_the_machines_time_zone_is_never_used(tmp_path, monkeypatch):
     text = "s,2024-03-10 02:30:00,b\ns,2024-03-10 01:30:00,a\ns,2024-03-10 03:00:00,c\n"
-    (tmp_path / "s.csv").write_text(HEAD + text)  # an hour that Los Angeles did not have
+    (tmp_path / "s.csv").write_text(HEAD + text)  # an hour that Los Angeles skipped
     monkeypatch.setenv("TZ", "America/Los_Angeles")
     assert ranks(tmp_path / "s.csv", tmp_path / "ready") == {"a": 1, "b": 2, "c": 3}
 
@@ -184,8 +184,8 @@ MOMENTS = [1_700_000_000_000_000_002, 1_700_000_000_000_000_001, 1_700_000_000_0
 
 
 @pytest.mark.fault(
-    "Relations and sessions: timestamps of two kinds, of two units, with more digits than "
-    "can be kept, of no time that there is, day first",
+    "Relations and sessions: timestamps of two kinds or two units, with more digits than "
+    "can be stored, that do not exist, or day first",
 )
 @pytest.mark.parametrize(
     ("zone", "old"), [(None, False), (None, True), ("UTC", False), ("Europe/Berlin", False)]
@@ -204,11 +204,11 @@ def test_parquets_nanoseconds_are_not_cut(tmp_path, zone, old):
 
 
 @pytest.mark.fault(
-    "Relations and sessions: timestamps of two kinds, of two units, with more digits than "
-    "can be kept, of no time that there is, day first",
+    "Relations and sessions: timestamps of two kinds or two units, with more digits than "
+    "can be stored, that do not exist, or day first",
 )
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("first", "second"),
     [
         (pa.array([1]), pa.array([1.5])),
         (pa.array(["1"]), pa.array([1])),
@@ -219,8 +219,8 @@ def test_parquets_nanoseconds_are_not_cut(tmp_path, zone, old):
         (pa.array([True]), pa.array([True])),
     ],
 )
-def test_types_of_several_kinds_are_refused(tmp_path, one, other):
-    for name, times in (("0", one), ("1", other)):
+def test_types_of_several_kinds_are_refused(tmp_path, first, second):
+    for name, times in (("0", first), ("1", second)):
         table = pa.table({"session_id": ["s"], "timestamp": times, "video_id": ["a"]})
         pq.write_table(table, tmp_path / name)
     with pytest.raises(
@@ -240,9 +240,9 @@ SPANS = {
 
 
 @pytest.mark.fault(
-    "Relations and sessions: times before 1677 or after 2262 with a window, numbers of twenty and "
+    "Relations and sessions: times before 1677 or after 2262 with a window, numbers with twenty or "
     "more decimal places",
-    "counted, and nothing is rounded; decimals of more than 38 digits are refused by file and type",
+    "counted without rounding; decimals of more than 38 digits are refused with file and type",
 )
 @pytest.mark.parametrize("times", SPANS.values(), ids=SPANS)
 def test_windows_measure_all_times(tmp_path, times):
@@ -256,7 +256,7 @@ def test_windows_measure_all_times(tmp_path, times):
 
 
 @pytest.mark.fault(
-    "Relations and sessions: times before 1677 or after 2262 with a window, numbers of twenty and "
+    "Relations and sessions: times before 1677 or after 2262 with a window, numbers with twenty or "
     "more decimal places",
 )
 def test_decimals_beyond_38_digits_are_refused(tmp_path):
@@ -287,7 +287,7 @@ REFUSED = {
 @pytest.mark.fault(
     "Relations and sessions: ids that are neither text, UTF-8 bytes nor whole numbers; "
     '"", null or NaN for an id',
-    "1: file, column and type; or how many, and the first row",
+    "1: file, column and type; or the number of rows and the first one",
 )
 @pytest.mark.parametrize("column", ["session_id", "video_id"])
 @pytest.mark.parametrize("kind", [*IDS, *REFUSED])
@@ -313,7 +313,7 @@ def test_ids_are_of_the_types_of_one_list(tmp_path, column, kind):
     "Relations and sessions: ids that are neither text, UTF-8 bytes nor whole numbers; "
     '"", null or NaN for an id',
 )
-def test_bytes_that_are_no_text_are_refused(tmp_path):
+def test_bytes_that_are_not_utf8_are_refused(tmp_path):
     ids = pa.array([b"a", b"\xff"])
     pq.write_table(
         pa.table({"session_id": ids, "timestamp": [1, 2], "video_id": ids}), tmp_path / "s"
@@ -325,12 +325,12 @@ def test_bytes_that_are_no_text_are_refused(tmp_path):
 
 
 @pytest.mark.fault(
-    "Relations and sessions: a file named as a pattern, folders named key=value, "
+    "Relations and sessions: a file named like a pattern, folders named key=value, "
     "compressed and nested files, links",
-    "each file is read once under its own columns, or refused; none is passed over but "
-    "names that begin with . or _",
+    "each file is read once with its own columns, or refused; only names that begin with . or _ "
+    "are ignored",
 )
-def test_files_are_read_or_refused_and_never_passed_over(tmp_path):
+def test_files_are_read_or_refused_and_never_ignored(tmp_path):
     folder = tmp_path / "all, @ [1]*"
     (folder / "day=2" / "session_id=7").mkdir(parents=True)
     (folder / ".hidden").mkdir()

@@ -1,1 +1,1 @@
-"""Watch sessions: from logs or simulated, to co-watch edges."""
+"""Watch sessions, from logs or simulated, and the co-watch edges counted from them."""

@@ -1,4 +1,4 @@
-"""What the data say of the options: who makes the weight, and which edges could be chance."""
+"""Advice on counting options: which users carry the weight, which edges could be chance."""
 
 import math
 from collections.abc import Sequence
@@ -10,18 +10,19 @@ import scipy.special
 from vidembed.sessions.pairs import UNIT, Counting
 
 TOP_SHARE = 0.01
-"""Of the users: the few of which is said how much they make."""
+"""The share of the users whose part of the total weight is reported."""
 CHANCE_SHARE = 0.05
-"""The most of the edges that may be no stronger than chance would make them."""
+"""The largest share of edges that chance alone may explain."""
 _MOST_UNITS = 1000
 _CLASSES = 200
 
 
 def top_share(database: Any, counting: Counting, columns: Sequence[str]) -> dict[str, Any]:
-    """How many users are one in a hundred (rounded up), and their share of the weight of all pairs.
+    """The share of the weight of all pairs that comes from the top 1 % of users (rounded up).
 
-    Those with most of it. Of ordered sessions every watch with one before it counts, whether or not
-    it is a repeat or beyond the window; of unordered ones every pair, within the window or not.
+    The top users are those with the most weight. In ordered sessions every watch except the first
+    of its session counts, repeats and watches beyond the window included; in unordered sessions
+    every pair counts, within the window or not.
     """
     session = [name for name in ("user_id", "session_id") if name in columns]
     person = session[0]
@@ -29,9 +30,9 @@ def top_share(database: Any, counting: Counting, columns: Sequence[str]) -> dict
         weights = f"select {person}, n * (n - 1) / 2 * part as weight from histories"
     else:
         longest = counting.max_length or "count(*)"
-        some = "" if counting.min_views == 1 else "semi join videos using (video_id)"
+        frequent = "" if counting.min_views == 1 else "semi join videos using (video_id)"
         weights = (
-            f"select {person}, least(count(*), {longest}) - 1 as weight from watched {some} "
+            f"select {person}, least(count(*), {longest}) - 1 as weight from watched {frequent} "
             f"group by {', '.join(session)}"
         )
     if len(session) > 1:
@@ -41,19 +42,19 @@ def top_share(database: Any, counting: Counting, columns: Sequence[str]) -> dict
         "select count(*), sum(weight)::double from people"
     ).fetchall()
     top = math.ceil(TOP_SHARE * users)
-    few = f"select weight from people order by weight desc limit {top}"
-    ((most,),) = database.execute(f"select sum(weight)::double from ({few})").fetchall()
-    share = most / total if total else 0.0
+    heaviest = f"select weight from people order by weight desc limit {top}"
+    ((top_weight,),) = database.execute(f"select sum(weight)::double from ({heaviest})").fetchall()
+    share = top_weight / total if total else 0.0
     return {"users": users, "top_users": top, "top_share": round(share, 4)}
 
 
 def propose(database: Any, counting: Counting) -> float | None:
-    """The least weight from which on chance would explain at most one edge in twenty; None if none.
+    """The smallest `min_weight` at which chance explains at most one edge in twenty; None if none.
 
-    Chance draws both ends of all that was counted by how often videos were watched, so that the
-    weight of a pair is Poisson distributed about 2 W p q, with W the weight of all pairs and p, q
-    the shares of the two videos. Unordered histories add parts of different size; they count in
-    units of sum(part²) / sum(part), which has the same mean and variance.
+    The chance model draws both ends of every pair in proportion to how often videos were watched.
+    The weight of a pair is then Poisson with mean 2 W p q, where W is the weight of all pairs and
+    p, q are the shares of the two videos. Unordered histories add parts of different size; they
+    are counted in units of sum(part²) / sum(part), which has the same mean and variance.
     """
     unit = 1.0
     if counting.unordered:
@@ -63,18 +64,20 @@ def propose(database: Any, counting: Counting) -> float | None:
             return None
         unit = second / first / UNIT
     strengths = f"least(floor(round(weight / {unit!r}, 6)), {_MOST_UNITS})::int"
-    found = database.execute(
+    histogram = database.execute(
         f"select {strengths} as units, count(*), sum(weight)::double from pairs where pair >= 0 "
         "group by units"
     ).fetchall()
-    if not found:
+    if not histogram:
         return None
-    units, pairs, weights = (np.array(column) for column in zip(*found, strict=True))
+    units, pairs, weights = (np.array(column) for column in zip(*histogram, strict=True))
     views = database.execute("select views, count(*) from videos group by views").fetchall()
     expected = _chance(np.array(views, float).T, weights.sum() / unit)
-    most = int(units.max())
-    for strength in np.unique([*range(1, 21), *np.geomspace(20, max(20, most), 40).astype(int)]):
-        if strength > most:
+    strongest = int(units.max())
+    for strength in np.unique(
+        [*range(1, 21), *np.geomspace(20, max(20, strongest), 40).astype(int)]
+    ):
+        if strength > strongest:
             break
         if expected(strength) <= CHANCE_SHARE * pairs[units >= strength].sum():
             return _rounded_up(strength * unit) if counting.unordered else int(strength)
@@ -82,15 +85,18 @@ def propose(database: Any, counting: Counting) -> float | None:
 
 
 def _chance(views: np.ndarray, total: float) -> Any:
-    """Of views f64[2, classes] (how often watched, how many videos): pairs that chance makes."""
+    """A function: strength → number of pairs that chance makes at least that strong.
+
+    views: f64[2, classes], rows: number of watches, number of videos with so many watches.
+    """
     watched, videos = views
     order = np.argsort(watched)
     watched, videos = watched[order], videos[order]
-    # Videos that are watched about as often count as equals.
+    # Videos with similar numbers of watches form one class.
     edge = np.unique(np.geomspace(1, watched[-1] + 1, _CLASSES).astype(int))
-    place = np.searchsorted(edge, watched, side="right")
-    count = np.bincount(place, videos)
-    mean = np.bincount(place, videos * watched)[count > 0] / count[count > 0]
+    class_of = np.searchsorted(edge, watched, side="right")
+    count = np.bincount(class_of, videos)
+    mean = np.bincount(class_of, videos * watched)[count > 0] / count[count > 0]
     count = count[count > 0]
     share = mean / (count * mean).sum()
     rate = 2 * total * np.outer(share, share)
@@ -104,6 +110,6 @@ def _chance(views: np.ndarray, total: float) -> Any:
 
 
 def _rounded_up(weight: float) -> float:
-    """To two digits that count."""
+    """Round up to two significant digits."""
     scale = 10.0 ** (math.floor(math.log10(weight)) - 1)
     return float(f"{math.ceil(round(weight / scale, 6)) * scale:.2g}")

@@ -1,8 +1,8 @@
-"""Watch sessions to co-watch edges, in DuckDB, larger than memory where need be.
+"""Count co-watch edges from watch sessions in DuckDB; the sessions may be larger than memory.
 
 Two videos are co-watched when one is watched right after the other in a session (CDML, section
-3.3). The weight of an edge counts how often that happened, either way round, over all sessions.
-Where there is no order, all videos of a session are co-watched (`sessions.pairs.Counting`).
+3.3). The weight of an edge counts how often that happened, in either order, over all sessions.
+In sessions without an order, all videos of a session are co-watched (`sessions.pairs.Counting`).
 """
 
 import json
@@ -31,11 +31,11 @@ from vidembed.sessions.session_files import (
     marks,
     session_files,
 )
-from vidembed.sessions.told import tell, tie_share, ties
+from vidembed.sessions.summary import describe_ties, print_summary, tie_share
 from vidembed.sessions.watches import open_events
 
 MOST_THREADS = 1024
-"""The database starts as many as it is told to."""
+"""DuckDB itself sets no upper limit."""
 STRONG = """
 create temp table strong as
 select pair // {videos} as low, pair % {videos} as high, weight
@@ -59,36 +59,36 @@ def count_cowatches(
     temp_directory: str | os.PathLike[str] | None = None,
     **counting: Any,
 ) -> dict[str, Any]:
-    """Count the co-watches of `sessions` into the Parquet file `edges`; returns what was found.
+    """Count the co-watches of `sessions` into the Parquet file `edges`; return the counts.
 
     sessions: Parquet or CSV (one file, a folder at any depth, or a glob) with session_id,
-    timestamp, video_id, of which `sessions.session_files` says what may be missing. Ids are text,
-    UTF-8 bytes or whole numbers; of the timestamps `sessions.times` has the rule.
-    edges: `source < target, weight`, sorted, one row for each pair that is an edge; weights are
-    i64, or f64 where sessions have no order.
-    counting: what is co-watched and what an edge is: the fields of `sessions.pairs.Counting`.
+    timestamp, video_id; `sessions.session_files` says which of them may be missing. Ids are text,
+    UTF-8 bytes or integers; `sessions.times` defines the valid timestamps.
+    edges: `source < target, weight`, sorted, one row per edge; weights are i64, or f64 if sessions
+    have no order.
+    counting: the fields of `sessions.pairs.Counting`, which define a co-watch and an edge.
     leave_out: files of ids, each with a column video_id, user_id or session_id.
 
     Watches of a session are ordered by timestamp, equal timestamps by video id (ids compare as
-    UTF-8 bytes): the answer depends neither on the order of the rows nor on the number of files.
-    The same video twice in a row is no edge. `ties` counts watches at the same time as the one
-    before them, of another video: where they are more than `max_tie_share` of all that have one
-    before them, the order is not known and the sessions are refused. What does not fit
-    `memory_limit` goes to `temp_directory` (a folder beside `edges` if None, removed afterwards).
-    The file appears whole or not at all, and carries parameters, source digest, counts and the
-    `simulated` mark of its sessions as schema metadata; where no pair is strong enough it has no
-    rows. Raises SessionError for sessions that cannot be read or counted, and ValueError for an
-    `edges` that is not on a local disk, is one of the inputs, or a file that was not made here.
+    UTF-8 bytes), so the result depends neither on the row order nor on the number of files.
+    Watching the same video twice in a row makes no edge. `ties` counts watches with the same
+    timestamp as the previous watch, of another video. If more than `max_tie_share` of the watches
+    that follow another are ties, the order is unknown and the sessions are refused. Data beyond
+    `memory_limit` spills to `temp_directory` (if None, to a folder beside `edges` that is removed
+    afterwards). The file appears whole or not at all. Its schema metadata holds the parameters,
+    source digest, counts and the `simulated` mark of the sessions. If no pair is strong enough it
+    has no rows. Raises SessionError for sessions that cannot be read or counted, and ValueError if
+    `edges` is not on a local disk, is one of the inputs, or is a file of another kind.
     """
-    wanted = Counting(**counting)
+    rules = Counting(**counting)
     if threads is not None and not 1 <= threads <= MOST_THREADS:
-        raise ValueError(f"threads is from 1 to {MOST_THREADS:,}, found {threads:,}")
+        raise ValueError(f"threads must be from 1 to {MOST_THREADS:,}, found {threads:,}")
     if not 0 <= max_tie_share <= 1:
-        raise ValueError(f"max_tie_share is a share, from 0 to 1, found {max_tie_share}")
+        raise ValueError(f"max_tie_share must be from 0 to 1, found {max_tie_share}")
     began = time.perf_counter()
     paths, edges = session_files(sessions), OUTPUT.check(edges, [sessions, *leave_out])
-    columns = _columns(paths, wanted)
-    wanted = replace(wanted, unordered=wanted.unordered or "timestamp" not in columns)
+    columns = _columns(paths, rules)
+    rules = replace(rules, unordered=rules.unordered or "timestamp" not in columns)
     with (
         scratch_folder(edges, verb="cowatch", inside=temp_directory) as spill,
         session_database(sessions, paths, spill, memory_limit, threads) as database,
@@ -97,17 +97,17 @@ def count_cowatches(
         ready.mkdir()
         open_events(database, paths, ready, columns)
         left_out = leave_out_ids(database, leave_out, columns)
-        counts = _count(database, wanted, columns)
+        counts = _count(database, rules, columns)
         if tie_share(counts) > max_tie_share:
             raise SessionError(
-                f"{sessions}: {ties(counts)}, above the allowed {max_tie_share:.0%}, so that the "
-                "order of the sessions is unknown: bring finer timestamps, count them as unordered "
-                "(--unordered), or allow it by a higher max_tie_share (--max-tie-share), and such "
-                "watches are put in the order of their ids"
+                f"{sessions}: {describe_ties(counts)}, above the allowed {max_tie_share:.0%}, so "
+                "the order of the watches is unknown: provide finer timestamps, count the sessions "
+                "as unordered (--unordered), or raise max_tie_share (--max-tie-share) to order "
+                "such watches by video id"
             )
         report = {
             **marks(paths),
-            "parameters": wanted.described(),
+            "parameters": rules.described(),
             "sessions_digest": digest(paths),
             **counts,
             **left_out,
@@ -132,28 +132,30 @@ def main(
     memory_limit: str = "2GB",
     threads: int | None = None,
 ) -> int:
-    """Watch sessions to co-watch edges; a warning where there are none.
+    """Count co-watch edges from watch sessions; warn if there are none.
 
-    What is left out is left out first, then rare videos, then what is beyond the maximum length.
+    Listed ids are left out first, then rare videos, then watches beyond the maximum length.
 
     Args:
         sessions: Parquet or CSV file, folder or glob with session_id, timestamp, video_id; a
-            user_id beside session_id or in its place; without timestamp sessions have no order.
+            user_id may accompany or replace session_id; without timestamp sessions have no order.
         edges: the Parquet file to write.
-        min_weight: co-watches from which on a pair is an edge; unordered, the sum of weights.
-        unordered: any two videos of a session are a pair, and not only neighbours in time.
-        pair_weight: of a pair of an unordered session with n different videos: per-video is
-            1/(n - 1), so that what a session adds grows with its videos, and not with their
-            square; one is 1; log is 1/log2(n).
-        window_seconds: two watches further apart in time are no pair.
-        max_length: of a longer session only its first watches count (bots); without timestamps a
+        min_weight: smallest weight of an edge: its number of co-watches, or, unordered, the sum
+            of its pair weights.
+        unordered: pair any two videos of a session, not only neighbours in time.
+        pair_weight: weight of a pair in an unordered session of n different videos. per-video:
+            1/(n - 1), so that a session's total weight grows with its videos and not with their
+            square; one: 1; log: 1/log2(n).
+        window_seconds: ignore pairs of watches further apart in time than this.
+        max_length: count only the first watches of a longer session (bots); without timestamps, a
             random choice of them.
-        min_views: videos that are watched less often are left out (CDML: 1000).
-        min_people: an edge comes from at least so many users (privacy, robustness); without a
-            user_id each session is a user.
+        min_views: leave out videos with fewer watches (CDML: 1000).
+        min_people: least number of users behind an edge (privacy, robustness); without a user_id
+            each session is a user.
         leave_out: files of ids to leave out, each with a column video_id, user_id or session_id.
-        max_tie_share: the most of the watches that may be at the same time as the one before them.
-        memory_limit: what the database may hold in memory; the rest goes to disk.
+        max_tie_share: largest share of watches that may have the same timestamp as the previous
+            watch.
+        memory_limit: memory for the database; the rest goes to disk.
         threads: threads to use; all cores if not given.
     """
     report = count_cowatches(
@@ -171,15 +173,15 @@ def main(
         memory_limit=memory_limit,
         threads=threads,
     )
-    tell(report, edges)
+    print_summary(report, edges)
     return 0
 
 
 def _columns(paths: Sequence[Path], counting: Counting) -> list[str]:
-    """The columns to read: a timestamp only where it is of use."""
+    """The columns to read; timestamp only if the options use it."""
     columns = columns_of(paths, unordered=counting.unordered)
     if "timestamp" not in columns and counting.window_seconds is not None:
-        raise SessionError(f"{paths[0]}: has no timestamp, which window_seconds asks for")
+        raise SessionError(f"{paths[0]}: has no column timestamp, which window_seconds needs")
     needed = counting.window_seconds is not None or counting.max_length is not None
     if counting.unordered and not needed:
         columns = [name for name in columns if name != "timestamp"]
@@ -205,7 +207,7 @@ def _write(database: duckdb.DuckDBPyConnection, edges: Path, report: Mapping[str
     types = {"source": pa.string(), "target": pa.string(), "weight": weight}
     fields = [pa.field(name, kind, nullable=False) for name, kind in types.items()]
     schema, digest = pa.schema(fields, {METADATA_KEY: mark}), RowsDigest(mark)
-    # As a file: Arrow takes names in UTF-8 alone.
+    # As an open file: Arrow accepts only UTF-8 file names.
     with whole_file(edges) as new, new.open("wb") as file, pq.ParquetWriter(file, schema) as writer:
         for batch in database.sql(EDGES).to_arrow_reader():
             rows = batch.cast(schema)

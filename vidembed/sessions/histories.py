@@ -1,4 +1,4 @@
-"""What each user watched, one user after the other, from files larger than memory."""
+"""Watch histories user by user, from files larger than memory."""
 
 import os
 from collections.abc import Iterator
@@ -19,8 +19,11 @@ ROWS_AT_ONCE = 1 << 16
 
 
 class UserBlock(NamedTuple):
-    """users: S[U]; videos: S[H], of user u those from offsets[u] to offsets[u + 1], oldest first;
-    offsets: i64[U + 1]; seconds: f64[H], or None where times were not asked for."""
+    """Histories of U users with H watches in all.
+
+    users: S[U]; videos: S[H], user u has those from offsets[u] to offsets[u + 1], oldest first;
+    offsets: i64[U + 1]; seconds: f64[H], or None for histories without times.
+    """
 
     users: np.ndarray
     videos: np.ndarray
@@ -29,7 +32,7 @@ class UserBlock(NamedTuple):
 
 
 class UserHistories:
-    """users, watches: how many there are."""
+    """The histories in an open database; `users` and `watches` are their numbers."""
 
     def __init__(self, database: Any, *, timed: bool) -> None:
         self._database, self._timed = database, timed
@@ -37,30 +40,32 @@ class UserHistories:
         ((self.users, self.watches),) = database.execute(counted).fetchall()
 
     def blocks(self) -> Iterator[UserBlock]:
-        """All users, in the order of their ids; about as many watches at a time as one batch has,
-        unless one user has more."""
-        what, order = ("seconds", "time, ") if self._timed else ("null::double as seconds", "")
+        """All users in the order of their ids, in blocks of about `ROWS_AT_ONCE` watches.
+
+        A user's history is never divided, so a block may be larger.
+        """
+        columns, order = ("seconds", "time, ") if self._timed else ("null::double as seconds", "")
         rows = self._database.sql(
-            f"select user_id::varchar as user_id, video_id, {what} from events "
+            f"select user_id::varchar as user_id, video_id, {columns} from events "
             f"order by events.user_id, {order}{PLACE}"
         )
-        held: list[pa.RecordBatch] = []
+        pending: list[pa.RecordBatch] = []
         for batch in rows.to_arrow_reader(ROWS_AT_ONCE):
             users = batch.column("user_id").cast(pa.binary()).to_numpy(zero_copy_only=False)
             if not len(users):
                 continue
-            other = np.flatnonzero(users != users[-1])
-            # Where the last user of the batch begins, who may have more in the next one.
-            begin = int(other[-1]) + 1 if len(other) else 0
-            if held and held[-1].column("user_id")[-1] != batch.column("user_id")[0]:
-                yield self._block(held)
-                held = []
+            earlier_users = np.flatnonzero(users != users[-1])
+            # The last user of the batch may continue in the next one.
+            begin = int(earlier_users[-1]) + 1 if len(earlier_users) else 0
+            if pending and pending[-1].column("user_id")[-1] != batch.column("user_id")[0]:
+                yield self._block(pending)
+                pending = []
             if begin:
-                yield self._block([*held, batch.slice(0, begin)])
-                held = []
-            held.append(batch.slice(begin))
-        if held:
-            yield self._block(held)
+                yield self._block([*pending, batch.slice(0, begin)])
+                pending = []
+            pending.append(batch.slice(begin))
+        if pending:
+            yield self._block(pending)
 
     def _block(self, batches: list[pa.RecordBatch]) -> UserBlock:
         table = pa.Table.from_batches(batches)
@@ -79,25 +84,26 @@ def user_histories(
     needs_times: bool = False,
     memory_limit: str = "2GB",
 ) -> Iterator[UserHistories]:
-    """Histories of Parquet or CSV (a file, a folder, or a pattern): user_id, video_id, timestamp.
+    """Open the histories in Parquet or CSV files with user_id, video_id, timestamp.
 
-    timed: take watches in the order of their timestamps, where files have these, equal ones and all
-    others as they stand there; `sessions.times` has the rule. needs_times: refuse files without.
-    beside: the output, near which what does not fit `memory_limit` lies meanwhile. Raises
-    SessionError for files that cannot be read, lack a column, and rows that lack a value, by name.
+    place: a file, a folder or a glob pattern. timed: order watches by timestamp if the files have
+    it (see `sessions.times`); ties, and files without timestamps, keep the order of the rows.
+    needs_times: refuse files without timestamps. beside: the output path; data beyond
+    `memory_limit` spills next to it. Raises SessionError, naming the file, if a file cannot be
+    read or lacks a column, or a row lacks a value.
     """
     paths = session_files(place)
     columns = ["user_id", "video_id"]
     names = [tabular.column_names(path, SESSIONS, KNOWN) for path in paths]
-    has = ["timestamp" in some for some in names]
-    if (timed and any(has) and not all(has)) or (needs_times and not all(has)):
+    has_times = ["timestamp" in columns_of_file for columns_of_file in names]
+    if (timed and any(has_times) and not all(has_times)) or (needs_times and not all(has_times)):
         raise SessionError(
-            f"{paths[has.index(False)]}: column timestamp is missing"
-            + (", which forgetting by time asks for" if needs_times else ", which others have")
+            f"{paths[has_times.index(False)]}: column timestamp is missing"
+            + (", which forgetting by time needs" if needs_times else ", which other files have")
         )
-    for path, some in zip(paths, names, strict=True):
-        tabular.check_columns(path, some, columns, SESSIONS)
-    timed = timed and all(has)
+    for path, columns_of_file in zip(paths, names, strict=True):
+        tabular.check_columns(path, columns_of_file, columns, SESSIONS)
+    timed = timed and all(has_times)
     with (
         scratch_folder(beside, verb="recommend") as spill,
         session_database(place, paths, spill, memory_limit) as database,

@@ -1,4 +1,4 @@
-"""Videos, users and sessions to leave out, as if they had never been: deletion."""
+"""Leave out listed videos, users and sessions before counting, for example after deletion."""
 
 import os
 from collections.abc import Sequence
@@ -23,10 +23,10 @@ LIST = tabular.Kind(
 def leave_out(
     database: Any, files: Sequence[str | os.PathLike[str]], columns: Sequence[str]
 ) -> dict[str, int]:
-    """Make the view `watched`: `events` without the ids that the files list.
+    """Create the view `watched`: `events` without the ids that the files list.
 
-    Each file has one of the columns video_id, user_id and session_id. Returns the watches that were
-    left out, and for each column with a list the ids in it and those of them that nobody has.
+    Each file has one of the columns video_id, user_id and session_id. Returns the number of watches
+    left out, and for each listed column the number of ids and of ids absent from the sessions.
     Raises SessionError for other files, empty cells, and a column that the sessions do not have.
     """
     lists: dict[str, list[Any]] = {}
@@ -36,12 +36,12 @@ def leave_out(
         if len(table.column_names) != 1:
             raise SessionError(
                 f"{path}: has {' and '.join(table.column_names) or 'none of the columns'}; a file "
-                f"of ids to leave out has one of {', '.join(_IDS)}: give a file for each"
+                f"of ids to leave out has one of {', '.join(_IDS)}: give one file per column"
             )
         (name,) = table.column_names
         if name not in columns:
             raise SessionError(
-                f"{path}: lists {name}, and the sessions have only {', '.join(columns)}"
+                f"{path}: lists {name}, but the sessions have only {', '.join(columns)}"
             )
         ids = ids_of(path, table, name, LIST)
         if ids.null_count:
@@ -50,19 +50,21 @@ def leave_out(
     if not lists:
         database.execute("create temp view watched as select * from events")
         return {}
-    found: dict[str, int] = {}
-    keep = []
-    for name, parts in lists.items():
-        unique = pc.unique(pa.chunked_array(parts))
+    counts: dict[str, int] = {}
+    conditions = []
+    for name, id_lists in lists.items():
+        unique = pc.unique(pa.chunked_array(id_lists))
         database.register(f"left_{name}s", pa.table({"id": unique}))
-        here = f"{name}::varchar in (select id from left_{name}s)"
+        is_listed = f"{name}::varchar in (select id from left_{name}s)"
         ((present,),) = database.execute(
-            f"select count(distinct {name}) from events where {here}"
+            f"select count(distinct {name}) from events where {is_listed}"
         ).fetchall()
-        found |= {f"left_{name}s": len(unique), f"absent_{name}s": len(unique) - present}
-        keep.append(f"not ({here})")
-    database.execute(f"create temp view watched as select * from events where {' and '.join(keep)}")
+        counts |= {f"left_{name}s": len(unique), f"absent_{name}s": len(unique) - present}
+        conditions.append(f"not ({is_listed})")
+    database.execute(
+        f"create temp view watched as select * from events where {' and '.join(conditions)}"
+    )
     ((watches,),) = database.execute(
-        f"select count(*) from events where not ({' and '.join(keep)})"
+        f"select count(*) from events where not ({' and '.join(conditions)})"
     ).fetchall()
-    return {"left_out_watches": watches, **found}
+    return {"left_out_watches": watches, **counts}

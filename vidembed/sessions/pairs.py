@@ -1,7 +1,7 @@
-"""Which videos were watched together, how often, and by how many: SQL over the view `events`.
+"""Count which videos were watched together, how often and by how many users, in SQL.
 
-Whatever is left out (videos, users, rarely watched videos) is left out first, as if it had never
-been watched; then histories are cut to their maximum length; then pairs are made.
+Left-out videos and users and rarely watched videos are removed first, as if they had never been
+watched. Histories are then cut to their maximum length, and then pairs are counted.
 """
 
 import math
@@ -10,26 +10,26 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 PairWeight = Literal["per-video", "one", "log"]
-# In fixed point, so that sums do not depend on the order of the rows: 18 digits before the point.
+# Fixed point makes sums independent of the row order.
 UNIT = 10**15
 _WEIGHTS = {"per-video": "1 / (n - 1)", "one": "1", "log": "1 / log2(n)"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Counting:
-    """What counts as watched together, and which pairs are edges.
+    """The rules for co-watched pairs and edges.
 
-    A session is what one user watched in one session (see `sessions.session_files`).
+    A session holds the watches of one user in one session (see `sessions.session_files`).
 
-    min_weight: edges weigh at least so much. unordered: any two different videos of a session are a
-    pair, once, and not only those watched one right after the other; so it is, too, where there is
-    no timestamp. pair_weight: what each pair of a session with n different videos then adds to its
-    edge: per-video 1 / (n - 1), so that what a session adds grows with its videos, and not with
-    their square; one 1; log 1 / log2(n). window_seconds: two watches further apart in time are no
-    pair. max_length: of a session only so many watches count, the first ones in time (without a
-    time: those whose md5 of user, session and video are lowest); n counts what is left.
-    min_views: videos with fewer watches are left out. min_people: edges come from at least so many
-    users. min_people and min_views of 1, and None, leave out nothing.
+    min_weight: least weight of an edge. unordered: any two different videos of a session are a
+    pair, counted once, not only consecutive ones; always so for sessions without timestamps.
+    pair_weight: the weight that each pair of an unordered session with n different videos adds to
+    its edge: "per-video" 1 / (n - 1), so that a session's total weight grows with its videos and
+    not with their square; "one" 1; "log" 1 / log2(n). window_seconds: watches further apart in time
+    are not paired. max_length: watches that count per session, the first ones in time (without
+    times: those with the lowest md5 of user, session and video); n counts the remaining videos.
+    min_views: videos with fewer watches are left out. min_people: least number of users behind an
+    edge. min_people = min_views = 1, and None, remove nothing.
     """
 
     min_weight: float = 2
@@ -42,28 +42,28 @@ class Counting:
 
     def __post_init__(self) -> None:
         least = {"max_length": 2, "min_views": 1, "min_people": 1}
-        for name, number in least.items():
-            if (found := getattr(self, name)) is not None and found < number:
-                raise ValueError(f"{name} must be at least {number}, found {found}")
+        for name, minimum in least.items():
+            if (value := getattr(self, name)) is not None and value < minimum:
+                raise ValueError(f"{name} must be at least {minimum}, found {value}")
         if not 0 < self.min_weight < math.inf:
             raise ValueError(
-                "min_weight must be at least 1, or above 0 where sessions have no order, found "
+                "min_weight must be at least 1, or above 0 if sessions have no order, found "
                 f"{self.min_weight}"
             )
         if self.window_seconds is not None and not 0 <= self.window_seconds < math.inf:
             raise ValueError(f"window_seconds must not be negative, found {self.window_seconds}")
         if self.pair_weight not in _WEIGHTS:
             raise ValueError(
-                f"pair_weight must be {', '.join(_WEIGHTS)}, found {self.pair_weight!r}"
+                f"pair_weight must be one of {', '.join(_WEIGHTS)}, found {self.pair_weight!r}"
             )
 
     def described(self) -> dict[str, Any]:
-        """min_weight, and whatever else is not as it is by default."""
-        plain = asdict(Counting())
-        found = {name: value for name, value in asdict(self).items() if value != plain[name]}
+        """min_weight, and all other fields that differ from their defaults."""
+        defaults = asdict(Counting())
+        changed = {name: value for name, value in asdict(self).items() if value != defaults[name]}
         if self.unordered:
-            found["pair_weight"] = self.pair_weight
-        return {"min_weight": self.min_weight, **found}
+            changed["pair_weight"] = self.pair_weight
+        return {"min_weight": self.min_weight, **changed}
 
 
 _VIDEOS = """
@@ -77,9 +77,9 @@ _KEPT = """
 select * from ({watches})
 qualify row_number() over (partition by {session} order by {order}) <= {max_length}
 """
-# The first watch of a session has none before it (-1), watching a video twice in a row is no
-# edge (-2), nor are watches too far apart (-3); all are counted here because a second pass over
-# the events would cost as much.
+# Negative pairs are not edges: the first watch of a session (-1), a repeat of the same video (-2),
+# watches too far apart (-3). They are counted here because a second pass over the events would
+# double the cost.
 _ORDERED = """
 with consecutive as (
     select {person} as person, video, lag(video) over session as before,
@@ -110,7 +110,7 @@ select *, row_number() over () as history, dense_rank() over (order by {person})
 from (select {session}, count(distinct video) as n, sum(watches) as watches
       from seen group by {session})
 """
-# Every two videos of a history, once, however often they are within the window.
+# Each pair of videos of a history, once, however often it occurs within the window.
 _TOGETHER = """
 select {distinct} a.history, a.person, a.video * {videos} + b.video as pair, a.part
 from entries a join entries b on a.history = b.history and a.video < b.video {near}
@@ -137,11 +137,11 @@ from histories
 
 
 def count_pairs(database: Any, counting: Counting, columns: Sequence[str]) -> dict[str, int]:
-    """Make of the view `watched` the tables `videos` and `pairs`; and what was counted.
+    """Create the tables `videos` and `pairs` from the view `watched`; return the counts.
 
     videos: video_id, video, views; numbered in the order of their ids, so that every later step
-    sorts integers. pairs: pair (low * videos + high; negative for what is none), weight, ties, and
-    people where they matter. Where unordered, also histories: n and part, in units of 1 / UNIT.
+    sorts integers. pairs: pair (low * videos + high; negative if it is not a pair), weight, ties,
+    and people if min_people is above 1. If unordered, also histories: n, and part in 1 / UNIT.
     """
     database.execute(_VIDEOS.format(min_views=counting.min_views))
     ((videos,),) = database.execute("select count(*) from videos").fetchall()
@@ -163,14 +163,14 @@ def count_pairs(database: Any, counting: Counting, columns: Sequence[str]) -> di
         names["watches"] = _KEPT.format(**names)
     if counting.unordered:
         _count_together(database, counting, names)
-        found = database.execute(_HISTORY_COUNTS).fetchall()
+        totals = database.execute(_HISTORY_COUNTS).fetchall()
     else:
         far = "false" if counting.window_seconds is None else _FAR.format(**names)
         steps = _ORDERED.format(**names, far=far)
         sql = _COUNTED if counting.min_people == 1 else _COUNTED_BY_PERSON
         database.execute("create temp table pairs as " + sql.format(steps=steps))
-        found = database.execute(_COUNTS).fetchall()
-    events, sessions, repeats, ties = (int(number or 0) for number in found[0])
+        totals = database.execute(_COUNTS).fetchall()
+    events, sessions, repeats, ties = (int(number or 0) for number in totals[0])
     ((pairs,),) = database.execute("select count(*) from pairs where pair >= 0").fetchall()
     counts = {"events": events, "sessions": sessions, "videos": videos, "repeats": repeats}
     return counts | {"pairs": pairs, "ties": ties}

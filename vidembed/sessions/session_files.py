@@ -1,8 +1,8 @@
-"""Session files: found, their columns chosen, and what their writers said of them.
+"""Session files: find them, choose their columns, read their metadata.
 
-A session file has `video_id`, and `session_id`, `user_id` or both. Where a file has no session_id,
-all that a user watched is one session; where it has no user_id, each session is a user of its own.
-A file without `timestamp` has no order.
+A session file has `video_id`, and `session_id`, `user_id` or both. Without session_id, all watches
+of a user are one session; without user_id, each session counts as a user of its own. Without
+`timestamp`, sessions have no order.
 """
 
 import os
@@ -22,7 +22,7 @@ KNOWN = ("session_id", "user_id", "timestamp", "video_id")
 
 
 class SessionError(ValueError):
-    """A session file that must not be used as it is."""
+    """A session file that is damaged, incomplete or ambiguous."""
 
 
 SESSIONS = tabular.Kind(
@@ -33,42 +33,44 @@ SESSIONS = tabular.Kind(
 
 
 def session_files(sessions: str | os.PathLike[str]) -> list[Path]:
-    """The files that a path, folder or glob names, sorted, of one kind; SessionError if none."""
+    """The sorted files of a path, folder or glob, all CSV or all Parquet; SessionError if none."""
     if is_remote(sessions):
         raise SessionError(
-            f"{sessions}: is not on a local disk, and DuckDB counts on local files only: copy the "
-            "sessions here first, or mount the bucket"
+            f"{sessions}: is not on a local disk, and DuckDB reads only local files here: copy the "
+            "sessions to this machine first, or mount the bucket"
         )
     paths = files_of(sessions, SESSIONS)
     if len({is_parquet(path, SESSIONS) for path in paths}) > 1:
-        raise SessionError(f"{sessions}: holds both CSV and Parquet; name one kind, as *.parquet")
+        raise SessionError(
+            f"{sessions}: holds both CSV and Parquet; select one kind, for example *.parquet"
+        )
     return paths
 
 
 def columns_of(paths: Sequence[Path], *, unordered: bool) -> list[str]:
-    """Those of `KNOWN` that all files have, in that order.
+    """The columns among `KNOWN` that all files have, in that order.
 
-    Raises SessionError where files differ in them, where one that is needed is missing, and for
-    files without a timestamp that seem to have one by another name, unless they count as unordered.
+    Raises SessionError if the files differ in them, if a required one is missing, and, unless
+    `unordered`, if timestamp is missing but another column looks like a time.
     """
     first: list[str] = []
     for path in paths:
         names = tabular.column_names(path, SESSIONS, KNOWN)
-        found = [name for name in KNOWN if name in names]
-        if "video_id" not in found or not {"session_id", "user_id"} & set(found):
+        columns = [name for name in KNOWN if name in names]
+        if "video_id" not in columns or not {"session_id", "user_id"} & set(columns):
             tabular.check_columns(path, names, COLUMNS, SESSIONS)
         like_times = [name for name in names if _is_like_a_time(name)]
-        if "timestamp" not in found and like_times and not unordered:
+        if "timestamp" not in columns and like_times and not unordered:
             raise SessionError(
-                f"{path}: column timestamp is missing, so that the watches have no order; if it is "
+                f"{path}: column timestamp is missing, so the watches have no order; if it is "
                 f"{' or '.join(like_times)}, rename it; if the order does not matter, give "
                 "--unordered (unordered=True)"
             )
-        first = first or found
-        if found != first:
+        first = first or columns
+        if columns != first:
             raise SessionError(
-                f"{path}: has the columns {', '.join(found)}, and {paths[0]} has "
-                f"{', '.join(first)}: give all files the same ones"
+                f"{path}: has the columns {', '.join(columns)}, and {paths[0]} has "
+                f"{', '.join(first)}: give all files the same columns"
             )
     return first
 
@@ -79,11 +81,11 @@ def _is_like_a_time(name: str) -> bool:
 
 
 def marks(paths: Sequence[Path]) -> dict[str, Any]:
-    """What the writers of the sessions said of them; one simulated file marks them all."""
+    """The `simulated` mark from the files' metadata; one simulated file marks them all."""
     if not is_parquet(paths[0], SESSIONS):
         return {"simulated": False}
-    said = [tabular.read_mark(path, _metadata(path), SESSIONS) for path in paths]
-    simulated = [mark for mark in said if mark.get("simulated", False)]
+    metadata = [tabular.read_mark(path, _metadata(path), SESSIONS) for path in paths]
+    simulated = [mark for mark in metadata if mark.get("simulated", False)]
     return {"simulated": True, "simulation": simulated[0]} if simulated else {"simulated": False}
 
 
@@ -98,5 +100,5 @@ def digest(paths: Sequence[Path]) -> str:
 
 
 def _metadata(path: Path) -> Mapping[bytes, bytes] | None:
-    with path.open("rb") as file:  # Arrow takes names in UTF-8 alone
+    with path.open("rb") as file:  # Arrow accepts only UTF-8 file names
         return pq.read_schema(file).metadata

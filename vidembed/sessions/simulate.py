@@ -1,10 +1,10 @@
-"""Watch sessions for data sets that have none, simulated from the human labels of real videos.
+"""Simulate watch sessions from the human labels of real videos, for data sets without sessions.
 
-The rules are fixed and are never tuned on a model's score. Two people a video; a person has three
-different interests, labels that at least three videos bear, drawn in proportion to count^0.5 (so
-that rarer labels get more than their share). A video's popularity is Pareto(1.5) + 0.1. A person
-has one session an interest: six watches drawn by popularity among the label's videos, each replaced
-with probability 0.05 by any video, by popularity. The features play no part in it.
+The rules are fixed and are never tuned on a model's score. There are two people per video. Each
+person has three different interests: labels of at least three videos, drawn in proportion to
+count^0.5 (so rarer labels get more than their share). A video's popularity is Pareto(1.5) + 0.1.
+A person has one session per interest: six watches drawn by popularity among the label's videos,
+each replaced with probability 0.05 by any video, drawn by popularity. Features are not used.
 """
 
 import json
@@ -40,13 +40,13 @@ SESSIONS_WITHIN_SECONDS = 28 * 24 * 3600
 def simulate(
     ids: np.ndarray, label_offsets: np.ndarray, label_values: np.ndarray, *, seed: int
 ) -> pa.Table:
-    """Watch sessions over videos ids S[N], made by the rules above.
+    """Simulate watch sessions over the videos `ids` S[N] by the rules above.
 
-    Video i bears `label_values[label_offsets[i]:label_offsets[i + 1]]`, of label_offsets i64[N+1]
-    and label_values i32[L]. Returns `session_id i64, timestamp (UTC, ms),
-    video_id` of 2·N people × 3 sessions × 6 watches, session by session; the schema's metadata
-    says that they are simulated, by which seed and parameters. Equal input and seed give equal
-    sessions. Raises ValueError where fewer than three labels are borne by three videos.
+    Video i has the labels `label_values[label_offsets[i]:label_offsets[i + 1]]`, from label_offsets
+    i64[N+1] and label_values i32[L]. Returns `session_id i64, timestamp (UTC, ms), video_id` of
+    2·N people × 3 sessions × 6 watches, session by session. The schema metadata marks them as
+    simulated, with seed and parameters. Equal input and seed give equal sessions. Raises ValueError
+    if fewer than three labels have at least three videos each.
     """
     rng = np.random.default_rng(seed)
     videos = len(ids)
@@ -54,18 +54,20 @@ def simulate(
         raise ValueError(
             f"{videos} ids need {videos + 1} label offsets, found {len(label_offsets)}"
         )
-    starts, bearers, weights = _labels(label_offsets, label_values)
+    starts, labelled, weights = _labels(label_offsets, label_values)
     popularity = rng.pareto(1.5, videos) + 0.1
     interests = _interests(rng, weights, PARAMETERS["people_per_video"] * videos)
 
     label = interests.reshape(-1, 1)
     shape = (len(label), PARAMETERS["watches_per_session"])
-    watched = bearers[_places(popularity[bearers], starts, label, rng.random(shape))]
+    watched = labelled[_places(popularity[labelled], starts, label, rng.random(shape))]
 
     stray = rng.random(shape) < PARAMETERS["stray_probability"]
-    total = np.cumsum(popularity)
-    anything = np.searchsorted(total, rng.random(int(stray.sum())) * total[-1], side="right")
-    watched[stray] = np.minimum(anything, videos - 1)
+    cumulative = np.cumsum(popularity)
+    strays = np.searchsorted(
+        cumulative, rng.random(int(stray.sum())) * cumulative[-1], side="right"
+    )
+    watched[stray] = np.minimum(strays, videos - 1)
 
     began = rng.integers(0, SESSIONS_WITHIN_SECONDS, len(label))
     seconds = began[:, None] + SECONDS_BETWEEN_WATCHES * np.arange(shape[1])
@@ -80,15 +82,16 @@ def simulate(
 
 
 def permute_ids(sessions: pa.Table, *, seed: int) -> pa.Table:
-    """The control: video ids exchanged by one permutation over the whole of simulated `sessions`.
+    """Permute the video ids of simulated `sessions`: the control in which content says nothing.
 
-    Graph, degrees and popularity keep their shape; which video stands where becomes chance, so that
-    content can tell nothing of it. The metadata says permuted, and by which seed.
+    One permutation is applied to all sessions. Graph, degrees and popularity keep their shape, but
+    each video's place is random, so content cannot predict it. The metadata records the seed.
     """
     stored = (sessions.schema.metadata or {}).get(METADATA_KEY)
     if stored is None:
         raise ValueError(
-            "these sessions carry no mark of a simulation: only simulated ones are permuted"
+            "these sessions are not marked as simulated, and only simulated ones are permuted: "
+            "make them with simulate"
         )
     coded = sessions["video_id"].combine_chunks().dictionary_encode()
     order = np.random.default_rng(seed).permutation(len(coded.dictionary))
@@ -100,7 +103,7 @@ def permute_ids(sessions: pa.Table, *, seed: int) -> pa.Table:
 
 
 def write_sessions(sessions: pa.Table, path: str | os.PathLike[str]) -> None:
-    """Write sessions as Parquet, marks included; the file appears whole or not at all.
+    """Write sessions with their metadata as Parquet; the file appears whole or not at all.
 
     Raises ValueError for a path that is not on a local disk.
     """
@@ -114,43 +117,43 @@ def main(table: str, sessions: str, *, seed: int = 0, permute: bool = False) -> 
     Args:
         table: the imported feature table.
         sessions: the Parquet file to write.
-        seed: of the people, their interests and the popularity of the videos.
-        permute: exchange the video ids at random: the control in which content says nothing.
+        seed: random seed for simulated users, interests and popularity.
+        permute: shuffle the video ids: the control in which content says nothing.
     """
     sessions = str(SESSIONS.check(sessions, [table]))  # before anything is read
     videos = FeatureTable.open(table)
     if bad := list(not_utf8(videos.ids)):
         raise ValueError(
-            f"{table}: {len(bad):,} ids are not UTF-8, first {bad[0]}, and sessions are text: give "
-            "these videos ids in UTF-8, and import them again"
+            f"{table}: {len(bad):,} ids are not UTF-8, first {bad[0]}, and ids in session files "
+            "are text: give these videos UTF-8 ids and import them again"
         )
-    made = simulate(videos.ids, videos.label_offsets, videos.label_values, seed=seed)
-    made = permute_ids(made, seed=seed) if permute else made
-    write_sessions(made, sessions)
+    simulated = simulate(videos.ids, videos.label_offsets, videos.label_values, seed=seed)
+    simulated = permute_ids(simulated, seed=seed) if permute else simulated
+    write_sessions(simulated, sessions)
     Console(highlight=False, soft_wrap=True).print(
-        f"{len(made):,} SIMULATED watches of {len(videos):,} videos in "
-        f"{len(made) // PARAMETERS['watches_per_session']:,} sessions (seed {seed}"
+        f"{len(simulated):,} SIMULATED watches of {len(videos):,} videos in "
+        f"{len(simulated) // PARAMETERS['watches_per_session']:,} sessions (seed {seed}"
         f"{', video ids permuted' if permute else ''}) written to {sessions}",
         markup=False,
     )
 
 
 def _labels(offsets: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For C labels borne by enough videos: starts i64[C+1] into bearers i64[.], weights f64[C]."""
+    """The C labels with enough videos: starts i64[C+1] in labelled i64[.], weights f64[C]."""
     rows = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     # A label given twice to a video counts once.
-    borne = np.unique(np.stack([values.astype(np.int64), rows]), axis=1)
-    labels, counts = np.unique(borne[0], return_counts=True)
+    label_rows = np.unique(np.stack([values.astype(np.int64), rows]), axis=1)
+    labels, counts = np.unique(label_rows[0], return_counts=True)
     enough = counts >= PARAMETERS["videos_per_label_at_least"]
     if enough.sum() < PARAMETERS["interests_per_person"]:
         raise ValueError(
-            f"only {int(enough.sum())} of {len(labels)} labels are borne by at least "
-            f"{PARAMETERS['videos_per_label_at_least']} videos, a person needs "
-            f"{PARAMETERS['interests_per_person']}: simulate over more videos"
+            f"only {int(enough.sum())} of {len(labels)} labels have at least "
+            f"{PARAMETERS['videos_per_label_at_least']} videos, and each simulated person needs "
+            f"{PARAMETERS['interests_per_person']} such labels: simulate over more labelled videos"
         )
-    bearers = borne[1][np.repeat(enough, counts)]
+    labelled = label_rows[1][np.repeat(enough, counts)]
     starts = np.concatenate([[0], np.cumsum(counts[enough])])
-    return starts, bearers, counts[enough] ** PARAMETERS["interest_exponent"]
+    return starts, labelled, counts[enough] ** PARAMETERS["interest_exponent"]
 
 
 def _interests(rng: np.random.Generator, weights: np.ndarray, people: int) -> np.ndarray:
@@ -158,26 +161,26 @@ def _interests(rng: np.random.Generator, weights: np.ndarray, people: int) -> np
     total = np.cumsum(weights)
     chosen = np.full((people, PARAMETERS["interests_per_person"]), -1)
     for turn in range(chosen.shape[1]):
-        again = np.arange(people)
-        while len(again):
-            draw = np.searchsorted(total, rng.random(len(again)) * total[-1], side="right")
+        undecided = np.arange(people)
+        while len(undecided):
+            draw = np.searchsorted(total, rng.random(len(undecided)) * total[-1], side="right")
             draw = np.minimum(draw, len(total) - 1)
-            taken = (chosen[again, :turn] == draw[:, None]).any(axis=1)
-            chosen[again, turn] = draw
-            again = again[taken]
+            taken = (chosen[undecided, :turn] == draw[:, None]).any(axis=1)
+            chosen[undecided, turn] = draw
+            undecided = undecided[taken]
     return chosen
 
 
 def _places(
     weights: np.ndarray, starts: np.ndarray, label: np.ndarray, share: np.ndarray
 ) -> np.ndarray:
-    """Places drawn by weights f64[.] within each label's stretch, from uniform shares in [0, 1).
+    """Draw positions by weights f64[.] within each label's range, from uniform shares in [0, 1).
 
-    A draw within a label is a uniform draw on its stretch of the running sum of all weights.
+    A draw within a label is a uniform draw on its interval of the cumulative sum of all weights.
     """
     ends = np.concatenate([[0.0], np.cumsum(weights)])
     low, high = ends[starts[:-1]], ends[starts[1:]]
     point = low[label] + share * (high - low)[label]
     place = np.searchsorted(ends, point, side="right") - 1
-    # Rounding may carry a point onto the end of its stretch, which is the next label's first video.
+    # Rounding may move a point to the end of its interval, which is the next label's first video.
     return np.minimum(place, starts[label + 1] - 1)

@@ -1,4 +1,4 @@
-"""What is said of co-watches that were counted."""
+"""The printed summary of a co-watch count: counts, warnings and proposals."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,24 +8,24 @@ from rich.console import Console
 WARNED_TIE_SHARE = 0.01
 WARNED_TOP_SHARE = 0.5
 LEAST_USERS = 50
-"""Among fewer, one in a hundred is one of few."""
+"""With fewer users, the top 1 % is a single one of few, and no warning is given."""
 
 
 def tie_share(counts: Mapping[str, Any]) -> float:
-    """The share of the watches with one before them that are at the same time as that one."""
+    """Ties as a share of all watches that follow another in their session."""
     return float(counts["ties"]) / max(1, counts["events"] - counts["sessions"])
 
 
-def ties(counts: Mapping[str, Any]) -> str:
-    """How many watches are at the same time as the one before them."""
+def describe_ties(counts: Mapping[str, Any]) -> str:
+    """How many watches have the same timestamp as the previous one, as a clause."""
     return (
-        f"{counts['ties']:,} watches ({tie_share(counts):.1%} of those with one before them in "
-        "their session) are at the same time as that one"
+        f"{counts['ties']:,} watches ({tie_share(counts):.1%} of those that follow another in "
+        "their session) have the same timestamp as the previous watch"
     )
 
 
-def tell(report: Mapping[str, Any], edges: str) -> None:
-    """Print what was counted, what to be wary of, and what to try."""
+def print_summary(report: Mapping[str, Any], edges: str) -> None:
+    """Print the counts, warnings, and options to try."""
     console = Console(highlight=False, soft_wrap=True)
     console.print("\n".join(_counted(report, edges)), markup=False)
     for warning in _warnings(report, edges):
@@ -35,12 +35,11 @@ def tell(report: Mapping[str, Any], edges: str) -> None:
 
 
 def _counted(report: Mapping[str, Any], edges: str) -> Iterator[str]:
-    told = "SIMULATED sessions" if report["simulated"] else "sessions"
+    kind = "SIMULATED sessions" if report["simulated"] else "sessions"
     is_unordered = report["parameters"].get("unordered", False)
-    repeats = "of the same video left out"
     yield (
         f"{report['events']:,} watches of {report['videos']:,} videos in {report['sessions']:,} "
-        f"{told} ({report['repeats']:,} repeats {repeats})"
+        f"{kind} ({report['repeats']:,} repeats of the same video ignored)"
     )
     if "left_out_watches" in report:
         lists = (name for name in report if name.startswith("left_") and name.endswith("ids"))
@@ -50,34 +49,34 @@ def _counted(report: Mapping[str, Any], edges: str) -> Iterator[str]:
             for name in lists
         )
         yield f"{report['left_out_watches']:,} watches left out by lists: {'; '.join(ids)}"
-    how = "in one session, in whatever order" if is_unordered else "one after the other"
+    how = "in one session, in any order" if is_unordered else "one after the other"
     weight = report["parameters"]["min_weight"]
     yield (
         f"{report['pairs']:,} pairs watched {how}, {report['edges']:,} of them at least {weight:g} "
         + ("(sum of weights)" if is_unordered else "times")
     )
     if 0 < tie_share(report) <= WARNED_TIE_SHARE:
-        yield f"{ties(report)}, in the order of ids"
+        yield f"{describe_ties(report)}, and are ordered by video id"
     yield (
         f"the {report['top_users']:,} of {report['users']:,} users with most co-watches make "
-        f"{report['top_share']:.1%} of their weight"
+        f"{report['top_share']:.1%} of the total weight"
     )
     proposed = report["proposed_min_weight"]
     if proposed is not None and proposed != weight:
         yield (
-            f"proposal: --min-weight {proposed:g}, from which on chance would make at most one in "
-            "twenty of the edges"
+            f"proposal: --min-weight {proposed:g}, at which chance explains at most one in twenty "
+            "of the edges"
         )
     yield f"{edges} written in {report['seconds']:.1f} s"
 
 
 def _warnings(report: Mapping[str, Any], edges: str) -> Iterator[str]:
     if tie_share(report) > WARNED_TIE_SHARE:
-        yield f"{ties(report)}: these were put in the order of ids"
+        yield f"{describe_ties(report)}: they are ordered by video id"
     if report["top_share"] > WARNED_TOP_SHARE and report["users"] >= LEAST_USERS:
         yield (
-            f"few users make most of {edges}: --max-length takes the weight of long histories "
-            "away, --min-people asks for edges of several users"
+            f"few users make most of {edges}: --max-length limits the weight of long histories, "
+            "--min-people requires several users per edge"
         )
 
 
@@ -86,7 +85,7 @@ def _nothing(report: Mapping[str, Any], edges: str) -> str:
     why = f"no pair was watched at least {weight:g} times (min_weight): lower --min-weight, or "
     within = " within the window" if "window_seconds" in report["parameters"] else ""
     return (
-        f"{edges} holds no edges, and nothing can be trained on it; "
+        f"{edges} holds no edges, so no model can be trained on it; "
         + (why if report["pairs"] else f"no session holds two different videos{within}: ")
-        + "bring more sessions"
+        + "provide more sessions"
     )
