@@ -292,7 +292,7 @@ def test_ids_that_a_form_cannot_hold_and_files_of_others_are_refused(
         assert (tmp_path / name).read_text() == "mine"
         (tmp_path / name).unlink()
     assert embed(tmp_path / "1", tmp_path) == 1
-    assert "or holds them" in capsys.readouterr().err
+    assert "or contains them" in capsys.readouterr().err
     assert embed(tmp_path / "1", tmp_path / "vectors.CSV") == 1
     assert "as .parquet, as .npy, or as the folder of a" in capsys.readouterr().err
     assert not (tmp_path / "vectors.CSV").exists()

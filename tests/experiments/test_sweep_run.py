@@ -418,9 +418,9 @@ def test_another_recipe_under_the_same_name_is_refused(swept, capsys):
 def test_another_size_or_other_records_are_refused(swept, capsys):
     assert refused("sweep", swept, "--steps", "4") == 1
     assert "steps: 3 -> 4" in capsys.readouterr().err
-    other_records = RECORDS.replace("validate0000", "validate0001")
-    assert refused("sweep", swept, "--records", other_records) == 1
-    assert "imported otherwise" in capsys.readouterr().err
+    other = RECORDS.replace("validate0000", "validate0001")
+    assert refused("sweep", swept, "--records", other) == 1
+    assert "imported differently" in capsys.readouterr().err
 
 
 def test_mistakes_in_the_command_line_are_refused(tmp_path, capsys):

@@ -64,7 +64,7 @@ def hurt(records, kind):
         shard.write_bytes(b"")
         return records, r"s3\.tfrecord: record 0 at byte 0: the file holds no record"
     if kind == "nothing":
-        return records / "*.tfrecords", r"no file of features matches .*s[1-5]\.tfrecord"
+        return records / "*.tfrecords", r"no feature file matches .*s[1-5]\.tfrecord"
     if kind == "twice":
         write_records(shard, payloads(0, 1))
         return records, r"ids that occur again: 1 \(v0000 in s0\.tfrecord and s3\.tfrecord\)"

@@ -53,7 +53,7 @@ def test_examples_are_read_as_protobuf_reads_them(message):
 
 @settings(max_examples=300, derandomize=True, deadline=None, database=None)
 @given(examples, st.data())
-def test_of_damaged_examples_only_what_protobuf_reads_alike_is_accepted(message, data):
+def test_damaged_examples_are_refused_or_read_as_protobuf_reads_them(message, data):
     damaged = bytearray(message.SerializeToString())
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(damaged)))
@@ -88,16 +88,16 @@ def test_varints_are_protobufs(number):
     assert encode_varint(number - 2**64) == encode_varint(number)
 
 
-def test_what_is_encoded_protobuf_reads():
+def test_protobuf_reads_what_is_encoded():
     data = encode_example(
         {"id": b"abc", "two": [b"a", b""], "n": [3, -1, 2**40], "x": np.float32([1.5]), "no": []}
     )
-    there = pb.Example.FromString(data).features.feature
-    assert list(there["id"].bytes_list.value) == [b"abc"]
-    assert list(there["two"].bytes_list.value) == [b"a", b""]
-    assert list(there["n"].int64_list.value) == [3, -1, 2**40]
-    assert list(there["x"].float_list.value) == [1.5]
-    assert there["no"].WhichOneof("kind") == "float_list"
+    features = pb.Example.FromString(data).features.feature
+    assert list(features["id"].bytes_list.value) == [b"abc"]
+    assert list(features["two"].bytes_list.value) == [b"a", b""]
+    assert list(features["n"].int64_list.value) == [3, -1, 2**40]
+    assert list(features["x"].float_list.value) == [1.5]
+    assert features["no"].WhichOneof("kind") == "float_list"
     sequence = encode_sequence_example({"id": b"abc"}, {"rgb": [b"12", b"34"], "none": []})
     message = pb.SequenceExample.FromString(sequence)
     assert message.context.feature["id"].bytes_list.value == [b"abc"]
@@ -111,9 +111,9 @@ def entry(key: bytes, *parts: bytes) -> bytes:
 
 
 def test_lists_that_are_not_packed_and_messages_in_parts():
-    one, two = b"\x1a\x02\x08\x05", b"\x1a\x03\x08\xac\x02"  # int64_list with 5, with 300
+    short, long = b"\x1a\x02\x08\x05", b"\x1a\x03\x08\xac\x02"  # int64_list with 5, with 300
     floats = b"\x12\x0a\x0d\0\0\x80\x3f\x0d\0\0\0\x40"  # float_list with 1.0 and 2.0
-    data = encode_bytes(1, entry(b"n", one, two)) + encode_bytes(1, entry(b"x", floats))
+    data = encode_bytes(1, entry(b"n", short, long)) + encode_bytes(1, entry(b"x", floats))
     data += b"\x12\0\x98\x06\x01"  # fields 2 and 99, unknown here
     assert agree(data, pb.Example.FromString(data))
     assert parse_example(data)["n"].values.tolist() == [5, 300]
@@ -128,7 +128,7 @@ def test_lists_that_are_not_packed_and_messages_in_parts():
         (entry(b"k", encode_feature([1]) + encode_feature([1.0])), "'k' has two kinds of feature"),
     ],
 )
-def test_what_could_be_read_in_two_ways_is_refused(body, fault):
+def test_ambiguous_messages_are_refused(body, fault):
     with pytest.raises(MessageError, match=fault):
         parse_example(encode_bytes(1, body))
 
@@ -144,11 +144,13 @@ def test_what_could_be_read_in_two_ways_is_refused(body, fault):
     ],
 )
 def test_malformed_messages_are_refused(body):
-    with pytest.raises(MessageError, match=r"malformed message: its \d+ bytes are no Example"):
+    with pytest.raises(
+        MessageError, match=r"malformed message: its \d+ bytes are not a valid Example"
+    ):
         parse_example(encode_bytes(1, body))
 
 
-def test_protobuf_refuses_what_is_cut_and_so_do_we():
+def test_truncated_messages_are_refused_as_protobuf_refuses_them():
     data = encode_example({"id": b"abc", "n": [1, 2]})
     for cut in range(1, len(data)):
         with pytest.raises(DecodeError):

@@ -1,4 +1,4 @@
-"""Any bytes as records: never a traceback, never a changed input, never half a table."""
+"""Any bytes as records: never a traceback, never a changed input, never a partial table."""
 
 import gzip
 import io
@@ -64,9 +64,9 @@ KINDS = {
 
 
 @pytest.mark.fault(
-    "Records: a file of another kind: compressed otherwise, frame-level records, one bare "
-    "message, a pickle, a web page, text",
-    "1: what it is, by its first bytes, and what to do",
+    "Records: a file of another kind: other compression, frame-level records, one bare message, a "
+    "pickle, a web page, text",
+    "1: its kind, by its first bytes, and what to do",
 )
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_kind_shows_by_the_first_bytes_whatever_the_name(tmp_path, kind, capsys):
@@ -77,28 +77,28 @@ def test_the_kind_shows_by_the_first_bytes_whatever_the_name(tmp_path, kind, cap
         options = ["--ids", str(tmp_path / "ids")] if kind == "a numpy file" else []
         (tmp_path / "ids").write_text("".join(f"v{i}\n" for i in range(9)))
         code = main(["inspect", str(path), *options])
-        told = capsys.readouterr().out
+        output = capsys.readouterr().out
         readable = kind in ("TFRecord", "gzip-compressed TFRecord", "Parquet", "a numpy file")
-        assert code == (0 if readable else 1), told
+        assert code == (0 if readable else 1), output
         if readable:
-            assert told.count("import it with: python -m vidembed import") == 1
-            # No emoji of a hand.
-            assert "--modalities v:v:3" in told or kind == "a numpy file"
+            assert output.count("import it with: python -m vidembed import") == 1
+            # rich must not replace ":v:" by an emoji.
+            assert "--modalities v:v:3" in output or kind == "a numpy file"
         elif kind not in ("empty", "of no known kind"):
-            assert f"is not a TFRecord file, but {kind.strip()}" in told
+            assert f"is not a TFRecord file, but {kind.strip()}" in output
 
 
 @pytest.mark.fault(
-    "Records: a file of another kind: compressed otherwise, frame-level records, one bare "
-    "message, a pickle, a web page, text",
+    "Records: a file of another kind: other compression, frame-level records, one bare message, a "
+    "pickle, a web page, text",
 )
 def test_frame_level_records_are_named(tmp_path, capsys):
     path = tmp_path / "f"
     path.write_bytes(frame(FRAMES) * 5)
     assert main(["inspect", str(path)]) == 1
-    told = capsys.readouterr().out
-    assert told.count("frame-level records (tf.train.SequenceExample) with the lists audio") == 1
-    assert "5 records alike" in told
+    output = capsys.readouterr().out
+    assert output.count("frame-level records (tf.train.SequenceExample) with the lists audio") == 1
+    assert "5 such records" in output
     for more in ([], ["--missing", "mask"]):
         assert main(["import", str(path), str(tmp_path / "t"), *more]) == 1
         assert "frame-level records" in capsys.readouterr().err
@@ -145,8 +145,8 @@ IDS = st.sampled_from([b"".join(b"v%d\n" % i for i in range(9)), npy(np.arange(9
 
 
 @pytest.mark.fault(
-    "Records: any bytes at all as records, ids or arrays",
-    "read, or 1 in words; no file is changed, no table left",
+    "Records: arbitrary bytes as records, ids or arrays",
+    "read, or 1 with a message; no file is changed, no table left",
 )
 @many(60)
 @given(files(), IDS, OPTIONS, SKIP)
@@ -154,7 +154,7 @@ def test_any_bytes(tmp_path_factory, data, ids, options, skip):
     check(tmp_path_factory.mktemp("any"), data, ids, options, skip)
 
 
-@pytest.mark.fault("Records: any bytes at all as records, ids or arrays")
+@pytest.mark.fault("Records: arbitrary bytes as records, ids or arrays")
 @pytest.mark.long
 @many(1000)
 @given(files(), IDS, OPTIONS, SKIP)
@@ -163,7 +163,7 @@ def test_many_bytes(tmp_path_factory, data, ids, options, skip):
 
 
 def test_values_near_the_end_of_float32_are_clipped_without_a_warning(tmp_path, capsys):
-    """Found by `test_many_bytes`: a product that overflowed."""
+    """A regression test: `test_many_bytes` found a product that overflowed."""
     (tmp_path / "v.npy").write_bytes(npy(np.where(ROWS > 0, np.float32(3e38), ROWS)))
     (tmp_path / "ids").write_text("".join(f"v{i}\n" for i in range(9)))
     options = ["--ids", str(tmp_path / "ids")]

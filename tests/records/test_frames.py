@@ -55,7 +55,7 @@ def by_protobuf(payload: bytes, width: dict[str, int]) -> tuple:
     return context[key].bytes_list.value[0], list(context["labels"].int64_list.value), frames
 
 
-def test_the_real_clip_goes_through_a_file_and_protobuf_reads_it_alike(tmp_path):
+def test_the_real_clip_is_read_back_from_a_file_and_by_protobuf(tmp_path):
     with np.load("data/youtube8m/SjJ3.npz") as clip:
         rgb, audio, labels = clip["rgb"], clip["audio"], clip["labels"]
     payload = encode_frames("SjJ3", labels, {"visual": rgb, "audio": audio})
@@ -111,7 +111,7 @@ FAULTS = {
         r"modality 'visual' \(rgb\): frame 1: expected .* 4 bytes, found .* of 1 \['3 bytes'\]",
     ),
     "every width": (record(rgb=[b"abcde"] * 3), r"'visual' \(rgb\): frame 0: .* \['5 bytes'\]"),
-    "two a frame": (
+    "two per frame": (
         record(audio=[[b"12", b"34"]] * 3),
         r"'audio' \(audio\): frame 0: expected bytes_list of 1 .* found bytes_list of 2",
     ),
@@ -126,7 +126,7 @@ FAULTS = {
     "malformed": (record()[:-1], "malformed message"),
     "segments of other lengths": (
         record(CONTEXT | SEGMENTS | {"segment_labels": [7]}),
-        "segments: expected as many of each, found .*'segment_labels': 1",
+        "segments: expected lists of equal length, found .*'segment_labels': 1",
     ),
     "a part of the segments": (
         record(CONTEXT | {k: v for k, v in SEGMENTS.items() if k != "segment_scores"}),
@@ -163,7 +163,7 @@ def test_a_missing_modality_is_zero_and_not_present():
 
 
 def test_unusual_layouts_are_read_by_the_general_parser():
-    # Frames in two parts, which protobuf merges; and one with an unknown field.
+    # Frames in two parts, which protobuf merges, and a frame with an unknown field.
     step = [encode_bytes(1, encode_feature(frame)) for frame in RGB]
     odd = encode_bytes(1, encode_feature(RGB[0]) + b"\x98\x06\x01")
     key = encode_bytes(1, b"rgb")
@@ -180,7 +180,7 @@ def test_unusual_layouts_are_read_by_the_general_parser():
 
 @settings(max_examples=150, derandomize=True, deadline=None, database=None)
 @given(st.data())
-def test_of_damaged_records_only_what_protobuf_reads_alike_is_accepted(data):
+def test_damaged_records_are_refused_or_read_as_protobuf_reads_them(data):
     damaged = bytearray(record(CONTEXT | SEGMENTS))
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(damaged)))
@@ -206,7 +206,7 @@ def test_of_damaged_records_only_what_protobuf_reads_alike_is_accepted(data):
         ({"motion": np.zeros((2, 4), np.uint8)}, r"'motion': expected one of \['visual', 'audio'"),
     ],
 )
-def test_nothing_is_encoded_that_would_not_be_read(frames, message):
+def test_unreadable_frames_are_not_encoded(frames, message):
     with pytest.raises(MessageError, match=message):
         encode_frames("abc", [1], frames, format=SMALL)
 

@@ -1,7 +1,7 @@
-"""Damaged records by the thousand, against protobuf's own parser and a naive reader of frames.
+"""Thousands of damaged records, against protobuf's own parser and a naive reader of the framing.
 
-Never an exception but RecordError, with file, record and offset; never a hang; never data that
-protobuf would not have read. Examples are derandomised: a failing one is printed, and comes again.
+The only exception is RecordError, with file, record and offset; there is no hang, and no data that
+protobuf would not read. Examples are derandomised: a failing example is printed and repeats.
 """
 
 import contextlib
@@ -43,10 +43,10 @@ HANG_SECONDS = 60  # an example takes milliseconds
 
 @contextlib.contextmanager
 def no_hang():
-    """A loop without an end becomes a failure, whose example is printed."""
+    """Turn an endless loop into a failure, whose example is printed."""
 
     def fail(*_):
-        raise AssertionError(f"still at it after {HANG_SECONDS} s")
+        raise AssertionError(f"still running after {HANG_SECONDS} s")
 
     before = signal.signal(signal.SIGALRM, fail)
     signal.alarm(HANG_SECONDS)
@@ -76,10 +76,10 @@ BLOWS = st.sampled_from([0, 0, 0, 1, 1, 2, 3]).flatmap(
 
 
 def struck(data: bytes, blows) -> bytes:
-    """Bits flipped, bytes set, taken out, put in, taken from elsewhere, repeated, cut off."""
+    """The data with bits flipped and bytes set, removed, inserted, copied, repeated or cut off."""
     hurt = bytearray(data)
-    for kind, place, other, size, new in blows:
-        at, there = place % (len(hurt) + 1), other % (len(hurt) + 1)
+    for kind, place, second, size, new in blows:
+        at, there = place % (len(hurt) + 1), second % (len(hurt) + 1)
         if kind == "flip" and at < len(hurt):
             hurt[at] ^= 1 << size
         elif kind == "set":
@@ -99,12 +99,14 @@ def struck(data: bytes, blows) -> bytes:
 
 def real_entries():
     """Two real records, as the (key, feature) entries of their maps."""
-    found = []
+    entries = []
     for payload in read_records("data/youtube8m/validate0000.tfrecord"):
-        there = pb.Example.FromString(payload).features.feature
-        found.append([(key.encode(), value.SerializeToString()) for key, value in there.items()])
-        if len(found) == 2:
-            return found
+        features = pb.Example.FromString(payload).features.feature
+        entries.append(
+            [(key.encode(), value.SerializeToString()) for key, value in features.items()]
+        )
+        if len(entries) == 2:
+            return entries
 
 
 REAL = real_entries()
@@ -122,12 +124,12 @@ MADE = [
         (b"other", encode_feature([b"nobody", b"asked"])),
     ],
 ]
-# As usual, in any order, with a key twice, with one that is missing.
+# The usual order, other orders, a repeated key, a missing key.
 ORDER = st.sampled_from(
     [[0, 1, 2, 3]] * 4 + [[3, 2, 1, 0], [1, 0, 3, 2], [0, 1, 2, 3, 2], [0, 0, 1, 2, 3], [0, 1, 3]]
 )
-# What stands where a feature should, or behind it: other kinds, lists that do not come out even,
-# labels that are none, ids that no fixed width gives back, numbers too long, field 0.
+# Replacements for a feature, or bytes after it: other kinds, lists with a remainder, bad labels,
+# ids that a fixed width cannot represent, numbers that are too long, field 0.
 FEATURES = st.sampled_from(
     [encode_feature(value) for value in (b"a\0b", b"", b"q", [2**31], [-1], [1.5, 2.5], [5, 6])]
     + [encode_feature([b"one", b"two"]), encode_bytes(2, encode_bytes(1, b"\0" * 14)), b"\x02\0"]
@@ -137,7 +139,7 @@ FEATURES = st.sampled_from(
 
 @st.composite
 def maps(draw, seeds):
-    """A map's entries, some exchanged, repeated or hurt, each within lengths that are right."""
+    """A map's entries, some replaced, repeated or damaged, each with correct lengths."""
     entries = draw(st.sampled_from(seeds))
     order = draw(ORDER)
     hurt, rebuilt = draw(st.integers(-3, len(order) - 1)), b""
@@ -159,7 +161,7 @@ def maps(draw, seeds):
 
 @st.composite
 def examples(draw, seeds):
-    """Messages whose damage lies within, and others that are struck as a whole."""
+    """Messages damaged within an entry, and others damaged as a whole."""
     whole = encode_bytes(1, draw(maps(seeds))) + draw(
         st.sampled_from([b"", b"\x12\0", b"\x12\0\0"])
     )
@@ -170,7 +172,7 @@ def examples(draw, seeds):
 
 
 def id_and_labels(there, format):
-    """(id, labels), or None where we refuse them."""
+    """(id, labels), or None if vidembed refuses them."""
     key = next((key for key in format.id_keys if key in there), None)
     if key is None or "labels" not in there:
         return None
@@ -216,13 +218,13 @@ def frames_by_protobuf(payload, format):
 
 
 def agreed(payload, parse, by_protobuf):
-    """What both read, or the fault; fails where we read what protobuf does not, or otherwise."""
+    """The common result, or the fault; fails if vidembed reads something else than protobuf."""
     truth, fault = by_protobuf(payload), None
     try:
         ours = parse(payload)
     except MessageError as error:
         ours, fault = None, str(error)
-    # Stricter than protobuf we are only where its reading would be a guess.
+    # We are stricter than protobuf only for ambiguous messages.
     assert ours == truth or (fault or "").startswith("malformed message: "), fault
     return ours, fault
 
@@ -247,7 +249,7 @@ def videos_of(chunks):
 
 
 def check_videos(path, payloads, format):
-    """Both paths, the fast one over the whole file, against protobuf's parser."""
+    """Compare both paths, the fast one over the whole file, with protobuf's parser."""
     with no_hang():
         outcomes = [agreed_video(payload, format) for payload in payloads]
         check_file(
@@ -274,7 +276,7 @@ def several(messages):
 
 
 def test_seeds_are_sound():
-    """Else the fuzzer would look at nothing but refusals."""
+    """Otherwise the fuzzer would test only refusals."""
     for entries, format in [*((e, YOUTUBE_8M) for e in REAL), *((e, MASKED) for e in MADE)]:
         pairs = (encode_bytes(1, encode_bytes(1, k) + encode_bytes(2, f)) for k, f in entries)
         payload = encode_bytes(1, b"".join(pairs))
@@ -284,7 +286,7 @@ def test_seeds_are_sound():
 
 @pytest.mark.fault(
     "Records: messages damaged in any way, with right checksums",
-    "1: file, record, offset; whatever is read, protobuf reads alike, on the fast path too",
+    "1: file, record, offset; accepted data equal what protobuf reads, on the fast path too",
 )
 @many(150)
 @given(several(examples(MADE)), st.sampled_from([SMALL, MASKED]))
@@ -376,7 +378,7 @@ def test_many_sequence_examples(tmp_path_factory, payloads):
 
 
 def framed(payload: bytes, length: int) -> bytes:
-    """A record that lies about its length, with the right crc of the wrong number."""
+    """A record with a wrong length, whose crc is that of the wrong length."""
     head = struct.pack("<Q", length % 2**64)
     return head + crc(head) + frame(payload)[12:]
 
@@ -395,7 +397,7 @@ def files(draw):
 
 
 def naive(data: bytes):
-    """Payloads, and (record, offset) of each fault, as the format's description has it."""
+    """Payloads, and (record, offset) of each fault, straight from the format's description."""
     payloads, faults, at, number = [], [], 0, 0
     while at < len(data) or not data:
         head = data[at : at + 12]
@@ -458,7 +460,7 @@ def test_many_files(tmp_path_factory, data, records, block_bytes):
 
 
 def check_gzip(path, payloads, blows):
-    """What is left of a gzip file is what it held, whole records from the first on."""
+    """The readable part of a damaged gzip file holds its first records, complete."""
     data = struck(gzip.compress(b"".join(map(frame, payloads)), mtime=0), blows)
     with open(path, "wb") as file:
         file.write(data)
@@ -472,7 +474,7 @@ def check_gzip(path, payloads, blows):
         unpacked = gzip.decompress(data)
         assert (got, [(e.record, e.offset) for e in skips.errors]) == naive(unpacked)
     assert unpacked or skips.errors
-    # A crc of 32 bits stands before each record: what comes through was there.
+    # Each record has a 32-bit crc, so every record read was in the file.
     assert {*got} <= {*payloads}
 
 

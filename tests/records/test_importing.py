@@ -1,4 +1,4 @@
-"""Imports: every row where it belongs, every fault named, nothing half done."""
+"""Imports: every row in its place, every fault named, all or nothing written."""
 
 import json
 import os
@@ -37,7 +37,7 @@ MASKED = VideoLevel(modalities=FORMAT.modalities, missing="mask")
 
 
 def options_of(format, **options):
-    """The options that the command line would make of a format and of other words."""
+    """The command-line options for a format, with other options."""
     typed = tuple(f"{m.name}:{m.key}:{m.width}" for m in format.modalities)
     labels = format.labels_key or ""
     return Importing(modalities=typed, labels_key=labels, missing=format.missing, **options)
@@ -55,13 +55,13 @@ def video(name, shift=0.0, labels=(1, 2), **features):
 
 
 def write(folder, *contents, compress=False):
-    """One shard for each list of videos; returns the folder."""
+    """Write one shard per list of videos; returns the folder."""
     folder.mkdir(exist_ok=True)
     for number, videos in enumerate(contents):
         payloads = []
         for name, labels, features in videos:
-            kept = {key: value for key, value in features.items() if value is not None}
-            payloads.append(encode_video(name, labels, kept, MASKED))
+            present = {key: value for key, value in features.items() if value is not None}
+            payloads.append(encode_video(name, labels, present, MASKED))
         write_records(folder / f"shard{number:02d}.tfrecord", payloads, compress=compress)
     return folder
 
@@ -77,7 +77,7 @@ def records(tmp_path):
 
 
 def expected_rows(folder, name):
-    """The slow way: record after record."""
+    """The rows by the slow way: one record at a time."""
     rows = []
     for file in sorted(folder.glob("*.tfrecord")):
         rows += [parse_video(payload, MASKED).features[name] for payload in read_records(file)]
@@ -99,16 +99,20 @@ def test_rows_are_those_of_the_records(tmp_path, records, monkeypatch, dtype, st
     names = [f"{s}{n}".encode() for s, count in zip("abc", (7, 3, 5)) for n in range(count)]
     assert table.ids.tolist() == names
     for name in ("visual", "audio"):
-        wanted = stored(expected_rows(records, name))
-        assert table.features[name].dtype == wanted.dtype
-        np.testing.assert_array_equal(table.features[name], wanted)
+        expected = stored(expected_rows(records, name))
+        assert table.features[name].dtype == expected.dtype
+        np.testing.assert_array_equal(table.features[name], expected)
     labels = [list(range(n % 4)) for n in range(7)] + [[1, 2]] * 8
     assert [table.labels(row).tolist() for row in range(15)] == labels
     assert table.present == {}
     assert report["fingerprint"] == table.fingerprint
     assert (report["rows"], report["records"], report["without_labels"]) == (15, 15, 2)
-    told = [(s["name"], s["records"]) for s in table.manifest["source"]["shards"]]
-    assert told == [("shard00.tfrecord", 7), ("shard01.tfrecord", 3), ("shard02.tfrecord", 5)]
+    shard_counts = [(s["name"], s["records"]) for s in table.manifest["source"]["shards"]]
+    assert shard_counts == [
+        ("shard00.tfrecord", 7),
+        ("shard01.tfrecord", 3),
+        ("shard02.tfrecord", 5),
+    ]
 
 
 def test_real_shards_within_half_a_step(tmp_path):
@@ -135,7 +139,7 @@ def test_order_does_not_depend_on_the_workers(tmp_path, monkeypatch):
     assert len(prints) == 1
     with pytest.raises(ValueError, match="at least 1"):
         import_videos(folder, tmp_path / "t0", format=FORMAT, workers=0)
-    # Also where a shard is many chunks.
+    # Also if a shard has many chunks.
     monkeypatch.setattr(streaming, "read_videos", partial(read_videos, chunk_records=1))
     orders = [
         [v.ids[0] for _, v in stream_videos(shards(folder), FORMAT, workers=w)] for w in (1, 2, 5)
@@ -189,10 +193,10 @@ def test_duplicates(tmp_path):
     assert (report["rows"], report["records"], report["duplicates"]) == (14, 27, 13)
     named = [f"x{n} in shard00.tfrecord and shard01.tfrecord" for n in range(10)]
     assert report["findings"] == {"ids that occur again": {"count": 13, "named": named}}
-    for name, wanted in (("x5", video("x5")), ("y", video("y"))):
+    for name, expected in (("x5", video("x5")), ("y", video("y"))):
         row = table.find([name])
         np.testing.assert_allclose(
-            table.rows(row)["visual"][0], wanted[2]["visual"].astype(np.float32)
+            table.rows(row)["visual"][0], expected[2]["visual"].astype(np.float32)
         )
 
 
@@ -246,15 +250,15 @@ def test_the_command_names_what_it_left_out_or_masked(tmp_path, faulty, capsys):
         [encode_video(name, [1], video("ok0")[2], MASKED) for name in ["ok0", "ok1"]]
         + [encode_video("none", [1], {}, MASKED)],
     )
-    for invalid, done in (("drop", "left out"), ("mask", "masked")):
+    for invalid, action in (("drop", "left out"), ("mask", "masked")):
         for _ in range(2):  # the second time from the manifest
             options = options_of(MASKED, duplicates="first", invalid=invalid)
             main(str(faulty), str(tmp_path / invalid), options)
-            told = capsys.readouterr().out
-            assert f"\n  visual with NaN or infinity, {done}: 2 (nan, minus)\n" in told
-            assert f"\n  audio all zero, {done}: 1 (zero)\n" in told
-            assert "\n  ids that occur again, the first kept: 2 (ok0 in shard00" in told
-            assert "\n  videos without any modality, left out: 1 (none)\n" in told
+            output = capsys.readouterr().out
+            assert f"\n  visual with NaN or infinity, {action}: 2 (nan, minus)\n" in output
+            assert f"\n  audio all zero, {action}: 1 (zero)\n" in output
+            assert "\n  ids that occur again, the first kept: 2 (ok0 in shard00" in output
+            assert "\n  videos without any modality, left out: 1 (none)\n" in output
 
 
 @pytest.mark.fault("Records: NaN, infinity, all zero")
@@ -270,9 +274,9 @@ def test_invalid_rows_are_masked(tmp_path, faulty, dtype):
     for name in table.features:
         gone = dequantise(table.features[name][~table.has(name)])
         assert np.abs(gone).max() <= STEP / 2
-        there = table.find(["ok1"])
-        wanted = video("ok1")[2][name]
-        np.testing.assert_allclose(dequantise(table.rows(there)[name])[0], wanted, atol=STEP / 2)
+        row = table.find(["ok1"])
+        expected = video("ok1")[2][name]
+        np.testing.assert_allclose(dequantise(table.rows(row)[name])[0], expected, atol=STEP / 2)
 
 
 def test_missing_modalities(tmp_path):
@@ -293,7 +297,7 @@ def test_missing_modalities(tmp_path):
 
 
 def test_missing_beside_invalid(tmp_path):
-    """The masks of rows that lack a modality and of rows that are unusable are aligned."""
+    """The masks of rows without a modality and of unusable rows are aligned."""
     folder = write(
         tmp_path / "r",
         [video("deaf", audio=None), video("ok"), video("nan", audio=np.array([np.nan, 1]))],
@@ -307,10 +311,10 @@ def test_missing_beside_invalid(tmp_path):
 
 @pytest.mark.fault(
     "Records: a worker that raises or dies",
-    "the error arrives, no thread stays, no wait without end",
+    "the error is raised, no thread remains, nothing waits forever",
 )
 def test_threads_end_with_a_failed_import(tmp_path, monkeypatch):
-    # More chunks than are read ahead, so that readers are still at work when the import fails.
+    # More chunks than are read ahead, so that readers are still running when the import fails.
     monkeypatch.setattr(streaming, "read_videos", partial(read_videos, chunk_records=1))
     folder = write(tmp_path / "r", *[[video(f"{s}-{n}") for n in range(5)] for s in range(8)])
     (folder / "shard00.tfrecord").write_bytes(b"x" * 40)
@@ -327,14 +331,14 @@ def test_wrong_width(tmp_path, records):
 
 
 def test_clipping(tmp_path):
-    # 100 values in 10 videos; two of visual's 80 lie beyond what a byte holds.
+    # 100 values in 10 videos; two of visual's 80 lie outside the range of uint8.
     far = np.array([3.0, -2.1] + [0.5] * 6)
     edge = np.full(8, OFFSET + 255 * STEP + STEP * 0.49)
     folder = write(
         tmp_path / "r",
         [video(f"v{n}") for n in range(8)] + [video("far", visual=far), video("e", visual=edge)],
     )
-    with pytest.raises(RefusedError, match=r"visual: 2.50% .* from -2.1 to 3\) .*--dtype bfloat16"):
+    with pytest.raises(RefusedError, match=r"visual: 2.50% .*from -2.1 to 3\) .*--dtype bfloat16"):
         import_videos(folder, tmp_path / "t", format=FORMAT)
     report = import_videos(folder, tmp_path / "t", format=FORMAT, max_clipped_share=0.03)
     assert report["clipped_share"] == {"visual": 0.025, "audio": 0.0}
@@ -354,7 +358,7 @@ def test_unreadable_records(tmp_path, records):
     )
     with pytest.raises(RecordError, match=r"shard00.tfrecord: record 0 at byte 0"):
         import_videos(records, tmp_path / "t", format=FORMAT)
-    # What is skipped is not counted again as a shard that was cut.
+    # Skipped records do not also make the shard count as cut.
     report = import_videos(records, tmp_path / "t", format=FORMAT, on_error="skip")
     assert (report["rows"], report["skipped"]) == (6 + 3 + 4, 2)
     assert {text.split(":")[0].rpartition("/")[2] for text in report["skipped_first"]} == {
@@ -385,25 +389,25 @@ def test_clean_cut_is_noticed_by_the_counts(tmp_path, records):
     assert "shard01.tfrecord holds 2 records, 3 were expected" in message
     assert "shard02.tfrecord is missing, 5 records were expected" in message
     assert "shard09.tfrecord is not among the expected shards" in message
-    # Shards that were not asked for are not missing.
+    # Shards outside the pattern are not missing.
     import_videos(records / "shard00*", tmp_path / "t3", format=FORMAT)
     with pytest.raises(RefusedError, match=r"shard02.tfrecord is missing"):
         import_videos(records / "shard0[02]*", tmp_path / "t4", format=FORMAT)
 
 
 def test_counts_given_by_name(tmp_path, records):
-    other = tmp_path / "expected.json"
+    counts = tmp_path / "expected.json"
     import_videos(records / "shard01.tfrecord", tmp_path / "t", format=FORMAT)
-    other.write_text('{"shard01.tfrecord": 4}')
+    counts.write_text('{"shard01.tfrecord": 4}')
     with pytest.raises(RefusedError, match="holds 3 records, 4 were expected"):
-        import_videos(records / "shard01.tfrecord", tmp_path / "u", format=FORMAT, counts=other)
-    # Noticed also where the import was finished before the counts were known.
+        import_videos(records / "shard01.tfrecord", tmp_path / "u", format=FORMAT, counts=counts)
+    # Also detected if the import finished before the counts were given.
     with pytest.raises(RefusedError, match="holds 3 records, 4 were expected"):
-        import_videos(records / "shard01.tfrecord", tmp_path / "t", format=FORMAT, counts=other)
+        import_videos(records / "shard01.tfrecord", tmp_path / "t", format=FORMAT, counts=counts)
     for content in ("[1]", '{"shard01.tfrecord": "3"}', "{"):
-        other.write_text(content)
+        counts.write_text(content)
         with pytest.raises(ValueError, match=r"expected\.json"):
-            import_videos(records, tmp_path / "u", format=FORMAT, counts=other)
+            import_videos(records, tmp_path / "u", format=FORMAT, counts=counts)
     with pytest.raises(ValueError, match="cannot read the expected record counts"):
         import_videos(records, tmp_path / "u", format=FORMAT, counts=tmp_path / "none.json")
 
@@ -412,7 +416,7 @@ def test_empty_shard_and_no_shards(tmp_path, records):
     (records / "shard03.tfrecord").write_bytes(b"")
     with pytest.raises(RecordError, match=r"shard03.tfrecord"):
         import_videos(records, tmp_path / "t", format=FORMAT)
-    with pytest.raises(FileNotFoundError, match="no file of features matches"):
+    with pytest.raises(FileNotFoundError, match="no feature file matches"):
         import_videos(tmp_path / "record*" / "*.gz", tmp_path / "t", format=FORMAT)
     assert table_state(tmp_path / "t") == "empty"
 
@@ -427,7 +431,7 @@ def test_running_again(tmp_path, records):
     with pytest.raises(TableError, match=r"dtype is 'float32', was 'uint8'.*--force"):
         import_videos(records, tmp_path / "t", format=FORMAT, dtype="float32")
     write(records, [video("new")])
-    with pytest.raises(TableError, match=r"the shards .* are others"):
+    with pytest.raises(TableError, match=r"the shards differ"):
         import_videos(records, tmp_path / "t", format=FORMAT)
     assert len(FeatureTable.open(tmp_path / "t")) == 15
     report = import_videos(records, tmp_path / "t", format=FORMAT, force=True)
@@ -435,7 +439,7 @@ def test_running_again(tmp_path, records):
     assert len(FeatureTable.open(tmp_path / "t")) == 9
 
 
-def test_the_space_of_features_is_told_and_no_part_of_the_content(tmp_path, records):
+def test_the_space_of_features_is_stored_but_not_part_of_the_content(tmp_path, records):
     plain = import_videos(records, tmp_path / "t", format=FORMAT)
     stand_in = {
         "visual": "8 uint8 from records: mean_rgb",
@@ -449,7 +453,7 @@ def test_the_space_of_features_is_told_and_no_part_of_the_content(tmp_path, reco
     assert named["fingerprint"] == plain["fingerprint"] == table.fingerprint
     table.write(tmp_path / "copy")
     assert FeatureTable.open(tmp_path / "copy").space == table.space
-    # What has no name gets one; what has one keeps it, unless the table is replaced.
+    # A missing name is added; an existing name stays, unless the table is replaced.
     assert import_videos(
         records, tmp_path / "u", format=FORMAT, space=("visual=a", "audio=vggish")
     )["already_there"]
@@ -470,17 +474,17 @@ def test_a_copy_is_the_same_shard_and_other_content_is_not(tmp_path, records):
     for shard in copy.iterdir():
         os.utime(shard, (1, 1))
     assert import_videos(copy, tmp_path / "t", format=FORMAT) == {**first, "already_there": True}
-    # Other content of the same size, with the time of the old.
+    # Other content of the same size and modification time.
     old = (records / "shard02.tfrecord").stat()
     payloads = [*read_records(copy / "shard02.tfrecord")]
     write_records(copy / "shard02.tfrecord", [*payloads[1:], payloads[0]])
     os.utime(copy / "shard02.tfrecord", ns=(old.st_atime_ns, old.st_mtime_ns))
     assert (copy / "shard02.tfrecord").stat().st_size == old.st_size
-    with pytest.raises(TableError, match=r"the shards .* or contents\) are others"):
+    with pytest.raises(TableError, match=r"the shards differ \(in names, sizes or contents\)"):
         import_videos(copy, tmp_path / "t", format=FORMAT)
 
 
-def test_a_table_made_otherwise_is_not_taken_for_an_import(tmp_path, records):
+def test_a_table_from_memory_is_not_taken_for_an_import(tmp_path, records):
     import_videos(records, tmp_path / "t", format=FORMAT)
     table = FeatureTable.open(tmp_path / "t")
     FeatureTable(
@@ -489,15 +493,15 @@ def test_a_table_made_otherwise_is_not_taken_for_an_import(tmp_path, records):
         label_offsets=table.label_offsets,
         label_values=table.label_values,
     ).write(tmp_path / "u")
-    with pytest.raises(TableError, match="was imported otherwise"):
+    with pytest.raises(TableError, match="was imported differently"):
         import_videos(records, tmp_path / "u", format=FORMAT)
 
 
 @pytest.mark.fault(
     "Records: an import killed",
-    "the table is marked unfinished; the same command starts anew",
+    "the table is marked unfinished; the same command starts again",
 )
-def test_killed_import_is_started_anew(tmp_path, records):
+def test_killed_import_is_started_again(tmp_path, records):
     program = textwrap.dedent(
         """
         import os, signal, sys

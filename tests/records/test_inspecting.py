@@ -1,4 +1,4 @@
-"""An inspection names every fault, of records and of tables, and goes on after each."""
+"""An inspection names every fault of records and tables, and continues after each."""
 
 import json
 import os
@@ -59,23 +59,23 @@ def bad(good):
 
 
 def test_facts_of_good_records(good):
-    found = inspect(good, OPTIONS)
-    assert found.faults == []
-    assert found.labels == {1: 2, 7: 1, 90_000: 1}
-    assert found.facts == {
+    inspection = inspect(good, OPTIONS)
+    assert inspection.faults == []
+    assert inspection.labels == {1: 2, 7: 1, 90_000: 1}
+    assert inspection.facts == {
         "shards": "2, 1 of them gzip, 0 with unreadable records",
-        "records": "3 readable, 1 to 2 a shard",
+        "records": "3 readable, 1 to 2 per shard",
         "checksums": "crc32c of every length and payload read; 0 faults",
         "counts": "as in counts.json",
         "visual": "width 4, values -0.5 to 1, 0.00% beyond uint8's [-2, 2]; 0 missing, "
-        "0 with NaN or infinity, 0 zero; all videos alike",
+        "0 with NaN or infinity, 0 zero; all videos identical",
         "ids": "3 distinct, 0 repeated",
-        "labels": "3 distinct, 1.33 a video, 1 videos without",
+        "labels": "3 distinct, 1.33 per video, 1 videos without",
     }
 
 
 def test_every_fault_is_named(bad):
-    found = inspect(bad, OPTIONS)
+    inspection = inspect(bad, OPTIONS)
     expected = [
         ("c.tfrecord: record 4 ", "of 4, found float_list of 5"),
         ("c.tfrecord: record 5 ", ""),
@@ -90,39 +90,39 @@ def test_every_fault_is_named(bad):
         ("visual with NaN or infinity: 1 (n)", ""),
         ("visual all zero: 1 (o)", ""),
     ]
-    assert len(found.faults) == len(expected)
-    for fault, (what, why) in zip(found.faults, expected):
+    assert len(inspection.faults) == len(expected)
+    for fault, (what, why) in zip(inspection.faults, expected):
         assert what in fault
         assert why in fault
-    assert found.facts["counts"] == "not as expected"
-    assert found.facts["shards"] == "5, 1 of them gzip, 3 with unreadable records"
+    assert inspection.facts["counts"] == "not as expected"
+    assert inspection.facts["shards"] == "5, 1 of them gzip, 3 with unreadable records"
     # 3 of the 24 finite values are out of range: x, z, x again, o, far and q.
-    assert "values -0.5 to 3, 12.50% beyond" in found.facts["visual"]
+    assert "values -0.5 to 3, 12.50% beyond" in inspection.facts["visual"]
 
 
 def test_only_unreadable_records(tmp_path):
     (tmp_path / "x.tfrecord").write_bytes(b"")
-    found = inspect(tmp_path, OPTIONS)
-    assert len(found.faults) == 1
-    assert found.facts["visual"] == "width 4, no values"
-    assert found.facts["counts"].startswith("not checked")
+    inspection = inspect(tmp_path, OPTIONS)
+    assert len(inspection.faults) == 1
+    assert inspection.facts["visual"] == "width 4, no values"
+    assert inspection.facts["counts"].startswith("not checked")
 
 
-def test_missing_modality_is_a_fault_only_where_refused(tmp_path):
+def test_missing_modality_is_a_fault_only_if_refused(tmp_path):
     bare = replace(OPTIONS, missing="mask")
     records = [encode_video("a", [1], {}, bare.format()), payload("b")]
     write_records(tmp_path / "x.tfrecord", records)
     assert "'visual' is missing" in inspect(tmp_path, OPTIONS).faults[0]
-    found = inspect(tmp_path, bare)
-    # A video that has nothing else is one even so.
-    assert found.faults[0].startswith("videos without any modality: 1 (a)")
-    assert "1 missing" in found.facts["visual"]
+    inspection = inspect(tmp_path, bare)
+    # A video without any modality is a fault all the same.
+    assert inspection.faults[0].startswith("videos without any modality: 1 (a)")
+    assert "1 missing" in inspection.facts["visual"]
 
 
-def test_progress_is_told(good):
-    told = []
-    inspect(good, OPTIONS, progress=lambda *counts: told.append(counts))
-    assert told == [(0, 2, 2), (1, 2, 3), (2, 2, 3)]
+def test_progress_is_reported(good):
+    calls = []
+    inspect(good, OPTIONS, progress=lambda *counts: calls.append(counts))
+    assert calls == [(0, 2, 2), (1, 2, 3), (2, 2, 3)]
 
 
 def make_table(**fields):
@@ -137,16 +137,18 @@ def make_table(**fields):
 
 def test_facts_of_a_good_table(tmp_path):
     make_table(present={"visual": np.array([True, False, True])}).write(tmp_path / "t")
-    found = inspect(tmp_path / "t")
-    assert found.labels == {5: 2, 6: 1}
-    assert found.facts["table"] == "3 rows, visual float32"
-    assert found.facts["space"] == "visual: 4 float32 from arrays"
-    assert "0 to 1.375" in found.facts["visual"]
-    assert "1 missing" in found.facts["visual"]
-    assert found.facts["labels"] == "2 distinct, 1.00 a video, 1 videos without"
-    assert found.facts["fingerprint"] == FeatureTable.open(tmp_path / "t").fingerprint
-    # The row without features is no use, and is said to be so.
-    assert [fault[:40] for fault in found.faults] == ["videos without any modality: 1 (b); impo"]
+    inspection = inspect(tmp_path / "t")
+    assert inspection.labels == {5: 2, 6: 1}
+    assert inspection.facts["table"] == "3 rows, visual float32"
+    assert inspection.facts["space"] == "visual: 4 float32 from arrays"
+    assert "0 to 1.375" in inspection.facts["visual"]
+    assert "1 missing" in inspection.facts["visual"]
+    assert inspection.facts["labels"] == "2 distinct, 1.00 per video, 1 videos without"
+    assert inspection.facts["fingerprint"] == FeatureTable.open(tmp_path / "t").fingerprint
+    # The row without features is reported as useless.
+    assert [fault[:40] for fault in inspection.faults] == [
+        "videos without any modality: 1 (b); impo"
+    ]
 
 
 def test_faults_of_a_tables_content(tmp_path):
@@ -183,7 +185,9 @@ def test_main_prints_names_and_returns_the_exit_code(good, capsys):
     assert "1 Game" in text
     assert "7 Car" in text
     assert "no faults" in text
-    assert max(map(len, text.splitlines())) > 80  # lines are not broken where nobody sees them
+    assert (
+        max(map(len, text.splitlines())) > 80
+    )  # lines are not wrapped if the output is not a terminal
     (good / "counts.json").write_text('{"a.tfrecord": 3, "b.tfrecord.gz": 2}')
     assert main(str(good), OPTIONS, max_faults=1) == 1
     text = capsys.readouterr().out
@@ -210,7 +214,7 @@ def test_main_takes_vocabulary_and_options(good, tmp_path, capsys):
     for wrong in ("visual:mean_rgb", "visual:mean_rgb:x", ":k:3"):
         with pytest.raises(ValueError, match="NAME:KEY:WIDTH"):
             main(str(good), Reading(modalities=(wrong,)))
-    # Nothing in the records is called so.
+    # The records have no such keys.
     assert main(str(good), Reading(modalities=("visual:rgb:4",))) == 1
     assert main(str(good), replace(OPTIONS, labels_key="tags")) == 1
     assert main(str(good), replace(OPTIONS, labels_key="")) == 0
@@ -218,9 +222,8 @@ def test_main_takes_vocabulary_and_options(good, tmp_path, capsys):
 
 @pytest.mark.fault(
     "Records: records of another layout",
-    "`inspect` reads them, says keys, types, widths and how many lack what, and prints "
-    "the import command; each kind of fault is said once, with its count. `import`: 1, "
-    "with the same command",
+    "`inspect` reads them, lists keys, types, widths and gaps, and prints the import command; each "
+    "kind of fault is reported once, with its count. `import`: 1, with the same command",
 )
 def test_foreign_records_are_described_once_with_the_command_that_imports_them(tmp_path, capsys):
     rows = np.random.default_rng(0).uniform(-1, 1, (50, 3)).astype(np.float32)
@@ -230,16 +233,16 @@ def test_foreign_records_are_described_once_with_the_command_that_imports_them(t
         for i, row in enumerate(rows)
     ]
     write_records(path, [encode_example(example) for example in examples])
-    found = inspect(path)
-    assert found.faults == []
-    assert found.facts["labels"] == "none are read"
-    assert found.holds == [
+    inspection = inspect(path)
+    assert inspection.faults == []
+    assert inspection.facts["labels"] == "not read"
+    assert inspection.holds == [
         "clip: bytes (1 each)",
         "emb: floats (3 each)",
         "snd: floats (2 each), 10 of 50 lack it",
-        "year: whole numbers (1 each)",
+        "year: integers (1 each)",
     ]
-    words = shlex.split(found.command)
+    words = shlex.split(inspection.command)
     assert words[:4] == ["python", "-m", "vidembed", "import"]
     words[5] = str(tmp_path / "t")
     assert command(words[3:]) == 0
@@ -249,55 +252,55 @@ def test_foreign_records_are_described_once_with_the_command_that_imports_them(t
     assert (~table.has("snd")).sum() == 10
     # With options that do not fit: each kind of fault once, with its count.
     assert command(["inspect", str(path), "--modalities", "visual:mean_rgb:4"]) == 1
-    told = capsys.readouterr()
-    assert told.out.count("fault:") == told.out.count("import it with:") == 1
-    assert "fault: 50 records alike, first" in told.out
-    assert "0 faults" in told.out
-    assert told.err == ""
-    # An import names what fits, too.
+    output = capsys.readouterr()
+    assert output.out.count("fault:") == output.out.count("import it with:") == 1
+    assert "fault: 50 such records, first" in output.out
+    assert "0 faults" in output.out
+    assert output.err == ""
+    # An import also prints the command that fits.
     assert command(["import", str(path), str(tmp_path / "u")]) == 1
-    assert found.command in capsys.readouterr().err
+    assert inspection.command in capsys.readouterr().err
 
 
 @pytest.mark.fault("Records: records of another layout")
-def test_labels_that_are_missing_are_called_that(tmp_path, caplog):
+def test_missing_labels_are_named(tmp_path, caplog):
     format = replace(OPTIONS, labels_key="").format()
     vector = np.array([0.5, -0.5, 1, 0], np.float32)
     records = [encode_video(f"v{i}", [], {"visual": vector}, format) for i in range(9)]
     write_records(tmp_path / "x.tfrecord", records)
-    found = inspect(tmp_path, OPTIONS)
-    assert len(found.faults) == 1
-    assert "9 records alike" in found.faults[0]
-    assert "no labels: expected the key labels" in found.faults[0]
-    assert found.facts["checksums"].endswith("; 0 faults")
-    assert "9 without what is asked of them" in found.facts["records"]
-    assert caplog.text == ""  # each fault is said once
+    inspection = inspect(tmp_path, OPTIONS)
+    assert len(inspection.faults) == 1
+    assert "9 such records" in inspection.faults[0]
+    assert "no labels: expected the key labels" in inspection.faults[0]
+    assert inspection.facts["checksums"].endswith("; 0 faults")
+    assert "9 without expected content" in inspection.facts["records"]
+    assert caplog.text == ""  # each fault is reported only once
 
 
 @pytest.mark.fault(
     "Records: ids that are not UTF-8",
-    "kept, and said by `inspect` and `import`: no session or edge can name them; where "
-    "text is needed 1: the table and the id",
+    "kept, with a warning from `inspect` and `import`: no session or edge can name them; commands "
+    "that need text: 1 with the table and the id",
 )
-def test_ids_that_are_no_text_are_said_at_once(tmp_path, capsys):
+def test_ids_that_are_not_utf8_are_reported_at_once(tmp_path, capsys):
     path, table = tmp_path / "a", tmp_path / "t"
     write_records(path, [payload(b"caf\xe9%d" % i) for i in range(3)])
     options = ["--modalities", "visual:mean_rgb:4"]
     assert command(["inspect", str(path), *options]) == 0
     assert "3 not UTF-8 (b'caf\\xe90')" in capsys.readouterr().out
     assert command(["import", str(path), str(table), *options]) == 0
-    told = capsys.readouterr().out
-    assert "ids that are not UTF-8: 3 (b'caf\\xe90', " in told
-    assert "sessions and edges are text and can never name such a video" in told
+    output = capsys.readouterr().out
+    assert "ids that are not UTF-8: 3 (b'caf\\xe90', " in output
+    assert "sessions and edges are text and can never name such a video" in output
     assert command(["simulate", str(table), str(tmp_path / "s.parquet")]) == 1
     assert f"{table}: 3 ids are not UTF-8, first b'caf\\xe90'" in capsys.readouterr().err
 
 
 @pytest.mark.fault(
     "Records: a path with brackets, spaces, commas, `@`",
-    "what exists is no pattern; a folder holds what its files are, not what they are called",
+    "a name that exists is not a pattern; files count by their content, not by their names",
 )
-def test_what_exists_is_no_pattern_and_content_decides_what_a_folder_holds(tmp_path):
+def test_existing_names_are_not_patterns_and_files_count_by_content(tmp_path):
     folder = tmp_path / "data [1]*"
     folder.mkdir()
     for name in ("a[0]", "a0", "b.tfrecord"):
@@ -306,8 +309,8 @@ def test_what_exists_is_no_pattern_and_content_decides_what_a_folder_holds(tmp_p
     np.save(folder / "other.npy", np.ones(3))
     ids = {"a[0]": ["a[0]"], "a?": ["a0"], "b*": ["b.tfrecord"], "": ["a0", "a[0]", "b.tfrecord"]}
     for pattern, names in ids.items():
-        found = [file.name for file in shards(folder / pattern)]
-        assert found == names
+        matches = [file.name for file in shards(folder / pattern)]
+        assert matches == names
         assert inspect(folder / pattern, OPTIONS).faults == []
     (folder / "counts.json").write_text(json.dumps({"a0": 1, "a[0]": 1, "b.tfrecord": 1}))
     assert inspect(folder / "a[0]", OPTIONS).faults == []

@@ -1,4 +1,4 @@
-"""An output replaces what the same command made, and nothing else."""
+"""An output may only replace a file that the same command made."""
 
 import os
 import shutil
@@ -16,17 +16,17 @@ from vidembed.workdir.layout import Workdir
 
 @pytest.fixture
 def made(corpus_paths, tmp_path):
-    """Verb → what it reads, and a file that it made."""
+    """Verb → its inputs, and a file that it made."""
     table = shutil.copytree(corpus_paths.table, tmp_path / "table")
     edges = shutil.copy(corpus_paths.edges, tmp_path / "edges.parquet")
-    found = {
+    outputs = {
         "simulate": ([table], tmp_path / "sessions.parquet"),
         "cowatch": ([tmp_path / "sessions.parquet"], tmp_path / "own.parquet"),
         "cluster": ([edges, "--table", table], tmp_path / "clusters.parquet"),
     }
-    for verb, (inputs, output) in found.items():
+    for verb, (inputs, output) in outputs.items():
         assert run(verb, inputs, output) == 0
-    return found
+    return outputs
 
 
 def run(verb, inputs, output):
@@ -39,10 +39,10 @@ def everything(folder):
 
 @pytest.mark.fault(
     "Records: an output that is an input, or a file that the command did not make",
-    "1: what it is, and to name another file; nothing is changed",
+    "1: the reason, and advice to name another file; nothing is changed",
 )
-def test_no_command_replaces_what_it_did_not_make(made, tmp_path, capsys):
-    """Inputs, by any name; what other commands made; foreign files of every kind."""
+def test_no_command_replaces_a_file_that_it_did_not_make(made, tmp_path, capsys):
+    """Inputs under any name, outputs of other commands, and foreign files of every kind."""
     (tmp_path / "notes.txt").write_text("notes")
     pq.write_table(pa.table({"source": ["a"], "target": ["b"], "weight": [1]}), tmp_path / "mine")
     os.link(tmp_path / "own.parquet", tmp_path / "linked")
@@ -57,17 +57,17 @@ def test_no_command_replaces_what_it_did_not_make(made, tmp_path, capsys):
         for path in [*others, tmp_path / "table" / "x", tmp_path / "table/manifest.json"]:
             own_by_name = {("simulate", "pointed"), ("cowatch", "x"), ("cowatch", "linked")}
             if (verb, path.name) in own_by_name:
-                continue  # what it made itself, by another name; in nothing that it reads
+                continue  # its own output under another name, outside its inputs
             assert run(verb, inputs, path) == 1, (verb, path)
-            assert f"error: {path}: is " in capsys.readouterr().err
+            assert f"error: {path}: " in capsys.readouterr().err
             assert everything(tmp_path) == before
     for device in ("/dev/null", "/dev/full"):
-        with pytest.raises(OutputError, match="no regular file"):
+        with pytest.raises(OutputError, match="not a regular file"):
             EDGES.check(device, [])
 
 
 @pytest.mark.fault("Records: an output that is an input, or a file that the command did not make")
-def test_what_it_made_and_an_empty_file_are_replaced(made, tmp_path):
+def test_own_outputs_and_empty_files_are_replaced(made, tmp_path):
     for verb, (inputs, own) in made.items():
         older = own.read_bytes()
         own.write_bytes(b"")
@@ -88,15 +88,15 @@ def test_an_output_in_a_pattern_or_folder_of_the_inputs(tmp_path):
 
 @pytest.mark.fault(
     "Records: a table replaced in a folder that holds other files",
-    "they stay; a folder with a manifest of something else is refused",
+    "they stay; a folder with a foreign manifest is refused",
 )
-def test_an_import_removes_only_what_a_table_is_made_of(corpus_paths, tmp_path, monkeypatch):
+def test_an_import_removes_only_the_files_of_a_table(corpus_paths, tmp_path, monkeypatch):
     table = shutil.copytree(corpus_paths.table, tmp_path / "table")
     notes = table / "features" / "notes.txt"
     notes.write_text("of mine")
-    there = everything(table)
+    before = everything(table)
     TableWriter(table, source={}, replace=True).abandon()
-    assert everything(table) == there
+    assert everything(table) == before
     (table / "manifest.json").write_text('{"kind": "vidembed feature table"}')
     TableWriter(table, source={}, replace=True).abandon()
     assert list(everything(table)) == [notes]
@@ -106,11 +106,11 @@ def test_an_import_removes_only_what_a_table_is_made_of(corpus_paths, tmp_path, 
 
 
 @pytest.mark.fault(
-    "Runs: a work directory with files of something else",
-    "1: the file that would be written over; nothing is begun",
+    "Runs: a work directory with foreign files",
+    "1: the file that would be overwritten; nothing is started",
 )
 @pytest.mark.parametrize("name", ["metrics.jsonl", "checkpoints/7/x", "events/x", "DONE"])
-def test_a_run_is_not_begun_in_a_folder_of_something_else(name, tmp_path):
+def test_a_run_does_not_start_in_a_folder_with_foreign_files(name, tmp_path):
     file = tmp_path / name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("mine")
@@ -122,9 +122,9 @@ def test_a_run_is_not_begun_in_a_folder_of_something_else(name, tmp_path):
     assert everything(tmp_path) == {file: b"mine"}
 
 
-@pytest.mark.fault("Runs: a work directory with files of something else")
-def test_a_recipe_of_something_else_is_no_run(tmp_path):
-    for other in ([], {"recipe": 1}, {"dependencies": {}}, 3, None):
-        write_json(tmp_path / "recipe.json", other)
+@pytest.mark.fault("Runs: a work directory with foreign files")
+def test_a_foreign_recipe_is_not_a_run(tmp_path):
+    for content in ([], {"recipe": 1}, {"dependencies": {}}, 3, None):
+        write_json(tmp_path / "recipe.json", content)
         with pytest.raises(ValueError, match=r"recipe\.json is damaged, or not of a run"):
             Workdir(tmp_path).read_recipe()

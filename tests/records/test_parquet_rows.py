@@ -1,4 +1,4 @@
-"""Parquet and .npy files against a reader that goes value by value."""
+"""Parquet and .npy files against a slow reader of single values."""
 
 import math
 
@@ -68,7 +68,7 @@ def tables(draw):
 
 
 def slowly(row, missing):
-    """(id, labels, v, a) of one row as it is read, None where it is refused."""
+    """(id, labels, v, a) of one row as it should be read, None if it must be refused."""
     name, labels, v, a = row
     name = name if isinstance(name, bytes) else b"" if name is None else str(name).encode()
     labels = [labels] if isinstance(labels, int) else labels or []
@@ -99,11 +99,11 @@ def test_rows_are_those_that_a_slow_reader_finds(tmp_path_factory, made, missing
     found = []
     for videos in read_rows(path, format, skips=skips, chunk_records=chunk):
         for i, name in enumerate(videos.ids.tolist()):
-            there = [
+            vectors = [
                 videos.features[m][i].tolist() if videos.present[m][i] else None for m in ("v", "a")
             ]
             begin, end = videos.label_offsets[i : i + 2]
-            found.append((name, videos.label_values[begin:end].tolist(), *there))
+            found.append((name, videos.label_values[begin:end].tolist(), *vectors))
     expected = [slowly(row, missing) for row in rows]
     assert found == [row for row in expected if row is not None]
     refused = [number for number, row in enumerate(expected) if row is None]
@@ -129,7 +129,7 @@ def write(path, **columns):
         ({"id": [["a"]], "v": [[1.0, 2.0]]}, "column 'id' is list"),
         ({"id": ["a"], "v": [[1, 2]]}, "column 'v' is list.*int64.*: features are floats"),
         ({"id": ["a"], "v": ["x"]}, "column 'v' is string: features are floats"),
-        ({"id": ["a"], "v0": [1.0], "v1": [1.0], "v2": [1.0]}, "3 columns v0 to v2"),
+        ({"id": ["a"], "v0": [1.0], "v1": [1.0], "v2": [1.0]}, "3 columns of numbers, v0 to v2"),
         ({"id": ["a"], "w": [[1.0, 2.0]]}, "no column 'v', or v0, v1, ...: found id, w"),
         ({"id": ["a"], "v": [[1.0, 2.0]], "labels": ["x"]}, "column 'labels' is string"),
         ({"id": ["a"], "v": [[1.0, 2.0, 3.0]]}, "row 0: modality 'v' .*expected 2 values, found 3"),
@@ -139,12 +139,12 @@ def test_columns_that_cannot_be_read_are_named(tmp_path, columns, message):
     path = write(tmp_path / "x", **columns)
     with pytest.raises(RecordError, match=message):
         list(read_rows(path, VideoLevel(modalities=(V,))))
-    found = inspect(path, Importing(modalities=("v:v:2",)))
-    assert len(found.faults) == 1  # beside what the file does hold
-    assert len(found.holds) == len(pq.read_schema(path)) or "v0" in columns
+    inspection = inspect(path, Importing(modalities=("v:v:2",)))
+    assert len(inspection.faults) == 1  # besides the list of the file's columns
+    assert len(inspection.holds) == len(pq.read_schema(path)) or "v0" in columns
 
 
-def test_an_import_without_the_right_options_says_which_are(tmp_path):
+def test_an_import_with_wrong_options_prints_the_right_ones(tmp_path):
     rows = np.random.default_rng(0).uniform(-1, 1, (9, 3)).astype(np.float32)
     ids = [f"x{i}" for i in range(9)]
     path = write(tmp_path / "f x", clip=ids, emb=rows.tolist(), topic_label=[1] * 9)
@@ -180,7 +180,7 @@ def test_arrays_become_the_same_table_as_columns(tmp_path):
         prints.add(importing.import_videos(pattern, tmp_path / f"t{number}", chosen)["fingerprint"])
     assert len(prints) == 1
     (folder / "bytes.npy").unlink()
-    # The ids beside the arrays are not taken for one.
+    # The file of ids beside the arrays is not taken for an array.
     report = importing.import_videos(folder, tmp_path / "f", Importing(ids=str(folder / "ids.npy")))
     assert prints == {report["fingerprint"]}
     assert FeatureTable.open(tmp_path / "f").widths == {"a": 2, "v": 4}
@@ -202,12 +202,12 @@ def test_arrays_that_do_not_fit_are_named(tmp_path):
             importing.import_videos(v, tmp_path / "t", Importing(**options))
         assert not (tmp_path / "t").exists()
 
-    refused("--ids FILE names the ids of .npy files")
-    refused("as many rows as ids are expected, found 2 in .*ids, 3 in .*v.npy", ids=str(ids))
+    refused("--ids FILE holds the ids of .npy files")
+    refused("expected one row per id, found 2 in .*ids, 3 in .*v.npy", ids=str(ids))
     ids.write_text("a\n\nc\n")
     refused("row 1: id b'': expected at least one byte", ids=str(ids))
     ids.write_text("a\nb\nc\n")
-    refused("is 2 wide, 'x' has a width of 5", ids=str(ids), modalities=("x:v:5",))
+    refused("has width 2, but 'x' needs 5", ids=str(ids), modalities=("x:v:5",))
     refused("no w.npy is among v.npy", ids=str(ids), modalities=("x:w:2",))
     np.save(v, np.ones((3, 2), np.int64))
     refused("holds int64.* features are floats", ids=str(ids))
@@ -222,17 +222,15 @@ def test_arrays_that_do_not_fit_are_named(tmp_path):
     with pytest.raises(RefusedError, match=r"w with NaN or infinity: 3 \(a, b, c\)"):
         importing.import_videos(tmp_path / "w.npy", tmp_path / "t", Importing(ids=str(ids)))
     write(tmp_path / "w.parquet", id=["a"])
-    with pytest.raises(
-        ValueError, match=r"files of one kind are expected; .* is Parquet, .* is a n"
-    ):
+    with pytest.raises(ValueError, match=r"expected files of one kind; .* is Parquet, .* is a n"):
         importing.import_videos(f"{tmp_path}/w*", tmp_path / "t")
 
 
 @pytest.mark.fault(
     "Records: Parquet with columns of structs, maps or lists of lists",
-    "`inspect` passes over them; 1 where an import names one: its type",
+    "`inspect` ignores them; an import that names one: 1 with its type",
 )
-def test_nested_columns_are_no_features_labels_or_ids(tmp_path):
+def test_nested_columns_are_not_features_labels_or_ids(tmp_path):
     nested = {
         "s": pa.array([{"x": 1.0}, {"x": 2.0}]),
         "m": pa.array([[("k", 1.0)], []], pa.map_(pa.string(), pa.float64())),
@@ -255,18 +253,18 @@ def test_nested_columns_are_no_features_labels_or_ids(tmp_path):
 
 @pytest.mark.fault(
     "Records: .npz for .npy, and a folder of ids",
-    "1: what it is, and what is expected",
+    "1: its kind, and the expected one",
 )
 def test_an_npz_and_a_folder_of_ids_are_named(tmp_path):
     np.savez(tmp_path / "v.npz", v=np.ones((2, 2), np.float32))
     np.save(tmp_path / "v.npy", np.ones((2, 2), np.float32))
     (tmp_path / "ids").write_text("a\nb\n")
     (tmp_path / "folder").mkdir()
-    for source, ids, said in (
+    for source, ids, message in (
         ("v.npz", "ids", r"v\.npz is a zip archive \(numpy's \.npz"),
         ("v.np*", "ids", r"v\.npz is a zip archive"),
-        ("v.npy", "folder", r"folder: is a folder; --ids"),
+        ("v.npy", "folder", r"folder: is a folder; give --ids"),
     ):
         options = Importing(ids=str(tmp_path / ids))
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             importing.import_videos(tmp_path / source, tmp_path / "t", options)

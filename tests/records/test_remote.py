@@ -1,4 +1,4 @@
-"""Without the package for buckets every way into one says which package it is."""
+"""Without the package for buckets, every access to a bucket names the missing package."""
 
 import sys
 
@@ -25,14 +25,14 @@ from vidembed.records.shards import shards
     ids=["shards", "glob", "read_range", "read_counts", "read_vocabulary", "inspect"],
 )
 def test_the_package_is_named(read, monkeypatch):
-    monkeypatch.setitem(sys.modules, "gcsfs", None)  # as where it is not installed
-    # A table's storage would ask the bucket, and try again for minutes.
+    monkeypatch.setitem(sys.modules, "gcsfs", None)  # as if it were not installed
+    # The table's storage library would contact the bucket and retry for minutes.
     monkeypatch.setattr(arrays.ts.KvStore, "open", lambda *_: pytest.fail("asked the bucket"))
     with pytest.raises(ImportError, match="install gcsfs"):
         read("gs://bucket/x")
 
 
-def test_a_folder_is_told_from_a_table_without_listing_it(tmp_path, monkeypatch):
+def test_a_folder_and_a_table_are_distinguished_without_a_listing(tmp_path, monkeypatch):
     (tmp_path / "x.tfrecord").write_bytes(b"")
     monkeypatch.setattr(table_folder, "folder", lambda *_: pytest.fail("asked the table's storage"))
     assert inspect(tmp_path).facts["shards"].startswith("1,")

@@ -1,4 +1,4 @@
-"""What a dtype rounds away, against rounding and measuring all of it."""
+"""The estimated rounding error of a dtype, against rounding all rows and measuring."""
 
 import ml_dtypes
 import numpy as np
@@ -20,7 +20,7 @@ WIDE = RNG.uniform(-1.5, 1.5, (400, 1)).astype(np.float32)
 
 
 def unit(width, length=1.0):
-    """400 vectors of one length, in clusters."""
+    """400 vectors of equal length, in clusters."""
     rows = RNG.normal(size=(40, width))[RNG.integers(0, 40, 400)] + RNG.normal(size=(400, width))
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True) * length).astype(np.float32)
 
@@ -32,7 +32,7 @@ def measured(rows, dtype):
 
 
 @pytest.mark.fault(
-    "Records: features that a dtype rounds by much of their spread, or makes all alike",
+    "Records: features that a dtype rounds by much of their spread, or makes identical",
 )
 @pytest.mark.parametrize("rows", [SPREAD, unit(64), unit(512), SPREAD / 40 + 1], ids=range(4))
 @pytest.mark.parametrize("dtype", ["uint8", "bfloat16"])
@@ -43,7 +43,7 @@ def test_the_share_is_what_rounding_all_gives(rows, dtype):
     assert seen.share(dtype) == pytest.approx(measured(rows, dtype), rel=0.05)
     assert seen.share("float32") == 0
     many = Rounding(rows.shape[1])
-    for _ in range(50):  # of which a few hundred are looked at
+    for _ in range(50):  # only a few hundred of these rows are sampled
         many.add(rows)
     assert many.share(dtype) == pytest.approx(measured(rows, dtype), rel=0.1)
 
@@ -64,8 +64,8 @@ def test_features_all_alike_and_none_are_rounded_by_nothing():
 
 
 @pytest.mark.fault(
-    "Records: features that a dtype rounds by much of their spread, or makes all alike",
-    "above 3 % a warning, above 10 % 1: the share, and the dtype that keeps them",
+    "Records: features that a dtype rounds by much of their spread, or makes identical",
+    "above 3 % a warning, above 10 % 1: the share, and a dtype that preserves them",
 )
 @pytest.mark.parametrize(
     ("rows", "refused", "fitting"),
@@ -75,7 +75,7 @@ def test_features_all_alike_and_none_are_rounded_by_nothing():
         (unit(2048), True, "bfloat16"),
         (unit(8, 1e-3), True, "bfloat16"),
         (unit(8, 1e-3) + np.float32(1), True, "float32"),
-        # One wide dimension hides no narrow ones.
+        # One wide dimension does not hide narrow ones.
         (np.hstack([unit(8, 1e-3), WIDE]), True, "bfloat16"),
     ],
     ids=["spread", "unit 128", "unit 2048", "small", "small beside 1", "narrow"],

@@ -18,7 +18,7 @@ def table():
     )
 
 
-def test_what_is_resident_is_the_stored_arrays_of_the_modalities_alone():
+def test_resident_rows_are_the_stored_arrays_of_the_given_modalities():
     features = table()
     resident = resident_rows(features, ("audio", "visual"))
     assert list(resident["features"]) == ["audio", "visual"]

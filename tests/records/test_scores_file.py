@@ -28,11 +28,11 @@ def test_a_round_trip_keeps_every_bit(ids, tmp_path):
     assert [(s, list(d)) for s, d in back.items()] == [(s, list(d)) for s, d in written.items()]
     for system, directions in written.items():
         for direction, expected in directions.items():
-            found = back[system][direction]
-            assert found.ids.tolist() == expected.ids.tolist()
-            assert list(found.values) == list(expected.values)
+            result = back[system][direction]
+            assert result.ids.tolist() == expected.ids.tolist()
+            assert list(result.values) == list(expected.values)
             for name, values in expected.values.items():
-                assert np.array_equal(found.values[name], values)
+                assert np.array_equal(result.values[name], values)
 
 
 def test_anybody_can_read_the_file(tmp_path):
@@ -51,12 +51,12 @@ def test_no_scores_are_no_rows(tmp_path):
 
 @pytest.mark.fault(
     "Runs: results per query cut, a bit flipped, or of an older version",
-    "the file, and that it is made again; an interval over seeds is never of other queries",
+    "the file, and that it will be recreated; an interval over seeds never mixes other queries",
 )
 def test_a_file_of_an_older_version_and_a_damaged_one_are_refused(tmp_path):
     path = tmp_path / "per_query.parquet"
     pq.write_table(pa.table({"system": ["trained"], "values": [[0.5]]}), path)
-    with pytest.raises(ValueError, match=r"does not name its queries .* only measured anew"):
+    with pytest.raises(ValueError, match=r"does not name its queries .* only evaluated again"):
         read_scores(path)
     write_scores(path, scores([b"a", b"b", b"c"]))
     whole = path.read_bytes()

@@ -60,7 +60,7 @@ def test_the_real_records(tmp_path):
         assert source[i] == expected[i]
 
 
-def test_what_changed_since_opening_is_never_given_out(folder):
+def test_records_changed_since_opening_are_never_returned(folder):
     source = RecordSource(folder)
     path = folder / "s2.tfrecord"
     whole = path.read_bytes()
@@ -78,7 +78,7 @@ def test_what_changed_since_opening_is_never_given_out(folder):
             source[14]
 
 
-def test_skipped_records_are_left_out_and_numbers_stay_the_files(folder):
+def test_skipped_records_are_left_out_and_numbers_are_those_of_the_file(folder):
     path = folder / "s0.tfrecord"
     content = bytearray(path.read_bytes())
     content[-3] ^= 1  # the crc of record 9
@@ -88,8 +88,8 @@ def test_skipped_records_are_left_out_and_numbers_stay_the_files(folder):
         RecordSource(folder)
     skips = Skips()
     source = RecordSource(folder, skips=skips)
-    kept = [ALL[0], *ALL[2:9], *ALL[10:]]
-    assert [source[i] for i in range(len(source))] == kept
+    readable = [ALL[0], *ALL[2:9], *ALL[10:]]
+    assert [source[i] for i in range(len(source))] == readable
     assert [error.record for error in skips.errors] == [1, 9]
     content[16 * 2 + len(ALL[1]) + 13] ^= 1
     path.write_bytes(content)
@@ -106,7 +106,7 @@ def test_one_limit_of_skips_holds_for_all_shards(folder):
         RecordSource(folder / "s1.tfrecord", skips=Skips())
 
 
-def test_a_bucket_is_read_by_one_request_a_record(bucket):
+def test_a_bucket_is_read_by_one_request_per_record(bucket):
     bucket.mkdir(parents=True, exist_ok=True)
     for shard, count in enumerate([10, 1, 25]):
         write_records(bucket / f"s{shard}.tfrecord", payloads_of(shard, count))
@@ -123,7 +123,7 @@ def test_a_bucket_is_read_by_one_request_a_record(bucket):
     assert source[19] == payloads_of(2, 25)[8]
     path = Bucket._strip_protocol(f"{bucket}/s2.tfrecord")
     assert Bucket.requests == [(path, index.starts[8], index.stops[8])]
-    # The index was kept in the bucket, so that another job need not read the shards again.
+    # The index is stored in the bucket, so that other jobs need not read the shards again.
     assert (bucket / "s2.tfrecord.offsets").exists()
     with pytest.raises(FileNotFoundError, match="no 'x\\*', but"):
         shards(f"{bucket}/x*")

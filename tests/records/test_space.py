@@ -1,4 +1,4 @@
-"""What made the numbers: by name, or by what stands for it."""
+"""The space of features: by name, or by width, dtype and source."""
 
 import pytest
 
@@ -20,17 +20,17 @@ def test_one_name_for_all_or_one_for_each():
 @pytest.mark.parametrize(
     "words", [("",), ("one", "two"), ("text=bert",), ("audio=",), ("audio=a", "audio=b")]
 )
-def test_other_words_are_refused(words):
+def test_malformed_words_are_refused(words):
     with pytest.raises(ValueError, match=r"MODALITY=NAME once for each of visual, audio"):
         named_spaces(words, BOTH)
 
 
 def test_values_of_two_spaces_are_not_compared_and_other_modalities_join_freely():
-    one = {"visual": "inception-pca", "audio": "vggish"}
-    check_same_space(one, {"audio": "vggish", "text": "bert"})
-    check_same_space(one, {"text": "bert"})
+    spaces = {"visual": "inception-pca", "audio": "vggish"}
+    check_same_space(spaces, {"audio": "vggish", "text": "bert"})
+    check_same_space(spaces, {"text": "bert"})
     with pytest.raises(SpaceError) as caught:
-        check_same_space(one, {**one, "visual": "clip-b16"}, names=("the run", "work/table"))
+        check_same_space(spaces, {**spaces, "visual": "clip-b16"}, names=("the run", "work/table"))
     assert str(caught.value).startswith(
         "visual of the run is 'inception-pca', of work/table 'clip-b16': "
     )

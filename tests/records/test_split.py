@@ -10,14 +10,14 @@ IDS = np.array([f"v{i:05d}" for i in range(20000)]).astype("S")
 def test_split_is_the_hash_of_the_id():
     expected = [xxhash.xxh3_64(i, seed=5).intdigest() / 2**64 < 0.7 for i in IDS[:500].tolist()]
     assert train_rows(IDS[:500], seed=5).tolist() == expected
-    # A golden value: the split of a published number must not move with a version of anything.
+    # A golden value: the split behind published numbers must not change with any version.
     assert "".join(map(str, train_rows(IDS[:24], seed=0).astype(int))) == GOLDEN
 
 
 GOLDEN = "111101010101101111110111"
 
 
-def test_adding_or_reordering_videos_moves_nobody():
+def test_adding_or_reordering_videos_moves_no_video():
     whole = dict(zip(IDS.tolist(), train_rows(IDS, seed=1), strict=True))
     rng = np.random.default_rng(0)
     some = rng.permutation(IDS)[:1000].astype("S99")
@@ -44,7 +44,7 @@ def test_validation_is_a_second_hash_inside_what_is_not_train():
     others = np.sum(~train)
     assert abs(validation.sum() / others - 0.4) < 3 * np.sqrt(0.4 * 0.6 / others), "independent"
     assert not by_hash(IDS, seed=5).validation.any()
-    # A larger share takes videos from the test part alone; other seeds choose others.
+    # A larger share takes videos only from the test part; other seeds choose other videos.
     assert not (validation & ~by_hash(IDS, seed=5, validation_share=0.6).validation).any()
     more = by_hash(IDS, seed=5, train_share=0.8, validation_share=0.4)
     assert not (more.validation & ~validation).any()
@@ -63,7 +63,7 @@ def test_equal_keys_stay_together():
 
 @pytest.mark.fault(
     "Records: empty split",
-    "refused with the shares",
+    "refused, naming the shares",
 )
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 1.5])
 def test_a_share_that_leaves_a_side_empty_is_refused(share):

@@ -1,4 +1,4 @@
-"""Splits from a file: who is in which part, and what is refused before anything is trained."""
+"""Splits from a file: the part of each video, and the files that are refused."""
 
 import gzip
 
@@ -18,7 +18,7 @@ WORDS = ["train"] * 30 + ["validation", "val", "valid"] * 5 + ["test"] * 15
 
 @pytest.fixture(scope="module")
 def table():
-    """Sixty videos, whose ids are also numbers."""
+    """Sixty videos whose ids look like numbers."""
     return FeatureTable(
         ids=np.array(IDS, "S3"),
         features={"visual": np.zeros((60, 1), np.float32)},
@@ -49,7 +49,7 @@ def shuffled(*columns):
     return [[column[row] for row in order] for column in columns]
 
 
-def test_the_file_says_who_is_in_which_part(path, table):
+def test_the_file_decides_the_part_of_each_video(path, table):
     ids, words, groups = shuffled(IDS, WORDS, [f"g{i // 5}" for i in range(60)])
     train, validation, notes = read(write(path, id=ids, split=words, group=groups), table)
     assert train.tolist() == [True] * 30 + [False] * 30
@@ -60,14 +60,14 @@ def test_the_file_says_who_is_in_which_part(path, table):
 def test_groups_are_hashed_whole(path, table):
     names = [f"source {i % 29}" for i in range(60)]
     ids, groups = shuffled(IDS, names)
-    found = read(write(path, id=ids, group=groups), table, validation_share=0.5)
+    split = read(write(path, id=ids, group=groups), table, validation_share=0.5)
     expected = by_hash(np.array(names, "S"), seed=3, validation_share=0.5)
-    for mask, wanted in zip(found[:2], expected[:2]):
-        assert mask.tolist() == wanted.tolist()
+    for mask, expected_mask in zip(split[:2], expected[:2]):
+        assert mask.tolist() == expected_mask.tolist()
         assert 0 < mask.sum() < 60
 
 
-def test_videos_that_the_table_lacks_are_told(tmp_path, table):
+def test_videos_that_the_table_lacks_are_reported(tmp_path, table):
     more = [f"x{i}" for i in range(12)]
     write(tmp_path / "s.csv", id=[*IDS, *more], split=[*WORDS, *["test"] * 12], title=[""] * 72)
     packed = tmp_path / "s.csv.gz"
@@ -84,18 +84,18 @@ def test_videos_that_the_table_lacks_are_told(tmp_path, table):
         ({"id": IDS}, {}, "column split is missing; expected id, split, found id"),
         ({"name": IDS, "split": WORDS}, {}, "column id is missing; .* found name, split"),
         ({"id": IDS[2:], "split": WORDS[2:]}, {}, "lacks 2 of 60 videos of the table.*: 000, 001"),
-        ({"id": [*IDS, "007"], "group": [*IDS, "a"]}, {}, "1 ids stand .* more than once: 007"),
+        ({"id": [*IDS, "007"], "group": [*IDS, "a"]}, {}, "1 ids occur more than once: 007"),
         ({"id": IDS, "split": ["", *WORDS[1:]]}, {}, "1 of 60 videos have no split"),
         ({"id": IDS, "group": ["", *IDS[1:]]}, {}, "1 of 60 videos have no group: give .* own id"),
         (
             {"id": IDS, "split": ["dev", "dev", "Train", *WORDS[3:]]},
             {},
-            r"must say train, validation, val, valid, test; found 'dev' \(2 vid.*'Train' \(1 vid",
+            r"must hold train, validation, val, valid, test; found 'dev' \(2 vid.*'Train' \(1 vid",
         ),
         (
             {"id": IDS, "split": WORDS, "group": [f"g{i % 58}" for i in range(60)]},
             {},
-            r"2 groups lie in more than one part: g0 \(train, test\); g1 \(train, test\)\. What",
+            r"2 groups lie in more than one part: g0 \(train, test\); g1 \(train, test\)\. A model",
         ),
         (
             {"id": [*IDS, "x"], "split": [*["val"] * 59, "train", "test"]},
@@ -105,12 +105,12 @@ def test_videos_that_the_table_lacks_are_told(tmp_path, table):
         ({"id": IDS, "split": WORDS}, {"validation_share": 0.5}, "validation_share must be 0"),
     ],
 )
-def test_files_that_must_not_be_used_are_refused(tmp_path, table, columns, options, words):
+def test_unusable_files_are_refused(tmp_path, table, columns, options, words):
     with pytest.raises(SplitError, match=words):
         read(write(tmp_path / "split.csv", **columns), table, **options)
 
 
-def test_what_is_no_file_of_a_split_is_refused(tmp_path, table):
+def test_files_of_other_kinds_are_refused(tmp_path, table):
     with pytest.raises(SplitError, match="no such file"):
         read(tmp_path / "none.csv", table)
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 id,split")

@@ -1,4 +1,4 @@
-"""Tables come back as they were written, and every way of damaging one is noticed."""
+"""Tables are read back as written, and every kind of damage is detected."""
 
 import json
 import os
@@ -40,17 +40,17 @@ def assert_same(a: FeatureTable, b: FeatureTable):
     np.testing.assert_array_equal(a.ids, b.ids)
     np.testing.assert_array_equal(a.label_offsets, b.label_offsets)
     np.testing.assert_array_equal(a.label_values, b.label_values)
-    for mine, other in ((a.features, b.features), (a.present, b.present)):
-        assert mine.keys() == other.keys()
-        for name in mine:
-            assert mine[name].dtype == other[name].dtype
-            np.testing.assert_array_equal(mine[name], other[name])
+    for first, second in ((a.features, b.features), (a.present, b.present)):
+        assert first.keys() == second.keys()
+        for name in first:
+            assert first[name].dtype == second[name].dtype
+            np.testing.assert_array_equal(first[name], second[name])
 
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    # 12 bytes a row of `visual`: four rows a chunk, so that tables have many chunks and a last
-    # one that is not full.
+    # 12 bytes per row of `visual` make four rows per chunk, so that tables have many chunks and a
+    # partial last one.
     monkeypatch.setattr(arrays, "CHUNK_BYTES", 48)
 
 
@@ -71,12 +71,12 @@ def test_comes_back_as_written(tmp_path, small_chunks, dtype):
     assert back.widths == {"visual": 12, "audio": 3}
     assert back.space == table.space
     assert table.space["audio"] == f"3 {np.dtype(dtype)} from arrays"
-    # A copy of the copy: ids, digests and origin survive.
+    # A copy of the copy preserves ids, digests and origin.
     back.write(tmp_path / "copy")
     assert_same(FeatureTable.open(tmp_path / "copy"), table)
 
 
-def test_fingerprint_is_of_the_content_alone():
+def test_fingerprint_depends_only_on_the_content():
     table = make_table()
     wider = make_table(ids=table.ids.astype("S9"))
     assert wider.fingerprint == table.fingerprint
@@ -93,9 +93,9 @@ def test_fingerprint_is_of_the_content_alone():
 
 @pytest.mark.fault(
     "Scores: rows or labels out of range, k above the corpus",
-    "error with the range; k beyond the list counts what is there",
+    "error with the range; k beyond the list counts the existing entries",
 )
-def test_rows_gathers_and_refuses_what_is_outside():
+def test_rows_gathers_and_refuses_rows_out_of_range():
     table = make_table()
     indices = np.array([[3, 3, 0], [49, 7, 1]])
     got = table.rows(indices)
@@ -125,7 +125,7 @@ def test_labels_of_a_row():
             table.labels(row)
 
 
-def test_has_is_true_where_nothing_is_missing():
+def test_has_is_true_if_no_row_lacks_the_modality():
     mask = np.arange(ROWS) % 2 == 0
     table = make_table(present={"audio": mask})
     np.testing.assert_array_equal(table.has("audio"), mask)
@@ -136,7 +136,7 @@ def test_has_is_true_where_nothing_is_missing():
 def test_find_equals_a_dictionary(width):
     rng = np.random.default_rng(width)
     names = {bytes(rng.integers(97, 100, rng.integers(1, width + 1)).tolist()) for _ in range(300)}
-    # One of the full width, and a beginning of it, which must not be taken for it.
+    # An id of the full width and a prefix of it, which must not be confused.
     names |= {b"z" * width, b"z" * (width - 1)}
     ids = np.array(rng.permutation(sorted(names)), f"S{width}")
     rows = {name: row for row, name in enumerate(ids.tolist())}
@@ -184,7 +184,7 @@ def test_refuses_arrays_that_do_not_fit():
             make_table(**fields)
 
 
-def test_zeros_are_stored_as_such(tmp_path, small_chunks):
+def test_zeros_are_stored(tmp_path, small_chunks):
     table = make_table(features={"visual": np.zeros((ROWS, 12), np.uint8)})
     table.write(tmp_path / "t")
     assert_same(FeatureTable.open(tmp_path / "t"), table)
@@ -220,7 +220,7 @@ def test_truncated_chunk(written):
 
 
 @pytest.mark.fault("Records: a table flipped, cut, a chunk lost or exchanged")
-def test_exchanged_chunk_is_seen_by_the_digest_alone(written):
+def test_exchanged_chunk_is_detected_only_by_the_digest(written):
     chunks = written / "features/visual/c"
     shutil.copy(chunks / "3/0", chunks / "4/0")
     FeatureTable.open(written, verify=False)
@@ -255,8 +255,8 @@ def test_edited_manifest(written):
 
 
 @pytest.mark.fault(
-    "Records: a manifest of a table with entries of another form",
-    "1: the entry, and to import the table again",
+    "Records: a manifest of a table with malformed entries",
+    "1: the entry, and advice to import the table again",
 )
 @pytest.mark.parametrize(
     "entry",
@@ -277,11 +277,11 @@ def test_a_manifest_of_another_form(tmp_path, entry):
     make_table().write(tmp_path)
     file = tmp_path / "manifest.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **entry}))
-    with pytest.raises(TableError, match=r"is damaged, (\w+)|was edited") as told:
+    with pytest.raises(TableError, match=r"is damaged, (\w+)|was edited") as caught:
         FeatureTable.open(tmp_path)
-    assert next(iter(entry)) in str(told.value) or "edited" in str(told.value)
+    assert next(iter(entry)) in str(caught.value) or "edited" in str(caught.value)
     for key in ("dtype", "shape", "xxh3", "path"):
-        assert f"'{key}'" not in str(told.value)
+        assert f"'{key}'" not in str(caught.value)
 
 
 def test_nothing_there(tmp_path):
@@ -291,7 +291,7 @@ def test_nothing_there(tmp_path):
 
 
 def test_interrupted_write_is_recognised_and_cleared(tmp_path, small_chunks):
-    # Killed for real, after some chunks are on the disk.
+    # A real kill, after some chunks are on the disk.
     program = (
         "import os, sys, numpy as np\n"
         "from vidembed.records import arrays; arrays.CHUNK_BYTES = 48\n"
@@ -307,7 +307,7 @@ def test_interrupted_write_is_recognised_and_cleared(tmp_path, small_chunks):
     assert table_state(path) == "unfinished"
     with pytest.raises(TableError, match="interrupted; run it again"):
         FeatureTable.open(path)
-    # Fewer rows than the interrupted one: none of its chunks may be left.
+    # Fewer rows than in the interrupted write: none of its chunks may remain.
     table = make_table(rows=3)
     table.write(path)
     assert_same(FeatureTable.open(path), table)
@@ -315,7 +315,7 @@ def test_interrupted_write_is_recognised_and_cleared(tmp_path, small_chunks):
 
 
 def test_never_overwrites(written, tmp_path):
-    with pytest.raises(TableError, match="holds a feature table already"):
+    with pytest.raises(TableError, match="already holds a feature table"):
         make_table().write(written)
     (tmp_path / "other").mkdir()
     (tmp_path / "other/thesis.tex").write_text("years of work")
@@ -328,7 +328,7 @@ def test_never_overwrites(written, tmp_path):
 
 
 def test_replacing_is_recognised_from_its_first_step(written, monkeypatch):
-    """Killed while arrays of a damaged table are removed: the rest is not taken for a table."""
+    """After a kill during the removal of a damaged table, the rest is not taken for a table."""
 
     def killed(self, keep=""):
         raise KeyboardInterrupt
@@ -371,7 +371,7 @@ def test_folder_that_cannot_be_written(tmp_path, place):
 
 @pytest.mark.parametrize("replacing", [False, True])
 def test_full_disk(tmp_path, replacing):
-    # A limit on file sizes is the fault of a full disk that needs no privileges.
+    # A limit on file sizes imitates a full disk without privileges.
     program = (
         "import resource, signal, sys, numpy as np\n"
         "from vidembed.records.table_folder import TableWriter\n"

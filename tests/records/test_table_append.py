@@ -1,4 +1,4 @@
-"""Appending and replacing: as one import of all, or not at all, whenever it ends."""
+"""Appending and replacing: the same as one import of all, or nothing, even if killed."""
 
 import json
 import subprocess
@@ -29,11 +29,11 @@ OPTIONS = {"modalities": ("v:v:4", "a:a:2"), "missing": "mask"}
 
 
 class Killed(BaseException):
-    """Nobody cleans up after it."""
+    """Raised instead of a kill; the code under test must not clean up."""
 
 
 def records(path, ids, *, without=0):
-    """Videos whose features follow from their ids; the first few lack `a`."""
+    """Videos with features seeded by their ids; the first `without` lack `a`."""
     rng = [np.random.default_rng(list(name.encode())) for name in ids]
     v = [each.uniform(-1, 1, 4).astype(np.float32) for each in rng]
     a = [each.uniform(-1, 1, 2).astype(np.float32) if i >= without else None
@@ -67,13 +67,13 @@ PARTS = st.lists(
 
 @many(6)
 @given(PARTS, st.sampled_from(["uint8", "bfloat16", "float32"]), st.sampled_from([4, 12, 999]))
-def test_appending_part_after_part_is_one_import_of_all(tmp_path_factory, parts, dtype, chunk):
+def test_appending_in_parts_equals_one_import_of_all(tmp_path_factory, parts, dtype, chunk):
     folder = tmp_path_factory.mktemp("parts")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(arrays, "CHUNK_BYTES", chunk)
         for number, (count, without, prefix) in enumerate(parts):
             names = [f"{prefix}{number}-{i}" for i in range(count)]
-            # A modality that no video of a part has would leave no row to check.
+            # A modality that no video of a part has would leave no rows to check.
             records(folder / f"{number}.tfrecord", names, without=without)
             source = folder / f"{number}.tfrecord"
             done = run(source, folder / "t", dtype=dtype, append=number > 0)
@@ -86,10 +86,10 @@ def test_appending_part_after_part_is_one_import_of_all(tmp_path_factory, parts,
 
 @pytest.mark.fault(
     "Records: an import with --append or --force killed or failed at any moment",
-    "the old table is there, or the new one; the same command goes on and clears",
+    "the old or the new table is valid; the same command completes the import and cleans up",
 )
 @pytest.mark.parametrize("how", ["append", "force"])
-def test_killed_at_any_moment_the_old_table_is_there_and_the_same_command_goes_on(
+def test_killed_at_any_moment_the_old_table_stays_and_the_same_command_completes(
     tmp_path, old, monkeypatch, how
 ):
     before, rows = FeatureTable.open(old), 8
@@ -98,7 +98,7 @@ def test_killed_at_any_moment_the_old_table_is_there_and_the_same_command_goes_o
     moments = 0
     while moments < 200:
         with monkeypatch.context() as patch:
-            for name in ("flush", "finish", "_go_on", "append"):
+            for name in ("flush", "finish", "_resume", "append"):
                 patch.setattr(ArrayWriter, name, counted(getattr(ArrayWriter, name)))
             patch.setattr(TableExtension, "abandon", lambda self: None)
             patch.setattr(TableWriter, "abandon", lambda self: None)
@@ -114,7 +114,7 @@ def test_killed_at_any_moment_the_old_table_is_there_and_the_same_command_goes_o
     assert len(FeatureTable.open(old)) == 7 * (how == "append") + rows
     assert run(tmp_path / "new.tfrecord", old, append=how == "append")["already_there"]
     whole = run(f"{tmp_path}/[no]*.tfrecord", tmp_path / "all")
-    # In the order of the names: `new` stands before `old` there.
+    # In the order of file names, `new` comes before `old`.
     assert whole["rows"] == 7 + rows
 
 
@@ -158,7 +158,7 @@ def test_killed_for_real(tmp_path, old, moment, how):
 
 @pytest.mark.fault("Records: an import with --append or --force killed or failed at any moment")
 @pytest.mark.parametrize("how", ["append", "force"])
-def test_a_failed_import_leaves_the_files_that_there_were(tmp_path, old, how):
+def test_a_failed_import_leaves_the_existing_files(tmp_path, old, how):
     fingerprint, names = FeatureTable.open(old).fingerprint, set(contents(old))
     records(tmp_path / "n.tfrecord", [f"n{i}" for i in range(8)])
     with (tmp_path / "n.tfrecord").open("ab") as file:
@@ -191,7 +191,7 @@ def test_a_replacement_killed_while_the_old_arrays_are_removed(tmp_path, old, mo
 
 
 def edits(value, path=()):
-    """Every way to take away one entry of a JSON tree, or to put something else in its place."""
+    """Every removal of one entry of a JSON tree, and several replacements of it."""
     if isinstance(value, list):
         value = dict(enumerate(value))
     for key, entry in value.items() if isinstance(value, dict) else ():
@@ -210,7 +210,7 @@ def edited(manifest, path):
     return copy
 
 
-@pytest.mark.fault("Records: a manifest of a table with entries of another form")
+@pytest.mark.fault("Records: a manifest of a table with malformed entries")
 def test_a_manifest_with_any_entry_removed_or_of_another_kind(tmp_path, old, capsys):
     source, file = records(tmp_path / "n.tfrecord", ["n1", "o1", "n2"]), old / "manifest.json"
     more = {"append": True, "duplicates": "first", "space": ("net",)}
@@ -236,7 +236,7 @@ def test_a_manifest_with_any_entry_removed_or_of_another_kind(tmp_path, old, cap
 
 @pytest.mark.fault(
     "Records: two imports into one table at once",
-    "1: the second is told to wait, and nothing is lost (gs:// has no locks)",
+    "1: the second must wait, and nothing is lost (gs:// has no locks)",
 )
 @pytest.mark.parametrize("first", ["append", "force"])
 @pytest.mark.parametrize("second", ["append", "force"])
@@ -245,9 +245,9 @@ def test_one_writer_at_a_time(tmp_path, old, first, second):
     refused = []
 
     def meanwhile(*_):
-        with pytest.raises(TableError, match="is being written by another process: wait") as told:
+        with pytest.raises(TableError, match="is being written by another process: wait") as caught:
             run(b, old, **{second: True})
-        refused.append(told)
+        refused.append(caught)
 
     how = Importing(**OPTIONS, **{first: True})
     importing.import_videos(a, old, how, progress=meanwhile)
@@ -259,10 +259,10 @@ def test_one_writer_at_a_time(tmp_path, old, first, second):
 
 
 @pytest.mark.fault(
-    "Records: appended: ids that are there, another space, width or dtype",
-    "1, nothing changed; `--duplicates first` leaves such ids out",
+    "Records: appended: existing ids, another space, width or dtype",
+    "1, nothing changed; `--duplicates first` skips such ids",
 )
-def test_ids_that_are_there_are_refused_or_left_out(tmp_path, old):
+def test_existing_ids_are_refused_or_skipped(tmp_path, old):
     records(tmp_path / "n.tfrecord", ["o3", "n1", "o5"])
     before = contents(old)
     with pytest.raises(RefusedError, match=r"again: 2 \(o3 in .*t and n.tfrecord, o5"):
@@ -292,11 +292,11 @@ def test_one_network_by_name_and_two_videos_that_are_nearly_alike(tmp_path, old)
     np.testing.assert_allclose(dequantise(table.rows(table.find(["p1"]))["v"]), v[1:], atol=STEP)
 
 
-@pytest.mark.fault("Records: appended: ids that are there, another space, width or dtype")
-def test_what_does_not_fit_is_refused_and_nothing_changes(tmp_path, old):
+@pytest.mark.fault("Records: appended: existing ids, another space, width or dtype")
+def test_videos_that_do_not_fit_are_refused_and_nothing_changes(tmp_path, old):
     source = records(tmp_path / "n.tfrecord", ["n1"])
     before = contents(old)
-    with pytest.raises(TableError, match=r"holds a 2 uint8, v 4 uint8, .* would be a 2 bfloat16"):
+    with pytest.raises(TableError, match=r"holds a 2 uint8, v 4 uint8, .* have a 2 bfloat16"):
         run(source, old, append=True, dtype="bfloat16")
     with pytest.raises(TableError, match="append the same modalities, widths and --dtype"):
         run(source, old, append=True, modalities=("v:v:4",))
@@ -306,7 +306,7 @@ def test_what_does_not_fit_is_refused_and_nothing_changes(tmp_path, old):
         run(source, old, append=True, space=("v=x",))
     with pytest.raises(TableError, match="holds no feature table"):
         run(source, tmp_path / "nowhere", append=True)
-    with pytest.raises(ValueError, match="give one of them"):
+    with pytest.raises(ValueError, match="give only one of them"):
         run(source, old, append=True, force=True)
     assert contents(old) == before
     chunk = old / "features/v/c/0/0"
@@ -318,10 +318,10 @@ def test_what_does_not_fit_is_refused_and_nothing_changes(tmp_path, old):
 
 @pytest.mark.fault(
     "Records: appended features that the table's dtype rounds to nothing",
-    "1: the share; one video and near duplicates of a common scale are accepted",
+    "1: the share; single videos and near duplicates of the table's scale are accepted",
 )
 @pytest.mark.parametrize("count", [1, 3, 60])
-def test_appended_videos_do_not_become_alike(tmp_path, old, count):
+def test_appended_videos_do_not_become_identical(tmp_path, old, count):
     rng = np.random.default_rng(0)
     for scale, shift in ((1e-4, 0), (0.5, 0), (1e-5, 0.5 if count < 9 else 0)):
         rows = (rng.normal(size=(count, 6)) * scale + shift).astype(np.float32)
@@ -338,7 +338,7 @@ def test_appended_videos_do_not_become_alike(tmp_path, old, count):
 
 @pytest.mark.fault(
     "Records: appended features of another scale than the table's",
-    "1 where its dtype clips them or rounds them by much of its spread; else a warning",
+    "1 if its dtype clips them or rounds them by much of its spread; otherwise a warning",
 )
 @pytest.mark.parametrize(
     ("dtype", "count", "scale", "shift", "done"),
@@ -368,7 +368,7 @@ def test_appended_videos_of_another_scale(tmp_path, count, dtype, scale, shift, 
 
 @pytest.mark.fault(
     "Records: finite features that are infinite in the dtype of the table",
-    "1: the videos; --invalid leaves them out, also where they are appended",
+    "1: the videos; --invalid skips them, also when appending",
 )
 def test_values_too_large_for_the_dtype_are_invalid(tmp_path):
     rows = np.linspace(-1, 1, 40, dtype=np.float32).reshape(10, 4)
@@ -377,8 +377,7 @@ def test_values_too_large_for_the_dtype_are_invalid(tmp_path):
         write_videos(tmp_path / name, [f"{name}{i}" for i in range(7)], {"v": some}, [[1]] * 7)
     options = {"modalities": ("v:v:4",), "dtype": "bfloat16"}
     for name, append, bad in (("a", False, "a3"), ("b", True, "b6")):
-        said = f"too large for bfloat16: 1 .{bad}"
-        with pytest.raises(RefusedError, match=said):
+        with pytest.raises(RefusedError, match=f"too large for bfloat16: 1 .{bad}"):
             run(tmp_path / name, tmp_path / "t", append=append, **options)
         run(tmp_path / name, tmp_path / "t", append=append, invalid="drop", **options)
     table = FeatureTable.open(tmp_path / "t")

@@ -64,7 +64,7 @@ def test_table_in_a_bucket(bucket):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "holds a feature table already" in done.stdout
+    assert "already holds a feature table" in done.stdout
     names = {name.removeprefix("some where/table/") for name in objects}
     assert {
         "manifest.json",

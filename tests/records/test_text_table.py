@@ -1,4 +1,4 @@
-"""CSV files of other people's dialects: read as Python's csv module reads them, or refused."""
+"""CSV files of foreign dialects: read as by Python's csv module, or refused."""
 
 import bz2
 import csv
@@ -31,7 +31,7 @@ def read(path, data, optional=()):
 
 
 def slowly(text, names, delimiter):
-    """Rows by the csv module, or None where one has other cells than the header."""
+    """Rows by the csv module, or None if a row has more or fewer cells than the header."""
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except csv.Error:
@@ -67,11 +67,10 @@ def files(draw):
 
 
 @pytest.mark.fault(
-    "Relations and sessions: CSV of any dialect, columns in any order; a row with other "
-    "cells than the header, a quote out of place, text in another encoding, a compressed "
-    "file cut",
-    "read as Python's csv module reads it, or 1 with file, row and text; never a row lost "
-    "in silence",
+    "Relations and sessions: CSV of any dialect, columns in any order; a row with more or fewer "
+    "cells than the header, a misplaced quote, text in another encoding, a truncated compressed "
+    "file",
+    "read as by Python's csv module, or 1 with file, row and text; no row is silently lost",
 )
 @many(60)
 @given(files(), st.sampled_from(sorted(PACKED)))
@@ -83,27 +82,27 @@ def test_every_dialect_is_read_as_python_reads_it(tmp_path_factory, made, packin
         found = read(path, PACKED[packing](data))
     except ValueError as error:
         assert str(path) in str(error)  # noqa: PT017
-        # More is refused than that module refuses: quotes in the midst of bare cells.
+        # vidembed refuses more than the csv module: quotes inside unquoted cells.
         assert expected is None or '"' in text, error  # noqa: PT017
         return
     assert found == expected
 
 
 @pytest.mark.fault(
-    "Relations and sessions: CSV of any dialect, columns in any order; a row with other "
-    "cells than the header, a quote out of place, text in another encoding, a compressed "
-    "file cut",
+    "Relations and sessions: CSV of any dialect, columns in any order; a row with more or fewer "
+    "cells than the header, a misplaced quote, text in another encoding, a truncated compressed "
+    "file",
 )
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"source,target,weight\na,b,1\nc\n", "row 1, 'c', has 1 cells, and the header 3"),
-        (b"source,target,weight,\na,b,1\n", "row 0, 'a,b,1', has 3 cells, and the header 4"),
+        (b"source,target,weight\na,b,1\nc\n", "row 1, 'c', has 1 cells, but the header has 3"),
+        (b"source,target,weight,\na,b,1\n", "row 0, 'a,b,1', has 3 cells, but the header has 4"),
         (b"source,target,weight\na,b,1\n# by me\n", "row 1, '# by me', has 1 cells"),
         (b"Report of May\n\nsource,target,weight\n", "weight is missing; .*found Report of May"),
-        (b"source,target,weight,Weight\na,b,1,2\n", "column weight stands there 2 times"),
+        (b"source,target,weight,Weight\na,b,1,2\n", "column weight occurs 2 times"),
         (b'source,target,weight,t\na,b,1,"x\nc,d,2,y\n', "a quote is never closed"),
-        (b'source,target,weight,t\na,b,1,"x\nc,d,2,"y"\n', "a quote stands within a cell, 2 lines"),
+        (b'source,target,weight,t\na,b,1,"x\nc,d,2,"y"\n', "a quote in an unquoted cell, 2 lines"),
         (b"source,target,weight\n\xff,b,1\n", "text is not UTF-8"),
         ("source,target,weight\na,b,1\n".encode("utf-16"), "text in UTF-16: save it as UTF-8"),
         ("source,target,weight\na,b,1\n".encode("utf-32"), "text in UTF-32: save it as UTF-8"),
@@ -111,28 +110,28 @@ def test_every_dialect_is_read_as_python_reads_it(tmp_path_factory, made, packin
         (b"PK\x03\x04" + bytes(50), "a zip archive or a spreadsheet"),
         (gzip.compress(b"PAR1" + bytes(50), mtime=0), "a compressed Parquet file: unpack it"),
         (gzip.compress(b"source,target,weight\n", mtime=0)[:-9], "Truncated compressed stream"),
-        (b"source,target,weight\ra,b,1\r", "carriage return alone"),
+        (b"source,target,weight\ra,b,1\r", "only a carriage return"),
         (b"# nothing else\n", "holds no header"),
         (b"", "it is empty"),
     ],
 )
-def test_what_is_no_such_table_is_refused_by_name(tmp_path, data, says):
+def test_malformed_tables_are_refused_by_name(tmp_path, data, says):
     with pytest.raises(ValueError, match=rf"(?s)t\.csv: .*{says}"):
         read(tmp_path / "t.csv", data)
 
 
-def test_spaces_around_the_names_are_left_out_of_the_cells(tmp_path):
+def test_spaces_around_the_names_are_stripped_from_the_cells(tmp_path):
     found = read(tmp_path / "t", b"source, target , weight\na, b c , 1\n")
     assert found == [{"source": "a", "target": "b c", "weight": "1"}]
     assert read(tmp_path / "t", b"source,target,weight\na, b,1\n")[0]["target"] == " b"
 
 
 @pytest.mark.fault(
-    "Relations and sessions: CSV of any dialect, columns in any order; a row with other "
-    "cells than the header, a quote out of place, text in another encoding, a compressed "
-    "file cut",
+    "Relations and sessions: CSV of any dialect, columns in any order; a row with more or fewer "
+    "cells than the header, a misplaced quote, text in another encoding, a truncated compressed "
+    "file",
 )
-def test_the_name_says_nothing_of_what_a_file_is(tmp_path):
+def test_the_kind_of_a_file_does_not_depend_on_its_name(tmp_path):
     text = b"x\ttarget\tsource\tweight\n\xff\tb\ta\t1\n"
     assert read(tmp_path / "t.parquet", gzip.compress(text)) == [
         {"source": "a", "target": "b", "weight": "1"}

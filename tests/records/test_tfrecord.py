@@ -17,13 +17,13 @@ from vidembed.records.faults import Faults, RecordError, Skips
 from vidembed.records.framing import frame, read_blocks, read_records, write_records
 from vidembed.records.shards import shards
 
-GO_ON = "--on-error skip (in Python skips=Skips()) goes on without what is lost"
+GO_ON = "--on-error skip (in Python skips=Skips()) continues without the lost records"
 DATA = "data/youtube8m"
 PAYLOADS = [b"first", b"", b"the third of them", bytes(range(200))]
 
 
 def slow_crc32c(data: bytes) -> int:
-    """Bit by bit, as RFC 3720 has it."""
+    """crc32c bit by bit, as in RFC 3720."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc ^= byte
@@ -51,7 +51,7 @@ def write(path, data: bytes):
     return path
 
 
-def test_a_frame_is_what_the_format_says(tmp_path):
+def test_frames_follow_the_format(tmp_path):
     assert slow_crc32c(b"123456789") == 0xE3069283
     for payload in PAYLOADS:
         assert frame(payload) == slow_frame(payload)
@@ -111,7 +111,7 @@ def test_a_cut_at_any_byte_is_found_and_placed(tmp_path):
     for cut in range(len(data)):
         path = write(tmp_path / "a", data[:cut])
         if cut in begins[1:]:
-            # Nothing in the file tells: this is what record counts in a manifest are for.
+            # The file itself does not show it; expected record counts do.
             assert list(read_records(path)) == PAYLOADS[: begins.index(cut)]
             continue
         whole = sum(begin <= cut for begin in begins) - 1
@@ -125,7 +125,7 @@ def test_a_cut_at_any_byte_is_found_and_placed(tmp_path):
 
 @pytest.mark.fault(
     "Records: bits flipped in payload or length",
-    "1: as above; no wrong record comes out",
+    "1: as above; no wrong record is returned",
 )
 def test_a_flip_of_any_bit_is_found_and_placed(tmp_path):
     payloads = PAYLOADS[:3]
@@ -147,7 +147,7 @@ def test_a_flip_of_any_bit_is_found_and_placed(tmp_path):
 
 @settings(max_examples=150, derandomize=True, deadline=None, database=None)
 @given(st.data())
-def test_whatever_happens_to_a_file_no_wrong_record_comes_out(tmp_path_factory, data):
+def test_a_damaged_file_never_yields_a_wrong_record(tmp_path_factory, data):
     payloads = data.draw(st.lists(st.binary(max_size=40), min_size=1, max_size=6))
     content = bytearray(b"".join(map(frame, payloads)))
     if data.draw(st.booleans()):
@@ -186,7 +186,7 @@ def test_an_absurd_length_with_a_right_crc_takes_no_memory(tmp_path, length, com
     assert list(read_records(path, skips=Skips())) == [b"good"]
 
 
-def test_a_record_that_begins_as_gzip_does_is_no_gzip(tmp_path):
+def test_a_record_that_begins_like_gzip_is_read_as_a_record(tmp_path):
     payload = bytes(0x088B1F)
     write_records(tmp_path / "a", [payload, b"b"])
     assert (tmp_path / "a").read_bytes().startswith(b"\x1f\x8b\x08")
@@ -215,7 +215,7 @@ def test_gzip_faults_lose_only_what_comes_after(tmp_path):
 
 
 @pytest.mark.parametrize("compress", [False, True])
-def test_a_storage_that_fails_is_no_fault_of_the_records(tmp_path, monkeypatch, compress):
+def test_a_storage_failure_is_not_a_fault_of_the_records(tmp_path, monkeypatch, compress):
     path = tmp_path / "a"
     write_records(path, [b"x" * 300] * 90, compress=compress)
 
@@ -274,7 +274,7 @@ def test_skips_are_counted_over_files_and_capped(tmp_path, caplog):
         list(read_records(many, skips=Skips()))
 
 
-def test_an_error_survives_the_way_between_processes():
+def test_an_error_survives_pickling_between_processes():
     error = pickle.loads(pickle.dumps(RecordError("some/file", 3, 77, "it is bad")))
     assert (error.path, error.record, error.offset, error.fault) == (
         "some/file",
@@ -321,7 +321,7 @@ def test_shards_are_found_by_glob_folder_and_file(tmp_path):
     assert found(tmp_path / "labels.csv") == ["labels.csv"]
 
 
-def test_where_nothing_matches_the_error_shows_what_is_near(tmp_path):
+def test_if_nothing_matches_the_error_shows_similar_names(tmp_path):
     for name in ("train01.tfrecord", "train02.tfrecord", "notes.txt"):
         write(tmp_path / name, b"")
     (tmp_path / "empty").mkdir()
@@ -334,5 +334,5 @@ def test_where_nothing_matches_the_error_shows_what_is_near(tmp_path):
     ]:
         with pytest.raises(FileNotFoundError) as caught:
             shards(tmp_path / pattern)
-        assert f"no file of features matches '{tmp_path / pattern}'" in str(caught.value)
+        assert f"no feature file matches '{tmp_path / pattern}'" in str(caught.value)
         assert near in str(caught.value)

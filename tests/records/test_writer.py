@@ -1,4 +1,4 @@
-"""What is written as records is read as it was given; what no record holds is refused."""
+"""Written videos are read back unchanged; features that a record cannot hold are refused."""
 
 import re
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_round_trip(tmp_path_factory, data, ids, labelled, compress):
         assert videos.label_values[begin:end].tolist() == given_labels
 
 
-def test_the_snippet_of_the_readme_writes_what_an_import_reads(tmp_path, monkeypatch):
+def test_the_snippet_of_the_guide_writes_a_file_that_can_be_imported(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     [snippet] = re.findall(r"```python\n(.*?write_videos.*?)```", GUIDE.read_text(), re.DOTALL)
     exec(snippet, {})
@@ -65,9 +65,9 @@ ROWS = np.ones((2, 3), np.float32)
 @pytest.mark.parametrize(
     ("ids", "features", "labels", "message"),
     [
-        (["a", "a"], {"v": ROWS}, None, "the id b'a' is there twice"),
+        (["a", "a"], {"v": ROWS}, None, "the id b'a' occurs twice"),
         (["a", ""], {"v": ROWS}, None, "video 1: id b'': expected at least one byte"),
-        (["a"], {"v": ROWS}, None, "as many rows of each.*'v': 2"),
+        (["a"], {"v": ROWS}, None, "one row per id.*'v': 2"),
         (["a", "b"], {}, None, "at least one modality"),
         (["a", "b"], {"id": ROWS}, None, "not called id or labels"),
         (["a", "b"], {"v": ROWS.astype(int)}, None, r"v is int64\[3\]; expected floats \[3\]"),
@@ -76,7 +76,7 @@ ROWS = np.ones((2, 3), np.float32)
         (["a", "b"], {"v": ROWS}, [[1], [0.5]], "video b'b': labels are integers from 0"),
     ],
 )  # fmt: skip
-def test_what_is_no_record_is_refused_and_nothing_is_written(
+def test_invalid_videos_are_refused_and_nothing_is_written(
     tmp_path, ids, features, labels, message
 ):
     with pytest.raises(ValueError, match=message):

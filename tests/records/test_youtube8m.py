@@ -28,7 +28,7 @@ FIELDS = {"id": b"abc", "labels": np.array([7, 300]), "ka": VECTORS["a"], "kb": 
 
 
 def rows(chunks):
-    """One tuple a video, whatever the chunks."""
+    """One tuple per video, whatever the chunks."""
     for ids, offsets, values, features, present in chunks:
         for i in range(len(ids)):
             yield (
@@ -42,28 +42,30 @@ def rows(chunks):
 def parsed(payload, format):
     """The same tuple by the general parser."""
     video = parse_video(payload, format)
-    there = {name: vector is not None for name, vector in video.features.items()}
+    present = {name: vector is not None for name, vector in video.features.items()}
     vectors = {
-        m.name: (video.features[m.name] if there[m.name] else np.zeros(m.width, "<f4")).tobytes()
+        m.name: (video.features[m.name] if present[m.name] else np.zeros(m.width, "<f4")).tobytes()
         for m in format.modalities
     }
-    return video.id, video.labels.tolist(), vectors, there
+    return video.id, video.labels.tolist(), vectors, present
 
 
 def by_protobuf(payload, format):
     """The same tuple by protobuf's own parser."""
-    there = pb.Example.FromString(payload).features.feature
-    [key] = [key for key in format.id_keys if key in there]
-    [video_id] = there[key].bytes_list.value
-    present = {m.name: m.key in there for m in format.modalities}
+    features = pb.Example.FromString(payload).features.feature
+    [key] = [key for key in format.id_keys if key in features]
+    [video_id] = features[key].bytes_list.value
     present = {
-        m.name: m.key in there and len(there[m.key].float_list.value) > 0 for m in format.modalities
-    }
-    vectors = {
-        m.name: np.array(there[m.key].float_list.value if present[m.name] else [0] * m.width, "<f4")
+        m.name: m.key in features and len(features[m.key].float_list.value) > 0
         for m in format.modalities
     }
-    labels = list(there["labels"].int64_list.value)
+    vectors = {
+        m.name: np.array(
+            features[m.key].float_list.value if present[m.name] else [0] * m.width, "<f4"
+        )
+        for m in format.modalities
+    }
+    labels = list(features["labels"].int64_list.value)
     return video_id, labels, {name: v.tobytes() for name, v in vectors.items()}, present
 
 
@@ -72,8 +74,8 @@ def matched_rows(path, format):
     return [row for block in blocks for row in match(block, format).rows.tolist()]
 
 
-def one(tmp_path, payload, format=SMALL):
-    """The second record of a file, after a good one."""
+def read_single(tmp_path, payload, format=SMALL):
+    """Read a record, written after a valid one."""
     write_records(tmp_path / "a", [encode_example(FIELDS), payload])
     return list(rows(read_videos(tmp_path / "a", format)))[1]
 
@@ -85,7 +87,7 @@ def test_all_real_records_are_read_alike_by_three_parsers():
         fast = list(rows(read_videos(path)))
         assert fast == [parsed(payload, VideoLevel()) for payload in payloads]
         assert fast == [by_protobuf(payload, VideoLevel()) for payload in payloads]
-        assert matched_rows(path, VideoLevel()) == list(range(len(payloads)))  # none went astray
+        assert matched_rows(path, VideoLevel()) == list(range(len(payloads)))  # none is missing
         count += len(fast)
     assert count == 2950
 
@@ -149,10 +151,10 @@ def test_any_modalities_names_and_widths(tmp_path, compress):
 )
 def test_both_names_of_the_id_are_accepted_and_the_first_counts(tmp_path):
     renamed = {("video_id" if k == "id" else k): v for k, v in FIELDS.items()}
-    assert one(tmp_path, encode_example(renamed))[0] == b"abc"
+    assert read_single(tmp_path, encode_example(renamed))[0] == b"abc"
     assert matched_rows(tmp_path / "a", SMALL) == [0, 1]
     for both in ({"video_id": b"other", **FIELDS}, {**FIELDS, "video_id": b"other"}):
-        assert one(tmp_path, encode_example(both))[0] == b"abc"
+        assert read_single(tmp_path, encode_example(both))[0] == b"abc"
 
 
 FAULTS = {
@@ -215,33 +217,33 @@ def test_numbers_and_offsets_count_records_dropped_before(tmp_path):
 
 def test_a_malformed_message_is_named(tmp_path):
     with pytest.raises(RecordError, match=r"record 1 at byte .*: malformed message"):
-        one(tmp_path, encode_example(FIELDS)[:-1])
-    with pytest.raises(RecordError, match=r"no id: .* found no key at all"):
-        one(tmp_path, b"")
+        read_single(tmp_path, encode_example(FIELDS)[:-1])
+    with pytest.raises(RecordError, match=r"no id: .* found no keys"):
+        read_single(tmp_path, b"")
 
 
 def test_a_missing_modality_is_zero_and_not_present(tmp_path):
     without = encode_example({k: v for k, v in FIELDS.items() if k != "kb"})
-    _, _, features, present = one(tmp_path, without, MASKED)
+    _, _, features, present = read_single(tmp_path, without, MASKED)
     assert present == {"a": True, "b": False}
     assert features == {"a": VECTORS["a"].tobytes(), "b": bytes(160)}
     assert matched_rows(tmp_path / "a", MASKED) == [0, 1]
     bare = encode_example({k: FIELDS[k] for k in ("id", "labels")})
-    assert one(tmp_path, bare, MASKED)[3] == {"a": False, "b": False}
+    assert read_single(tmp_path, bare, MASKED)[3] == {"a": False, "b": False}
 
 
 @pytest.mark.fault("Scores: rows or labels out of range, k above the corpus")
 def test_labels_may_be_none_few_many_or_large(tmp_path):
     labels = [[], [0], [127, 128], [2**31 - 1, 2**28, 5], list(range(500))]
     payloads = [encode_example(FIELDS | {"labels": np.array(x, np.int64)}) for x in labels]
-    # Protobuf's own writer leaves the list of no labels out.
+    # Protobuf's own writer omits an empty list of labels.
     payloads.append(pb.Example.FromString(payloads[0]).SerializeToString())
     write_records(tmp_path / "a", payloads)
     assert [row[1] for row in rows(read_videos(tmp_path / "a", SMALL))] == [*labels, []]
     assert matched_rows(tmp_path / "a", SMALL) == [0, 1, 2, 3]
 
 
-def test_labels_cut_in_mid_number_spoil_no_neighbours_labels(tmp_path):
+def test_truncated_labels_do_not_affect_other_records(tmp_path):
     rest = {key: value for key, value in FIELDS.items() if key != "labels"}
     cut = entry("labels", encode_bytes(3, encode_bytes(1, b"\x05\x85")))
     inner = b"".join(entry(key, encode_feature(value)) for key, value in rest.items())
@@ -286,7 +288,7 @@ label = st.one_of(st.integers(0, 300), st.integers(0, 2**31 - 1), st.integers(2*
 
 @st.composite
 def messages(draw) -> bytes:
-    """Records nearly as they should be, and then damaged a little, or not."""
+    """Almost valid records, sometimes damaged a little."""
     rng = np.random.default_rng(draw(st.integers(0, 99)))
     video_id = encode_feature(draw(st.binary(max_size=9)))
     labels = draw(st.lists(label, max_size=5))
@@ -318,7 +320,7 @@ def varint(value: int) -> bytes:
 
 @settings(max_examples=60, derandomize=True, deadline=None, database=None)
 @given(st.lists(messages(), min_size=8, max_size=16), st.sampled_from([SMALL, MASKED]))
-def test_whatever_a_record_holds_the_parsers_agree(tmp_path_factory, payloads, format):
+def test_the_parsers_agree_on_any_record(tmp_path_factory, payloads, format):
     path = tmp_path_factory.mktemp("fuzz") / "a"
     write_records(path, payloads)
     good, faults = [], []
@@ -343,9 +345,15 @@ def test_whatever_a_record_holds_the_parsers_agree(tmp_path_factory, payloads, f
     [
         ({"modalities": ()}, "at least one modality"),
         ({"id_keys": ()}, "one id key"),
-        ({"modalities": (A, Modality(name="a", key="k", width=1))}, "no name and no key"),
-        ({"modalities": (A, Modality(name="c", key="ka", width=1))}, "no name and no key"),
-        ({"modalities": (A,), "labels_key": "ka"}, "no name and no key"),
+        (
+            {"modalities": (A, Modality(name="a", key="k", width=1))},
+            "names and keys must be unique",
+        ),
+        (
+            {"modalities": (A, Modality(name="c", key="ka", width=1))},
+            "names and keys must be unique",
+        ),
+        ({"modalities": (A,), "labels_key": "ka"}, "names and keys must be unique"),
         ({"missing": "ignore"}, "missing is 'ignore'; it must be 'refuse' or 'mask'"),
     ],
 )

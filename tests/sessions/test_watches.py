@@ -357,9 +357,9 @@ def test_files_are_read_or_refused_and_never_ignored(tmp_path):
 
 
 @pytest.mark.fault(
-    "Relations and sessions: CSV of any dialect, columns in any order; a row with other "
-    "cells than the header, a quote out of place, text in another encoding, a compressed "
-    "file cut",
+    "Relations and sessions: CSV of any dialect, columns in any order; a row with more or fewer "
+    "cells than the header, a misplaced quote, text in another encoding, a truncated compressed "
+    "file",
 )
 def test_columns_go_by_name_in_each_parquet_file(tmp_path):
     rng = np.random.default_rng(0)

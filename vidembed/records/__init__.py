@@ -1,1 +1,1 @@
-"""Bytes on disk become arrays: TFRecord framing, YouTube-8M messages, the feature table."""
+"""Read features from disk into arrays: TFRecord framing, YouTube-8M messages, feature tables."""

@@ -1,7 +1,7 @@
-"""Arrays on disk that notice damage: Zarr v3 through TensorStore, on local disks and buckets.
+"""Arrays on disk that detect damage: Zarr v3 through TensorStore, on local disks and in buckets.
 
-TensorStore checks each chunk (crc32c). What it cannot see (a chunk put in another's place, an
-edited shape) is seen by the digest of the whole array, which the owner keeps beside the array.
+TensorStore checks each chunk (crc32c). It cannot detect swapped chunks or an edited shape; the
+digest of the whole array, which the caller stores separately, does.
 """
 
 import contextlib
@@ -18,12 +18,12 @@ _REMEDY = "The table is damaged: import it again, or restore it from a copy."
 
 
 class TableError(ValueError):
-    """Stored arrays that are damaged, unfinished or absent, or rows that do not fit together."""
+    """Stored arrays that are damaged, unfinished or missing, or rows that do not match."""
 
 
 @contextlib.contextmanager
 def explained(what: str, remedy: str) -> Iterator[None]:
-    """Say which file a failure of the storage library is about, and what to do."""
+    """Turn errors of the storage library into TableError with the file and a remedy."""
     try:
         yield
     except TableError:
@@ -35,7 +35,7 @@ def explained(what: str, remedy: str) -> Iterator[None]:
 
 
 def location(path: str | os.PathLike) -> dict[str, Any]:
-    """The storage (TensorStore's key-value store) of a folder: a local path, gs:// or s3://."""
+    """TensorStore's key-value store spec for a folder: a local path, gs:// or s3://."""
     text = os.fspath(path)
     scheme, separator, rest = text.partition("://")
     if not separator:
@@ -51,7 +51,7 @@ def location(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def folder(path: str | os.PathLike) -> ts.KvStore:
-    """The small files of a folder; a write is durable and all or nothing."""
+    """A key-value store for the small files of a folder; writes are durable and atomic."""
     with explained(os.fspath(path), "Check the path and the rights on it."):
         return ts.KvStore.open(location(path)).result()
 
@@ -62,10 +62,10 @@ def _spec(path: str | os.PathLike, name: str) -> dict[str, Any]:
 
 
 class ArrayWriter:
-    """Appends rows [n, ...] to an array; holds one chunk in memory, however many rows come.
+    """Append rows [n, ...] to an array, with one chunk in memory.
 
-    after: what `finish` returned of the array that there is, whose rows are verified and kept.
-    Until the owner says otherwise, those are all that `read_array` sees of it.
+    after: the result of `finish` for an existing array, whose rows are verified and kept.
+    `read_array` sees only those rows until the caller records the new shape and digest.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class ArrayWriter:
         self._pending: Any = None
         codecs = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
         metadata = {
-            # The number of rows is known at the end; finish() sets it.
+            # The number of rows is not known yet; finish() sets it.
             "shape": [1 << 48, *width],
             "chunk_grid": {
                 "name": "regular",
@@ -99,7 +99,7 @@ class ArrayWriter:
         spec = {
             **_spec(path, name),
             "metadata": metadata,
-            # Else a chunk of real zeros is not written, and reading takes it for a lost one.
+            # Otherwise a chunk of real zeros is not stored, and reads as a lost one.
             "store_data_equal_to_fill_value": True,
         }
         if after is not None:
@@ -107,10 +107,10 @@ class ArrayWriter:
         with self._explained():
             self._store = ts.open(spec, create=after is None, open=after is not None).result()
         if after is not None:
-            self._go_on(path, name, after)
+            self._resume(path, name, after)
 
-    def _go_on(self, path: str | os.PathLike, name: str, after: dict[str, Any]) -> None:
-        """Read what there is, chunk by chunk, to its end; raises TableError where it is damaged."""
+    def _resume(self, path: str | os.PathLike, name: str, after: dict[str, Any]) -> None:
+        """Read and verify the existing rows, chunk by chunk; raises TableError for damage."""
         layout: Any = self._store.chunk_layout
         self.chunk_rows = layout.read_chunk.shape[0]
         self._chunk = np.empty((self.chunk_rows, *self._width), self._dtype)
@@ -125,14 +125,13 @@ class ArrayWriter:
         digest.update(_bytes(self._chunk[: self._filled]))
         if digest.hexdigest() != after["xxh3"]:
             raise TableError(f"{self._what}: the content is not what was written. {_REMEDY}")
-        with self._explained():
-            # The end is known when it comes, as of a new array.
+        with self._explained():  # as for a new array, finish() sets the number of rows
             self._store = self._store.resize(
                 exclusive_max=[1 << 48, *self._width], expand_only=True, resize_metadata_only=True
             ).result()
 
     def cut(self, rows: int) -> None:
-        """Give up what was appended to that many rows; only chunks that were written are sought."""
+        """Remove rows appended after the first `rows`; looks only at chunks written so far."""
         self.stop()
         with self._explained():
             for end, of_metadata in ((max(rows, self._written), True), (rows, False)):
@@ -146,7 +145,7 @@ class ArrayWriter:
         )
 
     def append(self, rows: np.ndarray) -> None:
-        """Rows [n, *width] of the array's own dtype."""
+        """Append rows [n, *width] of the array's dtype."""
         if rows.dtype != self._dtype or rows.shape[1:] != self._width:
             raise TableError(
                 f"{self._what}: rows are {rows.dtype}{list(rows.shape[1:])}, "
@@ -162,7 +161,7 @@ class ArrayWriter:
                 self.flush()
 
     def flush(self) -> None:
-        """Start writing the rows of the current chunk; only the last may be less than full."""
+        """Start writing the current chunk; only the last chunk may be partial."""
         if not self._filled:
             return
         rows = self._chunk[: self._filled]
@@ -172,18 +171,18 @@ class ArrayWriter:
                 self._pending.result()
             end = self._written + len(rows)
             self._pending = self._store[self._written : end].write(rows)
-            # TensorStore reads the rows while it writes: the next ones need memory of their own.
+            # TensorStore still reads this memory while it writes, so the next rows need new memory.
             self._chunk = np.empty_like(self._chunk)
         self._written, self._filled = end, 0
 
     def stop(self) -> None:
-        """Give up: afterwards nothing is being written any more."""
+        """Wait for the pending write, ignoring its errors; afterwards nothing is being written."""
         if self._pending is not None:
             with contextlib.suppress(Exception):
                 self._pending.result()
 
     def finish(self) -> dict[str, Any]:
-        """Write what is left, set the shape; returns {dtype, shape, xxh3}."""
+        """Write the last chunk and set the shape; returns {dtype, shape, xxh3}."""
         self.flush()
         with self._explained():
             if self._pending is not None:
@@ -199,7 +198,7 @@ class ArrayWriter:
 
 
 def describe(array: np.ndarray) -> dict[str, Any]:
-    """{dtype, shape, xxh3} of an array: what says that two are the same."""
+    """{dtype, shape, xxh3} of an array, equal exactly for equal arrays."""
     return {
         "dtype": array.dtype.name,
         "shape": list(array.shape),
@@ -215,32 +214,33 @@ def read_array(
     verify: bool,
     rows: slice = slice(None),
 ) -> np.ndarray:
-    """The whole array, or some rows of it, in memory of its own.
+    """The whole array, or some of its rows, in newly allocated memory.
 
-    `expected` is what `finish` returned. Further rows are those of appending that was broken off.
-    Raises TableError for a missing or damaged chunk, a changed shape or dtype, and, when
-    `verify`, for any content other than what was written.
+    `expected` is the result of `finish`. Rows beyond it are left from an interrupted append and
+    are ignored. Raises TableError for a missing or damaged chunk, a changed shape or dtype, and,
+    with `verify`, for content that differs from what was written.
     """
     what = f"{os.fspath(path)}/{name}"
-    # Else a lost chunk reads as zeros.
+    # Otherwise a lost chunk reads as zeros.
     spec = {**_spec(path, name), "fill_missing_data_reads": False}
     with explained(what, _REMEDY):
         store = ts.open(spec, open=True, read=True).result()
-        found = {"dtype": store.dtype.name, "shape": list(store.shape)}
-        wanted = {"dtype": expected["dtype"], "shape": list(expected["shape"])}
-        longer = store.shape[0] > expected["shape"][0] and found["shape"][1:] == wanted["shape"][1:]
-        if found != wanted and not (longer and found["dtype"] == wanted["dtype"]):
+        stored = {"dtype": store.dtype.name, "shape": list(store.shape)}
+        written = {"dtype": expected["dtype"], "shape": list(expected["shape"])}
+        same_width = stored["shape"][1:] == written["shape"][1:]
+        longer = store.shape[0] > expected["shape"][0] and same_width
+        if stored != written and not (longer and stored["dtype"] == written["dtype"]):
             raise TableError(
-                f"{what} is {found['dtype']}{found['shape']}, "
-                f"the manifest says {wanted['dtype']}{wanted['shape']}. {_REMEDY}"
+                f"{what} is {stored['dtype']}{stored['shape']}, "
+                f"the manifest says {written['dtype']}{written['shape']}. {_REMEDY}"
             )
         store = store[: expected["shape"][0]][rows]
         array = np.empty(store.shape, store.dtype.numpy_dtype)
-        # Into memory allocated here: twice as fast as letting TensorStore allocate.
+        # Twice as fast into memory allocated here as into TensorStore's own.
         ts.array(array).write(store).result()
     if verify and (digest := describe(array)["xxh3"]) != expected["xxh3"]:
         raise TableError(
-            f"{what}: the content has digest {digest}, written was {expected['xxh3']}: chunks were "
+            f"{what}: the content has digest {digest}, expected {expected['xxh3']}: chunks were "
             f"exchanged or replaced. {_REMEDY}"
         )
     return array

@@ -1,4 +1,4 @@
-"""What is wrong with a set of videos: counted as they pass, with the first few named."""
+"""Count faults of videos as they are read, and name the first few of each kind."""
 
 import dataclasses
 from collections import Counter
@@ -20,19 +20,19 @@ LEAVE_OUT = (
     "importing with invalid='drop' (--invalid drop) leaves these videos out, with 'mask' "
     "(--invalid mask) the modality"
 )
-# What quantisation changes by more than half a step: it holds 256 levels around their middles.
+# Values beyond these change by more than half a step when quantised.
 CLIP_BELOW, CLIP_ABOVE = OFFSET - STEP / 2, OFFSET + (HIGH - LOW) + STEP / 2
 
 
 @dataclasses.dataclass
 class Finding:
-    """How often something was seen, and the first places where."""
+    """How often a fault occurred, and where it occurred first."""
 
     count: int = 0
     named: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, names: Iterable[str]) -> None:
-        """One more for each name."""
+        """Count one occurrence per name."""
         for name in names:
             self.count += 1
             if len(self.named) < NAMED:
@@ -45,11 +45,11 @@ class Finding:
 
 @dataclasses.dataclass
 class ModalityChecks:
-    """What passed of one modality."""
+    """Counts and value ranges of one modality."""
 
     width: int
     stored: np.dtype = FLOAT32
-    """As what they are to be stored, if as floats: values too large for it become infinity."""
+    """The float dtype to store; values too large for it would become infinity."""
     missing: int = 0
     not_finite: Finding = dataclasses.field(default_factory=Finding)
     all_zero: Finding = dataclasses.field(default_factory=Finding)
@@ -64,20 +64,20 @@ class ModalityChecks:
 
     @property
     def clipped_share(self) -> float:
-        """Share of the finite rows' values that uint8 cannot hold."""
+        """Share of the values in finite rows that uint8 would clip."""
         return self.clipped / max(1, self.values)
 
     @property
     def fitting(self) -> str:
-        """The smallest dtype that keeps the values."""
+        """The smallest dtype that preserves the values."""
         return self.rounding.fitting(clipped=self.clipped > 0)
 
     def add(self, rows: np.ndarray, present: np.ndarray, names: np.ndarray) -> np.ndarray:
-        """Rows f32[n, F]; returns bool[n], the present rows that are unusable."""
+        """Count rows f32[n, F]; returns bool[n], the present rows that are unusable."""
         self.missing += int(len(present) - present.sum())
         if not present.all():
             rows, names = rows[present], names[present]
-        # Nearly always all is well, which takes three quick looks at the whole.
+        # Fast for sound rows, the usual case: three passes over the whole array.
         bad = np.zeros(len(rows), np.bool_)
         suspects = np.flatnonzero(rows[:, 0] == 0)
         bad[suspects] = zero = ~rows[suspects].any(axis=1)
@@ -102,7 +102,7 @@ class ModalityChecks:
 
 
 class Checks:
-    """Counts over all shards; remembers every id, about 100 bytes a video."""
+    """Counts over all shards; remembers every id, about 100 bytes per video."""
 
     def __init__(self, widths: Mapping[str, int], stored: np.dtype = FLOAT32) -> None:
         self.records: dict[str, int] = {}
@@ -110,26 +110,28 @@ class Checks:
         self.duplicates, self.without_features, self.not_text = Finding(), Finding(), Finding()
         self.without_labels = 0
         self.labels: Counter[int] = Counter()
-        """Videos that bear each label."""
+        """Number of videos with each label."""
         self._seen: dict[bytes, str] = {}
 
     @property
     def rows(self) -> int:
-        """Videos seen."""
+        """Number of videos counted."""
         return sum(self.records.values())
 
     @property
     def distinct(self) -> int:
-        """Different ids seen."""
+        """Number of different ids."""
         return len(self._seen)
 
-    def know(self, ids: np.ndarray, where: str) -> None:
-        """Ids S[n] that are there already: in any shard they occur again."""
+    def add_existing(self, ids: np.ndarray, where: str) -> None:
+        """Register ids S[n] of a table: in a shard they count as duplicates."""
         self._seen.update(dict.fromkeys(ids.tolist(), where))
 
     def add(self, shard: str, videos: Videos) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Count the next n videos of a shard: which ids are new, bool[n], and which rows of each
-        modality are unusable, name -> bool[n]."""
+        """Count the next n videos of a shard.
+
+        Returns which ids are new, bool[n], and the unusable rows of each modality, name -> bool[n].
+        """
         self.records[shard] = self.records.get(shard, 0) + len(videos.ids)
         first = self._first(shard, videos.ids)
         self.not_text.add(not_utf8(videos.ids))
@@ -140,8 +142,8 @@ class Checks:
             name: checks.add(videos.features[name], videos.present[name], videos.ids)
             for name, checks in self.modalities.items()
         }
-        nothing = ~np.logical_or.reduce(list(videos.present.values()))
-        self.without_features.add(_text(videos.ids[nothing]))
+        featureless = ~np.logical_or.reduce(list(videos.present.values()))
+        self.without_features.add(_text(videos.ids[featureless]))
         return first, invalid
 
     def _first(self, shard: str, ids: np.ndarray) -> np.ndarray:
@@ -161,17 +163,17 @@ class Checks:
 
 
 def findings(checks: Checks) -> dict[str, Finding]:
-    """Everything of which an import keeps count by name: what -> how often, and where first."""
-    found = {DUPLICATES: checks.duplicates, FEATURELESS: checks.without_features}
+    """All faults that an import counts by name: description -> Finding."""
+    faults = {DUPLICATES: checks.duplicates, FEATURELESS: checks.without_features}
     for name, modality in checks.modalities.items():
         large = "" if modality.stored == FLOAT32 else f", or too large for {modality.stored}"
-        found[f"{name} with NaN or infinity{large}"] = modality.not_finite
-        found[f"{name} all zero"] = modality.all_zero
-    return found
+        faults[f"{name} with NaN or infinity{large}"] = modality.not_finite
+        faults[f"{name} all zero"] = modality.all_zero
+    return faults
 
 
 def refusals(checks: Checks, *, duplicates: str, invalid: str) -> list[str]:
-    """What an import with these options refuses, a sentence each, with the remedy."""
+    """The faults that an import with these options refuses, one sentence each, with a remedy."""
     return [
         f"{what}: {finding}; {KEEP_FIRST if what == DUPLICATES else LEAVE_OUT}"
         for what, finding in findings(checks).items()
@@ -180,18 +182,18 @@ def refusals(checks: Checks, *, duplicates: str, invalid: str) -> list[str]:
 
 
 def alike(checks: Checks) -> list[str]:
-    """The modalities that are the same in all videos, a sentence each."""
+    """The modalities that are identical in all videos, one sentence each."""
     return [
-        f"{name}: all videos have the same values, and nothing can be learnt from them"
+        f"{name}: all videos have the same values, so nothing can be learned from them"
         for name, modality in checks.modalities.items()
         if modality.rounding.alike
     ]
 
 
 def not_utf8(ids: np.ndarray) -> Iterable[str]:
-    """The ids among S[n] that are not UTF-8, as Python writes them."""
+    """The ids among S[n] that are not UTF-8, in Python's notation."""
     if ids.view(np.uint8).max(initial=0) < 0x80:
-        return  # ASCII, as nearly always
+        return  # ASCII, the usual case
     for name in ids.tolist():
         try:
             name.decode()
@@ -200,12 +202,12 @@ def not_utf8(ids: np.ndarray) -> Iterable[str]:
 
 
 def not_text(checks: Checks) -> list[str]:
-    """What becomes of ids that are not UTF-8, in a sentence; nothing where all are."""
+    """A warning about ids that are not UTF-8; empty if all are."""
     if not checks.not_text.count:
         return []
     return [
-        f"{NOT_TEXT}: {checks.not_text}; they are kept as these bytes, but sessions and edges are "
-        "text and can never name such a video: without an id in UTF-8 it has no relations"
+        f"{NOT_TEXT}: {checks.not_text}; they are kept as bytes, but sessions and edges are text "
+        "and can never name such a video: without a UTF-8 id it has no relations"
     ]
 
 

@@ -1,4 +1,4 @@
-"""How many records each shard should hold: what notices a shard cut at a record's end, or lost."""
+"""Expected record counts per shard, which reveal a lost shard or one cut between records."""
 
 import fnmatch
 import json
@@ -14,10 +14,10 @@ FILE = "counts.json"
 
 
 def read_counts(shards: Sequence[epath.Path], path: str | PathLike | None) -> dict[str, int]:
-    """Expected records a shard, by file name: from `path`, or counts.json beside the shards.
+    """Expected records per shard, by file name: from `path`, or counts.json beside the shards.
 
-    Empty where `path` is None and there is no such file. Raises ValueError for any other content
-    than {"name": records}.
+    Empty if `path` is None and there is no counts.json. Raises ValueError for content other than
+    {"name": records}.
     """
     source = epath.Path(path) if path is not None else shards[0].parent / FILE
     if path is None and not source.exists():
@@ -34,10 +34,10 @@ def read_counts(shards: Sequence[epath.Path], path: str | PathLike | None) -> di
 def check_counts(
     found: Mapping[str, int | None], expected: Mapping[str, int], pattern: str | PathLike
 ) -> list[str]:
-    """One sentence for each shard that holds another number of records, or that is not there.
+    """One sentence for each shard with a wrong number of records, and for each missing shard.
 
-    `found` and `expected`: file name -> records; found is None for a shard with unreadable ones,
-    which is not compared. Lost is a shard that `pattern` asks for.
+    `found` and `expected`: file name -> records; None for a shard with unreadable records, which
+    is not compared. Only shards that `pattern` matches can be missing.
     """
     if not expected:
         return []
@@ -47,12 +47,13 @@ def check_counts(
         if count is not None and expected.get(name, count) != count
     ]
     faults += [f"{name} is not among the expected shards" for name in found.keys() - expected]
-    asked = str(pattern).rstrip("/").rpartition("/")[2]
+    file_pattern = str(pattern).rstrip("/").rpartition("/")[2]
     glob = is_glob(pattern)
     faults += [
         f"{name} is missing, {count} records were expected"
         for name, count in expected.items()
-        if name not in found and (fnmatch.fnmatch(name, asked) if glob else asked not in expected)
+        if name not in found
+        and (fnmatch.fnmatch(name, file_pattern) if glob else file_pattern not in expected)
     ]
     return sorted(faults)
 
@@ -60,7 +61,7 @@ def check_counts(
 def compared(
     files: Sequence[epath.Path], records: Mapping[str, int], unreadable: Sequence[RecordError]
 ) -> dict[str, int | None]:
-    """Records found by shard name, for `check_counts`; None where some were unreadable."""
+    """Records by shard name, for `check_counts`; None for a shard with unreadable records."""
     broken = {error.path for error in unreadable}
     return {
         name: None if str(file) in broken else records.get(name, 0)
@@ -69,6 +70,6 @@ def compared(
 
 
 def shard_names(files: Sequence[epath.Path]) -> list[str]:
-    """File names of the shards; whole paths where a name occurs in several folders."""
+    """File names of the shards; full paths if a name occurs in several folders."""
     names = [file.name for file in files]
     return names if len(set(names)) == len(names) else [str(file) for file in files]

@@ -1,4 +1,4 @@
-"""The crcs around each record, and what tells the first of them from the head of a gzip file."""
+"""The crcs around each record, and how to distinguish a record from a gzip header."""
 
 import struct
 from typing import Any
@@ -13,19 +13,19 @@ crc32c = google_crc32c.value
 
 
 def mask(crc: Any) -> Any:
-    """The rotated and shifted form in which TFRecord stores a crc32c: int or u32[n]."""
+    """TFRecord's masked (rotated and offset) form of a crc32c: int or u32[n]."""
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def length_is_sound(length: int, stored: int) -> bool:
-    """Whether a record's length agrees with its own crc."""
+    """Whether a record's length agrees with its crc."""
     return bool(mask(crc32c(struct.pack("<Q", length))) == stored)
 
 
 def is_gzip(head: bytes) -> bool:
     """Whether a file that begins with these (at least 12) bytes is gzip.
 
-    A plain record of 559,903 bytes begins as gzip does, but its length agrees with its crc.
+    A plain record of 559,903 bytes also begins like gzip, but its length agrees with its crc.
     """
     if not head.startswith(_GZIP_MAGIC):
         return False

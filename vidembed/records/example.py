@@ -1,8 +1,8 @@
-"""`tf.train.Example` and `SequenceExample` messages, read by protobuf and without TensorFlow.
+"""Parse and encode `tf.train.Example` and `SequenceExample` without TensorFlow.
 
-The messages are declared here, their maps as the repeated entries that they are on the wire and
-without the oneof: of two values for one key, or two kinds in one feature, protobuf would silently
-keep the last. They are refused.
+The messages are declared here for protobuf, with maps as repeated entries (their wire format) and
+without the oneof. With the original declarations protobuf would silently keep the last of two
+values for one key or of two kinds in one feature; here they are refused.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,15 +27,15 @@ DECLARED: dict[str, dict[str, str]] = {
     "FeatureLists": {"feature_list": "FeatureListEntry*"},
     "SequenceExample": {"context": "Features", "feature_lists": "FeatureLists"},
 }
-"""Message → field → its type, repeated with a star; fields are numbered in this order."""
+"""Message → field → type (a star means repeated); fields are numbered in this order."""
 
 
 class MessageError(ValueError):
-    """Bytes that are no message of the expected kind, or one without what is asked of it."""
+    """Bytes that are not a message of the expected kind, or a message without expected content."""
 
 
 class Feature(NamedTuple):
-    """One feature: its kind ("" when none is set), and list[bytes], f32[n] or i64[n]."""
+    """One feature: its kind ("" if unset), and its values: list[bytes], f32[n] or i64[n]."""
 
     kind: str
     values: Any
@@ -53,26 +53,26 @@ def parse_example(data: bytes) -> dict[str, Feature]:
 
 
 def parse_features(data: bytes) -> dict[str, Feature]:
-    """The features of a Features message (an Example's, a context), by key. Raises MessageError."""
+    """The features of a Features message (Example or context), by key. Raises MessageError."""
     return _by_key(_parsed("Features", data).feature, _feature)
 
 
 def parse_sequence_example(data: bytes) -> tuple[dict[str, Feature], dict[str, list[Feature]]]:
-    """Context features, and the feature of each step of each list, by key. Raises MessageError."""
+    """Context features by key, and for each list the feature of each step. Raises MessageError."""
     message = _parsed("SequenceExample", data)
     lists = _by_key(message.feature_lists.feature_list, _features)
     return _by_key(message.context.feature, _feature), lists
 
 
 def encode_example(features: Mapping[str, Any]) -> bytes:
-    """An Example of `features`: bytes (or a sequence of them), floats or integers by key."""
+    """Encode an Example; `features` maps keys to bytes (one or several), floats or integers."""
     return encode_bytes(1, _encode_map({k: encode_feature(v) for k, v in features.items()}))
 
 
 def encode_sequence_example(
     context: Mapping[str, Any], lists: Mapping[str, Sequence[Any]]
 ) -> bytes:
-    """A SequenceExample: context as in `encode_example`, and for each list one value a step."""
+    """Encode a SequenceExample: context as in `encode_example`, lists with one value per step."""
     steps = {
         key: b"".join(encode_bytes(1, encode_feature(value)) for value in values)
         for key, values in lists.items()
@@ -81,7 +81,7 @@ def encode_sequence_example(
 
 
 def encode_feature(values: Any) -> bytes:
-    """A Feature message; its kind follows the type of the values, where integers stay integers."""
+    """Encode a Feature; its kind (bytes, float or int64) follows the type of the values."""
     if isinstance(values, bytes):
         values = [values]
     if len(values) and isinstance(values[0], bytes):
@@ -94,12 +94,12 @@ def encode_feature(values: Any) -> bytes:
 
 
 def encode_bytes(number: int, value: bytes) -> bytes:
-    """Field `number` of a message, which holds bytes, a string or a message."""
+    """Encode field `number` of a message: bytes, a string or a nested message."""
     return encode_varint(number << 3 | 2) + encode_varint(len(value)) + value
 
 
 def encode_varint(value: int) -> bytes:
-    """An integer of 64 bits; a negative one as its two's complement."""
+    """Encode a 64-bit integer; negative values as two's complement."""
     value &= (1 << 64) - 1
     encoded = bytearray()
     while value > 0x7F:
@@ -117,19 +117,19 @@ def _encode_map(entries: Mapping[str, bytes]) -> bytes:
 
 
 def _declare() -> dict[str, Any]:
-    """The classes of the messages, by name."""
+    """Create the message classes, by name."""
     package, field = "vidembed", FieldDescriptorProto
     file = FileDescriptorProto(name="example.proto", package=package, syntax="proto3")
     for name, members in DECLARED.items():
         message = file.message_type.add(name=name)
         for number, (member, kind) in enumerate(members.items(), 1):
-            one = kind.rstrip("*")
-            label = field.LABEL_OPTIONAL if one == kind else field.LABEL_REPEATED
+            base = kind.rstrip("*")
+            label = field.LABEL_OPTIONAL if base == kind else field.LABEL_REPEATED
             declared = message.field.add(name=member, number=number, label=label)
-            if one in DECLARED:
-                declared.type_name = f".{package}.{one}"
+            if base in DECLARED:
+                declared.type_name = f".{package}.{base}"
             else:
-                declared.type = getattr(field, f"TYPE_{one.upper()}")
+                declared.type = getattr(field, f"TYPE_{base.upper()}")
     pool = DescriptorPool()
     pool.Add(file)
     return {
@@ -144,16 +144,18 @@ def _parsed(kind: str, data: bytes) -> Any:
     try:
         return _MESSAGES[kind].FromString(data)
     except DecodeError as error:
-        raise MessageError(f"malformed message: its {len(data)} bytes are no {kind}") from error
+        raise MessageError(
+            f"malformed message: its {len(data)} bytes are not a valid {kind}"
+        ) from error
 
 
 def _by_key(entries: Iterable[Any], read: Callable[[Any, str], Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for entry in entries:
-        if entry.key in found:
+        if entry.key in values:
             raise MessageError(f"malformed message: key {entry.key!r} occurs twice")
-        found[entry.key] = read(entry.value, entry.key)
-    return found
+        values[entry.key] = read(entry.value, entry.key)
+    return values
 
 
 def _features(message: Any, key: str) -> list[Feature]:

@@ -1,4 +1,4 @@
-"""What a data set calls its features and how wide they are; the checks every level shares."""
+"""The keys and widths of a data set's features, and checks shared by video and frame level."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ _NAME = re.compile(r"[\w-][\w.-]*")
 
 @dataclass(frozen=True, kw_only=True)
 class Modality:
-    """A kind of content feature: our name, the key in the records, and the width F."""
+    """A kind of content feature: its name here, its key in the records, and its width F."""
 
     name: str
     key: str
@@ -26,24 +26,24 @@ class Modality:
             raise ValueError(f"{self}: name and key must not be empty, and width at least 1")
         if not _NAME.fullmatch(self.name):
             raise ValueError(
-                f"modality name {self.name!r}: it names a folder of the table, and takes letters, "
-                "digits, _, - and . alone, the first of them no ."
+                f"modality name {self.name!r}: it names a folder of the table, so it may only "
+                "contain letters, digits, _, - and ., and must not begin with ."
             )
 
 
 def name_of(key: str) -> str:
-    """A modality's name after its key; "" where the key has no letter to name it by."""
+    """A modality's name derived from its key; "" if the key has no usable character."""
     known = {modality.key: modality.name for modality in YOUTUBE_8M.modalities}
     return known.get(key) or re.sub(r"[^\w-]+", "_", key).strip("_")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Format:
-    """What records of every level have; the defaults are YouTube-8M's.
+    """What records of both levels have; the defaults are YouTube-8M's.
 
-    id_keys: the first that a record has holds its id (the 2017 release says video_id).
-    labels_key: None where the records bear no labels.
-    missing: whether a video without one of the modalities is refused, or zero and not `present`.
+    id_keys: the first of these keys in a record holds its id (the 2017 release uses video_id).
+    labels_key: None if the records have no labels.
+    missing: refuse a video without one of the modalities, or mask it: zeros, not `present`.
     """
 
     modalities: tuple[Modality, ...]
@@ -63,14 +63,14 @@ class _Format:
         if not names or not self.id_keys:
             raise ValueError("a format needs at least one modality and one id key")
         if len({*names}) < len(names) or len({*keys}) < len(keys):
-            raise ValueError(f"no name and no key may occur twice: names {names}, keys {keys}")
+            raise ValueError(f"names and keys must be unique: names {names}, keys {keys}")
         if self.missing not in ("refuse", "mask"):
             raise ValueError(f"missing is {self.missing!r}; it must be 'refuse' or 'mask'")
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoLevel(_Format):
-    """Records with one vector of floats a modality and video."""
+    """Records with one vector of floats per modality and video."""
 
     modalities: tuple[Modality, ...] = (
         Modality(name="visual", key="mean_rgb", width=1024),
@@ -80,9 +80,9 @@ class VideoLevel(_Format):
 
 @dataclass(frozen=True, kw_only=True)
 class FrameLevel(_Format):
-    """Records with one vector of bytes a modality and frame.
+    """Records with one vector of bytes per modality and frame.
 
-    max_frames: later ones are left out (one a second, so 300 are five minutes).
+    max_frames: later frames are dropped (one frame per second, so 300 frames are five minutes).
     """
 
     modalities: tuple[Modality, ...] = (
@@ -103,41 +103,42 @@ YOUTUBE_8M_FRAMES = FrameLevel()
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How video-level records are read, as the command line says it."""
+    """Options for reading video-level records, as on the command line."""
 
     modalities: tuple[str, ...] = tuple(
         f"{m.name}:{m.key}:{m.width}" for m in YOUTUBE_8M.modalities
     )
-    """what each record holds, NAME:KEY:WIDTH; KEY is the key of an Example, a column of Parquet
-    (of lists, or several that are named by KEY and a number), or the name of a file KEY.npy."""
+    """modalities to read, each NAME:KEY:WIDTH; KEY is the key in an Example, a Parquet column (of
+    lists, or several columns named KEY plus a number), or the name of a file KEY.npy."""
     id_key: str = ""
     """the key or column of the ids; id or video_id if not given."""
     ids: str | None = None
-    """with .npy files: the ids of their rows, a text file of lines or a .npy file."""
+    """with .npy files: the ids of their rows, a text file with one id per line or a .npy file."""
     labels_key: str = "labels"
-    """the key of the labels; empty where records bear none."""
+    """the key of the labels; empty if records have none."""
     missing: Missing = "refuse"
-    """refuse records without one of the modalities, or mask it."""
+    """refuse records without one of the modalities, or mask the modality."""
     counts: str | None = None
-    """JSON file with the expected records of each shard; counts.json beside the shards if not
-    given."""
+    """JSON file with the expected number of records per shard; counts.json beside the shards if
+    not given."""
     workers: int = 2
-    """shards read at a time."""
+    """number of shards to read at a time."""
 
     @property
     def chosen(self) -> bool:
-        """Whether the modalities are others than YouTube-8M's, which stand where none are given."""
+        """Whether the modalities differ from the defaults, YouTube-8M's."""
         return self.modalities != Reading.modalities
 
     def format(self) -> VideoLevel:
-        """The same as a format. Raises ValueError for modalities of another form."""
+        """These options as a format. Raises ValueError for malformed modalities."""
         parsed = []
         for text in self.modalities:
             name, _, rest = text.partition(":")
             key, _, width = rest.rpartition(":")
             if not (name and key and width.isdecimal()):
                 raise ValueError(
-                    f"modality {text!r} is not of the form NAME:KEY:WIDTH, as visual:mean_rgb:1024"
+                    f"modality {text!r} is not of the form NAME:KEY:WIDTH, such as "
+                    "visual:mean_rgb:1024"
                 )
             parsed.append(Modality(name=name, key=key, width=int(width)))
         return VideoLevel(
@@ -149,12 +150,14 @@ class Reading:
 
 
 def read_id(features: Mapping[str, Feature], id_keys: tuple[str, ...]) -> bytes:
-    """The video's id, whichever key holds it. Raises MessageError."""
+    """The video's id from the first key present. Raises MessageError."""
     for key in id_keys:
         if key in features:
             break
     else:
-        raise MessageError(f"no id: expected the key {' or '.join(id_keys)}, {found(features)}")
+        raise MessageError(
+            f"no id: expected the key {' or '.join(id_keys)}, {keys_found(features)}"
+        )
     kind, values = features[key]
     if kind == "int64_list" and len(values) == 1:
         return str(int(values[0])).encode()
@@ -167,7 +170,7 @@ def read_id(features: Mapping[str, Feature], id_keys: tuple[str, ...]) -> bytes:
 
 
 def check_id(video_id: bytes) -> None:
-    """Raise MessageError for an id that a fixed-width array of ids would not give back."""
+    """Raise MessageError for an id that a fixed-width array of bytes cannot represent."""
     if not video_id or b"\0" in video_id:
         raise MessageError(f"id {video_id!r}: expected at least one byte, and none of them zero")
 
@@ -178,8 +181,8 @@ def read_labels(features: Mapping[str, Feature], key: str | None) -> np.ndarray:
         return np.empty(0, np.int32)
     if key not in features:
         raise MessageError(
-            f"no labels: expected the key {key}, {found(features)}; where records bear no labels,"
-            " set labels_key to None (--labels-key '')"
+            f"no labels: expected the key {key}, {keys_found(features)}; if the records have no "
+            "labels, set labels_key to None (--labels-key '')"
         )
     kind, values = features[key]
     if kind not in ("int64_list", ""):
@@ -191,7 +194,7 @@ def read_labels(features: Mapping[str, Feature], key: str | None) -> np.ndarray:
 
 
 def read_vector(features: Mapping[str, Feature], modality: Modality) -> np.ndarray | None:
-    """The modality's f32[F], None where the record has none. Raises MessageError."""
+    """The modality's vector f32[F], or None if the record has none. Raises MessageError."""
     feature = features.get(modality.key, NOTHING)
     if feature == NOTHING or not len(feature.values):
         return None
@@ -207,10 +210,10 @@ def refuse_missing(modality: Modality, features: Mapping[str, object]) -> Messag
     """The error for a record without a modality."""
     return MessageError(
         f"modality {modality.name!r} is missing: expected values for the key {modality.key},"
-        f" {found(features)}; missing='mask' (--missing mask) accepts such videos"
+        f" {keys_found(features)}; missing='mask' (--missing mask) accepts such videos"
     )
 
 
-def found(features: Mapping[str, object]) -> str:
-    """The keys that a record does have, for an error."""
-    return "found " + (", ".join(sorted(features)) or "no key at all")
+def keys_found(features: Mapping[str, object]) -> str:
+    """The keys of a record, for an error message."""
+    return "found " + (", ".join(sorted(features)) or "no keys")

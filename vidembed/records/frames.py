@@ -1,7 +1,7 @@
-"""Frame-level records: a byte vector a modality for each second of a video, and its segments.
+"""Frame-level records: one byte vector per modality and second of a video, and labelled segments.
 
 YouTube-8M's layout (`tf.train.SequenceExample`; https://research.google.com/youtube8m/download.html)
-is the default, with the segment labels of its 2019 release where a record has them.
+is the default, with the segment labels of its 2019 release if a record has them.
 """
 
 import re
@@ -25,7 +25,7 @@ from vidembed.records.formats import (
     YOUTUBE_8M_FRAMES,
     FrameLevel,
     check_id,
-    found,
+    keys_found,
     read_id,
     read_labels,
     refuse_missing,
@@ -34,13 +34,13 @@ from vidembed.records.framing import read_blocks
 
 _SEGMENT_KEYS = ("segment_start_times", "segment_end_times", "segment_labels", "segment_scores")
 _SEGMENT_KINDS = ("int64_list", "int64_list", "int64_list", "float_list")
-# How field 1 or 2 of a message begins that holds a string or a message: its tag and its length.
+# The head (tag and length) of field 1 or 2 with a string or a nested message.
 _HEAD = re.compile(rb"([\x0a\x12])([\x80-\xff]{0,3}[\0-\x7f])")
 
 
 class Segments(NamedTuple):
-    """n labelled stretches of a video: start and end in seconds i64[n], labels i32[n], and
-    scores f32[n], the share of the raters who saw the label there (0: a verified negative)."""
+    """n labelled segments of a video: start and end in seconds i64[n], labels i32[n], and scores
+    f32[n], the share of raters who saw the label there (0: a verified negative)."""
 
     start_times: np.ndarray
     end_times: np.ndarray
@@ -49,8 +49,8 @@ class Segments(NamedTuple):
 
 
 class Frames(NamedTuple):
-    """One video: labels i32[L], frames u8[T, F] by modality (T the same for all, at most
-    max_frames), whether each modality is present, and segments where the record has them."""
+    """One video: labels i32[L], frames u8[T, F] by modality (the same T for all, at most
+    max_frames), whether each modality is present, and segments if the record has them."""
 
     id: bytes
     labels: np.ndarray
@@ -67,8 +67,8 @@ def read_frames(
 ) -> Iterator[Frames]:
     """The videos of one TFRecord file, in the file's order.
 
-    Raises RecordError for what `read_records` refuses, and for a message without what `format`
-    asks of it. With `skips` such records are left out, and counted there.
+    Raises RecordError for files that `read_records` refuses and for messages that lack something
+    in `format`. With `skips` such records are skipped and counted there.
     """
     path = epath.Path(path)
     faults = Faults(path, skips)
@@ -83,21 +83,21 @@ def read_frames(
 
 
 def parse_frames(payload: bytes, format: FrameLevel = YOUTUBE_8M_FRAMES) -> Frames:
-    """One record. Raises MessageError."""
+    """Parse one record. Raises MessageError."""
     try:
-        context, lists = _as_laid_out(payload, format)
+        context, lists = _by_layout(payload, format)
     except ValueError:
         context, lists = _by_protobuf(payload, format)
     video_id = read_id(context, format.id_keys)
     labels = read_labels(context, format.labels_key)
-    there = {}
+    present = {}
     for modality in format.modalities:
         frames = lists.get(modality.key, ())
         if len(frames):
-            there[modality.name] = frames
+            present[modality.name] = frames
         elif format.missing == "refuse":
             raise refuse_missing(modality, lists)
-    counts = {name: len(frames) for name, frames in there.items()}
+    counts = {name: len(frames) for name, frames in present.items()}
     if len({*counts.values()}) > 1:
         raise MessageError(f"the modalities differ in their number of frames: {counts}")
     steps = max(counts.values(), default=0)
@@ -105,10 +105,10 @@ def parse_frames(payload: bytes, format: FrameLevel = YOUTUBE_8M_FRAMES) -> Fram
         video_id,
         labels,
         {
-            m.name: there.get(m.name, np.zeros((steps, m.width), np.uint8))
+            m.name: present.get(m.name, np.zeros((steps, m.width), np.uint8))
             for m in format.modalities
         },
-        {m.name: m.name in there for m in format.modalities},
+        {m.name: m.name in present for m in format.modalities},
         _read_segments(context),
     )
 
@@ -121,9 +121,9 @@ def encode_frames(
     segments: Segments | None = None,
     format: FrameLevel = YOUTUBE_8M_FRAMES,
 ) -> bytes:
-    """The record of a video; frames u8[T, F] by modality name, a missing one left out.
+    """Encode the record of a video; frames u8[T, F] by modality name, missing ones left out.
 
-    Raises MessageError for what `read_frames` would refuse.
+    Raises MessageError for a record that `read_frames` would refuse.
     """
     encoded_id = id.encode() if isinstance(id, str) else id
     check_id(encoded_id)
@@ -132,8 +132,8 @@ def encode_frames(
         if name not in names:
             raise MessageError(f"modality {name!r}: expected one of {names}")
         if values.dtype != np.uint8 or values.ndim != 2:
-            found_here = f"{values.dtype}{list(values.shape)}"
-            raise MessageError(f"modality {name!r}: expected uint8[T, F], found {found_here}")
+            shape = f"{values.dtype}{list(values.shape)}"
+            raise MessageError(f"modality {name!r}: expected uint8[T, F], found {shape}")
     context: dict[str, Any] = {format.id_keys[0]: encoded_id}
     if format.labels_key is not None:
         context[format.labels_key] = np.asarray(labels, np.int64)
@@ -149,11 +149,11 @@ def encode_frames(
     return payload
 
 
-def _as_laid_out(payload: bytes, format: FrameLevel) -> tuple[dict[str, Feature], dict[str, Any]]:
-    """Context, and by key the frames u8[T, F] of the format's modalities: the fast path.
+def _by_layout(payload: bytes, format: FrameLevel) -> tuple[dict[str, Feature], dict[str, Any]]:
+    """The fast path: context, and by key the frames u8[T, F] of the format's modalities.
 
-    As every writer lays a record out: a context, then lists, each a key and a value in which every
-    frame stands behind the same few bytes. Raises ValueError for any other record.
+    For the usual layout: a context, then lists, each a key and a value in which every frame follows
+    the same few bytes. Raises ValueError for any other layout.
     """
     widths = {modality.key: modality.width for modality in format.modalities}
     lists: dict[str, Any] = {}
@@ -166,39 +166,39 @@ def _as_laid_out(payload: bytes, format: FrameLevel) -> tuple[dict[str, Feature]
         value, position = _field(payload, 2, key_end, entry_end)
         name = payload[key:key_end].decode()
         if position < entry_end or name in lists:
-            raise ValueError(f"{name} is laid out otherwise")
+            raise ValueError(f"{name} has another layout")
         lists[name] = ()
         if name in widths:
             steps = memoryview(payload)[value:position]
-            lists[name] = _frames_alike(steps, widths[name], format.max_frames)
+            lists[name] = _equal_frames(steps, widths[name], format.max_frames)
     if stop < len(payload):
-        raise ValueError("there is more than a context and lists")
+        raise ValueError("the record holds more than a context and lists")
     return parse_features(features), lists
 
 
 def _field(data: bytes, number: int, start: int, stop: int) -> tuple[int, int]:
-    """Where the value of field 1 or 2, which stands at `start`, begins and ends."""
+    """Begin and end of the value of field `number` (1 or 2), whose head is at `start`."""
     head = _HEAD.match(data, start, stop)
     if head is None or head[1][0] >> 3 != number:
-        raise ValueError(f"field {number} does not stand at byte {start}")
+        raise ValueError(f"field {number} is not at byte {start}")
     size = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(head[2]))
     if head.end() + size > stop:
         raise ValueError(f"field {number} runs past its message")
     return head.end(), head.end() + size
 
 
-def _frames_alike(steps: memoryview, width: int, max_frames: int) -> np.ndarray:
-    """The first frames u8[T, F] of a list, each of which stands behind the same few bytes."""
+def _equal_frames(steps: memoryview, width: int, max_frames: int) -> np.ndarray:
+    """The first frames u8[T, F] of a list in which each frame follows the same few bytes."""
     step = encode_bytes(1, encode_bytes(1, encode_bytes(1, bytes(width))))
     head = np.frombuffer(step[:-width], np.uint8)
     rows = np.frombuffer(steps, np.uint8).reshape(-1, len(step))
     if (rows[:, : len(head)] != head).any():
-        raise ValueError("a frame is laid out otherwise")
+        raise ValueError("a frame has another layout")
     return rows[:max_frames, len(head) :].copy()
 
 
 def _by_protobuf(payload: bytes, format: FrameLevel) -> tuple[dict[str, Feature], dict[str, Any]]:
-    """The same of a record of any layout that protobuf allows. Raises MessageError."""
+    """The same for any layout that protobuf allows. Raises MessageError."""
     context, lists = parse_sequence_example(payload)
     frames = {}
     for modality in format.modalities:
@@ -221,11 +221,12 @@ def _read_segments(context: Mapping[str, Feature]) -> Segments | None:
         return None
     for key, kind in zip(_SEGMENT_KEYS, _SEGMENT_KINDS):
         if key not in context or context[key].kind not in (kind, ""):
-            there = context.get(key, "nothing")
-            raise MessageError(f"segments: expected {key} as {kind}, {found(context)} ({there})")
+            value = context.get(key, "nothing")
+            keys = keys_found(context)
+            raise MessageError(f"segments: expected {key} as {kind}, {keys} ({value})")
     lengths = {key: len(context[key].values) for key in _SEGMENT_KEYS}
     if len({*lengths.values()}) > 1:
-        raise MessageError(f"segments: expected as many of each, found {lengths}")
+        raise MessageError(f"segments: expected lists of equal length, found {lengths}")
     starts, ends, _, scores = (context[key].values for key in _SEGMENT_KEYS)
     return Segments(
         np.asarray(starts, np.int64),

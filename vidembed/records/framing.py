@@ -1,4 +1,4 @@
-"""TFRecord files and their framing: from bytes to checked blocks of records, and back.
+"""Read TFRecord files into checked blocks of records, and write them.
 
 A record is u64 length, u32 masked crc32c of the length, payload, u32 masked crc32c of the payload,
 all little-endian. A file may be gzip-compressed as a whole.
@@ -20,15 +20,15 @@ from vidembed.records.crcs import FOOTER, HEADER, crc32c, is_gzip, length_is_sou
 from vidembed.records.faults import Faults, Skips
 from vidembed.records.kind import GZIP, READ, UNKNOWN, kind_of, remedy
 
-# Bytes after the end of a block's data that may be read (not trusted): windows need no clipping.
+# Readable bytes after a block's data, with arbitrary content, so that windows need no clipping.
 SLACK_BYTES = 128
 
 # Room for 2,048 of YouTube-8M's video-level records.
 _BLOCK_BYTES = 10 << 20
 _REMEDY = "fetch the shard again"
-# Not every OSError: a disk or network that fails is no fault of the records.
+# Not every OSError: failures of disk or network are not faults of the records.
 _GZIP_FAULTS = (gzip.BadGzipFile, EOFError, zlib.error)
-# Deflate packs at most 1,032 bytes into one.
+# Deflate compresses at most 1,032 bytes into one.
 _GZIP_RATIO = 1032
 
 
@@ -36,7 +36,7 @@ class Block(NamedTuple):
     """Consecutive checked records in one buffer, which the next block reuses.
 
     data: u8[bytes]; starts, stops: i64[n], payload i is data[starts[i]:stops[i]];
-    numbers: i64[n], which records of the file; offsets: i64[n], where they begin in the file.
+    numbers: i64[n], record numbers in the file; offsets: i64[n], their byte offsets in the file.
     """
 
     data: np.ndarray
@@ -47,18 +47,18 @@ class Block(NamedTuple):
 
 
 def frame(payload: bytes) -> bytes:
-    """The bytes of one record in a file."""
+    """The bytes of one record with its framing."""
     length = struct.pack("<Q", len(payload))
     crcs = [FOOTER.pack(mask(crc32c(part))) for part in (length, payload)]
     return length + crcs[0] + payload + crcs[1]
 
 
 def read_records(path: str | PathLike[str], *, skips: Skips | None = None) -> Iterator[bytes]:
-    """The payloads of one file, both crcs of each verified.
+    """The payloads of one file; both crcs of each record are verified.
 
-    Raises RecordError, also for an empty file. With `skips` a payload with a wrong crc is dropped;
-    a wrong length, a truncation or a broken gzip stream drops the rest of the file; each is logged
-    and counted there.
+    Raises RecordError, also for an empty file. With `skips`, a payload with a wrong crc is dropped,
+    and a wrong length, a truncation or a broken gzip stream drops the rest of the file; each fault
+    is logged and counted there.
     """
     path = epath.Path(path)
     for block in read_blocks(path, Faults(path, skips)):
@@ -70,7 +70,7 @@ def read_records(path: str | PathLike[str], *, skips: Skips | None = None) -> It
 def write_records(
     path: str | PathLike[str], payloads: Iterable[bytes], *, compress: bool = False
 ) -> int:
-    """Write one file, whole or not at all; returns how many records it holds."""
+    """Write one file, whole or not at all; returns its number of records."""
     count = 0
     with whole_file(path) as unfinished, ExitStack() as stack:
         file: Any = stack.enter_context(unfinished.open("wb"))
@@ -85,11 +85,11 @@ def write_records(
 def read_blocks(
     path: epath.Path, faults: Faults, *, records: int = 2048, block_bytes: int = _BLOCK_BYTES
 ) -> Iterator[Block]:
-    """The file's records in blocks of at most `records`, and of `block_bytes` unless one is larger.
+    """The file's records in blocks of at most `records` and, unless one is larger, `block_bytes`.
 
-    A payload with a wrong crc is a fault of one record; a wrong or absurd length, a truncation
-    or a broken gzip stream is a fault of the rest of the file; an empty file is one too, and one of
-    another kind.
+    A payload with a wrong crc is a fault of one record. A wrong or absurd length, a truncation or
+    a broken gzip stream is a fault of the rest of the file. An empty file, or one of another kind,
+    is a fault too.
     """
     with ExitStack() as stack:
         file: Any = stack.enter_context(path.open("rb"))
@@ -103,7 +103,7 @@ def read_blocks(
         read_into = file.readinto
         if compressed:
             file = stack.enter_context(gzip.GzipFile(fileobj=file))
-            # One decompression step a call: what comes before a fault of the stream is not lost.
+            # One decompression step per call, so that data before a stream fault is not lost.
             read_into, bound = file.readinto1, bound * _GZIP_RATIO
         yield from _scan(read_into, bound, faults, records, block_bytes)
 
@@ -114,14 +114,14 @@ def _scan(
     buffer: Any = np.empty(min(block_bytes, max(bound, HEADER.size)) + SLACK_BYTES, np.uint8)
     position = filled = 0  # in the buffer: the next record, and the end of the bytes read
     base = number = 0  # in the file: the buffer's first byte, and the next record
-    broken = ""  # why the gzip stream gave up, once it did
+    broken = ""  # the fault of the gzip stream, if any
     sound: set[tuple[int, int]] = set()  # headers seen; few lengths occur, each is checked once
     unpack, crc = HEADER.unpack_from, crc32c
     while True:
         starts: list[int] = []
         stops: list[int] = []
         crcs: list[int] = []
-        fault, wanted = "", HEADER.size
+        fault, needed = "", HEADER.size
         while len(starts) < records and position + HEADER.size <= filled:
             header = unpack(buffer, position)
             if header not in sound:
@@ -133,10 +133,10 @@ def _scan(
             start = position + HEADER.size
             stop = start + header[0]
             if stop + FOOTER.size > filled:
-                wanted = stop + FOOTER.size - position
+                needed = stop + FOOTER.size - position
                 remaining = bound - base - position
-                if wanted > remaining:
-                    fault = f"it takes {wanted} bytes by its length, but {remaining} bytes remain"
+                if needed > remaining:
+                    fault = f"it takes {needed} bytes by its length, but {remaining} bytes remain"
                     fault += " of the file: the file is truncated, or the length absurd"
                 break
             crcs.append(crc(buffer[start:stop]))
@@ -150,7 +150,7 @@ def _scan(
             if len(starts) == records:
                 continue
             base, filled = base + position, filled - position
-            buffer = _room(buffer, position, filled, wanted)
+            buffer = _room(buffer, position, filled, needed)
             position = 0
             read = 0
             if not broken:
@@ -160,7 +160,7 @@ def _scan(
                 continue
             if number and not (filled or broken):
                 return
-            cut = f"the file ends after {filled} of this record's {wanted} bytes"
+            cut = f"the file ends after {filled} of this record's {needed} bytes"
             fault = broken or (cut if filled else "the file holds no record")
         faults.add(number, base + position, f"{fault}; {_REMEDY}")
         return
@@ -175,7 +175,7 @@ def _checked(
     base: int,
     faults: Faults,
 ) -> Block:
-    """The records whose payloads agree with their crcs; the others are faults."""
+    """The records whose payloads match their crcs; the others are faults."""
     begin, end = np.array(starts), np.array(stops)
     numbers = number + np.arange(len(begin))
     offsets = base + begin - HEADER.size
@@ -189,21 +189,21 @@ def _checked(
     return Block(buffer, begin, end, numbers, offsets)
 
 
-def _room(buffer: np.ndarray, position: int, filled: int, wanted: int) -> np.ndarray:
-    """The buffer with its `filled` unread bytes moved to the front, doubled where it is too small.
+def _room(buffer: np.ndarray, position: int, filled: int, needed: int) -> np.ndarray:
+    """The buffer with its `filled` unread bytes moved to the front, enlarged if it is too small.
 
-    Doubled and no more: a length is not believed further than twice the bytes already there.
+    It at most doubles, because a record's length may be wrong.
     """
     room = len(buffer) - SLACK_BYTES
     larger = buffer
-    if wanted > room:
-        larger = np.empty(min(max(2 * room, 1024), wanted) + SLACK_BYTES, np.uint8)
+    if needed > room:
+        larger = np.empty(min(max(2 * room, 1024), needed) + SLACK_BYTES, np.uint8)
     larger[:filled] = buffer[position : position + filled]
     return larger
 
 
 def _fill(read_into: Any, room: np.ndarray) -> tuple[int, str]:
-    """Read until the room is full or the file ends: bytes read, and the fault of a gzip stream."""
+    """Read until the room is full or the file ends; returns bytes read, and any gzip fault."""
     memory, count = room.data, 0
     try:
         while count < len(memory) and (read := read_into(memory[count:])):

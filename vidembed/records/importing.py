@@ -1,4 +1,4 @@
-"""TFRecord shards become a feature table: read ahead, checked, and written as they come."""
+"""Import shards of features into a feature table: read ahead, check, and write as they come."""
 
 import dataclasses
 import os
@@ -40,31 +40,33 @@ Dtype = Literal["uint8", "bfloat16", "float32"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Importing(Reading):
-    """How records become the rows of a table."""
+    """Options for importing records as the rows of a table."""
 
     dtype: Dtype = "uint8"
-    """how features are stored; uint8 is YouTube-8M's own quantisation over [-2, 2]."""
+    """dtype of the stored features; uint8 is YouTube-8M's own quantisation over [-2, 2]."""
     duplicates: Literal["error", "first"] = "error"
-    """stop at ids that occur again, or keep the first."""
+    """stop at repeated ids, or keep the first."""
     invalid: Literal["refuse", "drop", "mask"] = "refuse"
     """vectors with NaN or infinity, or all zero: refuse them, drop the video, or mask the
     modality."""
     on_error: Literal["error", "skip"] = "error"
     """stop at an unreadable record, or skip it (at most 100)."""
     max_clipped_share: float = 0.01
-    """with uint8, the largest share of values beyond [-2, 2] to accept."""
+    """with uint8, the largest accepted share of values beyond [-2, 2]."""
     max_rounding: float = 0.1
-    """the largest rounding by the dtype to accept, as a share of the features' spread; above 0.03
-    it is warned of."""
+    """the largest accepted rounding by the dtype, as a share of the features' spread; above 0.03
+    there is a warning."""
     space: tuple[str, ...] = ()
-    """what made the features: one NAME, or MODALITY=NAME for each, as visual=inception-pca. Numbers
-    of two spaces are never compared; without a name, width, dtype and key stand for it."""
+    """the network that made the features: one NAME, or MODALITY=NAME for each, such as
+    visual=inception-pca. Features of two spaces are never compared; without a name, width, dtype
+    and key identify the space."""
     append: bool = False
-    """add the videos to the finished table TABLE, of the same modalities, dtype and space: all or
-    none. Ids that it holds already are refused, or left out with --duplicates first."""
+    """add the videos, all or none, to the finished table TABLE, which must have the same
+    modalities, dtype and space. Ids already in it are refused, or, with --duplicates first,
+    skipped."""
     force: bool = False
-    """replace a finished table. The old one stays until the new one is whole, however the import
-    ends, so the disk must hold both for a while."""
+    """replace a finished table. The old table stays until the new one is complete, so the disk
+    must hold both for a while."""
 
 
 def import_videos(
@@ -76,22 +78,22 @@ def import_videos(
 ) -> dict[str, Any]:
     """Import the shards that match `pattern` into a feature table at `path`; returns a report.
 
-    Rows stand in the order of the sorted shards and of the records in them, however many workers
-    there are. Memory holds a few chunks of 2,048 records a worker, and ids and labels (about 150
-    bytes a video). The report's `findings` count unusable rows and duplicates, and name the first
-    ten of each kind. A finished table of the same sources and options is left as it is; only a
-    name of its space is added where it had none.
+    Rows follow the order of the sorted shards and of the records in them, for any number of
+    workers. Memory holds a few chunks of 2,048 records per worker, and ids and labels (about 150
+    bytes per video). The report's `findings` count unusable rows and duplicates, and name the first
+    ten of each kind. A finished table of the same sources and options is not changed, except that
+    a missing name of its space is added.
     progress: called with shards done, shards in all, records so far.
 
-    Raises RecordError for unreadable records (unless skipped), RefusedError for whatever else is
-    wrong, all of it, OutputError where the table is among what is read, and TableError when it
-    cannot be written, holds other data, or is being written by another process.
+    Raises RecordError for unreadable records (unless skipped), RefusedError with the list of all
+    other faults, OutputError if the table is among the inputs, and TableError if it cannot be
+    written, holds other data, or is being written by another process.
     """
     began = time.monotonic()
     check_apart(path, (pattern, options.ids, options.counts))
     origin = origin_of(pattern, options)
     if options.append and options.force:
-        raise ValueError("--append adds to a table and --force replaces it: give one of them")
+        raise ValueError("--append adds to a table and --force replaces it: give only one of them")
     with writing(path):
         return _import(pattern, origin, path, options, progress, began=began)
 
@@ -105,7 +107,7 @@ def _import(
     *,
     began: float,
 ) -> dict[str, Any]:
-    """As `import_videos`, where nobody else writes the table."""
+    """As `import_videos`, with the table locked."""
     files, format = origin.shards, origin.format
     space, source = named_spaces(options.space, list(format.widths)), source_of(origin, options)
     if not options.append and not options.force and table_state(path) == "finished":
@@ -113,7 +115,7 @@ def _import(
         name_spaces(path, space)
         return report
 
-    checks, skips, kept = Checks(format.widths, stored_as(options.dtype)), Skips(), list[Videos]()
+    checks, skips, chunks = Checks(format.widths, stored_as(options.dtype)), Skips(), list[Videos]()
     writer: TableWriter | TableExtension | None = None
     if options.append:
         writer = TableExtension(
@@ -122,26 +124,27 @@ def _import(
         if earlier := writer.earlier():
             fingerprint = writer.manifest["fingerprint"]
             return {**earlier, "fingerprint": fingerprint, "already_there": True}
-        checks.know(writer.ids, os.fspath(path))
-    among = writer.known() if isinstance(writer, TableExtension) else None
+        checks.add_existing(writer.ids, os.fspath(path))
+    among = writer.statistics() if isinstance(writer, TableExtension) else None
     videos = usable_videos(pattern, origin, options, checks, skips, among=among, progress=progress)
     try:
         for chosen in videos:
             writer = writer or TableWriter(path, source=source, space=space, replace=options.force)
             writer.append(as_stored(chosen.features, DTYPES[options.dtype]))
-            kept.append(chosen._replace(features={}))
+            chunks.append(chosen._replace(features={}))
         if writer is None or not writer.rows:
             raise refusal(pattern, ["no usable records" + advice(origin, pattern, options)])
         progress(len(files), len(files), checks.rows)
-        arrays = beside_features(kept)
+        arrays = beside_features(chunks)
         report = import_report(checks, skips, arrays, time.monotonic() - began)
         spread = [*rounded(checks, options.dtype), *alike(checks)] if among is None else []
         report["warnings"] = spread + off_scale(checks, among or {}) + not_text(checks)
         for entry in source["shards"]:
             entry["records"] = checks.records.get(entry["name"], 0)
         manifest = writer.finish(arrays, source={**source, "report": report})
-    except BaseException:  # to be asked to stop is no Exception
-        # Half a table is of no use. (A kill leaves it, marked as unfinished: the next run clears.)
+    except BaseException:  # a stop request does not derive from Exception
+        # Remove the partial table. (A kill leaves it, marked as unfinished, and the next run
+        # removes it.)
         if writer is not None:
             writer.abandon()
         raise
@@ -156,28 +159,28 @@ def _finished(
     expected: Mapping[str, int],
     pattern: str | os.PathLike,
 ) -> dict[str, Any]:
-    """The report of the import that made this table; refused when it was another one."""
+    """The report of the import that made this table; TableError if sources or options differ."""
     manifest = read_manifest(path)
-    there = manifest["source"]
+    earlier = manifest["source"]
     stored = [
-        {k: v for k, v in entry.items() if k != "records"} for entry in there.get("shards", [])
+        {k: v for k, v in entry.items() if k != "records"} for entry in earlier.get("shards", [])
     ]
     differing = [
-        f"{key} is {source['options'][key]!r}, was {there.get('options', {}).get(key)!r}"
+        f"{key} is {source['options'][key]!r}, was {earlier.get('options', {}).get(key)!r}"
         for key in source["options"]
-        if source["options"][key] != there.get("options", {}).get(key)
+        if source["options"][key] != earlier.get("options", {}).get(key)
     ]
     if stored != source["shards"]:
-        differing.append("the shards (their names, sizes or contents) are others")
+        differing.append("the shards differ (in names, sizes or contents)")
     if differing:
         raise TableError(
-            f"{os.fspath(path)} was imported otherwise: {'; '.join(differing)}. Choose another "
+            f"{os.fspath(path)} was imported differently: {'; '.join(differing)}. Choose another "
             "path, or replace the table with force (--force)"
         )
-    found = {entry["name"]: entry["records"] for entry in there["shards"]}
-    if there["report"]["skipped"] == 0 and (faults := check_counts(found, expected, pattern)):
+    counts = {entry["name"]: entry["records"] for entry in earlier["shards"]}
+    if earlier["report"]["skipped"] == 0 and (faults := check_counts(counts, expected, pattern)):
         raise refusal(pattern, faults)
-    return {**there["report"], "fingerprint": manifest["fingerprint"], "already_there": True}
+    return {**earlier["report"], "fingerprint": manifest["fingerprint"], "already_there": True}
 
 
 def main(
@@ -185,14 +188,15 @@ def main(
     table: Annotated[str, tyro.conf.arg(metavar="TABLE")],
     options: Annotated[Importing, tyro.conf.arg(name="")] = Importing(),
 ) -> None:
-    """Import features of videos into a table, checking them on the way.
+    """Check features of videos and import them into a table.
 
-    Running it again is safe: a finished import of the same records and options is recognised, an
-    interrupted one starts anew and clears what was left. While one writes a table, another is
-    refused, but on gs:// and s3://, which have no locks: write there one at a time.
+    Running it again is safe: a finished import of the same records and options is recognised, and
+    an interrupted one starts again. A second import into the same table is refused while the first
+    runs, except on gs:// and s3://, which have no locks: run one at a time there.
 
     Args:
-        records: file, folder or glob of TFRecords or Parquet, local or gs://, or of .npy, local.
+        records: file, folder or glob of TFRecord or Parquet files, local or gs://, or of local .npy
+            files.
         table: the folder to write, local, gs:// or s3://.
     """
     with Progress().stage(f"importing {records}", unit="shards") as stage:

@@ -1,4 +1,4 @@
-"""A look at records, or at a feature table, before anything is trained on them: every fault."""
+"""Inspect records or a feature table before training: their contents and every fault."""
 
 import contextlib
 import dataclasses
@@ -33,15 +33,15 @@ BLOCK_ROWS = 8192
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """What was found: facts (what -> words), the commonest labels (label -> videos), faults."""
+    """The result: facts (name -> text), labels (label -> number of videos), and faults."""
 
     facts: dict[str, str]
     labels: dict[int, int]
     faults: list[str]
     holds: list[str] = dataclasses.field(default_factory=list)
-    """Of records or rows: a line for each key, its type, widths, and how many lack it."""
+    """For records or rows: one line per key, with type, widths, and how many lack it."""
     command: str = ""
-    """What imports them, where that shows."""
+    """The import command that fits, or ""."""
 
 
 def inspect(
@@ -50,12 +50,11 @@ def inspect(
     *,
     progress: Callable[[int, int, int], object] = lambda *_: None,
 ) -> Inspection:
-    """Inspect records, a Parquet file or arrays (a file, a folder, a glob), or a feature table.
+    """Inspect records, Parquet files or arrays (a file, a folder, a glob), or a feature table.
 
-    Reads everything, and goes on after a fault: each kind of fault is once in the result. The
-    options are for records only; where they name no modalities and the records are not
-    YouTube-8M's, those that the records hold are read. Raises FileNotFoundError where there is
-    nothing to inspect.
+    Reads everything and continues after faults; the result lists each kind of fault once. The
+    options apply to records only. If they name no modalities and the records are not YouTube-8M's,
+    the modalities in the records are read. Raises FileNotFoundError if nothing matches.
     """
     if not is_glob(path) and _holds_table(path):
         return _inspect_table(path)
@@ -76,8 +75,8 @@ def inspect(
             progress(number, len(files), checks.rows)
     progress(len(files), len(files), checks.rows)
     unreadable = sorted(skips.errors, key=lambda error: (error.path, error.record))
-    found = compared(files, checks.records, unreadable)
-    miscounted = check_counts(found, expected, path)
+    counts = compared(files, checks.records, unreadable)
+    miscounted = check_counts(counts, expected, path)
     refused = refusals(checks, duplicates="error", invalid="refuse")
     counted = "not as expected" if miscounted else f"as in {options.counts or 'counts.json'}"
     facts = {
@@ -97,8 +96,8 @@ def inspect(
 
 
 def _holds_table(path: str | os.PathLike) -> bool:
-    # Two files are asked for; the table's own storage would list all that lies below, and without
-    # credentials try again for minutes.
+    # Check for two files: the table's storage library would list everything below, and retry for
+    # minutes without credentials.
     return any((epath.Path(path) / file).exists() for file in (MANIFEST, UNFINISHED))
 
 
@@ -111,7 +110,7 @@ def _inspect_table(path: str | os.PathLike) -> Inspection:
     checks = Checks(table.widths)
     for videos in _blocks(table):
         checks.add(os.fspath(path), videos)
-    # Rows of a modality that is masked hold zeros, and are not looked at.
+    # Rows with a masked modality hold zeros and are not checked.
     faults = refusals(checks, duplicates="error", invalid="refuse")
     stored = {name: str(array.dtype) for name, array in table.features.items()}
     sources = [table.manifest["source"], *table.manifest["source"].get("appended", [])]
@@ -147,46 +146,46 @@ def main(
     vocabulary: str | None = None,
     max_faults: int = 100,
 ) -> int:
-    """Check video-level records, or a feature table; print what they hold and what imports them.
+    """Check video-level records or a feature table; print the contents and the import command.
 
-    Reads everything and lists every fault, each kind once: unreadable or truncated records, missing
-    features, wrong widths, NaN, all-zero vectors, repeated ids, shards cut short, damaged tables.
-    The exit code is 1 where there are any.
+    Reads everything and lists each kind of fault once: unreadable or truncated records, missing
+    features, wrong widths, NaN, all-zero vectors, repeated ids, truncated shards, damaged tables.
+    The exit code is 1 if there are faults.
 
     Args:
-        path: file, folder or glob of TFRecords, Parquet or .npy, local or gs://; or the folder of a
-            feature table.
+        path: file, folder or glob of TFRecord, Parquet or .npy files, local or gs://; or the folder
+            of a feature table.
         vocabulary: CSV file with the names of the labels (columns Index and Name);
             vocabulary.csv beside the shards if not given.
-        max_faults: how many faults to print; all are counted.
+        max_faults: number of faults to print; all are counted.
     """
     with Progress().stage(f"inspecting {path}", unit="shards") as stage:
 
         def progress(done: int, total: int, records: int) -> None:
             stage.update(done, total, note=f"{records:,} records")
 
-        found = inspect(path, options, progress=progress)
+        inspection = inspect(path, options, progress=progress)
     console = Console(highlight=False, soft_wrap=True, emoji=False)
-    for name, fact in found.facts.items():
+    for name, fact in inspection.facts.items():
         console.print(f"{name:<12} {fact}", markup=False)
-    for line in found.holds:
+    for line in inspection.holds:
         console.print(f"  holds {line}", markup=False)
-    words = _names(path, vocabulary)
-    commonest = sorted(found.labels.items(), key=lambda item: (-item[1], item[0]))[:TOP_LABELS]
+    label_names = _names(path, vocabulary)
+    commonest = sorted(inspection.labels.items(), key=lambda item: (-item[1], item[0]))[:TOP_LABELS]
     for label, videos in commonest:
         bar = "█" * max(1, round(30 * videos / commonest[0][1]))
-        name = f"{label} {words.get(label, '')}"
+        name = f"{label} {label_names.get(label, '')}"
         console.print(f"  {name[:28]:<28} {videos:>9,} {bar}", markup=False)
-    for fault in found.faults[:max_faults]:
+    for fault in inspection.faults[:max_faults]:
         console.print(f"fault: {fault}", style="red", markup=False)
-    if len(found.faults) > max_faults:
-        console.print(f"... and {len(found.faults) - max_faults:,} more", style="red")
-    if found.command:
-        console.print(f"import it with: {found.command}", markup=False)
-    elif found.holds:
+    if len(inspection.faults) > max_faults:
+        console.print(f"... and {len(inspection.faults) - max_faults:,} more", style="red")
+    if inspection.command:
+        console.print(f"import it with: {inspection.command}", markup=False)
+    elif inspection.holds:
         console.print(NOTHING_FITS, style="red", markup=False)
-    if found.faults:
-        console.print(f"{path}: {len(found.faults):,} faults", style="bold red", markup=False)
+    if inspection.faults:
+        console.print(f"{path}: {len(inspection.faults):,} faults", style="bold red", markup=False)
         return 1
     console.print(f"{path}: no faults", style="green", markup=False)
     return 0

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes and never by its name."""
+"""Detect the kind of a file from its first bytes, never from its name."""
 
 import re
 import zlib
@@ -24,7 +24,7 @@ READ = (RECORDS, GZIP_RECORDS)
 """Kinds that are read as records."""
 
 _HEAD_BYTES = 4096
-_SMALL_BYTES = 64 << 20  # read as a whole, where nothing is known of a file by its first bytes
+_SMALL_BYTES = 64 << 20  # files up to this size are read whole if their first bytes say nothing
 _MAGICS = {
     b"PAR1": PARQUET,
     b"\x93NUMPY": NUMPY,
@@ -49,9 +49,9 @@ _CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 
 
 def kind_of(name: str | PathLike[str]) -> str:
-    """What one file is: a word or two, as "Parquet", "zlib-compressed TFRecord", "text", "empty".
+    """The kind of one file, such as "Parquet", "zlib-compressed TFRecord", "text" or "empty".
 
-    Compressed files are named with what is in them where that shows. Raises OSError where the file
+    The kind of a compressed file includes that of its content if known. Raises OSError if the file
     cannot be read.
     """
     path = epath.Path(name)
@@ -63,38 +63,38 @@ def kind_of(name: str | PathLike[str]) -> str:
 
 
 def remedy(kind: str) -> str:
-    """What to do with a file of another kind than records."""
+    """What to do with a file that is not a TFRecord file."""
     if "compressed" in kind:
-        return "decompress it, or write it anew plain or with gzip"
+        return "decompress it, or rewrite it uncompressed or with gzip"
     if kind in (PARQUET, NUMPY):
-        return "import reads it where all files given are of that kind"
+        return "import reads it if all given files are of that kind"
     return "give TFRecord files, a Parquet file or .npy files with --ids"
 
 
 def record_kind(payload: bytes) -> str:
-    """The kind of message that a record's payload is, for a message: also "no protobuf message"."""
+    """The kind of protobuf message in a record's payload, for an error message."""
     try:
         lists = parse_sequence_example(payload)[1]
         if lists:
             return f"{FRAME_LEVEL} with the lists {', '.join(sorted(lists))}"
         return "tf.train.Example" if parse_example(payload) else "an empty message"
     except MessageError:
-        return "no tf.train.Example"
+        return "not a tf.train.Example"
 
 
 def refuse_frame_level(payload: bytes) -> None:
-    """Raises MessageError for a frame-level record where a video-level one is expected."""
+    """Raise MessageError for a frame-level record where a video-level one is expected."""
     kind = record_kind(payload)
     if kind.startswith(FRAME_LEVEL):
         raise MessageError(
-            f"a video-level record (tf.train.Example) is expected, and these are {kind}: average "
+            f"expected a video-level record (tf.train.Example), but these are {kind}: average "
             "the frames of each video first (vidembed.records.frames.read_frames reads them, "
             "vidembed.records.writer.write_videos writes the result)"
         )
 
 
 def _kind_of_bytes(head: bytes) -> str:
-    """By the first bytes of a file, at most `_HEAD_BYTES` of them."""
+    """The kind by the first bytes of a file, at most `_HEAD_BYTES` of them."""
     if not head:
         return EMPTY
     if len(head) >= HEADER.size and length_is_sound(*HEADER.unpack_from(head)):
@@ -109,18 +109,18 @@ def _kind_of_bytes(head: bytes) -> str:
         if inside:
             return inside
     if _WEB_PAGE.match(head):
-        return "a web page (HTML or XML), most likely the error of a download"
+        return "a web page (HTML or XML), most likely from a failed download"
     if not _CONTROL.search(head) and _is_utf8(head):
         return TEXT
     return UNKNOWN
 
 
 def _inside(compression: str, head: bytes, window_bits: int) -> str:
-    """ "gzip-compressed TFRecord" and so on; "" where zlib's stream begins with nonsense."""
+    """The kind with its content, such as "gzip-compressed TFRecord"; "" if zlib cannot read it."""
     try:
         plain = zlib.decompressobj(window_bits).decompress(head, _HEAD_BYTES)
     except zlib.error:
-        # A damaged gzip file is for its reader to name.
+        # The record reader reports the damage of a gzip file.
         return GZIP_RECORDS if compression == "gzip" else ""
     kind = _kind_of_bytes(plain)
     if kind in (EMPTY, UNKNOWN):
@@ -129,8 +129,8 @@ def _inside(compression: str, head: bytes, window_bits: int) -> str:
 
 
 def _kind_of_whole(data: bytes) -> str:
-    """What needs a look at all bytes: snappy has no magic number, and protobuf neither."""
-    for skip in (0, 4, 8):  # bare; behind TensorFlow's one length, or Hadoop's two
+    """The kind by all bytes: neither snappy nor protobuf has a magic number."""
+    for skip in (0, 4, 8):  # bare, after TensorFlow's one length, or after Hadoop's two
         size = int.from_bytes(data[skip - 4 : skip]) if skip else len(data)
         plain = _unsnapped(data[skip : skip + size])
         if plain:
@@ -144,14 +144,14 @@ def _kind_of_whole(data: bytes) -> str:
 
 
 def _unsnapped(data: bytes) -> bytes:
-    """What the block is that Snappy made of; nothing where it made none."""
+    """The content of a Snappy block; empty if the bytes are not one."""
     size = shift = 0
     for octet in data[:5]:
         size |= (octet & 0x7F) << shift
         shift += 7
         if octet < 0x80:
             break
-    if not 0 < size <= 25 * len(data):  # Snappy packs no better than 1 to 21
+    if not 0 < size <= 25 * len(data):  # Snappy's best ratio is about 21
         return b""
     try:
         return bytes(pa.decompress(data, decompressed_size=size, codec="snappy", asbytes=True))
@@ -163,6 +163,6 @@ def _is_utf8(head: bytes) -> bool:
     try:
         head.decode()
     except UnicodeDecodeError as error:
-        # The last letter may be cut.
+        # The last character may be cut.
         return len(head) == _HEAD_BYTES and error.start >= len(head) - 3
     return True

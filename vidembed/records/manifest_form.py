@@ -1,11 +1,11 @@
-"""The form of a table's manifest: of what type each entry is."""
+"""Check the entries of a table's manifest and their types."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def damaged(manifest: Mapping[str, Any]) -> str:
-    """The first entry of a manifest that is not of the form it has; "" where all are."""
+    """The first malformed entry of a manifest; "" if there is none."""
     arrays, space, source = manifest["arrays"], manifest.get("space", {}), manifest["source"]
     if not isinstance(arrays, dict) or not {"ids", "label_offsets", "label_values"} <= {*arrays}:
         return "arrays"
@@ -26,8 +26,8 @@ def damaged(manifest: Mapping[str, Any]) -> str:
     appended = source.get("appended", []) if isinstance(source, dict) else None
     if not isinstance(appended, list) or not _is_source(source):
         return "source"
-    # Rows are appended by imports alone, and the first may be of arrays in memory.
-    if not all(_is_source(one) and one.get("shards") and "options" in one for one in appended):
+    # Only imports append rows; the first rows may come from arrays in memory.
+    if not all(_is_source(s) and s.get("shards") and "options" in s for s in appended):
         return "source: appended"
     return ""
 
@@ -37,7 +37,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_source(source: Any) -> bool:
-    """Whether this may say where videos come from; what an import says is there as a whole."""
+    """Whether this is a valid source of videos; the entry of an import must be complete."""
     if not isinstance(source, dict):
         return False
     shards, options = source.get("shards", []), source.get("options", {})
@@ -52,18 +52,18 @@ def _is_source(source: Any) -> bool:
 
 
 def _is_report(report: Any) -> bool:
-    """Whether an import can tell again what it told at first."""
+    """Whether this is a complete import report, which can be printed again."""
     if not isinstance(report, dict):
         return False
     counts = [report.get(name) for name in ("rows", "records", "shards", "skipped", "duplicates")]
     missing, findings = report.get("missing"), report.get("findings")
     if not isinstance(missing, dict) or not isinstance(findings, dict):
         return False
-    found = list(findings.values())
-    if not _are_dicts(found) or any(finding.keys() != {"count", "named"} for finding in found):
+    entries = list(findings.values())
+    if not _are_dicts(entries) or any(entry.keys() != {"count", "named"} for entry in entries):
         return False
-    counts += [*missing.values(), *(finding["count"] for finding in found)]
-    texts = [finding["named"] for finding in found]
+    counts += [*missing.values(), *(entry["count"] for entry in entries)]
+    texts = [entry["named"] for entry in entries]
     texts.append(report.get("warnings", []))  # older tables have none
     return all(map(_is_count, counts)) and all(
         isinstance(each, list) and all(isinstance(text, str) for text in each) for each in texts
@@ -71,7 +71,7 @@ def _is_report(report: Any) -> bool:
 
 
 def _are_dicts(values: Any, *names: str) -> bool:
-    """Whether these are a list of objects that have such texts."""
+    """Whether this is a list of objects whose fields `names` are texts."""
     return isinstance(values, list) and all(
         isinstance(value, dict) and all(isinstance(value.get(name), str) for name in names)
         for value in values

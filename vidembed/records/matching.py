@@ -1,9 +1,9 @@
-"""The fast path of video-level parsing: a whole block of records against constant headers.
+"""The fast path of video-level parsing: match a whole block of records against constant headers.
 
-Writers lay records out alike: `0a L`, then one map entry after the other, whose bytes before the
-value are fixed by the key and by one length. A cursor a record walks over the entries, all records
-at once; a record that is laid out otherwise is left to the general parser. What matches is exactly
-what the general parser would read.
+Writers use the same layout: `0a L`, then the map entries, whose bytes before the value are fixed by
+the key and one length. One cursor per record walks over the entries, all records at once. Records
+with another layout are left to the general parser. Matched values are exactly those that the
+general parser would read.
 """
 
 from functools import cache
@@ -22,10 +22,10 @@ assert max(_WINDOW_BYTES, _ONE_BYTE) <= SLACK_BYTES
 
 
 class Matched(NamedTuple):
-    """The records of a block that are laid out as usual: m of them, in order.
+    """The m records of a block that have the usual layout, in order.
 
     rows: i64[m] in the block; ids: S[m]; label_counts: i64[m]; label_values: i32[sum of counts];
-    vectors: by modality i64[m], where in block.data its floats begin, -1 where there are none.
+    vectors: by modality i64[m], the offset of its floats in block.data, -1 if it has none.
     """
 
     rows: np.ndarray
@@ -38,7 +38,7 @@ class Matched(NamedTuple):
 class _Header:
     """The bytes of a map entry before its value, compared as 8-byte words in many places at once.
 
-    A value is either of `value_bytes`, or short: then four bytes of the header bear its length.
+    A value either has `value_bytes`, or is short: then four bytes of the header encode its length.
     """
 
     def __init__(self, key: str, kind: int, value_bytes: int | None = None) -> None:
@@ -50,22 +50,22 @@ class _Header:
         self.usable = len(head) <= _WINDOW_BYTES
         if not self.usable:
             return
-        # The lengths of entry, feature, list and value, as they are for a value of no bytes.
+        # The lengths of entry, feature, list and value for an empty value.
         last = self.bytes - 1
         self._slots = [last, 1, last - 4, last - 2] if value_bytes is None else []
         self._least = head[self._slots]
-        wanted, mask = np.zeros((2, _WINDOW_BYTES), np.uint8)
-        wanted[: self.bytes], mask[: self.bytes] = head, 0xFF
-        wanted[self._slots] = mask[self._slots] = 0
-        self._words = [(w, m) for w, m in zip(wanted.view("<u8"), mask.view("<u8")) if m]
+        expected, mask = np.zeros((2, _WINDOW_BYTES), np.uint8)
+        expected[: self.bytes], mask[: self.bytes] = head, 0xFF
+        expected[self._slots] = mask[self._slots] = 0
+        self._words = [(w, m) for w, m in zip(expected.view("<u8"), mask.view("<u8")) if m]
 
     def value_lengths(self, window: np.ndarray, words: np.ndarray) -> np.ndarray:
-        """The bytes of the value i64[n] where u8[n, 48] begins with this header, elsewhere -1."""
+        """The value's length in bytes i64[n] where u8[n, 48] begins with this header, else -1."""
         if not self.usable:
             return np.full(len(window), -1)
         same = np.ones(len(window), bool)
-        for i, (wanted, mask) in enumerate(self._words):
-            same &= (words[i] & mask) == wanted
+        for i, (expected, mask) in enumerate(self._words):
+            same &= (words[i] & mask) == expected
         if self.value_bytes is not None:
             return np.where(same, self.value_bytes, -1)
         lengths = np.full(len(window), -1)
@@ -79,15 +79,15 @@ class _Header:
 
 
 def match(block: Block, format: VideoLevel) -> Matched:
-    """Walk over every record of the block, which is left as it is."""
+    """Match every record of the block, which is not changed."""
     ids, labels, vectors = _headers(format)
     begin, length, good = _walk(block, [*ids, *labels, *vectors])
 
     id_begin, id_length = begin[0], length[0]
-    for other in range(1, len(ids)):
+    for alternative in range(1, len(ids)):
         absent = id_begin < 0
-        id_begin = np.where(absent, begin[other], id_begin)
-        id_length = np.where(absent, length[other], id_length)
+        id_begin = np.where(absent, begin[alternative], id_begin)
+        id_length = np.where(absent, length[alternative], id_length)
     good &= id_length > 0
     vector_begin = begin[len(ids) + len(labels) :]
     if format.missing == "refuse":
@@ -118,8 +118,8 @@ def _headers(format: VideoLevel) -> tuple[list[_Header], list[_Header], list[_He
 
 
 def _walk(block: Block, headers: list[_Header]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where each header's value begins in each record, and its bytes: i64[headers, n], -1 for none;
-    and the records that consist of such entries and nothing else: bool[n]."""
+    """Begin and length of each header's value in each record, i64[headers, n], -1 if absent;
+    and whether the record consists of such entries only, bool[n]."""
     n = len(block.starts)
     begin, length = np.full((2, len(headers), n), -1)
     cursor, end, walking = _features_message(block)
@@ -133,7 +133,7 @@ def _walk(block: Block, headers: list[_Header]) -> tuple[np.ndarray, np.ndarray,
         step = np.zeros(n, np.int64)
         for i, header in enumerate(headers):
             value_bytes = header.value_lengths(window, words)
-            # A key that occurs twice stops the walk: it is for the general parser to refuse.
+            # A repeated key stops the walk, so that the general parser refuses it.
             (hits,) = (walking & (value_bytes >= 0) & (begin[i] < 0)).nonzero()
             begin[i, hits] = cursor[hits] + header.bytes
             length[i, hits] = value_bytes[hits]
@@ -146,7 +146,7 @@ def _walk(block: Block, headers: list[_Header]) -> tuple[np.ndarray, np.ndarray,
 
 
 def _features_message(block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where the one field of each Example begins and ends: i64[n], i64[n]; and where it is so.
+    """Begin and end of the only field of each Example, i64[n] each, and whether it is so, bool[n].
 
     Real records end with `12 00`, the empty second field of a SequenceExample.
     """
@@ -167,7 +167,7 @@ def _features_message(block: Block) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 def _strings(
     data: np.ndarray, begin: np.ndarray, size: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The strings as S[m], and which of them a fixed width gives back (no zero byte): bool[m]."""
+    """The strings as S[m], and whether a fixed width preserves them (no zero byte), bool[m]."""
     widest = int(size.max(initial=1))
     anywhere = np.ndarray((len(data) - widest + 1,), f"V{widest}", data, strides=(1,))
     letters = anywhere[begin].view(np.uint8).reshape(len(begin), widest)
@@ -180,8 +180,8 @@ def _strings(
 def _packed_varints(
     data: np.ndarray, begin: np.ndarray, size: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per row the number of integers i64[m]; all of them i32[sum]; rows that are sound: bool[m]."""
-    # A last byte that announces another one is malformed.
+    """Number of integers per row i64[m], all integers i32[sum], and row validity bool[m]."""
+    # A last byte with the continuation bit is malformed.
     complete = (size == 0) | (data[begin + size - 1] < 0x80)
     size = np.where(complete, size, 0)
     after = size.cumsum()

@@ -1,8 +1,8 @@
-"""Where the records of a shard lie: an index beside it that makes a TFRecord file random-access.
+"""An index of record offsets beside a TFRecord file, for random access.
 
 The index file is `<shard>.offsets`: magic, size and digest of the shard, count, i64 starts and
 stops, and a digest of all that; little-endian. It is a cache: built by reading (and checking) the
-shard once, rebuilt when the shard has changed, and done without where the folder is read-only.
+shard once, rebuilt when the shard changes, and kept only in memory if the folder is read-only.
 """
 
 import logging
@@ -29,8 +29,8 @@ _log = logging.getLogger(__name__)
 
 
 class Offsets(NamedTuple):
-    """The records of one shard, n of them: bytes [starts[i], stops[i]) hold the i-th with its
-    framing, and it is record numbers[i] of the file (skipped ones counted); all i64[n]."""
+    """The n records of one shard: bytes [starts[i], stops[i]) hold the i-th with its framing, and
+    numbers[i] is its number in the file (counting skipped records); all i64[n]."""
 
     starts: np.ndarray
     stops: np.ndarray
@@ -38,22 +38,22 @@ class Offsets(NamedTuple):
 
 
 def read_offsets(path: str | PathLike[str], *, skips: Skips | None = None) -> Offsets:
-    """The index of a shard: read where there is a valid one, else built and, if possible, kept.
+    """The index of a shard: read if there is a valid one, else built and stored if possible.
 
-    Whether an index is valid shows by its own digest, the shard's size, and a digest of the
-    shard's first and last 64 KiB; what could still differ, its records' crcs catch when they are
-    read. Raises RecordError as `read_records` does, and for a gzip file: it is read as a stream.
+    An index is valid if its digest, the shard's size, and a digest of the shard's first and last
+    64 KiB agree; other changes are detected by the crcs when records are read. Raises RecordError
+    as `read_records` does, and for a gzip file, which has no random access.
     """
     shard = epath.Path(path)
     sidecar = shard.with_name(shard.name + OFFSETS_SUFFIX)
     size = shard.stat().length
     identity = ends_digest(shard, size)
-    kept = _load(sidecar, size, identity)
-    if kept is not None:
-        return kept
+    stored = _load(sidecar, size, identity)
+    if stored is not None:
+        return stored
     offsets, faultless = _build(shard, skips)
-    if faultless:  # else the faults are to be reported each time
-        _keep(sidecar, size, identity, offsets)
+    if faultless:  # otherwise the faults must be reported each time
+        _store(sidecar, size, identity, offsets)
     return offsets
 
 
@@ -68,10 +68,10 @@ def _build(path: epath.Path, skips: Skips | None) -> tuple[Offsets, bool]:
         starts.append(block.offsets)
         sizes.append(block.stops - block.starts + HEADER.size + FOOTER.size)
         numbers.append(block.numbers)
-    none = np.empty(0, np.int64)
-    begin = np.concatenate([none, *starts])
+    empty = np.empty(0, np.int64)
+    begin = np.concatenate([empty, *starts])
     offsets = Offsets(
-        begin, begin + np.concatenate([none, *sizes]), np.concatenate([none, *numbers])
+        begin, begin + np.concatenate([empty, *sizes]), np.concatenate([empty, *numbers])
     )
     return offsets, faults.count == 0
 
@@ -83,20 +83,20 @@ def _load(sidecar: epath.Path, size: int, identity: bytes) -> Offsets | None:
         return None
     body = data[:-_DIGEST_BYTES]
     if len(body) < _HEAD.size or xxhash.xxh3_128_digest(body) != data[-_DIGEST_BYTES:]:
-        _log.warning("%s is damaged: the index is built anew", sidecar)
+        _log.warning("%s is damaged: rebuilding the index", sidecar)
         return None
     magic, shard_size, shard_identity, count = _HEAD.unpack_from(body)
     if (magic, shard_size, shard_identity) != (_MAGIC, size, identity):
-        _log.warning("%s is of another shard than is there now: it is built anew", sidecar)
+        _log.warning("%s does not match its shard, which has changed: rebuilding it", sidecar)
         return None
     starts, stops = np.frombuffer(body, "<i8", offset=_HEAD.size).reshape(2, count)
     return Offsets(starts, stops, np.arange(count))
 
 
-def _keep(sidecar: epath.Path, size: int, identity: bytes, offsets: Offsets) -> None:
+def _store(sidecar: epath.Path, size: int, identity: bytes, offsets: Offsets) -> None:
     body = _HEAD.pack(_MAGIC, size, identity, len(offsets.starts))
     body += offsets.starts.astype("<i8").tobytes() + offsets.stops.astype("<i8").tobytes()
     try:
         write_bytes(sidecar, body + xxhash.xxh3_128_digest(body))
-    except Exception as error:  # every kind of storage has its own for "read-only"
-        _log.info("%s cannot be kept (%s): the index stays in memory", sidecar, error)
+    except Exception as error:  # each kind of storage has its own error for "read-only"
+        _log.info("%s cannot be written (%s): the index stays in memory", sidecar, error)

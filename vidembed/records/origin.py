@@ -1,4 +1,4 @@
-"""Where videos come from: which files, of which kind, and what reads them."""
+"""Find the input files of an import, their kind, and the reader for them."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,9 +23,9 @@ Read = Callable[..., Iterator[Videos]]
 class Origin:
     """The files of a pattern, all of one kind.
 
-    kind: RECORDS, PARQUET or NUMPY. shards: what is read one after the other, with their names;
-    of arrays this is the file of ids alone. files: all that is read, with their names. read: as
-    `read_videos`; None stands for that.
+    kind: RECORDS, PARQUET or NUMPY. shards: the files to read one after the other; for arrays only
+    the file of ids. files: all files that are read. read: a reader like `read_videos`; None means
+    `read_videos` itself.
     """
 
     kind: str
@@ -36,39 +36,39 @@ class Origin:
 
     @property
     def names(self) -> list[str]:
-        """File names of the shards, whole paths where a name occurs twice."""
+        """File names of the shards; full paths if a name occurs twice."""
         return shard_names(self.shards)
 
 
 def origin_of(pattern: str | PathLike[str], options: Reading) -> Origin:
-    """What a pattern means, by the first bytes of its files.
+    """Find the files of a pattern and detect their kind from their first bytes.
 
-    Raises FileNotFoundError where nothing matches, ValueError for files of several kinds, and for
-    arrays without ids or ids without arrays.
+    Raises FileNotFoundError if nothing matches, and ValueError for files of several kinds, arrays
+    without ids, or ids without arrays.
     """
     files = shards(pattern)
     if options.ids is not None:
         if epath.Path(options.ids).is_dir():
             raise ValueError(
-                f"{options.ids}: is a folder; --ids names a file, of text with an id a line or .npy"
+                f"{options.ids}: is a folder; give --ids a text file with one id per line, or .npy"
             )
-        # A glob of arrays may take the ids along.
+        # A glob of arrays may also match the file of ids.
         files = [file for file in files if realpath(file) != realpath(options.ids)]
     with requests_to(pattern) as pool:
         kinds = list(pool.map(kind_of, files))
-    found = [*kinds]
-    # What is of no kind that is known here, the reader of records names.
+    detected = [*kinds]
+    # The record reader reports files of any other kind.
     kinds = [kind if kind in (PARQUET, NUMPY) else RECORDS for kind in kinds]
     if len({*kinds}) > 1:
         firsts = [kinds.index(kind) for kind in sorted({*kinds})]
-        first = [f"{files[number]} is {found[number]}" for number in firsts]
-        raise ValueError(f"{fspath(pattern)}: files of one kind are expected; {', '.join(first)}")
+        first = [f"{files[number]} is {detected[number]}" for number in firsts]
+        raise ValueError(f"{fspath(pattern)}: expected files of one kind; {', '.join(first)}")
     kind = kinds[0] if kinds else NUMPY
     if (kind == NUMPY) != (options.ids is not None) or not files:
         raise ValueError(
-            f"{fspath(pattern)}: --ids FILE names the ids of .npy files, a line or an item for "
-            f"each row, and is given with these alone; "
-            + (f"{files[0]} is {found[0]}" if files else "no array of features is there")
+            f"{fspath(pattern)}: --ids FILE holds the ids of .npy files, one line or item per row, "
+            "and is required for these and only these; "
+            + (f"{files[0]} is {detected[0]}" if files else "there is no array of features")
         )
     if kind == RECORDS:
         return Origin(kind=kind, shards=files, files=files, format=options.format())
@@ -82,7 +82,7 @@ def origin_of(pattern: str | PathLike[str], options: Reading) -> Origin:
 
 
 def _of_arrays(files: Iterable[epath.Path]) -> VideoLevel:
-    """One modality for each file, of its name and width."""
+    """One modality per file, with its name and width."""
     widths = {file.stem: numpy_rows.read_features(file).shape[1] for file in files}
     modalities = tuple(Modality(name=name_of(n), key=n, width=w) for n, w in widths.items())
     return VideoLevel(modalities=modalities, labels_key=None)

@@ -1,4 +1,4 @@
-"""Where a command may write: over what the same command made before, and over nothing else."""
+"""Check where a command may write: a file may only replace an earlier output of the command."""
 
 import os
 from collections.abc import Iterable
@@ -24,46 +24,45 @@ def check_apart(
     *,
     instead: str = "place",
 ) -> None:
-    """Raises OutputError where an output, a file or a folder, is an input, lies in one, or holds
-    one, by whatever name.
+    """Raise OutputError if an output (a file or folder) is an input, lies in one, or contains one.
 
-    inputs: files, folders and patterns that are read; None and empty text are none. instead: what
-    to name another of.
+    Links and different spellings of a path are resolved. inputs: files, folders and patterns that
+    are read; None and "" are ignored. instead: the noun in the advice "name another ...".
     """
     for given in inputs:
         if given and _meet(output, given):
             raise OutputError(
                 f"{os.fspath(output)}: is one of the inputs ({os.fspath(given)}), lies among them "
-                f"or holds them; name another {instead}, elsewhere"
+                f"or contains them; name another {instead}, elsewhere"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """A Parquet file that a command makes, known again by our mark and by its columns."""
+    """A Parquet file that a command writes, recognised by its metadata key and its columns."""
 
     what: str
-    """It is the file for the ..."""
+    """Completes "the file for the ..." in messages."""
     verb: str
     columns: frozenset[str]
 
     def check(self, path: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]]) -> Path:
-        """The local path to write to; the folder need not be there.
+        """The local path to write to; its folder need not exist.
 
-        inputs: files, folders and patterns that are read; remote ones and empty text lie elsewhere.
-        Raises OutputError where `path` is one of them or lies in one, is no regular file, or is a
-        file that this command did not make, and ValueError for a path that is not on a local disk.
+        inputs: files, folders and patterns that are read; remote ones and "" are ignored. Raises
+        OutputError if `path` is one of them or lies in one, is not a regular file, or is a file
+        that this command did not write, and ValueError for a path that is not on a local disk.
         """
         place = local_path(path)
         check_apart(place, inputs, instead=f"file for the {self.what}")
         if place.exists() and not place.is_file():
-            found = "a folder" if place.is_dir() else "no regular file"
-            raise OutputError(f"{place}: is {found}; name a file for the {self.what}")
+            kind = "a folder" if place.is_dir() else "not a regular file"
+            raise OutputError(f"{place}: is {kind}; name a file for the {self.what}")
         if place.exists() and place.stat().st_size and not self._made(place):
             raise OutputError(
-                f"{place}: is there already, and was not made by `python -m vidembed {self.verb}`: "
+                f"{place}: exists already, and was not made by `python -m vidembed {self.verb}`: "
                 f"it would be lost. Name another file for the {self.what}, or remove this one "
-                "first. (A pattern of several files must stand in quotes)"
+                "first. (Put a pattern of several files in quotes)"
             )
         return place
 
@@ -96,21 +95,21 @@ RECOMMENDATIONS = Output(
 
 
 def _meet(output: str | os.PathLike[str], given: str | os.PathLike[str]) -> bool:
-    one, other = (os.fspath(path).removeprefix("file://") for path in (output, given))
-    if is_remote(one) or is_remote(other):
-        one, other = (path.rstrip("/") + "/" for path in (one, other))
-        return one.startswith(other) or other.startswith(one)
-    path, known = Path(one).expanduser(), Path(other).expanduser()
+    target, source = (os.fspath(path).removeprefix("file://") for path in (output, given))
+    if is_remote(target) or is_remote(source):
+        target, source = (path.rstrip("/") + "/" for path in (target, source))
+        return target.startswith(source) or source.startswith(target)
+    path, known = Path(target).expanduser(), Path(source).expanduser()
     return _is_among(path, known) or known.resolve().is_relative_to(path.resolve())
 
 
 def _is_among(path: Path, given: Path) -> bool:
-    """Whether a file is what is given, is named by its pattern, or lies in its folder."""
+    """Whether a path is the given file, matches the given pattern, or lies in the given folder."""
     if given.is_dir():
         return path.resolve().is_relative_to(given.resolve())
     if given.exists():
         return path.resolve() == given.resolve() or (path.exists() and path.samefile(given))
-    if any(_is_among(path, Path(found)) for found in glob(str(given), recursive=True)):
+    if any(_is_among(path, Path(match)) for match in glob(str(given), recursive=True)):
         return True
     same_folder = path.parent.resolve() == given.parent.resolve()
     return same_folder and fnmatch(path.name, given.name)

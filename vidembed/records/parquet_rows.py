@@ -1,4 +1,4 @@
-"""Parquet files as videos: a column of ids, features as lists or as numbered columns, labels."""
+"""Read videos from Parquet: a column of ids, features as lists or numbered columns, labels."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from etils import epath
 
 from vidembed.records.example import MessageError
 from vidembed.records.faults import ContentError, Faults, Skips
-from vidembed.records.formats import Modality, VideoLevel, check_id, found
+from vidembed.records.formats import Modality, VideoLevel, check_id, keys_found
 from vidembed.records.youtube8m import Videos, offsets_of
 
 _FAULTS = (pa.ArrowException, OSError, UnicodeDecodeError)
@@ -27,11 +27,11 @@ def read_rows(
     skips: Skips | None = None,
     chunk_records: int = 2048,
 ) -> Iterator[Videos]:
-    """The videos of one Parquet file in chunks, in the file's order; as `read_videos`.
+    """The videos of one Parquet file in chunks, in the file's order; see also `read_videos`.
 
-    An id is text, bytes or a whole number. A modality is a column of lists of floats, or as many
-    columns of floats that are named by its key and a number (`v0`, `v1`, ... or `v_0`, ...).
-    Labels are whole numbers, one or a list; a file without their column has none.
+    An id is text, bytes or an integer. A modality is a column of lists of floats, or one column of
+    floats per dimension, named by its key and a number (`v0`, `v1`, ... or `v_0`, ...). Labels are
+    one integer or a list of integers; without their column, videos have no labels.
     """
     path = epath.Path(file)
     faults, row = Faults(path, skips), 0
@@ -47,50 +47,54 @@ def read_rows(
                 yield columns.videos(batch, row, faults)
                 row += len(batch)
             if not row:
-                faults.add(0, None, "the file holds no row")
+                faults.add(0, None, "the file holds no rows")
     except _FAULTS as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # of the disk or the network, and no fault of the file
+            raise  # a fault of disk or network, not of the file
         faults.add(row, None, f"cannot be read as Parquet: {error}")
 
 
 def numbered(names: Sequence[str], key: str) -> list[str]:
-    """The columns that are named by a key and a number, by that number."""
+    """The columns named by a key and a number, sorted by that number."""
     form = re.compile(re.escape(key) + r"[_.\-]?(\d+)")
     matches = [match for name in names if (match := form.fullmatch(name))]
     return [match[0] for match in sorted(matches, key=lambda match: int(match[1]))]
 
 
 class _Columns:
-    """Which columns of a file hold what the format asks for."""
+    """The columns of a file that hold the parts of a format."""
 
     def __init__(self, path: epath.Path, schema: pa.Schema, format: VideoLevel) -> None:
-        self.path, self.format, there = path, format, {f.name: f.type for f in schema}
-        keys = [key for key in format.id_keys if key in there]
+        self.path, self.format, types = path, format, {f.name: f.type for f in schema}
+        keys = [key for key in format.id_keys if key in types]
         if not keys:
-            asked = " or ".join(format.id_keys)
-            raise self._refused(f"no column of ids: expected {asked}, {found(there)} (--id-key)")
+            expected = " or ".join(format.id_keys)
+            raise self._refused(
+                f"no column of ids: expected {expected}, {keys_found(types)} (--id-key)"
+            )
         self.id = keys[0]
-        if not _is_id(_plain_type(there[self.id])):
-            raise self._refused(f"column {self.id!r} is {there[self.id]}: ids are text or integers")
-        self.labels = format.labels_key if format.labels_key in there else None
-        if self.labels and not pa.types.is_integer(_item_type(there[self.labels])):
-            raise self._refused(f"column {self.labels!r} is {there[self.labels]}: labels are whole "
-                                "numbers (--labels-key '' does without)")  # fmt: skip
+        if not _is_id(_plain_type(types[self.id])):
+            raise self._refused(f"column {self.id!r} is {types[self.id]}: ids are text or integers")
+        self.labels = format.labels_key if format.labels_key in types else None
+        if self.labels and not pa.types.is_integer(_item_type(types[self.labels])):
+            raise self._refused(f"column {self.labels!r} is {types[self.labels]}: labels are "
+                                "integers (--labels-key '' ignores them)")  # fmt: skip
         self.features: dict[str, list[str]] = {}
         for modality in format.modalities:
             key = modality.key
-            names = [key] if key in there else numbered(list(there), key)
-            lists = len(names) == 1 and _is_list(_plain_type(there[names[0]]))
+            names = [key] if key in types else numbered(list(types), key)
+            lists = len(names) == 1 and _is_list(_plain_type(types[names[0]]))
             if not names and format.missing == "refuse":
-                raise self._refused(f"no column {key!r}, or {key}0, {key}1, ...: {found(there)}")
+                raise self._refused(
+                    f"no column {key!r}, or {key}0, {key}1, ...: {keys_found(types)}"
+                )
             for name in names:
-                if not pa.types.is_floating(_item_type(there[name])):
-                    raise self._refused(f"column {name!r} is {there[name]}: features are floats")
+                if not pa.types.is_floating(_item_type(types[name])):
+                    raise self._refused(f"column {name!r} is {types[name]}: features are floats")
             if names and not lists and len(names) != modality.width:
                 raise self._refused(
-                    f"{len(names)} columns {names[0]} to {names[-1]} are numbers, "
-                    f"{modality.name!r} has a width of {modality.width}"
+                    f"{len(names)} columns of numbers, {names[0]} to {names[-1]}, but "
+                    f"{modality.name!r} has width {modality.width}"
                 )
             self.features[modality.name] = names
         used = [self.id, *([self.labels] if self.labels else [])]
@@ -100,7 +104,7 @@ class _Columns:
         return ContentError(self.path, 0, None, fault)
 
     def videos(self, batch: pa.RecordBatch, first: int, faults: Faults) -> Videos:
-        """The sound rows of a batch, whose first is row `first` of the file."""
+        """The valid rows of a batch, whose first row is row `first` of the file."""
         n, wrong = len(batch), dict[int, str]()
         ids = _ids(_plain(batch.column(self.id)), wrong)
         counts, values = np.zeros(n, np.int64), np.empty(0, np.int64)
@@ -158,28 +162,28 @@ def _labels(column: pa.Array, wrong: dict[int, str]) -> tuple[np.ndarray, np.nda
 def _vectors(
     columns: list[pa.Array], modality: Modality, n: int, wrong: dict[int, str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """f32[n, F], zero where the modality is not there, bool[n]."""
-    rows, there = np.zeros((n, modality.width), np.float32), np.zeros(n, bool)
-    holes: Any = np.zeros(0, bool)
+    """The vectors f32[n, F], zero if the modality is missing, and whether it is present bool[n]."""
+    rows, present = np.zeros((n, modality.width), np.float32), np.zeros(n, bool)
+    has_null: Any = np.zeros(0, bool)
     if columns and _is_list(columns[0].type):
         lengths = pc.fill_null(pc.list_value_length(columns[0]), 0).to_numpy()
-        there = lengths == modality.width
-        for row in np.flatnonzero(~there & (lengths > 0)).tolist():
+        present = lengths == modality.width
+        for row in np.flatnonzero(~present & (lengths > 0)).tolist():
             expected = f"modality {modality.name!r} ({modality.key}): expected {modality.width}"
             wrong.setdefault(row, f"{expected} values, found {lengths[row]}")
-        flat = pc.list_flatten(columns[0].filter(pa.array(there)))
-        with np.errstate(over="ignore"):  # infinity, which is counted
-            rows[there] = _numbers(flat).reshape(-1, modality.width)
-        holes = ~np.asarray(flat.is_valid()).reshape(-1, modality.width).all(1)
+        flat = pc.list_flatten(columns[0].filter(pa.array(present)))
+        with np.errstate(over="ignore"):  # overflow to infinity is counted later
+            rows[present] = _numbers(flat).reshape(-1, modality.width)
+        has_null = ~np.asarray(flat.is_valid()).reshape(-1, modality.width).all(1)
     elif columns:
         valid: Any = np.stack([np.asarray(column.is_valid()) for column in columns], axis=1)
-        there = valid.any(axis=1)
+        present = valid.any(axis=1)
         with np.errstate(over="ignore"):
             rows[:] = np.stack([_numbers(column) for column in columns], axis=1)
-        rows[~there], holes = 0, ~valid.all(axis=1)[there]
-    for row in np.flatnonzero(there)[holes].tolist():
+        rows[~present], has_null = 0, ~valid.all(axis=1)[present]
+    for row in np.flatnonzero(present)[has_null].tolist():
         wrong.setdefault(row, f"modality {modality.name!r} ({modality.key}): a value is null")
-    return rows, there
+    return rows, present
 
 
 def _numbers(column: pa.Array) -> np.ndarray:
@@ -187,7 +191,7 @@ def _numbers(column: pa.Array) -> np.ndarray:
 
 
 def _plain(column: pa.Array) -> pa.Array:
-    """Without the dictionary of a categorical column, and without what an extension adds."""
+    """The column decoded from dictionary encoding and from extension types."""
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column

@@ -1,4 +1,4 @@
-"""Files where every read may be a request: ranges of bytes, identities."""
+"""Read byte ranges and digests of files that may be remote, with few requests."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,14 +15,14 @@ _END_BYTES = 1 << 16
 
 
 def requests_to(path: object) -> ThreadPoolExecutor:
-    """A pool for reading several files of one place: many requests to a bucket, one disk."""
+    """A thread pool for reading several files: `REQUESTS` threads for a bucket, one for a disk."""
     return ThreadPoolExecutor(REQUESTS if is_remote(path) else 1)
 
 
 def read_range(path: epath.Path, start: int, stop: int) -> bytes:
-    """The bytes [start, stop) of a file; fewer where it ends before."""
+    """The bytes [start, stop) of a file; fewer if the file is shorter."""
     if is_remote(path):
-        # An opened remote file asks for its size first, and then reads megabytes ahead.
+        # Opening a remote file would request its size and then read megabytes ahead.
         system, name = fsspec.url_to_fs(str(path))
         return bytes(system.cat_file(name, start, stop))
     with open(path, "rb", buffering=0) as file:
@@ -31,14 +31,14 @@ def read_range(path: epath.Path, start: int, stop: int) -> bytes:
 
 
 def ends_digest(path: epath.Path, size: int) -> bytes:
-    """A digest of the first and last 64 KiB of a file of `size` bytes; all of it takes too long."""
+    """A digest of the first and last 64 KiB of a file of `size` bytes; a full one is too slow."""
     digest = xxhash.xxh3_128(read_range(path, 0, min(size, _END_BYTES)))
     digest.update(read_range(path, max(0, size - _END_BYTES), size))
     return digest.digest()
 
 
 def identities(files: Sequence[epath.Path], names: Sequence[str]) -> list[dict[str, Any]]:
-    """{name, bytes, ends} of each shard: the same for a copy, whatever its time of change."""
+    """{name, bytes, ends} of each shard: the same for a copy, whatever its modification time."""
 
     def identity(file: epath.Path, name: str) -> dict[str, Any]:
         size = file.stat().length

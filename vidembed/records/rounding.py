@@ -1,8 +1,8 @@
-"""What of features a dtype takes away: its rounding, against how far the features are spread.
+"""Measure the rounding error of a dtype relative to the spread of the features.
 
-Eight bits over [-2, 2] are plenty for features that fill that range. Of vectors of length one they
-keep a handful of levels, and of values below half a step nothing: all videos become alike. Measured
-on unit vectors in clusters, a rounding of 5 % of the spread changes 7 to 12 % of the ten nearest
+Eight bits over [-2, 2] suffice for features that fill that range. Vectors of unit length get only a
+handful of levels, and values below half a step are lost: all videos become identical. Measured on
+unit vectors in clusters, a rounding of 5 % of the spread changes 7 to 12 % of the ten nearest
 videos, one of 10 % changes 12 to 22 %, and one of 20 % changes 22 to 38 %.
 """
 
@@ -11,21 +11,21 @@ import numpy as np
 from vidembed.records.bytecode import STEP
 
 WARN_ABOVE = 0.03
-"""The share of the spread that goes unsaid; YouTube-8M's own features are at 0.01."""
+"""The largest share of the spread without a warning; YouTube-8M's own features are at 0.01."""
 FEW = 20
-_COARSE = 0.3  # of a dimension's own spread: hardly more than two levels are left of it
-_SAMPLE_ROWS = 256  # of a chunk, and fewer of later ones: this takes no time then
+_COARSE = 0.3  # of a dimension's own spread, which leaves hardly more than two levels
+_SAMPLE_ROWS = 256  # per chunk, and fewer in later chunks, so that the cost is negligible
 
 
 class Rounding:
-    """Of the rows of one modality, as they pass: their spread, and what dtypes would change."""
+    """Running statistics of one modality: the spread of its rows, and the rounding by dtypes."""
 
     def __init__(self, width: int) -> None:
         self._rows, self._weight = 0, 0.0
         self._mean, self._squares, self._bfloat16 = np.zeros((3, width))
 
     def add(self, rows: np.ndarray) -> None:
-        """Finite rows f32[n, F], of which ever fewer are looked at."""
+        """Add finite rows f32[n, F]; later calls sample fewer of their rows."""
         every = max(self._rows, len(rows) - 1) // _SAMPLE_ROWS + 1
         sample = rows[::every].astype(np.float64)
         self._rows += len(rows)
@@ -41,18 +41,18 @@ class Rounding:
 
     @property
     def alike(self) -> bool:
-        """Whether several rows were seen, and all of them the same."""
+        """Whether there were several rows, all of them identical."""
         return self._rows > 1 and not self._variance().any()
 
     def share(self, dtype: str) -> float:
         """The rounding to a dtype as a share of the spread, both as root mean squares over all
-        values; 0 for features that are all alike, which no rounding changes."""
+        values; 0 if all rows are identical."""
         spread = self._variance()
         return float(np.sqrt(self._error(dtype).sum() / spread.sum())) if spread.any() else 0.0
 
     def share_of_few(self, dtype: str, among: "Rounding | None" = None) -> float:
-        """As `share`; of rows so few that they may well be near one another, the rounding as a
-        share of the values themselves, or of the spread of those `among` which they come."""
+        """As `share`, but for at most `FEW` rows, which may be near one another, as a share of the
+        smaller of the values themselves and the spread of the rows in `among`."""
         if self._rows > FEW:
             return self.share(dtype)
         sizes = [(self._variance() + np.square(self._mean)).sum()]
@@ -74,13 +74,13 @@ class Rounding:
         return float(np.sqrt(squares / among.spread))
 
     def coarse(self, dtype: str) -> int:
-        """The dimensions that vary, but by hardly more than the dtype's own steps."""
+        """Number of dimensions that vary, but by hardly more than a step of the dtype."""
         spread = self._variance()
         return int(((spread > 0) & (self._error(dtype) > _COARSE**2 * spread)).sum())
 
     def fitting(self, *, clipped: bool = False) -> str:
-        """The smallest dtype whose rounding is nothing to speak of. clipped: whether uint8, which
-        ends at 2, would clip values, and is not to be thought of."""
+        """The smallest dtype with negligible rounding. clipped: whether uint8, whose range ends at
+        2, would clip values and is excluded."""
         small = ("bfloat16",) if clipped else ("uint8", "bfloat16")
         few = len(self._mean) / 10
         fit = (d for d in small if self.share(d) <= WARN_ABOVE and self.coarse(d) <= few)

@@ -1,4 +1,4 @@
-"""Rows of some modalities as they are stored: all of them for the devices, or those of a block."""
+"""Read stored rows of some modalities: all rows for the devices, or those of a batch."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Rows(Protocol):
-    """Features with one row per video: a FeatureTable is one."""
+    """Features with one row per video, such as a FeatureTable."""
 
     @property
     def features(self) -> Mapping[str, np.ndarray]: ...
@@ -16,16 +16,16 @@ class Rows(Protocol):
 
 
 def resident_rows(table: Rows, modalities: Iterable[str]) -> dict[str, Any]:
-    """The rows that a step gathers from the devices: features [N, F] as stored, and who has them
-    (u8[N], for modalities that some rows lack)."""
+    """All rows, for steps that gather on the devices: features [N, F] as stored, and masks
+    `present` u8[N] for the modalities that some rows lack."""
     modalities = tuple(modalities)
     present = {m: table.present[m].astype(np.uint8) for m in modalities if m in table.present}
     return {"features": {m: table.features[m] for m in modalities}, "present": present}
 
 
 def read_rows(table: Rows, rows: np.ndarray, modalities: Iterable[str]) -> dict[str, Any]:
-    """Features [B, F] of rows i64[B] as stored, and who has them (bool[B], for modalities that some
-    rows lack)."""
+    """Features [B, F] of rows i64[B] as stored, and masks `present` bool[B] for the modalities that
+    some rows lack."""
     modalities = tuple(modalities)
     features = {m: np.take(table.features[m], rows, axis=0) for m in modalities}
     present = {m: table.present[m][rows] for m in modalities if m in table.present}

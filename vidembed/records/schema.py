@@ -1,6 +1,6 @@
-"""What foreign files of features hold: keys, types, widths, how many lack what; how to import it.
+"""The schema of foreign feature files (keys, types, widths, gaps), and the command to import them.
 
-A look at the first records of some files; what is wrong with all of them shows in reading them.
+Only the first records of some files are read; reading all of them reveals faults.
 """
 
 import contextlib
@@ -24,33 +24,33 @@ from vidembed.records.kind import PARQUET, RECORDS
 from vidembed.records.origin import Origin
 
 FILES, RECORDS_EACH = 10, 1000
-"""How many files are looked into, and how many records of each."""
+"""The number of files to look into, and the number of records in each."""
 _KINDS = {
     "float_list": "floats",
-    "int64_list": "whole numbers",
+    "int64_list": "integers",
     "bytes_list": "bytes",
     "": "values of another type",
 }
 _LABELS = re.compile("label|class|categor|tag", re.IGNORECASE)
 _NUMBERED = re.compile(r"(.*?\D)(\d+)")
 _LISTED = 30
-NOTHING_FITS = "no import fits: each video needs an id and, for a modality, a list of floats"
+NOTHING_FITS = "cannot be imported: each video needs an id and, per modality, a list of floats"
 
 
 @dataclasses.dataclass
 class Key:
-    """One key: the records that have values for it, how often each kind and width occurs, and
-    the values of whole numbers and bytes, as far as they may be ids."""
+    """One key: the number of records with values for it, the count of each kind and width, and the
+    single integers and byte strings, which may be ids."""
 
-    have: int = 0
+    records: int = 0
     forms: Counter[tuple[str, int]] = dataclasses.field(default_factory=Counter)
     values: set[Any] = dataclasses.field(default_factory=set)
 
     def add(self, feature: Feature) -> None:
-        """One more record that has this key."""
+        """Count one record with this key."""
         if not len(feature.values):
             return
-        self.have += 1
+        self.records += 1
         self.forms[feature.kind, len(feature.values)] += 1
         if feature.kind in ("bytes_list", "int64_list") and len(feature.values) == 1:
             self.values.add(feature.values[0])
@@ -64,7 +64,7 @@ class Key:
         widths = sorted({width for _, width in self.forms})
         span = f"{widths[0]} to {widths[-1]}" if len(widths) > 1 else f"{self.form[1]}"
         kinds = sorted({_KINDS[kind] for kind, _ in self.forms})
-        return f"{' or '.join(kinds)} ({span} each)" if widths else "never a value"
+        return f"{' or '.join(kinds)} ({span} each)" if widths else "always empty"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,35 +75,36 @@ class Schema:
     keys: Mapping[str, Key]
 
     def lines(self) -> Iterator[str]:
-        """A line for each key."""
+        """One line per key."""
         for name, key in islice(sorted(self.keys.items()), _LISTED):
-            lack = self.records - key.have
+            lack = self.records - key.records
             yield f"{name}: {key}" + (f", {lack:,} of {self.records:,} lack it" if lack else "")
         if len(self.keys) > _LISTED:
             yield f"and {len(self.keys) - _LISTED:,} more keys"
 
     def fits(self, format: VideoLevel) -> bool:
-        """Whether some record has each thing that the format asks for."""
+        """Whether each part of the format occurs in some record."""
         if not self.keys:
-            return True  # of arrays, and of files that nothing can be read of
+            return True  # arrays, or files that cannot be read
         if not any(key in self.keys for key in format.id_keys):
             return False
-        asked = {(modality.key, modality.width) for modality in format.modalities}
-        there = {(n, width) for n, key in self.keys.items() for _, width in key.forms}
-        labelled = format.labels_key is None or format.labels_key in self.keys
-        return bool(asked & there if format.missing == "mask" else asked <= there) and labelled
+        expected = {(modality.key, modality.width) for modality in format.modalities}
+        present = {(n, width) for n, key in self.keys.items() for _, width in key.forms}
+        fits = expected & present if format.missing == "mask" else expected <= present
+        return bool(fits) and (format.labels_key is None or format.labels_key in self.keys)
 
     def fitting(self, format: VideoLevel, options: Reading) -> Reading | None:
-        """Options that read such records: the given ones where they do; None where none show."""
+        """Options that read such records: the given ones if they fit; None if nothing does."""
         if not self.fits(format):
             return self._reading(options)
         lacking = any(
-            m.key in self.keys and self.keys[m.key].have < self.records for m in format.modalities
+            m.key in self.keys and self.keys[m.key].records < self.records
+            for m in format.modalities
         )
         return dataclasses.replace(options, missing="mask") if lacking else options
 
     def _reading(self, options: Reading) -> Reading | None:
-        """Options that read such records; None where they hold no vector of floats, or no id."""
+        """Options that read such records; None if they hold no vector of floats, or no id."""
         vectors = {n: key.form[1] for n, key in self.keys.items() if key.form[0] == "float_list"}
         wide = {name: width for name, width in vectors.items() if width > 1}
         modalities = wide or vectors
@@ -112,9 +113,11 @@ class Schema:
         ids = ids or [n for n, key in self.keys.items() if 0 < self.records == len(key.values)]
         if not all(names) or len({*names}) < len(names) or not names or not ids:
             return None
-        whole = [n for n, key in self.keys.items() if key.form[0] == "int64_list" and n != ids[0]]
-        labels = [n for n in ("labels", *filter(_LABELS.search, whole)) if n in whole]
-        lacking = any(self.keys[name].have < self.records for name in modalities)
+        integers = [
+            n for n, key in self.keys.items() if key.form[0] == "int64_list" and n != ids[0]
+        ]
+        labels = [n for n in ("labels", *filter(_LABELS.search, integers)) if n in integers]
+        lacking = any(self.keys[name].records < self.records for name in modalities)
         return dataclasses.replace(
             options,
             modalities=tuple(f"{n}:{k}:{w}" for n, (k, w) in zip(names, modalities.items())),
@@ -125,7 +128,7 @@ class Schema:
 
 
 def advice(origin: Origin, path: str | PathLike[str], options: Reading) -> str:
-    """What some files hold that are not as the options say, and what imports them; else nothing."""
+    """The schema of files that do not fit the options, and the command to import them; else ""."""
     schema = schema_of(origin)
     if schema.fits(origin.format):
         return ""
@@ -135,7 +138,7 @@ def advice(origin: Origin, path: str | PathLike[str], options: Reading) -> str:
 
 
 def schema_of(origin: Origin) -> Schema:
-    """The schema of the first records of some files; unreadable ones are passed over."""
+    """The schema of the first records of some files; unreadable records are ignored."""
     keys: dict[str, Key] = {}
     records = 0
     files = origin.shards[:: -(-len(origin.shards) // FILES)]
@@ -147,7 +150,7 @@ def schema_of(origin: Origin) -> Schema:
 
 
 def import_command(path: str | PathLike[str], options: Reading, more: Iterable[str] = ()) -> str:
-    """What to type to import what such options read."""
+    """The command line that imports `path` with these options."""
     words = ["python", "-m", "vidembed", "import", fspath(path), "TABLE"]
     if options.ids is not None:
         words += ["--ids", options.ids]
@@ -188,14 +191,14 @@ def _rows(file: Any) -> Iterator[dict[str, Feature]]:
 
 
 def _joined(row: dict[str, Feature]) -> dict[str, Feature]:
-    """Numbered columns of floats are one vector."""
+    """Join numbered columns of floats into one vector."""
     joined: dict[str, Feature] = {}
     for name, feature in row.items():
         match = _NUMBERED.fullmatch(name)
         if match and feature.kind == "float_list" and len(feature.values) == 1:
             name = match[1]
-            before = joined.get(name, Feature("float_list", []))
-            feature = Feature("float_list", [*before.values, *feature.values])
+            vector = joined.get(name, Feature("float_list", []))
+            feature = Feature("float_list", [*vector.values, *feature.values])
         joined[name] = feature
     return joined
 

@@ -1,7 +1,7 @@
-"""Per-query results, and their Parquet file, local or remote: one row per query of a system.
+"""Per-query results and their Parquet file, local or remote: one row per query of a system.
 
-Columns: `system`, `direction`, `video_id` (text; binary where an id is not UTF-8), and one f64
-column per metric. All files of results have these columns: several can be read as one table.
+Columns: `system`, `direction`, `video_id` (text; binary if an id is not UTF-8), and one f64 column
+per metric. All result files have these columns, so several can be read as one table.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ class PerQuery:
     """Metrics of each query, for intervals and paired comparisons."""
 
     ids: np.ndarray
-    """S[Q]: the querying videos, each once."""
+    """S[Q]: the query videos, each once."""
     values: Mapping[str, np.ndarray]
     """f64[Q] by metric: `ndcg@10`, `recall@10`, `map` (average precision)."""
 
@@ -31,42 +31,42 @@ KEYS = ("system", "direction", "video_id")
 
 
 def write_scores(path: epath.PathLike, scores: Scores) -> None:
-    """Writes or replaces the file, whole or not at all; its folder is made."""
+    """Write or replace the file, whole or not at all; creates its folder."""
     parts = [
-        (system, direction, found)
+        (system, direction, result)
         for system, directions in scores.items()
-        for direction, found in directions.items()
+        for direction, result in directions.items()
     ]
-    sizes = [len(found.ids) for *_, found in parts]
+    sizes = [len(result.ids) for *_, result in parts]
     columns = {
         name: pa.array(np.repeat(np.array(of, object), sizes), pa.string()).dictionary_encode()
         for name, of in zip(KEYS, ([part[0] for part in parts], [part[1] for part in parts]))
     }
-    ids = pa.array([name for *_, found in parts for name in found.ids.tolist()], pa.binary())
+    ids = pa.array([name for *_, result in parts for name in result.ids.tolist()], pa.binary())
     try:
         columns["video_id"] = ids.cast(pa.string())
     except pa.ArrowInvalid:
         columns["video_id"] = ids
     for metric in parts[0][2].values if parts else ():
-        columns[metric] = pa.array(np.concatenate([found.values[metric] for *_, found in parts]))
+        columns[metric] = pa.array(np.concatenate([result.values[metric] for *_, result in parts]))
     buffer = pa.BufferOutputStream()
     pq.write_table(pa.table(columns), buffer, write_page_checksum=True)
     files.write_bytes(path, buffer.getvalue().to_pybytes())
 
 
 def read_scores(path: epath.PathLike) -> dict[str, dict[str, PerQuery]]:
-    """What `write_scores` wrote; ValueError for another file or a damaged one."""
+    """Read results written by `write_scores`; ValueError for another or a damaged file."""
     data = pa.BufferReader(epath.Path(path).read_bytes())
     try:
         table = pq.read_table(data, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(
-            f"{path} is damaged ({error}): remove it and run again, it is made anew"
+            f"{path} is damaged ({error}): remove it and run again to recreate it"
         ) from error
     if not set(KEYS) <= set(table.column_names):
         raise ValueError(
             f"{path} does not name its queries (columns {', '.join(table.column_names)}): an older "
-            "version wrote it. Remove it and run again: what is trained is only measured anew"
+            "version wrote it. Remove it and run again: the models are only evaluated again"
         )
     ids = np.array(table["video_id"].cast(pa.binary()).to_pylist() or [b""], "S")
     metrics = [name for name in table.column_names if name not in KEYS]
@@ -76,14 +76,14 @@ def read_scores(path: epath.PathLike) -> dict[str, dict[str, PerQuery]]:
     group = system * len(directions) + direction
     for number in dict.fromkeys(group.tolist()):
         rows = np.flatnonzero(group == number)
-        one, other = divmod(number, len(directions))
-        scores.setdefault(systems[one], {})[directions[other]] = PerQuery(
+        system_code, direction_code = divmod(number, len(directions))
+        scores.setdefault(systems[system_code], {})[directions[direction_code]] = PerQuery(
             ids=ids[rows], values={name: column[rows] for name, column in values.items()}
         )
     return scores
 
 
 def _codes(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
-    """Distinct values, and the number of each row's, i64[rows]."""
+    """Distinct values, and for each row the index of its value, i64[rows]."""
     encoded = column.cast(pa.string()).combine_chunks().dictionary_encode()
     return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)

@@ -21,9 +21,9 @@ from vidembed.records.shards import shards
 class RecordSource:
     """The records of all shards, in the order of the sorted shards; element i is one payload.
 
-    pattern, skips: as in `shards` and `read_records`; opening builds the indexes that are not there
-    yet. An element whose bytes have changed since raises RecordError, with `skips` too: elements
-    cannot vanish from a random access. In a bucket each is read by one request.
+    pattern, skips: as in `shards` and `read_records`; opening builds missing indexes. An element
+    whose bytes have changed since then raises RecordError, also with `skips`, because elements of a
+    random-access source cannot disappear. In a bucket each element takes one request.
     """
 
     def __init__(self, pattern: str | PathLike[str], *, skips: Skips | None = None) -> None:
@@ -33,7 +33,7 @@ class RecordSource:
             self._offsets = list(pool.map(partial(read_offsets, skips=skips), self._paths))
         self._after = list(accumulate(len(offsets.starts) for offsets in self._offsets))
         if not len(self):
-            raise ValueError(f"the files of {self.pattern!r} hold no readable record")
+            raise ValueError(f"the files of {self.pattern!r} hold no readable records")
 
     def __len__(self) -> int:
         return self._after[-1]
@@ -50,17 +50,17 @@ class RecordSource:
         payload = framed[HEADER.size : -FOOTER.size]
         if not _is_sound(framed, payload):
             fault = "it does not agree with its crcs: the shard was damaged or replaced after"
-            fault += " this source was opened; fetch it again, or open the source anew"
+            fault += " this source was opened; fetch it again, or reopen the source"
             raise RecordError(self._paths[shard], number, start, fault)
         return payload
 
     def __repr__(self) -> str:
-        # Grain names a source by it in its checkpoints.
+        # Grain stores this text in its checkpoints.
         return f"RecordSource({self.pattern!r}, records={len(self)})"
 
 
 def _is_sound(framed: bytes, payload: bytes) -> bool:
-    """Whether the bytes are one record, with both its crcs, around this payload."""
+    """Whether the bytes are one record with this payload and two valid crcs."""
     if len(framed) < HEADER.size + FOOTER.size:
         return False
     length, length_crc = HEADER.unpack_from(framed)

@@ -1,8 +1,8 @@
-"""The space of numbers: what made them, and so whether they may be compared.
+"""The space of features: which network made them, and so whether they may be compared.
 
-Vectors that different networks made are of different spaces, whatever their widths. Features bear
-the name that `import --space` gave them; where none was given, their width, dtype and source stand
-for it. A space says nothing of which videos there are.
+Vectors from different networks are in different spaces, whatever their widths. A space has the name
+given by `import --space`; without a name, width, dtype and source of the features identify it. A
+space does not depend on the set of videos.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,13 +12,13 @@ import numpy as np
 
 
 class SpaceError(ValueError):
-    """Values of two spaces that must not be appended to one another or compared."""
+    """Features of two spaces, which must not be joined or compared."""
 
 
 def named_spaces(words: Sequence[str], modalities: Sequence[str]) -> dict[str, str]:
-    """Modality → name, from NAME for all or MODALITY=NAME for each; not every one needs a name.
+    """Modality → name, from one NAME for all or MODALITY=NAME for some.
 
-    Raises ValueError for words of another form and modalities that are not there, or there twice.
+    Raises ValueError for malformed words and for unknown or repeated modalities.
     """
     if len(words) == 1 and words[0] and "=" not in words[0]:
         return dict.fromkeys(modalities, words[0])
@@ -35,9 +35,9 @@ def named_spaces(words: Sequence[str], modalities: Sequence[str]) -> dict[str, s
 
 
 def stand_in(modality: str, features: np.ndarray, source: Mapping[str, Any]) -> str:
-    """The text that stands for the space of features [N, F] without a name.
+    """The text that identifies the space of features [N, F] without a name.
 
-    source: what the manifest of their table says of where they came from.
+    source: the entry `source` in the manifest of their table.
     """
     formats = source.get("options", {}).get("format", {}).get("modalities", ())
     keys = [known["key"] for known in formats if known["name"] == modality]
@@ -46,24 +46,24 @@ def stand_in(modality: str, features: np.ndarray, source: Mapping[str, Any]) -> 
 
 
 def check_same_space(
-    one: Mapping[str, str],
-    other: Mapping[str, str],
+    first: Mapping[str, str],
+    second: Mapping[str, str],
     *,
     names: tuple[str, str] = ("one", "the other"),
 ) -> None:
-    """Raises SpaceError where a modality that both have is of two spaces.
+    """Raise SpaceError if a modality that both sides have is of two spaces.
 
-    one, other: modality → space. A modality that only one of them has is free: joining modalities
-    by id compares nothing. names: what the two are called in the message.
+    first, second: modality → space. A modality on one side only is accepted, because joining
+    modalities by id compares nothing. names: the names of the two sides in the message.
     """
     differing = [
-        f"{modality} of {names[0]} is {one[modality]!r}, of {names[1]} {other[modality]!r}"
-        for modality in one
-        if modality in other and one[modality] != other[modality]
+        f"{modality} of {names[0]} is {first[modality]!r}, of {names[1]} {second[modality]!r}"
+        for modality in first
+        if modality in second and first[modality] != second[modality]
     ]
     if differing:
         raise SpaceError(
             f"{'; '.join(differing)}: numbers of two spaces must not be compared or appended to "
-            "one another. Take features that the same model made; where the same model did make "
-            "both, say so with one name: python -m vidembed import --space NAME"
+            "one another. Use features from the same model; if they are from the same model, "
+            "give both the same name: python -m vidembed import --space NAME"
         )

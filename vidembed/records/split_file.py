@@ -1,4 +1,4 @@
-"""A split from a file: published ones, and groups of videos that must stay together."""
+"""Read a split from a file: published splits, and groups of videos that must stay together."""
 
 import numpy as np
 import pyarrow as pa
@@ -18,12 +18,12 @@ WORDS = {
     "valid": "validation",
     "test": "test",
 }
-"""How a file may name the parts."""
+"""Names of the parts that a file may use."""
 COLUMNS = ("id", "split", "group")
 
 
 class SplitError(ValueError):
-    """A split file that must not be used as it is."""
+    """A split file that is malformed or does not fit the table."""
 
 
 SPLIT = tabular.Kind(
@@ -43,20 +43,20 @@ def read_split(
 ) -> Split:
     """The split of a table's videos from a file of `id, split[, group]`, or of `id, group`.
 
-    The file is Parquet, or CSV with a header, which may be compressed; other columns are not used.
-    With `split` (train, validation, val, valid or test) the file alone decides, and `group` is only
-    checked. Without it the group is hashed as the id would be (`by_hash`), so that a group is in
-    one part whole. Videos of the file that the table lacks are counted in the notes.
+    The file is Parquet, or CSV with a header, possibly compressed; other columns are ignored. With
+    `split` (train, validation, val, valid or test) only the file decides, and `group` is just
+    checked. Without it the group is hashed instead of the id (`by_hash`), so that a group stays in
+    one part. Videos of the file that are not in the table are counted in the notes.
 
-    Raises SplitError for what is no such file, empty cells, repeated ids, other words, a group in
-    more than one part, videos of the table that the file lacks, a part for training or testing
-    without videos, and a validation share beside a file that says who is for validation.
+    Raises SplitError for other files, empty cells, repeated ids, unknown part names, a group in
+    more than one part, videos of the table that the file lacks, an empty train or test part, and a
+    validation share although the file has a column split.
     """
     path = epath.Path(path)
     file = _load(path)
     if "split" in file.column_names and validation_share:
         raise SplitError(
-            f"{path}: its column split says who is for validation, so validation_share must be 0, "
+            f"{path}: its column split sets the validation videos, so validation_share must be 0, "
             f"found {validation_share}: leave one of them out"
         )
     ids = file["id"].to_pylist()
@@ -78,35 +78,35 @@ def read_split(
 
 
 def _load(path: epath.Path) -> pa.Table:
-    """Its columns of `COLUMNS` as text, without empty cells and repeated ids."""
-    found = tabular.read_table(path, SPLIT, COLUMNS[:1], optional=COLUMNS[1:])
-    known = found.column_names
+    """The columns of the file among `COLUMNS` as text; refuses empty cells and repeated ids."""
+    table = tabular.read_table(path, SPLIT, COLUMNS[:1], optional=COLUMNS[1:])
+    known = table.column_names
     tabular.check_columns(path, known, ("id", "group" if "group" in known else "split"), SPLIT)
-    file = pa.table({name: ids_of(path, found, name, SPLIT) for name in known})
+    file = pa.table({name: ids_of(path, table, name, SPLIT) for name in known})
     for name in known:
         if empty := file[name].null_count:
-            alone = ": give a video that stands alone its own id" if name == "group" else ""
-            raise SplitError(f"{path}: {empty:,} of {len(file):,} videos have no {name}{alone}")
+            remedy = ": give a video without a group its own id" if name == "group" else ""
+            raise SplitError(f"{path}: {empty:,} of {len(file):,} videos have no {name}{remedy}")
     counts = file["id"].value_counts()
-    again = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
-    if again:
+    repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
+    if repeated:
         raise SplitError(
-            f"{path}: {len(again):,} ids stand there more than once: {', '.join(again[:LISTED])}; "
-            "keep one row for each video"
+            f"{path}: {len(repeated):,} ids occur more than once: {', '.join(repeated[:LISTED])}; "
+            "keep one row per video"
         )
     return file
 
 
 def _entries(path: epath.Path, place: np.ndarray, table: FeatureTable) -> np.ndarray:
-    """The row of the file of each video of the table, i64[N]; place: the other way round."""
+    """For each video of the table its row in the file, i64[N]; place: the inverse mapping."""
     entry = np.full(len(table), -1)
     entry[place[place >= 0]] = np.flatnonzero(place >= 0)
     missing = np.flatnonzero(entry < 0)
     if len(missing):
         names = ", ".join(name.decode(errors="replace") for name in table.ids[missing[:LISTED]])
         raise SplitError(
-            f"{path}: lacks {len(missing):,} of {len(table):,} videos of the table, so that they "
-            f"would be in no part: {names}. Is it the split of this table? Otherwise add a row for "
+            f"{path}: lacks {len(missing):,} of {len(table):,} videos of the table, so they would "
+            f"be in no part: {names}. Check that it is the split of this table, or add a row for "
             "each of them"
         )
     return entry
@@ -115,11 +115,13 @@ def _entries(path: epath.Path, place: np.ndarray, table: FeatureTable) -> np.nda
 def _as_named(path: epath.Path, file: pa.Table, entry: np.ndarray) -> Split:
     coded = file["split"].combine_chunks().dictionary_encode()
     words, code = coded.dictionary.to_pylist(), coded.indices.to_numpy()
-    other = [number for number, word in enumerate(words) if word not in WORDS]
-    if other:
-        named = (f"{words[number]!r} ({int(np.sum(code == number)):,} videos)" for number in other)
+    unknown = [number for number, word in enumerate(words) if word not in WORDS]
+    if unknown:
+        named = (
+            f"{words[number]!r} ({int(np.sum(code == number)):,} videos)" for number in unknown
+        )
         raise SplitError(
-            f"{path}: its column split must say {', '.join(WORDS)}; found "
+            f"{path}: its column split must hold {', '.join(WORDS)}; found "
             f"{', '.join(list(named)[:LISTED])}"
         )
     part = np.array([WORDS[word] for word in words])[code]
@@ -134,12 +136,13 @@ def _as_named(path: epath.Path, file: pa.Table, entry: np.ndarray) -> Split:
 
 def _refuse_torn(path: epath.Path, groups: pa.Array, part: np.ndarray) -> None:
     parts = pa.table({"group": groups, "part": part}).group_by("group", use_threads=False)
-    found = parts.aggregate([("part", "distinct")])
-    torn = found.filter(pc.greater(pc.list_value_length(found["part_distinct"]), 1)).to_pylist()
+    by_group = parts.aggregate([("part", "distinct")])
+    counts = pc.list_value_length(by_group["part_distinct"])
+    torn = by_group.filter(pc.greater(counts, 1)).to_pylist()
     if torn:
         named = (f"{row['group']} ({', '.join(row['part_distinct'])})" for row in torn[:LISTED])
         raise SplitError(
-            f"{path}: {len(torn):,} groups lie in more than one part: {'; '.join(named)}. What is "
-            "learned of one video of a group would be measured on another: put each group into "
-            "one part, or leave the column split out to have groups hashed whole"
+            f"{path}: {len(torn):,} groups lie in more than one part: {'; '.join(named)}. A model "
+            "trained on one video of a group would be evaluated on another: put each group into "
+            "one part, or remove the column split so that whole groups are hashed"
         )

@@ -1,4 +1,4 @@
-"""Mean and deviation of each feature over the train split: what inputs are standardised by."""
+"""Mean and standard deviation of each feature over the train split, to standardise inputs."""
 
 from collections.abc import Iterator, Mapping
 
@@ -14,8 +14,8 @@ BLOCK_ROWS, SAMPLE_ROWS = 16_384, 1_000_000
 def train_statistics(table: FeatureTable, is_train: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
     """Modality → {"mean": f32[F], "deviation": f32[F]}, over train rows that have the modality.
 
-    More train rows than SAMPLE_ROWS are thinned to every k-th, which is enough for two moments.
-    Sums run in float64, so that the result does not depend on the block size.
+    Above SAMPLE_ROWS train rows only every k-th is used, which is enough for two moments. Sums are
+    in float64, so that the result does not depend on the block size.
     """
     statistics = {}
     for modality, stored in table.features.items():

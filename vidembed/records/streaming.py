@@ -1,4 +1,4 @@
-"""Shards of records as one stream of parsed chunks, read ahead by threads."""
+"""Stream the parsed chunks of several shards, read ahead by threads."""
 
 import threading
 from collections import deque
@@ -12,7 +12,7 @@ from vidembed.records.faults import Skips
 from vidembed.records.formats import VideoLevel
 from vidembed.records.youtube8m import Videos, read_videos
 
-_CHUNKS_AHEAD = 2  # of a shard
+_CHUNKS_AHEAD = 2  # per shard
 _Chunks = Queue[Videos | Exception | None]
 
 
@@ -24,17 +24,17 @@ def stream_videos(
     workers: int = 2,
     read_file: Callable[..., Iterator[Videos]] | None = None,
 ) -> Generator[tuple[int, Videos]]:
-    """(shard number, Videos), in order whatever `workers` is; close it when leaving early.
+    """(shard number, Videos), in order for any `workers`; close it when leaving early.
 
-    `workers` shards are read at a time, each a few chunks ahead. What a shard raises is raised
-    where its next chunk would come. read_file: as `read_videos`, for files of another kind.
+    `workers` shards are read at a time, each a few chunks ahead. An exception in a shard is raised
+    in place of its next chunk. read_file: a reader like `read_videos`, for files of another kind.
     """
     if workers < 1:
         raise ValueError(f"workers is {workers}; at least 1 is needed")
     stop = threading.Event()
 
     def read(file: epath.Path, chunks: _Chunks) -> None:
-        """Each chunk of a shard, and then None, or the error that ended it."""
+        """Queue each chunk of a shard, then None or the exception that ended it."""
         end = None
         try:
             for videos in (read_file or read_videos)(file, format, skips=skips):
@@ -57,7 +57,7 @@ def stream_videos(
                 yield number, videos
             ahead.popleft()
     finally:
-        # A thread that waits for room gets it, and then comes to its end.
+        # Make room in the queues, so that waiting threads can end.
         stop.set()
         for chunks in ahead:
             while not chunks.empty():

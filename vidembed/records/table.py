@@ -1,7 +1,7 @@
-"""The feature table: one row a video, in memory, and on disk in a form that notices damage.
+"""The feature table: one row per video, in memory and on disk, with detection of damage.
 
-On disk a table is a folder (local, gs:// or s3://) of Zarr v3 arrays and `manifest.json`, written
-last: a folder without one is an interrupted import, never half a table.
+On disk a table is a folder (local, gs:// or s3://) of Zarr v3 arrays and a `manifest.json`, which
+is written last: a folder without one is an interrupted import and is never read as a table.
 """
 
 import dataclasses
@@ -30,13 +30,13 @@ DTYPES = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FeatureTable:
-    """Row-aligned features, ids and labels of N videos; the same whether read or made in memory.
+    """Row-aligned features, ids and labels of N videos, read from disk or made in memory.
 
     ids             S[N], unique
     features        name -> u8|bf16|f16|f32[N, F]; uint8 is quantised (vidembed.records.bytecode)
     present         name -> bool[N], only for modalities that some videos lack
     label_offsets   i64[N+1], label_values i32[L]: row i has label_values[offsets[i]:offsets[i+1]]
-    manifest        where it came from and the digests on disk; empty for a table made in memory
+    manifest        source of the table and digests on disk; empty for a table made in memory
     """
 
     ids: np.ndarray
@@ -88,9 +88,9 @@ class FeatureTable:
 
     @property
     def space(self) -> dict[str, str]:
-        """Modality name -> what made its numbers: the name given, else a text that stands for it.
+        """Modality name -> its space: the name given at import, else a text that identifies it.
 
-        No part of the fingerprint: equal tables may be named otherwise.
+        Not part of the fingerprint: equal tables may have different names.
         """
         names, source = self.manifest.get("space", {}), self.manifest.get("source", {})
         return {
@@ -99,7 +99,7 @@ class FeatureTable:
         }
 
     def has(self, modality: str) -> np.ndarray:
-        """Which rows have the modality, bool[N]."""
+        """Whether each row has the modality, bool[N]."""
         return self.present.get(modality, np.ones(len(self), np.bool_))
 
     def rows(
@@ -107,8 +107,8 @@ class FeatureTable:
     ) -> dict[str, np.ndarray]:
         """Features of rows i[...] as stored, name -> [..., F].
 
-        `out` (name -> array of that shape and dtype) is filled instead of fresh memory, whose page
-        faults cost more than the copy. Raises IndexError for a row outside 0..N-1.
+        `out` (name -> array of that shape and dtype) is filled if given; page faults of new memory
+        would cost more than the copy. Raises IndexError for a row outside 0..N-1.
         """
         indices = np.asarray(indices)
         if indices.size and (indices.min() < 0 or indices.max() >= len(self)):
@@ -116,7 +116,7 @@ class FeatureTable:
             raise IndexError(
                 f"{bad.size} row numbers lie outside 0..{len(self) - 1}, first {int(bad.flat[0])}"
             )
-        # The range is checked above; any mode but "raise" lets take write straight into `out`.
+        # The range is checked above; with any mode but "raise", take writes directly into `out`.
         return {
             name: np.take(
                 array, indices, axis=0, out=None if out is None else out[name], mode="clip"
@@ -131,7 +131,7 @@ class FeatureTable:
         return self.label_values[self.label_offsets[row] : self.label_offsets[row + 1]]
 
     def find(self, ids: Any) -> np.ndarray:
-        """Row i64[...] of each id (bytes or text, any shape); -1 where there is none."""
+        """Row i64[...] of each id (bytes or text, any shape); -1 for unknown ids."""
         queries = np.asarray(ids)
         if queries.size and queries.dtype.kind not in "SUO":
             raise TypeError(f"ids are bytes or text, got {queries.dtype}")
@@ -153,7 +153,7 @@ class FeatureTable:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Hex digest of the content: equal for equal tables, whatever their path or history."""
+        """Hex digest of the content: equal for equal tables, independent of path and history."""
         if "arrays" in self.manifest:
             return fingerprint(self.manifest["arrays"])
         arrays = self._beside_features()
@@ -164,7 +164,7 @@ class FeatureTable:
         return arrays_beside_features(self.ids, self.label_offsets, self.label_values, self.present)
 
     def write(self, path: str | os.PathLike) -> None:
-        """Store the table in a new folder. Raises TableError where one is already."""
+        """Store the table in a new folder. Raises TableError if the folder holds one already."""
         known = {name: self.manifest.get(name, {}) for name in ("source", "space")}
         with writing(path):
             writer = TableWriter(path, **known)
@@ -176,7 +176,8 @@ class FeatureTable:
         """Read a stored table into memory.
 
         Each chunk's crc32c is always checked; `verify` also checks the digest of every array.
-        Raises TableError for what is absent, unfinished, damaged or altered, a line an array.
+        Raises TableError if something is missing, unfinished, damaged or altered, one line per
+        array.
         """
         manifest = read_manifest(path)
         arrays, faults = {}, []
@@ -204,7 +205,7 @@ def arrays_beside_features(
     label_values: np.ndarray,
     present: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
-    """What a table stores beside its features, by name on disk; ids S[N] become u8[N, W]."""
+    """The arrays that a table stores besides features, by name; ids S[N] become u8[N, W]."""
     width = max(1, int(np.char.str_len(ids).max(initial=1)))
     trimmed = np.ascontiguousarray(ids.astype(f"S{width}"))
     return {

@@ -1,7 +1,7 @@
-"""New videos after those of a finished table: all of them or none, whenever it is killed.
+"""Append new videos to a finished table: all or none, even if killed at any moment.
 
-Features are written behind the rows that there are, and all else at a new place; nobody sees either
-until the manifest, which is replaced at the very end, says so.
+Features are written after the existing rows, and all other arrays to a new place. Neither is
+visible until the manifest, which is replaced at the very end, refers to them.
 """
 
 import contextlib
@@ -21,11 +21,11 @@ from vidembed.records.table_folder import LATER_VERSION, encode, fingerprint, re
 from vidembed.records.youtube8m import offsets_of
 
 FIRST_ROWS = 4096
-"""Of a table, to know the scale of its features by."""
+"""Number of rows of a table from which the scale of its features is estimated."""
 
 
 class TableExtension:
-    """Takes new rows as a TableWriter does."""
+    """Appends rows to a finished table, with the methods of a TableWriter."""
 
     def __init__(
         self,
@@ -36,10 +36,10 @@ class TableExtension:
         widths: Mapping[str, int],
         dtype: str,
     ) -> None:
-        """Opens a finished table, and changes nothing yet.
+        """Open a finished table without changing it.
 
-        source, space, widths, dtype: of the new videos. Raises TableError where there is no
-        finished table or where modalities, widths or dtype differ, SpaceError where spaces do.
+        source, space, widths, dtype: of the new videos. Raises TableError if there is no finished
+        table or if modalities, widths or dtype differ, and SpaceError if spaces differ.
         """
         self.path, self._source, self.rows = os.fspath(path), dict(source), 0
         self.manifest = read_manifest(path)
@@ -53,13 +53,13 @@ class TableExtension:
             if name.startswith("features/")
         }
         new = {name: np.empty((0, width), DTYPES[dtype]) for name, width in widths.items()}
-        told, there = (
+        given, stored = (
             ", ".join(f"{n} {a.shape[1]} {a.dtype}" for n, a in sorted(arrays.items()))
             for arrays in (new, known)
         )
-        if told != there:
+        if given != stored:
             raise TableError(
-                f"{self.path} holds {there}, and the new videos would be {told}: append the same "
+                f"{self.path} holds {stored}, but the new videos have {given}: append the same "
                 "modalities, widths and --dtype"
             )
         names = self.manifest.get("space", {})
@@ -77,25 +77,25 @@ class TableExtension:
 
     @property
     def ids(self) -> np.ndarray:
-        """Of the table as it is, S[N]."""
+        """The ids of the existing rows, S[N]."""
         ids = self._old["ids"]
         return ids.view(f"S{ids.shape[1]}").reshape(-1)
 
-    def known(self) -> dict[str, Rounding]:
-        """Modality -> the spread of the table's features, by its first rows."""
-        seen = {}
+    def statistics(self) -> dict[str, Rounding]:
+        """Modality -> statistics of the table's features, from its first rows."""
+        statistics = {}
         first = slice(0, min(FIRST_ROWS, len(self.ids)))
         for name in self._entries:
             if name.startswith("features/"):
                 modality = name.removeprefix("features/")
-                there = self._old.get(f"present/{modality}", np.ones(len(self.ids), np.bool_))
-                rows = self._read(name, verify=False, rows=first)[there[first]]
-                seen[modality] = Rounding(rows.shape[1])
-                seen[modality].add(dequantise(rows))
-        return seen
+                present = self._old.get(f"present/{modality}", np.ones(len(self.ids), np.bool_))
+                rows = self._read(name, verify=False, rows=first)[present[first]]
+                statistics[modality] = Rounding(rows.shape[1])
+                statistics[modality].add(dequantise(rows))
+        return statistics
 
     def earlier(self) -> Mapping[str, Any] | None:
-        """The report of the time when the same videos were appended, if they were."""
+        """The report of an earlier append of the same videos, or None."""
         for source in self.manifest["source"].get("appended", []):
             shards = [{k: v for k, v in s.items() if k != "records"} for s in source["shards"]]
             if [source["options"], shards] == [self._source["options"], self._source["shards"]]:
@@ -103,7 +103,7 @@ class TableExtension:
         return None
 
     def append(self, features: Mapping[str, np.ndarray]) -> None:
-        """Rows of every modality, name -> [n, F], in the table's dtype."""
+        """Append rows of every modality, name -> [n, F], in the table's dtype."""
         if not self._writers:
             self._begin()
         for name, rows in features.items():
@@ -122,7 +122,7 @@ class TableExtension:
     def finish(
         self, arrays: Mapping[str, np.ndarray], *, source: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Write what stands beside the new features, of all videos, and then the manifest.
+        """Write the other arrays, for old and new videos, and then the manifest.
 
         arrays: of the new videos, name on disk -> array. source: of the new videos, with a report.
         """
@@ -169,14 +169,14 @@ class TableExtension:
         )
 
     def abandon(self) -> None:
-        """Remove what was written: the table is as it was."""
+        """Remove everything that was written, which restores the table."""
         if not self._writers or read_manifest(self.path) != self.manifest:
-            return  # nothing was written, or all of it was
+            return  # either nothing or everything was written
         for name, writer in self._writers.items():
             if name.startswith(PLACE):
                 writer.stop()
             else:
-                with contextlib.suppress(TableError):  # what remains is never read
+                with contextlib.suppress(TableError):  # remaining rows are never read
                     writer.cut(len(self.ids))
         with contextlib.suppress(Exception):
             unused = left_over(self.manifest)

@@ -1,4 +1,4 @@
-"""The files that a table is made of: where they lie, and which of them are left over."""
+"""The files of a table: their paths, and which of them are left over."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ from vidembed.records.arrays import folder, location
 
 MANIFEST, UNFINISHED, GROUP = "manifest.json", "unfinished.json", "zarr.json"
 PLACE = "appended/"
-"""Below it lie arrays that were written when a manifest stood already, numbered by the writing."""
+"""Folder for arrays written to a table that already had a manifest, numbered per write."""
 _NUMBERED = re.compile(PLACE + r"(\d+)/")
 _OURS = re.compile(
     r"(manifest|unfinished|zarr|present/zarr|features/zarr)\.json|(appended/\d+/)?"
@@ -19,23 +19,24 @@ _OURS = re.compile(
 
 
 def left_over(manifest: Mapping[str, Any]) -> Callable[[str], bool]:
-    """Whether a file is of no array of the table: of one before, or of writing broken off."""
+    """A predicate: whether a file belongs to no array of the table, but to an earlier version or
+    an interrupted write."""
     used = tuple(f"{entry.get('path', name)}/" for name, entry in manifest["arrays"].items())
     small = (MANIFEST, GROUP, f"features/{GROUP}", f"present/{GROUP}")
     return lambda key: key not in small and not key.startswith(used)
 
 
 def new_place(manifest: Mapping[str, Any]) -> str:
-    """A folder below the table's, for arrays; none of those that there are lies in it."""
+    """A new folder for arrays below the table's, unused by existing arrays."""
     paths = [entry.get("path", "") for entry in manifest["arrays"].values()]
     used = [int(match[1]) for path in paths if (match := _NUMBERED.match(path))]
     return f"{PLACE}{max(used, default=0) + 1}/"
 
 
 def remove(path: str | os.PathLike, unwanted: Callable[[str], bool]) -> None:
-    """Remove what a table is made of where its keys are unwanted, and folders left empty.
+    """Remove the table's files whose keys are unwanted, and folders left empty.
 
-    Other files in the folder stay.
+    Files that are not part of a table stay.
     """
     files, place = folder(path), location(path)
     for key in files.list().result():

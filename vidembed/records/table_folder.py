@@ -1,7 +1,7 @@
-"""The folder of a table: arrays first, the manifest last, so that half a table is never read.
+"""Write the folder of a table: arrays first, the manifest last, so a partial table is never read.
 
-What is written later, appended or in the place of a finished table, lies where the manifest names
-nothing yet. The manifest is exchanged at once, so that at any moment one of the two is there.
+Appends and replacements of a finished table are written to paths that the manifest does not use.
+The manifest is then replaced atomically, so that at any moment the old or the new table is valid.
 """
 
 import contextlib
@@ -25,12 +25,11 @@ from vidembed.records.table_files import (
 )
 
 KIND, VERSION, LATER_VERSION = "vidembed feature table", 1, 2
-"""Of a table to which videos were appended, or that took the place of another, some arrays lie
-elsewhere (`path` of their entry)."""
+"""In version 2, after an append or a replacement, entries have a `path` if it is not their name."""
 
 
 class TableWriter:
-    """Writes a table: features as they come, the rest at the end, the manifest last."""
+    """Writes a table: features incrementally, the other arrays at the end, the manifest last."""
 
     def __init__(
         self,
@@ -40,10 +39,10 @@ class TableWriter:
         space: Mapping[str, str] = {},
         replace: bool = False,
     ) -> None:
-        """Claims the folder: empty, or an unfinished table, or (with `replace`) a finished one,
-        which stays until the new one is whole. A table with a damaged manifest does not.
+        """Claim a folder that is empty, holds an unfinished table or, with `replace`, a finished
+        one. The finished table stays until the new one is complete, unless its manifest is damaged.
 
-        space: modality -> the name of what made its numbers, where it has one.
+        space: modality -> the name of its space, if it has one.
         """
         self.path = os.fspath(path)
         self.rows, self._source, self._space = 0, dict(source), dict(space)
@@ -53,7 +52,7 @@ class TableWriter:
         state = table_state(path)
         if state == "finished" and not replace:
             raise TableError(
-                f"{self.path} holds a feature table already: choose another path or replace it"
+                f"{self.path} already holds a feature table: choose another path or replace it"
             )
         if state == "finished" and not self._is_table():
             raise TableError(
@@ -76,7 +75,7 @@ class TableWriter:
             raise
 
     def _claim(self) -> None:
-        """From here on an interruption is recognised."""
+        """Mark the folder, so that an interruption is recognised from here on."""
         with explained(
             f"cannot write the feature table {self.path}", "Check the rights and the free space."
         ):
@@ -91,13 +90,13 @@ class TableWriter:
                 self._folder.write(place + GROUP, encode(group)).result()
 
     def append(self, features: Mapping[str, np.ndarray]) -> None:
-        """Rows of every modality, name -> [n, F], all of the dtype in which they are stored."""
+        """Append rows of every modality, name -> [n, F], in the stored dtype."""
         for name, rows in sorted(features.items()) if not self._features else ():
             self._features[name] = self._writer(f"features/{name}", rows)
         lengths = {name: len(rows) for name, rows in features.items()}
         if features.keys() != self._features.keys() or len(set(lengths.values())) != 1:
             raise TableError(
-                f"{self.path}: every append brings the same rows of {sorted(self._features)}; "
+                f"{self.path}: every append needs equally many rows of {sorted(self._features)}; "
                 f"got {lengths}"
             )
         for name, rows in features.items():
@@ -113,7 +112,7 @@ class TableWriter:
         for name, array in arrays.items():
             self._writer(name, array).append(array)
         for writer in self._writers.values():
-            writer.flush()  # all at once: each waits for its disk
+            writer.flush()  # start all writes before waiting for any
         entries = {name: writer.finish() for name, writer in self._writers.items()}
         if self._place:
             entries = {n: {**entry, "path": self._place + n} for n, entry in entries.items()}
@@ -131,12 +130,12 @@ class TableWriter:
             self._folder.write(MANIFEST, encode(manifest)).result()
             self._folder.write(UNFINISHED, None).result()
         if self._before is not None:
-            with contextlib.suppress(Exception):  # it is in nobody's way
+            with contextlib.suppress(Exception):  # leftovers do no harm
                 remove(self.path, left_over(manifest))
         return manifest
 
     def abandon(self) -> None:
-        """Remove what was written: the folder is empty afterwards, or as it was."""
+        """Remove everything that was written; the folder is then empty or as before."""
         for writer in self._writers.values():
             writer.stop()
         with explained(f"cannot clear {self.path}", "Remove it by hand."):
@@ -146,12 +145,12 @@ class TableWriter:
                 remove(self.path, left_over(self._before))
 
     def _writer(self, name: str, like: np.ndarray) -> ArrayWriter:
-        """The writer of one more array; all are stopped before the folder is cleared."""
+        """A new writer for an array; all writers are stopped before the folder is cleared."""
         writer = ArrayWriter(self.path, self._place + name, like.dtype, like.shape[1:])
         return self._writers.setdefault(name, writer)
 
     def _is_table(self) -> bool:
-        """Whether the manifest is one of ours, damaged or not."""
+        """Whether the manifest is that of a feature table, damaged or not."""
         with explained(f"cannot read {self.path}/{MANIFEST}", "Check the rights on it."):
             return KIND.encode() in self._folder.read(MANIFEST).result().value
 
@@ -160,7 +159,7 @@ class TableWriter:
 
 
 def fingerprint(entries: Mapping[str, Mapping[str, Any]]) -> str:
-    """Digest of a table from those of its arrays (name -> {dtype, shape, xxh3})."""
+    """Digest of a table from the digests of its arrays (name -> {dtype, shape, xxh3})."""
     known = {
         name: [entry["dtype"], list(entry["shape"]), entry["xxh3"]]
         for name, entry in entries.items()
@@ -169,7 +168,7 @@ def fingerprint(entries: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def table_state(path: str | os.PathLike) -> str:
-    """What a folder holds: "finished", "unfinished", "empty" (or absent) or "other"."""
+    """The state of a folder: "finished", "unfinished", "empty" (or absent) or "other"."""
     files = folder(path)
     with explained(os.fspath(path), "Check the path and the rights on it."):
         if files.read(MANIFEST).result().state == "value":
@@ -178,11 +177,11 @@ def table_state(path: str | os.PathLike) -> str:
             return "unfinished"
         place = location(path)
         if place["driver"] == "file":
-            # Listing the storage would walk through everything below, whatever it is.
-            there = os.path.isdir(place["path"]) and os.listdir(place["path"])
+            # Listing the key-value store would walk through all subfolders.
+            content = os.path.isdir(place["path"]) and os.listdir(place["path"])
         else:
-            there = files.list().result()
-    return "other" if there else "empty"
+            content = files.list().result()
+    return "other" if content else "empty"
 
 
 def read_manifest(path: str | os.PathLike) -> dict[str, Any]:
@@ -212,14 +211,14 @@ def read_manifest(path: str | os.PathLike) -> dict[str, Any]:
         if wrong := damaged(manifest):
             raise TableError(f"{name}/{MANIFEST} is damaged, {wrong}: import the table again")
         if fingerprint(manifest["arrays"]) != manifest["fingerprint"]:
-            raise TableError(f"{name}/{MANIFEST} was edited: its digests do not fit together")
+            raise TableError(f"{name}/{MANIFEST} was edited: its digests do not match")
     return manifest
 
 
 def name_spaces(path: str | os.PathLike, names: Mapping[str, str]) -> None:
     """Name the spaces (modality -> name) of a finished table that has no names for them yet.
 
-    Raises TableError where one has another name: runs may know the table by that.
+    Raises TableError if one has another name already, because runs may refer to it.
     """
     manifest = read_manifest(path)
     known = manifest.get("space", {})
@@ -237,5 +236,5 @@ def name_spaces(path: str | os.PathLike, names: Mapping[str, str]) -> None:
 
 
 def encode(content: Any) -> bytes:
-    """A small file of a table's folder."""
+    """The bytes of a JSON file in a table's folder."""
     return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()

@@ -1,4 +1,4 @@
-"""One writer at a time in the folder of a table."""
+"""Lock the folder of a table, so that only one process writes it."""
 
 import contextlib
 import fcntl
@@ -10,11 +10,11 @@ from vidembed.records.arrays import TableError, explained, location
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike) -> Iterator[None]:
-    """Inside, no other process writes this table; raises TableError where one does.
+    """Hold the write lock of a table; raises TableError if another process holds it.
 
-    The folder itself is locked, so that nothing is left of a lock; it is made, and removed again
-    where it stays empty. Object storage has no locks, nor have some network disks: there it is for
-    the user to run one at a time.
+    The folder itself is locked, so no lock file remains; it is created, and removed again if it
+    stays empty. Object storage and some network disks have no locks: there the user must run one
+    writer at a time.
     """
     place, name = location(path), os.fspath(path)
     if place["driver"] != "file":
@@ -24,7 +24,7 @@ def writing(path: str | os.PathLike) -> Iterator[None]:
         os.makedirs(place["path"], exist_ok=True)
         folder = os.open(place["path"], os.O_RDONLY)
     try:
-        if not _alone(folder, place["path"]):
+        if not _lock(folder, place["path"]):
             raise TableError(
                 f"{name} is being written by another process: wait for it to end, and run this "
                 "again"
@@ -38,7 +38,7 @@ def writing(path: str | os.PathLike) -> Iterator[None]:
         os.close(folder)
 
 
-def _alone(folder: int, path: str) -> bool:
+def _lock(folder: int, path: str) -> bool:
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

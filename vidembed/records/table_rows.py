@@ -1,5 +1,7 @@
-"""From parsed videos to the rows that a table stores: which are kept, in what form, and what of it
-is said: as values, kept in the table's manifest, and in words."""
+"""Convert parsed videos to the rows of a table, and report on them.
+
+The report is stored in the table's manifest and printed in words.
+"""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,10 +19,10 @@ from vidembed.records.youtube8m import Videos, offsets_of
 def choose(
     videos: Videos, first: np.ndarray, invalid: Mapping[str, np.ndarray], *, mask: bool
 ) -> Videos:
-    """The videos to keep: of those that are `first`, bool[n], the ones with a usable modality.
+    """Choose the videos to keep: those in `first`, bool[n], with a usable modality.
 
-    invalid: name -> bool[n], where a modality is unusable: it is masked, else the video left out.
-    Features that are not present are zero.
+    invalid: name -> bool[n], rows with an unusable modality; the modality is masked (with `mask`),
+    or the video dropped. Features that are not present are zero.
     """
     keep, present = first, dict(videos.present)
     for name, bad in invalid.items():
@@ -39,17 +41,17 @@ def choose(
         offsets_of(lengths[keep]),
         videos.label_values[np.repeat(keep, lengths)],
         features,
-        {name: there[keep] for name, there in present.items()},
+        {name: has_modality[keep] for name, has_modality in present.items()},
     )
 
 
 def stored_as(dtype: str) -> np.dtype:
-    """The floats that features must fit into; uint8 clips what is beyond, and is checked apart."""
+    """The float dtype that features must fit; for uint8, which clips, there is a separate check."""
     return np.dtype(np.float32) if dtype == "uint8" else DTYPES[dtype]
 
 
 def as_stored(features: Mapping[str, np.ndarray], dtype: np.dtype) -> dict[str, np.ndarray]:
-    """Name -> [n, F] as it is stored."""
+    """Convert features, name -> f32[n, F], to the stored dtype."""
     return {
         name: quantise(rows) if dtype == np.uint8 else rows.astype(dtype)
         for name, rows in features.items()
@@ -57,7 +59,7 @@ def as_stored(features: Mapping[str, np.ndarray], dtype: np.dtype) -> dict[str, 
 
 
 def beside_features(kept: Sequence[Videos]) -> dict[str, np.ndarray]:
-    """What a table of these videos stores beside their features, by name on disk."""
+    """The arrays that a table of these videos stores besides features, by name on disk."""
     masks = {name: np.concatenate([v.present[name] for v in kept]) for name in kept[0].present}
     return arrays_beside_features(
         np.concatenate([v.ids for v in kept]),
@@ -70,7 +72,7 @@ def beside_features(kept: Sequence[Videos]) -> dict[str, np.ndarray]:
 def import_report(
     checks: Checks, skips: Skips, arrays: Mapping[str, np.ndarray], seconds: float
 ) -> dict[str, Any]:
-    """The counts of an import that made these arrays; `findings` names the first ten of a kind."""
+    """The counts of an import that made these arrays; `findings` names the first ten per kind."""
     modalities = checks.modalities.items()
     return {
         "rows": len(arrays["ids"]),
@@ -100,7 +102,7 @@ def import_report(
 
 
 def report_lines(table: str, report: Mapping[str, Any], *, invalid: str) -> Iterator[str]:
-    """What `import` prints: the counts, then the ids of what was left out or masked."""
+    """The lines that `import` prints: the counts, then the ids left out or masked."""
     what = f"{table}: {report['rows']:,} rows from {report['records']:,} records in "
     what += f"{report['shards']:,} shards"
     if report["already_there"]:
@@ -111,9 +113,9 @@ def report_lines(table: str, report: Mapping[str, Any], *, invalid: str) -> Iter
     for name, count in report["missing"].items():
         what += f", {count:,} without {name}"
     yield f"{what} (fingerprint {report['fingerprint']})"
-    for what, found in report["findings"].items():
+    for what, finding in report["findings"].items():
         masked = invalid == "mask" and what != FEATURELESS
-        done = "the first kept" if what == DUPLICATES else "masked" if masked else "left out"
-        yield f"  {what}, {done}: {Finding(**found)}"
+        action = "the first kept" if what == DUPLICATES else "masked" if masked else "left out"
+        yield f"  {what}, {action}: {Finding(**finding)}"
     for warning in report.get("warnings", ()):  # older tables have none
         yield f"WARNING: {warning}"

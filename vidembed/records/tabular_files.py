@@ -1,8 +1,8 @@
-"""Tabular files by the hundred, larger than memory: found, and made ready for one SQL relation.
+"""Find many tabular files, larger than memory, and prepare them as one SQL relation.
 
-DuckDB reads Parquet by its own types, from links of plain names: so it sees no pattern in a file's
-name, no key=value in the folders above it, and no dialect to guess. CSV, and times that it would
-cut, become Parquet on the way.
+DuckDB reads Parquet with its own types through links with plain names, so that it interprets no
+pattern in a file name, no key=value in folder names, and guesses no dialect. CSV files, and times
+that DuckDB would truncate, are first converted to Parquet.
 """
 
 import glob
@@ -20,36 +20,38 @@ from vidembed.records.tabular import LISTED, Kind
 
 
 def files_of(place: str | os.PathLike[str], kind: Kind) -> list[Path]:
-    """The files that a path, a folder or a glob names, sorted, each once.
+    """The files of a path, a folder or a glob, sorted, each once.
 
-    What exists is never a pattern, whatever its name. A folder means all files in it, at any depth,
-    but those whose names or folders begin with . or _ (`_SUCCESS`); two names of one file, by
-    links, are one. Raises kind.refused where there is none.
+    A name that exists is never a pattern. A folder means all files in it at any depth, except those
+    whose name or folder begins with . or _ (`_SUCCESS`). Several links to one file count once.
+    Raises kind.refused if there is none.
     """
     path = Path(place)
     if path.exists():
         named = [path]
     else:
         named = [Path(name) for name in glob.glob(str(place), recursive=True)]
-    files = {_identity(file): file for one in sorted(named) for file in _within(one)}
+    files = {_identity(file): file for entry in sorted(named) for file in _within(entry)}
     if not files:
-        beside = sorted(other.name for other in path.parent.glob("*"))[:LISTED]
+        beside = sorted(file.name for file in path.parent.glob("*"))[:LISTED]
         raise kind.refused(
             f"{place}: no session file (Parquet or CSV) there; {path.parent} holds "
             f"{beside or 'nothing'}; give {kind.give}"
         )
     for file in files.values():
         if not file.is_file():
-            raise kind.refused(f"{file}: is no file that can be read twice; give {kind.give}")
+            raise kind.refused(
+                f"{file}: cannot be read twice (not a regular file); give {kind.give}"
+            )
     return sorted(files.values())
 
 
 def _identity(file: Path) -> object:
     try:
-        found = file.stat()
+        status = file.stat()
     except OSError:
         return os.path.realpath(file)
-    return (found.st_dev, found.st_ino) if found.st_ino else os.path.realpath(file)
+    return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(file)
 
 
 def _within(path: Path) -> Iterator[Path]:
@@ -58,22 +60,22 @@ def _within(path: Path) -> Iterator[Path]:
         return
     seen = set()
     for folder, below, names in os.walk(path, followlinks=True):
-        here = os.path.realpath(folder)
-        below[:] = [] if here in seen else sorted(name for name in below if name[0] not in "._")
-        if here not in seen:
+        real = os.path.realpath(folder)
+        below[:] = [] if real in seen else sorted(name for name in below if name[0] not in "._")
+        if real not in seen:
             yield from (Path(folder, name) for name in names if name[0] not in "._")
-        seen.add(here)
+        seen.add(real)
 
 
 class Group(NamedTuple):
-    """Files whose columns are of equal types, as Parquet that DuckDB reads as it is."""
+    """Prepared Parquet files whose columns have the same types."""
 
     types: tuple[pa.DataType, ...]
     places: list[Path]
 
 
 def is_parquet(path: Path, kind: Kind) -> bool:
-    """Whether a file begins as Parquet does."""
+    """Whether a file begins with Parquet's magic bytes."""
     with tabular.reading(path, kind), path.open("rb") as file:
         return file.read(4) == tabular.PARQUET
 
@@ -81,10 +83,10 @@ def is_parquet(path: Path, kind: Kind) -> bool:
 def prepare(
     paths: Sequence[Path], columns: Sequence[str], ids: Sequence[str], folder: Path, kind: Kind
 ) -> list[Group]:
-    """Parquet files `NUMBER.parquet` in a folder, one for each path, which hold these columns.
+    """Make Parquet files `NUMBER.parquet` in a folder, one per path, with these columns.
 
-    They are links where that will do. ids: columns that must hold ids. Raises kind.refused for
-    files that cannot be read, lack a column or have it twice, and for ids of other types.
+    They are links if possible. ids: columns that must hold ids. Raises kind.refused for files that
+    cannot be read, lack a column or have it twice, and for ids of other types.
     """
     groups: dict[tuple[pa.DataType, ...], list[Path]] = {}
     for number, path in enumerate(paths):
@@ -95,22 +97,22 @@ def prepare(
             with path.open("rb") as file:
                 _write(ready, tabular.read_batches(path, file, kind, columns), columns)
             types = (pa.string(),) * len(columns)
-        for name, found in zip(columns, types, strict=True):
-            if name in ids and not is_id(found):
-                raise refuse_id(path, name, found, kind)
+        for name, type_ in zip(columns, types, strict=True):
+            if name in ids and not is_id(type_):
+                raise refuse_id(path, name, type_, kind)
         groups.setdefault(types, []).append(ready)
     return [Group(types, places) for types, places in groups.items()]
 
 
 def path_of(paths: Sequence[Path], ready: str) -> Path:
-    """The path whose file was made ready there."""
+    """The original path of a prepared file."""
     return paths[int(Path(ready).stem)]
 
 
-def id_sql(name: str, found: pa.DataType) -> str:
-    """SQL for a column of ids as text, null where it is missing."""
+def id_sql(name: str, type_: pa.DataType) -> str:
+    """SQL for a column of ids as text, null if missing."""
     quoted = f'"{name}"'
-    if is_text(found) and "binary" in str(found):
+    if is_text(type_) and "binary" in str(type_):
         return f"nullif(try(decode({quoted})), '')"
     return f"nullif({quoted}::varchar, '')"
 
@@ -123,7 +125,9 @@ def _link(path: Path, columns: Sequence[str], ready: Path, kind: Kind) -> tuple[
         physical = {
             stored.column(i).path: stored.column(i).physical_type for i in range(len(stored))
         }
-        if any(physical.get(name) == "INT96" for name in columns):  # DuckDB would cut nanoseconds
+        if any(
+            physical.get(name) == "INT96" for name in columns
+        ):  # DuckDB would truncate nanoseconds
             _write(ready, parquet.iter_batches(columns=list(columns)), columns)
         else:
             ready.symlink_to(path.absolute())

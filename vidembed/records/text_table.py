@@ -1,10 +1,10 @@
-"""CSV files: the dialect and header by a file's own first lines, and its rows as text.
+"""Read CSV files as text, with the dialect and header taken from the first lines.
 
-No library guesses here. The delimiter is the one of `, ; tab |` that makes most of the wanted names
-of the first line. Lines before it that are empty or begin with # are skipped, and no others; a #
-before the names themselves (two of them at least) is left out. Where the names have
-spaces around them, these are left out of all cells. Quotes follow RFC 4180: a cell is quoted as a
-whole or not at all.
+No library guesses here. The delimiter is that of `, ; tab |` which yields most of the expected
+names in the header line. Before the header only empty lines and lines beginning with # are
+skipped; a # before the names themselves (at least two of them) is removed. If the names have spaces
+around them, spaces are stripped from all cells. Quotes follow RFC 4180: a cell is quoted as a whole
+or not at all.
 """
 
 import csv
@@ -21,7 +21,7 @@ import pyarrow.csv
 
 DELIMITERS = ",;\t|"
 HEAD_BYTES = 1 << 16
-_BLOCK_BYTES = 1 << 22  # also the most that a row may have
+_BLOCK_BYTES = 1 << 22  # also the maximum size of a row
 _SHOWN = 80
 _BOM = b"\xef\xbb\xbf"
 _MAGIC = {
@@ -49,16 +49,19 @@ _SIGNS = {
     "UTF8": "its text is not UTF-8 in a column that is read: save it as UTF-8",
     "straddling": f"a row is longer than {_BLOCK_BYTES >> 20} MiB: is a quote never closed?",
 }
-"""What Arrow says, and what that means."""
+"""A word in Arrow's message → its meaning."""
 
 
 class TextError(ValueError):
-    """Text that is not read as a table; the message says why, but not in which file."""
+    """Text that cannot be read as a table; the message gives the reason, but not the file."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """names: of all columns, in order; spaced: whether there are spaces around the delimiters."""
+    """The header of a CSV file.
+
+    names: of all columns, in order; spaced: whether there are spaces around the delimiters.
+    """
 
     names: list[str]
     delimiter: str
@@ -66,7 +69,7 @@ class Header:
 
 
 def plain(file: BinaryIO) -> tuple[BinaryIO, bytes]:
-    """The file at its beginning, uncompressed where it was compressed, and its first bytes."""
+    """The file from its beginning, decompressed if needed, and its first bytes."""
     head = file.read(8)
     file.seek(0)
     packed = next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
@@ -76,40 +79,41 @@ def plain(file: BinaryIO) -> tuple[BinaryIO, bytes]:
     return unpacked, unpacked.peek(8)[:8]
 
 
-def read_header(file: BinaryIO, head: bytes, wanted: Collection[str]) -> Header:
-    """Reads as far as the names of the columns; the file then stands at its first row.
+def read_header(file: BinaryIO, head: bytes, expected: Collection[str]) -> Header:
+    """Read the header; the file is then positioned at its first row.
 
-    head: its first bytes, which are read again. Raises TextError for what is no text.
+    head: the first bytes, which are read again. expected: column names that the header may hold.
+    Raises TextError for files that are not text.
     """
-    other = next((said for magic, said in _OTHERS.items() if head.startswith(magic)), None)
-    if other:
-        raise TextError(f"it is {other}")
+    other_kind = next((kind for magic, kind in _OTHERS.items() if head.startswith(magic)), None)
+    if other_kind:
+        raise TextError(f"it is {other_kind}")
     size = 0
     while line := file.readline(HEAD_BYTES):
         if b"\0" in line or len(line) == HEAD_BYTES:
-            raise TextError("its first line is no text, or has no end")
-        if b"\r" in line.rstrip(b"\r\n"):  # lines that end as on old Macs
-            raise TextError("its lines end with a carriage return alone: save it with line feeds")
+            raise TextError("its first line is not text, or has no end")
+        if b"\r" in line.rstrip(b"\r\n"):  # line ends of old Macs
+            raise TextError("its lines end with only a carriage return: save it with line feeds")
         size += len(line)
         text = _decoded(line.removeprefix(_BOM) if size == len(line) else line)
         if not text:
             continue
         bare = text.lstrip("#").strip()
-        found = {mark: _cells(bare, mark) for mark in DELIMITERS}
-        hits = {mark: len(set(wanted) & {*map(str.strip, found[mark])}) for mark in DELIMITERS}
-        mark = max(DELIMITERS, key=lambda mark: (hits[mark], len(found[mark])))
-        if text.startswith("#") and hits[mark] < min(2, len(wanted)):
+        cells = {mark: _cells(bare, mark) for mark in DELIMITERS}
+        hits = {mark: len(set(expected) & {*map(str.strip, cells[mark])}) for mark in DELIMITERS}
+        mark = max(DELIMITERS, key=lambda mark: (hits[mark], len(cells[mark])))
+        if text.startswith("#") and hits[mark] < min(2, len(expected)):
             continue
-        names = [cell.strip() for cell in found[mark]]
-        return Header(names, mark, names != found[mark])
+        names = [cell.strip() for cell in cells[mark]]
+        return Header(names, mark, names != cells[mark])
     raise TextError("it holds no header" if size else "it is empty")
 
 
 def rows(file: BinaryIO, header: Header, columns: Collection[str]) -> Iterator[pa.RecordBatch]:
-    """The rows of a file that stands behind its header: these columns, as text, in this order.
+    """The rows of a file positioned after its header: these columns, as text, in this order.
 
-    Rows count from 0; empty lines are left out. Raises TextError for a row with more or fewer cells
-    than the header, a quote out of its place, and text in these columns that is not UTF-8.
+    Rows count from 0; empty lines are skipped. Raises TextError for a row with more or fewer cells
+    than the header, a misplaced quote, and text in these columns that is not UTF-8.
     """
     names = [f"{place} {name}" for place, name in enumerate(header.names)]
     chosen = [names[header.names.index(name)] for name in columns]
@@ -123,7 +127,7 @@ def rows(file: BinaryIO, header: Header, columns: Collection[str]) -> Iterator[p
             read_options=pa.csv.ReadOptions(
                 column_names=names,
                 block_size=_BLOCK_BYTES,
-                use_threads=False,  # rows have numbers then, and it takes no longer
+                use_threads=False,  # keeps row numbers, and is no slower
             ),
             parse_options=pa.csv.ParseOptions(delimiter=header.delimiter, newlines_in_values=True),
             convert_options=pa.csv.ConvertOptions(
@@ -139,16 +143,16 @@ def rows(file: BinaryIO, header: Header, columns: Collection[str]) -> Iterator[p
             yield pa.record_batch(cells, schema=text)
         checked.finish()
     except pa.ArrowInvalid as error:
-        said = str(error)
-        if broken := _BROKEN.search(said):
-            row, expected, found, text = broken.groups()
+        message = str(error)
+        if broken := _BROKEN.search(message):
+            row, expected, count, text = broken.groups()
             raise TextError(
-                f"row {int(row) - 1}, {text[:_SHOWN]!r}, has {found} cells, and the header "
-                f"{expected} ({', '.join(header.names)}): mend one of them"
+                f"row {int(row) - 1}, {text[:_SHOWN]!r}, has {count} cells, but the header has "
+                f"{expected} ({', '.join(header.names)}): correct one of them"
             ) from error
         for sign, meaning in _SIGNS.items():
-            said = meaning if sign in said else said
-        raise TextError(said) from error
+            message = meaning if sign in message else message
+        raise TextError(message) from error
 
 
 def _decoded(line: bytes) -> str:
@@ -163,7 +167,7 @@ def _cells(line: str, delimiter: str) -> list[str]:
 
 
 class _Unpacked(io.RawIOBase):
-    """Arrow's stream of decompressed bytes, with the reading that Python's buffers ask for."""
+    """Arrow's stream of decompressed bytes, adapted for Python's buffered readers."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -178,7 +182,7 @@ class _Unpacked(io.RawIOBase):
 
 
 class _Quotes(io.RawIOBase):
-    """Bytes on their way to Arrow, which would swallow rows where a quote is out of its place."""
+    """Checks quotes in the bytes that Arrow reads: Arrow would lose rows at a misplaced quote."""
 
     def __init__(self, file: BinaryIO, delimiter: str) -> None:
         self._file, self._held, self._seen, self._before = file, b"", 0, b"\n"
@@ -190,7 +194,7 @@ class _Quotes(io.RawIOBase):
         return True
 
     def at_end(self) -> bool:
-        """Whether nothing more comes."""
+        """Whether the file has no more bytes."""
         self._held = self._held or self._file.read(1 << 16)
         return not self._held
 
@@ -198,7 +202,7 @@ class _Quotes(io.RawIOBase):
         data = self._held or self._file.read(size)
         self._held = b""
         if b'"' in data or self._open:
-            # A quote at the end is judged with what follows it.
+            # Check a quote at the end together with the byte after it.
             while data.endswith(b'"') and (more := self._file.read(1)):
                 data += more
             self._check(data)
@@ -207,16 +211,16 @@ class _Quotes(io.RawIOBase):
         return data
 
     def finish(self) -> None:
-        """Nothing more comes: is a cell still open?"""
+        """Check at the end of the file that no quoted cell is open."""
         if self._open:
-            raise TextError("a quote is never closed, so that one cell would be all that follows")
+            raise TextError("a quote is never closed, so one cell would span the rest of the file")
 
     def _check(self, data: bytes) -> None:
         """Quotes open and close in turn; "" within a quoted cell closes it and opens it again."""
         octets = np.frombuffer(self._before + data + b"\n", np.uint8)
         places = np.flatnonzero(octets[1:-1] == ord('"')) + 1
         opening = (np.arange(len(places)) + self._open) % 2 == 0
-        twin = np.diff(places, prepend=-1) == 1  # right behind another quote
+        twin = np.diff(places, prepend=-1) == 1  # right after another quote
         good = np.where(
             opening,
             self._outside[octets[places - 1]] | twin,
@@ -227,7 +231,7 @@ class _Quotes(io.RawIOBase):
             line = 1 + self._seen + int(np.count_nonzero(octets[1:at] == ord("\n")))
             around = bytes(octets[max(1, at - 30) : at + 30]).decode(errors="replace")
             raise TextError(
-                f"a quote stands within a cell, {line} lines below the header (near {around!r}): "
+                f"a quote in an unquoted cell, {line} lines below the header (near {around!r}): "
                 'quote the whole cell, and write "" for each quote in it'
             )
         self._open = bool((len(places) + self._open) % 2)

@@ -1,4 +1,4 @@
-"""The videos of files of features that the options of an import keep, and all that it refuses."""
+"""Select the videos that an import keeps, and collect the faults that it refuses."""
 
 import dataclasses
 import json
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from vidembed.records.importing import Importing
 
 STORED = ("dtype", "duplicates", "invalid", "on_error", "max_clipped_share")
-"""Options that the manifest keeps, beside the format: what decides which rows there are."""
+"""Options stored in the manifest besides the format: those that determine the rows."""
 
 
 class RefusedError(TableError):
-    """The records have faults that the options do not allow; the message lists every one."""
+    """Raised for records with faults that the options do not allow; the message lists all."""
 
 
 def refusal(pattern: str | os.PathLike, faults: Sequence[str]) -> RefusedError:
@@ -38,10 +38,10 @@ def refusal(pattern: str | os.PathLike, faults: Sequence[str]) -> RefusedError:
 
 
 def source_of(origin: Origin, options: "Importing") -> dict[str, Any]:
-    """What is said of these files and options, as JSON gives it back: equal where the rows are."""
-    told = {"format": json.loads(json.dumps(dataclasses.asdict(origin.format)))}
-    told |= {name: getattr(options, name) for name in STORED}
-    return {"options": told, "shards": identities(origin.files, shard_names(origin.files))}
+    """The manifest's entry for these files and options, in JSON types: equal for equal rows."""
+    stored = {"format": json.loads(json.dumps(dataclasses.asdict(origin.format)))}
+    stored |= {name: getattr(options, name) for name in STORED}
+    return {"options": stored, "shards": identities(origin.files, shard_names(origin.files))}
 
 
 def usable_videos(
@@ -54,12 +54,11 @@ def usable_videos(
     among: Mapping[str, Rounding] | None = None,
     progress: Callable[[int, int, int], object] = lambda *_: None,
 ) -> Generator[Videos]:
-    """The videos that the options keep, a chunk at a time, in order; close it when leaving early.
+    """The videos that the options keep, in chunks and in order; close it when leaving early.
 
-    After the last, or instead of those that follow a fault, raises RefusedError with all that is
-    wrong; `checks` and `skips` count on the way. among: what is known of the rows, modality by
-    modality, that they are added to: of a few videos the spread says nothing. `progress` as for
-    `import_videos`.
+    After a fault it yields no more videos, and at the end it raises RefusedError with all faults.
+    `checks` and `skips` are updated. among: modality → statistics of the table to append to,
+    because the spread of a few videos says little. `progress` as for `import_videos`.
     """
     expected = read_counts(origin.shards, options.counts)
     skipping = skips if options.on_error == "skip" else None
@@ -72,7 +71,7 @@ def usable_videos(
             first, invalid = checks.add(origin.names[number], videos)
             progress(number, len(origin.shards), checks.rows)
             if refused():
-                continue  # to the end, so that every fault is named
+                continue  # read to the end to list every fault
             yield choose(videos, first, invalid, mask=options.invalid == "mask")
     except ContentError as error:
         if more := advice(origin, pattern, options):
@@ -81,8 +80,8 @@ def usable_videos(
         raise
     finally:
         stream.close()
-    found = compared(origin.shards, checks.records, skips.errors)
-    faults = refused() + check_counts(found, expected, pattern)
+    counts = compared(origin.shards, checks.records, skips.errors)
+    faults = refused() + check_counts(counts, expected, pattern)
     if options.dtype == "uint8":
         faults += clipping(checks, allowed_share=options.max_clipped_share)
     if among is None:

@@ -1,4 +1,4 @@
-"""Write features of your own as records that `import` reads."""
+"""Write your own features as records that `import` reads."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,26 +20,26 @@ def write_videos(
     *,
     compress: bool = False,
 ) -> int:
-    """Write one TFRecord file of `tf.train.Example`s, whole or not at all; returns its records.
+    """Write a TFRecord file of `tf.train.Example`s, whole or not at all; returns the record count.
 
-    Each bears its `id`, the floats of each modality under its key, and, where labels are given,
-    integer `labels`; both crcs are written, so that damage is noticed.
+    Each record holds its `id`, the floats of each modality under its key, and, if given, integer
+    `labels`. Both crcs are written, so that damage can be detected.
 
-    ids: text or UTF-8 bytes, n of them, each once. features: key -> f[n, F], or n rows of which
-    some are None, for videos without that modality. labels: n lists of integers from 0 to 2^31-1.
-    compress: gzip. Raises ValueError, with the video, for anything else.
+    ids: n unique ids, text or UTF-8 bytes. features: key -> f[n, F], or n rows, with None for
+    videos without that modality. labels: n lists of integers from 0 to 2^31-1. compress: use gzip.
+    Raises ValueError, with the video, for anything else.
     """
     names = [name.encode() if isinstance(name, str) else bytes(name) for name in ids]
     columns = {**features, **({} if labels is None else {"labels": labels})}
     lengths = {key: len(rows) for key, rows in columns.items() if len(rows) != len(names)}
     if lengths or not features or {"id", "labels"} & features.keys():
         raise ValueError(
-            f"{path}: {len(names)} ids need at least one modality, not called id or labels, and as "
-            f"many rows of each; found {list(features)} and the lengths {lengths or len(names)}"
+            f"{path}: {len(names)} ids need at least one modality, not called id or labels, and "
+            f"one row per id; found {list(features)} and the lengths {lengths or len(names)}"
         )
     if len({*names}) < len(names):
         twice = Counter(names).most_common(1)[0][0]
-        raise ValueError(f"{path}: the id {twice!r} is there twice")
+        raise ValueError(f"{path}: the id {twice!r} occurs twice")
     return write_records(path, _payloads(names, features, labels), compress=compress)
 
 

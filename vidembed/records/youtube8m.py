@@ -1,4 +1,4 @@
-"""Video-level records: one id, some labels and one vector a modality for each video.
+"""Video-level records: one id, some labels and one vector per modality for each video.
 
 YouTube-8M's layout (`tf.train.Example`; https://research.google.com/youtube8m/download.html) is
 the default; names, widths and the number of modalities are configuration.
@@ -57,9 +57,9 @@ def read_videos(
 ) -> Iterator[Videos]:
     """The videos of one TFRecord file in chunks of at most `chunk_records`, in the file's order.
 
-    Raises RecordError for what `read_records` refuses, and for a message without what `format`
-    asks of it: an id, labels, and vectors of the stated type and width. With `skips` such records
-    are left out, and counted there.
+    Raises RecordError for files that `read_records` refuses, and for messages that lack part of
+    `format`: an id, labels, and vectors of the stated type and width. With `skips` such records are
+    skipped and counted there.
     """
     path = epath.Path(path)
     faults = Faults(path, skips)
@@ -68,7 +68,7 @@ def read_videos(
 
 
 def parse_video(payload: bytes, format: VideoLevel = YOUTUBE_8M) -> Video:
-    """One record, of any layout that protobuf allows. Raises MessageError."""
+    """Parse one record of any layout that protobuf allows. Raises MessageError."""
     features = parse_example(payload)
     if not any(modality.key in features for modality in format.modalities):
         refuse_frame_level(payload)
@@ -83,7 +83,7 @@ def parse_video(payload: bytes, format: VideoLevel = YOUTUBE_8M) -> Video:
 
 
 def _parse_block(block: Block, format: VideoLevel, faults: Faults) -> Videos:
-    """The records that are laid out as usual all at once, the others one by one."""
+    """Parse the records with the usual layout all at once, and the others one by one."""
     matched = match(block, format)
     videos = _gather(block.data, matched, format)
     if len(matched.rows) == len(block.starts):
@@ -103,7 +103,7 @@ def _gather(data: np.ndarray, matched: Matched, format: VideoLevel) -> Videos:
     features, present = {}, {}
     for modality in format.modalities:
         begin, size = matched.vectors[modality.name], 4 * modality.width
-        # Each vector is one item of a dtype without a type, which NumPy copies as it lies.
+        # Each vector is one item of a void dtype, which NumPy copies bytewise.
         anywhere = np.ndarray((max(len(data) - size + 1, 0),), f"V{size}", data, strides=(1,))
         there = begin >= 0
         if there.all():
@@ -119,7 +119,7 @@ def _gather(data: np.ndarray, matched: Matched, format: VideoLevel) -> Videos:
 
 
 def _insert(videos: Videos, places: np.ndarray, others: list[Video]) -> Videos:
-    """The videos, with other ones before those whose places i64[n] are given."""
+    """The videos, with `others` inserted before the rows `places` i64[n]."""
     ids = np.array([video.id for video in others], np.bytes_)
     labels = [video.labels for video in others]
     counts = np.array([len(each) for each in labels], np.int64)
@@ -145,5 +145,5 @@ def _insert(videos: Videos, places: np.ndarray, others: list[Video]) -> Videos:
 
 
 def offsets_of(counts: np.ndarray) -> np.ndarray:
-    """Where each of n lists begins and the last ends, i64[n + 1], of their lengths i64[n]."""
+    """Offsets i64[n + 1] of n consecutive lists, from their lengths i64[n]."""
     return np.concatenate([np.zeros(1, np.int64), counts.cumsum()])

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 PairWeight = Literal["per-video", "one", "log"]
-# Fixed point makes sums independent of the row order.
+# Fixed point makes sums independent of the row order; 18 digits remain before the point.
 UNIT = 10**15
 _WEIGHTS = {"per-video": "1 / (n - 1)", "one": "1", "log": "1 / log2(n)"}
 

@@ -95,7 +95,7 @@ def text_sql(kind: str, shapes: Collection[Shape]) -> str | None:
     if kind == DATES:
         return "try_cast(timestamp as date)"
     if any(shape.power for shape in shapes):
-        # Doubles are exact to fifteen digits within their exponent range.
+        # Doubles keep the order of fifteen-digit numbers within their exponent range.
         exact = all(shape.whole + shape.part <= 15 for shape in shapes)
         return f"case when {_IN_RANGE} then try_cast(timestamp as double) end" if exact else None
     if part:
