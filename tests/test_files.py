@@ -26,7 +26,7 @@ def test_round_trip_and_nothing_else_left(tmp_path):
     assert [path.name for path in file.parent.iterdir()] == ["a.json"]
 
 
-def test_what_fails_leaves_the_old_file(tmp_path):
+def test_a_failed_write_leaves_the_old_file(tmp_path):
     file = tmp_path / "a.json"
     write_json(file, {"good": 1})
     with pytest.raises(ValueError, match="JSON"):
@@ -55,14 +55,17 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_what_cannot_be_written_is_named(tmp_path):
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
     def fail(*error):
         with whole_file(tmp_path / "file"):
             raise OSError(*error)
 
-    for said, name in (((errno.EIO, "bad disk"), "file"), ((errno.EIO, "bad", "other"), "other")):
+    for arguments, name in (
+        ((errno.EIO, "bad disk"), "file"),
+        ((errno.EIO, "bad", "other"), "other"),
+    ):
         with pytest.raises(OSError, match="bad") as caught:
-            fail(*said)
+            fail(*arguments)
         assert os.path.basename(caught.value.filename) == name
 
 
@@ -82,7 +85,7 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path):
     assert len(json.loads(file.read_text())) == 200_000
 
 
-def test_what_a_killed_writer_left_is_removed(tmp_path):
+def test_leftovers_of_a_killed_writer_are_removed(tmp_path):
     dead = 2**31 - 1  # no process has this number
     new, old = tmp_path / f".a.json.{dead}.22", tmp_path / f".b.json.{dead}.22"
     kept = [

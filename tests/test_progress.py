@@ -53,14 +53,14 @@ def test_unknown_totals_notes_and_lines_on_demand(clock):
     ]
 
 
-def test_a_stage_that_counts_nothing_says_its_seconds(clock):
+def test_a_stage_without_counts_prints_its_seconds(clock):
     out, progress = _plain()
     with progress.stage("compiling"):
         clock[0] += 2
     assert out.getvalue().splitlines() == ["compiling ...", "compiling: 2.0 s"]
 
 
-def test_a_failed_stage_says_so(clock):
+def test_a_failed_stage_is_reported(clock):
     out, progress = _plain()
     with pytest.raises(ZeroDivisionError), progress.stage("dividing"):
         _ = 1 / (clock.append(clock.pop() + 3) or 0)

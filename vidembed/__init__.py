@@ -1,27 +1,27 @@
 """vidembed: content-aware video embeddings learned from what people watch together.
 
-`vidembed.load` puts a trained run to use, `vidembed.index` makes a table's own features searched.
-They are imported when first used: `import vidembed` takes no time.
+`vidembed.load` loads a trained run for use, `vidembed.index` makes the features of a table
+searchable. Both are imported on first use, so `import vidembed` takes no time.
 
-What a part of one's own says of its fields: `table: Annotated[str, PATH]` names a place. A field
-without a role decides what a run computes, and never differs between two looks at one run.
+The fields of a configurable part may have a role: `table: Annotated[str, PATH]` is a path. A field
+without a role determines what a run computes, and must not change during the life of a run.
 """
 
 import enum
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # as type checkers know it, without importing typing
+if TYPE_CHECKING:  # type checkers know this name; it avoids importing typing
     from vidembed.deploy.features import index as index
     from vidembed.deploy.loading import load as load
 
 _LAZY = {"index": "vidembed.deploy.features", "load": "vidembed.deploy.loading"}
-"""Public name → the module that has it."""
+"""Public name → its module."""
 
 
 class FieldRole(enum.Enum):
-    """Why a field does not decide what a run computes."""
+    """The reason why a field does not determine what a run computes."""
 
-    PATH = "where something lies: may differ between hosts, on resume, and when a run is measured"
+    PATH = "a path: may differ between hosts, on resume, and during evaluation"
     TUNABLE = "how long, how often, on what: may change on resume"
 
 

@@ -1,4 +1,4 @@
-"""Files that readers see whole or not at all, on a local disk or remote (gs://)."""
+"""Write files atomically, on a local disk or remote (gs://), and read small JSON files."""
 
 import contextlib
 import errno
@@ -18,23 +18,23 @@ from etils import epath
 _UNFINISHED = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.[0-9a-f]+")
 
 _NO_UTF8 = re.compile("[\ud800-\udfff]")
-"""What Python makes of bytes in names that are no text in the encoding of the machine."""
+"""Surrogates, by which Python represents bytes in file names that are not valid text."""
 
 
 def is_remote(path: object) -> bool:
-    """Whether a path names object storage: no appending, no locks, each write whole."""
+    """Whether a path is on object storage: no appending, no locks, files written as a whole."""
     return "://" in str(path)
 
 
 def local_path(path: str | os.PathLike[str]) -> Path:
-    """The path, if it is on a local disk; ValueError for gs:// and its like.
+    """The path, if it is on a local disk; ValueError for gs:// and the like.
 
-    Path would make a folder `gs:` of it.
+    (Path would turn those into a folder `gs:`.)
     """
     if is_remote(path):
         raise ValueError(
-            f"{path}: is not on a local disk, and this file can be written only there: give a "
-            "local path, and copy the file afterwards"
+            f"{path}: is not on a local disk, where this file must be written: give a local path, "
+            "and copy the file afterwards"
         )
     return Path(path).expanduser()
 
@@ -45,20 +45,20 @@ def is_unfinished(name: str) -> bool:
 
 
 def is_full(error: OSError) -> bool:
-    """Whether a write failed for want of room: on the disk, by a quota, or by a limit on files."""
+    """Whether a write failed for lack of space: disk, quota, or limit on the file size."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
 def whole_file(path: epath.PathLike) -> Iterator[epath.Path]:
-    """A place beside `path` to write to, which becomes `path` when the block ends well.
+    """A temporary path beside `path` to write to, renamed to `path` when the block succeeds.
 
-    If the block raises, what was written is removed and an older file stays as it was. The folder
-    is made. An OSError of the disk names `path`.
+    If the block raises, the temporary file is removed and an older file stays as it was. Creates
+    the folder. An OSError of the disk names `path`.
     """
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # By process, and by a random part: other hosts may write the same file.
+    # With the process id and a random part, because other hosts may write the same file.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
     try:
         yield unfinished
@@ -66,7 +66,7 @@ def whole_file(path: epath.PathLike) -> Iterator[epath.Path]:
     except OSError as error:
         if error.errno is None or error.filename not in (None, str(unfinished)):
             raise
-        why = f"{error.strerror}; nothing of it was kept"
+        why = f"{error.strerror}; nothing was written"
         if is_full(error):
             why += ", free some space and run it again"
         raise OSError(error.errno, why, str(path)) from error
@@ -78,11 +78,11 @@ def whole_file(path: epath.PathLike) -> Iterator[epath.Path]:
 def scratch_folder(
     path: epath.PathLike, *, verb: str, inside: epath.PathLike | None = None
 ) -> Iterator[Path]:
-    """A folder for what is too large for the memory while `verb` makes the local file `path`.
+    """A folder for data beyond memory while `verb` makes the local file `path`.
 
-    It lies beside `path`, or `inside` another folder, and is removed when the block ends, however
-    it ends; what a killed process left there for the same `path` is removed first. Databases take
-    UTF-8 alone: where the name of that folder is none, it lies in the one for temporary files.
+    It is created beside `path`, or `inside` another folder, and removed when the block ends in any
+    way; leftovers of a killed process for the same `path` are removed first. Because databases
+    accept only UTF-8 paths, other paths are replaced by the folder for temporary files.
     """
     path = local_path(path)
     place = Path(inside or path.parent)
@@ -100,7 +100,7 @@ def scratch_folder(
 
 
 def write_bytes(path: epath.PathLike, data: bytes) -> None:
-    """Writes or replaces a file at once; its folder is made."""
+    """Write or replace a file atomically; creates its folder."""
     if is_remote(path):
         path = epath.Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,19 +111,19 @@ def write_bytes(path: epath.PathLike, data: bytes) -> None:
 
 
 def write_text(path: epath.PathLike, text: str) -> None:
-    """As `write_bytes`, in UTF-8."""
+    """As `write_bytes`, for text in UTF-8."""
     write_bytes(path, text.encode())
 
 
 def remove_unfinished(
     folder: epath.PathLike, *, older_than_seconds: float = 0.0, of: str = ""
 ) -> None:
-    """Removes what writers of this folder left when they were killed; remote storage has none.
+    """Remove leftovers of killed writers from this folder; remote storage has none.
 
-    of: only the scratch folders of this name.
+    of: only scratch folders of this name.
 
-    Others may be writing here just now: on this machine their processes live, on another the file
-    is younger than a minute, for such a write takes milliseconds.
+    Files being written by live processes of this machine are not touched. Writers on other machines
+    are recognised by `older_than_seconds`: such a write takes milliseconds, so a minute suffices.
     """
     if is_remote(folder) or not os.path.isdir(folder):
         return
@@ -145,40 +145,40 @@ def _lives(pid: int) -> bool:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:  # another user's
+    except PermissionError:  # a process of another user
         pass
     return True
 
 
 def write_json(path: epath.PathLike, value: Any) -> None:
-    """As `write_bytes`, indented JSON. NaN is refused: it is not JSON."""
+    """As `write_bytes`, for indented JSON. Refuses NaN, which is not JSON."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: epath.PathLike) -> Any:
-    """What `write_json` wrote, or None if there is no such file."""
+    """Read a file written by `write_json`; None if there is no such file."""
     try:
         return json.loads(epath.Path(path).read_bytes())
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise ValueError(
-            f"{path} is damaged, it is no JSON ({error}): restore it from a copy; without one "
-            "remove it, and what it held is made again"
+            f"{path} is damaged, it is not JSON ({error}): restore it from a copy; without a copy "
+            "remove it, and its content will be created again"
         ) from error
 
 
 def read_record(path: epath.PathLike, needed: Collection[str], what: str) -> dict[str, Any] | None:
-    """As `read_json`, an object that has at least these names; ValueError for anything else.
+    """As `read_json`, for an object with at least these names; ValueError for anything else.
 
-    what: what it should be, "of a run".
+    what: the expected kind of file, such as "of a run", for the message.
     """
-    found = read_json(path)
-    if found is None and not epath.Path(path).exists():
+    record = read_json(path)
+    if record is None and not epath.Path(path).exists():
         return None
-    if not isinstance(found, dict) or not found.keys() >= set(needed):
+    if not isinstance(record, dict) or not record.keys() >= set(needed):
         raise ValueError(
             f"{path} is damaged, or not {what} (it lacks {', '.join(needed)}): restore it from a "
             "copy, choose another folder, or remove it"
         )
-    return found
+    return record

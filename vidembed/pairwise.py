@@ -1,7 +1,7 @@
-"""Distances, and the one blockwise reduction over pairs: for mining, ranks, search and losses.
+"""Distances, and the blockwise reduction over pairs used by mining, ranks, search and losses.
 
-A matrix of all pairs is never held whole: `over_blocks` makes the scores of some queries against
-the whole pool, hands them to a reduction, and keeps only what that returns.
+The full matrix of pairs is never in memory: `over_blocks` computes the scores of some queries
+against the whole pool, passes them to a reduction, and keeps only its results.
 """
 
 from collections.abc import Callable
@@ -16,18 +16,18 @@ from jax.typing import DTypeLike
 
 T = TypeVar("T")
 
-# A row shorter than this has no direction: dividing by its length would make noise of rounding,
-# and a gradient without bound.
+# A row shorter than this has no direction: dividing by its length would amplify rounding to noise
+# and make the gradient unbounded.
 SHORTEST = 1e-6
-# Scores that `search` holds at a time, unless told how many queries.
+# Size of the scores that `search` holds at a time, unless `block` is given.
 SEARCH_BYTES = 256 * 2**20
 
 
 def squared_distance(x: jax.Array, y: jax.Array) -> jax.Array:
     """Squared Euclidean distance of row i of x to row i of y: f32[..., D] twice → f32[...].
 
-    Made of differences and not of 2 − 2 x·y, which loses the small distances to cancellation.
-    Without a root, so the gradient, 2 (x − y), exists where the rows are equal, too.
+    Computed from differences, not as 2 − 2 x·y, which loses small distances to cancellation.
+    Without a square root, so the gradient, 2 (x − y), also exists for equal rows.
     """
     chex.assert_equal_shape([x, y])
     return jnp.sum(jnp.square(x.astype(jnp.float32) - y.astype(jnp.float32)), axis=-1)
@@ -36,19 +36,19 @@ def squared_distance(x: jax.Array, y: jax.Array) -> jax.Array:
 def normalise(x: jax.Array) -> jax.Array:
     """Rows scaled to Euclidean length 1: f32|bf16[..., D] → f32[..., D].
 
-    A row no longer than `SHORTEST` becomes zero and passes no gradient on: it has no direction to
-    learn from. NaN stays NaN, so that a broken row is noticed and not hidden.
+    A row no longer than `SHORTEST` becomes zero with zero gradient, because it has no direction to
+    learn from. NaN stays NaN, so that a broken row is not hidden.
     """
     x = x.astype(jnp.float32)
     squares = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
     short = squares <= SHORTEST**2
-    # The inner `where` keeps 1/0 out of the gradient of the branch that is not taken.
+    # The inner `where` keeps 1/0 out of the gradient of the unused branch.
     length = jnp.sqrt(jnp.where(short, 1.0, squares))
     return jnp.where(short, 0.0, x / length)
 
 
 def check_margin(margin: float) -> None:
-    """Raises ValueError unless margin fits squared Euclidean distances of unit vectors, [0, 4]."""
+    """Raise ValueError unless margin is in [0, 4], the squared distances of unit vectors."""
     if not 0 <= margin <= 4:
         raise ValueError(
             f"margin is {margin}; it is a squared Euclidean distance, which between unit vectors "
@@ -64,26 +64,26 @@ def over_blocks(
     block: int,
     operands: DTypeLike = jnp.float32,
 ) -> T:
-    """`reduce` over the scores of all pairs, for at most `block` queries at a time.
+    """Apply `reduce` to the scores of all pairs, for at most `block` queries at a time.
 
-    queries: f32[Q, D]; pool: f32[N, D]; per_query: pytrees of [Q, ...], cut like the queries.
-    reduce(scores: f32[b, N], *per_query [b, ...]) → pytree of [b, ...], each row from its own row
-    alone (rows of padding pass through it, and are cut off). Returns a pytree of [Q, ...].
+    queries: f32[Q, D]; pool: f32[N, D]; per_query: pytrees of [Q, ...], split like the queries.
+    reduce(scores: f32[b, N], *per_query [b, ...]) → pytree of [b, ...], where each row depends only
+    on its own row (padding rows are passed too, and cut off). Returns a pytree of [Q, ...].
 
     Scores are dot products, accumulated in float32. `operands=jnp.bfloat16` rounds the vectors
-    first: twice as fast on CPU, more on accelerators, at three significant digits. With float32
-    the product is asked for in full precision, which GPUs and TPUs do not give by themselves.
+    first: twice as fast on CPU, more on accelerators, with three significant digits. With float32
+    full precision is requested, which is not the default on GPUs and TPUs.
 
-    Memory: about `block`·N·4 bytes forward. A gradient makes the scores again instead of keeping
-    them, so it holds no more than that either.
+    Memory: about `block`·N·4 bytes in the forward pass. The backward pass recomputes the scores, so
+    it needs no more.
     """
     chex.assert_rank([queries, pool], 2)
     chex.assert_equal(queries.shape[1], pool.shape[1])
     if block < 1:
-        raise ValueError(f"block is {block}: at least one query is scored at a time")
+        raise ValueError(f"block is {block}; it must be at least 1 query")
     count = queries.shape[0]
     blocks = -(-count // block)
-    rows = -(-count // blocks) if blocks else 1  # even blocks: less padding than full ones
+    rows = -(-count // blocks) if blocks else 1  # even blocks need less padding than full ones
     full = jnp.dtype(operands) == jnp.float32
 
     def cut(x: jax.Array) -> jax.Array:
@@ -94,10 +94,10 @@ def over_blocks(
     columns = pool.astype(operands)
 
     @partial(jax.checkpoint, prevent_cse=False)  # type: ignore[untyped-decorator, unused-ignore]
-    def one_block(arguments: Any) -> T:
-        some, rest = arguments
+    def reduce_block(arguments: Any) -> T:
+        queries_of_block, rest = arguments
         scores = lax.dot_general(
-            some,
+            queries_of_block,
             columns,
             (((1,), (1,)), ((), ())),
             precision=lax.Precision.HIGHEST if full else None,
@@ -105,18 +105,18 @@ def over_blocks(
         )
         return reduce(scores, *rest)
 
-    reduced = lax.map(one_block, jax.tree.map(cut, (queries.astype(operands), per_query)))
+    reduced = lax.map(reduce_block, jax.tree.map(cut, (queries.astype(operands), per_query)))
     return jax.tree.map(lambda x: x.reshape(blocks * rows, *x.shape[2:])[:count], reduced)
 
 
 def best(scores: jax.Array, *, tile: int = 128) -> tuple[jax.Array, jax.Array]:
-    """The largest score of every row, and where: f32[b, N] → (f32[b], i32[b]).
+    """The largest score of every row and its index: f32[b, N] → (f32[b], i32[b]).
 
-    Of equal scores the smallest index wins. NaN counts as −inf. A row of nothing but −inf (or of
-    no columns at all) gives (−inf, 0): look at the value before using the index.
+    Of equal scores the smallest index wins. NaN counts as −inf. A row that is all −inf (or has no
+    columns) gives (−inf, 0): check the value before using the index.
 
-    The maxima of tiles of about `tile` columns first, then the place inside the winning tile: an
-    argmax over the whole row costs as much as the product that made it.
+    First takes the maxima of tiles of about `tile` columns, then the place within the best tile: an
+    argmax over the whole row would cost as much as the product that made it.
     """
     chex.assert_rank(scores, 2)
     count, width = scores.shape
@@ -130,7 +130,7 @@ def best(scores: jax.Array, *, tile: int = 128) -> tuple[jax.Array, jax.Array]:
         maxima = jnp.concatenate([maxima, rest], axis=1)
     winner = jnp.argmax(maxima, axis=1).astype(jnp.int32)
     # The last tile may be short; the window then reaches back into its neighbour, whose scores
-    # are all smaller, as the first of the equal tiles has won.
+    # are all smaller, because the first of equal tiles wins.
     start = jnp.minimum(winner * tile, width - tile)
     window = jax.vmap(lambda row, at: lax.dynamic_slice_in_dim(row, at, tile))(scores, start)
     window = jnp.where(jnp.isnan(window), -jnp.inf, window)
@@ -142,12 +142,12 @@ def best(scores: jax.Array, *, tile: int = 128) -> tuple[jax.Array, jax.Array]:
 def largest(scores: jax.Array, k: int, *, tile: int = 128) -> tuple[jax.Array, jax.Array]:
     """The k largest scores of every row, exactly: f32[b, N] → (f32[b, k], i32[b, k]), descending.
 
-    Of equal scores (−0 and 0 are equal) the smaller index comes first, at the border of the k as
-    inside it. NaN counts as −inf. Where a row has fewer than k scores above −inf its end is −inf,
-    and those indices mean nothing. Raises ValueError unless 1 ≤ k ≤ N.
+    Of equal scores (−0 and 0 are equal) the smaller index comes first, also at the k-th place. NaN
+    counts as −inf. If a row has fewer than k scores above −inf, its end is −inf with meaningless
+    indices. Raises ValueError unless 1 ≤ k ≤ N.
 
     The k largest lie in the k tiles of largest maximum (of equal maxima the earlier tile): a score
-    outside these comes after one score of each of them. So N/tile + k·tile are sorted, not N.
+    outside these ranks below one score of each of them. So N/tile + k·tile are sorted, not N.
     """
     chex.assert_rank(scores, 2)
     width = scores.shape[1]
@@ -160,8 +160,8 @@ def largest(scores: jax.Array, k: int, *, tile: int = 128) -> tuple[jax.Array, j
         return values, columns
     tiled = scores[:, : tiles * tile].reshape(-1, tiles, tile)
     _, winners = lax.top_k(_comparable(_maximum(tiled)), k)
-    # In the order of their columns, so that the place among the candidates breaks ties as the
-    # column does; columns after the last whole tile are always candidates, and the last of them.
+    # In column order, so that the index among the candidates breaks ties like the column does;
+    # columns after the last whole tile are always candidates and come last.
     winners = jnp.sort(winners, axis=1)
     inside = jax.vmap(lambda row, at: row[at])(tiled, winners).reshape(-1, k * tile)
     candidates = jnp.concatenate([inside, scores[:, tiles * tile :]], axis=1)
@@ -173,27 +173,27 @@ def largest(scores: jax.Array, k: int, *, tile: int = 128) -> tuple[jax.Array, j
 
 
 def _even(width: int, tile: int) -> int:
-    """A tile that divides the row where there is one between half of `tile` and `tile`: a row that
-    is cut without remainder is not copied to be cut."""
+    """A tile size that divides the row, if there is one between half of `tile` and `tile`: without
+    a remainder the row need not be copied."""
     divisors = (size for size in range(tile, tile // 2, -1) if width % size == 0)
     return next(divisors, min(tile, width))
 
 
 def _maximum(scores: jax.Array) -> jax.Array:
-    """f32[..., M] → f32[...], passing over NaN, and without gradient. Inside the reduction, since a
-    `where` before it would write all the scores a second time."""
+    """Maximum f32[..., M] → f32[...] that ignores NaN, without gradient. NaN is handled inside the
+    reduction, because a `where` before it would write all scores a second time."""
 
     def larger(a: jax.Array, b: jax.Array) -> jax.Array:
         return jnp.where(b > a, b, jnp.where(a == a, a, b))
 
     low = jnp.float32(-jnp.inf)
     maxima = lax.reduce(lax.stop_gradient(scores), low, larger, (scores.ndim - 1,))
-    # Nothing but NaN: the compiler may drop the initial value, and does for a single column.
+    # For all-NaN rows: the compiler may drop the initial value, and does for a single column.
     return jnp.where(jnp.isnan(maxima), low, maxima)
 
 
 def _comparable(scores: jax.Array) -> jax.Array:
-    """For `lax.top_k`, which puts NaN first and −0 after 0."""
+    """Scores for `lax.top_k`, which would put NaN first and −0 after 0."""
     return jnp.where(jnp.isnan(scores), -jnp.inf, jnp.where(scores == 0, 0.0, scores))
 
 
@@ -206,14 +206,14 @@ def search(
     block: int | None = None,
     operands: DTypeLike = jnp.float32,
 ) -> tuple[jax.Array, jax.Array]:
-    """The k nearest of the pool by dot product: (similarity f32[Q, k], index i32[Q, k]).
+    """The k nearest rows of the pool by dot product: (similarity f32[Q, k], index i32[Q, k]).
 
     queries: f32[Q, D]; pool: f32[N, D]; exclude: i32[Q, E], pool rows that a query must not
-    return, such as itself (numbers from N on are padding). Exact; order, ties, NaN and the end of
-    a row that has too few to return as in `largest`.
+    return, such as itself (numbers from N on are padding). Exact; order, ties, NaN and rows with
+    too few results as in `largest`.
 
-    Memory: the scores of `block` queries, block·N·4 bytes, twice where no number near 128 divides
-    N. By default as many queries as make 256 MB: with fewer the product runs slower.
+    Memory: the scores of `block` queries, block·N·4 bytes, twice that if no number near 128 divides
+    N. By default 256 MB of scores: with fewer queries per block the product runs slower.
     """
     if exclude is None:
         exclude = jnp.zeros((queries.shape[0], 0), jnp.int32)

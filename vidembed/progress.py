@@ -1,4 +1,4 @@
-"""What a person sees while the program works: stages, one line of training, remarks."""
+"""Progress on the terminal: stages of work, the training line, remarks."""
 
 import contextlib
 import time
@@ -10,7 +10,7 @@ import rich.progress
 
 
 class Stage:
-    """A piece of work under way; `update` tells how far it is."""
+    """A stage of work; `update` reports its progress."""
 
     def __init__(self, progress: "Progress", name: str, total: int | None, unit: str):
         self.name, self.total, self.unit = name, total, unit
@@ -22,15 +22,15 @@ class Stage:
 
     @property
     def seconds(self) -> float:
-        """Since the start."""
+        """Seconds since the start."""
         return time.monotonic() - self._start
 
     def update(
         self, done: int, total: int | None = None, *, note: str = "", show: bool = False
     ) -> None:
-        """`done` units of `total` are finished.
+        """Report that `done` units of `total` are finished.
 
-        note: what else to show. show: write the plain line even if one was written just now.
+        note: further text to show. show: write the plain line even if one was written just now.
         """
         self.done = done
         self.total = self.total if total is None else total
@@ -43,15 +43,15 @@ class Stage:
             self._progress.say(f"{self.name}: {self._count()}, {note or f'{self.seconds:.0f} s'}")
 
     def _count(self) -> str:
-        of = f"{self.done:,}" if self.total is None else f"{self.done:,} of {self.total:,}"
-        return f"{of} {self.unit}".strip()
+        count = f"{self.done:,}" if self.total is None else f"{self.done:,} of {self.total:,}"
+        return f"{count} {self.unit}".strip()
 
 
 class Progress:
-    """Writes to the terminal: moving bars on a tty, else plain lines at a bounded rate.
+    """Writes to the terminal: progress bars on a tty, else plain lines at a bounded rate.
 
-    quiet: says nothing (hosts other than the first).
-    line_seconds: the least time between two plain lines of one piece of work.
+    quiet: print nothing (hosts other than the first).
+    line_seconds: minimum time between two plain lines of one stage.
     """
 
     def __init__(
@@ -66,15 +66,15 @@ class Progress:
         self._live: rich.progress.Progress | None = None
 
     def say(self, message: str) -> None:
-        """One remark, above any bar."""
-        # No emoji: of `visual:v:8` it would make a hand.
+        """Print a remark, above any bar."""
+        # No emoji: rich would turn part of `visual:v:8` into a hand.
         self.console.print(message, markup=False, highlight=False, soft_wrap=True, emoji=False)
 
     @contextlib.contextmanager
     def stage(self, name: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:
-        """Prints the start, the way and the seconds of a piece of work.
+        """Print the start, progress and duration of a stage of work.
 
-        total: how many `unit`s there are, where known. Stages may be nested.
+        total: the number of `unit`s, if known. Stages may be nested.
         """
         stage = Stage(self, name, total, unit)
         if stage._bar is None:
@@ -115,6 +115,6 @@ class Progress:
 
 
 def ends_in(seconds: float) -> str:
-    """ "3:20 (14:05)": how long, and when that is."""
+    """The remaining time and the time of day at its end, such as "0:03:20 (14:05)"."""
     left = timedelta(seconds=round(seconds))
     return f"{left} ({datetime.now() + left:%H:%M})"

@@ -182,7 +182,7 @@ def test_an_evaluation_may_not_change_what_was_trained(claimed, corpus_paths, tm
     miners = "vidembed.mining.miners"
     assert f'task.miner.class: "{miners}:Hardest" -> "{miners}:SemiHard"' in text
     assert "seed: 3 -> 5" in text
-    assert "evaluator" not in text.partition("stored -> wanted")[2]
+    assert "evaluator" not in text.partition("stored -> given")[2]
     # Where the data are, and how they are measured, may differ.
     shutil.copytree(corpus_paths.table, tmp_path / "moved")
     elsewhere = ["--corpus.table", str(tmp_path / "moved"), "--mesh.model", "2"]

@@ -1,4 +1,4 @@
-"""Ratings in the forms of other people's files, and what is wrong with them."""
+"""Ratings in foreign file formats, and their faults."""
 
 import os
 from datetime import UTC, datetime
@@ -118,7 +118,7 @@ def test_the_last_of_repeated_ratings_counts(tmp_path):
 
 
 @pytest.mark.fault(
-    "Recommendation: ratings out of range, NaN or absent; rows without ids", "left out, counted"
+    "Recommendation: ratings out of range, NaN or missing; rows without ids", "left out, counted"
 )
 def test_bad_rows_are_left_out_and_counted(tmp_path):
     path = csv(
@@ -128,7 +128,7 @@ def test_bad_rows_are_left_out_and_counted(tmp_path):
     assert rows_of(ratings) == [("1", "a", 3), ("1", "f", 5), ("2", "a", 4)]
     assert ratings.notes == (
         "1 rows have no user or no item: left out",
-        "2 ratings are missing or no number: left out",
+        "2 ratings are missing or not a number: left out",
         "1 ratings lie outside 0 to 5: left out",
     )
     assert len(read_ratings(path, scale=(0, 10))) == 4
@@ -143,15 +143,15 @@ def test_another_scale_is_refused(tmp_path):
 
 
 @pytest.mark.fault(
-    "Recommendation: ratings without timestamps", "read, and said; a temporal split refuses them"
+    "Recommendation: ratings without timestamps", "read, with a note; a temporal split refuses them"
 )
-def test_missing_timestamps_are_said(tmp_path):
-    some = read_ratings(csv(tmp_path, "1,a,3,20", "1,b,1,"))
-    assert some.notes == ("1 of the rows have no timestamp, the others have",)
-    assert np.isnan(some.time).tolist() == [False, True]
+def test_missing_timestamps_are_noted(tmp_path):
+    ratings = read_ratings(csv(tmp_path, "1,a,3,20", "1,b,1,"))
+    assert ratings.notes == ("1 of the rows have no timestamp, the others have one",)
+    assert np.isnan(ratings.time).tolist() == [False, True]
     none = read_ratings(csv(tmp_path, "1,a,3", header="user_id,item_id,rating"))
     assert (none.time, *none.notes) == (
-        None, "there are no timestamps: what came last is not known",
+        None, "there are no timestamps: the order of the interactions is unknown",
     )  # fmt: skip
 
 
@@ -168,16 +168,16 @@ def test_mixed_units_are_refused(tmp_path):
 @pytest.mark.fault(
     "Recommendation: an empty file of ratings, or one without users or items", "refused by name"
 )
-def test_files_that_are_none_are_refused(tmp_path):
-    for text, said in {
+def test_invalid_files_are_refused(tmp_path):
+    for text, message in {
         "": "it is empty",
         "user_id,item_id\n": "holds no ratings, only a header",
         "a,b\n1,2\n": "column user_id, item_id is missing",
         "user_id,item_id,rating\n1,a,nan\n": "none of its 1 rows can be used",
-        "user_id,item_id,rating\n1,a,good\n": "row 0: rating is 'good', no number",
+        "user_id,item_id,rating\n1,a,good\n": "row 0: rating is 'good', not a number",
     }.items():
         (tmp_path / "r.csv").write_text(text)
-        with pytest.raises(RatingsError, match=f"r.csv.*{said}"):
+        with pytest.raises(RatingsError, match=f"r.csv.*{message}"):
             read_ratings(tmp_path / "r.csv")
     with pytest.raises(RatingsError, match=r"no such file; .* holds \['r.csv'\]"):
         read_ratings(tmp_path / "nothing.csv")

@@ -1,4 +1,4 @@
-"""The corpus of a run: which relation counts for what."""
+"""The corpus of a run: which relations are used for training and for evaluation."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from vidembed.records.table import FeatureTable
 
 @pytest.fixture
 def paths(tmp_path):
-    """Forty videos in a ring, and the first of them related to all others, ever more weakly."""
+    """Forty videos in a ring; the first is also related to all others, with falling weights."""
     table = FeatureTable(
         ids=np.array([f"v{i:02d}" for i in range(40)], "S3"),
         features={"visual": np.arange(80, dtype=np.uint8).reshape(40, 2)},
@@ -39,36 +39,36 @@ def pairs(graph):
 def test_the_cap_is_taken_within_the_train_partition_and_spares_the_scores(paths):
     ring = [(i, (i + 1) % 40) for i in range(40)]
     hub = [(0, other) for other in range(2, 39)]
-    # Video 0 trains, its neighbours in the ring do not.
+    # Video 0 is in train, its neighbours in the ring are not.
     corpus = replace(paths, max_degree=2, split_seed=7).open()
     train, everyone = corpus.is_train, np.ones(40, bool)
     assert train[[0, 1, 39]].tolist() == [True, False, False]
 
-    def joining(edges, one, other):
-        """Edges from a video where `one` to a video where `other`, both ways round."""
+    def joining(edges, first, second):
+        """Edges between a video in mask `first` and one in mask `second`, in both directions."""
         ends = {p for a, b in edges for p in ((a, b), (b, a))}
-        return {(a, b) for a, b in ends if (one[a] and other[b]) or (other[a] and one[b])}
+        return {(a, b) for a, b in ends if (first[a] and second[b]) or (second[a] and first[b])}
 
     assert pairs(corpus.relations) == joining([*ring, *hub], everyone, everyone)
     assert pairs(corpus.relevance) == joining([*ring, *hub], train, ~train)
     assert pairs(corpus.held_out["test"].among_themselves) == joining([*ring, *hub], ~train, ~train)
     assert pairs(corpus.train_relations) == joining([*ring, *hub], train, train)
-    # Of the hub's relations the two strongest that train, and those to videos that have fewer than
-    # two stronger ones. A cap before the split would leave it the ring, which does not train.
+    # Of the hub's relations, the two strongest to train videos remain, and those to videos with
+    # fewer than two stronger ones. A cap before the split would leave only the ring, outside train.
     strongest = [pair for pair in hub if train[pair[1]]][:2]
     lonely = [(0, b) for _, b in hub if train[b] and not (train[b - 1] and train[b + 1])]
     assert pairs(corpus.train_graph) == joining([*ring, *strongest, *lonely], train, train)
     assert pairs(corpus.train_graph) < pairs(corpus.train_relations)
 
 
-def test_the_train_relations_are_the_train_graph_where_nothing_is_capped(paths):
+def test_the_train_relations_are_the_train_graph_if_nothing_is_capped(paths):
     corpus = paths.open()
     assert corpus.train_relations is corpus.train_graph
     with pytest.raises(ValueError, match="max_degree 0 must be at least 1"):
         replace(paths, max_degree=0)
 
 
-def test_the_report_counts_and_keeps_what_reading_found(paths):
+def test_the_report_holds_counts_and_the_report_on_the_edges(paths):
     corpus = paths.open()
     report = corpus.report()
     assert report["videos"] == 40
@@ -77,11 +77,11 @@ def test_the_report_counts_and_keeps_what_reading_found(paths):
     assert report["simulated_sessions"] is False
 
 
-def test_digests_tell_other_data_and_other_splits(paths):
-    one = paths.open()
-    assert one.rows == paths.open().rows
-    assert one.rows != replace(paths, split_seed=1).open().rows
-    assert one.rows != replace(one, relations=one.train_graph).rows
+def test_digests_differ_for_other_data_and_other_splits(paths):
+    corpus = paths.open()
+    assert corpus.rows == paths.open().rows
+    assert corpus.rows != replace(paths, split_seed=1).open().rows
+    assert corpus.rows != replace(corpus, relations=corpus.train_graph).rows
 
 
 GOLDEN = "57f28c1bb2993bbc6c1c7bf1bc5b3a63"
@@ -89,7 +89,7 @@ GOLDEN = "57f28c1bb2993bbc6c1c7bf1bc5b3a63"
 
 def test_validation_leaves_train_as_it_is_and_is_apart_from_test(paths):
     plain, corpus = paths.open(), replace(paths, validation_share=0.5).open()
-    # Those of earlier versions: runs made before go on.
+    # The digest of earlier versions, so that their runs can resume.
     assert plain.rows == GOLDEN
     assert corpus.rows != plain.rows
     assert np.array_equal(corpus.is_train, plain.is_train)
@@ -107,13 +107,13 @@ def test_validation_leaves_train_as_it_is_and_is_apart_from_test(paths):
     names = ("train_videos", "validation_videos", "test_videos")
     assert [corpus.report()[name] for name in names] == counts
     assert (
-        "{} of them to train on, {} for validation and {} for testing".format(*counts)
+        "{} of them for training, {} for validation and {} for testing".format(*counts)
         in (corpus.notes[-1])
     )
     assert corpus.space == {"visual": "2 uint8 from arrays"}
     with pytest.raises(ValueError, match="40 videos are both in train and in validation"):
         replace(plain, is_train=np.ones(40, bool), is_validation=np.ones(40, bool))
-    with pytest.raises(ValueError, match=r"validation_share 1e-09 of the \d+ videos .* nobody"):
+    with pytest.raises(ValueError, match=r"validation_share 1e-09 of the \d+ videos .* no video"):
         replace(paths, validation_share=1e-9).open()
 
 
@@ -138,7 +138,7 @@ def test_a_split_of_a_file_is_that_of_the_corpus(paths, tmp_path):
     assert corpus.is_train.tolist() == [True] * 20 + [False] * 20
     assert np.flatnonzero(corpus.is_validation).tolist() == list(range(20, 30))
     assert corpus.notes[-2].endswith("1 of its 41 videos are not in the table: gone")
-    # Who is hashed by its own id is where it is without a file.
+    # A video hashed by its own id is in the same part as without a file.
     pq.write_table(pa.table({"id": ids, "group": ids}), file)
     assert replace(paths, split=str(file)).open().rows == paths.open().rows
 

@@ -1,4 +1,4 @@
-"""Two processes over jax.distributed that share a folder; and each function with one."""
+"""Two processes over jax.distributed that share a folder; and each function with one process."""
 
 import os
 import socket
@@ -198,20 +198,20 @@ def test_two_processes_on_one_folder(tmp_path):
     ]
     watchdog = threading.Timer(120, lambda: [host.kill() for host in hosts])
     watchdog.start()
-    told = [host.communicate() for host in hosts]
+    outputs = [host.communicate() for host in hosts]
     watchdog.cancel()
-    # Gloo, which carries the messages, prints lines of its own before.
-    assert all(out.endswith("good\n") for out, _ in told), [error for _, error in told]
+    # Gloo, the message transport, prints its own lines before.
+    assert all(out.endswith("good\n") for out, _ in outputs), [error for _, error in outputs]
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 3
     like = {"x": jnp.zeros((64, 32)), "n": jnp.int32(0)}
     tree = Checkpoints(tmp_path / "checkpoints", read_only=True).restore(2, like)
-    wanted = jax.jit(lambda step: jax.random.normal(jax.random.key(step), (64, 32)))(2)
-    np.testing.assert_array_equal(tree["x"], wanted)
+    expected = jax.jit(lambda step: jax.random.normal(jax.random.key(step), (64, 32)))(2)
+    np.testing.assert_array_equal(tree["x"], expected)
 
 
 @pytest.mark.fault("Runs: one host reads a checkpoint wrongly")
 def test_hosts_that_fail_in_different_ways_raise_the_same(monkeypatch):
-    """Process 0 of two: the other one met what is named last."""
+    """Process 0 of two: the other process raised the type that is listed last."""
     gathered = iter([[1, 2], [4, 6], [b"mine\0\0", b"theirs"]])
 
     def gather(mine):

@@ -1,4 +1,4 @@
-"""The plan of who sends which rows to whom, against sets and loops, without devices."""
+"""The plan of row transfers between devices, against sets and loops, without devices."""
 
 from collections import defaultdict
 
@@ -12,7 +12,7 @@ from vidembed.distributed.exchange import Exchanger
 
 
 def needs(rows, devices, part):
-    """(owner, receiver) → different rows, slot by slot."""
+    """(owner, receiver) → distinct rows, by a loop over slots."""
     pairs = defaultdict(set)
     share = rows.shape[-1] // devices
     for place, row in np.ndenumerate(rows):
@@ -21,7 +21,7 @@ def needs(rows, devices, part):
 
 
 def carry_out(plan, table, rows, exchanger):
-    """What each slot has after the exchange, device by device."""
+    """The row in each slot after the exchange, by a loop over devices."""
     padded = np.resize(table, exchanger.devices * exchanger.part)
     parts = padded.reshape(exchanger.devices, exchanger.part)
     share = rows.shape[-1] // exchanger.devices
@@ -64,7 +64,7 @@ def test_every_slot_gets_its_row_and_each_row_travels_once(data):
     ("most", "capacity"), [(1, 4), (16, 20), (17, 20), (320, 360), (3000, 3000)]
 )
 def test_capacity_has_an_eighth_to_spare_but_never_exceeds_the_slots(most, capacity):
-    """Two devices of 3,000 slots each; the first needs so many rows of the second."""
+    """Two devices of 3,000 slots each; the second needs `most` rows of the other part."""
     rows = np.zeros(6000, np.int32)
     rows[:most] = 5000 + np.arange(most)
     batches = [np.zeros(6000, np.int32), rows]

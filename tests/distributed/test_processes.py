@@ -1,7 +1,7 @@
 """Real processes over `jax.distributed` (gloo on this machine) against one process.
 
-Tolerances: at equal parameters the loss of a step agrees to 1e-6 of itself and the gradient to
-2e-5, its largest entries being about 0.1; sums are taken in another order, no more.
+Tolerances: at equal parameters the loss of a step agrees to a relative 1e-6 and the gradient to
+2e-5, with largest entries of about 0.1; the only difference is the order of sums.
 """
 
 import json
@@ -39,7 +39,7 @@ def train(clustered_paths):
         placement="device",
         parts=(),
     ):
-        """Runs to `steps`; the journal."""
+        """Train to `steps`; returns the lines of the journal."""
         small = SYSTEMS[system][1]
         options = [*data(clustered_paths), *PLAIN, *parts, *small, "--feed.placement", placement]
         jobs = start(
@@ -59,7 +59,7 @@ def train(clustered_paths):
 
 @pytest.fixture(scope="module")
 def alone(train, tmp_path_factory):
-    """A run of one process with one device, two steps long, not to be written to."""
+    """A read-only run of two steps, by one process with one device."""
     workdir = tmp_path_factory.mktemp("alone") / "run"
     train(workdir, processes=1, steps=2)
     return workdir
@@ -87,18 +87,18 @@ def line(workdir, step):
 MEASURES = ("mined", "active", "sampled_survive", "gradient_norm", "spread")
 
 
-def assert_same_step(one, other, corpus, step, measures=MEASURES):
-    """Equal loss and gradient of a step that both took from equal parameters."""
-    before = parameters(one, corpus, step - 1)
-    jax.tree.map(np.testing.assert_array_equal, before, parameters(other, corpus, step - 1))
-    assert line(other, step)["loss"] == pytest.approx(line(one, step)["loss"], rel=1e-6)
-    # Counts over the batch: the same batch, mined alike.
+def assert_same_step(first, second, corpus, step, measures=MEASURES):
+    """Assert equal loss and gradient of a step that both runs took from equal parameters."""
+    before = parameters(first, corpus, step - 1)
+    jax.tree.map(np.testing.assert_array_equal, before, parameters(second, corpus, step - 1))
+    assert line(second, step)["loss"] == pytest.approx(line(first, step)["loss"], rel=1e-6)
+    # Counts over the batch: the same batch with the same mining.
     for name in measures:
-        assert line(other, step)[name] == pytest.approx(line(one, step)[name], rel=1e-5), name
-    after, others = parameters(one, corpus, step), parameters(other, corpus, step)
+        assert line(second, step)[name] == pytest.approx(line(first, step)[name], rel=1e-5), name
+    after, after_second = parameters(first, corpus, step), parameters(second, corpus, step)
     for name, value in after.items():
         gradient = (before[name] - value) / RATE
-        np.testing.assert_allclose((before[name] - others[name]) / RATE, gradient, atol=2e-5)
+        np.testing.assert_allclose((before[name] - after_second[name]) / RATE, gradient, atol=2e-5)
         assert np.abs(gradient).max() > 0
 
 
@@ -137,20 +137,20 @@ def test_a_step_with_any_miner_and_loss_equals_that_of_one_process(parts, train,
 
 @pytest.mark.fault(
     "Runs: resumed on another number of processes",
-    "goes on",
+    "resumes",
 )
 @pytest.mark.long
-def test_a_run_goes_on_with_another_number_of_processes(train, alone, corpus, tmp_path):
+def test_a_run_resumes_with_another_number_of_processes(train, alone, corpus, tmp_path):
     two = tmp_path / "two"
     train(two, processes=2, steps=2)
-    goes_on = {
+    resumed = {
         "alone, then 1": (alone, 1),
         "alone, then 2": (alone, 2),
         "two, then 1": (two, 1),
         "two, then 2": (two, 2),
         "two, then 4": (two, 4),
     }
-    for name, (workdir, processes) in goes_on.items():
+    for name, (workdir, processes) in resumed.items():
         journal = train(copied(workdir, tmp_path / name), processes=processes, steps=3)
         assert [r["step"] for r in journal] == [1, 2, 3]
     assert_same_step(tmp_path / "alone, then 1", tmp_path / "alone, then 2", corpus, 3)
@@ -172,23 +172,23 @@ def test_a_run_goes_on_with_another_number_of_processes(train, alone, corpus, tm
     ],
     ids=["gcml", "gcl"],
 )
-def test_clusters_are_learnt_from_alike_by_one_process_and_by_two(
+def test_one_process_and_two_learn_the_same_from_clusters(
     system, layout, measures, train, clustered, tmp_path
 ):
-    """And each goes on from the other's checkpoint; `gcl` with its classes on two devices."""
+    """Each also resumes from the other's checkpoint; `gcl` has its classes on two devices."""
     alone, two = tmp_path / "alone", tmp_path / "two"
     train(alone, system=system, processes=1, steps=2)
     train(two, system=system, processes=2, steps=2, **layout)
     assert_same_step(alone, two, clustered, 1, measures)
     for made, processes, options in ((alone, 2, layout), (two, 1, {})):
-        other = copied(made, tmp_path / f"{made.name}, then {processes}")
-        shutil.rmtree(Workdir(other).checkpoints / "2")
-        train(other, system=system, processes=processes, steps=2, **options)
-        assert_same_step(made, other, clustered, 2, measures)
+        resumed = copied(made, tmp_path / f"{made.name}, then {processes}")
+        shutil.rmtree(Workdir(resumed).checkpoints / "2")
+        train(resumed, system=system, processes=processes, steps=2, **options)
+        assert_same_step(made, resumed, clustered, 2, measures)
 
 
 @pytest.mark.long
-def test_several_processes_measure_what_one_measures(alone, tmp_path):
+def test_several_processes_measure_the_same_as_one(alone, tmp_path):
     results = {}
     for processes in (1, 2, 4):
         workdir = copied(alone, tmp_path / str(processes))

@@ -1,4 +1,4 @@
-"""What happens to a run of several processes when one is stopped, killed, late or different."""
+"""Runs of several processes when one is stopped, killed, late or different."""
 
 import json
 import shutil
@@ -32,8 +32,8 @@ def durable(workdir):
     return Checkpoints(Workdir(workdir).checkpoints, read_only=True).steps()
 
 
-def going_on(workdir, options, processes=2):
-    """Starts the run anew, up to ten steps beyond what is saved: it must end well."""
+def resume(workdir, options, processes=2):
+    """Restart the run for ten steps beyond the newest checkpoint: it must succeed."""
     newest = durable(workdir)[-1]
     options = [*options[: options.index("--steps")], "--steps", str(newest + 10)]
     codes, outputs = ends(start("train", workdir, options, processes=processes))
@@ -56,7 +56,7 @@ def test_sigterm_saves_and_stops_all(processes, asked, corpus_paths, tmp_path):
     assert f"stopped and saved at step {newest};" in outputs[0]
     assert trained(workdir) == list(range(1, newest + 1))
     if processes == 2:
-        going_on(workdir, options)
+        resume(workdir, options)
 
 
 @pytest.mark.fault(
@@ -71,23 +71,23 @@ def test_a_lost_process_ends_the_others(processes, victim, corpus_paths, tmp_pat
     jobs[victim].send(signal.SIGKILL)
     began, seen = time.monotonic(), durable(workdir)[-1]
     codes, outputs = ends(jobs, 90)
-    # The time-out is 40 s; a death is noticed before, by the connections that it closes.
+    # The time-out is 40 s; a death is noticed earlier, through the closed connections.
     assert time.monotonic() - began < 60
     assert codes.pop(victim) == -signal.SIGKILL
     del outputs[victim]
     for code, output in zip(codes, outputs):
-        # 1 where our own message came first, 134 where JAX ended the process before.
+        # 1 if our own message came first, 134 if JAX ended the process before.
         assert code in (1, -signal.SIGABRT), output
         words = "LostHostError: process" if code == 1 else "another task died"
         assert words in output, output
         assert "Traceback" not in output, output
     assert durable(workdir)[-1] >= seen
-    going_on(workdir, options, processes=min(processes, 2))
+    resume(workdir, options, processes=min(processes, 2))
 
 
 @pytest.mark.fault("Runs: one host dies, falls silent, or is asked to stop")
 def test_a_silent_process_is_lost_after_the_timeout(corpus_paths, tmp_path):
-    """It hangs: its connections stay open, and only its heart-beat is missing."""
+    """A process that hangs: its connections stay open, and only its heartbeat is missing."""
     workdir, options = tmp_path / "run", [*data(corpus_paths), *SMALL, *FOREVER]
     jobs = start("train", workdir, options, processes=2, timeout=15)
     wait_for(lambda: logged(workdir), jobs)
@@ -101,11 +101,11 @@ def test_a_silent_process_is_lost_after_the_timeout(corpus_paths, tmp_path):
         ends(jobs, 10)
     assert code in (1, -signal.SIGABRT), jobs[0].output
     assert "LostHostError" in jobs[0].output or "another task died" in jobs[0].output
-    going_on(workdir, options, processes=1)
+    resume(workdir, options, processes=1)
 
 
 def test_a_fault_of_one_process_ends_both(corpus_paths, tmp_path):
-    """The first host finds that its lease was taken; the other one waits in a collective."""
+    """The first host learns that its lease was taken; the other waits in a collective."""
     workdir, options = tmp_path / "run", [*data(corpus_paths), *SMALL, *FOREVER]
     jobs = start("train", workdir, options, processes=2)
     wait_for(lambda: logged(workdir), jobs)
@@ -121,13 +121,13 @@ def test_a_fault_of_one_process_ends_both(corpus_paths, tmp_path):
 @pytest.mark.fault("Runs: hosts with other options, data or clusters")
 def test_hosts_that_were_not_started_alike_are_refused(corpus_paths, tmp_path):
     workdir = tmp_path / "run"
-    own = {
+    options = {
         0: ["--steps", "20"],
         1: ["--steps", "20"],
         2: ["--steps", "20", "--seed", "9"],
         3: ["--steps", "30"],
     }
-    jobs = start("train", workdir, [*data(corpus_paths), *SMALL], processes=4, own=own)
+    jobs = start("train", workdir, [*data(corpus_paths), *SMALL], processes=4, own=options)
     codes, outputs = ends(jobs)
     assert codes == [1] * 4, outputs
     for output in outputs:
@@ -140,7 +140,7 @@ def test_hosts_that_were_not_started_alike_are_refused(corpus_paths, tmp_path):
 
 @pytest.mark.fault("Runs: hosts with other options, data or clusters")
 def test_hosts_with_other_data_are_refused(corpus_paths, tmp_path):
-    """Each host may have the data in a place of its own, but it must be the same data."""
+    """Each host may have the data at its own path, but it must be the same data."""
     workdir, edges = tmp_path / "run", tmp_path / "edges.csv"
     edges.write_text("source,target,weight\nv0000,v0020,2\nv0020,v0040,3\nv0040,v0060,4\n")
     table = tmp_path / "table"
@@ -156,7 +156,7 @@ def test_hosts_with_other_data_are_refused(corpus_paths, tmp_path):
 
 @pytest.mark.fault("Runs: hosts with other options, data or clusters")
 def test_hosts_with_other_clusters_are_refused(clustered_paths, clustered, tmp_path):
-    """Clusters may lie in different places, but must be the same; so may the other data."""
+    """Clusters and other data may be at different paths, but must be the same."""
     workdir, other = tmp_path / "run", str(tmp_path / "hierarchy.parquet")
     table = shutil.copytree(clustered_paths.table, tmp_path / "table")
     options = ["--corpus.edges", clustered_paths.edges, *SMALL, "--steps", "2"]
@@ -180,7 +180,7 @@ def test_hosts_with_other_clusters_are_refused(clustered_paths, clustered, tmp_p
         assert "  batches (the feed, and the clusters that it draws by): " in output
         assert "videos, relations and split: " not in output
         assert "Traceback" not in output
-    # No recipe, no journal, no checkpoint: the first host made the folders and gave its lease back.
+    # No recipe, journal or checkpoint: the first host created the folders and released its lease.
     files = [path.name for path in workdir.rglob("*") if path.is_file()]
     assert set(files) <= {"lease.json.lock"}
     codes, outputs = run("average")

@@ -38,7 +38,7 @@ def test_more_sigterms_change_nothing():
         assert stop.asked
 
 
-def test_the_second_interrupt_is_one():
+def test_the_second_interrupt_raises():
     with StopFlag() as stop:
         _send(signal.SIGTERM)
         _send(signal.SIGINT)
@@ -50,7 +50,7 @@ def test_the_second_interrupt_is_one():
         assert stop.asked
 
 
-def test_waits_end_when_asked():
+def test_waits_end_on_a_stop_request():
     with StopFlag() as stop:
         assert not stop.sleep(0.01)
         main = threading.main_thread().ident
@@ -67,20 +67,20 @@ def _raising(stop, work):
         return work()
 
 
-def test_where_nothing_is_saved_it_raises_at_once():
-    def asked():
+def test_a_stop_request_raises_at_once_while_there_is_nothing_to_save():
+    def work():
         _send(signal.SIGTERM)
-        pytest.fail("went on")
+        pytest.fail("continued")
 
     with StopFlag() as stop:
         assert _raising(stop, lambda: 7) == 7
         with pytest.raises(StoppedError, match="stopped as asked"):
-            _raising(stop, asked)
+            _raising(stop, work)
         with pytest.raises(StoppedError):
-            _raising(stop, lambda: pytest.fail("began, though asked to stop"))
+            _raising(stop, lambda: pytest.fail("started, though asked to stop"))
 
 
-def test_outside_of_it_the_signal_is_a_flag():
+def test_outside_the_block_the_signal_is_a_flag():
     with StopFlag() as stop:
         _raising(stop, lambda: _raising(stop, lambda: None))
         _send(signal.SIGTERM)
@@ -90,7 +90,7 @@ def test_outside_of_it_the_signal_is_a_flag():
 def test_a_second_signal_does_not_interrupt_the_unwinding():
     unwound = []
 
-    def asked():
+    def work():
         try:
             _send(signal.SIGTERM)
         finally:
@@ -98,7 +98,7 @@ def test_a_second_signal_does_not_interrupt_the_unwinding():
             unwound.append(True)
 
     with StopFlag() as stop, pytest.raises(StoppedError):
-        _raising(stop, asked)
+        _raising(stop, work)
     assert unwound
 
 
@@ -108,23 +108,23 @@ class _Noisy:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_what_python_swallows_is_raised_at_the_end():
-    went_on = []
+def test_an_exception_swallowed_by_python_is_raised_at_the_end():
+    continued = []
 
     def swallowed():
-        _Noisy()  # an exception in a destructor goes no further
-        went_on.append(True)
+        _Noisy()  # Python swallows an exception in a destructor
+        continued.append(True)
 
     with StopFlag() as stop, pytest.raises(StoppedError):
         _raising(stop, swallowed)
-    assert went_on
+    assert continued
 
 
-def test_nobody_takes_it_for_a_fault():
+def test_except_exception_does_not_catch_it():
     assert not issubclass(StoppedError, Exception)
 
 
-def test_a_process_that_is_asked_saves_and_says_so():
+def test_a_process_saves_and_exits_on_a_stop_request():
     code = """
 import sys, time
 from vidembed.distributed.stopped import EXIT_STOPPED
@@ -159,7 +159,7 @@ with StopFlag() as stop:
 
 
 def _two_hosts(program):
-    """Its processes, and an address that each is given with its number."""
+    """Start two processes of a program, each with a common address and its index."""
     address = f"localhost:{free_port()}"
     return [
         subprocess.Popen(
@@ -176,22 +176,22 @@ def _two_hosts(program):
 @pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_two_hosts_stop_at_the_same_step(number):
-    """Only one is asked; the slower one sets the step."""
+    """Only one host gets the signal; the slower one determines the step."""
     hosts = _two_hosts(_HOST)
     try:
         first = [host.stdout.readline() for host in hosts]
         time.sleep(0.3)
         hosts[1].send_signal(number)
     finally:
-        # JAX catches SIGTERM: nothing but this ends a host that does not poll.
+        # JAX catches SIGTERM, so only this ends a host that does not poll.
         watchdog = threading.Timer(60, lambda: [host.kill() for host in hosts])
         watchdog.start()
-        told = [host.communicate() for host in hosts]
+        outputs = [host.communicate() for host in hosts]
         watchdog.cancel()
-    assert first == ["runs\n", "runs\n"], told
-    assert told[0][0].startswith("stops "), told
-    assert told[0][0] == told[1][0], told
-    assert [host.returncode for host in hosts] == [0, 0], told
+    assert first == ["runs\n", "runs\n"], outputs
+    assert outputs[0][0].startswith("stops "), outputs
+    assert outputs[0][0] == outputs[1][0], outputs
+    assert [host.returncode for host in hosts] == [0, 0], outputs
 
 
 _READER = """
@@ -219,8 +219,8 @@ with StopFlag() as stop:
 
 
 @pytest.mark.long
-def test_two_hosts_that_are_asked_while_they_read_stop_before_they_train(tmp_path):
-    """Whatever step they would have gone on from."""
+def test_two_hosts_with_a_stop_request_while_reading_stop_before_training(tmp_path):
+    """Whatever step they would have resumed from."""
     address, gate = f"localhost:{free_port()}", tmp_path / "gate"
     logs = [tmp_path / f"log{index}" for index in range(2)]
     written = [log.open("w") for log in logs]
@@ -239,7 +239,7 @@ def test_two_hosts_that_are_asked_while_they_read_stop_before_they_train(tmp_pat
     try:
         first = [host.stdout.readline() for host in hosts]
         hosts[1].send_signal(signal.SIGTERM)
-        # JAX's own log says when the hosts have agreed; later they would stop at a later poll.
+        # JAX's log shows when the hosts have agreed; without it they would stop at a later poll.
         deadline = time.monotonic() + 60
         while not all("Preemption sync counter is set" in log.read_text() for log in logs):
             assert time.monotonic() < deadline, [log.read_text() for log in logs]
@@ -248,11 +248,11 @@ def test_two_hosts_that_are_asked_while_they_read_stop_before_they_train(tmp_pat
     finally:
         watchdog = threading.Timer(60, lambda: [host.kill() for host in hosts])
         watchdog.start()
-        told = [host.communicate() for host in hosts]
+        outputs = [host.communicate() for host in hosts]
         watchdog.cancel()
-    assert first == ["reads\n", "reads\n"], told
-    assert all(out.endswith("read\nstops after reading\n") for out, _ in told), told
-    assert [host.returncode for host in hosts] == [0, 0], told
+    assert first == ["reads\n", "reads\n"], outputs
+    assert all(out.endswith("read\nstops after reading\n") for out, _ in outputs), outputs
+    assert [host.returncode for host in hosts] == [0, 0], outputs
 
 
 _INTERRUPTED = """
@@ -275,15 +275,15 @@ sys.exit(guarded(run))
 
 @pytest.mark.long
 def test_a_second_interrupt_ends_a_host_at_once():
-    """And not when the others come to an end, which wait for it."""
+    """And not only when the other hosts end, which wait for it."""
     hosts = _two_hosts(_INTERRUPTED)
     try:
-        _, said = hosts[1].communicate(timeout=60)
-        still = hosts[0].poll()
+        _, errors = hosts[1].communicate(timeout=60)
+        code_of_first = hosts[0].poll()
     finally:
         for host in hosts:
             host.kill()
         hosts[0].communicate()
-    assert hosts[1].returncode == 130, said
-    assert said.endswith("interrupted\n")
-    assert still is None
+    assert hosts[1].returncode == 130, errors
+    assert errors.endswith("interrupted\n")
+    assert code_of_first is None

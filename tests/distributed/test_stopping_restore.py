@@ -1,4 +1,4 @@
-"""SIGTERM while a run starts: a good checkpoint is never taken for a damaged one."""
+"""SIGTERM while a run starts: an intact checkpoint is never taken for a damaged one."""
 
 import asyncio
 import random
@@ -19,14 +19,14 @@ TREE = {f"x{i}": jnp.arange(64.0) for i in range(12)}
 
 
 def after(seconds):
-    """SIGTERM to this process, later."""
+    """Send SIGTERM to this process after some seconds."""
     main = threading.main_thread().ident
     timer = threading.Timer(seconds, signal.pthread_kill, (main, signal.SIGTERM))
     timer.start()
     return timer
 
 
-def test_the_wait_is_broken_off_and_not_the_work():
+def test_a_stop_request_ends_the_wait_but_not_the_work():
     begun, asked, ended = threading.Event(), threading.Event(), threading.Event()
 
     async def loop():
@@ -60,7 +60,7 @@ def test_work_that_hangs_does_not_keep_the_process():
     never.set()
 
 
-def test_what_work_returns_and_raises_arrives():
+def test_results_and_exceptions_of_the_work_are_passed_on():
     assert unbroken(lambda: (threading.current_thread() is threading.main_thread(), 7)) == (
         False,
         7,
@@ -71,16 +71,16 @@ def test_what_work_returns_and_raises_arrives():
 
 @pytest.mark.fault(
     "Runs: SIGTERM while a run starts",
-    "143; no checkpoint is called damaged or set aside for it",
+    "143; no checkpoint is called damaged or renamed because of it",
 )
 @pytest.mark.parametrize(
     "trials", [pytest.param(20, id="few"), pytest.param(400, id="many", marks=pytest.mark.long)]
 )
-# What is stopped between opening a file and closing it leaves that to the garbage collection.
+# A stop between opening and closing a file leaves closing to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_stop_while_a_run_starts_leaves_its_checkpoints_alone(trials, tmp_path, capsys):
     rng, stopped = random.Random(trials), 0
-    before = signal.signal(signal.SIGTERM, lambda *_: None)  # for those that come too late
+    before = signal.signal(signal.SIGTERM, lambda *_: None)  # for signals that come too late
     with Checkpoints(tmp_path) as checkpoints:
         for step in (1, 2):
             checkpoints.save(step, TREE, {})
@@ -104,16 +104,16 @@ def test_a_stop_while_a_run_starts_leaves_its_checkpoints_alone(trials, tmp_path
                 timer.join()
             assert checkpoints.steps() == [1, 2]
     signal.signal(signal.SIGTERM, before)
-    said = capsys.readouterr()
-    assert "WARNING" not in said.out
-    assert "Traceback" not in said.err
-    # Fewer where another process slows the start that was timed.
+    output = capsys.readouterr()
+    assert "WARNING" not in output.out
+    assert "Traceback" not in output.err
+    # Fewer if another process slowed the timed start.
     assert stopped > trials / 10
 
 
 @pytest.mark.fault("Runs: SIGTERM while a run starts")
-def test_a_stop_that_was_asked_calls_nothing_damaged(tmp_path, capsys):
-    """The newest is damaged, but the run that was asked to stop leaves that to the next one."""
+def test_after_a_stop_request_nothing_is_called_damaged(tmp_path, capsys):
+    """The newest step is damaged, but a stopping run leaves that to the next run."""
     with Checkpoints(tmp_path) as checkpoints, StopFlag() as stop:
         for step in (1, 2):
             checkpoints.save(step, TREE, {})
@@ -130,7 +130,7 @@ def test_a_stop_that_was_asked_calls_nothing_damaged(tmp_path, capsys):
     assert capsys.readouterr().out.count("WARNING") == 1
 
 
-def test_the_mesh_of_the_caller_need_not_hold_where_it_is_read(tmp_path):
+def test_checkpoints_are_read_independently_of_the_callers_mesh(tmp_path):
     mesh = jax.make_mesh((8,), ("data",), (jax.sharding.AxisType.Auto,))
     with Checkpoints(tmp_path) as checkpoints, jax.set_mesh(mesh):
         checkpoints.save(1, TREE, {})

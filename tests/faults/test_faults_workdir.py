@@ -85,7 +85,7 @@ def test_a_cut_recipe_is_named(workdir, data, capsys, verb):
     file = Workdir(workdir).recipe_file
     file.write_bytes(file.read_bytes()[:-40])
     more = options(data) if verb == "train" else []
-    assert f"{file} is damaged, it is no JSON" in refused(capsys, verb, workdir, *more)
+    assert f"{file} is damaged, it is not JSON" in refused(capsys, verb, workdir, *more)
 
 
 @pytest.mark.fault("Runs: `recipe.json` cut or changed")
@@ -108,7 +108,7 @@ def test_a_cut_result_and_a_cut_list_of_the_best(workdir, capsys):
         capsys.readouterr()
         code = run("evaluate", workdir)
         said = capsys.readouterr().err
-        assert (code, f"{file} is damaged, it is no JSON" in said) == (1, True), (file, said)
+        assert (code, f"{file} is damaged, it is not JSON" in said) == (1, True), (file, said)
         file.unlink()
         assert run("evaluate", workdir) == 0
         made, before = json.loads(file.read_text()), json.loads(good)

@@ -1,4 +1,4 @@
-"""Kills, full disks and flipped bits, done to real checkpoints."""
+"""Kills, full disks and flipped bits, on real checkpoints."""
 
 import contextlib
 import errno
@@ -50,13 +50,13 @@ def _flip(path, bit):
 
 
 def _array_data(folder):
-    """The files that hold the bulk of the arrays."""
+    """The large files, which hold most of the array data."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return [path for path in files if path.stat().st_size > 10_000]
 
 
 def _flips_found(folder, flips, seed):
-    """How many single flipped bits in the array data of step 2 are found, and step 1 offered."""
+    """Count the single flipped bits in the array data of step 2 that are detected."""
     draw = random.Random(seed)
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(1, _noise(1, 20_000), {})
@@ -65,34 +65,34 @@ def _flips_found(folder, flips, seed):
     like = _like(20_000)
     files = _array_data(folder / "2")
     assert sum(file.stat().st_size for file in files) > 60_000
-    found = 0
+    detected = 0
     for _ in range(flips):
         file = draw.choice(files)
         bit = draw.randrange(8 * file.stat().st_size)
         _flip(file, bit)
         with contextlib.suppress(DigestError):
             reader.restore(2, like)
-            found -= 1
-        found += 1
+            detected -= 1
+        detected += 1
         _flip(file, bit)
     _assert_is_step(reader.restore(2, like), 2)
-    return found
+    return detected
 
 
 @pytest.mark.fault(
     "Runs: one host reads a checkpoint wrongly",
-    "all hosts pass the step over, or all end",
+    "all hosts skip the step, or all end",
 )
 def test_damage_that_one_host_finds_is_for_all_hosts(tmp_path, monkeypatch):
-    """This one's copy is whole; each decision about the step is taken with the others."""
+    """This host's copy is intact; each decision about the step is made by all hosts together."""
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, _noise(1, 20), {})
-    others = []
+    calls = []
 
     def together(work, *errors):
         result = work()
-        others.append(errors)
-        if len(others) == 3:
+        calls.append(errors)
+        if len(calls) == 3:
             raise DigestError("process 1: the bits of x are not those that were saved")
         return result
 
@@ -104,8 +104,8 @@ def test_damage_that_one_host_finds_is_for_all_hosts(tmp_path, monkeypatch):
 
 @pytest.mark.fault(
     "Runs: bits flipped in a checkpoint",
-    "warning, the step before is taken, the damaged one set aside as `{step}.damaged`; where none "
-    "is whole 1, what to do, and nothing is set aside",
+    "warning, the previous step is used, the damaged one is renamed to `{step}.damaged`; if no "
+    "step is intact 1, with a remedy, and nothing is renamed",
 )
 def test_flipped_bits_of_arrays_are_found(tmp_path):
     assert _flips_found(tmp_path, flips=6, seed=0) == 6
@@ -119,7 +119,7 @@ def test_sixty_flipped_bits_of_arrays_are_found(tmp_path):
 
 @pytest.mark.long
 def test_a_flipped_bit_anywhere_is_found_or_harmless(tmp_path):
-    """In every file of a checkpoint, the small ones too: never a wrong number, never a crash."""
+    """In every file of a checkpoint, also the small ones: never a wrong number, never a crash."""
     draw = random.Random(2)
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, _noise(1, 500), {"data": "abc"})
@@ -134,7 +134,7 @@ def test_a_flipped_bit_anywhere_is_found_or_harmless(tmp_path):
 
 
 def test_an_array_exchanged_for_another_is_found_by_name(tmp_path):
-    """Well-formed files that hold other numbers: nothing but the digest can tell."""
+    """Well-formed files with other numbers: only the digest detects them."""
     for folder, value in ((tmp_path / "a", 1.0), (tmp_path / "b", 2.0)):
         with Checkpoints(folder) as checkpoints:
             checkpoints.save(1, {"same": jnp.ones(8), "deep": {"kernel": jnp.full(8, value)}}, {})
@@ -166,7 +166,7 @@ def test_a_tampered_record_is_found(tmp_path):
         reader.meta(2)
 
 
-def test_a_later_format_is_refused_as_such(tmp_path):
+def test_a_later_format_is_refused_by_number(tmp_path):
     from vidembed.workdir.checkpoints import record
 
     later = record.write_record(3, {}, {}, {})
@@ -176,7 +176,7 @@ def test_a_later_format_is_refused_as_such(tmp_path):
         record.read_record(json.dumps(later), 3)
 
 
-def test_the_newest_whole_step_is_taken_loudly(tmp_path):
+def test_the_newest_intact_step_is_restored_with_warnings(tmp_path):
     like = _like(20_000)
     with Checkpoints(tmp_path) as checkpoints:
         for step in (1, 2, 3):
@@ -200,13 +200,13 @@ def test_the_newest_whole_step_is_taken_loudly(tmp_path):
 
 
 @pytest.mark.fault(
-    "Runs: the disk fails, or rights or memory lack, while a sound checkpoint is read",
-    "1: the system's own error, on all hosts; nothing is called damaged or set aside, and "
-    "the same command goes on from it",
+    "Runs: a disk fault, missing permissions or lack of memory while an intact checkpoint is read",
+    "1: the system's own error, on all hosts; nothing is called damaged or renamed, and the same "
+    "command resumes from it",
 )
 @pytest.mark.parametrize("how", ["raised", "in words", "as a number", "in a file's bytes"])
 def test_a_disk_that_fails_is_not_called_damage(how, tmp_path, monkeypatch):
-    """Its own error comes through, nothing is set aside, and the step is there the next time."""
+    """The disk's own error is raised, nothing is renamed, and the step can be read next time."""
     with Checkpoints(tmp_path) as checkpoints:
         for step in (1, 2):
             checkpoints.save(step, _noise(step, 20), {})
@@ -241,10 +241,10 @@ def test_a_disk_that_fails_is_not_called_damage(how, tmp_path, monkeypatch):
 
 
 @pytest.mark.fault(
-    "Runs: the disk fails, or rights or memory lack, while a sound checkpoint is read",
+    "Runs: a disk fault, missing permissions or lack of memory while an intact checkpoint is read",
 )
 @pytest.mark.parametrize("error", [MemoryError(), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED")])
-def test_want_of_memory_is_not_called_damage(error, tmp_path, monkeypatch):
+def test_lack_of_memory_is_not_called_damage(error, tmp_path, monkeypatch):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, _noise(1, 20), {})
 
@@ -257,10 +257,10 @@ def test_want_of_memory_is_not_called_damage(error, tmp_path, monkeypatch):
 
 
 @pytest.mark.fault(
-    "Runs: the disk fails, or rights or memory lack, while a sound checkpoint is read",
+    "Runs: a disk fault, missing permissions or lack of memory while an intact checkpoint is read",
 )
 def test_a_checkpoint_whose_files_may_not_be_read():
-    """Real files, each in turn; as another user, where the tests run as the one who may all."""
+    """Real files, each in turn; as another user if the tests run as root."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)  # pytest's own folders are closed to others
@@ -298,7 +298,7 @@ def _small_disk(folder, size):
 
 @contextlib.contextmanager
 def _small_files(size):
-    """No file of this process may grow above so many bytes: writing fails, for any user."""
+    """Limit the file size of this process: larger writes fail, for any user."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -311,7 +311,7 @@ def _names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_no_room_is_seen_before_the_save(tmp_path):
+def test_lack_of_space_is_detected_before_the_save(tmp_path):
     with Checkpoints(tmp_path, free_space_factor=1e12) as checkpoints:
         with pytest.raises(CheckpointError, match=r"needs 44,000(,000)+ bytes, the disk of") as e:
             checkpoints.save(1, {"x": jnp.zeros(11_000)}, {})
@@ -326,7 +326,8 @@ def test_a_full_disk_keeps_the_last_good_step(tmp_path):
         checkpoints.save(2, _noise(2, 1_000_000), {})
         with pytest.raises(CheckpointError, match="save of step 2 failed: the disk is full: ") as e:
             checkpoints.wait()
-        assert f"What it left in {tmp_path} was removed; the newest good step is 1." in str(e.value)
+        leftovers = f"Its leftovers in {tmp_path} were removed; the newest good step is 1."
+        assert leftovers in str(e.value)
         assert "Free some space, keep fewer checkpoints, and start again" in str(e.value)
         assert _names(tmp_path) == ["1"]
         _assert_is_step(checkpoints.restore(1, _like()), 1)
@@ -342,7 +343,7 @@ def _failing_save(checkpoints):
         checkpoints._orbax._async_manager._thread.join()
 
 
-def test_a_failure_in_the_background_comes_up_at_the_next_call(tmp_path):
+def test_a_failure_in_the_background_is_raised_at_the_next_call(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, _noise(1, 100), {})
         for call in (
@@ -361,7 +362,7 @@ def test_a_failure_in_the_background_comes_up_at_the_next_call(tmp_path):
     assert _names(tmp_path) == ["1", "4"]
 
 
-def test_a_failure_comes_up_at_the_end_but_hides_no_other(tmp_path):
+def test_a_failure_is_raised_at_the_end_but_hides_no_other(tmp_path):
     with (
         pytest.raises(CheckpointError, match="the save of step 2 failed"),
         Checkpoints(tmp_path) as checkpoints,
@@ -391,10 +392,10 @@ with Checkpoints(sys.argv[1]) as checkpoints:
 
 
 def _kill_savers(folder, delays):
-    """Each time: nothing half-written is taken for a step, nothing durable is lost.
+    """Kill writers, and check that no partial step counts and no durable step is lost.
 
-    delays: seconds after a start at which the writer is killed; negative: after its first save.
-    Returns how many kills left unfinished folders behind.
+    delays: seconds from start to kill; if negative, from the first save. Returns how many kills
+    left unfinished folders.
     """
     noise = jax.random.normal(jax.random.key(0), (1_000_000,))
     unfinished = newest = 0
@@ -402,31 +403,31 @@ def _kill_savers(folder, delays):
         writer = subprocess.Popen(
             [sys.executable, "-c", _WRITER, str(folder)], stdout=subprocess.PIPE, text=True
         )
-        told = [writer.stdout.readline()]
+        lines = [writer.stdout.readline()]
         if delay < 0:
-            told.append(writer.stdout.readline())
+            lines.append(writer.stdout.readline())
         time.sleep(abs(delay))
         writer.send_signal(signal.SIGKILL)
-        told += writer.communicate()[0].splitlines()
-        assert told[0] == "started\n"
-        newest = max([newest, *(int(word) for word in told[1:])])
+        lines += writer.communicate()[0].splitlines()
+        assert lines[0] == "started\n"
+        newest = max([newest, *(int(word) for word in lines[1:])])
         unfinished += any(not name.isdecimal() for name in _names(folder))
         with Checkpoints(folder) as checkpoints:
             assert all(name.isdecimal() for name in _names(folder))
             steps = checkpoints.steps()
-            # One more may have become durable between its end and its being told.
+            # One more step may have become durable without being printed.
             assert max(steps, default=0) in (newest, newest + 1)
             newest = max(steps, default=0)
             for step in steps:
-                found = checkpoints.restore(step, {"x": noise})
-                np.testing.assert_array_equal(found["x"], noise + step)
+                restored = checkpoints.restore(step, {"x": noise})
+                np.testing.assert_array_equal(restored["x"], noise + step)
                 assert checkpoints.meta(step) == {"step": step}
     return unfinished
 
 
 @pytest.mark.fault(
     "Runs: SIGKILL in a save",
-    "the previous step; leftovers removed",
+    "the previous step is used; leftovers are removed",
 )
 def test_killed_while_saving(tmp_path):
     _kill_savers(tmp_path, [0.2, -0.03])
@@ -489,7 +490,7 @@ def test_nothing_is_written_to_the_terminal(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_orbax_names_what_is_unfinished_as_it_did():
+def test_orbax_still_uses_the_known_names():
     from vidembed.workdir.checkpoints import step_folder
 
     assert step_folder._UNFINISHED == ocp.utils.TMP_DIR_SUFFIX

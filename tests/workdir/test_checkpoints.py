@@ -1,4 +1,4 @@
-"""Saving and restoring as they should go; test_checkpoint_faults has how they should not."""
+"""Saving and restoring without faults; for faults see test_checkpoint_faults."""
 
 import threading
 
@@ -26,7 +26,7 @@ def _mesh(shape, devices=8):
 
 
 def _tree(mesh, step=0):
-    """A training state in small: sharded, replicated, bf16, scalars, flags, empty parts."""
+    """A small training state: sharded, replicated, bf16, scalars, flags, empty parts."""
     key = jax.random.key(step)
     kernel = jax.device_put(
         jax.random.normal(key, (16, 32)), NamedSharding(mesh, PartitionSpec("data", "model"))
@@ -49,14 +49,14 @@ def _shape(tree, sharding=None):
     )
 
 
-def _assert_same(found, wanted):
-    assert jax.tree.structure(found) == jax.tree.structure(wanted)
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+def _assert_same(actual, expected):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 
-def test_comes_back_as_it_went(tmp_path):
+def test_restores_what_was_saved(tmp_path):
     tree = _tree(_mesh((4, 2)))
     meta = {"loss": 0.1, "recipe": {"widths": (4, 2)}, "note": "é"}
     with Checkpoints(tmp_path / "new" / "folder") as checkpoints:
@@ -66,9 +66,9 @@ def test_comes_back_as_it_went(tmp_path):
         checkpoints.save(3, tree, meta)
         checkpoints.wait()
         assert checkpoints.steps() == [3]
-        found = checkpoints.restore(3, _shape(tree))
-        _assert_same(found, tree)
-        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(tree), strict=True):
+        restored = checkpoints.restore(3, _shape(tree))
+        _assert_same(restored, tree)
+        for a, b in zip(jax.tree.leaves(restored), jax.tree.leaves(tree), strict=True):
             assert a.sharding == b.sharding
         assert checkpoints.meta(3) == {"loss": 0.1, "recipe": {"widths": [4, 2]}, "note": "é"}
 
@@ -99,21 +99,21 @@ def test_eight_devices_to_any_other_number(tmp_path, shape):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, tree, {})
         checkpoints.wait()
-        found = checkpoints.restore(1, like)
-    _assert_same(found, tree)
-    kernel = found["params"]["towers"][0]["kernel"]
+        restored = checkpoints.restore(1, like)
+    _assert_same(restored, tree)
+    kernel = restored["params"]["towers"][0]["kernel"]
     assert kernel.sharding == NamedSharding(mesh, PartitionSpec("data", "model"))
     assert len(kernel.devices()) == np.prod(shape)
 
 
-def test_works_where_transfers_must_be_explicit_and_a_mesh_is_set(tmp_path):
+def test_works_with_explicit_transfers_and_a_mesh(tmp_path):
     mesh = _mesh((4, 2))
     tree = _tree(mesh)
     with jax.set_mesh(mesh), jax.transfer_guard("disallow"), Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, tree, {})
         checkpoints.wait()
-        found = checkpoints.restore(1, _shape(tree))
-    _assert_same(found, tree)
+        restored = checkpoints.restore(1, _shape(tree))
+    _assert_same(restored, tree)
 
 
 def test_relative_folders(tmp_path, monkeypatch):
@@ -130,34 +130,34 @@ def _without(tree, name):
 
 
 REFUSED = [
-    (lambda t: t | {"more": jax.ShapeDtypeStruct((), jnp.int32)}, "more: wanted, not stored"),
-    (lambda t: _without(t, "b"), "b: stored, not wanted"),
+    (lambda t: t | {"more": jax.ShapeDtypeStruct((), jnp.int32)}, "more: expected, not stored"),
+    (lambda t: _without(t, "b"), "b: stored, not expected"),
     (
         lambda t: t | {"b": jax.ShapeDtypeStruct((4,), jnp.bfloat16)},
-        "b: stored float32[4], wanted bfloat16[4]",
+        "b: stored float32[4], expected bfloat16[4]",
     ),
     (
         lambda t: t | {"b": jax.ShapeDtypeStruct((2, 2), jnp.float32)},
-        "b: stored float32[4], wanted float32[2, 2]",
+        "b: stored float32[4], expected float32[2, 2]",
     ),
     (
         lambda t: _without(t, "a") | {"a": {"kernel": jax.ShapeDtypeStruct((2, 3), jnp.int32)}},
-        "a/0: stored, not wanted",
+        "a/0: stored, not expected",
     ),
 ]
 
 
 @pytest.mark.fault(
     "Runs: other shape, dtype, missing weights on restore",
-    "path, stored and wanted",
+    "path, stored and expected value",
 )
 @pytest.mark.parametrize(("change", "words"), REFUSED)
-def test_another_tree_is_refused_before_orbax_is_asked(tmp_path, monkeypatch, change, words):
+def test_another_tree_is_refused_before_orbax_is_called(tmp_path, monkeypatch, change, words):
     tree = {"a": [jnp.ones((2, 3), jnp.int32)], "b": jnp.zeros(4)}
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(7, tree, {})
         checkpoints.wait()
-        monkeypatch.setattr(checkpoints, "_read", lambda *_: pytest.fail("Orbax was asked"))
+        monkeypatch.setattr(checkpoints, "_read", lambda *_: pytest.fail("Orbax was called"))
         for restore in (
             lambda like: checkpoints.restore(7, like),
             lambda like: checkpoints.restore_newest(like),
@@ -176,20 +176,20 @@ def test_a_part_is_restored_by_name_only(tmp_path):
         checkpoints.wait()
         part = checkpoints.restore(1, {"params": like["params"]}, only=("params",))
         _assert_same(part, {"params": tree["params"]})
-        with pytest.raises(MismatchError, match="optimizer/1/0/count: stored, not wanted"):
+        with pytest.raises(MismatchError, match="optimizer/1/0/count: stored, not expected"):
             checkpoints.restore(1, {"params": like["params"]})
-        with pytest.raises(MismatchError, match="params/towers/1/bias: wanted, not stored"):
+        with pytest.raises(MismatchError, match="params/towers/1/bias: expected, not stored"):
             checkpoints.restore(1, like, only=("optimizer",))
-        with pytest.raises(MismatchError, match="params/towers/1/bias: stored, not wanted"):
+        with pytest.raises(MismatchError, match="params/towers/1/bias: stored, not expected"):
             checkpoints.restore(1, {}, only=("params/towers/1",))
         assert checkpoints.restore(1, {}, only=()) == {}
-        # By their paths alone, whatever tree they come from.
+        # Arrays are identified by path, so the tree may be flat.
         name = "params/towers/0/kernel"
         flat = checkpoints.restore(1, {name: like["params"]["towers"][0]["kernel"]}, only=(name,))
         _assert_same(flat, {name: tree["params"]["towers"][0]["kernel"]})
 
 
-def test_a_part_of_a_tree_is_named_by_beginnings_of_paths():
+def test_a_part_of_a_tree_is_selected_by_path_prefixes():
     tree = {"a": {"b/c": 1, "b": {"d": 2}, "bc": 3}, "e": (4, 5), "f": {"g": {}}}
     assert part_of(tree, ("a/b",)) == {"a": {"b/c": 1, "b": {"d": 2}}}
     assert part_of(tree, ("a/b/c", "e")) == {"a": {"b/c": 1}, "e": (4, 5)}
@@ -197,7 +197,7 @@ def test_a_part_of_a_tree_is_named_by_beginnings_of_paths():
     assert part_of(tree, ("a/x", "f/h", "g")) == {}
 
 
-def test_a_step_says_what_it_holds_before_it_is_read(tmp_path):
+def test_a_step_lists_its_entries_before_it_is_read(tmp_path):
     tree = _tree(_mesh((4, 2)))
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, tree, {})
@@ -210,13 +210,13 @@ def test_a_step_says_what_it_holds_before_it_is_read(tmp_path):
     }
 
 
-def test_what_is_not_wanted_is_not_read(tmp_path):
-    """Zeros stand where the large array was, and only who wants it minds."""
+def test_only_requested_arrays_are_read(tmp_path):
+    """A large array overwritten with zeros is a fault only if that array is requested."""
     large = jax.random.bits(jax.random.key(0), (300_000,))
     tree = {"a": jnp.arange(8.0), "large": large, "z": jnp.ones(4)}
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, tree, {})
-    # Random bits do not compress: they are nearly all of their file.
+    # Random bits do not compress, so they fill nearly all of their file.
     (file,) = [path for path in tmp_path.rglob("*") if path.stat().st_size > 1_000_000]
     size = file.stat().st_size
     assert size < large.nbytes + 2_000
@@ -236,7 +236,7 @@ def test_what_is_not_wanted_is_not_read(tmp_path):
     "error",
 )
 @pytest.mark.parametrize("step", [4, 5])
-def test_steps_only_grow(tmp_path, step):
+def test_steps_must_increase(tmp_path, step):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(5, {"x": jnp.ones(2)}, {})
         with pytest.raises(CheckpointError, match=f"save of step {step}: .* already holds step 5"):
@@ -250,13 +250,13 @@ def test_steps_only_grow(tmp_path, step):
         ({"x": np.ones(2)}, {}, TypeError, "x is a ndarray"),
         ({"x": {"n": 3}}, {}, TypeError, "x/n is a int"),
         ({"x": jax.random.key(0)}, {}, TypeError, "x is a PRNG key"),
-        (jnp.ones(2), {}, ValueError, "a name of its own"),
+        (jnp.ones(2), {}, ValueError, "a unique name"),
         ({"a": {"b": jnp.ones(1)}, "a/b": jnp.ones(1)}, {}, ValueError, "got 'a/b'"),
         ({"x": jnp.ones(2)}, {"n": np.int32(3)}, TypeError, "JSON"),
         ({"x": jnp.ones(2)}, {"n": float("nan")}, ValueError, "JSON"),
     ],
 )
-def test_what_a_checkpoint_cannot_hold_is_refused_at_once(tmp_path, tree, meta, error, words):
+def test_unsupported_data_are_refused_at_once(tmp_path, tree, meta, error, words):
     with Checkpoints(tmp_path) as checkpoints:
         with pytest.raises(error, match=words):
             checkpoints.save(1, tree, meta)
@@ -300,7 +300,7 @@ def test_a_reader_changes_nothing(tmp_path):
 
 
 def test_a_reader_follows_a_writer(tmp_path):
-    """Every step once, in order, the last one too; a step that went is an error that says so."""
+    """Every step once, in order, including the last; a deleted step raises VanishedError."""
     ended = threading.Event()
     found, problems = [], []
 

@@ -34,7 +34,7 @@ def _mixed(word: int) -> int:
 
 
 def _one_by_one(words: list[int]) -> str:
-    """The same digest, element by element in plain integers."""
+    """The same digest, one element at a time in plain integers."""
     first = sum(_mixed(word ^ _mixed(i)) for i, word in enumerate(words, 1))
     second = sum(_mixed((word + i * 0x9E3779B9) % 2**32) for i, word in enumerate(words, 1))
     return f"{first % 2**32:08x}{second % 2**32:08x}"
@@ -48,12 +48,12 @@ def test_equals_a_plain_sum_whatever_the_sharding(dtype):
     array = np.asarray(jnp.asarray(values > 0 if dtype == "bool" else values, dtype))
     words = array.view(f"u{array.itemsize}").reshape(-1).tolist()
     placed = [jax.device_put(array, sharding) for sharding in _shardings()]
-    found = [digests({"x": x})["x"] for x in placed]
-    assert found == [_one_by_one(words)] * len(placed)
+    results = [digests({"x": x})["x"] for x in placed]
+    assert results == [_one_by_one(words)] * len(placed)
 
 
 def test_scalars_empty_and_complex_arrays():
-    found = digests(
+    results = digests(
         {
             "scalar": jnp.int32(7),
             "empty": jnp.zeros((0, 3)),
@@ -61,7 +61,7 @@ def test_scalars_empty_and_complex_arrays():
         }
     )
     parts = np.asarray([1, 2, 0, 3], np.float32).view(np.uint32).tolist()
-    assert found == {
+    assert results == {
         "scalar": _one_by_one([7]),
         "empty": "0" * 16,
         "complex": _one_by_one(parts),
@@ -92,8 +92,8 @@ def test_every_single_bit_and_every_swap_changes_it():
 def test_negative_zero_and_nan_payloads_count():
     zeros = [np.float32(0), -np.float32(0)]
     nans = np.asarray([0x7FC00000, 0x7FC00001], np.uint32).view(np.float32)
-    found = {digests({"x": jnp.asarray(x)})["x"] for x in (*zeros, *nans)}
-    assert len(found) == 4
+    distinct = {digests({"x": jnp.asarray(x)})["x"] for x in (*zeros, *nans)}
+    assert len(distinct) == 4
 
 
 def test_only_partial_sums_travel_between_devices():
@@ -112,7 +112,7 @@ def test_only_partial_sums_travel_between_devices():
         assert all(elements <= 8 for elements in travelling)
 
 
-def test_arrays_on_different_devices_are_taken_apart():
+def test_arrays_on_different_devices_are_grouped():
     auto = (AxisType.Auto,)
     mesh = jax.make_mesh((8,), ("a",), auto)
     backwards = jax.sharding.Mesh(jax.devices()[::-1], ("a",), auto)
@@ -128,7 +128,7 @@ def test_arrays_on_different_devices_are_taken_apart():
         )
     }
     alone = digests({"x": x})["x"]
-    # A call of set_mesh sets it at once, so that each is made where it is entered.
+    # set_mesh takes effect when called, so each call is made where it is entered.
     for chosen in (None, mesh, few):
         with contextlib.nullcontext() if chosen is None else jax.set_mesh(chosen):
             assert digests(arrays) == dict.fromkeys(arrays, alone)

@@ -33,7 +33,7 @@ def _steps(workdir):
 
 
 def _events(workdir):
-    """(tag, step, value) of every scalar, and the step of every start, as TensorBoard reads."""
+    """(tag, step, value) of every scalar, and the step of every start, as in TensorBoard."""
     scalars, starts = [], []
     for file in sorted(workdir.events.iterdir(), key=lambda path: os.stat(path).st_mtime_ns):
         for record in read_records(file):
@@ -44,7 +44,7 @@ def _events(workdir):
     return scalars, starts
 
 
-def test_a_line_a_step_at_once_on_disk(tmp_path, quiet):
+def test_one_line_per_step_is_written_at_once(tmp_path, quiet):
     workdir = Workdir(tmp_path)
     with Journal(workdir, 100, progress=quiet) as journal:
         journal.log(1, {"loss": jnp.float32(0.25), "mined": np.float64(0.5), "found": np.int64(3)})
@@ -66,7 +66,7 @@ def test_a_line_a_step_at_once_on_disk(tmp_path, quiet):
     ]
 
 
-def test_what_is_no_number_is_null_and_no_event(tmp_path, quiet):
+def test_non_numbers_are_null_and_not_events(tmp_path, quiet):
     workdir = Workdir(tmp_path)
     with Journal(workdir, 9, progress=quiet) as journal:
         journal.log(1, {"loss": float("nan"), "top": jnp.inf, "part": "a", "list": np.arange(2)})
@@ -75,7 +75,7 @@ def test_what_is_no_number_is_null_and_no_event(tmp_path, quiet):
     assert _events(workdir)[0] == []
 
 
-def test_resuming_cuts_what_the_checkpoint_has_not_seen(tmp_path, quiet):
+def test_resuming_cuts_lines_after_the_checkpoint(tmp_path, quiet):
     workdir = Workdir(tmp_path)
     with Journal(workdir, 50, progress=quiet) as journal:
         for step in (10, 20, 30):
@@ -131,8 +131,8 @@ with Journal(Workdir(sys.argv[1]), 10**9, progress=Progress(quiet=True)) as jour
     assert _steps(workdir) == [("train", step) for step in range(1, 17)]
 
 
-def test_remote_files_are_written_whole_now_and_then(tmp_path, quiet, monkeypatch):
-    """Stands in for gs://: a folder where the journal may not append."""
+def test_remote_files_are_written_whole_at_intervals(tmp_path, quiet, monkeypatch):
+    """A folder in which the journal may not append stands in for gs://."""
     now = [100.0]
     monkeypatch.setattr("vidembed.files.is_remote", lambda _: True)
     monkeypatch.setattr("vidembed.workdir.journal.time.monotonic", lambda: now[0])
@@ -181,7 +181,7 @@ def test_the_line_of_training(tmp_path, monkeypatch):
     assert lines[1] == (
         "training: 110 of 2,000 steps, loss 0.1100, 51,234 triplets/s, waiting for data 2%"
     )
-    # 10 steps in 4 seconds: the 1,860 steps that are left take 744 seconds.
+    # At 10 steps in 4 seconds, the remaining 1,860 steps take 744 seconds.
     assert lines[2].startswith("training: 140 of 2,000 steps, loss 0.1400, ")
     assert ", 0:12:24 (" in lines[2]
     assert lines[3].startswith("training: 2,000 of 2,000 steps, loss 2.0000, ")
@@ -189,9 +189,9 @@ def test_the_line_of_training(tmp_path, monkeypatch):
     assert len(lines) == 5
 
 
-def test_where_events_cannot_be_written_nothing_is_left_open(tmp_path, quiet):
+def test_if_events_cannot_be_written_no_file_stays_open(tmp_path, quiet):
     workdir = Workdir(tmp_path)
-    workdir.events.write_text("a file where the folder belongs")
+    workdir.events.write_text("a file in place of the folder")
     journal = Journal(workdir, 1, progress=quiet)
     with pytest.raises(OSError, match="events"):
         journal.__enter__()

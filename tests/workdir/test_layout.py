@@ -54,7 +54,7 @@ def test_one_run_at_a_time(tmp_path):
     assert not workdir.lease_file.exists()
 
 
-def test_the_first_run_stores_and_the_same_again_is_welcome(tmp_path):
+def test_the_first_run_stores_its_recipe_and_the_same_recipe_is_accepted(tmp_path):
     workdir = Workdir(tmp_path)
     assert workdir.read_recipe() is None
     assert workdir.claim_recipe(RECIPE, DATA) == []
@@ -138,7 +138,7 @@ def test_tunable_fields_change_and_are_recorded(tmp_path):
     ]
 
 
-def test_a_recipe_names_the_code_that_began_it_and_that_changed_it(tmp_path, monkeypatch):
+def test_a_recipe_records_the_code_that_started_and_changed_it(tmp_path, monkeypatch):
     workdir = Workdir(tmp_path)
     for commit, steps in (("aa", 100), ("bb", 100), ("cc", 300)):
         monkeypatch.setattr(
@@ -157,37 +157,37 @@ def _measured(workdir, evaluator, steps):
     return measurements
 
 
-ONE = {"class": "RelatedVideos", "ks": [10], "seed": 0}
-OTHER = {"class": "RelatedVideos", "ks": [10, 100], "seed": 0}
+FIRST = {"class": "RelatedVideos", "ks": [10], "seed": 0}
+SECOND = {"class": "RelatedVideos", "ks": [10, 100], "seed": 0}
 
 
 def test_the_best_of_each_evaluator_is_pinned(tmp_path):
     workdir = Workdir(tmp_path)
     assert workdir.pinned() == set()
-    one, other = workdir.measurements(ONE), workdir.measurements(OTHER)
-    assert one.best() is None
-    one.pin(100, "ndcg@10", 0.2)
-    other.pin(50, "ndcg@10", 0.9)
-    one.pin(200, "ndcg@10", 0.3)
-    assert one.best() == {"step": 200, "metric": "ndcg@10", "value": 0.3}
-    assert other.best()["step"] == 50
+    first, second = workdir.measurements(FIRST), workdir.measurements(SECOND)
+    assert first.best() is None
+    first.pin(100, "ndcg@10", 0.2)
+    second.pin(50, "ndcg@10", 0.9)
+    first.pin(200, "ndcg@10", 0.3)
+    assert first.best() == {"step": 200, "metric": "ndcg@10", "value": 0.3}
+    assert second.best()["step"] == 50
     assert workdir.pinned() == {50, 200}
 
 
-def test_each_evaluator_has_a_folder_of_its_own(tmp_path):
+def test_each_evaluator_has_its_own_folder(tmp_path):
     workdir = Workdir(tmp_path)
     assert workdir.all_measurements() == []
-    one, other = _measured(workdir, ONE, [5]), _measured(workdir, OTHER, [5, 10])
-    assert one.folder != other.folder
-    # Tuples and lists, and the order of the fields, make no difference.
+    first, second = _measured(workdir, FIRST, [5]), _measured(workdir, SECOND, [5, 10])
+    assert first.folder != second.folder
+    # Tuples or lists, and the order of fields, make no difference.
     again = workdir.measurements({"seed": 0, "ks": (10,), "class": "RelatedVideos"})
-    assert again.folder == one.folder
-    assert one.folder.name.startswith("RelatedVideos-")
-    (tmp_path / "evaluation" / "10.json").write_text("{}")  # no evaluator's
-    found = {m.folder.name: m.steps() for m in workdir.all_measurements()}
-    assert found == {one.folder.name: {5}, other.folder.name: {5, 10}}
-    assert other.read(10) == {"step": 10, "scores": {}}
-    assert one.read(10) is None
+    assert again.folder == first.folder
+    assert first.folder.name.startswith("RelatedVideos-")
+    (tmp_path / "evaluation" / "10.json").write_text("{}")  # belongs to no evaluator
+    steps = {m.folder.name: m.steps() for m in workdir.all_measurements()}
+    assert steps == {first.folder.name: {5}, second.folder.name: {5, 10}}
+    assert second.read(10) == {"step": 10, "scores": {}}
+    assert first.read(10) is None
 
 
 @pytest.mark.fault("Runs: a run extended while a follower starts")
@@ -208,12 +208,12 @@ def test_done_counts_for_the_steps_of_the_stored_recipe(tmp_path):
 
 def test_measured_steps_matter_while_a_follower_is_attached(tmp_path):
     workdir = Workdir(tmp_path)
-    measurements = workdir.measurements(ONE)
+    measurements = workdir.measurements(FIRST)
     assert measurements.steps() == set()
     assert workdir.awaited_measurements() is None
     with measurements.attach_follower():
         assert workdir.awaited_measurements() == set()
-        _measured(workdir, ONE, [10, 20])
+        _measured(workdir, FIRST, [10, 20])
         measurements.pin(20, "map", 0.1)
         assert workdir.awaited_measurements() == {10, 20}
     assert measurements.steps() == {10, 20}
@@ -222,18 +222,18 @@ def test_measured_steps_matter_while_a_follower_is_attached(tmp_path):
 
 def test_every_attached_evaluator_is_awaited(tmp_path):
     workdir = Workdir(tmp_path)
-    one, other = _measured(workdir, ONE, [10, 20]), _measured(workdir, OTHER, [20, 30])
-    with one.attach_follower():
-        # What another evaluator measured does not count as measured by this one.
+    first, second = _measured(workdir, FIRST, [10, 20]), _measured(workdir, SECOND, [20, 30])
+    with first.attach_follower():
+        # Results of another evaluator do not count.
         assert workdir.awaited_measurements() == {10, 20}
-        with other.attach_follower():
+        with second.attach_follower():
             assert workdir.awaited_measurements() == {20}
         assert workdir.awaited_measurements() == {10, 20}
 
 
 def test_a_killed_follower_is_awaited_for_a_while(tmp_path):
     workdir = Workdir(tmp_path)
-    measurements = workdir.measurements(ONE)
+    measurements = workdir.measurements(FIRST)
     file = measurements.folder / "follower.json"
     with measurements.attach_follower():
         record = files.read_json(file)
@@ -249,7 +249,7 @@ def test_a_killed_follower_is_awaited_for_a_while(tmp_path):
 def test_a_follower_beats_and_leaves_anothers_record(tmp_path, monkeypatch):
     monkeypatch.setattr("vidembed.workdir.measurements._FOLLOWER_BEAT_SECONDS", 0.02)
     workdir = Workdir(tmp_path)
-    measurements = workdir.measurements(ONE)
+    measurements = workdir.measurements(FIRST)
     file = measurements.folder / "follower.json"
     with measurements.attach_follower():
         first = files.read_json(file)
@@ -263,10 +263,12 @@ def test_a_follower_beats_and_leaves_anothers_record(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("part", ["recipe", "fingerprints", "spec", "space"])
 @pytest.mark.parametrize("value", [None, 3, []])
-def test_a_recipe_file_whose_parts_are_no_objects_is_damaged(tmp_path, part, value):
+def test_a_recipe_file_whose_parts_are_not_objects_is_damaged(tmp_path, part, value):
     workdir = Workdir(tmp_path)
     workdir.claim_recipe({"steps": 3}, {"corpus": "c"}, {"spec": {}, "space": {}})
     stored = json.loads(workdir.recipe_file.read_text())
     workdir.recipe_file.write_text(json.dumps(stored | {part: value}))
-    with pytest.raises(ValueError, match=r"recipe.json is damaged: one of recipe, .* is no object"):
+    with pytest.raises(
+        ValueError, match=r"recipe.json is damaged: one of recipe, .* is not an object"
+    ):
         workdir.read_recipe()

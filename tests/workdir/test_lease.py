@@ -37,7 +37,7 @@ except LeaseHeldError as error:
 
 @contextlib.contextmanager
 def _holder(file, *options):
-    """Another process that takes the lease, and its first line."""
+    """Another process that takes the lease and prints the outcome."""
     process = subprocess.Popen(
         [sys.executable, "-c", _HOLDER, str(file), *options],
         stdin=subprocess.PIPE,
@@ -57,13 +57,13 @@ def _lease(file, **options):
 
 
 def _stored(file, **changes):
-    """A lease as another would have left it."""
+    """Write a lease as left by another process."""
     owner = {**this_process(), "token": "other", "beat": time.time(), **changes}
     file.write_text(json.dumps(owner))
     return owner
 
 
-def test_held_shown_and_given_back(tmp_path):
+def test_held_renewed_and_released(tmp_path):
     file = tmp_path / "lease.json"
     with _lease(file).held() as lease:
         shown = json.loads(file.read_text())
@@ -78,20 +78,20 @@ def test_held_shown_and_given_back(tmp_path):
         assert again.notice == ""
 
 
-def test_a_second_run_is_refused_and_told_of_the_first(tmp_path):
+def test_a_second_run_is_refused_with_the_owner(tmp_path):
     file = tmp_path / "lease.json"
-    with _holder(file) as other:
-        assert other.stdout.readline().strip() == "holds"
+    with _holder(file) as holder:
+        assert holder.stdout.readline().strip() == "holds"
         with pytest.raises(LeaseHeldError) as refusal:
             _lease(file).take()
         words = str(refusal.value)
-        assert f"{tmp_path} is in use by process {other.pid} on " in words
+        assert f"{tmp_path} is in use by process {holder.pid} on " in words
         assert "--steal" in words
-        assert other.communicate("")[0] == "held to the end\n"
+        assert holder.communicate("")[0] == "held to the end\n"
     _lease(file).take()
 
 
-def test_a_look_tells_whether_an_owner_lives(tmp_path):
+def test_a_single_look_shows_whether_an_owner_is_alive(tmp_path):
     lease = Lease(tmp_path / "lease.json", stale_seconds=60)
     assert lease.why_not_held()
     with Lease(tmp_path / "lease.json").held():
@@ -120,7 +120,7 @@ def test_a_stolen_lease_stops_its_owner(tmp_path):
         assert not file.exists()
 
 
-def test_a_robbed_owner_leaves_the_thiefs_lease_alone(tmp_path):
+def test_a_former_owner_does_not_touch_a_stolen_lease(tmp_path):
     file = tmp_path / "lease.json"
     with _lease(file).held() as lease:
         _stored(file)
@@ -142,7 +142,7 @@ def test_check_sees_at_the_next_beat_or_now(tmp_path):
 
 
 def test_a_lease_never_taken_is_never_lost(tmp_path):
-    """Hosts other than the first do not hold it."""
+    """Hosts other than the first do not hold the lease."""
     _stored(tmp_path / "lease.json")
     _lease(tmp_path / "lease.json").check(now=True)
 
@@ -157,28 +157,28 @@ def test_a_deleted_lease_is_written_again(tmp_path):
     assert file.exists()
 
 
-def test_a_killed_owner_is_followed_at_once_with_a_notice(tmp_path):
+def test_a_lease_of_a_killed_owner_is_taken_over_at_once_with_a_notice(tmp_path):
     file = tmp_path / "lease.json"
-    with _holder(file) as other:
-        assert other.stdout.readline().strip() == "holds"
-        other.send_signal(signal.SIGKILL)
-        other.wait()
+    with _holder(file) as holder:
+        assert holder.stdout.readline().strip() == "holds"
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
         assert file.exists()
         with _lease(file).held() as lease:
-            assert lease.notice.startswith(f"took over from process {other.pid} on ")
+            assert lease.notice.startswith(f"took over from process {holder.pid} on ")
             assert lease.notice.endswith("which is gone")
 
 
-def test_a_stopped_owner_lives_however_old_its_beat(tmp_path):
-    """On its own machine a suspended process is seen to exist: it would wake up and write."""
+def test_a_suspended_owner_is_alive_however_old_its_heartbeat(tmp_path):
+    """On the same machine a suspended process counts as alive: it could wake up and write."""
     file = tmp_path / "lease.json"
-    with _holder(file) as other:
-        other.stdout.readline()
-        other.send_signal(signal.SIGSTOP)
+    with _holder(file) as holder:
+        holder.stdout.readline()
+        holder.send_signal(signal.SIGSTOP)
         time.sleep(3 * BEAT)
         with pytest.raises(LeaseHeldError):
             _lease(file, stale_seconds=BEAT).take()
-        other.send_signal(signal.SIGCONT)
+        holder.send_signal(signal.SIGCONT)
 
 
 def test_processes_that_are_gone():
@@ -190,18 +190,18 @@ def test_processes_that_are_gone():
 
 
 def test_a_zombie_is_gone(tmp_path):
-    """Killed, but not yet waited for by its parent: its pid is still taken."""
+    """A zombie is a killed process whose parent has not waited for it; its pid is still in use."""
     file = tmp_path / "lease.json"
-    with _holder(file) as other:
-        other.stdout.readline()
+    with _holder(file) as holder:
+        holder.stdout.readline()
         owner = json.loads(file.read_text())
         assert process_lives(owner)
-        other.send_signal(signal.SIGKILL)
-        os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
+        holder.send_signal(signal.SIGKILL)
+        os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)
         assert not process_lives(owner)
 
 
-def test_another_machine_is_given_up_only_when_silent(tmp_path):
+def test_an_owner_on_another_machine_is_replaced_only_if_silent(tmp_path):
     file = tmp_path / "lease.json"
     _stored(file, machine="another", host="far", beat=time.time() - 30)
     with pytest.raises(LeaseHeldError, match=r"process \d+ on far, since .*heard of 30 s ago"):
@@ -212,7 +212,7 @@ def test_another_machine_is_given_up_only_when_silent(tmp_path):
 
 
 def test_a_heartbeat_outlives_any_error():
-    """Clients of object storage raise errors of their own, which are no OSError."""
+    """Object-storage clients raise their own exceptions, which are not OSErrors."""
     beats = threading.Semaphore(0)
 
     def beat():
@@ -224,7 +224,7 @@ def test_a_heartbeat_outlives_any_error():
             assert beats.acquire(timeout=30)
 
 
-def test_a_beat_that_moves_is_alive_whatever_its_clock_says(tmp_path):
+def test_a_changing_heartbeat_is_alive_whatever_its_clock_says(tmp_path):
     file = tmp_path / "lease.json"
     owner = _stored(file, machine="another", beat=time.time() - 4000)
 
@@ -244,17 +244,17 @@ def test_an_unreadable_lease_is_watched_then_taken(tmp_path, text):
         assert "unreadable" in lease.notice
 
 
-def test_of_many_that_take_a_dead_lease_at_once_one_gets_it(tmp_path):
+def test_only_one_of_many_processes_takes_over_a_dead_lease(tmp_path):
     file = tmp_path / "lease.json"
     _stored(file, started="1")
     with contextlib.ExitStack() as stack:
-        others = [stack.enter_context(_holder(file)) for _ in range(5)]
-        words = [other.stdout.readline().split()[0] for other in others]
+        holders = [stack.enter_context(_holder(file)) for _ in range(5)]
+        words = [holder.stdout.readline().split()[0] for holder in holders]
     assert sorted(words) == ["holds", *["refused"] * 4]
 
 
-def test_looking_and_taking_are_one(tmp_path, monkeypatch):
-    """However long the writing takes, nobody looks in between."""
+def test_reading_and_taking_are_atomic(tmp_path, monkeypatch):
+    """However long the write takes, no other process reads in between."""
     file = tmp_path / "lease.json"
 
     def slowly(path, text):
@@ -279,7 +279,7 @@ def test_looking_and_taking_are_one(tmp_path, monkeypatch):
     assert sorted(outcomes) == ["holds", "refused", "refused", "refused"]
 
 
-def test_beating_survives_a_full_disk(tmp_path, monkeypatch):
+def test_the_heartbeat_survives_a_full_disk(tmp_path, monkeypatch):
     file = tmp_path / "lease.json"
     with _lease(file).held() as lease:
         with monkeypatch.context() as patch:

@@ -43,7 +43,7 @@ Trouble()
 
 
 @pytest.mark.long
-def test_orbax_is_silent_and_others_are_not(tmp_path):
+def test_orbax_is_silent_and_other_libraries_are_not(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", _DAMAGED, str(tmp_path)], capture_output=True, text=True
     )

@@ -3,7 +3,7 @@ import pytest
 from vidembed.engine.recipe import Retention
 
 TABLE = [
-    # steps, rules, what may go
+    # steps, rules, steps that may be deleted
     ([], {"keep_last": 1}, []),
     ([5], {"keep_last": 1}, []),
     ([10, 20, 30], {"keep_last": 1}, [10, 20]),

@@ -1,4 +1,4 @@
-"""Which commit made a number, in real git repositories."""
+"""The commit recorded with results, in real git repositories."""
 
 import subprocess
 
@@ -15,7 +15,7 @@ def git(folder, *arguments):
 
 @pytest.fixture
 def package(tmp_path):
-    """A package's folder in a repository with one commit."""
+    """The folder of a package in a repository with one commit."""
     folder = tmp_path / "repository" / "package"
     folder.mkdir(parents=True)
     (folder / "__init__.py").write_text("")
@@ -28,31 +28,31 @@ def package(tmp_path):
     commit_of.cache_clear()
 
 
-def looked_at_anew(folder):
+def uncached_commit_of(folder):
     commit_of.cache_clear()
     return commit_of(folder)
 
 
 def test_the_commit_and_whether_the_tree_was_clean(package, monkeypatch):
     clean = {"commit": git(package, "rev-parse", "HEAD"), "tree": "clean"}
-    # As a hook of another repository would set it.
+    # As set by a hook of another repository.
     monkeypatch.setenv("GIT_DIR", str(package / "nowhere"))
     assert commit_of(package) == clean
     monkeypatch.delenv("GIT_DIR")
-    # A work directory in the repository is no change of the code; another module is.
+    # A work directory in the repository does not change the code; a new module does.
     (package.parent / "run").mkdir()
     (package.parent / "run" / "DONE").write_text("")
     (package / "ignored").write_text("")
-    assert looked_at_anew(package) == clean
+    assert uncached_commit_of(package) == clean
     (package / "new.py").write_text("")
-    assert commit_of(package) == clean  # what was loaded is what was there at the start
-    assert looked_at_anew(package) == clean | {"tree": "changed"}
+    assert commit_of(package) == clean  # the loaded code is that of the start
+    assert uncached_commit_of(package) == clean | {"tree": "changed"}
     (package / "new.py").unlink()
     (package.parent / ".gitignore").write_text("")
-    assert looked_at_anew(package)["tree"] == "changed"
+    assert uncached_commit_of(package)["tree"] == "changed"
 
 
-def test_no_commit_where_none_is_the_packages_own(package, tmp_path, monkeypatch):
+def test_no_commit_outside_the_packages_own_repository(package, tmp_path, monkeypatch):
     installed = package / "lib" / "vidembed"
     installed.mkdir(parents=True)
     (installed / "__init__.py").write_text("")
@@ -61,7 +61,7 @@ def test_no_commit_where_none_is_the_packages_own(package, tmp_path, monkeypatch
     outside.mkdir()
     assert commit_of(outside) == {}
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert looked_at_anew(package) == {}
+    assert uncached_commit_of(package) == {}
 
 
 def test_versions_carry_the_commit(monkeypatch):

@@ -1,1 +1,1 @@
-"""What a run is about: videos and what relates them, opened and checked."""
+"""The data of a run: videos and their relations, opened and checked."""

@@ -1,4 +1,4 @@
-"""The videos that nothing trains on: those for testing, and those for validation."""
+"""The videos excluded from training: those for testing, and those for validation."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,27 +13,27 @@ Part = Literal["test", "validation"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeldOut:
-    """One part of the videos outside train, with the relations that it is measured by.
+    """One part of the videos outside train, with the relations that it is evaluated on.
 
-    Relations with videos of the other part are left out: each part is measured as if the other were
-    not there.
+    Relations with videos of the other part are left out: each part is evaluated as if the other did
+    not exist.
     """
 
     videos: np.ndarray
-    """bool[N]: who is in it."""
+    """bool[N]: the videos of this part."""
     is_train: np.ndarray
     """bool[N]"""
     relations: RelationGraph
-    """Every relation above the threshold, whatever the part."""
+    """Every relation above the threshold, in any part."""
 
     @cached_property
     def relevance(self) -> RelationGraph:
-        """Relations between train and this part: what retrieval across is scored on."""
+        """Relations between train and this part: the ground truth of retrieval across them."""
         return self.relations.between(self.is_train).within(self.is_train | self.videos)
 
     @cached_property
     def among_themselves(self) -> RelationGraph:
-        """Relations within this part: its new videos among themselves."""
+        """Relations within this part, between its new videos."""
         return self.relations.within(self.videos)
 
     def strengths(self) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Files of ratings, found and read as columns of one name each, whatever their writers called them.
+"""Find and read files of ratings, with columns renamed to user, item, rating and time.
 
-Two forms have no header: `u.data` (tabs) and `ratings.dat` (::); their columns are user, item,
+Two formats have no header: `u.data` (tabs) and `ratings.dat` (::); their columns are user, item,
 rating, time.
 """
 
@@ -26,19 +26,19 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "rating": ("rating", "user_rating", "rating:float", "stars"),
     "time": ("timestamp", "timestamp:float", "time"),
 }
-"""What the columns may be called; user and item are needed."""
+"""Column name → accepted names in files; user and item are required."""
 IN_A_FOLDER = ("ratings.csv", "u.data", "*.inter", "ratings.dat", "ratings.parquet", "*.parquet")
 _NO_HEADER = re.compile(rb"\s*[^\t:\s]+(\t|::)[^\t:\s]+(\1[0-9.]+){1,2}\s*")
 
 
 class RatingsError(ValueError):
-    """A file of ratings that must not be used as it is."""
+    """A file of ratings that is malformed or ambiguous."""
 
 
 RATINGS = tabular.Kind(
     what="Parquet or CSV ratings",
-    give="a file with the columns user_id, item_id and, where there are any, rating and timestamp, "
-    "a MovieLens folder, or tfds:movielens/100k-ratings",
+    give="a file with the columns user_id, item_id and optionally rating and timestamp, a "
+    "MovieLens folder, or tfds:movielens/100k-ratings",
     refused=RatingsError,
 )
 
@@ -56,7 +56,7 @@ def content_digest(path: str | os.PathLike[str]) -> str:
 
 
 def read_columns(path: str | os.PathLike[str]) -> pa.Table:
-    """Columns user, item and, where there are any, rating and time, as the file has them."""
+    """Columns user, item and, if present, rating and time, with the values of the file."""
     if str(path).startswith("tfds:"):
         return _from_tfds(str(path).removeprefix("tfds:"))
     return _read_file(_file_of(local_path(path)))
@@ -79,14 +79,14 @@ def _file_of(path: Path) -> Path:
     for name in IN_A_FOLDER:
         if found := sorted(path.glob(name)):
             return found[0]
-    beside = sorted(other.name for other in path.iterdir())[: tabular.LISTED] or "nothing"
+    beside = sorted(file.name for file in path.iterdir())[: tabular.LISTED] or "nothing"
     raise RatingsError(f"{path}: holds none of {', '.join(IN_A_FOLDER)}, found {beside}")
 
 
 def _read_file(path: Path) -> pa.Table:
-    """Columns user, item and, where the file has them, rating and time."""
+    """Columns user, item and, if present, rating and time."""
     if not path.exists():
-        tabular.read_table(epath.Path(path), RATINGS)  # says what there is instead
+        tabular.read_table(epath.Path(path), RATINGS)  # raises, and lists the existing files
     with tabular.reading(path, RATINGS), path.open("rb") as file:
         plain, _ = text_table.plain(file)
         first = plain.readline(text_table.HEAD_BYTES)
@@ -96,14 +96,14 @@ def _read_file(path: Path) -> pa.Table:
             batches = text_table.rows(text, text_table.Header(names, "\t", False), names)
             return pa.Table.from_batches(batches, pa.schema([(n, pa.string()) for n in names]))
     known = [name for names in NAMES.values() for name in names]
-    there = tabular.column_names(path, RATINGS, known)
-    chosen = {what: next((n for n in names if n in there), "") for what, names in NAMES.items()}
+    present = tabular.column_names(path, RATINGS, known)
+    chosen = {what: next((n for n in names if n in present), "") for what, names in NAMES.items()}
     if not (chosen["user"] and chosen["item"]):
-        tabular.check_columns(path, there, ("user_id", "item_id"), RATINGS)
-        raise RatingsError(f"{path}: has neither user_id nor item_id, found {', '.join(there)}")
-    wanted = {name: what for what, name in chosen.items() if name}
-    table = tabular.read_table(epath.Path(path), RATINGS, list(wanted))
-    return table.rename_columns([wanted[name] for name in table.column_names])
+        tabular.check_columns(path, present, ("user_id", "item_id"), RATINGS)
+        raise RatingsError(f"{path}: has neither user_id nor item_id, found {', '.join(present)}")
+    renamed = {name: what for what, name in chosen.items() if name}
+    table = tabular.read_table(epath.Path(path), RATINGS, list(renamed))
+    return table.rename_columns([renamed[name] for name in table.column_names])
 
 
 def _from_tfds(name: str) -> pa.Table:
@@ -111,7 +111,7 @@ def _from_tfds(name: str) -> pa.Table:
 
     try:
         source = tfds.data_source(name, split="train")
-    except Exception as error:  # of the network, the disk, or the builder
+    except Exception as error:  # from the network, the disk, or the builder
         # The first line: for an unknown name hundreds of known ones follow.
         why = str(error).strip().partition("\n")[0] or type(error).__name__
         raise RatingsError(

@@ -1,4 +1,4 @@
-"""The videos of a run: their features, who is in which part, and what is related to what."""
+"""The videos of a run: their features, their split into parts, and their relations."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,23 +25,23 @@ class Corpus:
 
     table: FeatureTable
     is_train: np.ndarray
-    """bool[N]: who is trained on."""
+    """bool[N]: the videos for training."""
     relations: RelationGraph
-    """Every relation above the threshold, before the degree cap, whatever the part."""
+    """Every relation above the threshold, before the degree cap, in any part."""
     train_graph: RelationGraph
     """Relations within the train partition, after the degree cap: anchors and positives."""
     simulated: bool
     """Whether the relations come from simulated sessions."""
     is_validation: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
-    """bool[N]: by whom checkpoints are chosen; nobody if not given. Who is neither here nor in
-    is_train is for testing."""
+    """bool[N]: the videos by which checkpoints are chosen; none if not given. Videos neither here
+    nor in is_train are for testing."""
     hierarchy: Hierarchy | None = None
-    """Clusters of the train graph, where the run names them. No part of `rows`: what is measured
-    does not depend on it, and a feed that draws by it says so in its own fingerprint."""
+    """Clusters of the train graph, if given. Not part of `rows`: evaluation does not depend on
+    them, and a feed that draws by them includes them in its own fingerprint."""
     edges_report: Mapping[str, Any] = field(default_factory=dict)
-    """What reading the edges found: rows, unknown ids, loops, repeats."""
+    """Counts from reading the edges: rows, unknown ids, loops, repeats."""
     split_notes: tuple[str, ...] = ()
-    """What reading the split found."""
+    """Remarks from reading the split."""
 
     def __post_init__(self) -> None:
         if not len(self.is_validation):
@@ -52,21 +52,21 @@ class Corpus:
 
     @property
     def space(self) -> Mapping[str, str]:
-        """Modality → what made its numbers."""
+        """Modality → its space."""
         return self.table.space
 
     @cached_property
     def train_relations(self) -> RelationGraph:
-        """Relations within the train partition, before the degree cap: what no negative may be.
+        """Relations within the train partition, before the degree cap, excluded from negatives.
 
-        Shares the memory of the train graph where the cap left nothing out.
+        Shares the memory of the train graph if the cap removed nothing.
         """
         within = self.relations.within(self.is_train)
         return self.train_graph if within.edges == self.train_graph.edges else within
 
     @cached_property
     def held_out(self) -> Mapping[Part, HeldOut]:
-        """What is measured, by part: test, and validation where there is any."""
+        """The videos to evaluate, by part: test, and validation if there is any."""
         parts: dict[Part, np.ndarray] = {"test": ~self.is_train & ~self.is_validation}
         if self.is_validation.any():
             parts["validation"] = self.is_validation
@@ -77,12 +77,12 @@ class Corpus:
 
     @property
     def relevance(self) -> RelationGraph:
-        """Relations between train and test, before the degree cap: what retrieval is scored on."""
+        """Relations between train and test, before the degree cap: ground truth of retrieval."""
         return self.held_out["test"].relevance
 
     @cached_property
     def rows(self) -> str:
-        """Digest of features, relations and split: the same data gives the same, anywhere."""
+        """Digest of features, relations and split: equal for equal data, on any machine."""
         digest = xxhash.xxh3_128()
         for part in (
             self.table.fingerprint,
@@ -97,7 +97,7 @@ class Corpus:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What there is to say of the data, for people: of the edges, then the counts."""
+        """Remarks on the data for the user: on the edges, then the counts."""
         edges, notes = self.edges_report, []
         if edges.get("unknown_edges"):
             notes.append(
@@ -105,32 +105,31 @@ class Corpus:
                 f"videos that are not in the table, and are left out: {', '.join(edges['unknown'])}"
             )
         simulated = " (SIMULATED sessions)" if self.simulated else ""
-        parts, measured = "", f"{self.relevance.edges:,} to be measured by"
+        parts, measured = "", f"{self.relevance.edges:,} held out for evaluation"
         if "validation" in self.held_out:
             validation, test = (self.held_out[part] for part in ("validation", "test"))
             parts = (
                 f", {int(validation.videos.sum()):,} for validation and "
                 f"{int(test.videos.sum()):,} for testing"
             )
-            measured = (
-                f"{validation.relevance.edges:,} to choose checkpoints by and {measured} in the end"
-            )
+            choosing = f"{validation.relevance.edges:,} to choose checkpoints by"
+            measured = f"{choosing}, and {measured} at the end"
         counts = (
-            f"{len(self.table):,} videos, {int(self.is_train.sum()):,} of them to train on{parts}; "
-            f"{self.train_graph.edges:,} relations to train on, {measured}{simulated}"
+            f"{len(self.table):,} videos, {int(self.is_train.sum()):,} of them for training"
+            f"{parts}; {self.train_graph.edges:,} training pairs, {measured}{simulated}"
         )
         return (*notes, *edges.get("notes", ()), *self.split_notes, counts)
 
     def check(self, batch: Mapping[str, Any]) -> None:
-        """Raises LeakError if a batch holds a video outside train: `rows`, i[...], of the table.
+        """Raise LeakError if a batch holds a video outside train: `rows`, i[...], of the table.
 
-        Checks the batch itself, not the settings of what drew it. ValueError for a batch that does
-        not say which rows it holds.
+        Checks the rows in the batch itself, not the sampler's settings. ValueError for a batch
+        without `rows`.
         """
         if "rows" not in batch:
             raise ValueError(
-                f"a batch of {', '.join(batch)} does not say which videos are in it: a feed puts "
-                "the numbers of their rows under `rows`"
+                f"a batch of {', '.join(batch)} does not say which videos it holds: a feed must "
+                "put their row numbers under `rows`"
             )
         rows = np.asarray(batch["rows"])
         leaked = np.unique(rows[~self.is_train[rows]])
@@ -138,13 +137,12 @@ class Corpus:
             shown = ", ".join(i.decode(errors="replace") for i in self.table.ids[leaked[:10]])
             raise LeakError(
                 f"{len(leaked)} videos of the eval partition are in a training batch: {shown}. "
-                "Nothing measured after that could be believed; this is a fault of the feed or the "
-                "split"
+                "Scores after that would be invalid; this is a fault of the feed or the split"
             )
 
     def report(self) -> dict[str, object]:
-        """Counts of videos and relations, for people to read."""
-        counts = {f"{part}_videos": int(of.videos.sum()) for part, of in self.held_out.items()}
+        """Counts of videos and relations, for reports."""
+        counts = {f"{name}_videos": int(part.videos.sum()) for name, part in self.held_out.items()}
         if len(counts) == 1:
             counts = {"eval_videos": counts["test_videos"]}
         return {
@@ -161,28 +159,28 @@ class Corpus:
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusPaths:
-    """Where the videos of a run are, and how they are split."""
+    """The paths to the data of a run, and the options of its split."""
 
     table: Annotated[str, PATH] = ""
     """A feature table, made by `python -m vidembed import`; local or gs://."""
     edges: Annotated[str, PATH] = ""
     """Co-watch edges, made by `python -m vidembed cowatch`, or source,target,weight."""
     hierarchy: Annotated[str, PATH] = ""
-    """Clusters of the train graph, made by `python -m vidembed cluster`; for what draws by them."""
+    """Clusters of the train graph, made by `python -m vidembed cluster`; used by some feeds."""
     split: Annotated[str, PATH] = ""
     """A split to use instead of the hash of ids: `id, split` (train, validation or test), Parquet
-    or CSV; or `id, group`, to hash the group, so that its videos stay together."""
+    or CSV; or `id, group`, to hash the group so that its videos stay together."""
     split_seed: int = 0
-    """Seed of the hashes that put a video into its part."""
+    """Seed of the hashes that assign each video to a part."""
     train_share: float = 0.7
     """Share of the videos to train on (the paper: 7:3)."""
     validation_share: float = 0.0
-    """Share of the other videos that checkpoints are chosen by; scores then speak of the rest."""
+    """Share of the other videos by which checkpoints are chosen; final scores use the rest."""
     max_unknown_share: float = 0.01
-    """Edges may name unknown videos up to this share; they are dropped and counted."""
+    """Largest share of edges that may name unknown videos; these are dropped and counted."""
     max_degree: int = 50
-    """Strongest relations of either end that triplets come from, taken within the train partition
-    (CDML's lecture: at most 50). Negatives and scores heed all relations."""
+    """Number of strongest relations per video used for triplets, within the train partition
+    (CDML's lecture: at most 50). Negatives and scores take all relations into account."""
 
     def __post_init__(self) -> None:
         check_shares(self.train_share, self.validation_share)
@@ -192,7 +190,7 @@ class CorpusPaths:
             raise ValueError(f"max_degree {self.max_degree} must be at least 1")
 
     def open(self) -> Corpus:
-        """Reads, checks and splits; raises where a file is missing or does not fit."""
+        """Read, check and split the data; raises if a file is missing or does not fit."""
         for name, path in (("table", self.table), ("edges", self.edges)):
             if not path:
                 raise ValueError(f"no {name} given: set --corpus.{name} PATH")
@@ -206,16 +204,16 @@ class CorpusPaths:
         if self.validation_share and not split.validation.any():
             raise ValueError(
                 f"validation_share {self.validation_share} of the {int((~split.train).sum())} "
-                "videos outside train leaves nobody for validation: take a larger one, or another "
-                "--corpus.split-seed"
+                "videos outside train leaves no video for validation: use a larger share, or "
+                "another --corpus.split-seed"
             )
         is_train, nodes = split.train, len(table)
         relations = RelationGraph.from_edges(edges.source, edges.target, edges.weight, nodes=nodes)
-        # Split, then cap: a place among the strongest is of no use to a video of the other side.
+        # Split, then cap: relations to videos of other parts must not count towards the cap.
         train_graph = relations.within(is_train).capped(self.max_degree)
         hierarchy, notes = None, split.notes
         if self.hierarchy and not epath.Path(self.hierarchy).exists():
-            # Only some feeds need it, and refuse without; no evaluation does.
+            # Only some feeds need clusters and raise without them; no evaluation does.
             notes += (f"no clusters: there is no {self.hierarchy} (--corpus.hierarchy)",)
         elif self.hierarchy:
             hierarchy = read_hierarchy(self.hierarchy, table.ids)

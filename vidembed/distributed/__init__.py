@@ -1,1 +1,1 @@
-"""Where a run happens: the mesh, and what processes agree on."""
+"""Devices and processes of a run: the mesh, agreement between hosts, stopping."""

@@ -1,6 +1,6 @@
-"""What several hosts must agree on, lest one waits for ever for another that went elsewhere.
+"""Agreement between hosts, so that none waits forever for a host that took another path.
 
-Each function is called by every process, in the same order; with one process it costs nothing.
+Every process must call these functions in the same order; with one process they cost nothing.
 """
 
 import json
@@ -22,7 +22,7 @@ _OWN_FAULTS = (
     "UNAUTHENTICATED",
     "UNIMPLEMENTED",
 )
-"""Codes of the runtime that speak of this process (its memory, its program), not of others."""
+"""Error codes of the runtime about this process (its memory, its program), not about others."""
 
 
 class HostsDifferError(ValueError):
@@ -30,18 +30,18 @@ class HostsDifferError(ValueError):
 
 
 def is_first_host() -> bool:
-    """Whether this process is the one that writes small files and speaks."""
+    """Whether this process is the one that writes small files and prints."""
     return jax.process_index() == 0
 
 
 def meet(name: str) -> None:
-    """Returns when every process has come to this place."""
+    """Wait until every process has reached this point."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
 def of_first_host(numbers: list[int]) -> list[int]:
-    """The first host's numbers (below 2^31), for all: two looks at one folder may differ."""
+    """The first host's numbers (below 2^31) on all hosts, which may see a folder differently."""
     if jax.process_count() == 1:
         return numbers
     length = int(multihost_utils.broadcast_one_to_all(np.int32(len(numbers))))
@@ -50,15 +50,15 @@ def of_first_host(numbers: list[int]) -> list[int]:
 
 
 def arrays_of_first_host(tree: T) -> T:
-    """The first host's arrays, in numpy, for all: hosts of two kinds round differently."""
+    """The first host's arrays, in NumPy, on all hosts: different hardware rounds differently."""
     if jax.process_count() == 1:
         return tree
-    found: T = jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))
-    return found
+    received: T = jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))
+    return received
 
 
 def record_of_first_host(record: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The first host's JSON, for all."""
+    """The first host's JSON object on all hosts."""
     text = json.dumps(record).encode()
     known: dict[str, Any] | None = json.loads(bytes(of_first_host(list(text))))
     return known
@@ -67,16 +67,16 @@ def record_of_first_host(record: dict[str, Any] | None) -> dict[str, Any] | None
 def together(work: Callable[[], T], *errors: type[Exception]) -> T:
     """The result of `work` if it succeeds on every host; otherwise all hosts raise the same type.
 
-    errors: what `work` may raise; of a type and one below it, the latter is named after it. If
-    hosts raise different ones, the type that is named last counts. Hosts that did not meet it
-    raise it with the words of one that did.
+    errors: the exceptions that `work` may raise; a subclass must come after its base class. If
+    hosts raise different types, the one listed last counts. Hosts that did not raise it themselves
+    raise it with the message of one that did.
     """
     result: list[T] = []
     error: Exception | None = None
     try:
         result.append(work())
-    except errors as met:
-        error = met
+    except errors as raised:
+        error = raised
     if jax.process_count() > 1:
         kinds = [place for place, kind in enumerate(errors, 1) if isinstance(error, kind)]
         mine = max(kinds, default=0)
@@ -92,21 +92,23 @@ def together(work: Callable[[], T], *errors: type[Exception]) -> T:
 
 
 def agree(mine: Mapping[str, Any]) -> None:
-    """Raises HostsDifferError, on every host, unless all hosts give equal values.
+    """Raise HostsDifferError, on every host, unless all hosts give equal values.
 
-    mine: JSON values, nested as they like. The message names each field that differs, with its
-    values and the processes that have them.
+    mine: JSON values, possibly nested. The message names each field that differs, with its values
+    and the processes that have them.
     """
     if jax.process_count() == 1:
         return
-    told = [_flat(json.loads(text)) for text in _texts_of_all(json.dumps(mine, sort_keys=True))]
+    values_of_all = [
+        _flat(json.loads(text)) for text in _texts_of_all(json.dumps(mine, sort_keys=True))
+    ]
     lines = []
-    for field in sorted(set().union(*told)):
-        have: dict[str, list[int]] = {}
-        for process, values in enumerate(told):
-            have.setdefault(values.get(field, "(absent)"), []).append(process)
-        if len(have) > 1:
-            shown = "; ".join(f"{value} on {_named(who)}" for value, who in have.items())
+    for field in sorted(set().union(*values_of_all)):
+        processes: dict[str, list[int]] = {}
+        for process, values in enumerate(values_of_all):
+            processes.setdefault(values.get(field, "(absent)"), []).append(process)
+        if len(processes) > 1:
+            shown = "; ".join(f"{value} on {_named(group)}" for value, group in processes.items())
             lines.append(f"  {field}: {shown}")
     if lines:
         raise HostsDifferError(
@@ -117,12 +119,12 @@ def agree(mine: Mapping[str, Any]) -> None:
 
 
 def lost_host(error: Exception) -> str | None:
-    """The message for a fault of the runtime in a run of several processes; else None.
+    """The message for a runtime fault in a run of several processes; None for other faults.
 
-    It most often means that another process has ended; its own output says why. Faults that are
-    this process's own by their code, such as memory that is used up, are not among them.
+    Such a fault most often means that another process has ended; its own output gives the reason.
+    Faults of this process by their code, such as exhausted memory, do not count.
     """
-    # On CPU it is a ValueError of Gloo or a JaxRuntimeError, by the collective that met it.
+    # On CPU, depending on the collective, it is a ValueError of Gloo or a JaxRuntimeError.
     causes: list[BaseException] = [error]
     while (cause := causes[-1].__cause__) is not None:
         causes.append(cause)
@@ -137,15 +139,15 @@ def lost_host(error: Exception) -> str | None:
     if jax.process_count() == 1 or not runtime:
         return None
     return (
-        f"process {jax.process_index()} of {jax.process_count()} cannot go on: "
+        f"process {jax.process_index()} of {jax.process_count()} cannot continue: "
         f"{str(error)[:300]}\nMost often this means that another process was lost; its own output "
-        "says why. All end now. Start the same command again on every host: it goes on from the "
-        "last checkpoint"
+        "gives the reason. All processes end now. Start the same command again on every host to "
+        "resume from the last checkpoint"
     )
 
 
 def _texts_of_all(mine: str) -> list[str]:
-    """The texts that all processes give, by process."""
+    """The texts of all processes, in order of the processes."""
     text = np.frombuffer(mine.encode(), np.uint8)
     lengths = multihost_utils.process_allgather(np.int32(len(text)))
     padded = np.zeros(lengths.max(), np.uint8)
@@ -158,10 +160,10 @@ def _flat(value: Any, path: str = "") -> dict[str, str]:
     """Dotted path → JSON text of each leaf."""
     if not isinstance(value, dict) or not value:
         return {path: json.dumps(value)}
-    found: dict[str, str] = {}
+    leaves: dict[str, str] = {}
     for name, below in value.items():
-        found |= _flat(below, f"{path}.{name}" if path else name)
-    return found
+        leaves |= _flat(below, f"{path}.{name}" if path else name)
+    return leaves
 
 
 def _named(processes: list[int]) -> str:

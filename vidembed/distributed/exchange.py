@@ -1,8 +1,8 @@
-"""Which device sends which rows of the table to which: planned on the host, batch by batch.
+"""Plan on the host, per batch, which device sends which rows of the table to which device.
 
-Every device owns an equal part of the table and embeds an equal part of the batch. A row travels
-once to each device that needs it, and to no other. The plan depends on the number of devices, so
-that it is made when a batch is placed and not by the feed; every host has all rows of the batch
+Every device owns an equal part of the table and embeds an equal part of the batch. A row is sent
+once to each device that needs it, and to no other. Because the plan depends on the number of
+devices, it is made when a batch is placed, not by the feed; every host has all rows of the batch
 and makes the same plan.
 """
 
@@ -13,16 +13,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 SPARE = 1.125
-"""Capacity above the most that the sizing batches needed."""
+"""Capacity relative to the largest need in the sizing batches."""
 MULTIPLE = 4
 """Capacities are multiples of this: four uint8 rows share a 32-bit word of a TPU's memory."""
 
 
 class Exchange(NamedTuple):
-    """Which rows of a table that is split over all D devices travel where.
+    """The row transfers for a table that is split over all D devices.
 
-    send  i32[D, D, C]   rows of its own part that a device sends to each device; padded with 0
-    take  i32[..., B]    where each slot's row lies among the D · C that its device receives
+    send  i32[D, D, C]   rows of its part that a device sends to each device; padded with 0
+    take  i32[..., B]    index of each slot's row among the D · C rows that its device receives
     """
 
     send: Any
@@ -38,14 +38,14 @@ class Exchanger:
     part: int
     """Rows of the table that each device owns: device d has [d · part, (d + 1) · part)."""
     capacity: int
-    """C: rows that a device can send to each other device."""
+    """C: number of rows that a device can send to each device."""
 
     @classmethod
     def sized(cls, batches: Iterable[np.ndarray], *, videos: int, devices: int) -> "Exchanger":
-        """An exchanger with room for these batches, rows i32[..., B] each, and some to spare.
+        """An exchanger with the capacity for these batches, rows i32[..., B] each, and a reserve.
 
-        `videos` is the length of the table. The capacity never exceeds the slots of a device,
-        which are always enough.
+        `videos` is the length of the table. The capacity never exceeds the number of slots of a
+        device, which is always enough.
         """
         part = -(-videos // devices)
         most, slots = 0, 0
@@ -56,8 +56,8 @@ class Exchanger:
         return cls(devices=devices, part=part, capacity=min(rounded, slots))
 
     def plan(self, rows: np.ndarray) -> Exchange | None:
-        """The exchange of the whole batch i32[..., B]; None if a pair of devices needs more
-        than the capacity."""
+        """The exchange of the whole batch i32[..., B]; None if a pair of devices exceeds the
+        capacity."""
         needs = _needs(rows, self.devices, self.part)
         if needs.place.max() >= self.capacity:
             return None
@@ -72,24 +72,24 @@ class Exchanger:
 
 
 class _Needs(NamedTuple):
-    """What each device needs, i64[D, S / D] each, sorted by row."""
+    """The rows that each device needs, i64[D, S / D] each, sorted by row."""
 
     row: np.ndarray
     slot: np.ndarray  # within the device's slots
-    owner: np.ndarray  # the device that has the row
-    place: np.ndarray  # number of the row among the different ones from this owner
+    owner: np.ndarray  # the device that owns the row
+    place: np.ndarray  # index of the row among the distinct rows from this owner
 
 
 def _needs(rows: np.ndarray, devices: int, part: int) -> _Needs:
     *groups, batch = rows.shape
     by_device = np.moveaxis(rows.reshape(*groups, devices, batch // devices), -2, 0)
     slots = by_device.reshape(devices, -1).astype(np.int64)
-    # One sort of row and slot together: several times as fast as an argsort.
+    # Sorting row and slot together is several times as fast as an argsort.
     bits = slots.shape[1].bit_length()
     keys = np.sort((slots << bits) | np.arange(slots.shape[1]), axis=1)
     row, slot = keys >> bits, keys & ((1 << bits) - 1)
     owner = row // part
-    # Different rows are numbered along a device's slots, then from the first of each owner.
+    # Number the distinct rows along a device's slots, then from the first row of each owner.
     number = np.cumsum(np.diff(row, axis=1, prepend=-1) != 0, axis=1) - 1
     first_of_owner = np.diff(owner, axis=1, prepend=-1) != 0
     first = np.maximum.accumulate(np.where(first_of_owner, number, 0), axis=1)

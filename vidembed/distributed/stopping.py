@@ -1,4 +1,4 @@
-"""Stopping in order: a signal asks, and is answered where the work can be taken up again."""
+"""Orderly stopping: a signal requests a stop, which is granted where the work can resume."""
 
 import contextlib
 import itertools
@@ -20,28 +20,28 @@ _GRACE_SECONDS = 5.0
 
 T = TypeVar("T")
 
-# JAX tells the hosts apart by how far each has counted, for the life of the process. It is a count
-# of its own, not the step: a run that goes on at step 500 would otherwise never come past the
-# step 1 that was agreed upon while it was still reading its data.
+# JAX compares the hosts by their poll numbers, for the life of the process. This is a separate
+# counter and not the training step: a run resumed at step 500 would otherwise never reach the step
+# 1 that was agreed upon while it was still reading its data.
 _polls = itertools.count(1)
 
 
 class StopFlag:
-    """Turns SIGTERM, SIGHUP (a terminal was closed) and the first SIGINT (Ctrl-C) into a flag.
+    """Turns SIGTERM, SIGHUP (a closed terminal) and the first SIGINT (Ctrl-C) into a flag.
 
-    with StopFlag() as stop: ... `if stop.reached(): save and leave`, and where there is nothing to
-    save `with stop.raising(): ...`. A second SIGINT raises KeyboardInterrupt at once. A SIGHUP that
-    is ignored (nohup) stays so. The handlers of before are put back at the end.
+    with StopFlag() as stop: ... `if stop.reached(): save and leave`, and while there is nothing to
+    save `with stop.raising(): ...`. A second SIGINT raises KeyboardInterrupt at once. An ignored
+    SIGHUP (nohup) stays ignored. The previous handlers are restored at the end.
 
-    After `jax.distributed.initialize` JAX itself listens for SIGTERM, on every host, and names a
-    poll that all hosts reach; then this class leaves SIGTERM alone, asks JAX in `reached`, and
-    passes the others on as SIGTERM. Such a process has to poll: SIGTERM alone does not end it.
+    After `jax.distributed.initialize` JAX itself listens for SIGTERM on every host, and chooses a
+    poll that all hosts reach. This class then leaves SIGTERM to JAX, queries JAX in `reached`, and
+    forwards the other signals as SIGTERM. Such a process must poll: SIGTERM does not end it.
     """
 
     def __init__(self) -> None:
-        # No threading.Event: a handler that waits for the lock it has interrupted waits for ever.
+        # No threading.Event: a handler that waits for a lock held by the interrupted code hangs.
         self.asked = False
-        """Whether this process was asked to stop: for waits that no other host takes part in."""
+        """Whether this process was asked to stop, for waits on this host only."""
         self._interrupted = False
         self._raising = False
         self._handlers: dict[int, Any] = {}
@@ -63,9 +63,9 @@ class StopFlag:
         self._handlers.clear()
 
     def reached(self) -> bool:
-        """Whether to stop now; the same answer on every host.
+        """Whether to stop now; the same on every host.
 
-        With several hosts each must ask equally often, in the same places.
+        With several hosts, all must call this equally often, in the same places.
         """
         if self._distributed and multihost_utils.reached_preemption_sync_point(next(_polls)):
             self.asked = True
@@ -73,10 +73,10 @@ class StopFlag:
 
     @contextlib.contextmanager
     def raising(self) -> Iterator[None]:
-        """Inside, being asked to stop raises StoppedError: for work that is simply done again.
+        """Inside the block, a stop request raises StoppedError: for work that can be repeated.
 
-        It comes at once, whatever line of Python is running. With several hosts, which must stop
-        in the same place, it comes at the end of the block.
+        It is raised at once, at any line of Python. With several hosts, which must stop in the same
+        place, it is raised at the end of the block.
         """
         before, self._raising = self._raising, True
         try:
@@ -85,12 +85,12 @@ class StopFlag:
             yield
         finally:
             self._raising = before
-        # Also where Python swallowed it, as it does in destructors and callbacks.
+        # Also if Python swallowed the exception, as it does in destructors and callbacks.
         if self.reached():
             raise StoppedError
 
     def sleep(self, seconds: float) -> bool:
-        """Waits, at most until asked to stop, and returns whether it was."""
+        """Wait, at most until a stop request, and return whether there was one."""
         end = time.monotonic() + seconds
         while not self.asked and (left := end - time.monotonic()) > 0:
             time.sleep(min(left, _TICK_SECONDS))
@@ -105,21 +105,21 @@ class StopFlag:
             os.kill(os.getpid(), signal.SIGTERM)
             return
         first, self.asked = not self.asked, True
-        # Once: what it unwinds, a lease given back, must not be interrupted in turn.
+        # Only once: the cleanup, such as releasing a lease, must not be interrupted in turn.
         if self._raising and first:
             raise StoppedError
 
 
 def unbroken(work: Callable[[], T]) -> T:
-    """What `work()` returns or raises; a signal handler that raises breaks off the wait for it.
+    """Run `work()` in another thread; an exception from a signal handler ends only the wait for it.
 
-    For libraries that run an event loop: an exception out of a signal handler comes back from
-    there as a fault of the loop's own. `work` runs in another thread, where no handler runs and
-    where the mesh and the transfer guard that the caller has set do not hold.
+    For libraries that run an event loop, which would turn an exception from a signal handler into
+    a fault of the loop. Signal handlers do not run in the other thread, and the caller's mesh and
+    transfer guard do not apply there. Returns or raises what `work` does.
     """
     outcome: list[T] = []
     faults: list[BaseException] = []
-    # No Event and no join: they have locks inside that an exception may leave behind.
+    # No Event and no join: an exception may leave their internal locks held.
     running = threading.Lock()
     running.acquire()
 
@@ -135,8 +135,8 @@ def unbroken(work: Callable[[], T]) -> T:
         threading.Thread(target=run, name="unbroken", daemon=True).start()
         running.acquire()
     except BaseException:
-        # A thread that is at work when Python ends can take it down: most are done by then. A
-        # read that hangs must not keep the process.
+        # A thread that still works when Python exits can crash it, and most finish in time; but a
+        # hanging read must not keep the process alive.
         end = time.monotonic() + _GRACE_SECONDS
         while not (outcome or faults) and time.monotonic() < end:
             time.sleep(0.01)

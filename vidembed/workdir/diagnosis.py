@@ -1,10 +1,10 @@
-"""Warnings that a task reads out of a run's journal, each said once."""
+"""Warnings that a task derives from a run's journal, each shown once."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 MOST_LINES = 400
-"""Of a long run every second line is dropped, again and again."""
+"""When a run has more lines, every second one is dropped."""
 
 
 class Diagnose(Protocol):
@@ -16,17 +16,17 @@ class Diagnose(Protocol):
 
 
 class Diagnosis:
-    """Follows the lines of a run and says what the task makes of them."""
+    """Reads the lines of a run and shows the task's warnings."""
 
     def __init__(self, diagnose: Diagnose, say: Callable[[str], None], *, steps: int) -> None:
         self._diagnose, self._say, self._steps = diagnose, say, steps
         self._lines: list[Mapping[str, Any]] = []
         self._said: set[str] = set()
         self.trained = False
-        """Whether a line has a step with something to learn from, or does not tell."""
+        """Whether some line has a training signal, or does not record whether it has."""
 
     def read(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Lines of before; nothing is said of them."""
+        """Read earlier lines, without showing warnings."""
         for line in lines:
             if line.get("kind", "train") == "train":
                 self._lines.append(line)
@@ -35,7 +35,7 @@ class Diagnosis:
                     self._lines = self._lines[::2]
 
     def see(self, line: Mapping[str, Any]) -> None:
-        """One more line of the training."""
+        """Read a new line, and show new warnings."""
         self.read([line])
         for name, message in self.warnings().items():
             if name not in self._said:
@@ -43,6 +43,6 @@ class Diagnosis:
                 self._say(f"WARNING: {message}")
 
     def warnings(self) -> Mapping[str, str]:
-        """All that is to be said of the lines so far, by name."""
+        """All warnings about the lines so far, by name."""
         finished = bool(self._lines) and self._lines[-1]["step"] >= self._steps
         return self._diagnose(self._lines, finished=finished)

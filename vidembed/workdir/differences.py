@@ -1,23 +1,23 @@
-"""Where two JSON values differ, and which of these places may."""
+"""Compare two JSON values, and tell which paths may differ."""
 
 import json
 from collections.abc import Collection
 from typing import Any
 
 
-def differences(stored: Any, wanted: Any, path: str = "") -> dict[str, str]:
-    """Dotted path -> "stored -> wanted" wherever two JSON values differ."""
-    if isinstance(stored, list) and isinstance(wanted, list) and len(stored) == len(wanted):
-        stored, wanted = dict(enumerate(stored)), dict(enumerate(wanted))
-    if isinstance(stored, dict) and isinstance(wanted, dict):
-        found: dict[str, str] = {}
-        for key in stored | wanted:
+def differences(stored: Any, given: Any, path: str = "") -> dict[str, str]:
+    """Dotted path -> "stored -> given" for each difference between two JSON values."""
+    if isinstance(stored, list) and isinstance(given, list) and len(stored) == len(given):
+        stored, given = dict(enumerate(stored)), dict(enumerate(given))
+    if isinstance(stored, dict) and isinstance(given, dict):
+        changes: dict[str, str] = {}
+        for key in stored | given:
             below = f"{path}.{key}" if path else str(key)
-            found |= differences(stored.get(key, _ABSENT), wanted.get(key, _ABSENT), below)
-        return found
-    if stored == wanted and isinstance(stored, bool) == isinstance(wanted, bool):
+            changes |= differences(stored.get(key, _ABSENT), given.get(key, _ABSENT), below)
+        return changes
+    if stored == given and isinstance(stored, bool) == isinstance(given, bool):
         return {}
-    return {path: f"{_shown(stored)} -> {_shown(wanted)}"}
+    return {path: f"{_shown(stored)} -> {_shown(given)}"}
 
 
 _ABSENT = object()

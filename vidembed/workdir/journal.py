@@ -1,4 +1,4 @@
-"""The diary of a run: metrics.jsonl, TensorBoard events, the line on the terminal."""
+"""The journal of a run: metrics.jsonl, TensorBoard events, the progress line on the terminal."""
 
 import contextlib
 import json
@@ -25,21 +25,21 @@ from vidembed.workdir.diagnosis import Diagnose, Diagnosis
 from vidembed.workdir.layout import Workdir
 
 _UPLOAD_SECONDS = 30.0
-"""Between two looks of others at TensorBoard's events, and at all files in remote storage."""
+"""Time between flushes of TensorBoard's events, and between uploads to remote storage."""
 
 
 class Journal:
-    """Writes what happens in a training run, on the first host only.
+    """Records the progress of a training run, on the first host only.
 
-    with Journal(workdir, total_steps, resumed_from=k) as journal: the lines after step k, that
-    a killed run left, are cut, so that no step appears twice; TensorBoard is told the same.
+    with Journal(workdir, total_steps, resumed_from=k) as journal: lines after step k, left by a
+    killed run, are cut, so that no step appears twice; TensorBoard discards them too.
 
-    metrics.jsonl holds one JSON object a line: kind ("train", "evaluation" ...), step, time
+    metrics.jsonl holds one JSON object per line: kind ("train", "evaluation" ...), step, time
     (seconds since 1970) and the measures; NaN and infinities as null. A local file is flushed
-    at each line. Remote storage cannot append: there the files are written whole, at most every
-    30 seconds and at the end. What cannot be written, on a disk that is full, raises OSError with
-    the file's name; leaving the block hides no other exception that ended it. What `diagnose`, a
-    task's, warns of is said once.
+    after each line. Remote storage cannot append: there the files are written whole, at most every
+    30 seconds and at the end. A failed write, for example on a full disk, raises OSError with the
+    file's name, but never hides another exception that ended the block. Warnings from `diagnose`, a
+    task's, are shown once.
     """
 
     def __init__(
@@ -66,13 +66,13 @@ class Journal:
         if not self._first_host:
             return self
         self._remote = files.is_remote(self.workdir.path)
-        kept = self._kept_lines()
+        lines = self._kept_lines()
         with self._writing(), contextlib.ExitStack() as opened:
             if self._remote:
                 self._folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
             else:
                 self._folder = Path(self.workdir.path)
-            files.write_text(self._folder / "metrics.jsonl", "".join(kept))
+            files.write_text(self._folder / "metrics.jsonl", "".join(lines))
             self._file = opened.enter_context(
                 open(self._folder / "metrics.jsonl", "a", encoding="utf-8")
             )
@@ -86,17 +86,17 @@ class Journal:
     def __exit__(self, kind: type | None, *_: object) -> None:
         if not self._first_host:
             return
-        # Whatever ended the block is what the caller has to see.
+        # The caller must see the exception that ended the block.
         hidden = contextlib.suppress(OSError) if kind else contextlib.nullcontext()
         with hidden, self._writing(), self._stack:
             self._flush(force=True)
 
     def log(self, step: int, measures: Mapping[str, Any], *, kind: str = "train") -> None:
-        """Writes the measures (scalars, on host or device) after `step` updates.
+        """Write the measures (scalars, on host or device) after `step` updates.
 
-        kind "train" also moves the line on the terminal, which shows "loss", the first measure
-        that ends in "_per_second" and "waiting_share" where they are among the measures. A step
-        that is in the file already is left as it is: exact resuming would write the same.
+        kind "train" also updates the line on the terminal, which shows "loss", the first measure
+        that ends in "_per_second" and "waiting_share" if the measures include them. A step already
+        in the file is not written again: exact resuming would write the same values.
         """
         if not self._first_host or (kind, step) in self._logged:
             return
@@ -115,12 +115,12 @@ class Journal:
             self._diagnosis.see(line)
 
     def trained(self) -> bool:
-        """Whether a line, of before or of now, is of a step with something to learn from."""
+        """Whether some line, from this start or earlier, has a training signal."""
         return self._diagnosis.trained
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
-        """Around the loop: shows how far it is."""
+        """Show the progress of the training loop inside this block."""
         with self.progress.stage("training", self.total_steps, "steps") as stage:
             stage.done = self._resumed_from
             self._training = stage
@@ -130,7 +130,7 @@ class Journal:
                 self._training = None
 
     def reached(self, step: int) -> None:
-        """So far the training has come, logged or not."""
+        """Set the current step, whether or not it is logged."""
         if self._training is not None:
             self._training.done = step
 
@@ -139,8 +139,8 @@ class Journal:
             return
         now = time.monotonic()
         first = self._begin is None
-        # The first logged step carries the compilation; the pace is that of the steps after it.
-        begin, begun = self._begin = self._begin or (now, step)
+        # The first logged step includes compilation; the pace is that of the steps after it.
+        begin, first_step = self._begin = self._begin or (now, step)
         parts = []
         if isinstance(values.get("loss"), float):
             parts.append(f"loss {values['loss']:.4f}")
@@ -150,18 +150,19 @@ class Journal:
                 break
         if "waiting_share" in values:
             parts.append(f"waiting for data {values['waiting_share']:.0%}")
-        if step > begun:
-            parts.append(ends_in((now - begin) / (step - begun) * (self.total_steps - step)))
+        if step > first_step:
+            pace = (now - begin) / (step - first_step)
+            parts.append(ends_in(pace * (self.total_steps - step)))
         last = step >= self.total_steps
         self._training.update(step, note=", ".join(parts), show=first or last)
 
     def _kept_lines(self) -> list[str]:
-        """The lines that the resumed run stands on; a line torn by a kill is not among them."""
+        """The lines up to the step resumed from, without lines truncated by a kill."""
         try:
             text = self.workdir.metrics_file.read_text()
         except FileNotFoundError:
             return []
-        kept = []
+        lines = []
         for line in text.splitlines():
             try:
                 record = json.loads(line)
@@ -169,13 +170,13 @@ class Journal:
             except (ValueError, KeyError, TypeError):
                 continue
             if 0 < self._resumed_from >= step:
-                kept.append(line + "\n")
+                lines.append(line + "\n")
                 self._diagnosis.read([record])
                 self._logged.add((kind, step))
-        return kept
+        return lines
 
     def _flush(self, *, force: bool = False) -> None:
-        """Lets others see what was written, now and then."""
+        """Make the written data visible to readers, at bounded intervals."""
         if not force and time.monotonic() - self._flushed <= _UPLOAD_SECONDS:
             return
         self._flushed = time.monotonic()
@@ -188,20 +189,20 @@ class Journal:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """The system's words for a full disk name no file, and nothing to do."""
+        """Add the file and a remedy to the system's errors, such as a full disk."""
         try:
             yield
         except OSError as error:
             place = error.filename or self.workdir.metrics_file
             why = os.strerror(error.errno) if error.errno else str(error)
-            mend = "free some space" if files.is_full(error) else "mend that"
-            why += f": the journal cannot be written; {mend} and start again, it resumes from the "
-            why += "newest checkpoint"
+            remedy = "free some space" if files.is_full(error) else "correct that"
+            why += f": the journal cannot be written; {remedy} and start again, which resumes from "
+            why += "the newest checkpoint"
             raise OSError(error.errno or 0, why, str(place)) from error
 
 
 def _plain(value: Any) -> Any:
-    """A number that JSON can hold (None for NaN and infinities); anything else as it is."""
+    """Convert a number for JSON (None for NaN and infinities); return other values unchanged."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.item() if value.size == 1 else value.tolist()
     if isinstance(value, float) and not math.isfinite(value):
@@ -210,11 +211,11 @@ def _plain(value: Any) -> Any:
 
 
 class Events:
-    """One new file of scalars for TensorBoard in a local folder, written at once by whoever logs.
+    """Writes one new file of TensorBoard scalars in a local folder, in the calling thread.
 
-    Events from `purge_step` on in older files are void. What cannot be written raises OSError, at
-    the latest in `flush`. tensorboardX's own writer has a thread: when that one cannot write, on a
-    disk that is full, it ends in silence, its queue fills, and the run waits for ever for room.
+    TensorBoard ignores events from `purge_step` on in older files. A failed write raises OSError,
+    at the latest in `flush`. (tensorboardX's own writer uses a thread, which ends silently if it
+    cannot write, for example on a full disk; its queue then fills, and the run hangs.)
     """
 
     def __init__(self, folder: Path, *, purge_step: int) -> None:
@@ -225,17 +226,17 @@ class Events:
         self._write(purge_step, session_log=SessionLog(status=SessionLog.START))
 
     def add(self, name: str, value: float, step: int) -> None:
-        """The value of a scalar after `step` updates."""
+        """Add the value of a scalar after `step` updates."""
         self._write(step, summary=scalar(name, value))
 
     def flush(self) -> None:
-        """Lets readers see what was added."""
+        """Make added events visible to readers."""
         self._file.flush()
 
     def close(self) -> None:
-        """Writes what is left; the file is closed whether or not the disk takes it."""
+        """Write the remaining events and close the file, even if the write fails."""
         self._file.close()
 
-    def _write(self, step: int = 0, **what: object) -> None:
-        event = Event(wall_time=time.time(), step=step, **what)
+    def _write(self, step: int = 0, **fields: object) -> None:
+        event = Event(wall_time=time.time(), step=step, **fields)
         self._file.write(frame(event.SerializeToString()))

@@ -1,4 +1,4 @@
-"""A run on disk: what lies where, whose it is, and what it was started with."""
+"""The work directory of a run: its files, its owner, and the recipe it was started with."""
 
 import contextlib
 import json
@@ -19,18 +19,18 @@ Completed = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class RecipeChangedError(ValueError):
-    """A run is to be resumed with another model, other data or another seed."""
+    """A run was resumed with another model, other data or another seed."""
 
 
 class Workdir:
-    """The folder of one run, local or remote (gs://); jobs meet only here.
+    """The folder of one run, local or remote (gs://), through which all its jobs communicate.
 
-    recipe.json       what the run was started with, and what was changed since
-    evaluation.json   what it is measured by, unless told otherwise
-    metrics.jsonl     one line a logged step; events/ the same for TensorBoard
-    checkpoints/      one folder a step
-    evaluation/       one folder an evaluator: see `Measurements`
-    lease.json        the process that trains here, while it does
+    recipe.json       the recipe the run was started with, and later changes
+    evaluation.json   the default evaluation of the run
+    metrics.jsonl     one line per logged step; events/ the same for TensorBoard
+    checkpoints/      one folder per step
+    evaluation/       one folder per evaluator: see `Measurements`
+    lease.json        the process that trains here, while it runs
     DONE              the last step, once its checkpoint is durable; see `done`
     report.html, report files of later jobs
     """
@@ -51,18 +51,18 @@ class Workdir:
         return str(self.path)
 
     def create(self) -> None:
-        """Makes the folders, where they are missing."""
+        """Create missing folders."""
         for folder in (self.path, self.checkpoints, self.evaluation):
             folder.mkdir(parents=True, exist_ok=True)
 
     @contextlib.contextmanager
     def lease(self, *, steal: bool = False, of_run: bool = True) -> Iterator[Lease]:
-        """Holds the work directory for this run; see `Lease`. The first host holds it for all.
+        """Hold the work directory for this run; see `Lease`. The first host holds it for all.
 
-        of_run: a run is begun or goes on here, which must not write over what is not its own; not
-        so for a folder of several runs.
+        of_run: a run starts or resumes here and must not overwrite foreign files; False for a
+        folder of several runs.
 
-        Raises LeaseHeldError, on every host, when another run has it.
+        Raises LeaseHeldError, on every host, if another run has it.
         """
         lease = Lease(self.lease_file)
         with contextlib.ExitStack() as stack:
@@ -79,25 +79,26 @@ class Workdir:
             yield lease
 
     def why_not_leased(self) -> str:
-        """The reason in words; "" where a live process trains here."""
+        """The reason why no process holds the lease; "" if a live process trains here."""
         return Lease(self.lease_file).why_not_held()
 
     def _refuse_foreign(self) -> None:
-        """Raises ValueError where a new run would write over what is not of a run."""
+        """Raise ValueError if a new run would overwrite files that are not of a run."""
         if self.recipe_file.exists():
             return
         ours = (self.metrics_file, self.done_file, self.evaluation_file, self.report_file)
         folders = (path for path in (self.checkpoints, self.events) if path.exists())
-        found = [path for path in ours if path.exists()]
-        found += [path for path in folders if any(path.iterdir())]
-        if found:
+        foreign = [path for path in ours if path.exists()]
+        foreign += [path for path in folders if any(path.iterdir())]
+        if foreign:
             raise ValueError(
-                f"{self.path} has no recipe.json, so it is no run, but it has {found[0].name}, "
-                "which a run would write over: choose another --workdir, or remove that first"
+                f"{self.path} has no recipe.json, so it is not a run, but it has "
+                f"{foreign[0].name}, which a run would overwrite: choose another --workdir, or "
+                "remove that first"
             )
 
     def _remove_unfinished(self) -> None:
-        """What killed runs left; in this folder only the holder of the lease writes."""
+        """Remove leftovers of killed runs; only the holder of the lease writes in this folder."""
         files.remove_unfinished(self.path)
         for measurements in self.all_measurements():
             files.remove_unfinished(measurements.folder, older_than_seconds=60.0)
@@ -111,15 +112,14 @@ class Workdir:
         tunable: Collection[str] = (),
         completed: Completed = dict,
     ) -> list[str]:
-        """Stores what a run is started with, or compares it with what is stored.
+        """Store the recipe of a new run, or compare it with the stored one.
 
-        recipe: the recipe's JSON form. fingerprints: a name and a digest for each input, such as
-        table, graph. about: what else is stored, at the start or, where an older version did not,
-        later. tunable: dotted paths (or beginnings of them) of the fields that may change.
-        completed: a stored recipe of an older version as this version would have stored it.
-        Returns a line for each tunable field that changed, "steps: 100 -> 200"; they are recorded
-        in recipe.json, with the versions and the commit that made the change. Raises
-        RecipeChangedError, listing every other difference.
+        recipe: the recipe's JSON form. fingerprints: a digest for each input by name, such as
+        table, graph. about: further entries to store, also later if an older version did not.
+        tunable: dotted paths (or prefixes of them) of fields that may change. completed: converts a
+        stored recipe of an older version to this version's form. Returns one line per changed
+        tunable field, "steps: 100 -> 200"; changes are recorded in recipe.json, with versions and
+        commit. Raises RecipeChangedError, listing every other difference.
         """
         stored = self.read_recipe()
         now = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -145,14 +145,14 @@ class Workdir:
         tunable: Collection[str] = (),
         completed: Completed = dict,
     ) -> list[str]:
-        """As `claim_recipe`, but nothing is written; without `fingerprints` they are not looked at.
+        """As `claim_recipe`, without writing; without `fingerprints` inputs are not compared.
 
-        Before the run was started nothing has changed.
+        Empty if the run has not been started.
         """
         stored = self.read_recipe()
         if stored is None:
             return []
-        # As JSON gives it back: tuples are lists, keys are text.
+        # Through JSON, which turns tuples into lists and keys into text.
         changes = differences(completed(stored["recipe"]), json.loads(json.dumps(recipe)))
         known = stored["fingerprints"]
         data = differences(known, known if fingerprints is None else fingerprints)
@@ -161,41 +161,42 @@ class Workdir:
         if "feed" in data and "corpus" not in data:
             lines.append(
                 "  (videos, relations and split are the same: other clusters, --corpus.hierarchy, "
-                "or batches that another version of vidembed draws otherwise)"
+                "or another version of vidembed, which draws batches differently)"
             )
         if lines:
             raise RecipeChangedError(
-                f"{self.path} was started with another recipe (stored -> wanted):\n  "
+                f"{self.path} was started with another recipe (stored -> given):\n  "
                 + "\n  ".join(lines)
-                + "\nA run goes on with the model, data and seed that it was started with, and is "
-                "measured as it is. Use what is stored, or start a new run in another --workdir."
+                + "\nA run resumes with the model, data and seed that it was started with, and is "
+                "measured with them. Use the stored recipe, or start a new run in another "
+                "--workdir."
             )
         return [f"{path}: {change}" for path, change in changes.items()]
 
     def read_recipe(self) -> dict[str, Any] | None:
         """recipe.json ("recipe", "fingerprints", "spec", "space", "versions", "history"); None
         before the start."""
-        found = files.read_record(self.recipe_file, ("recipe", "fingerprints"), "of a run")
+        record = files.read_record(self.recipe_file, ("recipe", "fingerprints"), "of a run")
         parts = ("recipe", "fingerprints", "spec", "space")
-        if found and not all(isinstance(found.get(part, {}), dict) for part in parts):
+        if record and not all(isinstance(record.get(part, {}), dict) for part in parts):
             raise ValueError(
-                f"{self.recipe_file} is damaged: one of {', '.join(parts)} is no object. Restore "
-                "it from a copy, or choose another folder"
+                f"{self.recipe_file} is damaged: one of {', '.join(parts)} is not an object. "
+                "Restore it from a copy, or choose another folder"
             )
-        return found
+        return record
 
     def mark_done(self, step: int) -> None:
-        """Tells the other jobs that `step` is durable and is the last."""
+        """Tell the other jobs that `step` is durable and the last one."""
         files.write_json(self.done_file, {"step": step})
 
     def clear_done(self) -> None:
-        """Training goes on (more steps than before)."""
+        """Tell the other jobs that training continues, with more steps than before."""
         self.done_file.unlink(missing_ok=True)
 
     def done(self) -> int | None:
-        """The last step of a finished run, or None while it goes on.
+        """The last step of a finished run, or None while it trains.
 
-        A run that was extended is not finished: DONE counts if the stored recipe ends at its step.
+        An extended run is not finished: DONE counts only if the stored recipe ends at its step.
         """
         stored = self.read_recipe()
         record = files.read_record(self.done_file, ("step",), "of a run")
@@ -205,11 +206,11 @@ class Workdir:
         return step
 
     def measurements(self, identity: Mapping[str, Any]) -> Measurements:
-        """What an evaluator of this `identity` measured."""
+        """The measurements of the evaluator with this `identity`."""
         return Measurements(self.evaluation / evaluator_name(identity))
 
     def all_measurements(self) -> list[Measurements]:
-        """Those of each evaluator that measured anything here."""
+        """The measurements of each evaluator with a folder here."""
         if not self.evaluation.exists():
             return []
         folders = sorted(path for path in self.evaluation.iterdir() if path.is_dir())
@@ -217,17 +218,17 @@ class Workdir:
 
     def pinned(self) -> set[int]:
         """The steps that an evaluator found best."""
-        found = (measurements.best() for measurements in self.all_measurements())
-        return {best["step"] for best in found if best is not None}
+        records = (measurements.best() for measurements in self.all_measurements())
+        return {best["step"] for best in records if best is not None}
 
     def measured_steps(self) -> set[int]:
         """The steps that any evaluator measured."""
-        return set().union(*(one.steps() for one in self.all_measurements()))
+        return set().union(*(measurements.steps() for measurements in self.all_measurements()))
 
     def awaited_measurements(self) -> set[int] | None:
-        """The steps that all attached evaluation jobs have measured; None when none is attached.
+        """The steps that all attached evaluation jobs have measured; None if none is attached.
 
-        For `Retention.stale`: what is not among them has to wait.
+        For `Retention.stale`: other steps must not be deleted yet.
         """
         followed = [m.steps() for m in self.all_measurements() if m.followed()]
         return set.intersection(*followed) if followed else None

@@ -1,4 +1,4 @@
-"""One run at a time in a work directory."""
+"""The lease of a work directory: only one run at a time."""
 
 import contextlib
 import fcntl
@@ -31,13 +31,13 @@ class LeaseLostError(RuntimeError):
 
 @contextlib.contextmanager
 def heartbeat(beat: Callable[[], None], seconds: float) -> Iterator[None]:
-    """Calls `beat` every `seconds` from a thread of its own, until left."""
-    left = threading.Event()
+    """Call `beat` every `seconds` from a separate thread until the block ends."""
+    ended = threading.Event()
 
     def run() -> None:
-        while not left.wait(seconds):
-            # Whatever goes wrong once, a full disk or a client of object storage that raises its
-            # own errors, must not end the beating for good.
+        while not ended.wait(seconds):
+            # A single failure, from a full disk or from an object-storage client with its own
+            # exceptions, must not end the heartbeat.
             with contextlib.suppress(Exception):
                 beat()
 
@@ -46,18 +46,18 @@ def heartbeat(beat: Callable[[], None], seconds: float) -> Iterator[None]:
     try:
         yield
     finally:
-        left.set()
+        ended.set()
         thread.join()
 
 
 class Lease:
-    """A file that names the owner of a work directory and shows that it lives.
+    """A file that names the owner of a work directory and shows that the owner is alive.
 
-    It is read and changed under a file lock (storage without locks, such as gs://, gets a second
-    look after writing). It is taken over from an owner that is gone, which `notice` then tells:
-    on the same machine when there is no such process, elsewhere when its heart-beat is
-    `stale_seconds` old and does not move while we watch. From an owner that lives it is taken only
-    with `steal`; the robbed one learns it at its next beat, which `take` waits for.
+    It is read and changed under a file lock (storage without locks, such as gs://, is checked again
+    after writing). A lease of a dead owner is taken over, which `notice` then reports: an owner is
+    dead on the same machine if its process does not exist, on another machine if its heartbeat is
+    `stale_seconds` old and does not change while watched. A lease of a live owner is taken only
+    with `steal`; the former owner learns this at its next heartbeat, which `take` waits for.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Lease:
         self._lost_to: dict[str, Any] | None = None
 
     def take(self, *, steal: bool = False) -> None:
-        """Makes this process the owner; LeaseHeldError with the owner's name if another is."""
+        """Make this process the owner; raises LeaseHeldError, with the owner, if there is one."""
         watched: dict[str, Any] | None = None
         while True:
             with self._locked():
@@ -94,21 +94,22 @@ class Lease:
             self.check(now=True)
 
     def check(self, *, now: bool = False) -> None:
-        """Raises LeaseLostError if another run took the lease.
+        """Raise LeaseLostError if another run took the lease.
 
-        Cheap (what the last beat saw), for every step; `now` reads the file, before a write
-        that must not collide. On hosts other than the first, which holds it, nothing is lost.
+        Cheap enough for every step, because it uses the result of the last heartbeat; `now` reads
+        the file, before a write that must not collide. Never raises on hosts other than the first,
+        which holds the lease.
         """
         if now and self._held:
             self._see(self._read())
         if self._lost_to is not None:
             raise LeaseLostError(
                 f"{self.path.parent} was taken by {_name(self._lost_to)} (--steal). This run stops "
-                "and writes nothing more; what it saved before stays."
+                "and writes nothing more; saved checkpoints stay."
             )
 
     def why_not_held(self) -> str:
-        """In words; "" where an owner lives, as far as one look tells. Nothing is waited for."""
+        """The reason, or "" if an owner seems alive, from a single look without waiting."""
         owner = self._read()
         if owner is None:
             return "no process holds it"
@@ -120,13 +121,13 @@ class Lease:
         return f"{_name(owner)} was last heard of {_ago(age)}"
 
     def beat(self) -> None:
-        """Shows that this process lives, and sees whether the lease is still its own."""
+        """Renew the heartbeat, and check that this process still owns the lease."""
         with self._locked():
             if self._see(self._read()):
                 self._write()
 
     def release(self) -> None:
-        """Gives the lease back, unless it is another's by now."""
+        """Release the lease, unless another run owns it by now."""
         self._held = False
         with self._locked():
             owner = self._read()
@@ -135,7 +136,7 @@ class Lease:
 
     @contextlib.contextmanager
     def held(self, *, steal: bool = False) -> Iterator["Lease"]:
-        """take, beat while inside, release."""
+        """Take the lease, renew it inside the block, and release it."""
         self.take(steal=steal)
         try:
             with heartbeat(self.beat, self._beat_seconds):
@@ -144,7 +145,7 @@ class Lease:
             self.release()
 
     def _see(self, owner: dict[str, Any] | None) -> bool:
-        """Whether the lease is ours still (a deleted one is: we write it again)."""
+        """Whether this process still owns the lease (a deleted file is written again)."""
         if owner is not None and owner["token"] != self._mine["token"]:
             self._lost_to = owner
         return self._lost_to is None
@@ -152,7 +153,7 @@ class Lease:
     def _why_free(
         self, owner: dict[str, Any] | None, *, steal: bool, watched: dict[str, Any] | None
     ) -> str | None:
-        """The notice to take the lease with, or None to watch the owner for a while."""
+        """The notice with which to take the lease, or None to watch the owner for a while."""
         if owner is None:
             return ""
         if not process_lives(owner):
@@ -162,11 +163,11 @@ class Lease:
         age = time.time() - owner["beat"]
         if same_machine(owner) or age < self._stale_seconds or (watched and owner != watched):
             raise LeaseHeldError(
-                f"{self.path.parent} is in use by {_name(owner)}, heard of {_ago(age)}. Wait "
-                "for it, stop it, choose another --workdir, or take this one from it with --steal "
-                "(it will stop)."
+                f"{self.path.parent} is in use by {_name(owner)}, last heard of {_ago(age)}. Wait "
+                "for it, stop it, choose another --workdir, or take this one over with --steal "
+                "(the other run then stops)."
             )
-        # Clocks of two machines may differ: only an owner that is silent while watched is gone.
+        # Clocks may differ between machines: only an owner that is silent while watched is gone.
         return f"took over from {_name(owner)}, last heard of {_ago(age)}" if watched else None
 
     def _read(self) -> dict[str, Any] | None:
@@ -188,7 +189,7 @@ class Lease:
             yield
             return
         with open(self.path.with_name(f"{self.path.name}.lock"), "a") as file:
-            # Some network disks have no locks; what remains is the moment between look and write.
+            # Some network disks have no locks; the gap between reading and writing then remains.
             with contextlib.suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
@@ -198,17 +199,17 @@ _UNKNOWN = {"token": "", "beat": 0.0, "host": "an unknown host (unreadable lease
 
 
 def same_machine(owner: dict[str, Any]) -> bool:
-    """Whether the owner's pid means something here: same boot, same process namespace."""
+    """Whether the owner's pid is valid here: same boot, same process namespace."""
     return owner.get("machine") == _machine()
 
 
 def process_lives(owner: dict[str, Any]) -> bool:
-    """False only if the owner's process is certainly gone: none with its pid and start time."""
+    """False only if the owner is certainly gone: no process has its pid and start time."""
     return not same_machine(owner) or _started(owner["pid"]) == owner["started"]
 
 
 def this_process() -> dict[str, Any]:
-    """Host, pid, start time and machine of the caller: who it is, for others to read."""
+    """Host, pid, start time and machine of the calling process, for other processes to read."""
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -226,10 +227,10 @@ def _machine() -> str:
 
 
 def _started(pid: int) -> str:
-    """When a process started, in the system's own words; empty if there is none (or a zombie)."""
+    """Start time of a process in the system's notation; "" if there is none (or a zombie)."""
     if Path("/proc/self/stat").exists():
         try:
-            # The name in brackets may hold anything; the state and the rest follow it.
+            # The name in brackets may contain anything; the state and other fields follow it.
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             return ""

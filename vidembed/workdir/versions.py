@@ -1,4 +1,4 @@
-"""What computed a number: library versions, devices and commit, for every result file."""
+"""Library versions, devices and commit, recorded in every result file."""
 
 import functools
 import os
@@ -27,7 +27,7 @@ LIBRARIES = (
 
 
 def versions() -> dict[str, str]:
-    """Library → version, with Python, platform, devices, and the commit where there is one."""
+    """Library → version, with Python, platform, devices, and the commit if there is one."""
     devices = jax.devices()
     return {
         "python": platform.python_version(),
@@ -40,20 +40,20 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def commit_of(package: Path) -> dict[str, str]:
-    """{"commit": hash, "tree": "clean" or "changed"} of the package, as it was at the first call.
+    """{"commit": hash, "tree": "clean" or "changed"} of the package at the time of the first call.
 
-    Changed means that tracked files differ from the commit, or that the package's folder has
-    others beside them. Empty without git, outside of a repository, and in one that does not track
-    the package, such as that of a project which installed it.
+    Changed means that tracked files differ from the commit, or that the package's folder contains
+    untracked files. Empty without git, outside a repository, and in a repository that does not
+    track the package, such as that of a project which installed it.
     """
 
     def git(*arguments: str) -> str:
-        # Variables that a hook of another repository sets would lead there.
-        own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        # Variables set by a hook of another repository would redirect git to that repository.
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         command = ["git", "-C", str(package), *arguments]
         return subprocess.run(
             command,
-            env=own | {"GIT_OPTIONAL_LOCKS": "0"},
+            env=clean | {"GIT_OPTIONAL_LOCKS": "0"},
             check=True,
             capture_output=True,
             text=True,

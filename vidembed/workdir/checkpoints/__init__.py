@@ -1,1 +1,1 @@
-"""Checkpoints of a run: Orbax holds the arrays, a record of digests the promise."""
+"""Checkpoints of a run: arrays stored by Orbax, with digests to verify them."""

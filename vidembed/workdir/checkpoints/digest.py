@@ -1,4 +1,4 @@
-"""Digests of arrays, computed where the arrays are."""
+"""Digests of arrays, computed on the devices that hold them."""
 
 from collections.abc import Mapping
 
@@ -9,18 +9,17 @@ from jax import lax
 
 
 def digests(arrays: Mapping[str, jax.Array]) -> dict[str, str]:
-    """Sixteen hexadecimal digits for each array, to tell on restore that every bit came back.
+    """Sixteen hexadecimal digits per array, to verify on restore that every bit is the same.
 
-    Each device mixes the bits of its own elements with their place in the whole array and sums
-    them as uint32; sums of integers wrap and do not depend on order, so one device, eight or a
-    (4, 2) mesh give the same digits, and nothing but two sums an array travels between devices.
-    The mixing is a bijection of an element's bits, so a change confined to one 32-bit word is
-    found always; other changes are missed with probability 2^-64. It guards against faults, not
-    against people.
+    Each device mixes the bits of its elements with their position in the whole array and sums them
+    as uint32. Integer sums wrap and do not depend on order, so one device, eight, or a (4, 2) mesh
+    give the same digits, and only two sums per array travel between devices. The mixing is a
+    bijection of an element's bits, so a change within one 32-bit word is always detected; other
+    changes are missed with probability 2^-64. This protects against faults, not against attacks.
 
     arrays: any shapes, any dtype with bits (floats, bfloat16, integers, bool, complex). Raises
-    TypeError for PRNG key arrays: pass `jax.random.key_data(key)`. With several processes all
-    of them must call, with the same arrays.
+    TypeError for PRNG key arrays: pass `jax.random.key_data(key)`. With several processes, all
+    must call this with the same arrays.
     """
     for name, array in arrays.items():
         if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
@@ -28,15 +27,15 @@ def digests(arrays: Mapping[str, jax.Array]) -> dict[str, str]:
     # The arrays of one program must share their devices; a tree may hold some on a single one.
     by_devices: dict[tuple, dict[str, jax.Array]] = {}
     for name, array in arrays.items():
-        # One copy of what every device has is enough.
-        one = array.addressable_data(0) if array.is_fully_replicated else array
-        by_devices.setdefault(_devices(one.sharding), {})[name] = one
+        # One copy of a replicated array is enough.
+        part = array.addressable_data(0) if array.is_fully_replicated else array
+        by_devices.setdefault(_devices(part.sharding), {})[name] = part
     sums: dict[str, tuple[jax.Array, jax.Array]] = {}
-    # A mesh that the caller has set would be demanded of every array.
+    # With a mesh set by the caller, every array would have to use that mesh.
     with jax.set_mesh(jax.sharding.Mesh(np.empty((), object), ())):
-        for together in by_devices.values():
-            # Fetched at once: collectives that pile up unawaited can stall the CPU backend.
-            sums |= jax.device_get(_sums(together))
+        for group in by_devices.values():
+            # Fetch immediately: a backlog of unawaited collectives can stall the CPU backend.
+            sums |= jax.device_get(_sums(group))
     return {name: f"{int(a):08x}{int(b):08x}" for name, (a, b) in sums.items()}
 
 
@@ -62,7 +61,7 @@ def _sums_of(array: jax.Array) -> tuple[jax.Array, jax.Array]:
         stride *= words.shape[axis]
     first = _mix(words ^ _mix(place))
     second = _mix(words + place * jnp.uint32(0x9E3779B9))
-    # One pass for both: measured a quarter of the time of two sums.
+    # One pass for both sums takes a quarter of the time of two passes (measured).
     zero = jnp.uint32(0)
     return lax.reduce(
         (first, second),
@@ -86,7 +85,7 @@ def _words(array: jax.Array) -> jax.Array:
 
 
 def _mix(word: jax.Array) -> jax.Array:
-    """u32[...] -> u32[...], a bijection: every bit moves every other (the last step of murmur3)."""
+    """u32[...] -> u32[...], a bijection; every bit affects all bits (murmur3's finaliser)."""
     word = (word ^ (word >> 16)) * jnp.uint32(0x85EBCA6B)
     word = (word ^ (word >> 13)) * jnp.uint32(0xC2B2AE35)
     return word ^ (word >> 16)

@@ -1,4 +1,4 @@
-"""Keeps off the terminal what Orbax says there; all its failures reach the caller as exceptions."""
+"""Silence Orbax's output on the terminal; its failures reach the caller as exceptions."""
 
 import functools
 import logging
@@ -12,33 +12,33 @@ _MARKS = (_PLACE, "tensorstore", ".orbax-checkpoint-tmp")
 
 @functools.cache
 def quieten() -> None:
-    """Silences Orbax's log records and the reports on reads that it abandons.
+    """Silence Orbax's log records and reports about reads that it abandons.
 
-    Other users of absl's log, and all other failures that Python cannot raise, are heard as before.
+    Other absl log records, and all other exceptions that Python cannot raise, are still reported.
     """
     logging.getLogger("absl").addFilter(lambda record: _PLACE not in record.pathname)
     logging.getLogger("asyncio").addFilter(lambda record: not _of_orbax(record))
-    # The warning names neither file nor module, so that it is silenced for all; vidembed has no
-    # coroutines of its own, and its tests, where warnings are errors, still see others'.
+    # The warning names neither file nor module, so it is silenced for all code; vidembed has no
+    # coroutines of its own, and its tests, which turn warnings into errors, still see others.
     warnings.filterwarnings("ignore", r"coroutine '.*' was never awaited", RuntimeWarning)
-    tell = sys.unraisablehook
+    report = sys.unraisablehook
 
     def hook(trouble: Any) -> None:
-        # One array that cannot be read abandons the others under way: Python finds coroutines
-        # that were never awaited, and TensorStore answers to a loop that is closed.
+        # If one array cannot be read, Orbax abandons the other reads: Python finds coroutines that
+        # were never awaited, and TensorStore's callbacks meet a closed loop.
         code = getattr(trouble.object, "cr_code", None)
         abandoned = code is not None and _PLACE in code.co_filename
-        answer = trouble.object is None and str(trouble.exc_value) == "Event loop is closed"
-        if not abandoned and not answer:
-            tell(trouble)
+        late_callback = trouble.object is None and str(trouble.exc_value) == "Event loop is closed"
+        if not abandoned and not late_callback:
+            report(trouble)
 
     sys.unraisablehook = hook
 
 
 def _of_orbax(record: logging.LogRecord) -> bool:
-    """Whether a report is of Orbax's doing, by its words or by the traceback that it brings.
+    """Whether a log record comes from Orbax, by its text or its traceback.
 
-    Where a disk is full each array fails, and Orbax awaits the first alone.
+    On a full disk every array fails, and Orbax awaits only the first.
     """
     words = logging.Formatter().format(record)
     return any(mark in words for mark in _MARKS)

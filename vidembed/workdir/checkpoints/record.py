@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself, as JSON with a digest of each array, and what that refuses."""
+"""The JSON record of a checkpoint, with a digest per array, and the checks against it."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -15,15 +15,15 @@ class CheckpointError(RuntimeError):
 
 
 class MismatchError(CheckpointError):
-    """What is stored is not what is wanted: other entries, shapes or dtypes."""
+    """The stored arrays differ from the expected ones in entries, shapes or dtypes."""
 
 
 class DigestError(CheckpointError):
-    """What is stored is damaged."""
+    """The stored data are damaged."""
 
 
 class VanishedError(CheckpointError):
-    """The step is not there (any more): a trainer may have deleted it."""
+    """The step does not exist (any more): a trainer may have deleted it."""
 
 
 def entries_of(tree: Any) -> dict[str, Any]:
@@ -37,12 +37,12 @@ def entries_of(tree: Any) -> dict[str, Any]:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         if name in entries or not name:
             raise ValueError(
-                f"an array needs a name of its own in the tree, got {name!r}: use a dict"
+                f"each array needs a unique name in the tree, got {name!r}: use a dict"
             )
         if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
             raise TypeError(
                 f"{name} is a {type(leaf).__name__}; a checkpoint holds jax arrays. Put numbers "
-                "and text into `meta`, and other arrays through jnp.asarray."
+                "and text into `meta`, and convert other arrays with jnp.asarray."
             )
         if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             raise TypeError(f"{name} is a PRNG key; keep its jax.random.key_data instead")
@@ -51,15 +51,15 @@ def entries_of(tree: Any) -> dict[str, Any]:
 
 
 def is_below(path: str, beginnings: Collection[str]) -> bool:
-    """Whether a path is one of these or lies below one: "a/b/c" is below "a/b", not below "a/bc".
+    """Whether a path is one of these or below one: "a/b/c" is below "a/b", not below "a/bc".
 
-    The names in a path may have slashes of their own.
+    Names in a path may themselves contain slashes.
     """
-    return any(path == one or path.startswith(f"{one}/") for one in beginnings)
+    return any(path == prefix or path.startswith(f"{prefix}/") for prefix in beginnings)
 
 
 def part_of(tree: Mapping[str, Any], beginnings: Collection[str], _at: str = "") -> dict[str, Any]:
-    """What of a tree of dicts is below one of these paths, for `Checkpoints.restore(only=...)`."""
+    """The part of a tree of dicts below these paths, for `Checkpoints.restore(only=...)`."""
     part: dict[str, Any] = {}
     for name, below in tree.items():
         path = f"{_at}{name}"
@@ -86,7 +86,7 @@ def write_record(
             for name, array in arrays.items()
         },
     }
-    # As it will be read: tuples are lists by then, and keys are text.
+    # Through JSON, as it will be read: tuples become lists, keys become text.
     record = json.loads(json.dumps(record, allow_nan=False))
     return {**record, "digest": _digest(record)}
 
@@ -111,29 +111,29 @@ def read_record(text: str, step: int) -> dict[str, Any] | None:
 
 
 def refuse_differences(
-    place: str, wanted: dict[str, Any], stored: dict[str, dict[str, Any]]
+    place: str, expected: dict[str, Any], stored: dict[str, dict[str, Any]]
 ) -> None:
-    """Raises MismatchError, with a line for each difference, unless all entries are as wanted."""
-    lines = [f"{name}: wanted, not stored" for name in wanted if name not in stored]
-    lines += [f"{name}: stored, not wanted" for name in stored if name not in wanted]
-    for name in wanted.keys() & stored.keys():
-        have = f"{stored[name]['dtype']}{stored[name]['shape']}"
-        want = f"{wanted[name].dtype}{list(wanted[name].shape)}"
-        if have != want:
-            lines.append(f"{name}: stored {have}, wanted {want}")
+    """Raise MismatchError, with one line per difference, unless all entries are as expected."""
+    lines = [f"{name}: expected, not stored" for name in expected if name not in stored]
+    lines += [f"{name}: stored, not expected" for name in stored if name not in expected]
+    for name in expected.keys() & stored.keys():
+        stored_type = f"{stored[name]['dtype']}{stored[name]['shape']}"
+        expected_type = f"{expected[name].dtype}{list(expected[name].shape)}"
+        if stored_type != expected_type:
+            lines.append(f"{name}: stored {stored_type}, expected {expected_type}")
     if lines:
         raise MismatchError(
-            f"{place} holds other arrays than wanted:\n  "
+            f"{place} holds other arrays than expected:\n  "
             + "\n  ".join(sorted(lines))
-            + "\nRestore with the recipe that saved it; nothing is cast or left out silently."
+            + "\nRestore with the recipe that saved it; nothing is cast or skipped silently."
         )
 
 
 def refuse_damage(
-    step: int, found: dict[str, str], stored: dict[str, dict[str, Any]], remedy: str
+    step: int, computed: dict[str, str], stored: dict[str, dict[str, Any]], remedy: str
 ) -> None:
-    """Raises DigestError, ending with `remedy`, unless all digests found are those stored."""
-    bad = [name for name in stored if found[name] != stored[name]["digest"]]
+    """Raise DigestError, ending with `remedy`, unless all digests equal the stored ones."""
+    bad = [name for name in stored if computed[name] != stored[name]["digest"]]
     if bad:
         named = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if bad[5:] else "")
         raise DigestError(
@@ -146,6 +146,6 @@ def _digest(record: dict[str, Any]) -> str:
 
 
 def in_short(error: BaseException) -> str:
-    """The first line of an error, its middle left out where it is long."""
+    """The first line of an error, with the middle of a long line omitted."""
     text = f"{type(error).__name__}: {error}".strip().splitlines()[0].rstrip(".")
     return text if len(text) <= 300 else f"{text[:140]} ... {text[-140:]}"

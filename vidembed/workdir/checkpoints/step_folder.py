@@ -1,4 +1,4 @@
-"""The folder that holds one folder a step, as this process sees it on the disk now."""
+"""The folder of checkpoints, one subfolder per step, as this process sees it on disk now."""
 
 import shutil
 from typing import Any
@@ -15,16 +15,16 @@ from vidembed.workdir.checkpoints.record import (
     read_record,
 )
 
-# How Orbax names what it has not finished, and marks what it has where folders cannot be renamed.
+# Orbax's name for unfinished steps, and its marker of finished ones where renaming is impossible.
 _UNFINISHED = ".orbax-checkpoint-tmp"
 _FINISHED = "commit_success.txt"
-FREE_SPACE = " Free some space, keep fewer checkpoints, and start again: it resumes from there."
+FREE_SPACE = " Free some space, keep fewer checkpoints, and start again to resume from there."
 _DELETED = ".deleted"
 _DAMAGED = ".damaged"
 
 
 class StepFolder:
-    """Which steps are durable, what they say of themselves, and how one goes."""
+    """Lists durable steps, reads their records, and removes steps."""
 
     def __init__(self, path: epath.PathLike) -> None:
         path = epath.Path(path)
@@ -44,7 +44,7 @@ class StepFolder:
         return (path / _FINISHED).exists() if in_bucket else path.is_dir()
 
     def record(self, step: int) -> dict[str, Any]:
-        """The JSON part of a step, verified; DigestError or VanishedError."""
+        """The verified JSON record of a step. Raises DigestError or VanishedError."""
         path = self.path / str(step) / "meta" / "metadata"
         try:
             record = read_record(path.read_bytes().decode(errors="replace"), step)
@@ -57,14 +57,14 @@ class StepFolder:
         return record
 
     def shapes(self, step: int) -> dict[str, jax.ShapeDtypeStruct]:
-        """Path → shape and dtype of each array of a step; DigestError or VanishedError."""
+        """Path → shape and dtype of each array of a step. Raises DigestError or VanishedError."""
         return {
             name: jax.ShapeDtypeStruct(tuple(of["shape"]), jnp.dtype(of["dtype"]))
             for name, of in self.record(step)["entries"].items()
         }
 
     def refuse_without_room(self, step: int, needed: int) -> None:
-        """Raises CheckpointError if the disk has less than `needed` bytes free for a step."""
+        """Raise CheckpointError if the disk has less than `needed` bytes free for a step."""
         if files.is_remote(self.path):
             return
         free = shutil.disk_usage(self.path).free
@@ -75,17 +75,17 @@ class StepFolder:
             )
 
     def remove(self, step: int) -> None:
-        """Removes a step. Killed half-way it leaves nothing that looks like a checkpoint."""
+        """Remove a step. If killed half-way, the rest does not look like a checkpoint."""
         folder = self.path / str(step)
         if files.is_remote(folder):
-            # Object storage cannot rename at once; without this file the step is none.
+            # Object storage has no atomic rename; without this file the step does not count.
             (folder / _FINISHED).unlink(missing_ok=True)
         else:
             folder = folder.rename(self.path / f"{step}{_DELETED}")
         folder.rmtree()
 
     def set_aside(self, step: int) -> None:
-        """Renames a step to {step}.damaged; on object storage, which cannot, removes it."""
+        """Rename a step to {step}.damaged; on object storage, which cannot rename, remove it."""
         if files.is_remote(self.path):
             self.remove(step)
             return
@@ -94,17 +94,17 @@ class StepFolder:
         (self.path / str(step)).rename(aside)
 
     def remove_leftovers(self) -> None:
-        """Removes what killed saves and deletions left."""
+        """Remove leftovers of killed saves and deletions."""
         for path in self.path.iterdir():
             unfinished = path.name.isdecimal() and not self._is_durable(path)
             if unfinished or _UNFINISHED in path.name or path.suffix == _DELETED:
                 path.rmtree(missing_ok=True)
 
     def step_before(self, step: int) -> str:
-        """In words, for messages."""
-        older = [other for other in self.steps() if other < step]
+        """A sentence on the previous step, for messages."""
+        older = [earlier for earlier in self.steps() if earlier < step]
         return f"The step before it is {older[-1]}." if older else "There is no older step."
 
     def newest(self) -> str:
-        """In words, for messages."""
+        """A clause on the newest step, for messages."""
         return f"the newest good step is {max(self.steps(), default='none')}"

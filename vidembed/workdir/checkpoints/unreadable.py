@@ -1,4 +1,4 @@
-"""Why a checkpoint could not be read: it is damaged, or the disk does not give it just now."""
+"""Decide why a checkpoint could not be read: it is damaged, or the disk has a fault."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from vidembed import files
 from vidembed.workdir.checkpoints.record import DigestError, in_short
 
 _OF_THE_FORMAT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
-"""A part that is missing, or is no file: the checkpoint is not whole."""
+"""A part is missing or not a file: the checkpoint is incomplete."""
 _OF_THE_DISK = (
     errno.EIO, errno.EACCES, errno.EPERM, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ESTALE,
     errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EREMOTEIO, errno.ELOOP,
@@ -22,11 +22,11 @@ _READ_BYTES = 1 << 22
 
 
 def unreadable(step: int, error: Exception, folder: epath.Path, before: str) -> Exception:
-    """What to raise for a step that Orbax could not read from `folder`.
+    """The exception to raise for a step that Orbax could not read from `folder`.
 
-    A DigestError, ending with `before`, where the format is at fault. The error of the disk or the
-    network where that is behind it, by its own name: nothing is wrong with the step then, and it
-    must not be set aside. `error` itself for want of memory.
+    A DigestError, ending with `before`, if the data are at fault. An OSError with the system's
+    reason if disk or network is at fault: the step is then intact and must not be set aside.
+    `error` itself if memory is exhausted.
     """
     causes = list(_causes(error))
     if any(isinstance(cause, MemoryError | jax.errors.JaxRuntimeError) for cause in causes):
@@ -34,7 +34,7 @@ def unreadable(step: int, error: Exception, folder: epath.Path, before: str) -> 
     for cause in causes:
         if isinstance(cause, OSError) and cause.errno not in (None, *_OF_THE_FORMAT):
             return _of_the_disk(cause.errno, cause.strerror, cause.filename or folder)
-        # TensorStore's errors have the system's number or words in their text.
+        # TensorStore's errors contain the system's error number or message.
         known = [int(number) for number in re.findall(r"os_error_code='(\d+)'", str(cause))]
         known += [number for number in _OF_THE_DISK if os.strerror(number) in str(cause)]
         for number in known:
@@ -52,8 +52,8 @@ def unreadable(step: int, error: Exception, folder: epath.Path, before: str) -> 
 
 
 def _of_the_disk(number: int | None, why: str | None, place: object) -> OSError:
-    then = "the checkpoint stays as it is, and the same command goes on once it can be read"
-    return OSError(number or errno.EIO, f"{why}; {then}", str(place))
+    remedy = "the checkpoint stays as it is, and the same command resumes once it can be read"
+    return OSError(number or errno.EIO, f"{why}; {remedy}", str(place))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -63,7 +63,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _read_all(folder: epath.Path) -> None:
-    """Reads every byte below, as any program would: a disk that fails says so by itself."""
+    """Read every byte below the folder, so that a failing disk raises its own error."""
 
     def fail(fault: OSError) -> None:
         raise fault
