@@ -88,18 +88,18 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path):
 def test_leftovers_of_a_killed_writer_are_removed(tmp_path):
     dead = 2**31 - 1  # no process has this number
     new, old = tmp_path / f".a.json.{dead}.22", tmp_path / f".b.json.{dead}.22"
-    kept = [
+    untouched = [
         tmp_path / name
         for name in ("a.json", ".hidden", f".c.json.{os.getpid()}.1", ".d.1.2", "1.22")
     ]
-    for file in [new, old, *kept]:
+    for file in [new, old, *untouched]:
         file.write_text("{}")
     os.utime(old, (time.time() - 90,) * 2)
     remove_unfinished(tmp_path, older_than_seconds=60)
     assert new.exists()
     assert not old.exists()
     remove_unfinished(tmp_path)
-    assert sorted(tmp_path.iterdir()) == sorted(kept)
+    assert sorted(tmp_path.iterdir()) == sorted(untouched)
     remove_unfinished(tmp_path / "none")
 
 

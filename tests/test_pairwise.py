@@ -67,7 +67,7 @@ def test_normalise_gradient_by_finite_differences():
     )
 
 
-def test_normalise_lets_nan_be_seen():
+def test_normalise_keeps_nan():
     x = jnp.ones((2, 4)).at[0, 1].set(jnp.nan)
     result = np.asarray(pairwise.normalise(x))
     assert np.isnan(result[0]).all()
@@ -75,7 +75,7 @@ def test_normalise_lets_nan_be_seen():
 
 
 @pytest.mark.parametrize("margin", [-0.1, 4.1, float("nan"), float("inf")])
-def test_margins_that_no_unit_vectors_have_are_refused(margin):
+def test_margins_beyond_unit_vectors_are_refused(margin):
     with pytest.raises(ValueError, match=r"margin is .* \[0, 4\]"):
         pairwise.check_margin(margin)
 
@@ -144,8 +144,8 @@ def test_over_blocks_rounds_operands_and_not_sums():
     assert np.abs(result - queries @ pool.T).max() > 1e-3
 
 
-def test_over_blocks_asks_for_full_precision():
-    # On CPU every product is exact to float32; on GPUs and TPUs only those that ask for it.
+def test_over_blocks_requests_full_precision():
+    # On CPU every product is exact to float32; on GPUs and TPUs only if requested.
     def text(operands):
         x = jnp.ones((4, 8))
         run = lambda x: pairwise.over_blocks(lambda s: s, x, x, block=2, operands=operands)  # noqa: E731
@@ -155,13 +155,13 @@ def test_over_blocks_asks_for_full_precision():
     assert "HIGHEST" not in text(jnp.bfloat16)
 
 
-def test_over_blocks_refuses_no_block():
+def test_over_blocks_refuses_empty_blocks():
     with pytest.raises(ValueError, match="block is 0"):
         pairwise.over_blocks(lambda s: s, jnp.ones((2, 3)), jnp.ones((4, 3)), block=0)
 
 
 def awkward_scores(seed, rows, width):
-    """Few distinct values, so ties everywhere; NaN, ±0 and −inf among them; one row without any."""
+    """Few distinct values, so many ties; with NaN, ±0 and −inf; one row without finite values."""
     values = np.array([-np.inf, np.nan, -2, -0.0, 0.0, 1, 3], np.float32)
     scores = np.random.default_rng(seed).choice(values, (rows, width))
     scores[0] = np.random.default_rng(seed).choice(values[:2], width)
@@ -172,7 +172,7 @@ WIDTHS = [1, 2, 5, 63, 64, 127, 128, 129, 240, 257, 509, 1000]
 
 
 def order(row):
-    """The slow and obvious: by score, then by index; NaN as −inf."""
+    """The slow and obvious sort: by score, then by index; NaN as −inf."""
     row = [-np.inf if np.isnan(score) else score for score in row]
     return sorted(range(len(row)), key=lambda i: (-row[i], i)), row
 
@@ -224,12 +224,12 @@ def test_largest_default_tile_and_remainder():
 
 
 def test_largest_takes_its_border_ties_in_order():
-    # Ten equal scores in ten tiles, and one larger behind them: the three largest are it and the
-    # first two of the ten.
+    # Ten equal scores in ten tiles, and a larger one after them: the three largest are that score
+    # and the first two of the ten.
     scores = np.zeros((1, 8 * 12), np.float32)
     scores[0, np.arange(10) * 8 + 3] = 1
     scores[0, 90] = 2
-    scores[0, 91] = 1  # in the tile of the largest, yet after the ten
+    scores[0, 91] = 1  # in the tile of the largest, but after the ten
     _, indices = jax.jit(partial(pairwise.largest, k=3, tile=8))(scores)
     np.testing.assert_array_equal(indices, [[90, 3, 11]])
 
@@ -256,7 +256,7 @@ def test_the_value_of_best_and_largest_carries_a_gradient():
 
 
 def test_the_maxima_of_tiles_are_not_differentiated():
-    # They only say where to look; the derivative of such a reduction is a tree of all its steps.
+    # They only locate the result; the derivative of such a reduction is a tree of all its steps.
     scores = jnp.ones((3, 300))
     text = str(jax.make_jaxpr(lambda s: jax.jvp(pairwise.best, (s,), (s,)))(scores))
     assert text.count(" reduce[") == 1
@@ -284,7 +284,7 @@ def test_search_without_exclusion_finds_itself():
 
 
 @pytest.mark.fault("Scores: rows or labels out of range, k above the corpus")
-def test_search_says_when_it_runs_out():
+def test_search_marks_missing_results():
     exclude = jnp.array([[0, 1, 2]])
     values, _ = pairwise.search(jnp.ones((1, 2)), jnp.ones((4, 2)), 2, exclude=exclude)
     np.testing.assert_array_equal(values, [[2.0, -np.inf]])

@@ -43,12 +43,12 @@ def resume(workdir, options, processes=2):
 
 
 @pytest.mark.fault("Runs: one host dies, falls silent, or is asked to stop")
-@pytest.mark.parametrize(("processes", "asked"), [(2, [1]), (2, [0, 1]), (4, [2])])
-def test_sigterm_saves_and_stops_all(processes, asked, corpus_paths, tmp_path):
+@pytest.mark.parametrize(("processes", "signalled"), [(2, [1]), (2, [0, 1]), (4, [2])])
+def test_sigterm_saves_and_stops_all(processes, signalled, corpus_paths, tmp_path):
     workdir, options = tmp_path / "run", [*data(corpus_paths), *SMALL, *FOREVER]
     jobs = start("train", workdir, options, processes=processes)
     wait_for(lambda: logged(workdir), jobs)
-    for number in asked:
+    for number in signalled:
         jobs[number].send(signal.SIGTERM)
     codes, outputs = ends(jobs, 90)
     assert set(codes) == {143}, outputs
@@ -157,19 +157,19 @@ def test_hosts_with_other_data_are_refused(corpus_paths, tmp_path):
 @pytest.mark.fault("Runs: hosts with other options, data or clusters")
 def test_hosts_with_other_clusters_are_refused(clustered_paths, clustered, tmp_path):
     """Clusters and other data may be at different paths, but must be the same."""
-    workdir, other = tmp_path / "run", str(tmp_path / "hierarchy.parquet")
+    workdir, hierarchy = tmp_path / "run", str(tmp_path / "hierarchy.parquet")
     table = shutil.copytree(clustered_paths.table, tmp_path / "table")
     options = ["--corpus.edges", clustered_paths.edges, *SMALL, "--steps", "2"]
     paths = {
         0: ["--corpus.hierarchy", clustered_paths.hierarchy, "--corpus.table", str(table)],
-        1: ["--corpus.hierarchy", other, "--corpus.table", clustered_paths.table],
+        1: ["--corpus.hierarchy", hierarchy, "--corpus.table", clustered_paths.table],
     }
 
     def run(linkage):
         made = affinity_clusters(
             clustered.train_graph, clustered.is_train, rounds=3, max_size=6, linkage=linkage
         )
-        write_hierarchy(made, other, clustered.table.ids)
+        write_hierarchy(made, hierarchy, clustered.table.ids)
         jobs = start("train", workdir, options, processes=2, own=paths, system="gcml")
         return ends(jobs)
 

@@ -79,7 +79,7 @@ def struck(data: bytes, blows) -> bytes:
     """The data with bits flipped and bytes set, removed, inserted, copied, repeated or cut off."""
     hurt = bytearray(data)
     for kind, place, second, size, new in blows:
-        at, there = place % (len(hurt) + 1), second % (len(hurt) + 1)
+        at, source = place % (len(hurt) + 1), second % (len(hurt) + 1)
         if kind == "flip" and at < len(hurt):
             hurt[at] ^= 1 << size
         elif kind == "set":
@@ -89,7 +89,7 @@ def struck(data: bytes, blows) -> bytes:
         elif kind == "insert":
             hurt[at:at] = new
         elif kind == "splice":
-            hurt[at : at + size] = hurt[there : there + size]
+            hurt[at : at + size] = hurt[source : source + size]
         elif kind == "double":
             hurt[at:at] = hurt[at : at + 8 * size]
         elif kind == "end":
@@ -171,29 +171,29 @@ def examples(draw, seeds):
 # ---- what protobuf reads
 
 
-def id_and_labels(there, format):
+def id_and_labels(features, format):
     """(id, labels), or None if vidembed refuses them."""
-    key = next((key for key in format.id_keys if key in there), None)
-    if key is None or "labels" not in there:
+    key = next((key for key in format.id_keys if key in features), None)
+    if key is None or "labels" not in features:
         return None
-    numbers = [str(number).encode() for number in there[key].int64_list.value]
-    [video_id, *more] = [*there[key].bytes_list.value, *numbers] or [b""]
+    numbers = [str(number).encode() for number in features[key].int64_list.value]
+    [video_id, *more] = [*features[key].bytes_list.value, *numbers] or [b""]
     if more:
         return None
-    kind, labels = there["labels"].WhichOneof("kind"), list(there["labels"].int64_list.value)
+    kind, labels = features["labels"].WhichOneof("kind"), list(features["labels"].int64_list.value)
     sound = video_id and b"\0" not in video_id and kind in (None, "int64_list")
     return (video_id, labels) if sound and all(0 <= n < 2**31 for n in labels) else None
 
 
 def video_by_protobuf(payload, format):
     try:
-        there = pb.Example.FromString(payload).features.feature
+        features = pb.Example.FromString(payload).features.feature
     except DecodeError:
         return None
-    head, vectors = id_and_labels(there, format), {}
+    head, vectors = id_and_labels(features, format), {}
     for m in format.modalities:
-        kind = there[m.key].WhichOneof("kind") if m.key in there else None
-        values = getattr(there[m.key], kind).value if kind else []
+        kind = features[m.key].WhichOneof("kind") if m.key in features else None
+        values = getattr(features[m.key], kind).value if kind else []
         if len(values) not in (0, m.width) or (len(values) and kind != "float_list"):
             return None
         vectors[m.name] = np.array(values, "<f4").tobytes()

@@ -48,11 +48,11 @@ def test_no_command_replaces_a_file_that_it_did_not_make(made, tmp_path, capsys)
     os.link(tmp_path / "own.parquet", tmp_path / "linked")
     (tmp_path / "pointed").symlink_to(tmp_path / "sessions.parquet")
     before = everything(tmp_path)
-    for verb, (inputs, own) in made.items():
+    for verb, (inputs, output) in made.items():
         others = [
             path
             for path in tmp_path.iterdir()
-            if path not in (own, *([tmp_path / "linked"] if verb == "cowatch" else []))
+            if path not in (output, *([tmp_path / "linked"] if verb == "cowatch" else []))
         ]
         for path in [*others, tmp_path / "table" / "x", tmp_path / "table/manifest.json"]:
             own_by_name = {("simulate", "pointed"), ("cowatch", "x"), ("cowatch", "linked")}
@@ -68,12 +68,12 @@ def test_no_command_replaces_a_file_that_it_did_not_make(made, tmp_path, capsys)
 
 @pytest.mark.fault("Records: an output that is an input, or a file that the command did not make")
 def test_own_outputs_and_empty_files_are_replaced(made, tmp_path):
-    for verb, (inputs, own) in made.items():
-        older = own.read_bytes()
-        own.write_bytes(b"")
+    for verb, (inputs, output) in made.items():
+        older = output.read_bytes()
+        output.write_bytes(b"")
         for _ in range(2):
-            assert run(verb, inputs, own) == 0
-            assert len(own.read_bytes()) == len(older)
+            assert run(verb, inputs, output) == 0
+            assert len(output.read_bytes()) == len(older)
 
 
 @pytest.mark.fault("Records: an output that is an input, or a file that the command did not make")

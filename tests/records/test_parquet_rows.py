@@ -96,16 +96,16 @@ def test_rows_are_those_that_a_slow_reader_finds(tmp_path_factory, made, missing
     path = tmp_path_factory.mktemp("p") / "x"
     pq.write_table(table, path, row_group_size=3)
     format, skips = VideoLevel(modalities=(V, A), missing=missing), Skips(quiet=True)
-    found = []
+    rows_read = []
     for videos in read_rows(path, format, skips=skips, chunk_records=chunk):
         for i, name in enumerate(videos.ids.tolist()):
             vectors = [
                 videos.features[m][i].tolist() if videos.present[m][i] else None for m in ("v", "a")
             ]
             begin, end = videos.label_offsets[i : i + 2]
-            found.append((name, videos.label_values[begin:end].tolist(), *vectors))
+            rows_read.append((name, videos.label_values[begin:end].tolist(), *vectors))
     expected = [slowly(row, missing) for row in rows]
-    assert found == [row for row in expected if row is not None]
+    assert rows_read == [row for row in expected if row is not None]
     refused = [number for number, row in enumerate(expected) if row is None]
     assert [error.record for error in skips.errors] == refused
     assert all(isinstance(error, ContentError) for error in skips.errors)

@@ -41,8 +41,8 @@ def test_validation_is_a_second_hash_inside_what_is_not_train():
         for i, trains in zip(IDS.tolist(), train)
     ]
     assert validation.tolist() == expected
-    others = np.sum(~train)
-    assert abs(validation.sum() / others - 0.4) < 3 * np.sqrt(0.4 * 0.6 / others), "independent"
+    held_out = np.sum(~train)
+    assert abs(validation.sum() / held_out - 0.4) < 3 * np.sqrt(0.4 * 0.6 / held_out), "independent"
     assert not by_hash(IDS, seed=5).validation.any()
     # A larger share takes videos only from the test part; other seeds choose other videos.
     assert not (validation & ~by_hash(IDS, seed=5, validation_share=0.6).validation).any()

@@ -80,7 +80,7 @@ def test_fingerprint_depends_only_on_the_content():
     table = make_table()
     wider = make_table(ids=table.ids.astype("S9"))
     assert wider.fingerprint == table.fingerprint
-    others = [
+    different = [
         make_table(seed=1),
         make_table(ids=table.ids[::-1].copy()),
         make_table(label_values=table.label_values + np.int32(1)),
@@ -88,7 +88,7 @@ def test_fingerprint_depends_only_on_the_content():
         make_table(features={"visual": table.features["visual"]}),
         make_table(dtype=np.float32),
     ]
-    assert len({other.fingerprint for other in [table, *others]}) == 7
+    assert len({table_.fingerprint for table_ in [table, *different]}) == 7
 
 
 @pytest.mark.fault(

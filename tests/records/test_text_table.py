@@ -79,13 +79,13 @@ def test_every_dialect_is_read_as_python_reads_it(tmp_path_factory, made, packin
     path = tmp_path_factory.getbasetemp() / "any [name], @ all.csv"
     expected = slowly(text, names, delimiter)
     try:
-        found = read(path, PACKED[packing](data))
+        table = read(path, PACKED[packing](data))
     except ValueError as error:
         assert str(path) in str(error)  # noqa: PT017
         # vidembed refuses more than the csv module: quotes inside unquoted cells.
         assert expected is None or '"' in text, error  # noqa: PT017
         return
-    assert found == expected
+    assert table == expected
 
 
 @pytest.mark.fault(
@@ -121,8 +121,8 @@ def test_malformed_tables_are_refused_by_name(tmp_path, data, says):
 
 
 def test_spaces_around_the_names_are_stripped_from_the_cells(tmp_path):
-    found = read(tmp_path / "t", b"source, target , weight\na, b c , 1\n")
-    assert found == [{"source": "a", "target": "b c", "weight": "1"}]
+    table = read(tmp_path / "t", b"source, target , weight\na, b c , 1\n")
+    assert table == [{"source": "a", "target": "b c", "weight": "1"}]
     assert read(tmp_path / "t", b"source,target,weight\na, b,1\n")[0]["target"] == " b"
 
 

@@ -139,9 +139,9 @@ def test_a_flip_of_any_bit_is_found_and_placed(tmp_path):
             list(read_records(path))
         assert (caught.value.record, caught.value.offset) == (record, begins[record])
         in_header = bit // 8 - begins[record] < 12
-        kept = payloads[:record] + ([] if in_header else payloads[record + 1 :])
+        intact = payloads[:record] + ([] if in_header else payloads[record + 1 :])
         skips = Skips()
-        assert list(read_records(path, skips=skips)) == kept
+        assert list(read_records(path, skips=skips)) == intact
         assert [e.record for e in skips.errors] == [record]
 
 

@@ -153,9 +153,9 @@ def test_edges_are_sorted_typed_and_say_where_they_come_from(tmp_path):
     assert stored["edges"] == len(edges)
 
     write(tmp_path / "other.parquet", rows[:-1])
-    other = count_cowatches(tmp_path / "other.parquet", tmp_path / "o.parquet")
-    assert other["simulated"] is False
-    assert other["sessions_digest"] != stored["sessions_digest"]
+    unmarked = count_cowatches(tmp_path / "other.parquet", tmp_path / "o.parquet")
+    assert unmarked["simulated"] is False
+    assert unmarked["sessions_digest"] != stored["sessions_digest"]
 
     ids = np.array([b"a", b"b", b"c", b"d"])
     none = np.zeros(0, np.int32)

@@ -199,8 +199,8 @@ def test_parquets_nanoseconds_are_not_cut(tmp_path, zone, old):
     coarse = table.set_column(1, "timestamp", seconds)
     coarse = coarse.set_column(2, "video_id", pa.array([b"x", b"x", b"x"]))
     pq.write_table(coarse, tmp_path / "many" / "1")
-    found = ranks(tmp_path / "many", tmp_path / "ready")
-    assert found == {"x": 1, "a": 2, "b": 3, "c": 4}
+    order = ranks(tmp_path / "many", tmp_path / "ready")
+    assert order == {"x": 1, "a": 2, "b": 3, "c": 4}
 
 
 @pytest.mark.fault(
@@ -251,8 +251,8 @@ def test_windows_measure_all_times(tmp_path, times):
     with duckdb.connect() as database:
         (tmp_path / "ready").mkdir()
         open_events(database, session_files(tmp_path / "s"), tmp_path / "ready", COLUMNS)
-        found = database.execute("select max(seconds) - min(seconds) from events").fetchone()
-    assert found == (pytest.approx(4),)
+        span = database.execute("select max(seconds) - min(seconds) from events").fetchone()
+    assert span == (pytest.approx(4),)
 
 
 @pytest.mark.fault(
@@ -304,9 +304,9 @@ def test_ids_are_of_the_types_of_one_list(tmp_path, column, kind):
     with pytest.raises(SessionError, match=rf"2 of 4 watches have no {column} .*row 2: {column}"):
         ranks(tmp_path / "s", tmp_path / "none")
     pq.write_table(table.slice(0, 2), tmp_path / "s")
-    found = ranks(tmp_path / "s", tmp_path / "ready")
+    ranked = ranks(tmp_path / "s", tmp_path / "ready")
     if column == "video_id":
-        assert list(found) == (["7", "10"] if kind == "whole" else ["a'1", "cé"])
+        assert list(ranked) == (["7", "10"] if kind == "whole" else ["a'1", "cé"])
 
 
 @pytest.mark.fault(

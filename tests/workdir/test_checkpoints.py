@@ -302,13 +302,13 @@ def test_a_reader_changes_nothing(tmp_path):
 def test_a_reader_follows_a_writer(tmp_path):
     """Every step once, in order, including the last; a deleted step raises VanishedError."""
     ended = threading.Event()
-    found, problems = [], []
+    squares, problems = [], []
 
     def read():
         reader = Checkpoints(tmp_path, read_only=True)
         for step in reader.follow(ended.is_set, poll_seconds=0.01):
             try:
-                found.append((step, reader.meta(step)["square"]))
+                squares.append((step, reader.meta(step)["square"]))
             except VanishedError as problem:
                 problems.append(str(problem))
             if step == 2:
@@ -329,7 +329,7 @@ def test_a_reader_follows_a_writer(tmp_path):
         ended.set()
         gone.set()
     thread.join(10)
-    assert found == [(1, 1), (2, 4), (3, 9), (5, 25)]
+    assert squares == [(1, 1), (2, 4), (3, 9), (5, 25)]
     assert problems == []
     reader = Checkpoints(tmp_path, read_only=True)
     with pytest.raises(VanishedError, match=r"has no step 4: \[1, 2, 3, 5\]"):

@@ -77,8 +77,8 @@ def _file_of(path: Path) -> Path:
     if not path.is_dir():
         return path
     for name in IN_A_FOLDER:
-        if found := sorted(path.glob(name)):
-            return found[0]
+        if matches := sorted(path.glob(name)):
+            return matches[0]
     beside = sorted(file.name for file in path.iterdir())[: tabular.LISTED] or "nothing"
     raise RatingsError(f"{path}: holds none of {', '.join(IN_A_FOLDER)}, found {beside}")
 
@@ -97,11 +97,13 @@ def _read_file(path: Path) -> pa.Table:
             return pa.Table.from_batches(batches, pa.schema([(n, pa.string()) for n in names]))
     known = [name for names in NAMES.values() for name in names]
     present = tabular.column_names(path, RATINGS, known)
-    chosen = {what: next((n for n in names if n in present), "") for what, names in NAMES.items()}
+    chosen = {
+        column: next((n for n in names if n in present), "") for column, names in NAMES.items()
+    }
     if not (chosen["user"] and chosen["item"]):
         tabular.check_columns(path, present, ("user_id", "item_id"), RATINGS)
         raise RatingsError(f"{path}: has neither user_id nor item_id, found {', '.join(present)}")
-    renamed = {name: what for what, name in chosen.items() if name}
+    renamed = {name: column for column, name in chosen.items() if name}
     table = tabular.read_table(epath.Path(path), RATINGS, list(renamed))
     return table.rename_columns([renamed[name] for name in table.column_names])
 
@@ -120,9 +122,9 @@ def _from_tfds(name: str) -> pa.Table:
         ) from error
     rows: list[Mapping[str, Any]] = [source[place] for place in range(len(source))]
     table: dict[str, Any] = {}
-    for what, names in NAMES.items():
+    for column, names in NAMES.items():
         if key := next((n for n in names if rows and n in rows[0]), ""):
-            table[what] = pa.array([_plain(row[key]) for row in rows])
+            table[column] = pa.array([_plain(row[key]) for row in rows])
     if not {"user", "item"} <= table.keys():
         raise RatingsError(f"tfds:{name}: has no user and item, found {sorted(rows[0]) or 'none'}")
     return pa.table(table)

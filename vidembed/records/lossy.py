@@ -6,7 +6,7 @@ from vidembed.records.bytecode import STEP
 from vidembed.records.checks import Checks
 from vidembed.records.rounding import WARN_ABOVE, Rounding
 
-_FAR = 10.0  # the single videos of 2,950 of YouTube-8M lie at 0.27 to 2.5
+_FAR = 10.0  # single videos among 2,950 of YouTube-8M are at 0.27 to 2.5
 
 
 def appended_rounded(

@@ -113,10 +113,10 @@ class _Columns:
         features, present = {}, {}
         for modality in self.format.modalities:
             columns = [_plain(batch.column(name)) for name in self.features[modality.name]]
-            rows, there = _vectors(columns, modality, n, wrong)
-            features[modality.name], present[modality.name] = rows, there
+            rows, has_modality = _vectors(columns, modality, n, wrong)
+            features[modality.name], present[modality.name] = rows, has_modality
             if self.format.missing == "refuse":
-                for row in np.flatnonzero(~there).tolist():
+                for row in np.flatnonzero(~has_modality).tolist():
                     text = "--missing mask accepts such videos"
                     wrong.setdefault(row, f"modality {modality.name!r} is missing; {text}")
         for row, fault in sorted(wrong.items()):
@@ -128,7 +128,7 @@ class _Columns:
             offsets_of(counts[keep]),
             values[np.repeat(keep, counts)].astype(np.int32),
             {name: rows[keep] for name, rows in features.items()},
-            {name: there[keep] for name, there in present.items()},
+            {name: has_modality[keep] for name, has_modality in present.items()},
         )
 
 

@@ -62,12 +62,12 @@ class Rounding:
 
     @property
     def spread(self) -> float:
-        """Sum over dimensions of the variance; 0 where rows are too few to tell."""
+        """Sum over dimensions of the variance; 0 for too few rows."""
         return float(self._variance().sum()) if self._rows > FEW else 0.0
 
     def distance(self, among: "Rounding") -> float:
-        """How far the rows lie from the mean of those `among` which they come, as root mean square,
-        against how far those lie from it themselves; 1 where they do not tell."""
+        """Root mean square distance of the rows from the mean of the rows in `among`, relative to
+        the spread of those; 1 if that is unknown."""
         if not self._rows or not among.spread:
             return 1.0
         squares = (self._variance() + np.square(self._mean - among._mean)).sum()

@@ -65,5 +65,5 @@ def check_same_space(
         raise SpaceError(
             f"{'; '.join(differing)}: numbers of two spaces must not be compared or appended to "
             "one another. Use features from the same model; if they are from the same model, "
-            "give both the same name: python -m vidembed import --space NAME"
+            "give both one name: python -m vidembed import --space NAME"
         )

@@ -58,13 +58,13 @@ def as_stored(features: Mapping[str, np.ndarray], dtype: np.dtype) -> dict[str, 
     }
 
 
-def beside_features(kept: Sequence[Videos]) -> dict[str, np.ndarray]:
+def beside_features(chunks: Sequence[Videos]) -> dict[str, np.ndarray]:
     """The arrays that a table of these videos stores besides features, by name on disk."""
-    masks = {name: np.concatenate([v.present[name] for v in kept]) for name in kept[0].present}
+    masks = {name: np.concatenate([v.present[name] for v in chunks]) for name in chunks[0].present}
     return arrays_beside_features(
-        np.concatenate([v.ids for v in kept]),
-        offsets_of(np.concatenate([np.diff(v.label_offsets) for v in kept])),
-        np.concatenate([v.label_values for v in kept]),
+        np.concatenate([v.ids for v in chunks]),
+        offsets_of(np.concatenate([np.diff(v.label_offsets) for v in chunks])),
+        np.concatenate([v.label_values for v in chunks]),
         {name: mask for name, mask in masks.items() if not mask.all()},
     )
 

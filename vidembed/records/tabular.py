@@ -105,14 +105,14 @@ def read_batches(
 
 def _choose(
     path: epath.PathLike,
-    found: Sequence[str],
+    names: Sequence[str],
     columns: Sequence[str],
     optional: Collection[str],
     kind: Kind,
 ) -> list[str]:
-    check_columns(path, found, columns, kind)
-    chosen = [*columns, *(name for name in optional if name in found)]
-    check_columns(path, found, chosen, kind)
+    check_columns(path, names, columns, kind)
+    chosen = [*columns, *(name for name in optional if name in names)]
+    check_columns(path, names, chosen, kind)
     return chosen
 
 
@@ -129,21 +129,21 @@ def _read_parquet(file: BinaryIO) -> pa.Table:
 
 
 def check_columns(
-    path: epath.PathLike, found: Sequence[str], expected: Sequence[str], kind: Kind
+    path: epath.PathLike, names: Sequence[str], expected: Sequence[str], kind: Kind
 ) -> None:
-    """Refuse a file that lacks one of the expected columns, or has one of them twice."""
-    missing = [name for name in expected if name not in found]
+    """Refuse a file whose columns `names` lack an expected one, or have it twice."""
+    missing = [name for name in expected if name not in names]
     if missing:
         raise kind.refused(
             f"{path}: column {', '.join(missing)} is missing; expected {', '.join(expected)}, "
-            f"found {', '.join(found)}"
+            f"found {', '.join(names)}"
         )
-    lower = [name.lower() for name in found]
+    lower = [name.lower() for name in names]
     for name in expected:
         if lower.count(name.lower()) > 1:
             raise kind.refused(
                 f"{path}: column {name} occurs {lower.count(name.lower())} times (found "
-                f"{', '.join(found)}): drop or rename all but one"
+                f"{', '.join(names)}): drop or rename all but one"
             )
 
 

@@ -127,7 +127,7 @@ def rows(file: BinaryIO, header: Header, columns: Collection[str]) -> Iterator[p
             read_options=pa.csv.ReadOptions(
                 column_names=names,
                 block_size=_BLOCK_BYTES,
-                use_threads=False,  # keeps row numbers, and is no slower
+                use_threads=False,  # keeps row numbers, and is not slower
             ),
             parse_options=pa.csv.ParseOptions(delimiter=header.delimiter, newlines_in_values=True),
             convert_options=pa.csv.ConvertOptions(

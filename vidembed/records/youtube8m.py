@@ -88,15 +88,15 @@ def _parse_block(block: Block, format: VideoLevel, faults: Faults) -> Videos:
     videos = _gather(block.data, matched, format)
     if len(matched.rows) == len(block.starts):
         return videos
-    memory, rows, others = block.data.data, [], []
+    memory, rows, unmatched = block.data.data, [], []
     for row in np.setdiff1d(np.arange(len(block.starts)), matched.rows).tolist():
         try:
             payload = memory[block.starts[row] : block.stops[row]].tobytes()
-            others.append(parse_video(payload, format))
+            unmatched.append(parse_video(payload, format))
             rows.append(row)
         except MessageError as error:
             faults.add(int(block.numbers[row]), int(block.offsets[row]), str(error), content=True)
-    return _insert(videos, np.searchsorted(matched.rows, rows), others)
+    return _insert(videos, np.searchsorted(matched.rows, rows), unmatched)
 
 
 def _gather(data: np.ndarray, matched: Matched, format: VideoLevel) -> Videos:
@@ -105,32 +105,32 @@ def _gather(data: np.ndarray, matched: Matched, format: VideoLevel) -> Videos:
         begin, size = matched.vectors[modality.name], 4 * modality.width
         # Each vector is one item of a void dtype, which NumPy copies bytewise.
         anywhere = np.ndarray((max(len(data) - size + 1, 0),), f"V{size}", data, strides=(1,))
-        there = begin >= 0
-        if there.all():
+        has_modality = begin >= 0
+        if has_modality.all():
             vectors = anywhere[begin]
         else:
             vectors = np.zeros(len(begin), anywhere.dtype)
-            vectors[there] = anywhere[begin[there]]
+            vectors[has_modality] = anywhere[begin[has_modality]]
         features[modality.name] = vectors.view("<f4").reshape(-1, modality.width)
-        present[modality.name] = there
+        present[modality.name] = has_modality
     return Videos(
         matched.ids, offsets_of(matched.label_counts), matched.label_values, features, present
     )
 
 
-def _insert(videos: Videos, places: np.ndarray, others: list[Video]) -> Videos:
-    """The videos, with `others` inserted before the rows `places` i64[n]."""
-    ids = np.array([video.id for video in others], np.bytes_)
-    labels = [video.labels for video in others]
+def _insert(videos: Videos, places: np.ndarray, inserted: list[Video]) -> Videos:
+    """The videos, with videos `inserted` before the rows `places` i64[n]."""
+    ids = np.array([video.id for video in inserted], np.bytes_)
+    labels = [video.labels for video in inserted]
     counts = np.array([len(each) for each in labels], np.int64)
     features, present = {}, {}
     for name, rows in videos.features.items():
-        vectors = [video.features[name] for video in others]
-        there = np.array([vector is not None for vector in vectors], bool)
+        vectors = [video.features[name] for video in inserted]
+        has_modality = np.array([vector is not None for vector in vectors], bool)
         nothing = np.zeros(rows.shape[1], np.float32)
         more = np.array([nothing if v is None else v for v in vectors]).reshape(-1, rows.shape[1])
         features[name] = np.insert(rows, places, more, axis=0)
-        present[name] = np.insert(videos.present[name], places, there)
+        present[name] = np.insert(videos.present[name], places, has_modality)
     return Videos(
         np.insert(videos.ids.astype(np.promote_types(videos.ids.dtype, ids.dtype)), places, ids),
         offsets_of(np.insert(np.diff(videos.label_offsets), places, counts)),
