@@ -1,4 +1,4 @@
-"""Ratings to co-like edges, on the command line, and what gives none."""
+"""Co-like edges from ratings, on the command line, and ratings without any."""
 
 import itertools
 
@@ -14,7 +14,7 @@ from vidembed.records.table import FeatureTable
 
 @pytest.fixture(scope="module")
 def rated(tmp_path_factory):
-    """A table of 12 items, ratings of 9 users, and who likes what."""
+    """The folder of a table of 12 items and ratings of 9 users; and who likes each item."""
     rng = np.random.default_rng(0)
     folder = tmp_path_factory.mktemp("rated")
     ids = np.array([b"m%02d" % number for number in range(12)])
@@ -39,14 +39,14 @@ def test_edges_are_what_the_same_people_like(rated, tmp_path, weight, capsys):
     assert main(["colike", str(folder), str(out), "--weight", weight]) == 0
     assert f"{sum(map(len, liking))} likes in 108 ratings" in capsys.readouterr().out
     expected = {}
-    for one, other in itertools.combinations(range(12), 2):
-        both = len(liking[one] & liking[other])
+    for low, high in itertools.combinations(range(12), 2):
+        both = len(liking[low] & liking[high])
         if both >= 2:
-            scale = np.sqrt(len(liking[one]) * len(liking[other])) if weight == "cosine" else 1
-            expected[one, other] = both / scale
+            scale = np.sqrt(len(liking[low]) * len(liking[high])) if weight == "cosine" else 1
+            expected[low, high] = both / scale
     edges = read_edges(out, FeatureTable.open(folder / "table"))
-    found = dict(zip(zip(edges.source.tolist(), edges.target.tolist()), edges.weight.tolist()))
-    assert found == pytest.approx(expected)
+    weights = dict(zip(zip(edges.source.tolist(), edges.target.tolist()), edges.weight.tolist()))
+    assert weights == pytest.approx(expected)
     assert edges.metadata["parameters"] == {"least": 2, "weight": weight, "liked_from": 4.0}
     paths = CorpusPaths(table=str(folder / "table"), edges=str(out))
     assert not paths.open().simulated  # a corpus as any other
@@ -54,8 +54,8 @@ def test_edges_are_what_the_same_people_like(rated, tmp_path, weight, capsys):
 
 @pytest.mark.fault(
     "Relations and sessions: no two rated items with enough common likers, a limit below one, or "
-    "co-likes written over something else",
-    "refused: how many likes there are, and which option to lower; nothing is lost",
+    "co-likes that would overwrite another file",
+    "refused: the number of likes, and the option to lower; nothing is lost",
 )
 def test_ratings_without_co_likes_are_refused(rated, tmp_path, capsys):
     folder, _ = rated

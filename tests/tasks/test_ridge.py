@@ -150,7 +150,9 @@ def test_targets_that_cannot_be_learnt_are_refused(corpus, given, tmp_path):
     broken[7, 2] = np.nan
     refused(of("a", ids, broken), tmp_path / "w", corpus, rf"1 of 300 .*NaN.*\({ids[7]}\): leave")
     ragged = [*values[:-1], values[0, :3]]
-    refused(of("b", ids, ragged), tmp_path / "w", corpus, "3 to 5 numbers: all must have as many")
+    refused(
+        of("b", ids, ragged), tmp_path / "w", corpus, "3 to 5 numbers: all must have equally many"
+    )
     wide = of("c", ids, np.arange(600.0).reshape(300, 2))
     refused(wide, tmp_path / "w", corpus, "vectors of 2 numbers.*--task.model.layers.size 2")
     twice = of("d", [*ids[:-1], ids[0]], values)
@@ -169,7 +171,7 @@ def test_targets_that_cannot_be_learnt_are_refused(corpus, given, tmp_path):
     (tmp_path / "h.npy").write_bytes(b"no array")
     (tmp_path / "h.ids.txt").write_text("v0000\n")
     torn = replace(SMALL, feed=replace(FEED, targets=str(tmp_path / "h.npy")))
-    refused(torn, tmp_path / "w", corpus, "is cut, or no NumPy array")
+    refused(torn, tmp_path / "w", corpus, "is truncated, or not a NumPy array")
     with pytest.raises(ValueError, match="give one of them"):
         TargetPass(targets="x", modality="audio")
     with pytest.raises(ValueError, match="a ridge is a linear map"):

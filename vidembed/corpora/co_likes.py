@@ -1,6 +1,6 @@
-"""Ratings to relations: items that the same people like.
+"""Count co-like edges from ratings: items liked by the same users.
 
-Co-likes are to ratings what co-watches are to sessions: a file of edges that every recipe takes.
+Co-likes correspond to the co-watches of sessions: a file of edges that every recipe accepts.
 """
 
 import json
@@ -19,31 +19,31 @@ from vidembed.records.outputs import CO_LIKES as OUTPUT
 from vidembed.records.tabular import DIGEST_KEY, METADATA_KEY
 
 LIKED_FROM, LEAST = 4.0, 2
-"""Stars from which an item is liked, and users who have to like both items of an edge."""
+"""Least rating (in stars) of a liked item, and least number of users who like both items."""
 Weight = Literal["cosine", "count"]
 
 
 def matrix(ratings: Ratings, values: np.ndarray | None = None) -> scipy.sparse.csr_array:
-    """Users by items, f32[U, N], sparse; ones where no values f32[R] are given."""
+    """The sparse matrix of users by items, f32[U, N], of values f32[R], or of ones if not given."""
     values = np.ones(len(ratings), np.float32) if values is None else values
     shape = len(ratings.users), len(ratings.items)
     return scipy.sparse.csr_array((values, (ratings.user, ratings.item)), shape=shape)
 
 
 def liked(ratings: Ratings, liked_from: float) -> Ratings:
-    """The interactions that are rated so high; all of them where there are no ratings."""
+    """The interactions rated at least `liked_from`; all of them if there are no ratings."""
     return ratings.of(ratings.value >= liked_from) if ratings.explicit else ratings
 
 
 def co_likes(likes: Ratings, weight: Weight = "cosine", *, least: int = LEAST) -> pa.Table:
-    """source, target, weight: items that at least so many users like both.
+    """source, target, weight: pairs of items that at least `least` users both like.
 
     Triplets come from the strongest relations of an item. By `count` these are largely the items
-    that everybody likes; by the `cosine` of who likes them, the count over the root of both's
-    likes, those that the same people like.
+    that everybody likes; by `cosine` (the count over the root of the product of both items' likes)
+    they are items liked by the same users.
     """
-    of = matrix(likes)
-    together = (of.T @ of).tocoo()
+    likes_matrix = matrix(likes)
+    together = (likes_matrix.T @ likes_matrix).tocoo()
     low, high = together.coords
     chosen = (low < high) & (together.data >= least)
     strength = together.data[chosen]
@@ -68,11 +68,11 @@ def write_co_likes(
     least: int = LEAST,
     weight: Weight = "cosine",
 ) -> dict[str, Any]:
-    """Co-likes of a file of ratings as the Parquet file `edges`; returns what was counted.
+    """Write the co-likes of a file of ratings to the Parquet file `edges`; returns the counts.
 
     ratings: as for `read_ratings`. The file appears whole or not at all, with a digest. Raises
-    RatingsError for ratings that cannot be read, ValueError where no two items are liked by so many
-    users, and OutputError for an `edges` that is one of the inputs or was not made here.
+    RatingsError for ratings that cannot be read, ValueError if no two items are liked by enough
+    users, and OutputError if `edges` is one of the inputs or a file of another kind.
     """
     if least < 1:
         raise ValueError(f"an edge has 1 common user or more (--least), found {least}")

@@ -44,15 +44,15 @@ RATINGS = tabular.Kind(
 
 
 def content_digest(path: str | os.PathLike[str]) -> str:
-    """Of the bytes that `read_columns` reads: another file at the same path has another. Empty
-    where there is no such file, and for tfds:, whose names have a version."""
+    """Digest of the bytes that `read_columns` reads, to detect a changed file at the same path.
+    Empty for missing and remote files, and for tfds:, whose names have a version."""
     if not str(path) or str(path).startswith("tfds:") or is_remote(path):
         return ""
     if not local_path(path).exists():
         return ""
     file = _file_of(local_path(path))
-    about = file.stat()
-    return _digest(file, about.st_mtime_ns, about.st_size)
+    status = file.stat()
+    return _digest(file, status.st_mtime_ns, status.st_size)
 
 
 def read_columns(path: str | os.PathLike[str]) -> pa.Table:
@@ -64,7 +64,7 @@ def read_columns(path: str | os.PathLike[str]) -> pa.Table:
 
 @lru_cache(maxsize=8)
 def _digest(file: Path, changed: int, size: int) -> str:
-    """Anew where the file was written to."""
+    """Digest of a file, cached until its modification time or size changes."""
     del changed, size
     digest = xxhash.xxh3_128()
     with file.open("rb") as bytes_of:
@@ -114,7 +114,7 @@ def _from_tfds(name: str) -> pa.Table:
     try:
         source = tfds.data_source(name, split="train")
     except Exception as error:  # from the network, the disk, or the builder
-        # The first line: for an unknown name hundreds of known ones follow.
+        # Only the first line: for an unknown name hundreds of known ones follow.
         why = str(error).strip().partition("\n")[0] or type(error).__name__
         raise RatingsError(
             f"tfds:{name}: TensorFlow Datasets cannot prepare it ({why}): check the name and the "

@@ -1,4 +1,4 @@
-"""Vectors that videos are to be mapped onto: from a file, a modality of the table, or relations."""
+"""Target vectors for videos: from a file, a modality of the table, or relations."""
 
 import os
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ NAMED = 10
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Targets:
-    """A vector for some of the train videos.
+    """Target vectors for some of the train videos.
 
-    rows: i64[n] of the table, ascending. values: f32[n, K], less their mean f64[K]: a mean that is
-    far from zero would take the place of their differences in float32. notes: what was left out,
-    counted, a sentence each.
+    rows: i64[n] of the table, ascending. values: f32[n, K], with their mean f64[K] subtracted,
+    because a large mean would cost precision of their differences in float32. notes: videos left
+    out, with counts, one sentence each.
     """
 
     rows: np.ndarray
@@ -31,7 +31,7 @@ class Targets:
 
     @property
     def width(self) -> int:
-        """K, numbers of a target."""
+        """K, the dimension of a target."""
         return int(self.values.shape[1])
 
 
@@ -39,8 +39,8 @@ def from_file(path: str | os.PathLike[str], table: FeatureTable, is_train: np.nd
     """The vectors of a Parquet or NumPy file, or of a table with a single modality, joined by id.
 
     Ids that the table lacks, and videos outside train, are left out; the former are counted. Raises
-    VectorsError for a file that is none of vectors, ValueError for ids that occur twice, for
-    targets that are not finite, and where no train video has one.
+    VectorsError for other files, and ValueError for repeated ids, for targets that are not finite,
+    and if no train video has one.
     """
     name = os.fspath(path)
     if name.endswith((".parquet", ".npy")):
@@ -51,8 +51,8 @@ def from_file(path: str | os.PathLike[str], table: FeatureTable, is_train: np.nd
         raise ValueError(f"{name}: there are no vectors; give {FORMS.rpartition(', or')[0]}")
     if vectors.ndim != 2 or not vectors.shape[1] or len(ids) != len(vectors):
         raise ValueError(
-            f"{name}: {len(ids):,} ids for vectors of the shape {list(vectors.shape)}: give a "
-            "vector [K] for each id"
+            f"{name}: {len(ids):,} ids for vectors of the shape {list(vectors.shape)}: give one "
+            "vector [K] per id"
         )
     rows = table.find(ids)
     known = rows >= 0
@@ -73,11 +73,11 @@ def from_file(path: str | os.PathLike[str], table: FeatureTable, is_train: np.nd
 
 
 def from_modality(modality: str, table: FeatureTable, is_train: np.ndarray) -> Targets:
-    """A modality of the table itself; who lacks it has no target. Raises ValueError as `from_file`
-    does, and where there is no such modality."""
+    """Targets from a modality of the table; videos without it have no target. Raises ValueError as
+    `from_file` does, and for an unknown modality."""
     if modality not in table.features:
         raise ValueError(
-            f"the table has no modality {modality!r} to take targets from, it has "
+            f"the table has no modality {modality!r} to take targets from; it has "
             f"{', '.join(table.features)} (--feed.modality)"
         )
     rows = np.flatnonzero(table.has(modality))
@@ -86,7 +86,8 @@ def from_modality(modality: str, table: FeatureTable, is_train: np.ndarray) -> T
 
 
 def from_relations(graph: RelationGraph, is_train: np.ndarray, rank: int) -> Targets:
-    """Factors of the train videos' relations; see `log_factors`. Who is zero there has no target.
+    """Targets from factors of the train videos' relations; see `log_factors`. Videos with zero
+    factors have no target.
 
     Raises ValueError for more factors than videos with relations.
     """
@@ -112,8 +113,8 @@ def _of_table(name: str) -> tuple[np.ndarray, np.ndarray]:
             f"{name} is a table of {', '.join(table.features)}: give one with a single modality"
         )
     [(modality, features)] = table.features.items()
-    there = table.has(modality)
-    return table.ids[there], dequantise(features)[there]
+    present = table.has(modality)
+    return table.ids[present], dequantise(features)[present]
 
 
 def _targets(
@@ -135,7 +136,8 @@ def _targets(
     if not len(rows):
         raise ValueError(
             f"{name}: none of the {int(is_train.sum()):,} train videos has a target "
-            f"({int((~of_train).sum()):,} videos outside train have): are ids those of the table?"
+            f"({int((~of_train).sum()):,} videos outside train have): check that the ids are those "
+            "of the table"
         )
     order = np.argsort(rows)
     missing = int(is_train.sum()) - len(rows)

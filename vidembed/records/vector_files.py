@@ -1,8 +1,8 @@
-"""Vectors on disk, written as they come and there whole or not at all: Parquet, NumPy, or a table.
+"""Write vectors incrementally, whole or not at all, as Parquet, NumPy, or a feature table.
 
-The name says which: `OUT.parquet` (video_id, vector), `OUT.npy` with `OUT.ids.txt` (an id a line)
-and `OUT.json`, else the folder of a feature table, which is read like any other. Each says how its
-vectors were made, so that the same command again finds them there.
+The name decides: `OUT.parquet` (video_id, vector), `OUT.npy` with `OUT.ids.txt` (one id per line)
+and `OUT.json`, else the folder of a feature table. Each records how its vectors were made, so that
+the same command recognises them when it runs again.
 """
 
 import json
@@ -27,11 +27,11 @@ from vidembed.records.youtube8m import offsets_of
 
 MAKER = "vidembed embed"
 OTHER_FORMS = (".csv", ".tsv", ".json", ".jsonl", ".npz", ".txt", ".tfrecord", ".h5", ".pkl")
-"""Endings of files that are not written: a folder of such a name is not what was meant."""
+"""File name endings that are refused: a folder with such a name is surely not intended."""
 
 
 def check_form(path: str | os.PathLike[str]) -> None:
-    """Raises ValueError for a name that says another form than those that are written."""
+    """Raise ValueError for a name with the ending of an unsupported format."""
     ending = Path(path).suffix.lower()
     if ending in OTHER_FORMS:
         raise ValueError(
@@ -41,14 +41,14 @@ def check_form(path: str | os.PathLike[str]) -> None:
 
 
 class VectorFile(Protocol):
-    """A place to which vectors are being written."""
+    """An output to which vectors are being written."""
 
     def add(self, videos: FeatureTable, vectors: np.ndarray) -> None:
-        """The next vectors f32[n, D], of these n videos."""
+        """Write the next vectors f32[n, D], of these n videos."""
 
 
 def written_to(path: str | os.PathLike[str]) -> list[str | Path]:
-    """What vectors at this place consist of: one or several files, or a folder."""
+    """The paths that make up an output of vectors: one or several files, or a folder."""
     if not os.fspath(path).endswith(".npy"):
         return [os.fspath(path)]
     place = files.local_path(path)
@@ -56,8 +56,8 @@ def written_to(path: str | os.PathLike[str]) -> list[str | Path]:
 
 
 def made_as(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """What vectors at this place say of how they were made: {} of what is none of ours, None where
-    nothing is."""
+    """The record of how the vectors at this path were made: {} for foreign files, None if there is
+    nothing."""
     name = os.fspath(path)
     if not name.endswith((".parquet", ".npy")):
         if table_state(path) == "finished":
@@ -75,15 +75,16 @@ def made_as(path: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 
 def _made_as_numpy(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """Without the array, what lies beside its place is of a killed process, or of others."""
+    """The record of a NumPy output. Without the array, files beside its path are leftovers of a
+    killed process, or foreign."""
     place, *beside = map(Path, written_to(path))
     if not any(file.exists() for file in (place, *beside)):
         return None
     try:
-        said = _ours(files.read_json(beside[-1]))
+        record = _ours(files.read_json(beside[-1]))
     except ValueError:
-        said = {}
-    return said if place.exists() or not said else None
+        record = {}
+    return record if place.exists() or not record else None
 
 
 @contextmanager
@@ -95,18 +96,19 @@ def vector_file(
     modality: str,
     replacing: bool = False,
 ) -> Iterator[VectorFile]:
-    """Takes vectors of `size` dimensions; they are there when the block ends well, else nothing is.
+    """Open an output for vectors of `size` dimensions; it appears only if the block succeeds.
 
-    made: how they are made, with the `space` that they are of. modality: what a feature table calls
-    them. replacing: whether a table there is replaced, which stays until then; files are.
+    made: the record of how they are made, with their `space`. modality: their name in a feature
+    table. replacing: whether to replace an existing table, which stays until then; existing files
+    are always replaced.
     """
-    name, said = os.fspath(path), {"by": MAKER, **made}
+    name, record = os.fspath(path), {"by": MAKER, **made}
     if name.endswith((".parquet", ".npy")):
         files.remove_unfinished(files.local_path(path).parent)
     if name.endswith(".parquet"):
         vectors = pa.list_(pa.float32(), size)
         schema = pa.schema([("video_id", pa.string()), ("vector", vectors)])
-        schema = schema.with_metadata({METADATA_KEY: json.dumps(said).encode()})
+        schema = schema.with_metadata({METADATA_KEY: json.dumps(record).encode()})
         with (
             files.whole_file(files.local_path(path)) as unfinished,
             pq.ParquetWriter(unfinished, schema, write_page_checksum=True) as writer,
@@ -119,15 +121,15 @@ def vector_file(
                 array = _Numpy(file, size)
                 yield array
                 array.finish()
-            place.unlink(missing_ok=True)  # else it would stand beside others' ids for a moment
+            place.unlink(missing_ok=True)  # otherwise it would be paired with new ids for a moment
             ids = "".join(f"{i}\n" for i in array.ids).encode()
-            said |= {"digest": numpy_digest(array.digest, ids, said)}
-            files.write_json(_beside(place, ".json"), said)  # first: it says that both are ours
+            record |= {"digest": numpy_digest(array.digest, ids, record)}
+            files.write_json(_beside(place, ".json"), record)  # first: it marks both files as ours
             files.write_bytes(_beside(place, ".ids.txt"), ids)
     else:
         space = {modality: str(made["space"])}
         with writing(path):
-            table = TableWriter(path, source=said, space=space, replace=replacing)
+            table = TableWriter(path, source=record, space=space, replace=replacing)
             try:
                 rows = _Table(table, modality)
                 yield rows
@@ -137,13 +139,13 @@ def vector_file(
                 raise
 
 
-def numpy_digest(vectors: xxhash.xxh3_128, ids: bytes, said: Mapping[str, Any]) -> str:
-    """Of all three files of `OUT.npy`.
+def numpy_digest(vectors: xxhash.xxh3_128, ids: bytes, record: Mapping[str, Any]) -> str:
+    """The digest of all three files of `OUT.npy`.
 
-    vectors: what has seen the bytes of f32[N, D]. ids: their file. said: the JSON, whose
-    own `digest` does not count.
+    vectors: a digest already updated with the bytes of f32[N, D]. ids: the file of ids. record: the
+    JSON file, of which `digest` is excluded.
     """
-    rest = {name: value for name, value in said.items() if name != "digest"}
+    rest = {name: value for name, value in record.items() if name != "digest"}
     vectors.update(json.dumps(rest, sort_keys=True).encode() + ids)
     return vectors.hexdigest()
 
@@ -166,7 +168,7 @@ class _Numpy:
         self._header()
 
     def _header(self) -> None:
-        """As long for any number of rows: NumPy leaves room for it to grow."""
+        """Write the header, whose length does not depend on the number of rows: NumPy pads it."""
         shape = (len(self.ids), self._size)
         header = {"descr": "<f4", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(self._file, header)
@@ -188,15 +190,15 @@ class _Numpy:
 class _Table:
     def __init__(self, writer: TableWriter, modality: str) -> None:
         self._writer, self._modality = writer, modality
-        self._kept: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def add(self, videos: FeatureTable, vectors: np.ndarray) -> None:
         self._writer.append({self._modality: np.asarray(vectors, np.float32)})
         lengths = np.diff(videos.label_offsets)
-        self._kept.append((videos.ids, lengths, videos.label_values))
+        self._parts.append((videos.ids, lengths, videos.label_values))
 
     def finish(self) -> None:
-        ids, lengths, values = (np.concatenate(parts) for parts in zip(*self._kept))
+        ids, lengths, values = (np.concatenate(parts) for parts in zip(*self._parts))
         self._writer.finish(arrays_beside_features(ids, offsets_of(lengths), values, {}))
 
 
@@ -205,7 +207,7 @@ def _text(ids: np.ndarray) -> pa.Array:
         return pa.array(ids, pa.binary()).cast(pa.string())
     except pa.ArrowInvalid as error:
         raise ValueError(
-            f"an id is no UTF-8 text ({error}): write the vectors as a table"
+            f"an id is not UTF-8 text ({error}): write the vectors as a table"
         ) from error
 
 
@@ -213,5 +215,5 @@ def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name.removesuffix(".npy") + suffix)
 
 
-def _ours(said: Any) -> dict[str, Any]:
-    return said if isinstance(said, dict) and said.get("by") == MAKER else {}
+def _ours(record: Any) -> dict[str, Any]:
+    return record if isinstance(record, dict) and record.get("by") == MAKER else {}

@@ -1,4 +1,4 @@
-"""Files of vectors with their ids: Parquet (video_id, vector), or `X.npy` with `X.ids.txt`."""
+"""Read files of vectors with their ids: Parquet (video_id, vector), or `X.npy` with `X.ids.txt`."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ from vidembed.records.vector_files import made_as, numpy_digest, written_to
 
 
 class VectorsError(ValueError):
-    """Vectors that cannot be read, or do not say what made them."""
+    """Vectors that cannot be read, or that lack the record of how they were made."""
 
 
 FORMS = "what `python -m vidembed embed` wrote (OUT.parquet, OUT.npy, a table), or an index"
@@ -23,10 +23,10 @@ VECTORS = tabular.Kind(what="vectors", give=FORMS, refused=VectorsError)
 
 
 def read_vector_file(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Ids S[N] and vectors [N, D] as stored, of a Parquet or NumPy file, with or without our mark.
+    """Ids S[N] and vectors [N, D] as stored, from a Parquet or NumPy file of any origin.
 
-    Ids may repeat and values be NaN: whoever uses them checks that. Raises VectorsError for another
-    kind of file, a damaged one, and vectors of different lengths.
+    Does not check for repeated ids and NaN; the caller must. Raises VectorsError for another kind
+    of file, a damaged file, and vectors of different lengths.
     """
     name = os.fspath(path)
     return _numpy(local_path(path)) if name.endswith(".npy") else _parquet(epath.Path(path))
@@ -38,7 +38,7 @@ def _parquet(path: epath.Path) -> tuple[np.ndarray, np.ndarray]:
     kind = vectors.type
     lists = pa.types.is_list(kind) or pa.types.is_large_list(kind)
     if not (lists or pa.types.is_fixed_size_list(kind)) or not _is_number(kind.value_type):
-        raise VectorsError(f"{path}: column vector is {kind}, and has to be lists of numbers")
+        raise VectorsError(f"{path}: column vector is {kind}, but must hold lists of numbers")
     flat = vectors.flatten()
     if ids.null_count or vectors.null_count or flat.null_count:
         raise VectorsError(f"{path}: an id, a vector or a number in one is missing: leave it out")
@@ -46,7 +46,7 @@ def _parquet(path: epath.Path) -> tuple[np.ndarray, np.ndarray]:
     widths = np.unique(np.asarray(lengths))
     if len(widths) > 1:
         raise VectorsError(
-            f"{path}: vectors have {widths[0]} to {widths[-1]} numbers: all must have as many"
+            f"{path}: vectors have {widths[0]} to {widths[-1]} numbers: all must have equally many"
         )
     try:
         names = ids.cast(pa.binary()).to_pylist()
@@ -60,15 +60,17 @@ def _numpy(path: Path) -> tuple[np.ndarray, np.ndarray]:
     beside = Path(written_to(path)[1])
     missing = [str(place) for place in (path, beside) if not place.exists()]
     if missing:
-        raise VectorsError(f"{path}: {', '.join(missing)} is not there; give {FORMS}")
+        raise VectorsError(f"{path}: {', '.join(missing)} does not exist; give {FORMS}")
     with tabular.reading(epath.Path(path), VECTORS):
         try:
             vectors = np.load(path)
         except (ValueError, EOFError) as error:
-            raise VectorsError(f"{path}: is cut, or no NumPy array: {error}") from error
-    ids, said = beside.read_bytes(), made_as(path) or {}
+            raise VectorsError(f"{path}: is truncated, or not a NumPy array: {error}") from error
+    ids, record = beside.read_bytes(), made_as(path) or {}
     seen = xxhash.xxh3_128(np.ascontiguousarray(vectors).data)
-    if said and (vectors.dtype != "<f4" or said.get("digest") != numpy_digest(seen, ids, said)):
+    if record and (
+        vectors.dtype != "<f4" or record.get("digest") != numpy_digest(seen, ids, record)
+    ):
         raise VectorsError(
             f"{path}: it, its ids or its JSON are not as they were written: embed again"
         )
