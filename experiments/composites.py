@@ -104,7 +104,7 @@ class Table:
                     seeds.append(_measured(folder / self.point, progress))
         if not seeds:
             raise ValueError(f"{self.workdir} holds no seedN folder: run the quickstart first")
-        rows = {name: _row(seeds, name) for name in seeds[0]}
+        rows = {name: row(seeds, name) for name in seeds[0]}
         for line in (*as_markdown(rows), stated(rows)):
             progress.say(line)
         if self.out:
@@ -141,7 +141,7 @@ def _name(weight: float) -> str:
     return "composite" if weight == 1 else f"composite, closed form × {weight:g}"
 
 
-def _row(seeds: list[Scores], name: str) -> dict[str, Mapping[str, Any]]:
+def row(seeds: list[Scores], name: str) -> dict[str, Mapping[str, Any]]:
     """Direction → its mean NDCG, and the ratio to raw visual features, with intervals."""
     means = over_seeds(seeds, name, by=bootstrap)
     over_raw = over_seeds(seeds, name, "visual", by=ratios)

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import vidembed
-from experiments import composites
+from experiments import composites, on_closed_form
+from vidembed.models.fusion import LateFusion, Layers
 from vidembed.records.scores_file import read_scores
 from vidembed.records.table import FeatureTable
 
@@ -210,3 +211,21 @@ def test_the_closed_form_stands_beside_what_was_trained(quickstart, monkeypatch,
     # Two seconds without training: what the closed form is for.
     assert systems["closed_form"]["eval_to_eval"]["ratio"]["value"] > 1
     assert "| closed form |" in capsys.readouterr().out
+
+
+def test_towers_are_tried_on_top_of_the_closed_form(quickstart, monkeypatch, capsys):
+    """Without a step and a gate of 0 they add nothing."""
+    folder, _, _ = quickstart
+    small = LateFusion(layers=Layers(hidden=(), size=256))
+    monkeypatch.setattr(on_closed_form, "NETWORK", small)
+    for gate, steps in ((0.0, 0), (0.3, 1)):
+        monkeypatch.setattr(on_closed_form, "GATE", gate)
+        words = ["--workdir", str(folder), "--seeds", "0", "--steps", str(steps)]
+        assert on_closed_form.main(words) == 0
+        lines = capsys.readouterr().out.splitlines()
+        closed, towers = (
+            [line.split("|")[2:] for line in lines if line.startswith(f"| {name} |")]
+            for name in ("closed form", "towers on closed form")
+        )
+        assert len(closed) == 2
+        assert (closed == towers) == (steps == 0)
