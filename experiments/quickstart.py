@@ -45,6 +45,7 @@ from vidembed.records.label_names import read_vocabulary
 from vidembed.records.scores_file import Scores
 from vidembed.report import wording
 from vidembed.report.clusters import clusters
+from vidembed.report.embedding_map import embedding_map
 from vidembed.report.gallery import gallery
 from vidembed.report.headline import headline
 from vidembed.report.page import write_report
@@ -180,6 +181,7 @@ class Quickstart:
             gallery=gallery(embeddings, corpus, names),
             recipe=first.recipe.to_json(),
             clusters=clusters(corpus, names),
+            embedding_map=embedding_map(embeddings, corpus, names),
         )
 
     def _lines(self, summary: dict[str, Any]) -> Iterator[str]:

@@ -331,6 +331,11 @@ def test_evaluators_are_chosen_on_the_command_line(corpus_paths, tmp_path, capsy
     named = ["--workdir", str(tmp_path / "run")]
     train = ["train", *named, *data(corpus_paths), *SMALL, "--steps", "1"]
     assert run(train, capsys)[0] == 0
+    code, text = run(["report", *named], capsys)
+    assert code == 0
+    command = f"evaluate --workdir {tmp_path / 'run'}"
+    assert f"no evaluation yet, so there are no scores in it: run {command}" in text
+    assert f"<code>{command}</code>" in (tmp_path / "run" / "report.html").read_text()
     code, text = run(["evaluate", *named], capsys)
     assert code == 0
     assert re.search(r"step 1 eval_to_train: \d+ queries; \d+ videos without anything", text)
@@ -355,7 +360,7 @@ def test_evaluators_are_chosen_on_the_command_line(corpus_paths, tmp_path, capsy
     assert other in page
     assert collapsed in page
     assert "standardised visual" in page
-    assert "Trained: step 1, the last that is measured." in page
+    assert "Trained: step 1, the only one that is measured." in page
     assert "NDCG@10" in page
     assert "NDCG@7" not in page
     assert "Whom it serves" in page

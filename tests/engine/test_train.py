@@ -46,7 +46,7 @@ ONE = [jax.devices()[0]]
 def recipe(corpus_paths):
     return Recipe(
         corpus=corpus_paths,
-        task=MetricLearning(model=LateFusion(layers=LAYERS)),
+        task=MetricLearning(model=LateFusion(layers=LAYERS, modality_dropout=0.2)),
         feed=Triplets(batch_triplets=32, read_threads=0, prefetch_batches=0),
         optimiser=Optimiser(learning_rate=1e-2, average_decay=0.9),
         checkpoints=Retention(every_steps=3, keep_last=10),

@@ -97,6 +97,36 @@ def test_towers_drop_different_inputs():
     assert 6 <= kept.sum() <= 26
 
 
+@pytest.mark.parametrize("kind", [LateFusion, EarlyFusion])
+def test_modality_dropout_is_as_if_some_videos_lacked_a_modality(kind):
+    """Each row equals itself with both, or without one of two, as a stated lack gives it; one is
+    lacking in p - p^2/2 of them, and a video with one modality keeps it."""
+    probability, rows = 0.4, 600
+    network = kind(layers=Layers(hidden=(), size=4), modality_dropout=probability)
+    parameters = initialise(network, WIDTHS, jax.random.key(0))
+    x = features(rows)
+    silent = np.arange(rows) >= 500
+    stated = {"audio": jnp.asarray(~silent)}
+    dropped = apply(network, parameters, x, jax.random.key(5), present=stated)
+
+    def without(*names):
+        # A network is given zeros, the mean, where a video lacks something.
+        given = {m: v * (m not in names) for m, v in x.items()}
+        lack = {name: jnp.zeros(rows, bool) for name in names}
+        return apply(network, parameters, given, present=lack)
+
+    cases = np.stack([without(), without("visual"), without("audio")])
+    equal = np.abs(cases - np.asarray(dropped)).max(axis=-1) < 1e-5
+    np.testing.assert_array_equal(equal.sum(axis=0), 1)
+    assert equal[2, silent].all()
+    expected = probability - probability**2 / 2
+    assert equal[1:, ~silent].mean(axis=1) == pytest.approx([expected] * 2, abs=0.07)
+    # Without a key nothing is dropped, and another key drops others.
+    np.testing.assert_array_equal(apply(network, parameters, x), cases[0])
+    other = apply(network, parameters, x, jax.random.key(6), present=stated)
+    assert not np.allclose(other, dropped)
+
+
 def test_bfloat16_is_close_and_its_gradient_too():
     x = features(64)
     exact = LateFusion(layers=Layers(hidden=(32,), size=16))
@@ -220,3 +250,5 @@ def test_impossible_shapes_are_refused():
         Layers(hidden=(0,))
     with pytest.raises(ValueError, match="outside"):
         Layers(input_dropout=1.0)
+    with pytest.raises(ValueError, match=r"modality_dropout 1\.0 is outside"):
+        EarlyFusion(modality_dropout=1.0)

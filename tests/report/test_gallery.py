@@ -75,6 +75,17 @@ def test_the_seed_draws_the_queries(corpus, embeddings):
     assert gallery(embeddings, corpus, NAMES) == gallery(embeddings, corpus, NAMES)
 
 
+def test_queries_have_relations_where_any_has(corpus, embeddings):
+    few = np.flatnonzero(~corpus.is_train)[:8]
+    graph = corpus.relations.within(np.isin(np.arange(60), few))
+    assert 0 < (graph.degrees() > 0).sum() < 8
+    entries = gallery(embeddings, dataclasses.replace(corpus, relations=graph), NAMES)
+    queries = rows(corpus, [entry["id"] for entry in entries])
+    np.testing.assert_array_equal(queries, np.flatnonzero(graph.degrees()))
+    none = corpus.relations.within(np.zeros(60, bool))
+    assert len(gallery(embeddings, dataclasses.replace(corpus, relations=none), NAMES)) == 12
+
+
 def test_without_videos_held_out_there_is_no_gallery(corpus, embeddings):
     corpus = dataclasses.replace(corpus, is_train=np.ones(60, bool))
     assert gallery(embeddings, corpus, NAMES) == []

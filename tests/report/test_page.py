@@ -18,6 +18,7 @@ EMPTY = {
     "gallery": [],
     "recipe": None,
 }
+MAIN = "eval_to_train/ndcg@10"
 EVIL = "<script>alert('x')</script>\"&"
 
 
@@ -298,6 +299,41 @@ def test_a_single_run_without_a_summary(write, inputs):
     for number in numbers([one["scores"] for one in run]):
         assert f"{number:.3f}" in page.words
     assert '"batch_triplets": 512' in page.text["pre"]
+
+
+def test_a_single_run_shows_its_best_step_and_what_needs_no_training(write, inputs):
+    run = [
+        result | {"scores": {MAIN: result["scores"][MAIN]}}
+        for result in inputs["evaluations"]["seed0/trained"]
+    ]
+    related = {
+        "eval_to_train": {
+            "visual": {"ndcg@10": {"value": 0.25}},
+            "audio_standardised": {"ndcg@10": {"value": 0.375}},
+            "closed_form": {"ndcg@10": {"value": 0.5}},
+            "popularity": {"ndcg@10": {"value": 0.625}},
+        }
+    }
+    page = Page(
+        write(**EMPTY | {"evaluations": {"run1": run}}, related_videos=related, step=0,
+              evaluate_command="", notes=["7 of 9 videos have no audio."])
+    )  # fmt: skip
+    assert f"{run[0]['scores'][MAIN]['value']:.3f}" in page.text["dd"]
+    assert "at step 30" not in page.text["dd"]
+    beside = "at step 0; without training: standardised audio 0.375, closed form 0.500"
+    assert page.text["dd"].count(beside) == page.text["dd"].count("without training") == 1
+    assert "No evaluation yet" not in page.words
+
+
+def test_a_run_that_nothing_measured_says_what_does(write, inputs):
+    command = "python -m x evaluate --workdir 'a <b>'"
+    html = write(**EMPTY | {"corpora": inputs["corpora"]}, evaluate_command=command,
+                 notes=["7 of 9 videos have no audio.", EVIL])  # fmt: skip
+    page = Page(html)
+    assert page.text["strong"].endswith("No evaluation yet.")
+    assert page.text["code"] == command
+    assert "7 of 9 videos have no audio." in page.text["p"]
+    assert EVIL not in html
 
 
 def test_a_single_run_stands_beside_its_baselines_below_its_warnings(write, inputs):

@@ -160,7 +160,8 @@ def test_survival_is_measured_by_the_level_that_negatives_were_drawn_at(shape, c
     assert measures["survive_at/2"] == pytest.approx(survive[20:].mean())
 
 
-DROPOUT = replace(TASK, model=LateFusion(layers=replace(LAYERS, input_dropout=0.3)))
+BOTH = LateFusion(layers=replace(LAYERS, input_dropout=0.3), modality_dropout=0.3)
+DROPOUT = replace(TASK, model=BOTH)
 RANDOM = replace(TASK, miner=SemiHardRandom(), loss=Hinge(margin=0.5))
 
 

@@ -1,18 +1,21 @@
-"""The report of what a work directory holds: its journal, its evaluations, its last embedding."""
+"""The report of what a work directory holds: its journal, its evaluations, its best embedding."""
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vidembed.cli.scoreboard import below_raw
+from vidembed.corpora.watched import Corpus
 from vidembed.engine.evaluate import EvaluationJob
 from vidembed.engine.measured import Job
 from vidembed.engine.old_recipes import former_evaluator
 from vidembed.engine.protocols import Evaluator
 from vidembed.engine.typed_json import to_json, with_defaults
+from vidembed.report.captions import Captions
 from vidembed.report.clusters import clusters
+from vidembed.report.embedding_map import embedding_map
 from vidembed.report.gallery import gallery
-from vidembed.report.page import write_report
+from vidembed.report.page import NO_CAPTIONS, write_report
 from vidembed.workdir.diagnosis import Diagnosis
 from vidembed.workdir.layout import Workdir
 
@@ -97,18 +100,41 @@ def run_warnings(job: EvaluationJob) -> list[str]:
     return warnings
 
 
+def data_notes(corpus: Corpus) -> list[str]:
+    """What videos lack and which edges were not used, in words."""
+    table, edges, notes = corpus.table, corpus.edges_report, []
+    for modality in table.features:
+        if lacking := int((~table.has(modality)).sum()):
+            share = f"{lacking:,} of {len(table):,} videos ({lacking / len(table):.1%})"
+            notes.append(f"{share} have no {modality}.")
+    if unknown := edges.get("unknown_edges"):
+        notes.append(
+            f"{unknown:,} of {edges['rows']:,} edges were dropped: they name "
+            f"{edges['unknown_ids']:,} videos that the table lacks, such as "
+            f"{', '.join(edges['unknown'])}."
+        )
+    if loops := edges.get("loops"):
+        notes.append(f"{loops:,} edges were dropped: they join a video with itself.")
+    if merged := edges.get("merged"):
+        notes.append(f"{merged:,} edges repeat another one; their weights were added up.")
+    return [*notes, *edges.get("notes", ()), *corpus.split_notes]
+
+
 def report_run(
     job: Job,
     label_kinds: Mapping[str, Mapping[int, str]],
     *,
     baselines: bool = True,
+    captions: Captions = NO_CAPTIONS,
+    evaluate_command: str = "",
     warnings: Sequence[str] = (),
 ) -> str:
-    """Writes WORKDIR/report.html for one run, at its latest checkpoint; returns the path.
+    """Writes WORKDIR/report.html for one run, at its best checkpoint; returns the path.
 
-    label_kinds: as of `read_label_kinds`. Its scores are those of the evaluator that names the best
-    checkpoint, and it says which others there are. With `baselines` they stand beside those of the
-    last measured step. warnings: what is wrong with the run, to stand on top.
+    label_kinds: as returned by `read_label_kinds`. The scores are those of the evaluator that names
+    the best checkpoint; other evaluators are listed. With `baselines` they stand beside those of
+    that step. A run without evaluation is shown at its latest checkpoint, with `evaluate_command`,
+    which evaluates it. warnings: problems of the run, shown at the top.
     """
     workdir, corpus, selecting = job.workdir, job.corpus, job.selecting
     label_names = label_kinds.get("label", {})
@@ -120,14 +146,17 @@ def report_run(
             f"{type(corpus).__name__} does not have"
         )
     slices = getattr(selecting.evaluator, "slices", None)
-    embeddings = model["video"](corpus.table)
     measured = evaluations_of(workdir, selecting.evaluator)
+    step = job.step_named("best" if measured else "latest")
+    embeddings = job.model(step)["video"](corpus.table)
     related, note, warnings = None, "", list(warnings)
     if baselines and measured:
-        last, record = measured[-1], selecting.baselines()
-        related = beside_baselines(last, record)
-        note = f"Trained: step {last['step']:,}, the last that is measured."
-        below = below_raw(last, record, last=job.last_step())
+        best = next(result for result in measured if result["step"] == step)
+        record = selecting.baselines()
+        related = beside_baselines(best, record)
+        note = f"Trained: step {step:,}, {_standing(step, measured)}."
+        # Once the run is done, its best step has none left, wherever it is.
+        below = below_raw(best, record, last=step if workdir.done() else job.last_step())
         warnings += [below.removeprefix("WARNING: ")] if below else []
     write_report(
         workdir.report_file,
@@ -144,5 +173,20 @@ def report_run(
         slices=slices(embeddings, corpus, label_kinds) if slices and measured else {},
         warnings=warnings,
         remarks=other_evaluators(job),
+        step=step,
+        evaluate_command="" if measured else evaluate_command,
+        captions=captions,
+        embedding_map=embedding_map(embeddings, corpus, label_names),
+        notes=data_notes(corpus),
     )
     return str(workdir.report_file)
+
+
+def _standing(step: int, measured: Sequence[Mapping[str, Any]]) -> str:
+    """How a checkpoint stands among those that were measured."""
+    last = measured[-1]["step"]
+    if len(measured) == 1:
+        return "the only one that is measured"
+    if step == last:
+        return f"the last and best of {len(measured)} that are measured"
+    return f"the best of {len(measured)} that are measured; the last is step {last:,}"

@@ -10,6 +10,7 @@ import tyro
 from vidembed import PATH
 from vidembed.cli.imagined import Imagined
 from vidembed.cli.run_report import journal_warnings, other_evaluators, report_run, run_warnings
+from vidembed.cli.same_program import same_program
 from vidembed.cli.scoreboard import Scoreboard
 from vidembed.cli.show import show
 from vidembed.distributed.agree import agree
@@ -27,6 +28,8 @@ from vidembed.engine.typed_json import to_json
 from vidembed.engine.watching import PATIENCE_SECONDS
 from vidembed.progress import Progress
 from vidembed.records.label_names import read_label_kinds
+from vidembed.records.titles import read_titles
+from vidembed.report.captions import Captions
 from vidembed.workdir.layout import Workdir
 from vidembed.workdir.versions import versions
 
@@ -173,14 +176,36 @@ class Report(_OfRun):
     vocabulary: str | None = None
     """A CSV file with Index and Name (YouTube-8M's vocabulary.csv), to name the labels; its
     Vertical1 makes slices of verticals."""
+    titles: str | None = None
+    """Titles of the videos: `id, title`, Parquet or CSV."""
+    url_template: str = ""
+    """Link each video to its page: 'https://example.com/watch?v={id}'."""
+    thumbnail_template: str = ""
+    """Show a picture of each video: 'https://example.com/{id}.jpg'. The browser that opens the
+    report loads them; nothing is fetched before."""
 
     def run(self) -> int:
         """Writes the report and says where it is."""
         progress = Progress()
+        captions = Captions(
+            titles=read_titles(self.titles) if self.titles else {},
+            link=self.url_template,
+            picture=self.thumbnail_template,
+        )
         names = read_label_kinds(self.vocabulary) if self.vocabulary else {}
         job = self.job(progress)
-        path = report_run(job, names, baselines=self.baselines, warnings=run_warnings(job))
-        progress.say(f"wrote {path}")
+        command = "" if job.selecting.best() is not None else same_program("evaluate", self.workdir)
+        place = report_run(
+            job,
+            names,
+            baselines=self.baselines,
+            captions=captions,
+            evaluate_command=command,
+            warnings=run_warnings(job),
+        )
+        progress.say(f"wrote {place}")
+        if command:
+            progress.say(f"no evaluation yet, so there are no scores in it: run {command}")
         for line in other_evaluators(job):
             progress.say(line)
         return 0

@@ -201,7 +201,8 @@ class Run:
                     "%s has not learned to do without %r: a vector without it lies as far from the "
                     "same video's whole vector as from any other's (median rank %.2f of 1, chance "
                     "is 0.5). Compare those that lack it (%s here) with one another alone, or "
-                    "train early fusion, or on videos that lack it",
+                    "train with modality dropout (--task.model.modality-dropout 0.1) or early "
+                    "fusion, or on videos that lack it",
                     self.name,
                     modality,
                     rank,

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from vidembed.models.modality_dropout import drop_modalities
 from vidembed.pairwise import normalise
 
 Compute = Literal["float32", "bfloat16"]
@@ -150,8 +151,9 @@ class Fused(nnx.Module):
         widths: Mapping[str, int],
         layers: Layers,
         rngs: nnx.Rngs,
+        modality_dropout: float = 0.0,
     ) -> None:
-        self.groups = groups
+        self.groups, self.modality_dropout = groups, modality_dropout
         self.towers = nnx.List(Tower(sum(widths[m] for m in g), layers, rngs) for g in groups)
 
     def __call__(
@@ -160,6 +162,12 @@ class Fused(nnx.Module):
         key: jax.Array | None,
         present: Mapping[str, jax.Array],
     ) -> jax.Array:
+        if key is not None and self.modality_dropout:
+            names = [modality for group in self.groups for modality in group]
+            drop_key = jax.random.fold_in(key, len(self.groups))
+            features, present = drop_modalities(
+                features, present, names, self.modality_dropout, drop_key
+            )
         product = jnp.ones((), jnp.float32)
         for number, (group, tower) in enumerate(zip(self.groups, self.towers)):
             joined = jnp.concatenate([features[m] for m in group], axis=-1)
@@ -176,11 +184,16 @@ class Fused(nnx.Module):
 class _OfModalities:
     layers: Layers = Layers()
     modalities: tuple[str, ...] = ("visual", "audio")
+    modality_dropout: float = 0.0
+    """Probability that a modality of a video counts as missing in a training batch, drawn for each
+    anew; a video always keeps one. It teaches the network to do without. Ours, not the paper's."""
 
     def __post_init__(self) -> None:
         names = self.modalities
         if not names or len(set(names)) < len(names):
             raise ValueError(f"modalities must be one or more different names, found {list(names)}")
+        if not 0 <= self.modality_dropout < 1:
+            raise ValueError(f"modality_dropout {self.modality_dropout} is outside [0, 1)")
 
     @property
     def size(self) -> int:
@@ -194,7 +207,8 @@ class LateFusion(_OfModalities):
 
     def module(self, widths: Mapping[str, int], rngs: nnx.Rngs) -> Fused:
         """The network for modalities of these widths."""
-        return Fused(tuple((m,) for m in self.modalities), widths, self.layers, rngs)
+        groups = tuple((m,) for m in self.modalities)
+        return Fused(groups, widths, self.layers, rngs, self.modality_dropout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +217,7 @@ class EarlyFusion(_OfModalities):
 
     def module(self, widths: Mapping[str, int], rngs: nnx.Rngs) -> Fused:
         """The network for modalities of these widths."""
-        return Fused((self.modalities,), widths, self.layers, rngs)
+        return Fused((self.modalities,), widths, self.layers, rngs, self.modality_dropout)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ def gallery(
 ) -> list[dict[str, Any]]:
     """Videos of the test part, drawn by chance, and their nearest of all others (CDML, Figure 4).
 
+    Drawn are videos that have relations, so that there is something to find; any, where none has.
     embeddings: f32[N, D], a row for each of the table's, compared by dot product; equal scores in
     the order of the table. At most `queries` entries, in the order of the table: `id`, `labels`
     (names), `partition`, `relations` (how many videos the graph relates to it), and `nearest`:
@@ -39,6 +40,8 @@ def gallery(
         first = ", ".join(_text(name) for name in table.ids[broken[:5]])
         raise ValueError(f"{len(broken)} embeddings are not finite, first those of {first}")
     held_out = np.flatnonzero(corpus.held_out["test"].videos)
+    related_at_all = held_out[corpus.relations.degrees()[held_out] > 0]
+    held_out = related_at_all if len(related_at_all) else held_out
     rng = np.random.default_rng(seed)
     drawn = np.sort(rng.permutation(held_out)[:queries])
     count = min(nearest, len(table) - 1)

@@ -11,9 +11,12 @@ from etils import epath
 from vidembed import files
 from vidembed.report import charts, codes, results, runs, wording
 from vidembed.report import sweep as sweeps
+from vidembed.report.captions import Captions
 
 FILTERS = ("score", "signed", "number", "breaks", "metric", "direction", "asked", "measured")
 """The functions of `wording` that the templates use."""
+NO_CAPTIONS = Captions()
+"""Videos go by their ids."""
 
 
 def write_report(
@@ -34,8 +37,13 @@ def write_report(
     slices: Mapping[str, Any] | None = None,
     warnings: Sequence[str] = (),
     remarks: Sequence[str] = (),
+    step: int | None = None,
+    evaluate_command: str = "",
+    captions: Captions = NO_CAPTIONS,
+    embedding_map: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
 ) -> None:
-    """Write report.html: results, neighbours, clusters, curves, checkpoints, data, costs, recipe.
+    """Write report.html: results, neighbours, map, clusters, curves, checkpoints, data, recipe.
 
     summary      of several systems, as the quickstart's summary.json; None for a single run
     journals     run → lines of its metrics.jsonl
@@ -49,13 +57,19 @@ def write_report(
     coded        what coded vectors score, as `vidembed.report.codes.section` takes it
     related_videos   of a single run: direction → system → metric → {value, low, high}, as in a
                      summary; related_note says which checkpoint is the one that is trained
-    slices       direction → kind → name → `evaluators.slices.Slice`, of the last checkpoint
+    slices       direction → kind → name → `evaluators.slices.Slice`, of the same checkpoint
     warnings     what is wrong with the run, in words, to stand on top
     remarks      what to know of the measured checkpoints, such as what is not shown
+    step         of a single run: the checkpoint whose scores stand on top; None: the last measured
+    evaluate_command   of a run that nothing has measured yet: what measures it
+    captions     titles, links and pictures of videos
+    embedding_map   as `vidembed.report.embedding_map.embedding_map` makes it
+    notes        what to know of the data, such as videos that lack a modality
 
     What is empty or missing leaves out its section. Where any of them says `simulated_sessions`,
-    the page says so on top and at each table and chart. The page asks nothing of any network, and
-    the same arguments give the same bytes. The file is replaced whole.
+    the page says so on top and at each table and chart. The page asks nothing of any network, but
+    for the pictures that `captions` names, and the same arguments give the same bytes. The file is
+    replaced whole.
     """
     summary = summary or {}
     said = [
@@ -69,8 +83,13 @@ def write_report(
         title=title,
         simulated=any(part.get("simulated_sessions") for part in said),
         seeds=summary.get("seeds"),
-        headlines=results.headlines(summary) or _last_scores(evaluations),
+        headlines=results.headlines(summary)
+        or results.run_headlines(evaluations, related_videos or {}, step),
         warnings=warnings,
+        evaluate_command=evaluate_command,
+        captions=captions,
+        embedding_map=embedding_map,
+        notes=notes,
         panels=results.panels(summary.get("related_videos") or related_videos or {}),
         related_note=related_note,
         slices=slices,
@@ -142,25 +161,6 @@ def degrees(corpora: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
             svg = charts.bars(title, histogram, below="related videos")
             found.append({"title": title, "svg": svg})
     return found
-
-
-def _last_scores(evaluations: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, str]]:
-    """Headlines of a single run: the scores of its last checkpoint, those on test videos."""
-    measured = [found for found in evaluations.values() if found]
-    if len(measured) != 1:
-        return []
-    last = max(measured[0], key=lambda one: one["step"])
-    shown, *_ = wording.by_part(last["scores"]).values()
-    return [
-        {
-            "value": wording.score(interval.get("value")),
-            "name": wording.measured(metric),
-            "note": f"{wording.score(interval.get('low'))}–{wording.score(interval.get('high'))} "
-            f"at step {wording.number(last['step'])}",
-        }
-        for metric in shown
-        for interval in [last["scores"][metric]]
-    ]
 
 
 def _stages(seconds: Mapping[str, Any]) -> list[dict[str, Any]]:

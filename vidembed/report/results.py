@@ -9,6 +9,8 @@ from vidembed.report.wording import is_number
 
 BOUNDS = ("trained_exchanged", "popularity", "random")
 """The systems that do not rank by what a video is: no rivals, but bounds."""
+FEATURES = ("visual", "audio", "concatenated")
+"""How the names of systems begin that are features as they are, or standardised."""
 
 
 def panels(related_videos: Mapping[str, Any], *, best: bool = True) -> list[dict[str, Any]]:
@@ -55,6 +57,55 @@ def headlines(summary: Mapping[str, Any]) -> list[dict[str, str]]:
         memory = wording.memory(summary["peak_memory_bytes"])
         found.append({"value": memory, "name": "peak memory", "note": ""})
     return found
+
+
+def run_headlines(
+    evaluations: Mapping[str, Sequence[Mapping[str, Any]]],
+    related_videos: Mapping[str, Any],
+    step: int | None,
+) -> list[dict[str, str]]:
+    """The same for a single run: the test scores of a checkpoint, the last where `step` is None,
+    each with the best raw features and the closed form where these were measured."""
+    measured = [checkpoints for checkpoints in evaluations.values() if checkpoints]
+    if len(measured) != 1:
+        return []
+    last = max(measured[0], key=lambda result: result["step"])
+    result = next((result for result in measured[0] if result["step"] == step), last)
+    shown, *_ = wording.by_part(result["scores"]).values()
+    return [
+        {
+            "value": wording.score(interval.get("value")),
+            "name": wording.measured(name),
+            "note": "; ".join(
+                [
+                    f"{wording.score(interval.get('low'))}–{wording.score(interval.get('high'))} "
+                    f"at step {wording.number(result['step'])}",
+                    *_baselines(related_videos, name),
+                ]
+            ),
+        }
+        for name in shown
+        for interval in [result["scores"][name]]
+    ]
+
+
+def _baselines(related_videos: Mapping[str, Any], name: str) -> list[str]:
+    """What the best raw features and the closed form score, in words; nothing where not known."""
+    direction, _, metric = name.rpartition("/")
+    systems = related_videos.get(direction) or {}
+    known: dict[str, float] = {
+        system: of[metric]["value"]
+        for system, of in systems.items()
+        if metric in of and is_number(of[metric].get("value"))
+    }
+    features = {system: value for system, value in known.items() if system.startswith(FEATURES)}
+    best = max(features, key=features.__getitem__, default="")
+    beside = [
+        f"{wording.system(system)} {wording.score(known[system])}"
+        for system in (best, "closed_form")
+        if system in known
+    ]
+    return [f"without training: {', '.join(beside)}"] if beside else []
 
 
 def control(

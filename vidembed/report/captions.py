@@ -1,0 +1,69 @@
+"""How the page shows a video: its title, a link to it, and a picture that the reader's browser
+loads."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from urllib.parse import quote, urlsplit
+
+ID = "{id}"
+_PLAIN_HOST = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.-:[]")
+
+
+class Caption(NamedTuple):
+    """What is known of a video; "" where it is not."""
+
+    id: str
+    title: str
+    link: str
+    picture: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Captions:
+    """Titles by id, and templates of addresses in which `{id}` stands for the id of a video.
+
+    Nothing is fetched: a browser loads the pictures when the page is read. Raises ValueError for a
+    template without `{id}` in its path or query, or with another scheme than http and https.
+    """
+
+    titles: Mapping[str, str] = field(default_factory=dict)
+    link: str = ""
+    picture: str = ""
+
+    def __post_init__(self) -> None:
+        for option, template in (
+            ("--url-template", self.link),
+            ("--thumbnail-template", self.picture),
+        ):
+            if template:
+                _check(option, template)
+
+    def of(self, video: str) -> Caption:
+        """The caption of a video, by the text of its id."""
+        quoted = quote(video, safe="")
+        link, picture = (each.replace(ID, quoted) for each in (self.link, self.picture))
+        return Caption(id=video, title=self.titles.get(video, ""), link=link, picture=picture)
+
+    @property
+    def picture_host(self) -> str:
+        """Where the page may load pictures from, such as https://i.ytimg.com; "" for nowhere."""
+        if not self.picture:
+            return ""
+        parts = urlsplit(self.picture)
+        return f"{parts.scheme}://{parts.netloc}"
+
+
+def _check(option: str, template: str) -> None:
+    parts = urlsplit(template)
+    host = parts.netloc.lower()
+    if parts.scheme not in ("http", "https") or not host or not _PLAIN_HOST.issuperset(host):
+        raise ValueError(
+            f"{option} {template!r} is no web address: give one that begins with https:// (or "
+            f"http://) and a host, such as 'https://example.com/watch?v={ID}'"
+        )
+    if ID not in template:
+        raise ValueError(
+            f"{option} {template!r} names the same page for every video: put {ID} where the id of "
+            f"a video belongs, such as 'https://example.com/watch?v={ID}'"
+        )

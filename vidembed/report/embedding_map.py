@@ -1,0 +1,128 @@
+"""A map of an embedding: its two directions of greatest variance (PCA), as an honest picture."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from vidembed.corpora.watched import Corpus
+from vidembed.report import charts
+
+FITTED, DRAWN = 20_000, 1_500
+"""Videos, drawn by chance, that the directions are fitted to and that are shown."""
+COLOURS = 7
+"""Groups that have a colour of their own; all others are grey."""
+
+
+def principal_components(vectors: np.ndarray, count: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """(coordinates f64[N, count], shares f64[count] of the variance) of vectors f32[N, D].
+
+    Each direction has the sign with which its coefficient of greatest size is positive.
+    """
+    centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
+    values, directions = np.linalg.eigh(centred.T @ centred)
+    values, directions = values[::-1], directions[:, ::-1][:, :count]
+    greatest = np.take_along_axis(directions, np.abs(directions).argmax(axis=0)[None], axis=0)
+    shares = np.maximum(values[:count], 0) / max(values.sum(), np.finfo(float).tiny)
+    return centred @ (directions * np.sign(greatest)), shares
+
+
+def embedding_map(
+    embeddings: np.ndarray, corpus: Corpus, label_names: Mapping[int, str], *, seed: int = 0
+) -> dict[str, Any] | None:
+    """The map of embeddings f32[N, D], coloured by label; where videos have none by cluster, and
+    without clusters by partition. None where there is nothing to see: below three videos, or if
+    all vectors are alike.
+
+    `svg`; `shares`, two shares of the variance; `coloured_by` (label, cluster, part); `groups`,
+    each with `series`, `name` and number of `videos`; `other`, videos in grey; `drawn` of `videos`.
+    """
+    rng, table = np.random.default_rng(seed), corpus.table
+    fitted = np.sort(rng.permutation(len(table))[:FITTED])
+    if len(fitted) < 3 or embeddings.shape[1] < 2:
+        return None
+    points, shares = principal_components(embeddings[fitted])
+    if not np.ptp(points, axis=0).all():
+        return None
+    shown = np.sort(rng.permutation(len(fitted))[:DRAWN])
+    rows, points = fitted[shown], points[shown]
+    coloured_by, group, names = _groups(corpus, rows, label_names)
+    title = "The first two principal components of the embedding"
+    return {
+        "svg": _picture(title, points, group),
+        "title": title,
+        "shares": shares.tolist(),
+        "coloured_by": coloured_by,
+        "groups": [
+            {"series": number + 1, "name": name, "videos": int((group == number).sum())}
+            for number, name in enumerate(names)
+        ],
+        "other": int((group < 0).sum()),
+        "drawn": len(rows),
+        "videos": len(table),
+        "dimensions": embeddings.shape[1],
+    }
+
+
+def _picture(title: str, points: np.ndarray, group: np.ndarray) -> str:
+    def draw(axes: Axes) -> None:
+        for number in range(-1, int(group.max()) + 1):
+            colour = charts.MUTED if number < 0 else charts.series_colour(number)
+            x, y = points[group == number].T.round(4)
+            alpha = 0.35 if number < 0 else 0.8
+            axes.plot(x, y, "o", color=colour, alpha=alpha, ms=2.6, mew=0)
+        axes.set_xlabel("first component")
+        axes.set_ylabel("second component")
+        axes.tick_params(labelbottom=False, labelleft=False, length=0)
+        axes.grid(visible=False)
+        axes.set_aspect("equal", adjustable="datalim")
+
+    return charts.svg(title, draw, 3.6)
+
+
+def _groups(
+    corpus: Corpus, rows: np.ndarray, label_names: Mapping[int, str]
+) -> tuple[str, np.ndarray, list[str]]:
+    """(what the groups are, the group of each row i64[R] or -1, names of the groups)."""
+    if len(corpus.table.label_values):
+        group, labels = commonest(corpus, rows)
+        return "label", group, [label_names.get(label, f"label {label}") for label in labels]
+    if corpus.hierarchy is not None:
+        level = _level(corpus)
+        of, sizes = corpus.hierarchy.level(level), corpus.hierarchy.sizes(level)
+        largest = np.argsort(-sizes, kind="stable")[:COLOURS]
+        largest = largest[sizes[largest] > 1]
+        place = np.full(len(sizes) + 1, -1)  # the last is for videos outside the train graph
+        place[largest] = np.arange(len(largest))
+        names = [f"cluster {number} of level {level}" for number in largest.tolist()]
+        return "cluster", place[of[rows]], names
+    return "part", np.where(corpus.is_train[rows], 0, 1), ["to train on", "held out"]
+
+
+def commonest(corpus: Corpus, rows: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    """(group i64[R] or -1, labels): each label in turn is the one that most of the rows bear that
+    have no group yet, and these become its group."""
+    table = corpus.table
+    each = [table.labels(row) for row in rows.tolist()]
+    owner = np.repeat(np.arange(len(rows)), [len(labels) for labels in each])
+    borne = np.concatenate([*each, np.zeros(0, np.int32)]).astype(np.int64)
+    group, chosen = np.full(len(rows), -1), list[int]()
+    for number in range(COLOURS):
+        open_pairs = np.unique(np.stack([owner, borne])[:, group[owner] < 0], axis=1)
+        if not open_pairs.shape[1]:
+            break
+        labels, counts = np.unique(open_pairs[1], return_counts=True)
+        label = int(labels[counts.argmax()])
+        group[open_pairs[0, open_pairs[1] == label]] = number
+        chosen.append(label)
+    return group, chosen
+
+
+def _level(corpus: Corpus) -> int:
+    """The highest level with more clusters of several videos than there are colours, or 1."""
+    assert corpus.hierarchy is not None
+    for level in range(corpus.hierarchy.levels, 1, -1):
+        if np.sum(corpus.hierarchy.sizes(level) > 1) > COLOURS:
+            return level
+    return 1
