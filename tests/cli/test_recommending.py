@@ -136,7 +136,7 @@ def test_faults_are_named_and_nothing_is_written(index, tmp_path, capsys):
         ([file, "--within", tmp_path / "none.txt"], "none of the 1 ids of `within`"),
         ([file, "--user-model", "max", "--half-life-watches", 3], "half-lives are of the mean"),
         ([file, "--mmr-lambda", 2], "mmr_lambda is 2"),
-        ([file, "--within", tmp_path / "x.png"], "ids are a text file of lines"),
+        ([file, "--within", tmp_path / "x.png"], "give the ids as a text file"),
         ([file, "--user-model", "variance", "--variance-weight", "nan"], "weight is nan"),
         ([file, "--memory-limit", "much"], "memory_limit is a size"),
         ([untimed, "--half-life-seconds", 3], "column timestamp is missing, which forgetting"),
