@@ -1,4 +1,5 @@
 import io
+import time
 from datetime import datetime
 
 import pytest
@@ -106,3 +107,22 @@ def test_estimated_end():
     words = ends_in(3723.4)
     assert words.startswith("1:02:03 (")
     assert datetime.strptime(words[9:-1], "%H:%M")
+
+
+def test_silence_in_a_stage_ends_after_a_while():
+    out, progress = _plain(heartbeat_seconds=0.02)
+    with progress.stage("training", 9, "steps") as stage:
+        stage.done = 2
+        with progress.stage("compiling"):
+            _wait_for(out, "compiling: 0 s so far\n")
+        _wait_for(out, "training: 2 of 9 steps, 0 s so far\n")
+    beat = out.getvalue()
+    time.sleep(0.06)
+    assert out.getvalue() == beat
+
+
+def _wait_for(out, words):
+    deadline = time.monotonic() + 10
+    while words not in out.getvalue():
+        assert time.monotonic() < deadline, out.getvalue()
+        time.sleep(0.005)

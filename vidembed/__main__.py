@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from vidembed.cli import command_line
+from vidembed.cli.guard import guarded
 
 DATA = {
     "inspect": ("vidembed.records.inspecting", "check records or a feature table; list all faults"),
@@ -31,6 +32,8 @@ RUNS = {
 }
 """Verb of `vidembed.cli.verbs`, followed by the name of a recipe → description."""
 NOTES = """Training and evaluation: RECIPE follows the verb, as in `train cdml --workdir W`.
+--help after a verb shows what people change first, --help-all every option; --version what is
+installed.
 Exit codes: 0 done; 1 refused or failed, with one message; 2 a mistake on the command line; 130
 interrupted; 143 stopped on request, and saved.
 Set VIDEMBED_TRACEBACK=1 in the environment to see where an error was raised."""
@@ -39,6 +42,10 @@ Set VIDEMBED_TRACEBACK=1 in the environment to see where an error was raised."""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns its exit code."""
     given, prog = sys.argv[1:] if arguments is None else arguments, "python -m vidembed"
+    if list(given[:1]) == ["--version"]:
+        from vidembed.cli.version import version_line
+
+        return guarded(lambda: print(version_line()) or 0, stops=False)
     words = {verb: text for verb, (_, text) in DATA.items()} | RUNS
     verb, rest = command_line.choose(words, given, prog=prog, about=NOTES)
     if verb in RUNS:

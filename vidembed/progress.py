@@ -1,6 +1,7 @@
 """Progress on the terminal: stages of work, the training line, remarks."""
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -52,6 +53,8 @@ class Progress:
 
     quiet: print nothing (hosts other than the first).
     line_seconds: minimum time between two plain lines of one stage.
+    heartbeat_seconds: if nothing was printed for this long while a stage is open, print that it is
+        still running; checked at every half of it.
     """
 
     def __init__(
@@ -60,13 +63,19 @@ class Progress:
         console: rich.console.Console | None = None,
         quiet: bool = False,
         line_seconds: float = 10.0,
+        heartbeat_seconds: float = 20.0,
     ):
         self.console = console or rich.console.Console(quiet=quiet)
         self.line_seconds = line_seconds
+        self.heartbeat_seconds = heartbeat_seconds
         self._live: rich.progress.Progress | None = None
+        self._stages: list[Stage] = []
+        self._said = time.monotonic()
+        self._over = threading.Event()
 
     def say(self, message: str) -> None:
         """Print a remark, above any bar."""
+        self._said = time.monotonic()
         # No emoji: rich would turn part of `visual:v:8` into a hand.
         self.console.print(message, markup=False, highlight=False, soft_wrap=True, emoji=False)
 
@@ -80,7 +89,8 @@ class Progress:
         if stage._bar is None:
             self.say(f"{name} ...")
         try:
-            yield stage
+            with self._watched(stage):
+                yield stage
         except BaseException:
             self._close_bar(stage._bar)
             self.say(f"{name}: stopped after {stage.seconds:.1f} s")
@@ -88,6 +98,28 @@ class Progress:
         self._close_bar(stage._bar)
         count = f"{stage._count()}, " if stage.done else ""
         self.say(f"{name}: {count}{stage.seconds:.1f} s")
+
+    @contextlib.contextmanager
+    def _watched(self, stage: Stage) -> Iterator[None]:
+        """Inside, silence ends after a while. On a terminal the bars show the time themselves."""
+        if not self._stages and not self.console.quiet and stage._bar is None:
+            self._over = threading.Event()
+            # A daemon: whatever it waits for, the process may end.
+            threading.Thread(target=self._beat, args=(self._over,), daemon=True).start()
+        self._stages.append(stage)
+        try:
+            yield
+        finally:
+            self._stages.remove(stage)
+            if not self._stages:
+                self._over.set()
+
+    def _beat(self, over: threading.Event) -> None:
+        while not over.wait(self.heartbeat_seconds / 2):
+            for stage in self._stages[-1:]:
+                if time.monotonic() - self._said >= self.heartbeat_seconds:
+                    count = f"{stage._count()}, " if stage.done or stage.total else ""
+                    self.say(f"{stage.name}: {count}{stage.seconds:.0f} s so far")
 
     def _open_bar(self, name: str, total: int | None) -> rich.progress.TaskID | None:
         if not self.console.is_terminal or self.console.quiet:
@@ -97,6 +129,7 @@ class Progress:
                 rich.progress.TextColumn("{task.description}", markup=False),
                 rich.progress.BarColumn(bar_width=24),
                 rich.progress.MofNCompleteColumn(),
+                rich.progress.TimeElapsedColumn(),
                 rich.progress.TextColumn("{task.fields[note]}", markup=False),
                 console=self.console,
                 transient=True,
@@ -118,3 +151,11 @@ def ends_in(seconds: float) -> str:
     """The remaining time and the time of day at its end, such as "0:03:20 (14:05)"."""
     left = timedelta(seconds=round(seconds))
     return f"{left} ({datetime.now() + left:%H:%M})"
+
+
+def as_bytes(count: float) -> str:
+    """A number of bytes for people."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:,.1f} {unit}"
+    return f"{count:,.0f} bytes"

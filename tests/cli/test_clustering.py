@@ -178,8 +178,8 @@ def test_unknown_videos_are_dropped_up_to_the_share(corpus_paths, corpus, tmp_pa
     ("options", "says"),
     [
         ("--rounds 0", "rounds must be at least 1"),
-        ("--max-size 1", "max_size must be at least 2"),
-        ("--train-share 2", "train_share 2.0 must lie strictly between 0 and 1"),
+        ("--max-size 1", "--max-size must be at least 2"),
+        ("--train-share 2", "--train-share 2.0 must lie strictly between 0 and 1"),
     ],
 )
 def test_wrong_options_are_errors_in_words(corpus_paths, tmp_path, capsys, options, says):

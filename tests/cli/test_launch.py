@@ -56,9 +56,12 @@ def test_help_names_the_verbs_and_their_options(capsys):
     assert all(verb in text for verb in ("train", "evaluate", "show"))
     code, text = run(["train", "--help"], capsys)
     assert code == 0
-    assert all(f"--{o}" in text for o in ("workdir", "task.pool", "feed.batch-triplets", "steps"))
+    assert all(f"--{o}" in text for o in ("workdir", "preset", "feed.batch-triplets", "steps"))
+    code, text = run(["train", "--help-all"], capsys)
+    assert code == 0
     # Of each part what it is, the evaluator too.
-    assert "How well a video's neighbours in the embedding are those" in text
+    assert "evaluator: How well a video's neighbours in the embedding are those" in text
+    assert "--task.pool {negatives,negatives+positives,all}" in text
 
 
 @pytest.mark.parametrize(
@@ -70,10 +73,10 @@ def test_help_names_the_verbs_and_their_options(capsys):
         (["train", "--workdir", "w", "--steps", "0"], "must be 1 or more"),
         (["train", "--workdir", "w", "--task.loss.margin", "0"], "--task.loss.margin: Hinge("),
         (["train", "--workdir", "w", "task.loss:log", "--task.loss.margin=-1"], "margin: margin"),
-        (["train", "--workdir", "w", "--mesh.model", "0", "--steps", "3"], "--mesh.model: mesh"),
-        (["train", "--workdir", "w", "--steps", "0"], "--steps: steps 0 and log_every"),
-        (["train", "--workdir", "w", "--checkpoints.keep-last", "0"], "--checkpoints.keep-last: "),
-        (["train", "--workdir", "w", "--feed.batch-triplets", "x"], "--feed.batch-triplets: inv"),
+        (["train", "--workdir", "w", "--mesh.model", "0", "--steps", "3"], "--mesh.model 0 must"),
+        (["train", "--workdir", "w", "--steps", "0"], "error: --steps 0 and --log-every 100 must"),
+        (["train", "--workdir", "w", "--checkpoints.keep-last", "0"], "checkpoints.keep-last 0 "),
+        (["train", "--workdir", "w", "--feed.batch-triplets", "x"], "-triplets: 'x' is no whole"),
         (["evaluate", "--workdir", "w", "--evaluator.kz", "5"], "--evaluator.ks"),
         (["evaluate", "--workdir", "w", "--evaluator.ks", "0"], "--evaluator.ks: ks are different"),
         (["evaluate", "--step", "5"], "--workdir"),
@@ -91,14 +94,15 @@ def test_mistakes_are_refused_with_what_is_nearest(arguments, words, capsys):
     assert "recipe." not in text
 
 
-def test_an_option_that_is_given_twice_is_named(capsys):
-    twice = ["--steps", "3", "--task.loss.margin", "0.1", "--steps=4"]
+def test_of_an_option_that_is_given_twice_the_last_counts(capsys):
+    twice = ["--steps", "3", "--task.loss.margin", "0.1", "--steps=4", "--mesh.data", "64"]
     code, text = run(["show", *twice], capsys)
+    assert code == 0
+    assert '"steps": 4' in text
+    # The values of a list might be meant to add up.
+    code, text = run(["evaluate", "--evaluator.ks", "3", "--evaluator.ks", "4"], capsys)
     assert code == 2
-    assert "given more than once: --steps" in text
-    code, text = run(["show", "--stepz", "3"], capsys)
-    assert code == 2
-    assert "more than once" not in text
+    assert "WARNING: --evaluator.ks is given more than once: only the last counts" in text
 
 
 def test_faults_end_with_one_message_and_code_1(tmp_path, capsys):
@@ -121,7 +125,7 @@ def test_a_missing_extra_is_one_message(monkeypatch, capsys):
     for verb in ("train", "evaluate"):
         code, text = run([verb, "--workdir", "gs://bucket/run", *data(recipe.corpus)], capsys)
         assert code == 1
-        assert text.startswith("ImportError: Please install gcsfs")
+        assert text.startswith("error: Please install gcsfs")
         assert "pip install -e '.[gcs]'" in text
         assert "Traceback" not in text
 
@@ -135,6 +139,7 @@ def test_where_a_fault_came_from_is_shown_on_request(tmp_path, monkeypatch, caps
     assert text.startswith("Traceback")
     assert "in recipe_of" in text
     assert "ValueError: " in text.rpartition(" raise ")[2]
+    assert "error: " in text.rpartition("ValueError: ")[2]
 
 
 @pytest.fixture
@@ -168,8 +173,8 @@ def test_the_options_of_an_evaluation_are_those_of_the_run(claimed, given, capsy
         assert "holds no checkpoint: train first" in text
         code, text = run([verb, *named, "--help"], capsys)
         assert code == 0
-        assert re.search(r"--evaluator\.ks [^-]*default: 5 20", text)
-        assert "source subcommand: task.miner:hardest" in text
+        assert re.search(r"--evaluator\.ks INT \.\.\. [^-]*\(5 20\)", text)
+        assert "task.miner: [hardest], semi-hard" in text
     code, text = run(["evaluate", "--help"], capsys)
     assert code == 0
     assert all(f"--{o}" in text for o in ("workdir", "follow", "evaluator.ks", "corpus.table"))
@@ -179,10 +184,7 @@ def test_an_evaluation_may_not_change_what_was_trained(claimed, corpus_paths, tm
     named = ["evaluate", "--workdir", str(claimed)]
     code, text = run([*named, "task.miner:semi-hard", "--seed", "5", "--evaluator.ks", "7"], capsys)
     assert code == 1
-    miners = "vidembed.mining.miners"
-    assert f'task.miner.class: "{miners}:Hardest" -> "{miners}:SemiHard"' in text
-    assert "seed: 3 -> 5" in text
-    assert "evaluator" not in text.partition("stored -> given")[2]
+    assert "task.miner: stored hardest, given semi-hard --seed: stored 3, given 5 A run" in text
     # Where the data are, and how they are measured, may differ.
     shutil.copytree(corpus_paths.table, tmp_path / "moved")
     elsewhere = ["--corpus.table", str(tmp_path / "moved"), "--mesh.model", "2"]
@@ -207,7 +209,7 @@ def test_a_slice_that_cannot_be_compiled_for_is_one_message(monkeypatch, capsys)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     code, text = run(["show", "--compile", "v5e:8x8"], capsys)
     assert code == 1
-    assert text.startswith("ValueError: v5e:8x8 needs the TPU compiler, which is not installed")
+    assert text.startswith("error: v5e:8x8 needs the TPU compiler, which is not installed")
 
 
 def test_show_begins_with_the_recipe_of_a_run_on_its_devices(tmp_path, capsys):
@@ -415,7 +417,12 @@ def test_a_run_is_measured_from_another_folder(corpus_paths, tmp_path, monkeypat
         f"--corpus.{name}={Path(getattr(corpus_paths, name)).name}" for name in ("table", "edges")
     ]
     named = ["--workdir", str(tmp_path / "run")]
-    assert run(["train", *named, *paths, *SMALL, "--steps", "1"], capsys)[0] == 0
+    laptop = ["--preset", "laptop", *SMALL, "--steps", "1"]
+    assert run(["train", *named, *paths, *laptop], capsys)[0] == 0
+    # The recipe is stored as it was resolved: what is given wins over the preset.
+    stored = Workdir(tmp_path / "run").read_recipe()["recipe"]
+    assert (stored["feed"]["batch_triplets"], stored["steps"]) == (32, 1)
+    assert stored["task"]["model"]["layers"]["input_dropout"] == 0.5
     monkeypatch.chdir(tmp_path)
     assert run(["evaluate", *named, "--no-baselines"], capsys)[0] == 0
     code, text = run(["evaluate", *named, "--corpus.table", "none"], capsys)

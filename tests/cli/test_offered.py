@@ -163,8 +163,8 @@ def test_help_and_mistakes_are_those_of_the_real_classes(capsys):
     assert end.value.code == 0
     text = capsys.readouterr().out
     assert all(words in text for words in ("What is drawn.", "In metres.", "How long each is."))
-    assert "source subcommand: shape:square" in text
+    assert "shape:        [square], disc" in text
     with pytest.raises(SystemExit) as end:
         parsed(Picture(width=3, rest=()), "--shape.side", "-1")
     assert end.value.code == 2
-    assert "--shape.side: side -1.0 must not be below zero" in capsys.readouterr().err
+    assert "--shape.side -1.0 must not be below zero" in capsys.readouterr().err

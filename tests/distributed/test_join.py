@@ -51,7 +51,7 @@ def test_a_half_of_the_options_is_a_mistake_on_the_command_line(tmp_path, capsys
 def test_where_no_cluster_tells_distributed_says_so(corpus_paths, tmp_path):
     job = Job("train", tmp_path / "run", [*data(corpus_paths), *SMALL, "--distributed"])
     assert job.end(60) == 1, job.output
-    assert "ValueError: --distributed found no cluster here" in job.output
+    assert "error: --distributed found no cluster here" in job.output
     assert "--coordinator HOST:PORT --processes N --process I" in job.output
     assert not (tmp_path / "run").exists()
 
@@ -63,7 +63,7 @@ def test_a_cluster_that_is_not_understood_is_no_missing_one(corpus_paths, tmp_pa
     slurm |= {"SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
     job = Job("train", tmp_path / "run", options, environment=slurm)
     assert job.end(60) == 1, job.output
-    assert "ValueError: --distributed cannot read what the cluster tells here" in job.output
+    assert "error: --distributed cannot read what the cluster tells here" in job.output
     assert "'two'" in job.output
 
 
@@ -93,7 +93,7 @@ def test_a_process_that_nobody_joins_says_whom_it_awaited(number, corpus_paths, 
     assert job.end(60) == 1, job.output
     assert time.monotonic() - began < 40
     assert f"process {number} of 4 waits up to 3 s for the others at localhost:{port}" in job.output
-    assert f"LostHostError: waited 3 s for all 4 processes at localhost:{port}" in job.output
+    assert f"error: waited 3 s for all 4 processes at localhost:{port}" in job.output
     assert "Check failure stack trace" not in job.output
     assert not (tmp_path / "run").exists()
 

@@ -193,7 +193,7 @@ def test_a_recipe_that_was_not_trained_is_refused(change, trained, corpus):
     """What may change when a run goes on is not for its evaluation to change."""
     recipe = recipe_of(trained)
     [(name, value)] = change.items()
-    words = f"{name}: {getattr(recipe, name)} -> {value}"
+    words = f"--{name.replace('_', '-')}: stored {getattr(recipe, name)}, given {value}"
     with pytest.raises(RecipeChangedError, match=words):
         EvaluationJob(replace(recipe, **change), EVALUATION, trained, corpus=corpus, progress=QUIET)
 

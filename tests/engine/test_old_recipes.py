@@ -59,5 +59,8 @@ def test_a_recipe_that_is_older_than_a_field_is_the_same_with_its_default(tmp_pa
     workdir.claim_recipe(older, data)
     assert claim(workdir, cdml.recipe, data, {}) == []
     other = replace(cdml.recipe, feed=Triplets(negatives=SiblingNegatives()))
-    with pytest.raises(RecipeChangedError, match=r':UniformNegatives" -> .*:SiblingNegatives"'):
+    with pytest.raises(
+        RecipeChangedError,
+        match=r"feed\.negatives: stored uniform-negatives, given sibling-negatives",
+    ):
         claim(workdir, other, data, {})

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -54,3 +55,22 @@ def test_rates_between_two_lines(corpus, monkeypatch):
     rates = pace.read(2)
     assert rates.pop("passes") == 800 / corpus.train_graph.edges
     assert rates == {"triplets_per_second": 0.0, "waiting_share": 1.0, "large_batches": 0}
+
+
+def test_the_time_of_a_training_is_estimated_once(corpus, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(paces.time, "monotonic", lambda: now[0])
+    pace = pace_of(Triplets(batch_triplets=400), corpus, steps=104)
+    said = []
+    for step in range(1, 9):
+        now[0] += 60 if step == 1 else 1  # the first step carries the compilation
+        said.append(pace.estimate(step))
+    # After the first one three steps of a second each.
+    assert [bool(words) for words in said] == [step == 4 for step in range(1, 9)]
+    assert said[3].startswith("100 more steps of 1 s take about 0:01:40 (")
+    assert re.search(r"memory so far: [\d.,]+ [MG]B of this host$", said[3])
+    # What is nearly done needs no estimate.
+    short = pace_of(Triplets(batch_triplets=400), corpus, steps=9)
+    assert not any(
+        short.estimate(step) for step in range(1, 9) if now.append(now.pop() + 1) is None
+    )

@@ -170,7 +170,7 @@ def test_a_damaged_newest_checkpoint_is_set_aside_and_the_run_goes_on(recipe, co
 
 def test_fewer_steps_than_done_are_refused_and_the_end_stays_marked(recipe, corpus, tmp_path):
     run(recipe, tmp_path, corpus)
-    with pytest.raises(ValueError, match="has applied 7 updates already, steps is 3"):
+    with pytest.raises(ValueError, match="has applied 7 updates already, --steps is 3"):
         run(replace(recipe, steps=3), tmp_path, corpus)
     assert Workdir(tmp_path).done() == 7
 
@@ -486,7 +486,7 @@ def test_a_trace_is_written_where_asked(recipe, corpus, tmp_path, capsys):
 
 def test_changed_recipe_or_data_is_refused(recipe, corpus, tmp_path):
     run(replace(recipe, steps=3), tmp_path, corpus)
-    with pytest.raises(RecipeChangedError, match=r"(?s)seed: 0 -> 5"):
+    with pytest.raises(RecipeChangedError, match=r"(?s)--seed: stored 0, given 5"):
         run(replace(recipe, seed=5), tmp_path, corpus)
     with pytest.raises(RecipeChangedError, match="corpus"):
         run(recipe, tmp_path, replace(corpus, relations=corpus.train_graph))

@@ -173,7 +173,7 @@ def test_the_first_word_must_be_a_system(capsys):
         with pytest.raises(SystemExit) as ended:
             run(arguments=[*before, "gmcl", "train"])
         assert ended.value.code == 2
-        assert "Did you mean 'gcl'?" in capsys.readouterr().err
+        assert "did you mean gcl?" in capsys.readouterr().err
         with pytest.raises(SystemExit) as ended:
             run(arguments=[*before, "--help"])
         assert ended.value.code == 0

@@ -408,7 +408,7 @@ def test_a_failed_point_is_recorded_and_the_others_run(swept):
 def test_another_recipe_under_the_same_name_is_refused(swept, capsys):
     before = (swept / "seed0" / "early" / "result.json").read_bytes()
     assert refused("changed", swept) == 1
-    assert "task.model.layers.size: 6 -> 5" in capsys.readouterr().out
+    assert "--task.model.layers.size: stored 6, given 5" in capsys.readouterr().out
     assert (swept / "seed0" / "early" / "result.json").read_bytes() == before
     lines = gather("changed", swept)["missing"]
     assert "seed0/early: another recipe of the same name" in lines
@@ -417,7 +417,7 @@ def test_another_recipe_under_the_same_name_is_refused(swept, capsys):
 
 def test_another_size_or_other_records_are_refused(swept, capsys):
     assert refused("sweep", swept, "--steps", "4") == 1
-    assert "steps: 3 -> 4" in capsys.readouterr().err
+    assert "--steps: stored 3, given 4" in capsys.readouterr().err
     other = RECORDS.replace("validate0000", "validate0001")
     assert refused("sweep", swept, "--records", other) == 1
     assert "imported differently" in capsys.readouterr().err
@@ -429,7 +429,7 @@ def test_mistakes_in_the_command_line_are_refused(tmp_path, capsys):
         ("--shard", "3/2"): "--shard: shard '3/2' must be i/n",
         ("--seeds", "1", "1"): "--seeds: seeds must be one or more different",
         ("--seeds=-1",): "--seeds: seeds must be one or more different numbers in [0, 2^32)",
-        ("--steps=-1",): "--steps: steps -1",
+        ("--steps=-1",): "--steps -1",
         ("--stpes", "3"): "--stpes",
     }
     for wrong, message in wrongs.items():

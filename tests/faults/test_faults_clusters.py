@@ -177,7 +177,7 @@ def test_a_run_goes_on_with_its_clusters_alone_wherever_they_lie(
     moved = replace(clustered_paths, hierarchy=str(tmp_path / "h.parquet"))
     write_hierarchy(other, moved.hierarchy, clustered.table.ids)
     with pytest.raises(
-        RecipeChangedError, match=r'(?s)data, feed: "\w+" -> "\w+"\n.*another --workdir'
+        RecipeChangedError, match=r"(?s)data, feed: stored \w+, given \w+\n.*another --workdir"
     ):
         run(replace(recipe, corpus=moved), workdir)
     assert contents(workdir) == before

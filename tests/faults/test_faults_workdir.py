@@ -92,7 +92,9 @@ def test_a_cut_recipe_is_named(workdir, data, capsys, verb):
 def test_a_changed_value_in_the_recipe_is_a_changed_recipe(workdir, data, capsys):
     file = Workdir(workdir).recipe_file
     file.write_text(file.read_text().replace('"batch_triplets": 32', '"batch_triplets": 36'))
-    assert "feed.batch_triplets: 36 -> 32" in refused(capsys, "train", workdir, *options(data))
+    assert "--feed.batch-triplets: stored 36, given 32" in refused(
+        capsys, "train", workdir, *options(data)
+    )
     file.write_text(file.read_text().replace('"batch_triplets"', '"batch_tripletz"'))
     assert "batch_tripletz" in refused(capsys, "evaluate", workdir)
 
@@ -203,11 +205,11 @@ def test_a_second_run_is_refused_by_name_and_changes_nothing(workdir, data):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--seed", "1"], "seed: 0 -> 1"),
-        (["--task.loss.margin", "0.25"], r"task\.loss\.margin: [\d.]+ -> 0\.25"),
-        (["--feed.batch-triplets", "64"], "feed.batch_triplets: 32 -> 64"),
-        (["--corpus.split-seed", "3"], "corpus.split_seed: 0 -> 3"),
-        (["task.miner:hardest"], "task.miner"),
+        (["--seed", "1"], "--seed: stored 0, given 1"),
+        (["--task.loss.margin", "0.25"], r"--task\.loss\.margin: stored [\d.]+, given 0\.25"),
+        (["--feed.batch-triplets", "64"], "--feed.batch-triplets: stored 32, given 64"),
+        (["--corpus.split-seed", "3"], "--corpus.split-seed: stored 0, given 3"),
+        (["task.miner:hardest"], "task.miner: stored semi-hard, given hardest\n"),
     ],
 )
 def test_another_recipe_is_refused_with_the_difference(workdir, data, capsys, more, said):
@@ -222,7 +224,7 @@ def test_another_recipe_is_refused_with_the_difference(workdir, data, capsys, mo
 )
 def test_fewer_steps_than_are_done_are_refused(workdir, data, capsys):
     fewer = [*options(data)[:-1], "3"]
-    assert f"has applied {STEPS} updates already, steps is 3" in refused(
+    assert f"has applied {STEPS} updates already, --steps is 3" in refused(
         capsys, "train", workdir, *fewer
     )
 

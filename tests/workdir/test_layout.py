@@ -67,19 +67,19 @@ def test_the_first_run_stores_its_recipe_and_the_same_recipe_is_accepted(tmp_pat
 
 
 FROZEN = [
-    (_changed(task__miner__margin=0.2), DATA, ["task.miner.margin: 0.3 -> 0.2"]),
-    (_changed(task__widths=[4000, 128]), DATA, ["task.widths.1: 256 -> 128"]),
-    (_changed(task__widths=[256]), DATA, ["task.widths: [4000, 256] -> [256]"]),
+    (_changed(task__miner__margin=0.2), DATA, ["--task.miner.margin: stored 0.3, given 0.2"]),
+    (_changed(task__widths=[4000, 128]), DATA, ["--task.widths: stored 4000 256, given 4000 128"]),
+    (_changed(task__widths=[256]), DATA, ["--task.widths: stored 4000 256, given 256"]),
     (
         _changed(task__miner={"class": "Hardest"}),
         DATA,
-        ['task.miner.class: "SemiHard" -> "Hardest"', "task.miner.margin: 0.3 -> (absent)"],
+        ["task.miner: stored semi-hard, given hardest"],
     ),
-    (_changed(task__new=None), DATA, ["task.new: (absent) -> null"]),
-    (_changed(stepsize=1, steps=100), DATA, ["stepsize: (absent) -> 1"]),
-    (RECIPE, {**DATA, "graph": "cc33"}, ['data, graph: "bb22" -> "cc33"']),
-    (RECIPE, {"table": "aa11"}, ['data, graph: "bb22" -> (absent)']),
-    (_changed(task__miner__margin=True), DATA, ["task.miner.margin: 0.3 -> true"]),
+    (_changed(task__new=None), DATA, ["--task.new: stored (absent), given None"]),
+    (_changed(stepsize=1, steps=100), DATA, ["--stepsize: stored (absent), given 1"]),
+    (RECIPE, {**DATA, "graph": "cc33"}, ["data, graph: stored bb22, given cc33"]),
+    (RECIPE, {"table": "aa11"}, ["data, graph: stored bb22, given (absent)"]),
+    (_changed(task__miner__margin=True), DATA, ["--task.miner.margin: stored 0.3, given true"]),
 ]
 
 
@@ -101,7 +101,7 @@ def test_true_is_not_one(tmp_path):
     workdir = Workdir(tmp_path)
     workdir.claim_recipe({"a": 1, "b": 2.0}, {})
     assert workdir.claim_recipe({"a": 1.0, "b": 2}, {}) == []
-    with pytest.raises(RecipeChangedError, match="a: 1 -> true"):
+    with pytest.raises(RecipeChangedError, match="a: stored 1, given true"):
         workdir.claim_recipe({"a": True, "b": 2}, {})
 
 
@@ -113,7 +113,7 @@ def test_a_recipe_is_compared_without_being_claimed(tmp_path):
     before = workdir.recipe_file.read_text()
     longer = _changed(steps=300)
     assert workdir.recipe_changes(longer, tunable={"steps"}) == ["steps: 100 -> 300"]
-    with pytest.raises(RecipeChangedError, match="steps: 100 -> 300"):
+    with pytest.raises(RecipeChangedError, match="--steps: stored 100, given 300"):
         workdir.recipe_changes(longer)
     assert workdir.recipe_file.read_text() == before
 

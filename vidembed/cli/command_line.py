@@ -1,4 +1,5 @@
-"""The one command-line shell: words, and options parsed by tyro; see `guard` for exit codes.
+"""The one command-line shell: words, help, mistakes; values are parsed by tyro. For exit codes see
+`guard`.
 
 `~` in a path is the home folder, behind `=`, too, where shells leave it. Nothing heavy is imported
 before it is needed: help must come at once.
@@ -6,25 +7,31 @@ before it is needed: help must come at once.
 
 import contextlib
 import difflib
+import functools
+import inspect
 import io
 import os
-import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from vidembed.cli.guard import guarded
+from vidembed.cli import names
+from vidembed.cli.guard import ERROR, guarded
 from vidembed.cli.surroundings import Surroundings
 
 
 class Command(Protocol):
-    """A dataclass whose fields are options."""
+    """A dataclass whose fields are options.
+
+    Its class may have FIRST, the names of the options that its short help shows.
+    """
 
     def run(self) -> int:
         """Does what was asked for; an exit code."""
 
 
 C = TypeVar("C", bound=Command)
+HELP = ("-h", "--help", "--help-all")
 
 
 def choose(
@@ -46,30 +53,24 @@ def choose(
     lines = [f"usage: {prog} {kind.upper()} ...", ""]
     lines += [f"  {word:<{width}}{text}" for word, text in words.items()]
     lines += ["", f"More on each: {prog} {kind.upper()} --help"]
-    asked = bool(arguments) and arguments[0] in ("-h", "--help")
     with Surroundings() as around:
         around.done()  # there is nothing to stop
+        asked = bool(arguments) and arguments[0] in HELP
         if asked:
             print("\n".join([*lines, "", about.strip()]).rstrip())
-        elif arguments:
-            near = difflib.get_close_matches(arguments[0], words, n=1)
-            meant = f" Did you mean {near[0]!r}?" if near else ""
-            print(f"there is no {kind} {arguments[0]!r}.{meant}\n", file=sys.stderr)
-        if not asked:
-            print("\n".join(lines), file=sys.stderr)
+        else:
+            print("\n".join([_no_word(words, arguments, kind), "", *lines]), file=sys.stderr)
         raise SystemExit(around.finished(0 if asked else 2))
 
 
 def call(function: Callable[..., int | None], arguments: Sequence[str], *, prog: str) -> int:
     """Calls a function with the options that its parameters are; an exit code."""
-    import tyro
-
-    config = (tyro.conf.PositionalRequiredArgs, tyro.conf.FlagCreatePairsOff)
 
     def run() -> int:
-        return tyro.cli(function, prog=prog, args=arguments, config=config) or 0
+        bound: Callable[[], int | None] = parse_one(function, arguments, prog=prog)
+        return bound() or 0
 
-    return guarded(run, named=False, stops=False)
+    return guarded(run, stops=False, as_typed=functools.partial(names.with_options, function))
 
 
 def start(command: C | type[C], arguments: Sequence[str] | None = None, *, prog: str) -> int:
@@ -77,14 +78,16 @@ def start(command: C | type[C], arguments: Sequence[str] | None = None, *, prog:
     given = [_at_home(word) for word in (sys.argv[1:] if arguments is None else arguments)]
 
     def run() -> int:
-        return parse_one(command, given, prog=prog).run()
+        code: int = parse_one(command, given, prog=prog).run()
+        return code
 
-    return guarded(run, stops=not asks_help(given))
+    typed = functools.partial(names.with_options, command)
+    return guarded(run, stops=not asks_help(given), as_typed=typed)
 
 
 def asks_help(arguments: Sequence[str]) -> bool:
     """Whether they ask what there is to ask for, so that nothing else is done."""
-    return not {"-h", "--help"}.isdisjoint(arguments)
+    return not set(HELP).isdisjoint(arguments)
 
 
 def parse(
@@ -94,85 +97,106 @@ def parse(
 
     verbs: word → a dataclass instance with the defaults of that verb.
     """
-    words = {word: summary(type(verb)) for word, verb in verbs.items()}
+    from vidembed.cli import descriptions
+
+    words = {word: descriptions.summary(type(verb)).rstrip(".") for word, verb in verbs.items()}
     word, rest = choose(words, arguments, prog=prog, about=description)
     return parse_one(verbs[word], rest, prog=f"{prog} {word}")
 
 
-def parse_one(command: C | type[C], arguments: Sequence[str], *, prog: str) -> C:
-    """A dataclass, or an instance with its defaults, with the options set that were given.
+def parse_one(
+    command: Any, arguments: Sequence[str], *, prog: str, preset: Sequence[str] = ()
+) -> Any:
+    """A dataclass, or an instance with its defaults, with the options set that were given; of a
+    function, the call with them, to be made.
 
-    Ends the process (SystemExit) with 0 after --help, with 2 after a mistake: a value out of range
-    as one line that begins with the options it is about, any other mistake as tyro shows it, with
-    the nearest names.
+    preset: options and switches that count where they are not given, and exist.
+    Ends the process (SystemExit) with 0 after help, with 2 after a mistake, which is one message
+    that begins with the option it is about, and names what is nearest.
     """
-    import tyro
+    from vidembed.cli.arguments import Arguments, Mistake
+    from vidembed.cli.help_text import HELP_ALL, help_text
 
-    shown, config = io.StringIO(), (tyro.conf.CascadeSubcommandArgs,)
+    given = Arguments(command, arguments, preset=preset)
+    if asks_help(arguments):
+        print(help_text(command, given.options, prog=prog, full=HELP_ALL in arguments))
+        raise SystemExit(0)
+    for note in given.words.notes:
+        print(f"WARNING: {note}", file=sys.stderr)
     try:
-        with contextlib.redirect_stderr(shown):
-            if isinstance(command, type):
-                return tyro.cli(command, args=arguments, prog=prog, config=config)
-            return tyro.cli(
-                type(command), default=command, args=arguments, prog=prog, config=config
-            )
-    except ValueError as error:
-        print(_as_typed("", str(error), arguments), file=sys.stderr)
-        raise SystemExit(2) from error
-    except SystemExit as end:
-        # tyro names the place by the path of our classes, with a wrapper of its own in front; what
-        # the command itself refuses has none.
-        found = end.__context__
-        place, words = getattr(found, "arg", None), getattr(found, "message", None)
-        if isinstance(found, ValueError):
-            place, words = "", str(found)
-        if isinstance(place, str) and isinstance(words, str):
-            print(_as_typed(place, words, arguments), file=sys.stderr)
-        else:
-            print(shown.getvalue(), end="", file=sys.stderr)
-            repeated = _repeated(arguments)
-            if end.code and repeated:
-                # Where a part's option stands between, tyro takes the second for a misplaced one.
-                print(f"given more than once: {', '.join(repeated)}", file=sys.stderr)
-        raise
+        return _built(command, given.ordered(), arguments, known=given.options.by_name, prog=prog)
+    except Mistake as mistake:
+        raise _refused(str(mistake), prog) from mistake
 
 
-def summary(command: type) -> str:
-    """The first sentence of a command's docstring."""
-    return (command.__doc__ or "").strip().splitlines()[0].rstrip(".")
+def refuse_unknown(command: Any, arguments: Sequence[str], *, prog: str) -> None:
+    """Ends the process as `parse_one` does where a word is an option of no part at all."""
+    from vidembed.cli.arguments import Arguments
+
+    if mistakes := Arguments(command, arguments).words.mistakes:
+        raise _refused(mistakes[0], prog)
 
 
 def option_of(arguments: Sequence[str], option: str) -> str | None:
     """The value that the arguments give an option, before they are parsed; None if they do not.
 
-    The last one, as tyro takes it.
+    The last one counts.
     """
-    found = None
+    given = None
     for word, following in zip(arguments, [*arguments[1:], None]):
         name, equals, value = word.partition("=")
         if name == option:
-            found = value if equals else following
-    return found
+            given = value if equals else following
+    return given
 
 
-def _as_typed(place: str, words: str, arguments: Sequence[str]) -> str:
-    """`words` behind the options under `place` that they speak of, else behind the place itself."""
-    names = [name for name in place.split(".") if name[:1].islower() and name != "recipe"]
-    part = "".join(f"{name}." for name in names).replace("_", "-")
-    typed = dict.fromkeys(word.partition("=")[0] for word in arguments if word.startswith("--"))
-    meant = [option for option in typed if option.replace("_", "-").startswith(f"--{part}")]
-    meant = [option for option in meant if re.search(rf"(?<!-)\b{_field(option)}\b", words)]
-    subject = ", ".join(meant) or (f"--{part[:-1]}" if part else "")
-    return f"{subject}: {words}" if subject else words
+def _refused(mistake: str, prog: str) -> SystemExit:
+    print(f"{ERROR}{mistake}\n{prog} --help lists the options", file=sys.stderr)
+    return SystemExit(2)
 
 
-def _repeated(arguments: Sequence[str]) -> list[str]:
-    options = [word.partition("=")[0] for word in arguments if word.startswith("--")]
-    return [name for name in dict.fromkeys(options) if options.count(name) > 1]
+def _built(
+    command: Any, words: list[str], arguments: Sequence[str], *, known: Collection[str], prog: str
+) -> Any:
+    """What tyro makes of words in its own order; raises Mistake."""
+    import tyro
+
+    from vidembed.cli.arguments import Mistake
+
+    kind, options = command, dict[str, Any](args=words, prog=prog)
+    markers: list[Any] = [tyro.conf.CascadeSubcommandArgs]
+    if inspect.isfunction(command):
+        kind = functools.wraps(command)(lambda *a, **k: functools.partial(command, *a, **k))
+        markers.append(tyro.conf.PositionalRequiredArgs)
+    elif not isinstance(command, type):
+        kind, options["default"] = type(command), command
+    options["config"] = tuple(markers)
+    shown = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(shown):
+            return tyro.cli(kind, **options)
+    except ValueError as error:
+        raise Mistake(names.as_typed("", str(error), arguments, known)) from error
+    except SystemExit as end:
+        if not end.code:
+            raise
+        # tyro names the place by the path of our classes, with a wrapper of its own in front; what
+        # the command itself refuses has none.
+        cause = end.__context__
+        place, message = getattr(cause, "arg", None), getattr(cause, "message", None)
+        if isinstance(cause, ValueError):
+            place, message = "", str(cause)
+        if not isinstance(place, str) or not isinstance(message, str):
+            raise Mistake(names.of_box(shown.getvalue())) from end
+        raise Mistake(names.as_typed(place, message, arguments, known)) from end
 
 
-def _field(option: str) -> str:
-    return re.escape(option.lstrip("-").rpartition(".")[2].replace("-", "_"))
+def _no_word(words: Mapping[str, str], arguments: Sequence[str], kind: str) -> str:
+    if not arguments or arguments[0].startswith("-"):
+        return f"{ERROR}a {kind} must come first: one of {', '.join(words)}"
+    near = difflib.get_close_matches(arguments[0], words, n=1)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    return f"{ERROR}there is no {kind} {arguments[0]!r}{meant}"
 
 
 def _at_home(word: str) -> str:

@@ -17,18 +17,22 @@ from vidembed.cli.surroundings import STOPPING, Surroundings
 from vidembed.distributed.stopped import EXIT_STOPPED, StoppedError
 
 EXIT_INTERRUPTED = 130
+ERROR = "error: "
+"""What the message of every refusal, fault and mistake begins with."""
 LAST_WORDS_SECONDS = 2.0
 """The first process carries what binds the others: at a fault it lets them speak before it ends."""
 
 
-def guarded(run: Callable[[], int], *, named: bool = True, stops: bool = True) -> int:
+def guarded(
+    run: Callable[[], int], *, stops: bool = True, as_typed: Callable[[str], str] = str
+) -> int:
     """What `run()` returns, or another exit code after one message for what ended it.
 
     A fault that no user can mend is a bug, and keeps its traceback; VIDEMBED_TRACEBACK=1 shows that
-    of every fault. named: whether the message begins with the kind of the fault. stops: whether a
-    closed pipe or terminal stops it; else it does its work to the end all the same, and what it
-    writes to files is whole. With several hosts a fault ends this process at once: the others wait
-    in a collective, and learn of it when this one falls silent.
+    of every fault, and its kind. stops: whether a closed pipe or terminal stops it; else it does
+    its work to the end all the same, and what it writes to files is whole. as_typed: names fields
+    in a message as the options that they are. With several hosts a fault ends this process at once:
+    the others wait in a collective, and learn of it when this one falls silent.
     """
     with Surroundings() as around:
         if not stops:
@@ -41,7 +45,7 @@ def guarded(run: Callable[[], int], *, named: bool = True, stops: bool = True) -
             raise
         except BaseException as error:
             # What ends a command after a signal is that signal, whatever a library made of it.
-            code, words = _end_of(_asked(around.asked) or error, named=named)
+            code, words = _end_of(_asked(around.asked) or error)
             words = "" if around.closed and code == EXIT_STOPPED else words
             several = _several_hosts() and isinstance(error, Exception | KeyboardInterrupt)
             if code == 1 and not words and not several:
@@ -49,7 +53,7 @@ def guarded(run: Callable[[], int], *, named: bool = True, stops: bool = True) -
             if code == 1 and (not words or os.environ.get("VIDEMBED_TRACEBACK")):
                 traceback.print_exc()
             if words:
-                print(words, file=sys.stderr, flush=True)
+                print(as_typed(words), file=sys.stderr, flush=True)
             if several:
                 from vidembed.distributed.agree import is_first_host
 
@@ -66,7 +70,7 @@ def _asked(number: int | None) -> BaseException | None:
     return KeyboardInterrupt() if number == signal.SIGINT else StoppedError(STOPPING)
 
 
-def _end_of(error: BaseException, *, named: bool) -> tuple[int, str]:
+def _end_of(error: BaseException) -> tuple[int, str]:
     """(exit code, message) for what ended a command; 1 and no message for a bug."""
     if isinstance(error, KeyboardInterrupt):
         # Of a training the second Ctrl-C. Python's own end would wait for the other hosts.
@@ -80,12 +84,13 @@ def _end_of(error: BaseException, *, named: bool) -> tuple[int, str]:
         from vidembed.distributed.agree import lost_host
 
         if lost := lost_host(error):
-            return 1, f"LostHostError: {lost}"
-    words = f"{type(error).__name__ if named else 'error'}: {error}"
+            return 1, f"{ERROR}{lost}"
+    words = f"{ERROR}{error}"
     if _of_the_platform(error):
         asked = os.environ.get("JAX_PLATFORMS", "")
         reason = (str(error) or "none of its devices is here").splitlines()[0]
-        return 1, f"JAX finds no platform (JAX_PLATFORMS={asked}): {reason}; unset it, or try cpu"
+        words = f"JAX finds no platform (JAX_PLATFORMS={asked}): {reason}; unset it, or try cpu"
+        return 1, ERROR + words
     if isinstance(error, ImportError) and re.search("gcsfs|s3fs", words):
         words += "; what gs:// and s3:// need is an extra: pip install -e '.[gcs]' or [s3]"
     return 1, words if isinstance(error, _explained()) else ""

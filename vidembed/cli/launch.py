@@ -9,7 +9,7 @@ from typing import Any
 
 import tyro
 
-from vidembed.cli import command_line
+from vidembed.cli import command_line, descriptions, names
 from vidembed.cli.command_line import guarded
 from vidembed.cli.offered import Offered
 from vidembed.cli.verbs import VERBS
@@ -41,7 +41,7 @@ def main(
     prog = f"python -m experiments.{name}"
     if recipe is None:
         recipe, given, prog = _chosen(name, given, prog)
-    words = {word: command_line.summary(verb) for word, verb in VERBS.items()}
+    words = {word: descriptions.summary(verb).rstrip(".") for word, verb in VERBS.items()}
     verb, rest = command_line.choose(words, given, prog=prog)
     return _run(verb, name, recipe, rest, prog=f"{prog} {verb}", evaluation=evaluation)
 
@@ -79,29 +79,44 @@ def _run(
     prog: str,
     evaluation: Evaluation | None = None,
 ) -> int:
+    commands: list[Any] = []
+
     def run() -> int:
         module, workdir = _module(paper), command_line.option_of(arguments, "--workdir")
+        by_default = evaluation or module.EVALUATION
         follows = verb == "evaluate" and "--follow" in arguments
         if follows and workdir and not command_line.asks_help(arguments):
+            command = _command(verb, recipe, by_default)
+            shadow = Offered(module.OFFERED, command).shadow(command)
+            command_line.refuse_unknown(shadow, arguments, prog=prog)
             given = command_line.option_of(arguments, "--patience-seconds") or ""
             is_number = given.replace(".", "", 1).isdecimal()
             patience = float(given) if is_number else PATIENCE_SECONDS
             await_run(Workdir(workdir), Progress().say, patience_seconds=patience)
-        by_default = evaluation or module.EVALUATION
         classes = classes_of(recipe) | classes_of(by_default)
-        options: dict[str, Any] = {"recipe": _recipe_of_run(verb, workdir, classes) or recipe}
-        if verb != "show":
-            known = evaluation_of(Workdir(workdir), classes) if workdir else None
-            first, *others = (known or by_default).in_order
-            options |= {"evaluator": first, "others": tuple(others)}
-            options["workdir"] = tyro.MISSING
-        command = VERBS[verb](**options)
+        known = evaluation_of(Workdir(workdir), classes) if workdir and verb != "show" else None
+        of_run = _recipe_of_run(verb, workdir, classes)
+        command = _command(verb, of_run or recipe, known or by_default)
         offered = Offered(module.OFFERED, command)
-        chosen = command_line.parse_one(offered.shadow(command), arguments, prog=prog)
+        shadow = offered.shadow(command)
+        commands.append(shadow)
+        preset = module.PRESETS.get(command_line.option_of(arguments, "--preset"), "").split()
+        chosen = command_line.parse_one(shadow, arguments, prog=prog, preset=preset)
         code: int = located(offered.plain(chosen)).run()
         return code
 
-    return guarded(run, stops=not command_line.asks_help(arguments))
+    def as_typed(words: str) -> str:
+        return names.with_options(commands[0], words) if commands else words
+
+    return guarded(run, stops=not command_line.asks_help(arguments), as_typed=as_typed)
+
+
+def _command(verb: str, recipe: Recipe, evaluation: Evaluation) -> Any:
+    """The verb with its defaults."""
+    if verb == "show":
+        return VERBS[verb](recipe=recipe)
+    first, *others = evaluation.in_order
+    return VERBS[verb](recipe=recipe, evaluator=first, others=tuple(others), workdir=tyro.MISSING)
 
 
 def _module(paper: str) -> Any:

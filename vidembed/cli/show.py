@@ -15,7 +15,7 @@ from vidembed.engine.phases import open_feeds
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.slices import slice_devices
 from vidembed.engine.step import state_shape
-from vidembed.progress import Progress
+from vidembed.progress import Progress, as_bytes
 
 WIDTH = 160
 """Columns of the output, in a terminal or not: a table that is cut to 80 says nothing."""
@@ -166,11 +166,3 @@ def _giga(operations: float) -> str:
 
 def _milliseconds(seconds: float | None) -> str:
     return "" if seconds is None else f"{seconds * 1e3:,.3f} ms"
-
-
-def as_bytes(count: float) -> str:
-    """A number of bytes for people."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:,.1f} {unit}"
-    return f"{count:,.0f} bytes"

@@ -140,4 +140,4 @@ def lost_output(error: OSError | None) -> str:
     """The message for output that was lost, though the work is done; "" where nobody wanted it."""
     if error is None or error.errno in (errno.EPIPE, errno.EIO):
         return ""
-    return f"the output could not be written: {error.strerror}"
+    return f"error: the output could not be written: {error.strerror}"

@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import tyro
 
 from vidembed import PATH
+from vidembed.cli import first_options
 from vidembed.cli.imagined import Imagined
 from vidembed.cli.run_report import journal_warnings, other_evaluators, report_run, run_warnings
 from vidembed.cli.same_program import same_program
@@ -36,6 +37,7 @@ from vidembed.workdir.versions import versions
 RecipeOptions = Annotated[Recipe, tyro.conf.arg(name="")]
 ImaginedOptions = Annotated[Imagined, tyro.conf.arg(name="")]
 ClusterOptions = Annotated[Cluster, tyro.conf.arg(name="")]
+Preset = Literal["laptop"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,6 +93,10 @@ class _OnHosts(_OfRun):
 class Train(_OnHosts):
     """Train, or go on training: from the newest checkpoint of the work directory."""
 
+    FIRST: ClassVar = first_options.TRAIN
+
+    preset: Preset | None = None
+    """Sizes for a laptop without a GPU instead of the paper's. Options that are given win."""
     steal: bool = False
     """Take the work directory over from a run that still holds it."""
 
@@ -143,6 +149,8 @@ class Evaluate(_OnHosts):
     (its results are kept beside those of others), where the data are, and the mesh.
     """
 
+    FIRST: ClassVar = first_options.EVALUATE
+
     step: str = "latest"
     """latest, best, or a number."""
     follow: bool = False
@@ -172,6 +180,8 @@ class Evaluate(_OnHosts):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report(_OfRun):
     """Write WORKDIR/report.html: curves, scores, data, and what the embedding finds."""
+
+    FIRST: ClassVar = first_options.REPORT
 
     vocabulary: str | None = None
     """A CSV file with Index and Name (YouTube-8M's vocabulary.csv), to name the labels; its
@@ -215,8 +225,12 @@ class Report(_OfRun):
 class Show:
     """Show the resolved recipe, and what a step costs by the compiler's word; nothing is run."""
 
+    FIRST: ClassVar = first_options.SHOW
+
     workdir: str | None = None
     """Begin with the recipe of this run."""
+    preset: Preset | None = None
+    """Sizes for a laptop without a GPU instead of the paper's. Options that are given win."""
     compile: tuple[str, ...] = ()
     """TPU slices to compile for, such as v5e:8x8; no TPU is needed. None: the devices here. Stands
     behind the parts that are exchanged (task.miner:hardest)."""

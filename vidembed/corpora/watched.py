@@ -166,7 +166,8 @@ class CorpusPaths:
     edges: Annotated[str, PATH] = ""
     """Co-watch edges, made by `python -m vidembed cowatch`, or source,target,weight."""
     hierarchy: Annotated[str, PATH] = ""
-    """Clusters of the train graph, made by `python -m vidembed cluster`; used by some feeds."""
+    """Clusters of the train graph, made by `python -m vidembed cluster`. Smart triplets and cluster
+    labels need them."""
     split: Annotated[str, PATH] = ""
     """A split to use instead of the hash of ids: `id, split` (train, validation or test), Parquet
     or CSV; or `id, group`, to hash the group so that its videos stay together."""

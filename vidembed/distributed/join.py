@@ -143,7 +143,7 @@ def _gives_up_after(seconds: float, words: Callable[[], str]) -> Iterator[None]:
     """Ends the process unless the block is done in time: JAX's own wait cannot be broken off."""
 
     def give_up() -> None:
-        print(f"LostHostError: {words()}", file=sys.stderr, flush=True)
+        print(f"error: {words()}", file=sys.stderr, flush=True)
         os._exit(1)
 
     timer = threading.Timer(seconds, give_up)

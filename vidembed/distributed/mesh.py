@@ -25,12 +25,14 @@ class MeshShape:
     """How many devices each axis has; data = -1 takes all that `model` leaves."""
 
     data: int = -1
+    """Devices that the batch is split over; -1 is all that `model` leaves."""
     model: int = 1
+    """Devices that wide layers and class tables are split over."""
 
     def __post_init__(self) -> None:
         if self.model < 1 or (self.data < 1 and self.data != -1):
             raise ValueError(
-                f"mesh data={self.data}, model={self.model}: sizes are 1 or more (data may be -1)"
+                f"data {self.data} and model {self.model} must be 1 or more, or data -1"
             )
 
 

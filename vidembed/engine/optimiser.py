@@ -20,8 +20,11 @@ class Adam:
     """Adam; with weight decay, AdamW."""
 
     b1: float = 0.9
+    """Decay of the mean of the gradients."""
     b2: float = 0.999
+    """Decay of the mean of their squares."""
     eps: float = 1e-8
+    """Added to the root of the mean of squares."""
 
     def __post_init__(self) -> None:
         if not (0 <= self.b1 < 1 and 0 <= self.b2 < 1 and self.eps > 0):
@@ -39,7 +42,9 @@ class Sgd:
     """Stochastic gradient descent with momentum."""
 
     momentum: float = 0.9
+    """Share of the last update that is added to the gradient."""
     nesterov: bool = False
+    """Nesterov's form of momentum."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.momentum < 1:
@@ -55,6 +60,7 @@ class Adagrad:
     """Adagrad."""
 
     initial_accumulator: float = 0.1
+    """What the sums of squared gradients begin with."""
 
     def rule(self) -> optax.GradientTransformation:
         """Gradients to directions."""
@@ -71,10 +77,13 @@ class Optimiser:
     """
 
     rule: Rule = Adam()
+    """How a gradient becomes an update."""
     learning_rate: float = 1e-3
+    """The learning rate at the start, after the warmup."""
     decay: float = 0.002
     """The share of the learning rate that is taken off every `decay_steps`."""
     decay_steps: int = 100_000
+    """Steps between two decays of the learning rate."""
     warmup_steps: int = 0
     """Steps over which the learning rate rises linearly from zero."""
     clip_norm: float | None = None

@@ -1,5 +1,6 @@
 """How fast a training goes: passes over its data, examples a second, waiting, and a trace."""
 
+import resource
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -9,9 +10,14 @@ import jax
 from etils import epath
 
 from vidembed.engine.recipe import Recipe
+from vidembed.progress import as_bytes, ends_in
 
 WARM_UP_STEPS = 10
 """Before a trace."""
+TIMED_STEPS, TIMED_SECONDS = 3, 2.0
+"""The least that the estimate is made from, after the first step, which carries the compilation."""
+SHORT_SECONDS = 10.0
+"""A training that takes no longer is not estimated; of steps that take so long one is enough."""
 
 
 class Pace:
@@ -22,6 +28,8 @@ class Pace:
         """feeds: opened, one for each of the recipe's phases."""
         self._recipe, self._phases = recipe, recipe.resolved_phases
         self._passes = [feed.one_pass for feed in feeds]
+        self._first: tuple[float, int] | None = None
+        self._estimated = False
 
     def describe(self) -> tuple[str, ...]:
         """Sentences: 200 steps of 512 triplets are 1.7 passes over 60,000 train relations."""
@@ -52,6 +60,25 @@ class Pace:
         """`step` updates are done, one more than before."""
         self._examples += self._phases[self._recipe.position(step - 1).phase].feed.examples
 
+    def estimate(self, step: int) -> str:
+        """Once, after a few steps: how long the others take, and the memory so far; else "".
+
+        Evaluations and checkpoints are not in it. step: updates that are done.
+        """
+        now = time.monotonic()
+        began, first = self._first = self._first or (now, step)
+        took, steps = now - began, step - first
+        enough = TIMED_STEPS if took < SHORT_SECONDS else 1
+        if self._estimated or steps < enough or took < TIMED_SECONDS:
+            return ""
+        self._estimated, left = True, self._recipe.steps - step
+        if left * took / steps < SHORT_SECONDS:
+            return ""
+        return (
+            f"{left:,} more steps of {took / steps:.2g} s take about {ends_in(left * took / steps)}"
+            f", without evaluations; memory so far: {_memory()}"
+        )
+
     def read(self, step: int) -> dict[str, float]:
         """{unit}_per_second, waiting_share (0 to 1), the count of each event since the last read,
         and the passes of the phase that the last of `step` updates was of; starts anew."""
@@ -70,6 +97,18 @@ class Pace:
 
     def _passes_of(self, phase: int, steps: int) -> float:
         return steps * self._phases[phase].feed.examples / max(self._passes[phase][0], 1)
+
+
+def _memory() -> str:
+    """What the process and a device hold at most until now; CPUs keep no account of their own."""
+    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    used = jax.local_devices()[0].memory_stats() or {}
+    text = f"{as_bytes(host)} of this host"
+    if peak := used.get("peak_bytes_in_use"):
+        limit = used.get("bytes_limit")
+        text += f", {as_bytes(peak)} of each device"
+        text += f" (of {as_bytes(limit)})" if limit else ""
+    return text
 
 
 class Profile:

@@ -101,22 +101,23 @@ class Recipe:
     phases: tuple[Phase, ...] = ()
     """What is done in turn, over and over; none: every step as the fields above say."""
     init_from: str = ""
-    """Begin with the parameters of another run, RUN or RUN@STEP (a number, latest or best; RUN is
-    RUN@latest). They are taken by name and shape."""
+    """Begin with the parameters of another run, RUN or RUN@STEP. STEP is a number, latest (the
+    default) or best; the parameters are taken by name and shape."""
     init_partial: bool = False
     """Begin from a run that lacks some of the parameters, which are then drawn anew, or has
     others."""
     checkpoints: Annotated[Retention, TUNABLE] = Retention()
     mesh: Annotated[MeshShape, TUNABLE] = MeshShape()
     steps: Annotated[int, TUNABLE] = 200_000
-    """Batches to train on in all; each makes an update unless several are accumulated."""
+    """Training steps in all, of one batch each. A step is an update unless several batches are
+    accumulated."""
     seed: int = 0
     """Seed of parameters, batches and dropout."""
     log_every: Annotated[int, TUNABLE] = 100
     """Steps between lines of metrics.jsonl."""
     evaluate_every: Annotated[int, TUNABLE] = 0
-    """Steps between evaluations in this process, which also measures the last step; 0 leaves all
-    to the evaluation job."""
+    """Steps between evaluations by the training itself; 0 leaves them to the evaluation job. The
+    last step is evaluated, too."""
     profile_steps: Annotated[int, TUNABLE] = 0
     """Trace this many steps, after ten to warm up, into WORKDIR/profile; 0 is none."""
 

@@ -53,8 +53,8 @@ def refuse_fewer_steps(workdir: Workdir, done: int, wanted: int) -> None:
     """Raises ValueError for a run that has gone further than it is to go."""
     if done > wanted:
         raise ValueError(
-            f"{workdir} has applied {done} updates already, steps is {wanted}: give --steps {done} "
-            "or more, or another --workdir"
+            f"{workdir} has applied {done} updates already, --steps is {wanted}: give --steps "
+            f"{done} or more, or another --workdir"
         )
 
 
@@ -65,7 +65,7 @@ def refuse_torn_pass(phase: ResolvedPhase, feed: Any) -> None:
     if phase.optimiser.accumulate != parts:
         raise ValueError(
             f"batches are weighted as parts of one pass over {size:,} {drawn_from}, which is "
-            f"{parts} batches; optimiser.accumulate is {phase.optimiser.accumulate}: set it to "
+            f"{parts} batches; --optimiser.accumulate is {phase.optimiser.accumulate}: set it to "
             f"{parts}, or choose another batch"
         )
 

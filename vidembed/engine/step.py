@@ -58,7 +58,7 @@ def learning(parameters: Mapping[str, Any], learns: tuple[str, ...]) -> dict[str
     for beginning in learns:
         if not any(is_below(name, [beginning]) for name in found):
             raise ValueError(
-                f"learns: there is no parameter {beginning!r}, nor any below it; there are "
+                f"--learns: there is no parameter {beginning!r}, nor any below it; there are "
                 f"{', '.join(sorted(parameters))}"
             )
     return found
@@ -186,7 +186,7 @@ def refuse_uneven_batch(recipe: Recipe, devices: int) -> None:
         if examples % devices:
             below = examples // devices * devices
             raise ValueError(
-                f"feed.batch_{unit} {examples} does not divide over {devices} devices; choose "
+                f"--feed.batch-{unit} {examples} does not divide over {devices} devices; choose "
                 f"{below or devices} or {below + devices}"
             )
 
@@ -194,6 +194,6 @@ def refuse_uneven_batch(recipe: Recipe, devices: int) -> None:
 def _refuse_uneven(name: str, shape: tuple[int, ...], axis: int | None, parts: int) -> None:
     if axis is not None and shape[axis] % parts:
         raise ValueError(
-            f"{name} {shape} does not divide over mesh.model={parts} at axis {axis}; "
-            "choose layer widths that divide by it, or a smaller mesh.model"
+            f"{name} {shape} does not divide over --mesh.model {parts} at axis {axis}; "
+            "choose layer widths that divide by it, or a smaller --mesh.model"
         )

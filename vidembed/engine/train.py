@@ -116,7 +116,7 @@ def train(
             begin = partial(begin_from, recipe, source, planned(recipe, source, shape, corpus))
             about["init_from"] = str(source)
         for change in claim(workdir, recipe, fingerprints, about):
-            progress.say(f"changed since the run was started: {change}")
+            progress.say(f"changed since the run was started: --{change.replace('_', '-')}")
         if evaluation and is_first_host():
             store_evaluation(workdir, evaluation)
         with stop.raising():
@@ -148,6 +148,9 @@ def train(
                         raise NonFiniteLoss(_non_finite(step, *phases.ids_at(step - 1)))
                     trained.see(step, measures)
                     pace.did(step)
+                    journal.reached(step)
+                    if words := pace.estimate(step):
+                        progress.say(words)
                     if step % recipe.log_every == 0 or step in (1, recipe.steps):
                         journal.log(step, jax.device_get(measures) | pace.read(step))
 

@@ -98,9 +98,11 @@ class Asking:
     own: bool = False
     """Rank the user's own test items instead of everything that may be recommended."""
     least_history: int = 1
+    """Users with a shorter history are left out."""
     least_test: int = 1
+    """Users with fewer test items are left out."""
     least_relevant: int = 1
-    """Users with a shorter history, fewer test items, fewer relevant ones are left out."""
+    """Users with fewer relevant test items are left out."""
     seed: int = 0
     """Of the split."""
 

@@ -18,12 +18,10 @@ SHOWN = 10
 
 @dataclass(frozen=True, kw_only=True)
 class OnePass(VideoFeedOptions):
-    """Options for dividing the pass.
-
-    parts: number of steps of the whole pass, as in the recipe.
-    """
+    """Options for dividing the pass."""
 
     parts: int = 32
+    """Number of steps of the whole pass, as in the recipe."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

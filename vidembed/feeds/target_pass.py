@@ -22,19 +22,19 @@ SEQUENCE = 1
 
 @dataclass(frozen=True, kw_only=True)
 class TargetPass(OnePass):
-    """Where targets come from, and how the pass is divided.
-
-    targets: vectors by id, Parquet (video_id, vector), X.npy with X.ids.txt, or a table with one
-    modality. modality: or one of the corpus' own table. factors: or, where neither is given, so
-    many factors of the train videos' relations. batch_targets: what is split over the devices; a
-    batch has as many videos as divide by it.
-    """
+    """Where targets come from, and how the pass is divided."""
 
     targets: Annotated[str, PATH] = ""
+    """Target vectors by id: Parquet (video_id, vector), X.npy with X.ids.txt, or a table with one
+    modality."""
     modality: str = ""
+    """Or a modality of the corpus' own table."""
     factors: int = 256
+    """Or, if neither is given, this many factors of the train videos' relations."""
     batch_targets: int = 64
+    """What is split over the devices; the number of videos in a batch is a multiple of it."""
     parts: int = 8
+    """Number of steps of the whole pass, as in the recipe."""
     unit: ClassVar[str] = "targets"
 
     def __post_init__(self) -> None:

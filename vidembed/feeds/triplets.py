@@ -24,21 +24,20 @@ LARGE_FORBIDDEN = "large_forbidden"
 
 @dataclass(frozen=True, kw_only=True)
 class Triplets(VideoFeedOptions):
-    """Options for drawing triplets.
-
-    anchors: "edges" draws a pair of related videos, either of them the anchor (CDML); "videos"
-    draws an anchor uniformly from the train videos with relations, and a positive uniformly from
-    these relations (GCML). sampling: edges uniformly, or in proportion to their weights. negatives:
-    any train video, or one of a sibling cluster. max_forbidden_pairs: the most forbidden pairs that
-    a batch may have; each takes 8 bytes on every host and device (134 MB by default). A graph that
-    could need more is refused.
-    """
+    """Options for drawing triplets."""
 
     batch_triplets: int = 7200
+    """Triplets in a batch, over all devices."""
     anchors: Anchors = "edges"
+    """edges draws a pair of related videos, either its anchor (CDML); videos an anchor uniformly
+    among the train videos that have relations, and its positive uniformly among these (GCML)."""
     sampling: Sampling = "uniform"
+    """Draw edges uniformly, or in proportion to their weights."""
     negatives: Negatives = UniformNegatives()
+    """Where sampled negatives come from: any train video, or one of a sibling cluster."""
     max_forbidden_pairs: Annotated[int, TUNABLE] = 2**24
+    """The most forbidden pairs that a batch may have. Each takes 8 bytes on every host and device
+    (134 MB by default). A graph that could need more is refused."""
     unit: ClassVar[str] = "triplets"
 
     def __post_init__(self) -> None:

@@ -20,16 +20,14 @@ SEQUENCE = 1
 
 @dataclass(frozen=True, kw_only=True)
 class WholePass(OnePass):
-    """Options for dividing the pass, and the weights of relations.
-
-    parts: number of steps of the whole pass, as in the recipe. batch_shares: what is split over the
-    devices; the rows of each kind in a batch are a multiple of it. weigh: each relation counts 1,
-    or log(1 + weight). by_degree: divide by the root of the product of the sums at its two ends.
-    """
+    """Options for dividing the pass, and the weights of relations."""
 
     batch_shares: int = 64
+    """What is split over the devices; the rows of each kind in a batch are a multiple of it."""
     weigh: Weigh = "one"
+    """Each relation counts 1 (one), or log(1 + weight) (log)."""
     by_degree: bool = True
+    """Divide what a relation counts by the root of the product of its ends' sums."""
     unit: ClassVar[str] = "shares"
 
     def __post_init__(self) -> None:

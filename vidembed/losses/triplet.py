@@ -24,6 +24,7 @@ class TripletLoss(Protocol):
 @dataclass(frozen=True, kw_only=True)
 class _WithMargin(abc.ABC):
     margin: float = 0.1
+    """By how much a negative is to be farther than the positive, in squared Euclidean distance."""
 
     def __post_init__(self) -> None:
         pairwise.check_margin(self.margin)

@@ -115,16 +115,14 @@ class Miner(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Blockwise(abc.ABC):
-    """Score one block of anchors at a time against the whole pool; take the most preferred row.
-
-    block: anchors scored at a time; memory is about 2 · block · N · 4 bytes.
-    operands: dtype of the products. bfloat16 takes half to two thirds of the time, but chooses
-        other negatives: 0.5 % of them on synthetic embeddings, 70 % on barely trained ones, where
-        many videos are near.
-    """
+    """Score one block of anchors at a time against the whole pool; take the most preferred row."""
 
     block: int = 144
+    """Anchors scored at a time; memory is about 2 · block · N · 4 bytes."""
     operands: Literal["float32", "bfloat16"] = "float32"
+    """Dtype of the operands of products. bfloat16 takes half to two thirds of the time, and chooses
+    other negatives: 0.5 % of them on synthetic embeddings, 70 % on barely trained ones, where many
+    are near."""
 
     only_farther: ClassVar[bool]
     """Whether every chosen negative is farther than the positive."""

@@ -23,6 +23,7 @@ class SemiHard(Blockwise):
     """
 
     inside_margin: bool = False
+    """Choose only negatives inside the loss's margin; anchors that have none find nothing."""
 
     only_farther: ClassVar[bool] = True
 
@@ -67,11 +68,11 @@ class SemiHardRandom(Blockwise):
 
     FaceNet's set of semi-hard negatives (section 3.2); CDML takes the hardest of them. A random
     member is less often a false negative, that is, a related video without an edge.
-
-    inside_margin: False draws from all farther negatives, most of them easy.
     """
 
     inside_margin: bool = True
+    """Draw only from negatives inside the loss's margin; otherwise from all farther ones, most of
+    them easy."""
 
     only_farther: ClassVar[bool] = True
 

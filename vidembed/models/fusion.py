@@ -184,6 +184,7 @@ class Fused(nnx.Module):
 class _OfModalities:
     layers: Layers = Layers()
     modalities: tuple[str, ...] = ("visual", "audio")
+    """Names of the modalities that the network reads, as in the table."""
     modality_dropout: float = 0.0
     """Probability that a modality of a video counts as missing in a training batch, drawn for each
     anew; a video always keeps one. It teaches the network to do without. Ours, not the paper's."""
@@ -226,6 +227,7 @@ class SingleModality:
 
     layers: Layers = Layers()
     modality: str = "visual"
+    """Name of the modality that the network reads, as the table has it."""
 
     @property
     def modalities(self) -> tuple[str, ...]:

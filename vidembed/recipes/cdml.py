@@ -35,6 +35,13 @@ from vidembed.tasks.metric_learning import MetricLearning
 
 recipe = Recipe(corpus=CorpusPaths(), task=MetricLearning(), feed=Triplets())
 RECIPES = {"cdml": recipe}
+PRESETS: Mapping[str, str] = {
+    "laptop": "--steps 200 --feed.batch-triplets 512 --task.model.layers.hidden 1024 "
+    "--task.model.layers.input-dropout 0.5 --checkpoints.every-steps 50 --checkpoints.keep-last 10 "
+    "--log-every 10"
+}
+"""Word of `--preset` → the options that it stands for: the quickstart's sizes. Of these those
+count that the chosen parts have and that are not given."""
 EVALUATION = Evaluation(evaluators=(RelatedVideos(),))
 """CDML's two directions."""
 OFFERED: Mapping[type, Any] = {

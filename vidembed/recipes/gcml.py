@@ -17,6 +17,7 @@ happens where there is no sibling (climb), and for `gcl` all numbers: the level 
 and distribution of the sample, the logits, the optimiser. Those are defaults here, not the paper's.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from vidembed.corpora.watched import CorpusPaths
@@ -54,6 +55,13 @@ gcl = replace(
 )
 cdml = replace(gcml, feed=replace(SMART, anchors="edges", negatives=UniformNegatives()))
 EVALUATION = Evaluation(evaluators=(EVALUATOR,))
+PRESETS: Mapping[str, str] = {
+    "laptop": "--steps 300 --feed.batch-triplets 512 --feed.batch-videos 1536 optimiser.rule:adam "
+    "--optimiser.learning-rate 0.001 --task.model.layers.hidden 1024 "
+    "--task.model.layers.input-dropout 0.5 --checkpoints.every-steps 100 "
+    "--checkpoints.keep-last 10 --log-every 20"
+}
+"""As in `recipes.cdml`; a rate of 0.001 with Adam learns in few steps."""
 RECIPES = {"gcml": gcml, "gcl": gcl, "cdml": cdml}
 """The three systems, by the word that the command line takes."""
 ABOUT = {

@@ -133,6 +133,7 @@ class Top:
     """
 
     count: int = 3
+    """How many of the largest similarities are averaged."""
 
     one_vector = False
 
@@ -184,6 +185,7 @@ class Variance:
     """
 
     weight: float = -1.0
+    """What the variance is multiplied by before the mean is added."""
 
     one_vector = False
     held = 3

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vidembed.files import scratch_folder, whole_file
+from vidembed.progress import Progress
 from vidembed.records.outputs import EDGES as OUTPUT
 from vidembed.records.tabular import DIGEST_KEY, METADATA_KEY, RowsDigest
 from vidembed.sessions.advice import propose, top_share
@@ -158,21 +159,22 @@ def main(
         memory_limit: memory for the database; the rest goes to disk.
         threads: threads to use; all cores if not given.
     """
-    report = count_cowatches(
-        sessions,
-        edges,
-        min_weight=min_weight,
-        unordered=unordered,
-        pair_weight=pair_weight,
-        window_seconds=window_seconds,
-        max_length=max_length,
-        min_views=min_views,
-        min_people=min_people,
-        leave_out=leave_out,
-        max_tie_share=max_tie_share,
-        memory_limit=memory_limit,
-        threads=threads,
-    )
+    with Progress().stage(f"counting co-watches of {sessions}"):
+        report = count_cowatches(
+            sessions,
+            edges,
+            min_weight=min_weight,
+            unordered=unordered,
+            pair_weight=pair_weight,
+            window_seconds=window_seconds,
+            max_length=max_length,
+            min_views=min_views,
+            min_people=min_people,
+            leave_out=leave_out,
+            max_tie_share=max_tie_share,
+            memory_limit=memory_limit,
+            threads=threads,
+        )
     print_summary(report, edges)
     return 0
 

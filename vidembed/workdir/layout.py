@@ -10,7 +10,7 @@ from etils import epath
 
 from vidembed import files
 from vidembed.distributed.agree import is_first_host, together
-from vidembed.workdir.differences import differences, is_under
+from vidembed.workdir.differences import as_typed, differences, is_under
 from vidembed.workdir.lease import Lease, LeaseHeldError
 from vidembed.workdir.measurements import Measurements, evaluator_name
 from vidembed.workdir.versions import versions
@@ -156,20 +156,23 @@ class Workdir:
         changes = differences(completed(stored["recipe"]), json.loads(json.dumps(recipe)))
         known = stored["fingerprints"]
         data = differences(known, known if fingerprints is None else fingerprints)
-        lines = [f"{path}: {changes[path]}" for path in changes if not is_under(path, tunable)]
-        lines += [f"data, {name}: {change}" for name, change in data.items()]
-        if "feed" in data and "corpus" not in data:
-            lines.append(
-                "  (videos, relations and split are the same: other clusters, --corpus.hierarchy, "
-                "or another version of vidembed, which draws batches differently)"
-            )
+        lines = as_typed({p: changes[p] for p in changes if not is_under(p, tunable)})
+        # Other batches are what another feed gives: only where nothing else differs is it told.
+        if not lines or any(not name.startswith("feed") for name in data):
+            lines += as_typed(data, before="data, ")
+            if "feed" in data and "corpus" not in data:
+                lines.append(
+                    "  (videos, relations and split are the same: other clusters, "
+                    "--corpus.hierarchy, or batches that another version of vidembed draws "
+                    "otherwise)"
+                )
         if lines:
             raise RecipeChangedError(
-                f"{self.path} was started with another recipe (stored -> given):\n  "
+                f"{self.path} was started with another recipe:\n  "
                 + "\n  ".join(lines)
-                + "\nA run resumes with the model, data and seed that it was started with, and is "
-                "measured with them. Use the stored recipe, or start a new run in another "
-                "--workdir."
+                + "\nA run goes on, and is measured, with what it was started with. Give what is "
+                "stored, or train in another --workdir (with --init-from "
+                f"{self.path}, from what this run has learned)"
             )
         return [f"{path}: {change}" for path, change in changes.items()]
 

@@ -7,8 +7,6 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-import jax
-
 import vidembed
 
 _GIT_SECONDS = 10.0
@@ -28,6 +26,8 @@ LIBRARIES = (
 
 def versions() -> dict[str, str]:
     """Library → version, with Python, platform, devices, and the commit if there is one."""
+    import jax  # not at the top, so that `vidembed --version` is quick
+
     devices = jax.devices()
     return {
         "python": platform.python_version(),

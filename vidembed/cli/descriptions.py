@@ -1,0 +1,61 @@
+"""What the source says of each field of a dataclass and of each parameter of a function."""
+
+import ast
+import contextlib
+import functools
+import inspect
+import itertools
+import re
+import textwrap
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+@functools.cache
+def of_fields(kind: type) -> Mapping[str, str]:
+    """Field → the text below it in the source, on one line; inherited fields included.
+
+    Fields without one are left out, and so is what was made at run time.
+    """
+    texts: dict[str, str] = {}
+    for base in reversed(kind.__mro__[:-1]):
+        with contextlib.suppress(OSError, TypeError, SyntaxError):
+            [tree] = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+            texts |= _below_fields(tree)
+    return texts
+
+
+def of_parameters(function: Callable[..., Any]) -> Mapping[str, str]:
+    """Parameter → its text in the section `Args:` of the docstring, on one line."""
+    section = (inspect.getdoc(function) or "").partition("\nArgs:\n")[2]
+    entries = re.findall(r"^    (\w+): (.*(?:\n      .*)*)", section, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in entries}
+
+
+def paragraphs(command: Any) -> list[str]:
+    """Those of a docstring, each on one line, without what it says of parameters."""
+    text = (inspect.getdoc(command) or "").partition("\nArgs:\n")[0]
+    return [" ".join(part.split()) for part in text.split("\n\n") if part.strip()]
+
+
+def summary(command: Any) -> str:
+    """The first paragraph of a docstring, on one line."""
+    return next(iter(paragraphs(command)), "")
+
+
+def first_sentence(text: str) -> str:
+    """Without what follows a full stop; semicolons and abbreviations end nothing."""
+    return re.split(r"(?<=[^.][^.\s][.?!])\s+(?=[A-Z`*\"])", text, maxsplit=1)[0]
+
+
+def _below_fields(tree: ast.AST) -> dict[str, str]:
+    body = getattr(tree, "body", [])
+    return {
+        field.target.id: " ".join(below.value.value.split())
+        for field, below in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(below, ast.Expr)
+        and isinstance(below.value, ast.Constant)
+        and isinstance(below.value.value, str)
+    }

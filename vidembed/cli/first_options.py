@@ -1,0 +1,51 @@
+"""The options that the short help of a recipe's verbs shows: what people change first."""
+
+_SIZES = (
+    "steps",
+    "feed.batch-triplets",
+    "feed.batch-videos",
+    "optimiser.learning-rate",
+    "task.loss.margin",
+    "task.ridge",
+    "task.power",
+    "task.model.modalities",
+    "task.model.modality",
+    "task.model.layers.hidden",
+    "task.model.layers.size",
+    "task.model.layers.input-dropout",
+)
+"""What people change first of a recipe."""
+_EVALUATOR = ("evaluator.directions", "evaluator.ks", "evaluator.ratings", "evaluator.items")
+_DATA = ("workdir", "corpus.table", "corpus.edges", "corpus.hierarchy")
+TRAIN = (
+    *_DATA,
+    "preset",
+    *_SIZES,
+    "checkpoints.every-steps",
+    "evaluate-every",
+    "corpus.validation-share",
+    "init-from",
+    "seed",
+    "distributed",
+)
+EVALUATE = (
+    "workdir",
+    "step",
+    "follow",
+    "patience-seconds",
+    "baselines",
+    "corpus.table",
+    "corpus.edges",
+    *_EVALUATOR,
+    "distributed",
+    "mesh.model",
+)
+REPORT = (
+    "workdir",
+    "vocabulary",
+    "baselines",
+    "corpus.table",
+    "corpus.edges",
+    *_EVALUATOR,
+)
+SHOW = (*_DATA, "preset", *_SIZES, "compile", "videos", "degree", "mesh.model")
