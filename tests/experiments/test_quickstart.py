@@ -214,18 +214,23 @@ def test_the_closed_form_stands_beside_what_was_trained(quickstart, monkeypatch,
 
 
 def test_towers_are_tried_on_top_of_the_closed_form(quickstart, monkeypatch, capsys):
-    """Without a step and a gate of 0 they add nothing."""
+    """They learn, and with a gate of 0 would add nothing."""
     folder, _, _ = quickstart
     small = LateFusion(layers=Layers(hidden=(), size=256))
     monkeypatch.setattr(on_closed_form, "NETWORK", small)
-    for gate, steps in ((0.0, 0), (0.3, 1)):
-        monkeypatch.setattr(on_closed_form, "GATE", gate)
-        words = ["--workdir", str(folder), "--seeds", "0", "--steps", str(steps)]
-        assert on_closed_form.main(words) == 0
-        lines = capsys.readouterr().out.splitlines()
-        closed, towers = (
-            [line.split("|")[2:] for line in lines if line.startswith(f"| {name} |")]
-            for name in ("closed form", "towers on closed form")
-        )
-        assert len(closed) == 2
-        assert (closed == towers) == (steps == 0)
+    monkeypatch.setattr(on_closed_form, "PARTS", ("validation",))
+    learnt, calls = on_closed_form.learnt, []
+
+    def keep(corpus, closed, **options):
+        calls.append((corpus, closed, learnt(corpus, closed, **options)))
+        return calls[-1][-1]
+
+    monkeypatch.setattr(on_closed_form, "learnt", keep)
+    words = ["--workdir", str(folder), "--seeds", "0", "--steps", "1"]
+    assert on_closed_form.main(words) == 0
+    assert "| towers on closed form |" in capsys.readouterr().out
+    corpus, closed, towers = calls[0]
+    np.testing.assert_allclose(np.linalg.norm(towers, axis=1), 1, atol=1e-5)
+    nothing = learnt(corpus, closed, seed=0, steps=0, gate=0.0)
+    np.testing.assert_allclose(nothing, closed, atol=1e-6)
+    assert np.abs(towers - closed).sum(axis=1).mean() > 0.1
