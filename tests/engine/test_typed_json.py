@@ -11,7 +11,7 @@ import pytest
 
 from experiments import cdml
 from vidembed.engine.recipe import Recipe
-from vidembed.engine.typed_json import RecipeError, class_name, from_json, to_json
+from vidembed.engine.typed_json import RecipeError, changed_fields, class_name, from_json, to_json
 from vidembed.losses.triplet import Hinge, TripletLoss
 from vidembed.mining import Miner
 from vidembed.models.fusion import Layers
@@ -137,3 +137,21 @@ def test_what_is_passed_in_is_a_dataclass():
 
     with pytest.raises(RecipeError, match="Plain is no dataclass"):
         from_json(Any, {"class": class_name(Plain)}, classes=(Plain,))
+
+
+def test_a_field_that_a_later_version_adds_is_not_a_changed_field():
+    @dataclass(frozen=True)
+    class Loss:
+        margin: float = 0.1
+
+    @dataclass(frozen=True)
+    class Later:
+        margin: float = 0.1
+        added: int = 0
+
+    name = "tests:Loss"
+    Loss.__qualname__ = Later.__qualname__ = "Loss"
+    Loss.__module__ = Later.__module__ = "tests"
+    assert changed_fields(Loss(0.3)) == changed_fields(Later(0.3)) == {"class": name, "margin": 0.3}
+    assert changed_fields((Later(), 1)) == [{"class": name}, 1]
+    assert changed_fields(Later(added=2)) != changed_fields(Loss())

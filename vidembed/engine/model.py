@@ -16,7 +16,7 @@ from vidembed.engine.evaluation import recipe_of
 from vidembed.engine.field_roles import fields_with, without
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.step import AVERAGE, AVERAGE_STATISTICS, BATCH_STATISTICS, State, state_shape
-from vidembed.engine.typed_json import from_json
+from vidembed.engine.typed_json import changed_fields, from_json
 from vidembed.workdir.checkpoints.record import part_of
 from vidembed.workdir.checkpoints.store import CheckpointError, Checkpoints
 from vidembed.workdir.layout import Workdir
@@ -62,8 +62,9 @@ class Model(Mapping[str, Callable[..., np.ndarray]]):
 
     def space(self, output: str, inputs: Mapping[str, str]) -> str:
         """What made an output's vectors, in short: equal only for the same recipe on the same data,
-        the same step and output, and inputs of the same spaces."""
-        recipe = without(self.recipe.to_json(), fields_with(self.recipe, PATH, TUNABLE))
+        the same step and output, and inputs of the same spaces. It stays the same if a later
+        version adds fields to the recipe."""
+        recipe = without(changed_fields(self.recipe), fields_with(self.recipe, PATH, TUNABLE))
         parts = {"recipe": recipe, "step": self.step, "output": output, "inputs": dict(inputs)}
         parts |= self._made_by
         digest = xxhash.xxh3_64_hexdigest(json.dumps(parts, sort_keys=True).encode())

@@ -36,6 +36,18 @@ def to_json(value: Any) -> Any:
     return value
 
 
+def changed_fields(value: Any) -> Any:
+    """As `to_json`, without the fields that have the default of their class: a field that a later
+    version adds does not change what it returns."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: (getattr(value, f.name), f.default) for f in dataclasses.fields(value)}
+        changed = {n: changed_fields(v) for n, (v, default) in fields.items() if v != default}
+        return {"class": class_name(type(value)), **changed}
+    if isinstance(value, tuple):
+        return [changed_fields(item) for item in value]
+    return to_json(value)
+
+
 def class_name(kind: type) -> str:
     """ "module:Class", as it is stored."""
     return f"{kind.__module__}:{kind.__qualname__}"
