@@ -40,20 +40,19 @@ INTRODUCTION = """# A step on TPU slices, by the compiler
 
 Made by `python -m experiments.scale --workdir runs/scale > experiments/SCALE.md`, with the TPU
 compiler of jax {jax} on a machine without a TPU: **nothing here was run on a TPU**.
-`python -m experiments.cdml show --compile v5e:8x8` says the same of any recipe.
+`python -m experiments.cdml show --compile v5e:8x8` says the same for any recipe.
 
-- Compilation is in seconds of one core. All other numbers are those of one chip. Arguments are the
-  parameters with their optimiser, the chip's share of the feature table and its part of the batch;
-  temporaries come on top.
-- Operations count products in loops as often as they run. Bytes read and written count the body of
-  a loop once, and arrays that never leave the chip as well as those in its memory: what its
-  memory moves is less.
+- Compilation is in seconds of one core. All other numbers are per chip. Arguments are the
+  parameters with their optimiser state, the chip's share of the feature table and its part of the
+  batch; temporaries come on top.
+- Operations count products in loops as often as they run. Bytes read and written count a loop's
+  body once, and include arrays that never leave the chip: its memory moves fewer bytes.
 - "Features" are the bytes of the collectives that carry stored features. Collectives that send
-  0.1 MB or more are listed by what each chip puts in, with what it sends around a ring.
+  0.1 MB or more are listed by each chip's input, with what it sends around a ring.
 - The last three columns are times in ms **by the data sheet** (`vidembed/engine/chips.py`) at full
   rates, not measurements. Float32 products count as six of bfloat16.
-- A batch that does not divide over the chips is exchanged for the nearest one that does. Relations
-  are imagined: 50 a video, at random.
+- A batch that does not divide over the chips is replaced by the nearest one that does. Relations
+  are simulated: 50 per video, at random.
 """
 
 
