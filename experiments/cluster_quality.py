@@ -12,7 +12,7 @@ vertical  the first vertical of that label (Vertical1 of the vocabulary). Videos
           none there are left out of it, and counted.
 
 Small clusters are pure by themselves, singletons wholly so; AMI corrects for that, and so does the
-comparison with k-means and with exchanged videos at the same number of clusters. Train videos
+comparison with k-means and with shuffled videos at the same number of clusters. Train videos
 without relations are singletons in every row and are counted as such; all scores are over the
 videos with at least one relation.
 

@@ -85,7 +85,7 @@ def remarks(result: Mapping[str, Any]) -> list[str]:
             "are left out."
         )
     said.append(
-        "random: the same sizes, videos exchanged at random. k-means: raw features at unit length, "
+        "random: the same sizes, videos shuffled at random. k-means: raw features at unit length, "
         "as many clusters as the level has of linked videos. Louvain, Leiden: modularity, "
         "resolution 1."
     )

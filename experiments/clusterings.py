@@ -38,7 +38,7 @@ def clusterings(
     """Name and cluster i64[V] of each of `linked_videos`, one way after the other.
 
     For each level of the hierarchy: its clusters; clusters of the same sizes with the videos
-    exchanged at random, which know nothing; and k-means on the raw features with as many clusters.
+    shuffled at random, which know nothing; and k-means on the raw features with as many clusters.
     Then the graph's connected components, and where igraph is installed Louvain and Leiden, both
     for modularity at resolution 1 with the edges' weights. The same seed gives the same clusters.
 

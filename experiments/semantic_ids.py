@@ -6,7 +6,7 @@ Codebooks are fitted to the vectors of the train videos alone; new videos are en
 prefix of the codes is a partition of the videos, and so is each level of the hierarchy, which
 clusters the train graph. A partition is measured by the share of the related pairs inside one part.
 The fewer the parts, the more pairs are inside by chance: that is the same share after the second
-ends of the pairs were exchanged among them, which keeps how often each video is watched.
+ends of the pairs are shuffled among them, which keeps how often each video is watched.
 
 train   both ends are train videos: the hierarchy was made of these very pairs, and the network
         learned from them
@@ -34,7 +34,7 @@ from vidembed.progress import Progress
 from vidembed.serving.semantic_ids import Codebooks
 
 EXCHANGES = 20
-"""Times that pairs are exchanged."""
+"""Number of times that the pairs are shuffled."""
 PAIRS = ("pairs to train on", "pairs with a new video")
 HEADER = ("partition", "parts", "lost %", *("train", "chance", "×"), *("new", "chance", "×"))
 
@@ -140,7 +140,7 @@ def pairs_of(corpus: Corpus) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def shared(part: np.ndarray, one: np.ndarray, other: np.ndarray, *, seed: int) -> dict[str, float]:
-    """The share of pairs whose ends lie in one part i[N], and the same of exchanged pairs."""
+    """The share of pairs whose ends lie in one part i[N], and the same of shuffled pairs."""
     rng, chance = np.random.default_rng(seed), []
     for _ in range(EXCHANGES):
         exchanged = rng.permutation(other)

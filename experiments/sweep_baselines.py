@@ -37,7 +37,7 @@ class Baselines:
     seeds: tuple[int, ...] = (0, 1, 2)
     """Each seed makes its own people, sessions and split."""
     permuted: bool = False
-    """On sessions whose video ids are exchanged at random: the control, where content says
+    """On sessions whose video ids are shuffled: the control, where content says
     nothing."""
 
     def __post_init__(self) -> None:
