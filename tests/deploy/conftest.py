@@ -1,4 +1,4 @@
-"""A small trained run, made once, and loaded once by all verbs."""
+"""A small trained run, trained once and loaded once for all commands."""
 
 import functools
 
@@ -20,7 +20,7 @@ from vidembed.workdir.layout import Workdir
 
 @pytest.fixture(scope="session")
 def workdir(corpus_paths, corpus, tmp_path_factory):
-    """Three steps on 8 visual and 4 audio features, to vectors of 8."""
+    """Three steps on 8 visual and 4 audio features, with vectors of size 8."""
     recipe = Recipe(
         corpus=corpus_paths,
         task=MetricLearning(model=LateFusion(layers=Layers(hidden=(16,), size=8))),
@@ -49,5 +49,5 @@ def loaded_once(monkeypatch):
 
 @functools.cache
 def _load(path, step):
-    """Else every command would compile it anew."""
+    """Load the run once: otherwise every command would compile it again."""
     return vidembed.load(path, step)

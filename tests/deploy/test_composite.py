@@ -1,4 +1,4 @@
-"""Several runs as one: the vectors by hand, its use like a run's, and what makes none."""
+"""Composites: vectors compared with a computation by hand, use as a run, and refusals."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ from vidembed.workdir.layout import Workdir
 
 
 def solved(corpus_paths, corpus, path, size=4):
-    """A closed form of the visual features alone."""
+    """A closed form on the visual features only."""
     model = SingleModality(layers=Layers(hidden=(), size=size))
     recipe = replace(
         linear.recipe,
@@ -67,13 +67,13 @@ def by_hand(run, closed, table):
     return joined
 
 
-def test_vectors_stand_side_by_side(composed, closed, run, corpus):
+def test_vectors_are_concatenated(composed, closed, run, corpus):
     loaded = vidembed.load(composed)
     assert (loaded.size, loaded.widths) == (12, {"visual": 8, "audio": 4})
     np.testing.assert_allclose(
         loaded.embed(corpus.table), by_hand(run, closed, corpus.table), atol=1e-6
     )
-    # A video without what one of the runs reads has the other's vector alone.
+    # If a video lacks what one run reads, it gets the other run's vector only.
     lacking = VideoRows(features=corpus.table.features, present={"visual": np.zeros(300, bool)})
     alone = loaded.compute(lacking, np.arange(5))
     np.testing.assert_allclose(alone[:, :8], run.compute(lacking, np.arange(5)), atol=1e-6)
@@ -117,7 +117,7 @@ def test_a_composite_is_reported_and_measured_anew(composed, run, closed, tmp_pa
     assert "NDCG@10" in (folder / "report.html").read_text()
     capsys.readouterr()
     assert main(["evaluate", *words]) == 0
-    assert "evaluating" not in capsys.readouterr().out  # what is measured is read
+    assert "evaluating" not in capsys.readouterr().out  # stored results are read
     assert main(["compose", str(tmp_path / "more"), run.name, closed, "--step", "latest"]) == 0
     shutil.copy(tmp_path / "more" / "composite.json", folder)  # other weights in the same folder
     assert main(["evaluate", *words]) == 0
@@ -125,11 +125,11 @@ def test_a_composite_is_reported_and_measured_anew(composed, run, closed, tmp_pa
 
 
 @pytest.mark.fault(
-    "A run in use: what is no composite, a composite taken for a run, or one measured on other "
-    "data than its runs'",
-    "refused, with the word to give instead or whose data are which",
+    "A run in use: evaluating another folder as a composite, a composite as a run, or a composite "
+    "on other data than its runs'",
+    "refused: what to type instead, or both data sets",
 )
-def test_what_is_no_composite_is_not_measured_as_one(composed, corpus_paths, workdir, capsys):
+def test_only_composites_are_measured_as_composites(composed, corpus_paths, workdir, capsys):
     assert main(["evaluate", "composite", "--workdir", workdir]) == 1
     assert "holds no composite" in capsys.readouterr().err
     assert main(["evaluate", "cdml", "--workdir", composed]) == 1
@@ -173,7 +173,7 @@ def test_weights_are_chosen_on_validation(corpus_paths, tmp_path, capsys):
     assert "Taken is the highest mean" in said or "all directions are highest at" in said
 
 
-def test_what_the_weight_decides_is_said():
+def test_the_effect_of_the_weight_is_printed():
     directions = ("eval_to_train", "train_to_eval", "eval_to_eval")
     every = {
         (1.0, 0.5): dict(zip(directions, (0.3, 0.2, 0.1))),
@@ -190,19 +190,19 @@ def test_what_the_weight_decides_is_said():
 
 
 @pytest.mark.fault(
-    "A run in use: a composite of one run, of one twice, with a weight of zero or below, of runs "
-    "of other videos, widths or spaces, or of a run that was trained anew",
+    "A run in use: a composite of a single run, of the same run twice, with a weight of zero or "
+    "below, of runs with different videos, widths or spaces, or of a run that was trained anew",
     "refused: which run, and why",
 )
-def test_what_makes_no_composite_is_refused_by_name(
+def test_invalid_composites_are_refused_by_name(
     workdir, closed, composed, corpus_paths, corpus, tmp_path, capsys
 ):
     out = tmp_path / "out"
     both = [workdir, closed]
     for runs, weights, words in (
-        ([workdir], (), "two runs or more, found 1"),
+        ([workdir], (), "at least two runs, found 1"),
         ([workdir, workdir], (), f"named twice: {workdir}"),
-        (both, (1.0,), "2 runs have as many weights, found 1"),
+        (both, (1.0,), "2 runs need 2 weights, found 1"),
         (both, (1.0, 0.0), f"the weight of {closed} is 0.0"),
         (both, (-1.0, 1.0), f"the weight of {workdir} is -1.0"),
         (both, (1.0, float("nan")), "is nan"),
@@ -211,7 +211,7 @@ def test_what_makes_no_composite_is_refused_by_name(
             compose(out, runs, weights, "latest")
     split = replace(corpus_paths, split_seed=1)
     other = solved(split, split.open(), tmp_path / "other")
-    with pytest.raises(ValueError, match="other videos, relations or splits"):
+    with pytest.raises(ValueError, match="different videos, relations or splits"):
         compose(out, [closed, other], step="latest")
     copy = Path(shutil.copytree(closed, tmp_path / "copy"))
     stored = json.loads((copy / "recipe.json").read_text())

@@ -1,4 +1,4 @@
-"""`embed`: the vectors of tables and records arrive in files, whole or not at all."""
+"""`embed`: the vectors of tables and records are written to files, atomically."""
 
 import fcntl
 import re
@@ -30,7 +30,7 @@ FORMAT = VideoLevel(
 )
 RECORDS = ["--modalities", "visual:mean_rgb:8", "audio:mean_audio:4", "--missing", "mask"]
 KEYS = {"visual": "rgb", "audio": "audio"}
-# What the run learned from has no name, and so that of these records must be told.
+# The run's training features have no named space, so the space of these must be given.
 RECORDS += ["--space", "visual=8 uint8 from arrays", "audio=4 uint8 from arrays"]
 
 
@@ -67,7 +67,7 @@ def read(out):
 @pytest.mark.parametrize("name", ["v.parquet", "v.npy", "table"])
 def test_vectors_of_a_table_in_each_form(name, run, embed, corpus, corpus_paths, tmp_path, capsys):
     out, expected = tmp_path / name, run.embed(corpus.table)
-    killed = tmp_path / f".{name}.4000000000.0a1b2c3d"  # of a process that is no more
+    killed = tmp_path / f".{name}.4000000000.0a1b2c3d"  # left by a dead process
     killed.touch()
     assert embed(corpus_paths.table, out) == 0
     assert f"300 vectors of 8; space: {run.space}" in capsys.readouterr().out
@@ -80,7 +80,7 @@ def test_vectors_of_a_table_in_each_form(name, run, embed, corpus, corpus_paths,
         made = FeatureTable.open(out)
         assert made.space == {"video": run.space}
         np.testing.assert_array_equal(made.label_values, corpus.table.label_values)
-    # Again is no work; other vectors are refused, and what is there stays; or replaced.
+    # A second run does nothing; other vectors are refused, and kept, or replaced with --force.
     assert embed(corpus_paths.table, out) == 0
     assert "made before" in capsys.readouterr().out
     assert embed(corpus_paths.table, out, "--shard", "1/3") == 1
@@ -139,11 +139,11 @@ def test_records_give_what_their_table_gives(run, embed, corpus, tmp_path, capsy
     np.testing.assert_allclose(read(tmp_path / "p.npy")[1], run.embed(corpus.table), atol=1e-5)
     assert embed(folder, tmp_path / "x.npy", *RECORDS, "--append") == 1
     capsys.readouterr()
-    # Of another space, by their key; a share of nothing.
+    # Records of another space, by their key; an empty share.
     assert embed(folder, tmp_path / "x.npy", *RECORDS[:6]) == 1
     assert "from records: mean_rgb" in capsys.readouterr().err
     assert embed(folder, tmp_path / "x.npy", *RECORDS, "--shard", "1/3") == 1
-    assert "holds 2 files: there is nothing to embed in part 1 of 3" in capsys.readouterr().err
+    assert "holds 2 files, so part 1 of 3 is empty: nothing to embed" in capsys.readouterr().err
     assert embed(folder, tmp_path / "x.npy", *RECORDS, "--shard", "4/3") == 1
     assert "1/4 to 4/4" in capsys.readouterr().err
     assert not list(tmp_path.glob("*x.*"))
@@ -156,7 +156,7 @@ def test_records_give_what_their_table_gives(run, embed, corpus, tmp_path, capsy
     "taken over if the features are the same",
 )
 @pytest.mark.parametrize("name", ["v.parquet", "v.npy", "table"])
-def test_a_fault_on_the_way_leaves_nothing_but_what_was_computed(
+def test_a_fault_leaves_only_the_vectors_computed_so_far(
     name, embed, run, corpus, tmp_path, capsys, caplog, monkeypatch
 ):
     folder = records(tmp_path / "records", corpus.table, broken={260})
@@ -192,7 +192,7 @@ def test_a_fault_on_the_way_leaves_nothing_but_what_was_computed(
     assert again(kept.replace(b'{"space": "', b'{"space": "other ')) == (2, False)
 
 
-def test_a_place_may_end_with_a_slash(embed, corpus_paths, tmp_path):
+def test_an_output_path_may_end_with_a_slash(embed, corpus_paths, tmp_path):
     assert embed(corpus_paths.table, f"{tmp_path}/new/", "--shard", "1/100") == 0
     assert len(read(tmp_path / "new")[0]) == 3
 
@@ -211,7 +211,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(name, embed, corpus_paths, tmp_
     assert embed(corpus_paths.table, tmp_path / "first.npy") == 0
     before = set(tmp_path.rglob("*"))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2048, limits[1]))  # fails a write as truly
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2048, limits[1]))  # makes writes really fail
     try:
         code = embed(corpus_paths.table, tmp_path / name)
     finally:
@@ -244,7 +244,7 @@ def test_videos_without_any_modality_are_left_out_and_counted(run, embed, corpus
     assert not (tmp_path / "n.parquet").exists()
 
 
-def test_a_table_without_a_modality_is_embedded_where_that_is_said(
+def test_a_table_without_a_modality_is_embedded_with_lacking(
     run, embed, workdir, corpus, tmp_path, capsys
 ):
     visual = {"visual": corpus.table.features["visual"]}
@@ -288,7 +288,7 @@ def test_ids_that_a_form_cannot_hold_and_files_of_others_are_refused(
     for name in ("mine.json", "mine.ids.txt"):
         (tmp_path / name).write_text("mine")
         assert embed(tmp_path / "0", tmp_path / "mine.npy") == 1
-        assert f"{name} is there, and holds something else" in capsys.readouterr().err
+        assert f"{name} exists and does not hold the vectors" in capsys.readouterr().err
         assert (tmp_path / name).read_text() == "mine"
         (tmp_path / name).unlink()
     assert embed(tmp_path / "1", tmp_path) == 1

@@ -82,7 +82,7 @@ def test_an_export_is_loaded_like_the_run(run, corpus, exported, workdir):
     }
     for name in ("space", "inputs", "widths", "size", "step", "output"):
         assert getattr(other, name) == getattr(run, name)
-    # Vectors of both are compared.
+    # The vectors of both are compared.
     assert len(other.index(corpus.table).search(run.embed(corpus.table)[:1], 3).ids) == 3
 
 
@@ -95,8 +95,10 @@ def test_an_export_is_loaded_like_the_run(run, corpus, exported, workdir):
     "A run in use: other vectors, files of others, an index or an export where one is to "
     "be written",
 )
-def test_what_is_damaged_or_there_is_refused(exported, workdir, tmp_path, capsys, monkeypatch):
-    with pytest.raises(ValueError, match="export of step 3, and of no other"):
+def test_damaged_exports_and_occupied_folders_are_refused(
+    exported, workdir, tmp_path, capsys, monkeypatch
+):
+    with pytest.raises(ValueError, match="export of step 3 only"):
         vidembed.load(exported, step=2)
     for name in ("model.safetensors", "model.stablehlo", "model.json"):
         copy = Path(shutil.copytree(exported, tmp_path / name))
@@ -132,7 +134,7 @@ def test_what_is_damaged_or_there_is_refused(exported, workdir, tmp_path, capsys
     "A run in use: an export flipped or of other files, a program that computes something "
     "else, no flatbuffers",
 )
-def test_safetensors_come_back_and_what_is_cut_is_refused():
+def test_safetensors_round_trip_and_truncated_files_are_refused():
     arrays = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.zeros((0, 2), np.int64)}
     arrays["c"] = np.array(True)
     content = safetensors.to_bytes(arrays, {"x": "y"})
@@ -140,9 +142,9 @@ def test_safetensors_come_back_and_what_is_cut_is_refused():
         assert array.dtype == arrays[name].dtype
         np.testing.assert_array_equal(array, arrays[name])
     for end in (0, 5, 40, len(content) - 1):
-        with pytest.raises(ValueError, match="no safetensors"):
+        with pytest.raises(ValueError, match="not a safetensors file"):
             safetensors.from_bytes(content[:end])
-    with pytest.raises(ValueError, match="complex64 is none of"):
+    with pytest.raises(ValueError, match="complex64 is not one of"):
         safetensors.to_bytes({"z": np.zeros(1, np.complex64)}, {})
 
 

@@ -1,4 +1,4 @@
-"""An index of videos by a run or by their features alone: found, recommended, kept up to date."""
+"""An index of a run's vectors, or of features only: search, recommend, keep up to date."""
 
 import gc
 import tempfile
@@ -33,7 +33,9 @@ def brute(vectors, query, k, left_out=()):
     return order[~np.isin(order, left_out)][:k]
 
 
-def test_found_are_the_nearest_by_vectors_features_and_ids(run, corpus, index, vectors, tmp_path):
+def test_search_by_vectors_features_and_ids_finds_the_nearest(
+    run, corpus, index, vectors, tmp_path
+):
     ids = corpus.table.ids
     assert len(index) == 300
     by_vectors = index.search(vectors[:5], 7)
@@ -64,21 +66,21 @@ def test_a_temporary_index_is_removed_after_use(run, corpus, tmp_path, monkeypat
 
 @pytest.mark.fault(
     "A run in use: ids that an index lacks",
-    "as queries refused, with their number; in a history left out, and counted in a warning",
+    "as queries: refused, with their number; in a history: skipped, with a warning",
 )
 def test_ids_that_the_index_lacks_are_counted(corpus, index):
-    with pytest.raises(ValueError, match=r"lacks 2 ids \(x, y\) of 3 asked for"):
+    with pytest.raises(ValueError, match=r"lacks 2 ids \(x, y\) of 3 queries"):
         index.search(ids=["x", "v0001", "y"])
     for nothing in ({}, {"vectors": np.ones((1, 8), np.float32), "ids": ["v0001"]}):
-        with pytest.raises(ValueError, match="give one of vectors and ids"):
+        with pytest.raises(ValueError, match="give either vectors or ids"):
             index.search(**nothing)
 
 
 @pytest.mark.fault("A run in use: ids that an index lacks")
-def test_a_history_is_recommended_what_is_near_its_mean(corpus, index, vectors, caplog):
+def test_recommendations_are_nearest_to_the_mean_of_the_history(corpus, index, vectors, caplog):
     rows = [3, 50, 120]
     expected = brute(vectors, vectors[rows].mean(axis=0), 10, rows)
-    # A video that was watched twice counts twice.
+    # A video watched twice counts twice.
     twice = brute(vectors, vectors[[3, 3, 50]].mean(axis=0), 10, [3, 50])
     names, scores = index.recommend(corpus.table.ids[rows], 10)
     assert set(names) == set(corpus.table.ids[expected])
@@ -94,7 +96,7 @@ def test_a_history_is_recommended_what_is_near_its_mean(corpus, index, vectors, 
             index.recommend(history)
 
 
-def test_features_alone_are_indexed_and_embed_others(corpus, corpus_paths):
+def test_features_are_indexed_and_embed_other_videos(corpus, corpus_paths):
     table = corpus.table
     wide = [dequantise(array) for array in table.features.values()]
     raw = np.concatenate([(part - part.mean(0)) / part.std(0) for part in wide], axis=1)
@@ -127,7 +129,7 @@ def test_an_index_of_another_space_is_refused(run, corpus, tmp_path):
     vidembed.index(corpus.table, tmp_path / "raw")
     with pytest.raises(SpaceError):
         VideoIndex.open(tmp_path / "raw", run)
-    with pytest.raises(ValueError, match="no run makes vectors"):
+    with pytest.raises(ValueError, match="no run to compute vectors"):
         VideoIndex.open(tmp_path / "raw").search(corpus.table)
     with pytest.raises(SpaceError, match="queries are of the space"):
         VideoIndex.open(tmp_path / "raw").search(np.ones((1, 12)), space=run.space)
@@ -136,7 +138,7 @@ def test_an_index_of_another_space_is_refused(run, corpus, tmp_path):
 
 
 @pytest.mark.fault(
-    "A run in use: tabs, line ends and bytes that are no text in ids that are searched",
+    "A run in use: tabs, line ends and bytes that are not text in ids that are searched",
     "found; printed as \\t, \\n, \\xff, so that a line is one result",
 )
 def test_ids_of_any_bytes_are_searched_and_printed(run, corpus, tmp_path, capsys):
@@ -168,7 +170,7 @@ def call(capsys, *words):
     "A run in use: other vectors, files of others, an index or an export where one is to "
     "be written",
 )
-def test_the_verbs_make_keep_and_search_an_index(workdir, corpus, vectors, tmp_path, capsys):
+def test_the_commands_make_update_and_search_an_index(workdir, corpus, vectors, tmp_path, capsys):
     table, path = corpus.table, tmp_path / "index"
     run_options = ["--step", "latest"]
     part_of_table(table, np.arange(200)).write(tmp_path / "old")
@@ -178,7 +180,7 @@ def test_the_verbs_make_keep_and_search_an_index(workdir, corpus, vectors, tmp_p
     assert code == 0
     assert "200 videos, 8 dimensions" in said
     assert "recall@10 against exact search: 1.000" in said
-    # Only what is new is embedded, and only what is asked for removed.
+    # Only new videos are embedded, and only with --prune are any removed.
     refresh = ["index", workdir, tmp_path / "new", path, *run_options, "--refresh"]
     assert "100 videos added, 0 removed, 300 in all" in call(capsys, *refresh)[1]
     assert "0 videos added, 50 removed, 250 in all" in call(capsys, *refresh, "--prune")[1]
@@ -199,7 +201,7 @@ def test_the_verbs_make_keep_and_search_an_index(workdir, corpus, vectors, tmp_p
     assert len(said.splitlines()) == 200
     raw = ["index", tmp_path / "new", tmp_path / "raw"]
     assert "250 videos, 12 dimensions\nspace: standardised audio, visual" in call(capsys, *raw)[1]
-    # The features of other videos than the run knows, and mistakes.
+    # Features of videos that the run has not seen, and mistakes.
     for words, message in (
         (["search", path, "--id", "x"], "lacks 1 ids (x)"),
         (["search", path, "--id=-x"], "lacks 1 ids (-x)"),

@@ -1,4 +1,4 @@
-"""An export to ONNX makes the run's vectors where there is neither vidembed nor JAX."""
+"""An export to ONNX makes the run's vectors without vidembed and JAX."""
 
 import importlib.util
 import json
@@ -47,7 +47,7 @@ def in_another_process(model, features, present, vectors, folder):
 def made_up(widths, videos=1000):
     rng = np.random.default_rng(1)
     features = {m: rng.normal(size=(videos, w)).astype(np.float32) for m, w in widths.items()}
-    # Of two modalities some videos lack one, some the other, some both.
+    # Of the two modalities, some videos lack one, some the other, some both.
     present = {m: rng.random(videos) < 0.6 for m in widths}
     for number, m in enumerate(widths):
         present[m][number] = False
@@ -61,7 +61,7 @@ def converter():
 
 
 def network(model):
-    """(features, present) → vectors, of a model that nobody trained."""
+    """(features, present) → vectors, of an untrained model."""
     task, rng = MetricLearning(model=model), np.random.default_rng(0)
     widths = {m: WIDTHS[m] for m in model.modalities}
     known = {
@@ -100,7 +100,7 @@ def test_a_stranger_makes_the_vectors_of_a_run(converter, run, workdir, tmp_path
     content = (folder / "model.onnx").read_bytes()
     assert about["files"]["model.onnx"] == xxhash.xxh3_128_hexdigest(content)
     features, present = made_up(run.widths)
-    present["visual"] |= ~present["audio"]  # of a run's videos none lacks all
+    present["visual"] |= ~present["audio"]  # every video of a run has a modality
     vectors = run.embed(features, present=present)
     in_another_process(folder / "model.onnx", features, present, vectors, tmp_path)
 

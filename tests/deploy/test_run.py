@@ -1,4 +1,4 @@
-"""A run is loaded from its work directory alone, and embeds what it is told of, or refuses."""
+"""A run is loaded from its work directory only, and embeds videos or refuses them."""
 
 import json
 import re
@@ -57,9 +57,8 @@ def test_a_table_its_folder_and_its_arrays_in_any_form_give_the_same_vectors(
 
 
 @pytest.mark.fault(
-    "A run in use: a modality missing from what is embedded, or zeros in its place, and "
-    "nothing said of it",
-    "refused: what the model reads, and how to say who lacks it; never another vector in silence",
+    "A run in use: a modality that is missing, or all zeros, without being marked as missing",
+    "refused: what the model reads, and how to mark it; never silently another vector",
 )
 def test_a_missing_modality_is_stated_never_guessed(run, corpus, expected):
     features, lacks = dict(corpus.table.features), np.arange(300) % 3 > 0
@@ -68,7 +67,7 @@ def test_a_missing_modality_is_stated_never_guessed(run, corpus, expected):
     assert (np.abs(part - expected).max(axis=1)[~lacks] > 1e-3).all()
     table = replace(corpus.table, present={"audio": lacks})
     np.testing.assert_array_equal(run.embed(table), part)
-    # Whatever stands in its place.
+    # Whatever values stand in for it.
     garbage = np.where(lacks[:, None], dequantise(features["audio"]), np.nan)
     other = {"visual": dequantise(features["visual"]), "audio": garbage}
     np.testing.assert_allclose(run.embed(other, present={"audio": lacks}), part, atol=1e-5)
@@ -97,7 +96,7 @@ def test_a_missing_modality_is_stated_never_guessed(run, corpus, expected):
         (lambda f: f | {"audio": f["audio"][0]}, r"One video is \[1, 4\]"),
         (lambda f: f | {"audio": f["audio"].astype(np.int64)}, "got int64"),
         (lambda f: f | {"audio": f["audio"][:9]}, "'visual': 300, 'audio': 9"),
-        (lambda f: {"rgb": f["visual"]}, "nothing of what it reads"),
+        (lambda f: {"rgb": f["visual"]}, "none of its modalities is there"),
         (lambda f: f["visual"], "table or arrays by modality.*got ndarray"),
     ],
 )  # fmt: skip
@@ -128,7 +127,7 @@ def test_rows_that_hold_nan_or_nothing_are_refused_by_name(run, corpus):
 
 @pytest.mark.fault(
     "A run in use: videos that lack a modality which the run has not learned to do without",
-    "a warning, once: the rank that was measured, how many videos, what to do",
+    "a warning, once: the measured rank, how many videos, what to do",
 )
 def test_a_run_that_cannot_do_without_a_modality_warns_once(workdir, corpus, caplog):
     table = replace(corpus.table, present={"audio": np.arange(300) > 8})
@@ -140,7 +139,7 @@ def test_a_run_that_cannot_do_without_a_modality_warns_once(workdir, corpus, cap
     [message] = caplog.messages
     assert "has not learned to do without 'audio'" in message
     assert "(9 here)" in message
-    # Features side by side can.
+    # Concatenated features do without it.
     features(table).embed(table)
     assert len(caplog.messages) == 1
 
@@ -162,10 +161,10 @@ def test_the_space_of_a_run_is_that_of_its_model(workdir, run):
 
 
 @pytest.mark.fault(
-    "A run in use: no run there, one of a version that stored no sizes, a step that it lacks",
+    "A run in use: a folder without a run, a run of a version that stored no sizes, a missing step",
     "1: what is there, and what to do",
 )
-def test_what_is_no_run_is_refused(workdir, tmp_path):
+def test_folders_without_a_run_are_refused(workdir, tmp_path):
     with pytest.raises(ValueError, match=r"holds no run \(no recipe.json\)"):
         vidembed.load(tmp_path)
     with pytest.raises(CheckpointError, match="none is best"):
@@ -194,7 +193,7 @@ def test_the_lines_of_the_readme(workdir, corpus_paths, corpus):
     assert len(names["ids"]) == len(names["scores"]) == 10
 
 
-def test_the_script_that_shows_all_of_it(workdir, corpus_paths, capsys):
+def test_the_example_script(workdir, corpus_paths, capsys):
     options = ["--workdir", workdir, "--table", corpus_paths.table, "--step", "latest", "--k", "4"]
     assert start(Serve, options, prog="serve") == 0
     first, near, beside, alone, liked, common = capsys.readouterr().out.splitlines()
@@ -206,7 +205,7 @@ def test_the_script_that_shows_all_of_it(workdir, corpus_paths, capsys):
     assert common.endswith(f"{len(set(found[1]) & set(found[2]))} of 4")
 
 
-def test_progress_is_shown_of_long_work_alone(run, corpus, monkeypatch, capsys):
+def test_progress_is_shown_only_for_long_work(run, corpus, monkeypatch, capsys):
     monkeypatch.setattr(deployed, "BLOCK_ROWS", 128)
     run.embed(corpus.table)
     assert capsys.readouterr().out == ""
@@ -217,7 +216,7 @@ def test_progress_is_shown_of_long_work_alone(run, corpus, monkeypatch, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_importing_vidembed_imports_nothing_of_weight():
+def test_importing_vidembed_is_light():
     program = "import sys, vidembed; assert not {'numpy', 'jax', 'typing'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-S", "-c", program], check=True, cwd=ROOT)
     assert "load" in dir(vidembed)

@@ -1,4 +1,4 @@
-"""`semantic-ids`: unique IDs of stored vectors in a file, whole or not at all, and continued."""
+"""`semantic-ids`: unique IDs of stored vectors, written atomically and continued later."""
 
 import errno
 import re
@@ -20,7 +20,7 @@ SIZES = ["--sizes", "4", "4"]
 
 
 def stored(path, rows=slice(0, 64), space="one", change=None):
-    """A file of some of 72 vectors, 8 of which are there twice."""
+    """A file with some of 72 vectors, 8 of which occur twice."""
     vectors = np.random.default_rng(0).standard_normal((64, 8)).astype(np.float32)
     vectors = np.concatenate([vectors, vectors[:8]])[rows]
     ids = np.array([f"v{i:02d}" for i in range(72)][rows], "S3")
@@ -95,7 +95,7 @@ def test_running_again(made, tmp_path, capsys):
     "A run in use: the disk is full, or the process is killed, between a codebook and semantic IDs",
     "no IDs are there, and the same command makes them",
 )
-def test_broken_off_between_the_two_files(tmp_path, capsys, monkeypatch):
+def test_interrupted_between_the_two_files(tmp_path, capsys, monkeypatch):
     vectors, out = tmp_path / "v.parquet", tmp_path / "ids.parquet"
     stored(vectors)
 
@@ -105,14 +105,14 @@ def test_broken_off_between_the_two_files(tmp_path, capsys, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(semantic_ids.pq, "write_table", full)
         assert make(vectors, out, *SIZES) == 1
-    assert "nothing of it was kept, free some space" in capsys.readouterr().err
+    assert "nothing was written, free some space" in capsys.readouterr().err
     assert not out.exists()
     assert out.with_suffix(".codebook").exists()
     assert make(vectors, out, *SIZES) == 0
     assert len(read_ids(out).ids) == 64
 
 
-def test_later_videos_get_ids_and_nobody_loses_one(made, tmp_path, capsys):
+def test_later_videos_get_ids_and_earlier_ids_stay(made, tmp_path, capsys):
     later, out = tmp_path / "later.npy", tmp_path / "more.parquet"
     # 8 are twins of videos that have an ID; 16 are known, and their vectors have changed since.
     stored(later, slice(48, 72), change=lambda v: np.concatenate([-v[:16], v[16:]]))
@@ -132,10 +132,10 @@ def test_later_videos_get_ids_and_nobody_loses_one(made, tmp_path, capsys):
     keys = np.column_stack([new.codes, new.ties])
     assert len(np.unique(keys, axis=0)) == 72
     assert make(later, out, "--continue", made) == 0
-    # Of the codebook alone: the same codes.
+    # From the codebook only: the same codes.
     assert make(later, tmp_path / "c.parquet", "--codebook", made.with_suffix(".codebook")) == 0
     np.testing.assert_array_equal(read_ids(tmp_path / "c.parquet").codes[16:], old.codes[:8])
-    # And on from there.
+    # And continue from there.
     assert make(tmp_path / "v.parquet", tmp_path / "on.parquet", "--continue", out) == 0
     np.testing.assert_array_equal(read_ids(tmp_path / "on.parquet").ties, new.ties)
 
@@ -219,16 +219,16 @@ def test_vectors_that_get_no_ids(tmp_path, capsys):
     stored(tmp_path / "v.npy")
     assert "[65] for 64 vectors" in refused("v.npy", "--sizes", "65")
     (tmp_path / "v.json").unlink()
-    assert "v.json is not there" in refused("v.npy")
+    assert "v.json does not exist" in refused("v.npy")
     stored(tmp_path / "cut.npy")
     (tmp_path / "cut.npy").write_bytes((tmp_path / "cut.npy").read_bytes()[:-9])
-    assert "cut.npy: is cut" in refused("cut.npy")
+    assert "cut.npy: is truncated" in refused("cut.npy")
     stored(tmp_path / "none.parquet", slice(0, 0))
     assert "no vectors at all" in refused("none.parquet")
     foreign = pq.read_table(tmp_path / "nan.parquet").replace_schema_metadata({})
     pq.write_table(foreign, tmp_path / "foreign.parquet")
-    assert "does not say which space" in refused("foreign.parquet")
-    assert "there are no vectors" in refused("nowhere")
+    assert "does not name the space" in refused("foreign.parquet")
+    assert "does not hold vectors" in refused("nowhere")
     stored(tmp_path / "v.parquet")
     assert make(tmp_path / "v.parquet", tmp_path / "x.csv") == 1
-    assert "name it OUT.parquet" in capsys.readouterr().err
+    assert "give a name that ends in .parquet" in capsys.readouterr().err

@@ -1,1 +1,1 @@
-"""A run put to use: its vectors, an index of them, an export."""
+"""Use a trained run: embed videos, index them, export the model."""

@@ -1,8 +1,8 @@
-"""Several runs as one: their unit vectors side by side, each times the root of its weight.
+"""Combine several runs: concatenate their unit vectors, each scaled by the root of its weight.
 
-The cosine of two such vectors is the mean of the runs' own cosines, weighted by the weights. A
-composite is a folder with one JSON file that names its runs and the digest in each one's space; it
-is loaded, embeds and indexes like a run. `vidembed export` makes files of it that need no run.
+The cosine of two such vectors is the weighted mean of the runs' cosines. A composite is a folder
+with one JSON file that names its runs and the space of each; it loads, embeds and indexes like a
+run. `vidembed export` turns it into files that need none of the runs.
 """
 
 import json
@@ -28,7 +28,7 @@ from vidembed.records.space import check_same_space
 KIND, VERSION = "vidembed composite", 1
 ABOUT = "composite.json"
 EXPORT, RECIPE = "model.json", "recipe.json"
-"""What tells an export and a work directory apart."""
+"""The files that identify an export and a work directory."""
 
 
 class Part(NamedTuple):
@@ -44,12 +44,12 @@ def compose(
     weights: Sequence[float] = (),
     step: str = "best",
 ) -> dict[str, Any]:
-    """Writes a composite of work directories and exports; returns what its JSON says.
+    """Write a composite of work directories and exports; return the contents of its JSON.
 
-    runs: RUN or RUN@STEP, with `step` where none is named. weights: one for each run; none are
-    equal ones. Only their ratios count. Raises ValueError, by name, for fewer than two runs, one
-    that is named twice, weights that are not above zero, and runs of other videos, another split or
-    other widths; SpaceError for runs that read features of two spaces.
+    runs: RUN or RUN@STEP; `step` is the default. weights: one per run; without any, all are equal.
+    Only their ratios count. Raises ValueError for fewer than two runs, a run named twice, weights
+    that are not above zero, and runs that differ in videos, split or feature widths; SpaceError for
+    runs whose features come from different spaces.
     """
     check_apart(out, [name.rpartition("@")[0] or name for name in runs])
     weights = list(weights) or [1.0] * len(runs)
@@ -74,13 +74,13 @@ def compose(
 
 
 def is_composite(path: str | os.PathLike[str]) -> bool:
-    """Whether there is a composite."""
+    """Whether the folder holds a composite."""
     return bool((epath.Path(path) / ABOUT).exists())
 
 
 def read_composite(path: str | os.PathLike[str]) -> Run:
-    """The composite of a folder. Raises ValueError where it is damaged, or a run is another one
-    than was composed."""
+    """The composite in a folder. Raises ValueError if it is damaged, or if one of its runs has been
+    replaced."""
     return joint(parts_of(path), os.fspath(path))
 
 
@@ -89,21 +89,21 @@ def parts_of(path: str | os.PathLike[str]) -> list[Part]:
     place = epath.Path(path) / ABOUT
     about = files.read_json(place)
     if not isinstance(about, dict) or about.get("kind") != KIND or about.get("version") != VERSION:
-        raise ValueError(f"{place} is not that of a composite of version {VERSION}")
+        raise ValueError(f"{place} does not describe a composite of version {VERSION}")
     parts = []
     for entry in about["parts"]:
         run = load(entry["run"], entry["step"])
         if run.space != entry["space"]:
             raise ValueError(
-                f"{place}: {entry['run']} makes vectors of the space {run.space!r}, and made "
-                f"{entry['space']!r} when it was composed: it was trained anew; compose it again"
+                f"{place}: {entry['run']} now makes vectors in the space {run.space!r}, when it "
+                f"was composed in {entry['space']!r}: it was trained anew; compose it again"
             )
         parts.append(Part(run, entry["weight"]))
     return parts
 
 
 def joint(parts: Sequence[Part], name: str) -> Run:
-    """The runs as one. Raises ValueError or SpaceError where they do not read the same features."""
+    """Combine runs into one. Raises ValueError or SpaceError if their input features differ."""
     widths: dict[str, int] = {}
     inputs: dict[str, str] = {}
     for run, _ in parts:
@@ -112,11 +112,11 @@ def joint(parts: Sequence[Part], name: str) -> Run:
             if widths.setdefault(modality, width) != width:
                 raise ValueError(
                     f"{run.name} reads {modality} of {width} features, the runs before it of "
-                    f"{widths[modality]}: they cannot be one"
+                    f"{widths[modality]}: they cannot be combined"
                 )
         inputs |= run.inputs
     total = sum(weight for _, weight in parts)
-    said = [[run.space, round(weight / total, 9)] for run, weight in parts]
+    spaces = [[run.space, round(weight / total, 9)] for run, weight in parts]
     return Run(
         Composite(parts),
         name=name,
@@ -124,52 +124,52 @@ def joint(parts: Sequence[Part], name: str) -> Run:
         output="video",
         widths=widths,
         inputs=inputs,
-        space=f"{len(parts)} runs, {xxhash.xxh3_64_hexdigest(json.dumps(said).encode())}",
+        space=f"{len(parts)} runs, {xxhash.xxh3_64_hexdigest(json.dumps(spaces).encode())}",
     )
 
 
 class Composite:
-    """The vectors of several runs as one of unit length."""
+    """Computes the joined unit vectors of several runs."""
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self._parts = list(parts)
 
     def __call__(self, source: Any, rows: np.ndarray) -> np.ndarray:
-        """f32[N, sum of sizes] of these rows i64[N]; zeros in the place of a run that reads nothing
-        of what a video has."""
+        """f32[N, sum of D] for the rows i64[N]; if a video has none of the modalities that a run
+        reads, the run's part is zeros."""
         vectors = []
         for run, _ in self._parts:
             features = {m: source.features[m] for m in run.widths}
             present = {m: source.present[m] for m in run.widths if m in source.present}
-            there = anything({m: present[m][rows] for m in present}, run.widths)
-            found = run.compute(VideoRows(features=features, present=present), rows)
-            vectors.append(found if there is None else np.where(there[:, None], found, 0))
+            readable = has_any_modality({m: present[m][rows] for m in present}, run.widths)
+            part = run.compute(VideoRows(features=features, present=present), rows)
+            vectors.append(part if readable is None else np.where(readable[:, None], part, 0))
         return np.asarray(side_by_side(vectors, [weight for _, weight in self._parts]))
 
 
-def anything(present: Mapping[str, Any], widths: Mapping[str, int]) -> Any:
-    """bool[N]: who has any of the modalities; None where all do."""
+def has_any_modality(present: Mapping[str, Any], widths: Mapping[str, int]) -> Any:
+    """bool[N]: videos that have any of the modalities; None if all do."""
     if set(widths) - set(present):
         return None
     return np.logical_or.reduce([present[m] for m in widths])
 
 
 def side_by_side(vectors: Sequence[Any], weights: Sequence[float]) -> Any:
-    """f32[N, sum of D] of unit length, from f32[N, D] of each run; roots of the weights, so that
-    cosines are means weighted by these."""
+    """Join f32[N, D] of each run into f32[N, sum of D] of unit length. The parts are scaled by the
+    roots of the weights, so that the cosine is the weighted mean of the runs' cosines."""
     scaled = [normalise(jnp.asarray(v)) * math.sqrt(w) for v, w in zip(vectors, weights)]
     return normalise(jnp.concatenate(scaled, axis=-1))
 
 
 def check(runs: Sequence[str], weights: Sequence[float]) -> None:
-    """Raises ValueError, by name, for runs and weights that make no composite."""
+    """Raise ValueError, with the run's name, for runs and weights that cannot be combined."""
     if len(runs) < 2:
-        raise ValueError(f"a composite has two runs or more, found {len(runs)}")
+        raise ValueError(f"a composite needs at least two runs, found {len(runs)}")
     repeated = {name for name in runs if list(runs).count(name) > 1}
     if repeated:
         raise ValueError(f"named twice: {', '.join(sorted(repeated))}; give it a larger weight")
     if len(weights) != len(runs):
-        raise ValueError(f"{len(runs)} runs have as many weights, found {len(weights)}")
+        raise ValueError(f"{len(runs)} runs need {len(runs)} weights, found {len(weights)}")
     for name, weight in zip(runs, weights):
         if not 0 < weight < float("inf"):
             raise ValueError(
@@ -178,7 +178,7 @@ def check(runs: Sequence[str], weights: Sequence[float]) -> None:
 
 
 def named_run(name: str, step: str) -> tuple[str, str]:
-    """(place, step) of RUN or RUN@STEP; a local place as seen from everywhere."""
+    """(path, step) from RUN or RUN@STEP; a local path becomes absolute."""
     place, at, named = name.rpartition("@")
     if not at or "/" in named:
         place, named = name, step
@@ -186,20 +186,20 @@ def named_run(name: str, step: str) -> tuple[str, str]:
 
 
 def _same_rows(places: Sequence[str]) -> str | None:
-    """The digest of the data that the runs were trained on, as far as it is known."""
+    """The digest of the runs' training data, if known; raises ValueError if they differ."""
     known = {place: rows_of(place) for place in places}
-    found = {place: rows for place, rows in known.items() if rows is not None}
-    if len(set(found.values())) > 1:
-        said = "; ".join(f"{place}: {rows}" for place, rows in found.items())
+    digests = {place: rows for place, rows in known.items() if rows is not None}
+    if len(set(digests.values())) > 1:
+        listed = "; ".join(f"{place}: {rows}" for place, rows in digests.items())
         raise ValueError(
-            f"the runs were trained on other videos, relations or splits ({said}): what is new to "
-            "one may have taught the other. Train them on one corpus"
+            f"the runs were trained on different videos, relations or splits ({listed}): one run's "
+            "held-out videos may be in another's training split. Train them on one corpus"
         )
-    return next(iter(found.values()), None)
+    return next(iter(digests.values()), None)
 
 
 def rows_of(path: str | os.PathLike[str]) -> str | None:
-    """The digest of the data that a run, an export or a composite was made on; None: not known."""
+    """The digest of the data behind a run, an export or a composite; None if unknown."""
     place = epath.Path(path)
     if (place / EXPORT).exists():
         rows = (files.read_json(place / EXPORT) or {}).get("rows")

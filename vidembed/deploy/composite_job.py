@@ -1,4 +1,4 @@
-"""A composite measured like a run: results in the same places and form, as those of step 0."""
+"""Measure a composite like a run: same files and format, with all results at step 0."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +19,7 @@ from vidembed.progress import Progress
 from vidembed.workdir.layout import Workdir
 
 STEP = 0
-"""A composite is not trained: it has this step and no other."""
+"""A composite is not trained; this is its only step."""
 
 
 class CompositeJob:
@@ -33,8 +33,8 @@ class CompositeJob:
         *,
         progress: Progress,
     ) -> None:
-        """Raises ValueError where there is no composite, a run is another one than was composed,
-        or the corpus is not that of its runs."""
+        """Raises ValueError if there is no composite, if one of its runs has been replaced, or if
+        the corpus is not the one that its runs were trained on."""
         check_composite(path)
         self.workdir, self.progress = Workdir(path), progress
         self._about: dict[str, Any] = files.read_json(self.workdir.path / composite.ABOUT)
@@ -43,45 +43,45 @@ class CompositeJob:
         self.corpus: Any = corpus.open()
         if self._about.get("rows") not in (None, self.corpus.rows):
             raise ValueError(
-                f"the runs of {path} were trained on data {self._about['rows']}, those of {corpus} "
-                f"are {self.corpus.rows}: name theirs, by --corpus.table and --corpus.edges"
+                f"the runs of {path} were trained on data {self._about['rows']}, but {corpus} is "
+                f"{self.corpus.rows}: give theirs by --corpus.table and --corpus.edges"
             )
         self.each = tuple(Measured(self, evaluator) for evaluator in evaluation.evaluators)
         self.selecting = self.each[evaluation.select]
         self.computed: Callable[[Measured, dict[str, Any]], None] = lambda measured, result: None
 
     def described(self) -> dict[str, Any]:
-        """What the composite consists of."""
+        """The contents of the composite."""
         return {"composite": self._about, "steps": STEP}
 
     def steps(self) -> list[int]:
-        """The one step."""
+        """The only step."""
         return [STEP]
 
     def last_step(self) -> int:
-        """The one step."""
+        """The only step."""
         return STEP
 
     def step_named(self, name: str) -> int:
-        """The one step, whatever the name."""
+        """The only step, whatever the name."""
         del name
         return STEP
 
     def model(self, step: int = STEP) -> "CompositeOutputs":
-        """The composite as outputs."""
+        """The composite's outputs."""
         del step
         return CompositeOutputs(self._run)
 
     def measure(self, step: int = STEP) -> list[dict[str, Any]]:
-        """Results by each evaluator. What was measured of these runs with these weights before is
-        read; what lies there of another composite is measured anew."""
+        """The results of each evaluator. Stored results are reused if they belong to these runs
+        and weights, and measured again otherwise."""
         results = []
-        for one in self.each:
-            result = one.measurements.read(step)
+        for measured in self.each:
+            result = measured.measurements.read(step)
             if result is None or result["spaces"].get("video") != self._run.space:
-                one.evaluator.check(self.corpus)
+                measured.evaluator.check(self.corpus)
                 with self.progress.stage("evaluating the composite"):
-                    result = one.measure(self.model(step))
+                    result = measured.measure(self.model(step))
             results.append(result)
         return results
 
@@ -106,23 +106,23 @@ class CompositeOutputs(Mapping[str, Callable[..., np.ndarray]]):
         return 1
 
     def space(self, output: str, inputs: Mapping[str, str]) -> str:
-        """The composite's."""
+        """The composite's space."""
         del output, inputs
         return self._run.space
 
 
 def check_composite(path: str | os.PathLike[str]) -> None:
-    """Raises ValueError where there is no composite."""
+    """Raise ValueError if the folder holds no composite."""
     if not composite.is_composite(path):
         raise ValueError(
-            f"{path} holds no composite ({composite.ABOUT}): make one with `python -m vidembed "
-            "compose`, or name the recipe of a run in the place of `composite`"
+            f"{path} holds no composite (no {composite.ABOUT}): make one with `python -m vidembed "
+            "compose`, or give the recipe of a run instead of `composite`"
         )
 
 
 def trained_part(path: str | os.PathLike[str]) -> Workdir | None:
-    """The first work directory among the runs of a composite, which knows their corpus; None where
-    all are exports."""
+    """The first work directory among the runs of a composite: its recipe names their corpus. None
+    if all are exports."""
     for entry in files.read_json(epath.Path(path) / composite.ABOUT)["parts"]:
         place = epath.Path(entry["run"])
         if composite.is_composite(place):

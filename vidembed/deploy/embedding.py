@@ -1,4 +1,4 @@
-"""The vectors of many videos, from a table or records to a file, as they come."""
+"""Embed many videos block by block, from a table or records to a file."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -21,9 +21,9 @@ QUIET = Progress(quiet=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Embedded:
-    """What came of it. videos: how many vectors there are. left_out: videos without any of the
-    modalities that the run reads. taken_over: how many vectors an earlier, broken-off process had
-    made. already_there: whether all were made before."""
+    """The outcome of `embed_to`. videos: number of vectors. left_out: videos without any of the
+    modalities that the run reads. taken_over: vectors reused from an earlier, interrupted process.
+    already_there: whether the output was complete before."""
 
     videos: int
     left_out: int
@@ -40,36 +40,36 @@ def embed_to(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Embedded:
-    """Write the vectors of the videos to `out`, whose name says in which form (`vector_files`).
+    """Write the vectors of the videos to `out`, whose name decides the format (`vector_files`).
 
-    lacking: modalities that none of these videos has, which are said to be missing. Memory holds a
-    few blocks of videos, and their ids. Vectors that were made the same way before are left as they
-    are; others are refused, unless `force` replaces them. What was computed before a stop or a
-    fault stays in OUT.partial, and is not computed again. Raises ValueError for these, and where
-    `out` is among what is read, what reading the videos and `Run.embed` raise, and where no video
-    can be embedded.
+    lacking: modalities that all of these videos lack. Memory holds a few blocks of videos, and the
+    ids. If `out` already holds the same vectors, it is left as it is; other contents are an error
+    unless `force` replaces them. After a stop or a fault, the vectors computed so far stay in
+    OUT.partial and are reused. Raises ValueError for other contents, for an `out` that is one of
+    the inputs, and if no video can be embedded; also whatever reading the videos and `Run.embed`
+    raise.
     """
     out = os.fspath(out).rstrip("/")
     check_form(out)
     for place in written_to(out):
         check_apart(place, videos.inputs)
     absent = dict.fromkeys(lacking, False)
-    said = videos.identity | ({"lacking": sorted(lacking)} if lacking else {})
-    made = {"space": run.space, "run": run.name, "step": run.step, "videos": said}
-    there = made_as(out)
-    if there is not None and not force:
-        if not _equal(made, there):
-            found = next((place for place in written_to(out) if Path(place).exists()), out)
+    identity = videos.identity | ({"lacking": sorted(lacking)} if lacking else {})
+    made = {"space": run.space, "run": run.name, "step": run.step, "videos": identity}
+    existing = made_as(out)
+    if existing is not None and not force:
+        if not _equal(made, existing):
+            occupied = next((place for place in written_to(out) if Path(place).exists()), out)
             raise ValueError(
-                f"{found} is there, and holds something else than the vectors of these "
-                "videos by this run: choose another place, or replace it (--force)"
+                f"{occupied} exists and does not hold the vectors of these videos by this run: "
+                "choose another place, or replace it (--force)"
             )
         return Embedded(videos=0, left_out=0, already_there=True)
     left_out = 0
     progress = progress or Progress()
 
-    def embed(some: FeatureTable) -> Callable[[], np.ndarray]:
-        return lambda: run.embed(some, present=absent, progress=QUIET)
+    def embed(block: FeatureTable) -> Callable[[], np.ndarray]:
+        return lambda: run.embed(block, present=absent, progress=QUIET)
 
     with (
         partial_vectors(out, run.space, run.size) as partial,
@@ -80,8 +80,8 @@ def embed_to(
             rows = run.embeddable(table, absent)
             left_out += len(table) - len(rows)
             if len(rows):
-                some = table if len(rows) == len(table) else part_of_table(table, rows)
-                file.add(some, partial.block(run.rows(some, absent), embed(some)))
+                block = table if len(rows) == len(table) else part_of_table(table, rows)
+                file.add(block, partial.block(run.rows(block, absent), embed(block)))
             stage.update(partial.videos + left_out)
         if not partial.videos:
             raise ValueError(
@@ -90,6 +90,6 @@ def embed_to(
     return Embedded(videos=partial.videos, left_out=left_out, taken_over=partial.taken_over)
 
 
-def _equal(made: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
-    """Whether the same vectors are meant; a run and its copy make the same."""
-    return all(there.get(name) == made[name] for name in ("space", "videos"))
+def _equal(made: Mapping[str, Any], existing: Mapping[str, Any]) -> bool:
+    """Whether both describe the same vectors; a run and a copy of it make the same ones."""
+    return all(existing.get(name) == made[name] for name in ("space", "videos"))

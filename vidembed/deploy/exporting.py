@@ -1,9 +1,9 @@
-"""A run as files that need none of this code: StableHLO, safetensors, and JSON that explains them.
+"""Export a run to files that need none of this code: StableHLO, safetensors and explanatory JSON.
 
-`model.stablehlo` is a `jax.export` artefact for any number of videos, on CPU, GPU and TPU. Its
-weights are an argument, so that they are stored once. `model.onnx`, on request, is the same for
-other runtimes, weights inside. `model.json` is written last: a folder without it is an export that
-was broken off.
+`model.stablehlo` is a `jax.export` artefact for any number of videos, on CPU, GPU and TPU. It takes
+the weights as an argument, so they are stored once. `model.onnx` (optional) is the same program for
+other runtimes, with the weights inside. `model.json` is written last: a folder without it is an
+interrupted export.
 """
 
 import importlib.util
@@ -38,11 +38,11 @@ CALL = (
     "jax.export.deserialize(bytearray(program)).call(weights, features, present) -> "
     "float32[N, size]; weights: name -> array, as in the safetensors; features: modality -> "
     "float32[N, width]; present: modality -> bool[N], false where a video lacks it (its features "
-    "are then not looked at)"
+    "are then ignored)"
 )
 UINT8 = "a byte b of a YouTube-8M record or a uint8 table stands for b * 4/255 + 4/512 - 2"
 TRIED, CLOSE = 5, 1e-4
-"""Videos that an export is tried with, and by how much its vectors may differ."""
+"""Number of made-up videos that test an export, and the tolerance of their vectors."""
 
 
 def export(
@@ -54,12 +54,12 @@ def export(
     onnx: bool = False,
     classes: Collection[type] = (),
 ) -> dict[str, Any]:
-    """Writes the run to a folder, local or gs://; returns what model.json says.
+    """Write the run to a folder, local or gs://; return the contents of model.json.
 
-    Before it is written, the program is run beside the model on made-up videos. path, step, output,
-    classes: as for `load`. onnx: as ONNX, too. Raises ValueError where `out` is an export already
-    or holds other files, what a program computes differs, or the network cannot be converted to
-    ONNX; ImportError where flatbuffers, or what converts to ONNX, is missing.
+    First, the program is compared with the model on made-up videos. path, step, output, classes: as
+    for `load`. onnx: also write ONNX. Raises ValueError if `out` is already an export or holds
+    other files, if a program's vectors differ from the model's, or if the network cannot be
+    converted to ONNX; ImportError if flatbuffers, or the ONNX converter, is missing.
     """
     check_apart(out, [path])
     _needs_flatbuffers()
@@ -75,11 +75,11 @@ def export(
         {m: jax.ShapeDtypeStruct((videos,), jnp.bool_) for m in run.widths},
     )
     content = bytes(jax_export.export(jax.jit(program), platforms=PLATFORMS)(*shapes).serialize())
-    unit = _tried(Exported(content, weights).vectors, run)
+    unit = _check_equal(Exported(content, weights).vectors, run)
     stored = {PROGRAM: content, WEIGHTS: safetensors.to_bytes(weights, {"space": run.space})}
     if onnx:
         stored[ONNX] = onnx_program.to_onnx(partial(program, weights), run.widths)
-        _tried(partial(onnx_program.run_onnx, stored[ONNX]), run)
+        _check_equal(partial(onnx_program.run_onnx, stored[ONNX]), run)
     about = {
         "kind": KIND,
         "version": VERSION,
@@ -109,19 +109,22 @@ def export(
 
 
 def read_export(folder: epath.Path) -> tuple[dict[str, Any], "Exported"]:
-    """What model.json says, and the program. Raises ValueError for a damaged or newer export."""
+    """The contents of model.json, and the program; ValueError for a damaged or newer export."""
     _needs_flatbuffers()
     about = files.read_json(folder / ABOUT)
     if not isinstance(about, dict) or about.get("kind") != KIND or about.get("version") != VERSION:
-        raise ValueError(f"{folder / ABOUT} is not that of an export of version {VERSION}")
+        raise ValueError(f"{folder / ABOUT} does not describe an export of version {VERSION}")
     if about.get("digest") != _digest(about):
         raise ValueError(
-            f"{folder / ABOUT} is not as it was written: restore it from a copy, or export again"
+            f"{folder / ABOUT} was changed after it was written: restore it from a copy, or export "
+            "again"
         )
     contents = {name: (folder / name).read_bytes() for name in (PROGRAM, WEIGHTS)}
     for name, content in contents.items():
         if xxhash.xxh3_128_hexdigest(content) != about["files"][name]:
-            raise ValueError(f"{folder / name} is damaged or of another export: export it again")
+            raise ValueError(
+                f"{folder / name} is damaged or belongs to another export: export again"
+            )
     return about, Exported(contents[PROGRAM], safetensors.from_bytes(contents[WEIGHTS]))
 
 
@@ -134,29 +137,29 @@ class Exported:
         self._weights = jax.device_put(dict(weights))
 
     def __call__(self, source: Rows, rows: np.ndarray) -> np.ndarray:
-        """f32[N, D] of these rows i64[N]."""
+        """f32[N, D] for the rows i64[N]."""
         features = {m: dequantise(array[rows]) for m, array in source.features.items()}
-        whole = np.ones(len(rows), np.bool_)
-        present = {m: source.present[m][rows] if m in source.present else whole for m in features}
+        every = np.ones(len(rows), np.bool_)
+        present = {m: source.present[m][rows] if m in source.present else every for m in features}
         return self.vectors(features, present)
 
     def vectors(
         self, features: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray]
     ) -> np.ndarray:
-        """f32[N, D] of features f32[N, F] and present bool[N] by modality."""
+        """f32[N, D] from features f32[N, F] and present bool[N] by modality."""
         return np.asarray(self._call(self._weights, features, present))
 
 
 def _digest(about: Mapping[str, Any]) -> str:
-    """Of all else that model.json says: an edited space would be believed."""
+    """Digest of the other entries of model.json, so that an edited space is noticed."""
     rest = {name: value for name, value in about.items() if name != "digest"}
     return xxhash.xxh3_128_hexdigest(json.dumps(rest, sort_keys=True).encode())
 
 
 def _refuse_others(folder: epath.Path) -> None:
-    """An export is made where nothing is, or what a broken-off one left."""
+    """Raise ValueError unless the folder is empty or holds an interrupted export."""
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file: an export is a folder, choose another")
+        raise ValueError(f"{folder} is a file: an export needs a folder, choose another")
     names = {path.name for path in folder.iterdir()} if folder.exists() else set()
     if ABOUT in names:
         raise ValueError(f"{folder} is an export already: choose another folder, or remove it")
@@ -168,23 +171,24 @@ def _refuse_others(folder: epath.Path) -> None:
 def _needs_flatbuffers() -> None:
     if importlib.util.find_spec("flatbuffers") is None:
         raise ImportError(
-            "jax.export keeps its programs with flatbuffers, which is not installed: "
+            "jax.export stores programs with flatbuffers, which is not installed: "
             "pip install -e '.[serve]'"
         )
 
 
-def _tried(vectors: Callable[..., np.ndarray], run: Run) -> bool:
-    """Whether vectors (of features and present) have length one; ValueError where they are not
-    those of the run."""
+def _check_equal(vectors: Callable[..., np.ndarray], run: Run) -> bool:
+    """Compare `vectors(features, present)` with the run's vectors; return whether they have unit
+    length. Raises ValueError if they differ."""
     rng = np.random.default_rng(0)
     features = {m: rng.normal(size=(TRIED, w)).astype(np.float32) for m, w in run.widths.items()}
     present = {m: np.arange(TRIED) != number for number, m in enumerate(run.widths)}
     if len(run.widths) == 1:
         present = {m: np.ones(TRIED, np.bool_) for m in run.widths}
-    ours, theirs = run.embed(features, present=present), vectors(features, present)
-    if not np.allclose(ours, theirs, atol=CLOSE):
+    expected, exported = run.embed(features, present=present), vectors(features, present)
+    if not np.allclose(expected, exported, atol=CLOSE):
+        difference = np.abs(expected - exported).max()
         raise ValueError(
-            f"the exported program differs from the run by {np.abs(ours - theirs).max():.2g}: "
-            "nothing is written; please report it with the recipe"
+            f"the exported program differs from the run by {difference:.2g}: "
+            "nothing was written; please report it with the recipe"
         )
-    return bool(np.allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-3))
+    return bool(np.allclose(np.linalg.norm(expected, axis=1), 1, atol=1e-3))

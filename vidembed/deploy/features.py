@@ -1,4 +1,4 @@
-"""Features themselves as vectors, without any run: the baseline, and a beginning without logs."""
+"""Use the features themselves as vectors: a baseline, and a start without watch logs."""
 
 import json
 import os
@@ -30,30 +30,30 @@ def index(
     over: bool = False,
     progress: Progress | None = None,
 ) -> VideoIndex:
-    """An index of a table's own features, standardised: what a trained embedding has to beat.
+    """An index of a table's features, standardised: the baseline for a trained embedding.
 
-    Each dimension is standardised by the table's videos, modalities stand side by side (one that a
-    video lacks as zeros), and each vector has length one. modalities: those that count; () is all.
-    The rest as for `Run.index`.
+    Each dimension is standardised over the table's videos, the modalities are concatenated (zeros
+    if a video lacks one), and each vector has unit length. modalities: the ones to use; () is all.
+    Other arguments as for `Run.index`.
     """
     if not isinstance(table, FeatureTable):
         if path is not None:
             check_apart(path, [table])
         table = FeatureTable.open(table)
-    made = features(table, modalities)
-    return made.index(table, path, engine=engine, keep=keep, over=over, progress=progress)
+    run = features(table, modalities)
+    return run.index(table, path, engine=engine, keep=keep, over=over, progress=progress)
 
 
 def features(table: FeatureTable, modalities: Sequence[str] = ()) -> Run:
-    """What `index` makes of videos, as if it were a run: it embeds others by the same statistics.
+    """The vectors of `index` as a run, which embeds other videos by the same statistics.
 
-    Raises InputError for an empty table, and for modalities that it lacks.
+    Raises InputError for an empty table, and for modalities that the table lacks.
     """
     reads = tuple(modalities) or tuple(table.features)
     if missing := [name for name in reads if name not in table.features]:
-        raise InputError(f"the table has {sorted(table.features)}, and no {missing[0]!r}")
+        raise InputError(f"the table has {sorted(table.features)}, but no {missing[0]!r}")
     if not len(table):
-        raise InputError("the table holds no videos: there is nothing to standardise by")
+        raise InputError("the table holds no videos, so its features cannot be standardised")
     statistics = train_statistics(table, np.ones(len(table), np.bool_))
     centres, scales, digest = {}, {}, xxhash.xxh3_64()
     inputs = {name: table.space[name] for name in reads}

@@ -1,4 +1,4 @@
-"""An index of videos: what is near a video, what fits to a history, found and kept up to date."""
+"""An index of videos: search for neighbours, recommend from a watch history, keep it up to date."""
 
 import contextlib
 import logging
@@ -29,10 +29,10 @@ _log = logging.getLogger(__name__)
 
 
 class VideoIndex:
-    """Videos by id, searched by vectors, by features, by ids, and by what someone watched.
+    """Videos by id, searched by vectors, by features, by ids, and by watch history.
 
-    index: the vectors on disk (`serving.index`), which is added to, removed from and rolled back.
-    run: what makes vectors of features, where that is known.
+    index: the vectors on disk (`serving.index`); add to it, remove from it and roll it back there.
+    run: the run that computes vectors from features, if known.
     """
 
     def __init__(self, index: Index, run: "Run | None" = None) -> None:
@@ -42,21 +42,21 @@ class VideoIndex:
 
     @staticmethod
     def open(path: str | os.PathLike[str], run: "Run | None" = None) -> "VideoIndex":
-        """The index in a folder; SpaceError if it is not of the run's vectors."""
+        """Open the index in a folder; SpaceError if it is not in the run's space."""
         return VideoIndex(Index.open(path), run)
 
     @staticmethod
     def temporary(run: "Run", ids: np.ndarray, vectors: np.ndarray, **options: Any) -> "VideoIndex":
-        """One that lies in a temporary folder, as long as it is used."""
+        """An index in a temporary folder, which is removed when the index is no longer used."""
         folder = tempfile.mkdtemp(prefix="vidembed")
         try:
             path = os.path.join(folder, "index")
-            made = VideoIndex(Index.create(path, ids, vectors, space=run.space, **options), run)
+            index = VideoIndex(Index.create(path, ids, vectors, space=run.space, **options), run)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        weakref.finalize(made, shutil.rmtree, folder, ignore_errors=True)
-        return made
+        weakref.finalize(index, shutil.rmtree, folder, ignore_errors=True)
+        return index
 
     def __len__(self) -> int:
         return len(self.index)
@@ -71,31 +71,30 @@ class VideoIndex:
         effort: int | None = None,
         space: str | None = None,
     ) -> Found:
-        """The k nearest videos of each query, best first: by vectors f32[Q, D], by what the run
-        embeds (a table, its folder, or arrays by modality), or by ids, which do not find
-        themselves.
+        """The k nearest videos of each query, best first: fewer if there are fewer candidates.
 
-        within: ids that may be found. effort: see `Index.search`. space: of the vectors, where it
-        is known: SpaceError if the index is of another. Where there are fewer than k, fewer are
-        found. Raises ValueError, with their number, for ids that the index lacks.
+        Query by vectors f32[Q, D], by features that the run embeds (a table, its folder, or arrays
+        by modality), or by ids, which are excluded from their own results. within: ids to search
+        among. effort: see `Index.search`. space: of the vectors, if known; SpaceError if the index
+        is in another. Raises ValueError for ids that the index lacks.
         """
         given.depth(k)
         if (vectors is None) == (ids is None):
-            raise ValueError("give one of vectors and ids: what is searched by")
+            raise ValueError("give either vectors or ids to search by")
         if ids is None:
             if isinstance(vectors, FeatureTable | Mapping | str | os.PathLike):
                 vectors = self._run().embed(vectors)
             assert vectors is not None
             return self.index.search(vectors, k, within=within, effort=effort, space=space)
         names = given.names(ids)
-        own, there = self.index.vectors_of(names)
-        if not there.all():
+        queries, indexed = self.index.vectors_of(names)
+        if not indexed.all():
             raise ValueError(
-                f"the index lacks {given.some(names[~there])} of {len(names):,} asked for: leave "
+                f"the index lacks {given.some(names[~indexed])} of {len(names):,} queries: leave "
                 "them out, or search by their features"
             )
-        found = self.index.search(own, k + 1, within=within, effort=effort)
-        return without(found, list(names), k)
+        neighbours = self.index.search(queries, k + 1, within=within, effort=effort)
+        return without(neighbours, list(names), k)
 
     def recommend(
         self,
@@ -111,34 +110,33 @@ class VideoIndex:
         within: Any = None,
         effort: int | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(ids S[n], scores f32[n]), n ≤ k: what to recommend to who watched the history, ids of
-        which none is found, oldest first (CDML, section 4.2).
+        """Recommend videos to a user: (ids S[n], scores f32[n]), n ≤ k (CDML, section 4.2).
 
-        user_model: how similarities with the history make a score: `Mean` (equation 5), with
-        forgetting if asked; `Max` (equation 6), `Top`, `Variance`. Where the engine is not exact,
-        `serving.recommending.recommend` says what is. user: the mean kept up to date, in the place
-        of the history's, which may then be empty. times: seconds of the watches. current: the video
-        being watched, an id (not found either) or a vector f32[D]; a score is then
-        (1 − blend) · user + blend · current.
-        choosing: near-duplicates left out, and diversity; then the order is that of choice.
+        history: ids of watched videos, oldest first; they are not recommended. user_model: turns
+        similarities with the history into a score: `Mean` (equation 5), optionally with forgetting,
+        `Max` (equation 6), `Top`, `Variance`. For engines that are not exact, see
+        `serving.recommending.recommend`. user: an up-to-date mean that replaces the history's; the
+        history may then be empty. times: seconds of the watches. current: the video being watched,
+        an id (not recommended either) or a vector f32[D]; a score is then
+        (1 − blend) · user + blend · current. choosing: skips near-duplicates and adds diversity;
+        results are then in the order chosen.
 
-        Ids that the index lacks are left out, and counted in a warning; ValueError where it has
-        none of them.
+        Ids that the index lacks are skipped, with a warning; ValueError if it has none of them.
         """
         names = given.names(history)
-        found = self._recommend(
+        recommended = self._recommend(
             Watched.of([names], None if times is None else [times]),
             Asked(k=k, model=user_model, blend=blend, choosing=choosing, effort=effort),
-            current if current is None else _one(current),
+            current if current is None else _listed(current),
             None if user is None else [user],
             within,
         )
-        if found.without[0]:
+        if recommended.without[0]:
             lacking = given.some(names) if len(names) else "the history is empty"
             raise ValueError(f"the index has no video of the history ({lacking})")
-        if len(found.unknown):
-            _log.warning("the index lacks %s of the history", given.some(found.unknown))
-        return found.found.ids, found.found.scores
+        if len(recommended.unknown):
+            _log.warning("the index lacks %s of the history", given.some(recommended.unknown))
+        return recommended.found.ids, recommended.found.scores
 
     def recommend_many(
         self,
@@ -154,59 +152,57 @@ class VideoIndex:
         within: Any = None,
         effort: int | None = None,
     ) -> Found:
-        """As `recommend`, of U users at a time: a history each, and what else is given, a list each
-        (current: ids, or f32[U, D]).
+        """As `recommend`, for U users at once; every argument has one entry per user (current: ids
+        or f32[U, D]).
 
-        Users of whom the index knows no video find nothing (their count is 0), and are counted in a
-        warning.
+        Users without any video in the index get nothing (their count is 0), with a warning.
         """
-        found = self._recommend(
+        recommended = self._recommend(
             Watched.of(histories, times),
             Asked(k=k, model=user_model, blend=blend, choosing=choosing, effort=effort),
             current,
             users,
             within,
         )
-        if len(found.unknown):
-            _log.warning("the index lacks %s of the histories", given.some(found.unknown))
-        if found.without.any():
-            counts = f"{int(found.without.sum()):,} of {len(found.without):,}"
+        if len(recommended.unknown):
+            _log.warning("the index lacks %s of the histories", given.some(recommended.unknown))
+        if recommended.without.any():
+            counts = f"{int(recommended.without.sum()):,} of {len(recommended.without):,}"
             _log.warning("%s users have no video in the index, and get no recommendation", counts)
-        return found.found
+        return recommended.found
 
     def _recommend(
         self,
         watched: Watched,
-        asked: Asked,
+        options: Asked,
         current: Any,
         users: Sequence[UserVector] | None,
         within: Any,
     ) -> Recommended:
-        given.depth(asked.k)
+        given.depth(options.k)
         count, names, vectors, means = len(watched.offsets) - 1, None, None, None
         if isinstance(current, np.ndarray) and current.dtype.kind == "f":
             vectors = given.finite(current, "current vectors", width=self.index.dimension)
         elif current is not None:
             names = given.names(current)
-            vectors, there = self.index.vectors_of(names)
-            if not there.all():
+            vectors, indexed = self.index.vectors_of(names)
+            if not indexed.all():
                 raise ValueError(
-                    f"the index lacks {given.some(names[~there])} of the videos being watched: "
+                    f"the index lacks {given.some(names[~indexed])} of the videos being watched: "
                     "give their vectors as `current`"
                 )
         if users is not None:
-            own = [user.vector for user in users]
-            means = (
-                np.array(own).reshape(len(own), -1) if own else np.zeros((0, self.index.dimension))
-            )
+            listed = [user.vector for user in users]
+            none = np.zeros((0, self.index.dimension))
+            means = np.array(listed).reshape(len(listed), -1) if listed else none
             means = given.finite(means, "vectors of users", width=self.index.dimension)
-        for what, found in (("current videos", vectors), ("vectors of users", means)):
-            if found is not None and len(found) != count:
-                raise ValueError(f"{len(found):,} {what} for {count:,} histories: give one each")
+        for what, array in (("current videos", vectors), ("vectors of users", means)):
+            if array is not None and len(array) != count:
+                raise ValueError(f"{len(array):,} {what} for {count:,} histories: give one each")
         return recommend(
             self.index,
             watched,
-            asked,
+            options,
             candidates=candidates_of(self.index, within),
             current=vectors,
             current_ids=names,
@@ -222,11 +218,11 @@ class VideoIndex:
         present: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
     ) -> tuple[int, int]:
-        """(added, removed): embed the table's videos that the index lacks, and add them.
+        """Embed and add the table's videos that the index lacks; return (added, removed).
 
-        prune: also remove those that the table lacks. merge: then make one segment of all. present:
-        as for `Run.embed`. Videos that both have stay as they are. All of it is one version of the
-        index, and may be rolled back.
+        prune: also remove videos that the table lacks. merge: then merge all into one segment.
+        present: as for `Run.embed`. Videos in both stay as they are. The whole change is one
+        version of the index, and can be rolled back.
         """
         run = self._run()
         table = table if isinstance(table, FeatureTable) else FeatureTable.open(table)
@@ -241,10 +237,10 @@ class VideoIndex:
 
     def _run(self) -> "Run":
         if self.run is None:
-            raise ValueError("no run makes vectors of features here: open the index with one")
+            raise ValueError("no run to compute vectors from features: open the index with one")
         return self.run
 
 
-def _one(current: Any) -> Any:
-    """One id or vector as a list of one."""
+def _listed(current: Any) -> Any:
+    """A single id or vector as a list."""
     return [current] if isinstance(current, str | bytes) else np.asarray(current, np.float32)[None]

@@ -1,7 +1,7 @@
-"""Features of videos on the way into a model: checked once, by name, before anything is computed.
+"""Check the features that go into a model, once and by name, before anything is computed.
 
-What a video lacks is said by whoever brings it, never guessed from its values: zeros for a missing
-modality would give another vector, in silence.
+The caller says which modalities a video lacks; this is never guessed from the values. Zeros for a
+missing modality would silently give a different vector.
 """
 
 from collections.abc import Mapping
@@ -14,17 +14,17 @@ from vidembed.records.bytecode import quantise
 from vidembed.records.table import DTYPES, FeatureTable
 
 BLOCK_ROWS = 16_384
-SAY_SO = "say which videos lack it: present={'%s': mask}, with mask bool[N] false for these"
+SAY_SO = "mark the videos that lack it: present={'%s': mask}, with mask bool[N] false for them"
 
 
 class InputError(ValueError):
-    """Features that a model cannot make vectors of."""
+    """Features that a model cannot embed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoRows:
-    """What a model reads of N videos: features u8|bf16|f16|f32[N, F] a modality, as stored (uint8
-    is quantised: `records.bytecode`), and present bool[N] for modalities that some lack."""
+    """The features that a model reads for N videos: u8|bf16|f16|f32[N, F] per modality, as stored
+    (uint8 is quantised: `records.bytecode`), and present bool[N] for modalities that some lack."""
 
     features: Mapping[str, np.ndarray]
     present: Mapping[str, np.ndarray]
@@ -33,12 +33,12 @@ class VideoRows:
     def __len__(self) -> int:
         return len(next(iter(self.features.values())))
 
-    def there(self, modality: str) -> np.ndarray:
-        """Which videos have the modality, bool[N]."""
+    def has(self, modality: str) -> np.ndarray:
+        """bool[N]: videos that have the modality."""
         return self.present.get(modality, np.ones(len(self), np.bool_))
 
     def name(self, row: int) -> str:
-        """A row as messages say it."""
+        """A row as named in messages."""
         if self.ids is None:
             return f"row {row}"
         return f"row {row} ({self.ids[row].decode(errors='replace')})"
@@ -49,61 +49,61 @@ def video_rows(
     widths: Mapping[str, int],
     present: Mapping[str, Any] | None = None,
 ) -> VideoRows:
-    """What a model of these widths reads of a table, or of arrays [N, F] by modality.
+    """The features of a table, or of arrays [N, F] by modality, for a model of these widths.
 
-    present: modality → bool[N], or False for one that no video has, which may then be left out.
-    Raises InputError for other widths and types, and for a modality that is not there and not said
-    to be missing; see `check_values` for what the values are held to.
+    present: modality → bool[N], or False for a modality that no video has; its array may then be
+    left out. Raises InputError for other widths and dtypes, and for an absent modality that
+    `present` does not mark as missing. `check_values` checks the values.
     """
     features: Mapping[str, Any] = videos.features if isinstance(videos, FeatureTable) else videos
     masks = dict(videos.present if isinstance(videos, FeatureTable) else {}) | dict(present or {})
     arrays = {m: _array(m, features[m], width) for m, width in widths.items() if m in features}
     counts = {modality: len(array) for modality, array in arrays.items()}
     if len(set(counts.values())) > 1:
-        raise InputError(f"every modality has one row for each video; the rows are {counts}")
+        raise InputError(f"every modality needs one row per video; the rows are {counts}")
     if not counts:
-        raise InputError(f"{_reads(widths, features)}: nothing of what it reads is there")
+        raise InputError(f"{_reads(widths, features)}: none of its modalities is there")
     (count,) = set(counts.values())
     if strange := masks.keys() - widths.keys() - features.keys():
-        raise InputError(f"present speaks of {sorted(strange)}; the model reads {list(widths)}")
-    there = {m: _mask(m, masks[m], count) for m in widths if m in masks}
+        raise InputError(f"present names {sorted(strange)}; the model reads {list(widths)}")
+    known = {m: _mask(m, masks[m], count) for m in widths if m in masks}
     for modality, width in widths.items():
         if modality in arrays:
             continue
-        if modality not in there or there[modality].any():
+        if modality not in known or known[modality].any():
             raise InputError(
-                f"{_reads(widths, features)}: no {modality!r}. If none of these videos has it, say "
-                f"so: present={{'{modality}': False}} (--lacking {modality})"
+                f"{_reads(widths, features)}: no {modality!r}. If none of these videos has it, "
+                f"give present={{'{modality}': False}} (--lacking {modality})"
             )
         arrays[modality] = np.broadcast_to(np.float32(0), (count, width))
     ids = videos.ids if isinstance(videos, FeatureTable) else None
-    return VideoRows(features={m: arrays[m] for m in widths}, present=there, ids=ids)
+    return VideoRows(features={m: arrays[m] for m in widths}, present=known, ids=ids)
 
 
 def featureless(rows: VideoRows) -> np.ndarray:
-    """bool[N]: videos that have none of the modalities; there is no vector of them."""
-    return ~np.logical_or.reduce([rows.there(modality) for modality in rows.features])
+    """bool[N]: videos that have none of the modalities, and so have no vector."""
+    return ~np.logical_or.reduce([rows.has(modality) for modality in rows.features])
 
 
 def check_values(rows: VideoRows, numbers: np.ndarray | None = None) -> None:
-    """Raises InputError for videos without any modality, and for features that are said to be
-    there, but hold NaN or infinity, or are all zero. numbers: the rows i64[n] that count, or all.
+    """Raise InputError for videos without any modality, and for features that are marked as present
+    but hold NaN or infinity, or are all zero. numbers: the rows i64[n] to check, or None for all.
     """
     numbers = np.arange(len(rows)) if numbers is None else numbers
-    none = numbers[featureless(rows)[numbers]]
-    if len(none):
+    empty = numbers[featureless(rows)[numbers]]
+    if len(empty):
         raise InputError(
-            f"{len(none)} videos have none of {list(rows.features)}, first {rows.name(none[0])}: "
-            "there is no vector of these, leave them out"
+            f"{len(empty)} videos have none of {list(rows.features)}, first {rows.name(empty[0])}: "
+            "they cannot be embedded, leave them out"
         )
     for modality, array in rows.features.items():
-        there = numbers[rows.there(modality)[numbers]]
-        blocks = [there[at : at + BLOCK_ROWS] for at in range(0, len(there), BLOCK_ROWS)]
+        having = numbers[rows.has(modality)[numbers]]
+        blocks = [having[at : at + BLOCK_ROWS] for at in range(0, len(having), BLOCK_ROWS)]
         for words, bad in (("hold NaN or infinity", _not_finite), ("are all zero", _all_zero)):
-            found = [row for block in blocks for row in block[bad(array[block])].tolist()]
-            if found:
+            faulty = [row for block in blocks for row in block[bad(array[block])].tolist()]
+            if faulty:
                 raise InputError(
-                    f"{modality}: {len(found)} rows {words}, first {rows.name(found[0])}: leave "
+                    f"{modality}: {len(faulty)} rows {words}, first {rows.name(faulty[0])}: leave "
                     f"them out, or {SAY_SO % modality}"
                 )
 
@@ -141,8 +141,8 @@ def _not_finite(block: np.ndarray) -> np.ndarray:
 
 
 def _all_zero(block: np.ndarray) -> np.ndarray:
-    """Zero as it is stored, and for bytes also as it is quantised."""
-    anything = block.any(axis=1)
+    """Stored zeros; for bytes, also quantised zeros."""
+    nonzero = block.any(axis=1)
     if block.dtype == np.uint8:
-        anything &= (block != quantise(np.zeros(1))).any(axis=1)
-    return np.logical_not(anything)
+        nonzero &= (block != quantise(np.zeros(1))).any(axis=1)
+    return np.logical_not(nonzero)

@@ -1,4 +1,4 @@
-"""A run from its work directory, or from an export of one: neither data nor script are needed."""
+"""Load a run from its work directory or an export, without its data or training script."""
 
 import os
 from collections.abc import Collection
@@ -18,14 +18,13 @@ def load(
     output: str = "video",
     classes: Collection[type] = (),
 ) -> Run:
-    """The run of a work directory, an export of one, or a composite of several, local or gs://, on
-    the devices here.
+    """Load the run of a work directory, an export or a composite, local or gs://, onto the devices.
 
-    Neither its training data nor its script are needed. step: "best" (by its evaluations),
-    "latest", or a number; an export has but one, and those of a composite are known. output: which
-    of the task's outputs makes vectors of videos. classes: parts of the recipe that do not belong
-    to vidembed. Raises ValueError where there is no run, or one of a version that did not store the
-    sizes of its model, and CheckpointError where it has no such step.
+    Needs neither the training data nor the training script. step: "best" (by its evaluations),
+    "latest", or a number; an export has only one, and a composite names its own. output: the task's
+    output that embeds videos. classes: parts of the recipe that do not belong to vidembed. Raises
+    ValueError if there is no run, or if it is of a version that did not store the sizes of its
+    model; CheckpointError if it has no checkpoint of that step.
     """
     place = epath.Path(path)
     if (place / "composite.json").exists():
@@ -38,7 +37,7 @@ def load(
 
     about, compute = read_export(place)
     if step not in ("best", "latest", about["step"], str(about["step"])):
-        raise ValueError(f"{place} is an export of step {about['step']}, and of no other")
+        raise ValueError(f"{place} is an export of step {about['step']} only, not {step}")
     return Run(
         compute,
         name=str(place),
@@ -53,12 +52,11 @@ def load(
 def opened(
     path: str | os.PathLike[str], step: str | int, output: str, classes: Collection[type] = ()
 ) -> tuple[Run, Model]:
-    """A work directory as `load` gives it, with the model behind it."""
+    """The run of a work directory, as from `load`, with its model."""
     place = epath.Path(path)
     if not (place / "recipe.json").exists():
         raise ValueError(
-            f"{place} holds no run (no recipe.json): give the work directory of a training, or an "
-            "export"
+            f"{place} holds no run (no recipe.json): give the work directory of a run, or an export"
         )
     workdir = Workdir(place)
     mesh = make_mesh(MeshShape())
@@ -68,8 +66,8 @@ def opened(
     reads = getattr(model.recipe.task, "reads", ())
     if not reads or any(modality not in known for modality in reads):
         raise ValueError(
-            f"{place}: its task reads {list(reads)}, of which the widths are not stored: it makes "
-            "no vectors of features; vidembed.engine.model.load_model gives its outputs as they are"
+            f"{place}: its task reads {list(reads)}, but the widths of these are not stored, so it "
+            "cannot embed features; vidembed.engine.model.load_model gives its raw outputs"
         )
     space = {m: name for m, name in stored.get("space", {}).items() if m in reads}
     run = Run(

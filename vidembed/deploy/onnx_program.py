@@ -1,7 +1,7 @@
-"""The program of an export as ONNX, for services that run neither JAX nor StableHLO.
+"""Convert an exported program to ONNX, for services that run neither JAX nor StableHLO.
 
-jax2onnx converts it (the extra `onnx`). It is given the jaxpr: while it traces a function itself,
-it replaces layers of Flax by its own, which take fewer arguments.
+Uses jax2onnx (the extra `onnx`). It gets the jaxpr, because when it traces a function itself it
+replaces Flax layers with its own, which take fewer arguments.
 """
 
 import contextlib
@@ -20,13 +20,13 @@ from jax import export as jax_export
 
 PACKAGES = ("jax2onnx", "onnxruntime")
 OPSET = 18
-"""The oldest that jax2onnx's operations are valid in; runtimes read it since 2023."""
+"""The oldest opset that supports jax2onnx's operations; runtimes have read it since 2023."""
 VECTORS = "vectors"
 _LOGGERS = ("jax2onnx", "onnx_ir")
 
 
 def check_installed() -> None:
-    """Raises ImportError, with what to type, unless the extra is installed."""
+    """Raise ImportError with the install command unless the extra is installed."""
     for package in PACKAGES:
         if importlib.util.find_spec(package) is None:
             raise ImportError(
@@ -39,10 +39,10 @@ def to_onnx(
     program: Callable[[Mapping[str, jax.Array], Mapping[str, jax.Array]], jax.Array],
     widths: Mapping[str, int],
 ) -> bytes:
-    """A model of ONNX with its weights inside, for any number of videos.
+    """An ONNX model with its weights inside, for any number of videos.
 
     program: (features f32[N, F], present bool[N], by modality) → f32[N, D]. Inputs and output as in
-    `described`. Raises ValueError for a program that jax2onnx does not convert.
+    `described`. Raises ValueError for a program that jax2onnx cannot convert.
     """
     import jax2onnx
 
@@ -51,8 +51,8 @@ def to_onnx(
     present = {m: jax.ShapeDtypeStruct((videos,), jnp.bool_) for m in widths}
 
     def flat(*arrays: jax.Array) -> jax.Array:
-        of = iter(arrays)
-        return program({m: next(of) for m in widths}, {m: next(of) for m in widths})
+        rest = iter(arrays)
+        return program({m: next(rest) for m in widths}, {m: next(rest) for m in widths})
 
     shapes = [*features.values(), *present.values()]
     convertible = jax.extend.core.jaxpr_as_fun(jax.make_jaxpr(flat)(*shapes))
@@ -80,14 +80,14 @@ def to_onnx(
 def run_onnx(
     content: bytes, features: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray]
 ) -> np.ndarray:
-    """f32[N, D] of features f32[N, F] and present bool[N] by modality, computed by onnxruntime."""
+    """f32[N, D] from features f32[N, F] and present bool[N] by modality, by onnxruntime."""
     arrays = [*features.values(), *(present[m] for m in features)]
-    given = dict(zip(_inputs(features), arrays))
-    return np.asarray(_session(content).run([VECTORS], given)[0])
+    inputs = dict(zip(_inputs(features), arrays))
+    return np.asarray(_session(content).run([VECTORS], inputs)[0])
 
 
 def described(widths: Mapping[str, int], size: int) -> dict[str, Any]:
-    """What model.json says of the model, as JSON values."""
+    """The entry for the model in model.json."""
     shapes = [["videos", width] for width in widths.values()] + [["videos"]] * len(widths)
     dtypes = ["float32"] * len(widths) + ["bool"] * len(widths)
     return {
@@ -110,14 +110,14 @@ def _session(content: bytes) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # what goes wrong is raised
+    options.log_severity_level = 3  # errors are raised anyway
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """jax2onnx reports plugins for other libraries that do not load, and onnx_ir shapes that it
-    leaves out."""
+    """Silence jax2onnx about plugins for other libraries that do not load, and onnx_ir about
+    shapes that it omits."""
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}
     for name in levels:
         logging.getLogger(name).setLevel(logging.ERROR)

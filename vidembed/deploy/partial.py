@@ -1,7 +1,7 @@
-"""Vectors that were made and are not written out yet: where a broken-off embedding goes on.
+"""Store computed vectors until the output is written, so that an interrupted embedding resumes.
 
-They lie in `OUT.partial` beside the output, block by block, each under a digest of its videos: a
-block is taken over if the same run made it of the same features, whatever else was changed.
+They lie in `OUT.partial` beside the output, block by block, each with a digest of its videos. A
+block is reused if the same run computed it from the same features, whatever else changed.
 """
 
 import contextlib
@@ -22,14 +22,14 @@ from vidembed.deploy.inputs import VideoRows
 
 _log = logging.getLogger(__name__)
 _BLOCK = struct.Struct("<QQ16s")
-"""Of a block: rows, digest of the vectors, digest of the videos; then f32[rows, D]."""
+"""Header of a block: rows, digest of the vectors, digest of the videos; f32[rows, D] follows."""
 
 
 class PartialVectors:
-    """Blocks in a file: those that are there are read in their order, what follows is appended.
+    """Blocks of vectors in a file: reads the stored blocks in order, then appends new ones.
 
-    file: None keeps nothing. videos: how many blocks were asked for, in videos. taken_over: how
-    many of them were there.
+    file: None stores nothing. videos: number of videos processed. taken_over: number of these whose
+    vectors were read from the file.
     """
 
     def __init__(self, file: BinaryIO | None, space: str, size: int) -> None:
@@ -44,8 +44,8 @@ class PartialVectors:
             _write(file, header)
 
     def block(self, rows: VideoRows, compute: Callable[[], np.ndarray]) -> np.ndarray:
-        """The vectors f32[N, D] of the next N videos: as an earlier process made them of the same
-        features, else computed and stored."""
+        """The vectors f32[N, D] of the next N videos: read if an earlier process stored them for
+        the same features, else computed and stored."""
         vectors = self._vectors(self._file, rows, compute) if self._file else compute()
         self.videos += len(rows)
         return vectors
@@ -66,12 +66,12 @@ class PartialVectors:
         return vectors
 
     def _stored(self, file: BinaryIO, count: int, key: bytes) -> np.ndarray | None:
-        """The block that is read next; None where it is cut, damaged, or of other videos."""
+        """Read the next block; None if it is truncated, damaged, or of other videos."""
         head = file.read(_BLOCK.size)
         if len(head) < _BLOCK.size:
             return None
-        rows, digest, of = _BLOCK.unpack(head)
-        if (rows, of) != (count, key):
+        rows, digest, stored_key = _BLOCK.unpack(head)
+        if (rows, stored_key) != (count, key):
             return None
         data = file.read(4 * rows * self._size)
         if xxhash.xxh3_64_intdigest(data) != digest:
@@ -86,10 +86,11 @@ class PartialVectors:
 
 @contextlib.contextmanager
 def partial_vectors(out: str | os.PathLike[str], space: str, size: int) -> Iterator[PartialVectors]:
-    """The partial vectors of an output, of a space and D = size; a remote one has none.
+    """The partial vectors of an output, in a space, with D = size; a remote output has none.
 
-    They are removed when the block ends well, and where the disk is full; else they stay, and a
-    warning says where. Raises BlockingIOError where another process is writing the same output.
+    The file is removed when the block ends without an error, and when the disk is full; otherwise
+    it stays, and a warning names it. Raises BlockingIOError if another process is writing the same
+    output.
     """
     if files.is_remote(out):
         yield PartialVectors(None, space, size)
@@ -101,7 +102,9 @@ def partial_vectors(out: str | os.PathLike[str], space: str, size: int) -> Itera
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise BlockingIOError(
-                errno.EAGAIN, "another process is writing these vectors: let it end", str(out)
+                errno.EAGAIN,
+                "another process is writing these vectors: wait until it ends",
+                str(out),
             ) from error
         file.seek(0)
         partial = PartialVectors(file, space, size)
@@ -112,7 +115,7 @@ def partial_vectors(out: str | os.PathLike[str], space: str, size: int) -> Itera
                 place.unlink(missing_ok=True)
             else:
                 _log.warning(
-                    "the vectors of %s videos are kept in %s: the same command goes on from there",
+                    "the vectors of %s videos are kept in %s: the same command resumes from there",
                     f"{partial.videos:,}",
                     place,
                 )
@@ -121,7 +124,7 @@ def partial_vectors(out: str | os.PathLike[str], space: str, size: int) -> Itera
 
 
 def _write(file: BinaryIO, data: bytes) -> None:
-    """All of it, to a file without a buffer, which would write again as it is closed."""
+    """Write everything to the unbuffered file: a buffered one would write again on closing."""
     try:
         written = file.write(data)
         while written < len(data):
@@ -132,7 +135,7 @@ def _write(file: BinaryIO, data: bytes) -> None:
 
 
 def _digest(rows: VideoRows) -> bytes:
-    """A digest of all that a run reads of videos, 16 bytes."""
+    """A digest of everything that a run reads of the videos, 16 bytes."""
     digest = xxhash.xxh3_128()
     for arrays in (rows.features, rows.present):
         for name, array in sorted(arrays.items()):

@@ -1,4 +1,4 @@
-"""A trained run put to use: the vectors of videos, and an index of them."""
+"""Use a trained run: embed videos, and index them."""
 
 import contextlib
 import functools
@@ -24,23 +24,23 @@ from vidembed.serving.versions import Folder
 
 _log = logging.getLogger(__name__)
 QUIET_SECONDS = 2.0
-"""Work that takes no longer shows nothing."""
+"""Shorter work shows no progress."""
 Videos = FeatureTable | str | os.PathLike[str] | Mapping[str, Any]
-"""A feature table, the folder of one, or arrays [N, F] by modality."""
+"""A feature table, its folder, or arrays [N, F] by modality."""
 
 
 class Compute(Protocol):
     """The network itself."""
 
     def __call__(self, source: Any, rows: np.ndarray) -> np.ndarray:
-        """f32[N, D] of these rows i64[N] of the source."""
+        """f32[N, D] for the rows i64[N] of the source."""
 
 
 class Run:
     """A trained network from features to vectors; see `loading.load`.
 
-    widths: modality → F of the features that it reads. inputs: modality → what made these, where
-    that is known. space: what made the vectors; only vectors of one space are compared.
+    widths: modality → number of features F. inputs: modality → the model that made the features,
+    if known. space: identifies what made the vectors; only vectors in the same space are compared.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Run:
 
     @functools.cached_property
     def size(self) -> int:
-        """D, the size of a vector: that of one made-up video."""
+        """D, the size of a vector, computed for one made-up video."""
         rows = {m: np.ones((1, width), np.float32) for m, width in self.widths.items()}
         made_up = VideoRows(features=rows, present={})
         return self.compute(made_up, np.zeros(1, np.int64)).shape[1]
@@ -76,14 +76,14 @@ class Run:
         present: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
     ) -> np.ndarray:
-        """The vectors f32[N, D] of a table's videos in its order, or of arrays [N, F] by modality.
+        """The vectors f32[N, D] of a table's videos, in its order, or of arrays [N, F] by modality.
 
-        present: modality → bool[N] where some videos lack it, or False where none has it (then it
-        need not be among the arrays). Features are float, or uint8 as YouTube-8M quantises. Shows
-        progress from two seconds on. Raises InputError for features that do not fit, hold NaN, or
-        are all zero without being said to be missing, and SpaceError for a table whose features
-        another model made than those that the run learned from. Warns where videos lack a
-        modality that the run has not learned to do without.
+        present: modality → bool[N] if some videos lack it, or False if all do (its array may then
+        be left out). Features are float, or uint8 as quantised by YouTube-8M. Shows progress after
+        two seconds. Raises InputError for features that do not fit, hold NaN, or are all zero but
+        not marked as missing; SpaceError for a table whose features come from another model than
+        the training features. Warns if videos lack a modality that the run has not learned to do
+        without.
         """
         rows = self.rows(videos, present)
         check_values(rows)
@@ -97,7 +97,7 @@ class Run:
         present: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
     ) -> np.ndarray:
-        """The vectors f32[n, D] of these rows i64[n] of a table; else as `embed`."""
+        """The vectors f32[n, D] of the rows i64[n] of a table; otherwise as `embed`."""
         known = self.rows(table, present)
         check_values(known, rows)
         return self._vectors(known, rows, progress or Progress())
@@ -113,12 +113,11 @@ class Run:
         present: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
     ) -> VideoIndex:
-        """An index of a table's videos; those without any modality that the run reads are left out,
-        and counted in a warning.
+        """Index a table's videos; warn of those without any modality that the run reads, left out.
 
-        path: the folder to make; None is a temporary one, which lasts as long as the index is used.
-        engine, keep, over: as for `serving.index.Index.create`; present: as for `embed`. Raises
-        InputError where the table has no video for it, else as `embed` does.
+        path: the folder to create; None for a temporary one, which is removed when the index is no
+        longer used. engine, keep, over: as for `serving.index.Index.create`; present: as for
+        `embed`. Raises InputError if no video of the table can be embedded; otherwise as `embed`.
         """
         if not isinstance(table, FeatureTable):
             if path is not None:
@@ -130,8 +129,8 @@ class Run:
             folder.refuse_others()
             if not over and folder.exists():
                 raise FileExistsError(
-                    f"{os.fspath(path)} is an index: keep it up to date (--refresh), or take its "
-                    "place with over=True (--force)"
+                    f"{os.fspath(path)} is an index: update it (--refresh), or replace it with "
+                    "over=True (--force)"
                 )
         if not len(rows):
             raise InputError(
@@ -149,11 +148,11 @@ class Run:
             return VideoIndex.temporary(self, ids, vectors, engine=engine, keep=keep)
         options: dict[str, Any] = {"engine": engine, "keep": keep, "over": over}
         with progress.stage(BUILDING) if progress else contextlib.nullcontext():
-            made = Index.create(path, ids, vectors, space=self.space, **options)
-        return VideoIndex(made, self)
+            index = Index.create(path, ids, vectors, space=self.space, **options)
+        return VideoIndex(index, self)
 
     def rows(self, videos: Videos, present: Mapping[str, Any] | None = None) -> VideoRows:
-        """What the run reads of the videos; raises as `embed` does, but for values."""
+        """The features that the run reads; raises as `embed` does, but does not check values."""
         if isinstance(videos, str | os.PathLike):
             videos = FeatureTable.open(videos)
         if not isinstance(videos, FeatureTable | Mapping):
@@ -169,11 +168,11 @@ class Run:
     def embeddable(
         self, table: FeatureTable, present: Mapping[str, Any] | None = None
     ) -> np.ndarray:
-        """Rows i64[n] of a table's videos that have any of the modalities that the run reads."""
+        """Rows i64[n] of the table's videos that have at least one modality that the run reads."""
         return np.flatnonzero(~featureless(self.rows(table, present)))
 
     def _vectors(self, rows: VideoRows, numbers: np.ndarray, progress: Progress) -> np.ndarray:
-        """In blocks of a power of two of rows, so that few programs are compiled."""
+        """Embed in blocks whose size is a power of two, so that few programs are compiled."""
         self._warn_of_missing(rows, numbers)
         blocks, began, stage = [], time.monotonic(), None
         block = min(BLOCK_ROWS, 1 << max(0, len(numbers) - 1).bit_length())
@@ -189,7 +188,7 @@ class Run:
         return np.concatenate([*blocks, np.empty((0, self.size), np.float32)])[: len(numbers)]
 
     def _warn_of_missing(self, rows: VideoRows, numbers: np.ndarray) -> None:
-        """Once for each modality that the run reads, and some of these videos lack."""
+        """Warn once per modality that the run needs and some of these videos lack."""
         for modality in rows.present.keys() - self._tried_without:
             lacking = int((~rows.present[modality][numbers]).sum())
             if not lacking:
@@ -198,11 +197,11 @@ class Run:
             rank = rank_without(self.compute, self.widths, modality)
             if rank > POOR:
                 _log.warning(
-                    "%s has not learned to do without %r: a vector without it lies as far from the "
-                    "same video's whole vector as from any other's (median rank %.2f of 1, chance "
-                    "is 0.5). Compare those that lack it (%s here) with one another alone, or "
-                    "train with modality dropout (--task.model.modality-dropout 0.1) or early "
-                    "fusion, or on videos that lack it",
+                    "%s has not learned to do without %r: a vector without it is about as far from "
+                    "the same video's complete vector as from any other's (median rank %.2f of 1; "
+                    "chance is 0.5). Compare videos that lack it (%s here) only with one another, "
+                    "or train with modality dropout (--task.model.modality-dropout 0.1), with "
+                    "early fusion, or on videos that lack it",
                     self.name,
                     modality,
                     rank,

@@ -1,6 +1,6 @@
-"""Arrays by name in the safetensors format: a length, a JSON header, then the numbers themselves.
+"""Read and write named arrays as safetensors: a length, a JSON header, then the raw numbers.
 
-https://github.com/huggingface/safetensors; any of its readers reads these files. Written here so
+https://github.com/huggingface/safetensors; all its readers read these files. Implemented here so
 that an export needs no further package.
 """
 
@@ -24,17 +24,17 @@ ALIGNED = 8
 
 
 def to_bytes(arrays: Mapping[str, np.ndarray], about: Mapping[str, str]) -> bytes:
-    """A file of the arrays; `about` is its metadata. Raises ValueError for another dtype."""
-    called = {dtype: name for name, dtype in NAMES.items()}
+    """The arrays as a file; `about` is its metadata. Raises ValueError for an unsupported dtype."""
+    dtype_names = {dtype: name for name, dtype in NAMES.items()}
     header: dict[str, object] = {"__metadata__": dict(about)}
     at, contents = 0, []
     for name, array in sorted(arrays.items()):
-        if array.dtype not in called:
-            raise ValueError(f"{name}: {array.dtype} is none of {', '.join(NAMES)}")
+        if array.dtype not in dtype_names:
+            raise ValueError(f"{name}: {array.dtype} is not one of {', '.join(NAMES)}")
         contents.append(np.ascontiguousarray(array).tobytes())
         place = [at, at + len(contents[-1])]
         header[name] = {
-            "dtype": called[array.dtype],
+            "dtype": dtype_names[array.dtype],
             "shape": list(array.shape),
             "data_offsets": place,
         }
@@ -45,7 +45,7 @@ def to_bytes(arrays: Mapping[str, np.ndarray], about: Mapping[str, str]) -> byte
 
 
 def from_bytes(content: bytes) -> dict[str, np.ndarray]:
-    """The arrays of a file. Raises ValueError where it is cut or none."""
+    """The arrays in a file. Raises ValueError if it is truncated or not in this format."""
     try:
         (length,) = struct.unpack_from("<Q", content)
         header = json.loads(content[8 : 8 + length])
@@ -56,5 +56,5 @@ def from_bytes(content: bytes) -> dict[str, np.ndarray]:
             flat = np.frombuffer(content[start:stop], NAMES[entry["dtype"]])
             arrays[name] = flat.reshape(entry["shape"])
     except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"these are no safetensors, or they are cut: {error!r}") from error
+        raise ValueError(f"not a safetensors file, or a truncated one: {error!r}") from error
     return arrays

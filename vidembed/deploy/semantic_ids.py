@@ -1,7 +1,7 @@
-"""Semantic IDs of stored vectors as a Parquet file, whole or not at all, and continued later.
+"""Assign semantic IDs to stored vectors, in a Parquet file that is written atomically.
 
-`OUT.parquet` has video_id, code_1 to code_L and tie; beside it `OUT.codebook` has what makes codes
-of later vectors. An ID that was given out is never changed.
+`OUT.parquet` has the columns video_id, code_1 to code_L and tie; `OUT.codebook` beside it encodes
+later vectors. An assigned ID never changes.
 """
 
 import json
@@ -42,7 +42,7 @@ IDS = tabular.Kind(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SemanticIds:
-    """IDs of N videos: codes and the number that tells videos of the same codes apart."""
+    """IDs of N videos: codes, and a tie number that distinguishes videos with equal codes."""
 
     ids: np.ndarray
     """S[N]"""
@@ -51,28 +51,30 @@ class SemanticIds:
     ties: np.ndarray
     """i32[N]"""
     made: dict[str, Any]
-    """space, sizes, seed, codebook (its digest), what was asked for, and of the vectors that were
-    encoded last: quality, how many got an ID (`new`), and of how many others, which keep theirs,
-    the codes would be other ones now (`changed`)."""
+    """space, sizes, seed, codebook (its digest), arguments (`asked`); and for the vectors encoded
+    last: quality, how many got an ID (`new`), and how many kept one although their codes would now
+    be different (`changed`)."""
     digest: str = ""
-    """Of the file, once it is written."""
+    """Digest of the file, once it is written."""
 
 
 def codebook_of(path: str | os.PathLike[str]) -> Path:
-    """Where the codebooks of the IDs at this place lie; ValueError if it is no `.parquet`."""
+    """The path of the codebooks beside the IDs; ValueError for any suffix but `.parquet`."""
     place = files.local_path(path)
     if place.suffix != ".parquet":
-        raise ValueError(f"{place}: semantic IDs are a Parquet file, name it OUT.parquet")
+        raise ValueError(
+            f"{place}: semantic IDs are a Parquet file; give a name that ends in .parquet"
+        )
     return place.with_suffix(".codebook")
 
 
 def read_ids(path: str | os.PathLike[str]) -> SemanticIds:
-    """IDs that were written; IdsError for no such file, a damaged one, and another kind of file."""
+    """Read stored IDs; IdsError for a missing or damaged file, or one of another kind."""
     table = tabular.read_table(epath.Path(path), IDS)
     made = tabular.read_mark(path, table.schema.metadata, IDS).get("semantic_ids")
     digest = (table.schema.metadata or {}).get(DIGEST_KEY)
     if made is None or digest is None:
-        raise IdsError(f"{os.fspath(path)}: holds no semantic IDs: give {IDS.give}")
+        raise IdsError(f"{os.fspath(path)}: holds no semantic IDs; give {IDS.give}")
     tabular.check_digest(path, table, REMEDY, IDS)
     codes = [table[f"code_{level}"].to_numpy() for level in range(1, len(made["sizes"]) + 1)]
     return SemanticIds(
@@ -95,13 +97,13 @@ def assign_ids(
     force: bool = False,
     progress: Progress | None = None,
 ) -> tuple[SemanticIds, bool]:
-    """Write the IDs of stored vectors (`read_vectors`); (the IDs, whether they were there already).
+    """Write the IDs of stored vectors (`read_vectors`); return (IDs, whether they already existed).
 
-    codebook: a file of codebooks to encode by; None fits new ones of these sizes with this seed.
-    continued: IDs from before, all of which stand in the new file as they were; the videos that
-    they lack get IDs by the codebook beside them, unless another place is given. force: replace
-    other IDs at `out`. Raises what reading the inputs raises, OutputError where `out` is one of
-    them or holds something else, and IdsError for a codebook that the continued IDs are not of.
+    codebook: a file of codebooks to encode with; None fits new ones of these sizes with this seed.
+    continued: earlier IDs, copied unchanged into the new file; other videos are encoded with the
+    codebook beside them, unless `codebook` is given. force: replace other IDs at `out`. Raises
+    whatever reading the inputs raises, OutputError if `out` is one of them or holds something else,
+    and IdsError if the codebook is not the one of the continued IDs.
     """
     progress = progress or Progress()
     if continued and not codebook:
@@ -116,36 +118,36 @@ def assign_ids(
         books = Codebooks.open(codebook) if codebook else None
     if old and books and books.digest != old.made["codebook"]:
         raise IdsError(
-            f"{codebook} is not the codebook of {continued}: its codes would mean something else; "
+            f"{codebook} is not the codebook of {continued}: its codes would have another meaning; "
             "give the one that was written with these IDs"
         )
-    asked = {
+    arguments = {
         "vectors": stored.digest,
         "by": {"codebook": books.digest} if books else {"sizes": list(sizes), "seed": seed},
         "continued": old.digest if old else None,
     }
-    there = read_ids(place) if place.exists() and not force else None
-    if there and there.made["asked"] != asked:
+    existing = read_ids(place) if place.exists() and not force else None
+    if existing and existing.made["asked"] != arguments:
         raise OutputError(
-            f"{place} is there, and holds other semantic IDs: choose another place, or replace "
+            f"{place} exists and holds other semantic IDs: choose another place, or replace "
             "them (--force)"
         )
-    if there and beside.exists() and Codebooks.open(beside).digest == there.made["codebook"]:
-        return there, True
+    if existing and beside.exists() and Codebooks.open(beside).digest == existing.made["codebook"]:
+        return existing, True
     if books is None:
         name, steps = f"fitting codebooks of {', '.join(map(str, sizes))}", len(sizes) * ITERATIONS
         with progress.stage(name, steps, "iterations") as stage:
             options: dict[str, Any] = {"seed": seed, "on_iteration": stage.update}
             books = Codebooks.fit(stored.vectors, sizes, space=stored.space, **options)
     with progress.stage("encoding"):
-        made = _assigned(stored, books, old, asked)
+        made = _assigned(stored, books, old, arguments)
     _refuse_other_codebook(beside, books, force)
     books.save(beside)
     return _write(made, place), False
 
 
 def _assigned(
-    stored: StoredVectors, books: Codebooks, old: SemanticIds | None, asked: dict[str, Any]
+    stored: StoredVectors, books: Codebooks, old: SemanticIds | None, arguments: dict[str, Any]
 ) -> SemanticIds:
     codes = books.encode(stored.vectors, space=stored.space)
     made = {
@@ -156,7 +158,7 @@ def _assigned(
         "quality": books.quality(stored.vectors, codes),
         "new": len(codes),
         "changed": 0,
-        "asked": asked,
+        "asked": arguments,
     }
     if old is None:
         ties = numbered(codes, stored.ids)
@@ -176,7 +178,8 @@ def _assigned(
 
 
 def _refuse_other_codebook(beside: Path, books: Codebooks, force: bool) -> None:
-    """What a killed run left is the same; another would be lost, and its IDs with it."""
+    """Refuse to overwrite another codebook, without which its IDs are lost. A killed run leaves the
+    same one."""
     if not beside.exists() or force:
         return
     try:
@@ -185,7 +188,7 @@ def _refuse_other_codebook(beside: Path, books: Codebooks, force: bool) -> None:
         same = False
     if not same:
         raise OutputError(
-            f"{beside} is there, and is not the codebook of these IDs: choose another place, or "
+            f"{beside} exists and is not the codebook of these IDs: choose another place, or "
             "replace it (--force)"
         )
 
@@ -194,7 +197,7 @@ def _write(made: SemanticIds, place: Path) -> SemanticIds:
     try:
         ids = pa.array(made.ids, pa.binary()).cast(pa.string())
     except pa.ArrowInvalid as error:
-        raise IdsError(f"an id is no UTF-8 text ({error}): IDs are stored by id") from error
+        raise IdsError(f"an id is not UTF-8 text ({error}), so it cannot be stored") from error
     columns = {f"code_{level}": codes for level, codes in enumerate(made.codes.T, 1)}
     mark = {METADATA_KEY: json.dumps({"semantic_ids": made.made}).encode()}
     table = pa.table({"video_id": ids, **columns, TIE: made.ties}, metadata=mark)

@@ -1,4 +1,4 @@
-"""Vectors on disk, read: what `embed` wrote in each of its forms, or an index."""
+"""Read vectors from disk: from any format that `embed` writes, or from an index."""
 
 import os
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from vidembed.serving.index import Index
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StoredVectors:
-    """N vectors of one space with their ids, which are unique."""
+    """N vectors in one space, with unique ids."""
 
     ids: np.ndarray
     """S[N]"""
@@ -29,7 +29,7 @@ class StoredVectors:
 
     @property
     def digest(self) -> str:
-        """Of ids, vectors and space."""
+        """Digest of ids, vectors and space."""
         digest = xxhash.xxh3_128(f"{self.space} {self.ids.dtype} {self.vectors.shape}".encode())
         digest.update(np.ascontiguousarray(self.ids).data)
         digest.update(np.ascontiguousarray(self.vectors).data)
@@ -37,17 +37,17 @@ class StoredVectors:
 
 
 def read_vectors(path: str | os.PathLike[str]) -> StoredVectors:
-    """The vectors at a place, in memory.
+    """Read all vectors at a path into memory.
 
-    Raises VectorsError where there are none, for none at all, and where their space is not known;
-    ValueError for ids that occur twice and for values that are not finite; what reading a table or
-    an index raises.
+    Raises VectorsError if the path does not hold vectors, holds zero vectors, or does not name
+    their space; ValueError for repeated ids and for values that are not finite; and whatever
+    reading a table or an index raises.
     """
     name = os.fspath(path)
     if name.endswith((".parquet", ".npy")):
         missing = [place for place in map(Path, written_to(path)) if not place.exists()]
         if name.endswith(".npy") and missing:
-            raise VectorsError(f"{path}: {missing[0]} is not there; give {FORMS}")
+            raise VectorsError(f"{path}: {missing[0]} does not exist; give {FORMS}")
         ids, vectors = read_vector_file(path)
     elif table_state(path) == "finished":
         return _table(name)
@@ -56,7 +56,7 @@ def read_vectors(path: str | os.PathLike[str]) -> StoredVectors:
         ids = index.ids
         return _checked(name, ids, index.vectors_of(ids)[0], index.space)
     else:
-        raise VectorsError(f"{name}: there are no vectors; give {FORMS}")
+        raise VectorsError(f"{name} does not hold vectors; give {FORMS}")
     return _checked(name, ids, vectors, (made_as(path) or {}).get("space"))
 
 
@@ -65,7 +65,7 @@ def _table(name: str) -> StoredVectors:
     if len(table.features) != 1:
         raise VectorsError(
             f"{name} is a table of {', '.join(table.features)}: give one with a single modality, "
-            "as `python -m vidembed embed` writes it"
+            "as written by `python -m vidembed embed`"
         )
     [(modality, features)] = table.features.items()
     return _checked(name, table.ids, dequantise(features), table.space[modality])
@@ -74,8 +74,8 @@ def _table(name: str) -> StoredVectors:
 def _checked(name: str, ids: np.ndarray, vectors: Any, space: str | None) -> StoredVectors:
     if not space:
         raise VectorsError(
-            f"{name} does not say which space its vectors are of, as those of `{MAKER}` do: give "
-            f"{FORMS}"
+            f"{name} does not name the space of its vectors, as files written by `{MAKER}` do; "
+            f"give {FORMS}"
         )
     ids = given.unique_names(ids)
     vectors = given.finite(vectors, f"vectors of {name}", width=None, ids=ids)

@@ -1,4 +1,4 @@
-"""A run as a pure function of its weights and of features, to be compiled or exported."""
+"""Turn a run into a pure function of weights and features, to compile or export."""
 
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -17,8 +17,8 @@ Weights = Mapping[str, Any]
 
 
 class Traced(NamedTuple):
-    """program(weights, features, present) → f32[N, D]: features f32[N, F] a modality, present
-    bool[N] for each of them."""
+    """program(weights, features, present) → f32[N, D], with features f32[N, F] and present bool[N]
+    per modality."""
 
     run: Run
     weights: dict[str, np.ndarray]
@@ -31,7 +31,7 @@ def traced(
     output: str = "video",
     classes: Collection[type] = (),
 ) -> Traced:
-    """What `load` loads, as a program; for the arguments see there."""
+    """The run that `load` loads, as a program; arguments as for `load`."""
     place = epath.Path(path)
     if composite.is_composite(place):
         return _composite(place)
@@ -63,19 +63,19 @@ def _composite(place: epath.Path) -> Traced:
     each = [traced(entry["run"], entry["step"]) for entry in entries]
     weights = {
         f"{number}/{name}": array
-        for number, one in enumerate(each)
-        for name, array in one.weights.items()
+        for number, part in enumerate(each)
+        for name, array in part.weights.items()
     }
 
     def program(weights: Weights, features: Any, present: Any) -> jax.Array:
         vectors = []
-        for number, one in enumerate(each):
-            prefix, reads = f"{number}/", one.run.widths
-            own = {n[len(prefix) :]: w for n, w in weights.items() if n.startswith(prefix)}
-            there = {m: present[m] for m in reads}
-            found = one.program(own, {m: features[m] for m in reads}, there)
-            some = jnp.any(jnp.stack([there[m] for m in reads]), axis=0)
-            vectors.append(jnp.where(some[:, None], found, jnp.zeros_like(found)))
+        for number, part in enumerate(each):
+            prefix, reads = f"{number}/", part.run.widths
+            part_weights = {n[len(prefix) :]: w for n, w in weights.items() if n.startswith(prefix)}
+            masks = {m: present[m] for m in reads}
+            computed = part.program(part_weights, {m: features[m] for m in reads}, masks)
+            readable = jnp.any(jnp.stack([masks[m] for m in reads]), axis=0)
+            vectors.append(jnp.where(readable[:, None], computed, jnp.zeros_like(computed)))
         return composite.side_by_side(vectors, [part.weight for part in parts])
 
     return Traced(composite.joint(parts, str(place)), weights, program)

@@ -1,4 +1,4 @@
-"""Where the videos to embed are: a feature table or records, whole or one share, block by block."""
+"""Read the videos to embed block by block: from a feature table or records, all or one share."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -24,36 +24,36 @@ BLOCK_ROWS = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """Part `number` of `of` equal ones, counted from 1; all of them make the whole, in order."""
+    """Part `number`, counted from 1, of `of` equal consecutive parts."""
 
     number: int = 1
     of: int = 1
 
     @staticmethod
     def parse(text: str) -> "Share":
-        """From "i/n", i from 1; "" is the whole. Raises ValueError."""
+        """Parse "i/n", with i from 1; "" is the whole. Raises ValueError."""
         number, slash, of = (text or "1/1").partition("/")
         if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
-            raise ValueError(f"shard {text!r} is not of the form I/N, as 1/4 to 4/4")
+            raise ValueError(f"shard {text!r} is not I/N with I from 1 to N, such as 1/4 to 4/4")
         return Share(number=int(number), of=int(of))
 
     def part(self, count: int) -> slice:
-        """Its part of `count` things."""
+        """The range of this part among `count` items."""
         return slice(count * (self.number - 1) // self.of, count * self.number // self.of)
 
-    def nothing_of(self, path: object, count: int, what: str) -> ValueError:
-        """The error for a part that is empty."""
+    def empty_error(self, path: object, count: int, what: str) -> ValueError:
+        """The error for an empty part."""
         return ValueError(
-            f"{path} holds {count} {what}: there is nothing to embed in part {self.number} of "
-            f"{self.of}"
+            f"{path} holds {count} {what}, so part {self.number} of {self.of} is empty: nothing to "
+            "embed"
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideosToEmbed:
-    """identity: what the videos are, as JSON; equal for equal videos. total: how many there are, or
-    None before records are read. blocks: the videos, a table at a time. inputs: the paths that are
-    read."""
+    """Videos in blocks. identity: JSON that is equal for equal videos. total: their number, or None
+    before records are read. blocks: iterates over the videos as small tables. inputs: the paths
+    that are read."""
 
     identity: dict[str, Any]
     total: int | None
@@ -64,20 +64,20 @@ class VideosToEmbed:
 def videos_to_embed(
     path: str | os.PathLike[str], options: Importing = Importing(), share: Share = Share()
 ) -> VideosToEmbed:
-    """The videos of a feature table, or of TFRecords, Parquet or .npy files (one, a folder or a
+    """The videos of a feature table, or of TFRecords, Parquet or .npy files (a file, a folder or a
     glob), as an import with these options would store them.
 
-    Of a table a share is a range of rows, of records a range of files. Raises ValueError where a
-    share holds nothing; the blocks raise what an import does.
+    A share of a table is a range of rows; a share of records is a range of files. Raises ValueError
+    if the share is empty; iterating over the blocks raises what an import raises.
     """
     if options.append:
-        raise ValueError("--append adds to a table that is imported; vectors are written anew")
+        raise ValueError("--append adds to an imported table; vectors are always written anew")
     named = {"part": f"{share.number}/{share.of}"}
     if table_state(path) in ("finished", "unfinished"):
         table = FeatureTable.open(path)
         rows = np.arange(len(table))[share.part(len(table))]
         if not len(rows):
-            raise share.nothing_of(path, len(table), "videos")
+            raise share.empty_error(path, len(table), "videos")
         identity = {"table": table.fingerprint, "space": table.space} | named
         return VideosToEmbed(
             identity=identity,
@@ -88,12 +88,12 @@ def videos_to_embed(
     whole = origin_of(path, options)
     part = share.part(len(whole.shards))
     if not whole.shards[part]:
-        raise share.nothing_of(path, len(whole.shards), "files")
-    # Arrays are read beside their one file of ids, so that they have but one share.
+        raise share.empty_error(path, len(whole.shards), "files")
+    # All arrays share one file of ids, so they have only one share.
     files = whole.files if whole.kind == NUMPY else whole.files[part]
     origin = replace(whole, shards=whole.shards[part], files=files)
     source = source_of(origin, options)
-    # A share asks for its own files: what the others should hold is not looked at.
+    # A share checks its own files only.
     pattern = str(path) if share.of == 1 else str(origin.shards[0])
     space = named_spaces(options.space, list(origin.format.widths))
 
@@ -117,7 +117,7 @@ def videos_to_embed(
 
 
 def part_of_table(table: FeatureTable, rows: np.ndarray) -> FeatureTable:
-    """The videos of these rows i64[n], in their order, of the same spaces."""
+    """The videos at the rows i64[n], in this order, in the same spaces."""
     lengths = np.diff(table.label_offsets)[rows]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     values = np.repeat(table.label_offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
