@@ -78,7 +78,10 @@ def test_help_names_the_verbs_and_their_options(capsys):
         (["train", "--workdir", "w", "--checkpoints.keep-last", "0"], "checkpoints.keep-last 0 "),
         (["train", "--workdir", "w", "--feed.batch-triplets", "x"], "-triplets: 'x' is no whole"),
         (["evaluate", "--workdir", "w", "--evaluator.kz", "5"], "--evaluator.ks"),
-        (["evaluate", "--workdir", "w", "--evaluator.ks", "0"], "--evaluator.ks: ks are different"),
+        (
+            ["evaluate", "--workdir", "w", "--evaluator.ks", "0"],
+            "--evaluator.ks: ks must be distinct",
+        ),
         (["evaluate", "--step", "5"], "--workdir"),
         (["evaluate", "--workdir"], "--workdir"),
         (["report", "--workdir", "w", "--corpus.tabel", "t"], "--corpus.table"),
@@ -365,7 +368,7 @@ def test_evaluators_are_chosen_on_the_command_line(corpus_paths, tmp_path, capsy
     assert "Trained: step 1, the only one that is measured." in page
     assert "NDCG@10" in page
     assert "NDCG@7" not in page
-    assert "Whom it serves" in page
+    assert "Scores by kind of video" in page
     watched = tmp_path / "watched.csv"
     rng, ids = np.random.default_rng(0), FeatureTable.open(corpus_paths.table).ids.astype(str)
     lines = [

@@ -10,7 +10,7 @@ from vidembed.records.table import FeatureTable
 
 @pytest.fixture(scope="session")
 def corpus():
-    """60 videos, random relations of which some are within a partition, some rows without any."""
+    """60 videos with random relations, some within a partition; some rows have none."""
     rng = np.random.default_rng(0)
     nodes = 60
     is_train = rng.random(nodes) < 0.6
@@ -39,6 +39,6 @@ def corpus():
 
 @pytest.fixture(scope="session")
 def validated(corpus):
-    """The same, with half of the videos that do not train for validation."""
+    """The same, with half of the held-out videos for validation."""
     others = np.flatnonzero(~corpus.is_train)
     return replace(corpus, is_validation=np.isin(np.arange(60), others[::2]))

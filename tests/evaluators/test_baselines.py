@@ -18,7 +18,7 @@ from vidembed.metrics import ranking
 from vidembed.records.bytecode import dequantise
 
 
-def test_raw_features_stand_side_by_side(corpus):
+def test_raw_features_are_concatenated(corpus):
     table = corpus.table
     both = raw_features(table, ("visual", "audio"))
     assert both.dtype == np.float32
@@ -36,7 +36,7 @@ def test_popularity_is_one_list_by_weighted_degree(corpus, direction):
     asked = queries(corpus, direction)
     graph = corpus.train_graph if direction == "eval_to_train" else corpus.relations
     strength = graph.matrix().sum(axis=1)
-    # Equal popularity ranks by row; who looks is not in the list.
+    # Ties in popularity rank by row; the query is not in the list.
     listed = sorted(asked.candidates.tolist(), key=lambda row: (-strength[row], row))
     ranks = []
     for row, places in zip(asked.rows, np.split(asked.relevant, asked.offsets[1:-1])):
@@ -64,7 +64,7 @@ def test_popularity_on_validation_is_that_without_the_test_videos(corpus, valida
     assert set(lost.ids) <= set(corpus.table.ids[validated.is_validation])
 
 
-def test_chance_is_as_good_as_chance(corpus):
+def test_chance_scores_at_chance_level(corpus):
     evaluator = RelatedVideos(ks=(5,))
     for direction in DIRECTIONS:
         asked = queries(corpus, direction)
@@ -72,7 +72,7 @@ def test_chance_is_as_good_as_chance(corpus):
         runs = [chance(evaluator, corpus, direction, seed=seed) for seed in range(8)]
         recalled = np.mean([run.values["recall@5"].mean() for run in runs])
         assert recalled == pytest.approx(5 / size, rel=0.12)
-        # The last place is drawn too, and there is none behind it.
+        # The last rank is drawn too, and no rank is beyond it.
         depths = RelatedVideos(ks=(size - 1, size))
         whole = chance(depths, corpus, direction, seed=0, times=99).values
         assert (whole[f"recall@{size}"] == 1).all()
@@ -84,15 +84,15 @@ def test_chance_is_as_good_as_chance(corpus):
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_exchanged_queries_keep_popularity_and_lose_content(corpus, direction):
-    """One list for all queries scores the same whoever asks; content is lost."""
+    """One list for all queries keeps its score; content is lost."""
     dot = RelatedVideos(similarity="dot")
-    # All vectors point one way: whoever asks, the longest comes first.
+    # All vectors have one direction: the longest ranks first for every query.
     one_list = 1 + corpus.relations.strengths().astype(np.float32)[:, None]
     listed = dot.per_query(one_list, corpus, direction).values["map"]
     again = exchanged(dot, one_list, corpus, direction, seed=0).values["map"]
     assert again == pytest.approx(listed)
     assert listed == pytest.approx(popularity_of(one_list, corpus, direction))
-    # Everybody's vector is near those of the related.
+    # Every vector is near those of related videos.
     content = (corpus.relations.matrix().toarray() > 0) + 2 * np.eye(len(corpus.table))
     content = content.astype(np.float32)
     known = RelatedVideos().per_query(content, corpus, direction).values["map"].mean()
@@ -114,8 +114,8 @@ def popularity_of(lengths, corpus, direction):
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_exchanged_is_the_mean_of_its_exchanges(corpus, direction):
-    """Who is left out of the results is the query, not the one whose vector it asks with."""
+def test_exchanged_is_the_mean_over_its_shuffles(corpus, direction):
+    """The query is excluded from the results, not the video whose vector it borrows."""
     content = raw_features(corpus.table, ("visual",)).astype(np.float64)
     unit = content / np.linalg.norm(content, axis=1, keepdims=True)
     asked = queries(corpus, direction)
@@ -136,7 +136,7 @@ def test_exchanged_is_the_mean_of_its_exchanges(corpus, direction):
 
 
 def test_standardised_features_are_those_of_a_network(corpus):
-    """Mean 0 and deviation 1 over the train rows that have the modality; zeros where it lacks."""
+    """Mean 0 and deviation 1 over the train rows with the modality; zeros without it."""
     named = dict(feature_embeddings(corpus.table, corpus.is_train))
     raw = ["visual", "audio", "concatenated"]
     assert list(named) == [*raw, *(name + STANDARDISED for name in raw)]
@@ -155,8 +155,8 @@ def test_standardised_features_are_those_of_a_network(corpus):
     assert list(constant) == ["visual", "visual" + STANDARDISED]
 
 
-def test_the_closed_form_stands_beside_the_features(corpus):
-    """Of all modalities, as many directions as there are features; its maths: tests/tasks."""
+def test_the_closed_form_is_measured_with_the_features(corpus):
+    """All modalities, one direction per feature; its mathematics is tested in tests/tasks."""
     vectors = baselines.solved_embedding(corpus)
     assert vectors.shape == (60, 8)
     evaluator = RelatedVideos(directions=("eval_to_train",))

@@ -26,7 +26,7 @@ def whole_numbers(seed, queries, candidates, width=3, most=9):
     rng = np.random.default_rng(seed)
     pool = rng.integers(-2, 3, (candidates, width)).astype(np.float32)
     asked = rng.integers(-2, 3, (queries, width)).astype(np.float32)
-    asked[0] = 0  # everything is equal to it
+    asked[0] = 0  # all scores are ties
     counts = rng.integers(0, min(most, candidates - 1) + 1, queries)
     counts[-1] = 0
     relevant = [rng.choice(candidates, count, replace=False) for count in counts]
@@ -54,7 +54,7 @@ MESHES = {
 )
 @pytest.mark.parametrize("name", MESHES)
 def test_equal_to_a_stable_sort_on_every_mesh(name):
-    # 37 candidates do not divide by any of the meshes, 5 leave some devices with padding alone.
+    # 37 candidates do not divide by any of the meshes, 5 leave some devices with padding only.
     for seed, candidates in enumerate((37, 5)):
         asked, pool, offsets, relevant, exclude = whole_numbers(seed, 23, candidates)
         found = relevant_ranks(
@@ -86,7 +86,7 @@ def test_real_numbers_and_the_query_itself_in_the_corpus():
 
 
 def test_an_item_never_comes_before_itself():
-    # Whatever the rounding: the relevant item's score is one of those that it is compared with.
+    # Regardless of rounding: the relevant item's score is among those it is compared with.
     rng = np.random.default_rng(5)
     pool = rng.normal(size=(300, 257)).astype(np.float32)
     found = relevant_ranks(pool, pool, np.arange(301), np.arange(300), block=7)
@@ -109,7 +109,7 @@ def test_memory_is_bounded_by_the_block():
     "Scores: a query with nothing relevant",
     "left out, and counted; none at all is refused",
 )
-def test_nothing_relevant_is_no_ranks():
+def test_no_relevant_items_give_no_ranks():
     some = np.ones((3, 2), np.float32)
     assert relevant_ranks(some, some, np.zeros(4, int), np.zeros(0, int)).tolist() == []
 
@@ -120,13 +120,13 @@ def test_nothing_relevant_is_no_ranks():
     [
         ({"queries": np.full((2, 3), np.nan)}, r"2 of 2 queries .*not finite \(rows 0, 1\)"),
         ({"candidates": np.diag([1, np.inf, 1])}, r"1 of 3 candidates .*\(rows 1\)"),
-        ({"candidates": np.ones((3, 4))}, r"one width, found \(2, 3\) and \(3, 4\)"),
+        ({"candidates": np.ones((3, 4))}, r"same width, found \(2, 3\) and \(3, 4\)"),
         ({"relevant": [0, 3]}, r"in \[0, 3\), found 0 to 3"),
         ({"relevant": [-1, 0]}, "found -1 to 0"),
         ({"offsets": [0, 1]}, "over 2 queries, found 2"),
         ({"offsets": [0, 1, 3]}, "0 to the 2 relevant"),
-        ({"exclude": [1]}, r"one position a query, found \(1,\)"),
-        ({"exclude": [0, -1]}, "excludes one of its own relevant"),
+        ({"exclude": [1]}, r"one position per query, found \(1,\)"),
+        ({"exclude": [0, -1]}, "excludes one of its relevant"),
     ],
 )
 def test_bad_input_is_refused(change, says):

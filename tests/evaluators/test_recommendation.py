@@ -1,4 +1,4 @@
-"""Recommendation against loops over users; what is wrong with ratings, histories and candidates."""
+"""Recommendation against loops over users; faults of ratings, histories and candidates."""
 
 import json
 from dataclasses import replace
@@ -48,7 +48,7 @@ def ratings(corpus):
 
 @pytest.fixture
 def rated(corpus, ratings, tmp_path):
-    """The path of a file of them, and of one video that the table lacks."""
+    """A file with these ratings and those of a video that the table lacks."""
     users, items = ratings.users[ratings.user], ratings.items[ratings.item]
     lines = [
         f"{u.decode()},{i.decode()},{v},{t:.0f}"
@@ -64,7 +64,7 @@ def unit(vectors):
 
 
 def slowly(ratings, vectors, cold, known, *, own, aggregate, liked=0.0, relevant=4.0):
-    """User id → metrics, one user after the other, by sorting all that may be recommended."""
+    """User id → metrics, one user at a time, by sorting all candidates."""
     found, popular = {}, np.bincount(ratings.item[known], minlength=len(vectors))
     if cold is not None:
         popular = np.where(cold, np.bincount(ratings.item, minlength=len(vectors)), popular)
@@ -220,7 +220,7 @@ def test_items_by_slice(corpus, rated):
 
 
 @pytest.mark.parametrize("kind", [COLD, WARM], ids=["cold", "warm"])
-def test_baselines_stand_beside(corpus, rated, kind):
+def test_baselines_are_measured(corpus, rated, kind):
     pytest.importorskip("implicit", reason="the extra `recommend` is not installed")
     systems = replace(kind, ratings=rated).baselines(corpus)
     names = {"visual", "audio_standardised", "ridge_concatenated", "popularity", "random"}
@@ -233,7 +233,7 @@ def test_baselines_stand_beside(corpus, rated, kind):
     assert {n: f.scores for n, f in again.items()} == {n: f.scores for n, f in systems.items()}
 
 
-def test_validation_videos_choose_the_checkpoint_and_are_asked_for_apart(validated, rated):
+def test_validation_videos_choose_the_checkpoint_and_are_measured_apart(validated, rated):
     evaluator = replace(COLD, ratings=rated)
     asked = evaluator.asked_of(validated)
     assert list(asked) == ["cold_items", "validation_cold_items"]
@@ -264,7 +264,7 @@ def test_ridge_and_svd_are_numpys(ratings, corpus):
     weights, vectors = np.linalg.eigh(np.log1p(together))
     positive = (vectors * np.maximum(weights, 0)) @ vectors.T
     length = np.sqrt(np.diag(positive))
-    length = np.where(together.any(axis=0), length, np.inf)  # in common with no item
+    length = np.where(together.any(axis=0), length, np.inf)  # shares no users with any item
     cosines = positive / length[:, None] / length
     np.testing.assert_allclose(wide @ wide.T, cosines, atol=1e-4)
     x, rows = corpus.table.features["visual"], corpus.is_train
@@ -290,10 +290,10 @@ def test_without_implicit_the_others_are_measured(ratings, monkeypatch, capsys):
     found = dict(factors.by_interactions(ratings, counts, warm=True, seed=0))
     assert list(found) == ["popularity", "random", "svd_5"]
     output = "".join(capsys.readouterr())
-    assert "als and bpr are left out: Implicit, of the extra recommend, is not installed" in output
+    assert "als and bpr are skipped: Implicit (the extra `recommend`) is not installed" in output
 
 
-def test_nobody_likes_anything(ratings, corpus):
+def test_without_any_likes(ratings, corpus):
     nothing = ratings.of(np.zeros(len(ratings), bool))
     assert not factors.co_like_factors(nothing).any()
     features = [("visual_standardised", corpus.table.features["visual"])]
@@ -319,8 +319,8 @@ def test_users_who_cannot_be_measured_are_counted():
     }
 
 
-def test_ratings_of_nothing_are_no_gain(corpus):
-    """The relevant items of u00 are all rated 0: it has no ideal list; of u01 one is not."""
+def test_ratings_of_zero_give_no_gain(corpus):
+    """All relevant items of u00 are rated 0, so it has no ideal list; one of u01's is not."""
     items = np.array([b"a", b"b", b"c", b"w"])
     given = ratings_of([0, 0, 1, 1, 1], [3, 0, 3, 0, 1], [5, 0, 5, 0, 3], items=items)
     asked = Asking(relevant_from=0).ask(given, np.array([True, True, True, False]))
@@ -337,7 +337,7 @@ def test_ratings_of_nothing_are_no_gain(corpus):
 )
 def test_nothing_to_measure_is_refused(corpus, ratings):
     nothing = np.zeros(len(corpus.table), bool)
-    with pytest.raises(ValueError, match="0 are left to be found, and 0 items are candidates"):
+    with pytest.raises(ValueError, match="0 are test interactions, and 0 items are candidates"):
         Asking().ask(ratings, nothing)
     with pytest.raises(
         ValueError, match=r"none of 25 users can be measured: .*enough history': 25"
@@ -345,7 +345,7 @@ def test_nothing_to_measure_is_refused(corpus, ratings):
         Asking(least_history=99).ask(ratings)
     with pytest.raises(ValueError, match=r"set --evaluator\.ratings PATH"):
         COLD.check(corpus)
-    with pytest.raises(ValueError, match="there is no output: choose another"):
+    with pytest.raises(ValueError, match="this task has no output: choose another"):
         COLD.run({}, corpus)
 
 
@@ -362,7 +362,7 @@ def test_a_temporal_split_needs_times(ratings):
 def test_bad_vectors_are_refused(corpus, ratings):
     asked = Asking().ask(ratings)
     vectors = corpus.table.features["visual"].copy()
-    with pytest.raises(ValueError, match=r"60 items need a finite vector each, found \[59, 5\]"):
+    with pytest.raises(ValueError, match=r"60 items need one finite vector each, found \[59, 5\]"):
         COLD.measure(vectors[1:], asked, ids=corpus.table.ids)
     vectors[3, 2] = np.nan
     with pytest.raises(ValueError, match="with 1 values that are not finite"):

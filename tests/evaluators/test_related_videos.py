@@ -15,7 +15,7 @@ from vidembed.workdir.measurements import evaluator_name
 
 
 def sides(corpus, direction, part="test"):
-    """bool[N] twice: who looks, and who is looked for."""
+    """bool[N] twice: the queries and the candidates."""
     new = ~corpus.is_train & (corpus.is_validation == (part == "validation"))
     partition = {"train": corpus.is_train, "eval": new}
     one, other = direction.split("_to_")
@@ -41,7 +41,7 @@ def bare_corpus(graph, is_train):
 
 
 def measured_by_trec(embeddings, corpus, direction):
-    """{row: {metric: value}} from ranked lists that pytrec_eval scores."""
+    """{row: {metric: value}}, with ranked lists scored by pytrec_eval."""
     asking, asked_for = sides(corpus, direction)
     matrix = corpus.relations.matrix().todense()
     judged, run = {}, {}
@@ -61,7 +61,7 @@ def measured_by_trec(embeddings, corpus, direction):
 @pytest.mark.fault("Scores: no relation to measure by")
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_a_corpus_that_cannot_be_measured_is_refused_early(direction, corpus, validated):
-    """Each direction needs relations of its own: the others' do not help."""
+    """Each direction needs its own relations: those of the others do not help."""
     RelatedVideos(directions=DIRECTIONS).check(corpus)
     cut = corpus.train_graph if direction != "eval_to_eval" else corpus.relevance
     with pytest.raises(ValueError, match=rf"{direction}: none of .*--corpus\.edges"):
@@ -98,7 +98,7 @@ def test_queries_and_candidates_are_the_partitions(corpus):
             [np.repeat(asked.rows, np.diff(asked.offsets)), asked.candidates[asked.relevant]]
         )
         related = corpus.relations.matrix().toarray()
-        # Between the partitions each pair is asked for once, among new videos from both its ends.
+        # Across the partitions each pair occurs once, among new videos once from each end.
         assert pairs.shape[1] == np.sum(related[asking][:, asked_for] > 0)
         assert (related[*pairs] > 0).all()
         if direction == "eval_to_eval":
@@ -141,7 +141,7 @@ def test_new_videos_among_themselves_with_many_ties(corpus, devices):
 
 
 def test_validation_and_test_videos_are_measured_apart(corpus, validated):
-    """Each part is asked, and asked for, as if the other were not there."""
+    """Each part is measured as if the other did not exist."""
     vectors = np.random.default_rng(4).integers(-1, 2, (60, 3)).astype(np.float32)
     evaluator = RelatedVideos(directions=DIRECTIONS, similarity="dot", ks=(4,), resamples=40)
     result, counts = evaluator.measure(vectors, validated), evaluator.counts(validated)
@@ -162,7 +162,7 @@ def test_validation_and_test_videos_are_measured_apart(corpus, validated):
     assert all(list(found.scores) == wanted for found in one.baselines(validated).values())
 
 
-def test_checkpoints_are_chosen_on_validation_where_there_is_one(validated):
+def test_checkpoints_are_chosen_on_validation_if_there_is_one(validated):
     evaluator = RelatedVideos(resamples=40)
     scores = evaluator.measure(validated.table.features["visual"], validated).scores
     values = {name: interval.value for name, interval in scores.items()}
@@ -173,8 +173,8 @@ def test_checkpoints_are_chosen_on_validation_where_there_is_one(validated):
     )
 
 
-def test_the_output_of_videos_is_measured(corpus):
-    """The function of the output is given the table, and asked once."""
+def test_the_output_video_is_measured(corpus):
+    """The output's function gets the table, and is called once."""
     asked = []
 
     def video(source):
@@ -185,12 +185,14 @@ def test_the_output_of_videos_is_measured(corpus):
     found = evaluator.run({"video": video}, corpus)
     assert found.scores == evaluator.measure(corpus.table.features["visual"], corpus).scores
     assert asked == [corpus.table]
-    with pytest.raises(ValueError, match=r"output `video`, one vector for each; there is text:"):
+    with pytest.raises(
+        ValueError, match=r"output `video`, one vector per video; this task has text:"
+    ):
         evaluator.run({"text": video}, corpus)
 
 
 def test_the_query_never_counts():
-    """Of each pair of new videos that are alike and related, one is the other's first result."""
+    """In each pair of similar, related new videos, each is the other's first result."""
     graph = RelationGraph.from_edges(
         np.array([0, 2, 4, 0]), np.array([1, 3, 5, 6]), np.ones(4), nodes=8
     )
@@ -232,7 +234,7 @@ def test_checkpoints_are_compared_by_the_mean_of_ndcg_over_the_directions():
     assert one == ("mean of ndcg@3 over train_to_eval", 1.3)
 
 
-def test_the_directions_are_those_that_are_asked_for_in_that_order(corpus):
+def test_directions_are_measured_in_the_given_order(corpus):
     embeddings = corpus.table.features["visual"]
     usual = RelatedVideos(ks=(10, 60)).measure(embeddings, corpus).scores
     turned = RelatedVideos(ks=(10, 60), directions=("eval_to_eval", "eval_to_train"))
@@ -243,8 +245,8 @@ def test_the_directions_are_those_that_are_asked_for_in_that_order(corpus):
     assert list(turned.counts(corpus)) == ["eval_to_eval", "eval_to_train"]
 
 
-def test_what_was_measured_before_there_were_other_directions_is_found():
-    """The folder of the default evaluator is the one that it always had."""
+def test_results_measured_before_other_directions_existed_are_found():
+    """The folder of the default evaluator stays the same."""
     assert evaluator_name(RelatedVideos().identity()) == "RelatedVideos-7bbedc94"
     asked = (
         ("eval_to_train", "train_to_eval"),
@@ -257,8 +259,8 @@ def test_what_was_measured_before_there_were_other_directions_is_found():
     assert len(set(names)) == 4
 
 
-def test_embeddings_that_know_the_answer_score_one_and_of_opposite_sign_little():
-    # Pairs (0, 5), (1, 6), ...: each video's only relation has its very embedding.
+def test_perfect_embeddings_score_one_and_negated_ones_little():
+    # Pairs (0, 5), (1, 6), ...: each video's only relation has the same embedding.
     is_train = np.arange(10) < 5
     graph = RelationGraph.from_edges(np.arange(5), np.arange(5, 10), np.ones(5), nodes=10)
     corpus = bare_corpus(graph, is_train)
@@ -269,7 +271,7 @@ def test_embeddings_that_know_the_answer_score_one_and_of_opposite_sign_little()
     worst = RelatedVideos(resamples=40).per_query(embeddings, corpus, "eval_to_train")
     assert worst.values["map"].tolist() == [0.2] * 5
 
-    # Cosine looks at direction alone; the dot product at length, too.
+    # Cosine depends on direction only; the dot product also on length.
     embeddings = np.tile(np.eye(5, dtype=np.float32), (2, 1)) + 0.1
     embeddings[1] *= 50
     for similarity, perfect in (("cosine", True), ("dot", False)):

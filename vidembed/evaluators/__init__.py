@@ -1,1 +1,1 @@
-"""Evaluators: what is measured of a trained embedding."""
+"""Evaluators: measure the quality of a trained embedding."""

@@ -1,4 +1,4 @@
-"""What an embedding has to beat: raw features, the closed form, popularity and chance."""
+"""Baselines for embeddings: raw features, the closed form, popularity and chance."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -19,31 +19,33 @@ if TYPE_CHECKING:
     from vidembed.evaluators.related_videos import RelatedVideos
 
 ROWS_AT_ONCE = 1 << 14
-"""Rows that are turned into float32 at a time."""
+"""Rows converted to float32 at a time."""
 ALL = "concatenated"
-"""All modalities side by side, where there are several."""
+"""Name of the concatenation of all modalities, if there are several."""
 STANDARDISED = "_standardised"
-"""Ends the name of features that are standardised."""
+"""Suffix of the names of standardised features."""
 CLOSED_FORM = "closed_form"
 MOST_FEATURES = 5_000
-"""Of more, the closed form is not solved for beside a run: it takes minutes."""
+"""With more features, the closed form is skipped as a baseline: it would take minutes."""
 
 
 def measured(
     evaluator: "RelatedVideos", corpus: Corpus, *, mesh: jax.sharding.Mesh | None = None
 ) -> dict[str, dict[str, PerQuery]]:
-    """System → name of what is asked → metrics of each query: features, the closed form where there
-    is one, then `popularity` and `random`; of each part that is measured."""
-    asked = asked_of(corpus, evaluator.directions)
+    """System → task, as named by `asked_of` → metrics of each query.
+
+    The systems are features, the closed form if there is one, `popularity` and `random`.
+    """
+    tasks = asked_of(corpus, evaluator.directions)
     systems: dict[str, dict[str, PerQuery]] = {}
     for name, vectors in feature_embeddings(corpus.table, corpus.is_train):
         systems[name] = evaluator.per_query_of_all(vectors, corpus, mesh=mesh)
-        del vectors  # before the next are made: each may be as large as the table in float32
+        del vectors  # before the next is computed: each may be as large as the table in float32
     if (solved := solved_embedding(corpus)) is not None:
         systems[CLOSED_FORM] = evaluator.per_query_of_all(solved, corpus, mesh=mesh)
-    systems["popularity"] = {n: popularity(evaluator, corpus, *of) for n, of in asked.items()}
+    systems["popularity"] = {n: popularity(evaluator, corpus, *a) for n, a in tasks.items()}
     systems["random"] = {
-        name: chance(evaluator, corpus, *of, seed=evaluator.seed) for name, of in asked.items()
+        name: chance(evaluator, corpus, *task, seed=evaluator.seed) for name, task in tasks.items()
     }
     return systems
 
@@ -51,10 +53,10 @@ def measured(
 def feature_embeddings(
     table: FeatureTable, is_train: np.ndarray
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and f32[N, D] of each modality's features and of all side by side, one at a time.
+    """Yield (name, f32[N, D]) for each modality's features, and for all of them concatenated.
 
-    First as they are (`visual`, `audio`, `concatenated`), then standardised, which is what a
-    network sees (`visual_standardised` ...).
+    First raw features (`visual`, `audio`, `concatenated`), then standardised ones as a network sees
+    them (`visual_standardised` ...).
     """
     groups: dict[str, tuple[str, ...]] = {name: (name,) for name in table.features}
     if len(groups) > 1:
@@ -66,8 +68,8 @@ def feature_embeddings(
 
 
 def solved_embedding(corpus: Corpus) -> np.ndarray | None:
-    """The closed form's f32[N, D] of all modalities; None where there is none, as without any
-    relation between train videos, or there are too many features."""
+    """The closed form's f32[N, D] of all modalities; None if it cannot be solved, for example
+    without relations between train videos, or if there are too many features."""
     table = corpus.table
     if not corpus.train_graph.edges or sum(table.widths.values()) > MOST_FEATURES:
         return None
@@ -81,14 +83,14 @@ def solved_embedding(corpus: Corpus) -> np.ndarray | None:
 def raw_features(
     table: FeatureTable, modalities: tuple[str, ...], statistics: Statistics | None = None
 ) -> np.ndarray:
-    """The features themselves as an embedding, f32[N, sum of widths], for `RelatedVideos`.
+    """The features as an embedding, f32[N, sum of widths], for `RelatedVideos`.
 
-    Modalities are put side by side as they are, a missing one as zeros. Scaling each to unit
+    Modalities are concatenated without scaling, with zeros for a missing one. Scaling each to unit
     length first would be a weaker baseline: on YouTube-8M's records NDCG@10 falls from 0.17 to
-    0.11, because audio, which says less, then counts for as much as vision.
+    0.11, because the less informative audio then weighs as much as vision.
 
-    statistics: each dimension is standardised by these, as a network's inputs are: less the mean,
-    divided by the deviation, zero where it is constant.
+    statistics: standardise each dimension like a network's inputs: subtract the mean, divide by the
+    deviation; constant dimensions are zero.
     """
     features = np.empty((len(table), sum(table.widths[name] for name in modalities)), np.float32)
     first = 0
@@ -111,13 +113,12 @@ def raw_features(
 def popularity(
     evaluator: "RelatedVideos", corpus: Corpus, direction: Direction, part: Part = "test"
 ) -> PerQuery:
-    """Every query gets the same list: the candidates by their co-watches (weighted degree).
+    """Rank the same list for every query: the candidates by their co-watches (weighted degree).
 
-    For eval_to_train these are the co-watches within the train partition, which is what is known
-    when a new video arrives. For train_to_eval and eval_to_eval, new videos have none yet: here all
-    relations are counted, those that are asked for included. That is an ORACLE, a bound and not a
-    method. (All but those of the part that is not asked about.) A query that stands in the list
-    itself is left out of it.
+    For eval_to_train, co-watches are counted within the train partition, which is what is known
+    when a new video arrives. For train_to_eval and eval_to_eval, new videos have none yet, so all
+    relations of the measured part are counted, including the relevant ones. That is an ORACLE: a
+    bound, not a method. A query that is itself in the list is removed from it.
     """
     asked = queries(corpus, direction, part)
     known = corpus.train_relations if direction == "eval_to_train" else corpus.held_out[part]
@@ -125,10 +126,10 @@ def popularity(
     order = np.argsort(-scores, kind="stable")
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(1, len(order) + 1)
-    own = np.where(asked.exclude < 0, len(rank) + 1, rank[asked.exclude])
-    found = rank[asked.relevant]
-    behind_itself = found > np.repeat(own, np.diff(asked.offsets))
-    return evaluator.of_ranks(found - behind_itself, asked)
+    query_rank = np.where(asked.exclude < 0, len(rank) + 1, rank[asked.exclude])
+    ranks = rank[asked.relevant]
+    behind_query = ranks > np.repeat(query_rank, np.diff(asked.offsets))
+    return evaluator.of_ranks(ranks - behind_query, asked)
 
 
 def exchanged(
@@ -141,24 +142,24 @@ def exchanged(
     seed: int,
     times: int = 8,
 ) -> PerQuery:
-    """What an embedding f32[N, D] scores when each query asks with another query's vector.
+    """Score an embedding f32[N, D] with the vectors of the queries shuffled among them.
 
-    This is chance for what an embedding knows of a query: all it knows of the candidates alone,
-    such as how much each is watched, stays. Where content and relations have nothing to do with
-    each other, queries are exchangeable, and an embedding scores no more than this. Means over
-    `times` random exchanges, query by query, by a seed.
+    This is the chance level for what an embedding knows about queries; what it knows about the
+    candidates only, such as their popularity, remains. If content and relations are independent,
+    queries are exchangeable, and an embedding scores no more than this. Means over `times` random
+    shuffles per query, from a seed.
 
-    Candidates keep their vectors, and it stays the query itself that is none of its results: for
-    eval_to_eval the video whose vector it asks with is a candidate and, by cosine, the first. That
-    place is lost as one drawn by chance would be, so it counts only against an embedding that
-    knows which new videos are watched much: its popularity is then slightly underrated here.
+    Candidates keep their vectors, and the query itself is still excluded from its results. For
+    eval_to_eval, the video whose vector it borrows is a candidate and, by cosine, ranks first. That
+    rank is lost as a randomly drawn one would be, so it matters only for an embedding that knows
+    which new videos are popular: this knowledge is slightly underrated here.
     """
-    asking = queries(corpus, direction, part).rows
+    rows = queries(corpus, direction, part).rows
     rng = np.random.default_rng(seed)
 
     def once() -> PerQuery:
-        others = rng.permutation(asking)
-        return evaluator.per_query(embeddings, corpus, direction, part, asking_with=others)
+        shuffled = rng.permutation(rows)
+        return evaluator.per_query(embeddings, corpus, direction, part, asking_with=shuffled)
 
     return _mean([once() for _ in range(times)])
 
@@ -172,7 +173,7 @@ def chance(
     seed: int,
     times: int = 8,
 ) -> PerQuery:
-    """Every query gets its own random order of the candidates: means over `times`, by a seed."""
+    """Rank candidates in a random order for each query; means over `times` draws from a seed."""
     asked = queries(corpus, direction, part)
     rng = np.random.default_rng(seed)
     results = len(asked.candidates) - (asked.exclude >= 0)
@@ -189,5 +190,5 @@ def chance(
 
 def _mean(drawn: Sequence[PerQuery]) -> PerQuery:
     names = drawn[0].values
-    values = {name: np.mean([one.values[name] for one in drawn], axis=0) for name in names}
+    values = {name: np.mean([draw.values[name] for draw in drawn], axis=0) for name in names}
     return PerQuery(ids=drawn[0].ids, values=values)

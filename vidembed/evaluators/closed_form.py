@@ -1,6 +1,6 @@
-"""The closed form as a baseline: what a linear map learns in seconds, on the host.
+"""The closed form as a baseline: a linear map, solved on the host in seconds.
 
-The same maths as `vidembed train linear`, with its defaults, on all modalities of the table.
+Same mathematics and defaults as `vidembed train linear`, on all modalities of the table.
 """
 
 import numpy as np
@@ -15,17 +15,19 @@ ROWS_AT_ONCE = 1 << 12
 def sums(
     corpus: Corpus, features: np.ndarray, *, weigh: Weigh = "one", by_degree: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(XᵀX, XᵀÂX) f64[d, d] over the train rows X of standardised features f32[N, d]; products of a
-    block in float32, their sum in float64."""
+    """(XᵀX, XᵀÂX) f64[d, d] over the train rows X of standardised features f32[N, d].
+
+    Products of a block are float32, their sum is float64.
+    """
     width = features.shape[1]
     rows, edges = np.zeros((width, width)), np.zeros((width, width))
     matrix = scaled(corpus.train_graph, weigh=weigh, by_degree=by_degree).matrix()
     train = np.flatnonzero(corpus.is_train)
     for start in range(0, len(train), ROWS_AT_ONCE):
-        some = train[start : start + ROWS_AT_ONCE]
-        block = features[some]
+        block_rows = train[start : start + ROWS_AT_ONCE]
+        block = features[block_rows]
         rows += block.T @ block
-        edges += block.T @ (matrix[some] @ features)
+        edges += block.T @ (matrix[block_rows] @ features)
     return rows, edges
 
 
@@ -38,8 +40,10 @@ def closed_form(
     size: int = SIZE,
     given: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> np.ndarray:
-    """Vectors f32[N, k], k at most `size` and the number of features, of standardised features
-    f32[N, d]. given: their `sums`, where they are known. Raises ValueError as `projection` does."""
+    """Vectors f32[N, k] from standardised features f32[N, d], with k = min(size, d).
+
+    given: the `sums` of the features, if known. Raises ValueError as `projection` does.
+    """
     rows, edges = given or sums(corpus, features)
     size = min(size, features.shape[1])
     matrix = projection(rows, edges, size=size, ridge=ridge, power=power)

@@ -1,4 +1,4 @@
-"""What an evaluator is where it does not say otherwise."""
+"""Default methods of evaluators."""
 
 import dataclasses
 import typing
@@ -11,45 +11,45 @@ from vidembed.metrics.intervals import Result, Selection
 
 
 class Evaluator:
-    """Defaults of what the engine asks of an evaluator.
+    """Defaults for the methods that the engine calls on an evaluator.
 
-    An evaluator is a frozen dataclass that adds `check(corpus)`, which raises ValueError where
-    there is nothing to measure, and `run(outputs, corpus, *, mesh)`, which gives a `Result`.
+    An evaluator is a frozen dataclass that adds `check(corpus)`, which raises ValueError if there
+    is nothing to measure, and `run(outputs, corpus, *, mesh)`, which returns a `Result`.
     """
 
     def identity(self) -> dict[str, Any]:
-        """Its class and the fields without a role: what decides what is measured. JSON holds it."""
+        """The class and the fields without a role, as JSON: they determine what is measured."""
         hints = typing.get_type_hints(type(self), include_extras=True)
-        decide = [
+        names = [
             name
             for name in (field.name for field in dataclasses.fields(self))  # type: ignore[arg-type]
             if not any(isinstance(m, FieldRole) for m in getattr(hints[name], "__metadata__", ()))
         ]
-        return {"class": type(self).__name__} | {n: _plain(getattr(self, n)) for n in decide}
+        return {"class": type(self).__name__} | {n: _plain(getattr(self, n)) for n in names}
 
     def baselines(self, corpus: Any, *, mesh: Any = None) -> Mapping[str, Result]:
-        """System → what is measured of it; none here."""
+        """System → its result; none by default."""
         del corpus, mesh
         return {}
 
     def selection(self, values: Mapping[str, float]) -> Selection:
-        """The number that checkpoints are compared by: the first that was measured."""
+        """The score that checkpoints are compared by: the first one."""
         name = next(iter(values))
         return Selection(name=name, value=values[name])
 
     def slices(self, embeddings: Any, corpus: Any, label_kinds: LabelKinds) -> Mapping[str, Slices]:
-        """What is asked → results by what the videos are, of embeddings f32[N, D]; none here."""
+        """Task → results by kind of video, for embeddings f32[N, D]; none by default."""
         del embeddings, corpus, label_kinds
         return {}
 
     def counts(self, corpus: Any) -> Mapping[str, Mapping[str, int]]:
-        """What is asked → how many `queries` there are, and how many are `left_out`."""
+        """Task → the numbers of `queries` and of those `left_out`; none by default."""
         del corpus
         return {}
 
 
 def _plain(value: Any) -> Any:
-    """A part as its class and fields; anything else as it is."""
+    """A dataclass as its class and fields; anything else unchanged."""
     if not dataclasses.is_dataclass(value):
         return value
-    return {"class": type(value).__name__} | {n: _plain(of) for n, of in vars(value).items()}
+    return {"class": type(value).__name__} | {n: _plain(v) for n, v in vars(value).items()}

@@ -1,4 +1,4 @@
-"""What people's interactions say by themselves: factors of items, and what content has to beat."""
+"""Collaborative baselines: item factors from users' interactions, for content to beat."""
 
 from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
@@ -19,26 +19,27 @@ from vidembed.progress import Progress
 
 FACTORS, RIDGE = 64, 300.0
 SVD_RANK = 5
-"""CDML's, of figure 5."""
+"""The rank in figure 5 of CDML."""
 RIDGE_PREFIX = "ridge_"
 Scores = Callable[[np.ndarray], np.ndarray]
-"""Numbers of users i64[b] → their scores of all items f32[b, N]."""
+"""User numbers i64[b] → their scores for all items f32[b, N]."""
 
 
 def co_like_factors(likes: Ratings, rank: int = FACTORS) -> np.ndarray:
-    """f64[N, rank], rows of unit length: items that the same users like lie close; items that
-    nobody likes are zero. See `log_factors`; weights are users who like both items."""
-    of = matrix(likes)
-    return log_factors(of.T @ of, rank)
+    """f64[N, rank], rows of unit length: items liked by the same users are close; items
+    without likes are zero. See `log_factors`; weights count the users who like both items."""
+    users_by_items = matrix(likes)
+    return log_factors(users_by_items.T @ users_by_items, rank)
 
 
 def ridge(
     features: np.ndarray, targets: np.ndarray, rows: np.ndarray, penalty: float = RIDGE
 ) -> np.ndarray:
-    """f32[N, K]: targets f64[N, K] as linear in features f32[N, F], learned from rows bool[N].
+    """Predict targets f64[N, K] linearly from features f32[N, F], fitted on rows bool[N].
 
-    Both are centred on these rows, and stay so: a mean that all items share would be most of every
-    cosine (AUC of cold trailers .597 with it, .636 without). W = (XᵀX + penalty I)⁻¹ Xᵀ Y.
+    Both are centred on these rows, and the predictions stay centred: a mean shared by all items
+    would dominate every cosine (AUC of cold trailers .597 with it, .636 without). Returns
+    f32[N, K]. W = (XᵀX + penalty I)⁻¹ Xᵀ Y.
     """
     x, y = features[rows].astype(np.float64), targets[rows]
     centre = x.mean(axis=0)
@@ -54,7 +55,7 @@ def with_ridge(
     *,
     relevant_from: float,
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """The features, and after each standardised ones a ridge from them onto co-like factors."""
+    """The features; each standardised one is followed by its ridge onto co-like factors."""
     targets = co_like_factors(liked(known, relevant_from))
     rows = is_train & (np.abs(targets).sum(axis=1) > 0)
     for name, vectors in features:
@@ -78,7 +79,7 @@ def by_interactions(
     yield f"svd_{SVD_RANK}", svd(known, SVD_RANK)
     if not find_spec("implicit"):
         Progress(quiet=jax.process_index() > 0).say(
-            "als and bpr are left out: Implicit, of the extra recommend, is not installed"
+            "als and bpr are skipped: Implicit (the extra `recommend`) is not installed"
         )
         return
     for name in ("als", "bpr"):
@@ -86,20 +87,22 @@ def by_interactions(
 
 
 def svd(known: Ratings, rank: int) -> Scores:
-    """Truncated SVD of users by items, what is not known being zero; ratings less the user's mean
-    (their overall mean, where a user has but one value). Unexplicit interactions count 1."""
+    """Truncated SVD of the user-item matrix, with zeros for unknown entries.
+
+    Ratings are centred on the user's mean. Implicit interactions count 1.
+    """
     count = np.bincount(known.user, minlength=len(known.users))
     mean = np.bincount(known.user, known.value, minlength=len(known.users)) / np.maximum(count, 1)
     values = known.value - mean[known.user] if known.explicit else known.value
-    of = matrix(known, values.astype(np.float64))
-    if min(of.shape) <= max(DENSE, rank + 1):
-        parts = scipy.linalg.svd(of.toarray(), full_matrices=False)
+    users_by_items = matrix(known, values.astype(np.float64))
+    if min(users_by_items.shape) <= max(DENSE, rank + 1):
+        parts = scipy.linalg.svd(users_by_items.toarray(), full_matrices=False)
         left, weight, right = parts[0][:, :rank], parts[1][:rank], parts[2][:rank]
     else:
-        start = np.random.default_rng(0).random(min(of.shape))
-        left, weight, right = scipy.sparse.linalg.svds(of, k=rank, v0=start)
+        start = np.random.default_rng(0).random(min(users_by_items.shape))
+        left, weight, right = scipy.sparse.linalg.svds(users_by_items, k=rank, v0=start)
     users, items = left * weight, right.astype(np.float32)
-    return lambda some: users[some].astype(np.float32) @ items
+    return lambda numbers: users[numbers].astype(np.float32) @ items
 
 
 def by_implicit(known: Ratings, name: str, *, seed: int) -> Scores:
@@ -109,13 +112,13 @@ def by_implicit(known: Ratings, name: str, *, seed: int) -> Scores:
     from threadpoolctl import threadpool_limits
 
     kind = {"als": AlternatingLeastSquares, "bpr": BayesianPersonalizedRanking}[name]
-    # One thread, so that equal seeds give equal factors; BLAS too, as Implicit asks.
+    # One thread, so that equal seeds give equal factors; BLAS too, as Implicit recommends.
     with threadpool_limits(1, "blas"):
         model = kind(factors=FACTORS, random_state=seed, num_threads=1)
         model.fit(scipy.sparse.csr_matrix(matrix(known)), show_progress=False)
-    return lambda some: model.user_factors[some] @ model.item_factors.T
+    return lambda numbers: model.user_factors[numbers] @ model.item_factors.T
 
 
 def _random(users: np.ndarray, items: int, seed: int) -> np.ndarray:
-    """Each user's own, whatever the blocks."""
+    """Random scores, seeded per user, so that they do not depend on the blocks."""
     return np.stack([np.random.default_rng((seed, u)).random(items) for u in users.tolist()])

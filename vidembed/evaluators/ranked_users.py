@@ -1,7 +1,7 @@
-"""What a system's scores of items are worth to users, in blocks of users.
+"""Ranking metrics of users, computed from a system's item scores in blocks of users.
 
-Full candidate sets, never a sample of them: sampled metrics do not order systems as exact ones do
-(Krichene and Rendle 2020). Of equal scores the item of the smaller row comes first.
+All candidates are ranked, never a sample: sampled metrics order systems differently from exact ones
+(Krichene and Rendle 2020). Ties go to the item with the smaller row.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,24 +14,24 @@ from vidembed.metrics import graded
 from vidembed.records.scores_file import PerQuery
 
 Blocks = Iterable[tuple[np.ndarray, np.ndarray]]
-"""Places of users i64[b] in the queries, with their scores of all items f32[b, N]."""
+"""Positions of users i64[b] in the queries, with their scores for all items f32[b, N]."""
 POPULAR = 0.1
-"""The share of the candidates that counts as popular: those of the most interactions."""
+"""Share of the candidates that counts as popular: those with the most interactions."""
 
 
 class Measured(NamedTuple):
-    """Of one system."""
+    """Metrics of one system."""
 
     per_user: PerQuery
     per_item: PerQuery
-    """Of each item that is relevant to someone, means over these users: `recall@10`, how often it
-    is among the first 10, and `discount`, 1 / log2(rank + 1)."""
+    """For each item that is relevant to a user, means over these users: `recall@10`, how often it
+    is in the top 10, and `discount`, 1 / log2(rank + 1)."""
     coverage: dict[str, float]
-    """`coverage@10`: share of the candidates that are among the first 10 of any user."""
+    """`coverage@10`: share of the candidates in the top 10 of at least one user."""
 
 
 class _Lists(NamedTuple):
-    """Ranked lists, best first, one user after the other."""
+    """Ranked lists, best first, concatenated user by user."""
 
     offsets: np.ndarray
     items: np.ndarray
@@ -41,13 +41,13 @@ class _Lists(NamedTuple):
 
 
 def measure(blocks: Blocks, asked: UserQueries, *, ks: Sequence[int], ids: np.ndarray) -> Measured:
-    """Metrics of each user by the scores of one system; ids: S[N] of the items.
+    """Metrics of each user for the scores of one system; ids: S[N] of the items.
 
     `ndcg@k`, `recall@k` (of all relevant candidates), `map` (average precision over the whole
-    ranking, of all relevant candidates), `popular@k` (share of popular items among the first k),
-    and, where all candidates are ranked, `auc`. What is no candidate, such as test items that the
-    table lacks, is in no denominator; `UserQueries.left_out` and `Ratings.notes` count it. Raises
-    ValueError for scores that are not finite and for users without scores.
+    ranking, of all relevant candidates), `popular@k` (share of popular items in the top k), and, if
+    all candidates are ranked, `auc`. Items that are not candidates, such as test items that the
+    table lacks, are in no denominator; `UserQueries.left_out` and `Ratings.notes` count them.
+    Raises ValueError for scores that are not finite and for users without scores.
     """
     popular, pool = _popular(asked)
     names = [f"{name}@{k}" for k in ks for name in ("ndcg", "recall", "popular")] + ["map"]
@@ -59,25 +59,25 @@ def measure(blocks: Blocks, asked: UserQueries, *, ks: Sequence[int], ids: np.nd
         lists = _lists(users, np.asarray(scores), asked)
         sizes = np.diff(lists.offsets)
         rank = np.arange(1, len(lists.items) + 1) - np.repeat(lists.offsets[:-1], sizes)
-        found = {"map": graded.average_precision(lists.relevant, lists.offsets)}
+        metrics = {"map": graded.average_precision(lists.relevant, lists.offsets)}
         if asked.candidates is not None:
-            # Of falling scores the negative ones rise, and need no sorting again.
-            found["auc"] = 1 - graded.auc(-lists.scores, lists.relevant, lists.offsets)
-        of = np.repeat(np.arange(len(users)), sizes)
+            # Scores are descending, so their negatives ascend and need no sorting.
+            metrics["auc"] = 1 - graded.auc(-lists.scores, lists.relevant, lists.offsets)
+        user = np.repeat(np.arange(len(users)), sizes)
         right = lists.relevant
         for k in ks:
             top = rank <= k
-            found[f"ndcg@{k}"] = graded.ndcg(lists.gain, lists.offsets, k)
-            hits = np.bincount(of[top & right], minlength=len(users))
-            found[f"recall@{k}"] = hits / np.bincount(of[right], minlength=len(users))
-            shown = np.bincount(of[top & popular[lists.items]], minlength=len(users))
-            found[f"popular@{k}"] = shown / np.minimum(sizes, k)
+            metrics[f"ndcg@{k}"] = graded.ndcg(lists.gain, lists.offsets, k)
+            hits = np.bincount(user[top & right], minlength=len(users))
+            metrics[f"recall@{k}"] = hits / np.bincount(user[right], minlength=len(users))
+            shown = np.bincount(user[top & popular[lists.items]], minlength=len(users))
+            metrics[f"popular@{k}"] = shown / np.minimum(sizes, k)
             reached[k][lists.items[top]] = True
             sums[f"recall@{k}"] += np.bincount(lists.items[right & top], minlength=len(popular))
         weights = 1 / np.log2(rank[right] + 1.0)
         sums["discount"] += np.bincount(lists.items[right], weights, minlength=len(popular))
         sums[""] += np.bincount(lists.items[right], minlength=len(popular))
-        for name, part in found.items():
+        for name, part in metrics.items():
             values[name][users] = part
     if unscored := int(np.isnan(values["map"]).sum()):
         raise ValueError(f"{unscored:,} of {len(asked):,} users have no scores")
@@ -85,13 +85,13 @@ def measure(blocks: Blocks, asked: UserQueries, *, ks: Sequence[int], ids: np.nd
     items = np.flatnonzero(count)
     return Measured(
         PerQuery(ids=asked.ids, values=values),
-        PerQuery(ids=ids[items], values={n: of[items] / count[items] for n, of in sums.items()}),
+        PerQuery(ids=ids[items], values={n: s[items] / count[items] for n, s in sums.items()}),
         {f"coverage@{k}": float(reached[k].sum() / pool) for k in ks},
     )
 
 
 def in_blocks(users: int, scores_at_once: int, items: int) -> Iterator[np.ndarray]:
-    """Places of users i64[b], so many that their scores of all items are no more than that."""
+    """Positions of users i64[b], in blocks of at most `scores_at_once` scores."""
     size = max(1, scores_at_once // max(1, items))
     for start in range(0, users, size):
         yield np.arange(start, min(start + size, users))
@@ -99,12 +99,12 @@ def in_blocks(users: int, scores_at_once: int, items: int) -> Iterator[np.ndarra
 
 def _lists(users: np.ndarray, scores: np.ndarray, asked: UserQueries) -> _Lists:
     row, places = ragged(asked.test_offsets, users)
-    test, gain, relevant = (of[places] for of in (asked.test, asked.gain, asked.relevant))
+    test, gain, relevant = (a[places] for a in (asked.test, asked.gain, asked.relevant))
     if asked.candidates is None:
-        own, offsets = scores[row, test], offsets_of(np.bincount(row, minlength=len(users)))
-        _refuse_unfinite(own)
-        order = graded.best_first(own, offsets)
-        return _Lists(offsets, test[order], own[order], gain[order], relevant[order])
+        test_scores, offsets = scores[row, test], offsets_of(np.bincount(row, minlength=len(users)))
+        _refuse_unfinite(test_scores)
+        order = graded.best_first(test_scores, offsets)
+        return _Lists(offsets, test[order], test_scores[order], gain[order], relevant[order])
     candidates = np.flatnonzero(asked.candidates)
     column = np.cumsum(asked.candidates) - 1
     scores = scores[:, candidates].astype(np.float32)
@@ -119,26 +119,26 @@ def _lists(users: np.ndarray, scores: np.ndarray, asked: UserQueries) -> _Lists:
     gains[row, column[test]], rights[row, column[test]] = gain, relevant
     order = np.argsort(-scores, axis=1, kind="stable")
     scores = np.take_along_axis(scores, order, axis=1)
-    kept = scores > -np.inf
+    ranked = scores > -np.inf
     return _Lists(
-        offsets_of(kept.sum(axis=1)),
-        candidates[order[kept]],
-        scores[kept],
-        np.take_along_axis(gains, order, axis=1)[kept],
-        np.take_along_axis(rights, order, axis=1)[kept],
+        offsets_of(ranked.sum(axis=1)),
+        candidates[order[ranked]],
+        scores[ranked],
+        np.take_along_axis(gains, order, axis=1)[ranked],
+        np.take_along_axis(rights, order, axis=1)[ranked],
     )
 
 
 def ragged(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Place of the row in `rows`, and place of the entry, i64[n] both, of all entries of these rows
-    of a ragged array."""
+    """All entries of some rows of a ragged array: position of the row in `rows`, and position of
+    the entry, both i64[n]."""
     sizes = offsets[rows + 1] - offsets[rows]
     row = np.repeat(np.arange(len(rows)), sizes)
     return row, np.arange(len(row)) - offsets_of(sizes)[:-1][row] + offsets[rows][row]
 
 
 def _popular(asked: UserQueries) -> tuple[np.ndarray, int]:
-    """bool[N], and how many candidates there are."""
+    """Popular items bool[N], and the number of candidates."""
     pool = asked.candidates
     if pool is None:
         pool = np.zeros(len(asked.popularity), bool)
@@ -153,6 +153,6 @@ def _popular(asked: UserQueries) -> tuple[np.ndarray, int]:
 def _refuse_unfinite(scores: np.ndarray) -> None:
     if not np.isfinite(scores).all():
         raise ValueError(
-            f"{int((~np.isfinite(scores)).sum()):,} scores are not finite: no metric is computed "
-            "from them; look at the vectors of these items"
+            f"{int((~np.isfinite(scores)).sum()):,} scores are not finite, so no metric can be "
+            "computed; check the vectors of these items"
         )

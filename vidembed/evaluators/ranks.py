@@ -1,7 +1,7 @@
-"""Exact ranks of relevant items in the full ranking of a corpus, without ranking the corpus.
+"""Compute exact ranks of relevant items without sorting the corpus.
 
-The rank of an item is one more than the number of items that come before it, and counting those
-takes one pass over the scores: no sort, no list of the whole corpus, any corpus size.
+The rank of an item is one more than the number of items before it. Counting these takes one pass
+over the scores: no sort, no list of the whole corpus, any corpus size.
 """
 
 from functools import partial
@@ -14,9 +14,9 @@ from jax import lax
 from vidembed.distributed import mesh as meshes
 from vidembed.pairwise import over_blocks
 
-# Scores of one block on one device, at most: 128 MB.
+# Maximum number of scores per block and device: 128 MB.
 SCORES_AT_ONCE = 1 << 25
-# Entries of the padded i32[queries, most relevant] lists that are on the devices at a time.
+# Entries of the padded i32[queries, most relevant] lists on the devices at a time.
 RELEVANT_AT_ONCE = 1 << 23
 
 
@@ -30,18 +30,17 @@ def relevant_ranks(
     mesh: jax.sharding.Mesh | None = None,
     block: int | None = None,
 ) -> np.ndarray:
-    """Rank, counted from 1, of every relevant candidate of every query: i64[R], beside `relevant`.
+    """Rank, counted from 1, of every relevant candidate of every query: i64[R], as `relevant`.
 
     queries: f32[Q, D]; candidates: f32[C, D], scored by dot product; offsets: i64[Q+1] into
-    relevant: i[R], positions in candidates; exclude: i[Q], a position that is no result of its
-    query, such as itself (-1: none). Of equal scores the smaller position comes first.
+    relevant: i[R], positions in candidates; exclude: i[Q], a position to exclude from the results
+    of the query, such as itself (-1: none). Ties go to the smaller position.
 
-    Candidates are split over the devices of `mesh` (of all there are, if None), each counts its
-    own, and one sum joins them: any number of devices gives the same ranks where the scores are
-    the same. A relevant item's
-    score comes out of the same product as those it is compared with, so that rounding cannot put
-    an item before itself. Memory on a device: its part of the candidates, the queries, and
-    `block` rows of scores (as many as 128 MB hold, at most 256, if None).
+    Candidates are split over the devices of `mesh` (None: all devices). Each device counts its
+    part, and the counts are summed, so that ranks do not depend on the number of devices as long as
+    the scores do not. A relevant item's score comes from the same product as the scores that it is
+    compared with, so that rounding cannot put an item before itself. Memory on a device: its part
+    of the candidates, the queries, and `block` rows of scores (None: at most 256 rows and 128 MB).
 
     Raises ValueError for vectors that are not finite, positions outside the candidates, and a
     relevant item that is excluded.
@@ -53,7 +52,7 @@ def relevant_ranks(
     if not len(relevant):
         return np.zeros(0, np.int64)
     counts = np.diff(offsets)
-    # Queries with many relevant items together: a block then counts no longer than its longest.
+    # Group queries by their number of relevant items: a block loops as often as its longest.
     order = np.argsort(-counts, kind="stable")
     mesh = mesh or meshes.make_mesh(meshes.MeshShape())
     width = int(counts.max())
@@ -67,13 +66,13 @@ def relevant_ranks(
             rows = order[start : start + at_once]
             inside = np.arange(width) < counts[rows][:, None]
             flat = offsets[rows][:, None] + np.arange(width)
-            wanted = np.where(inside, relevant[np.where(inside, flat, 0)], -1)
-            # The last rows are repeated into a full call, so that all calls share one program.
+            positions = np.where(inside, relevant[np.where(inside, flat, 0)], -1)
+            # Pad the last call with repeated rows, so that all calls share one program.
             padding = [(0, at_once - len(rows)), (0, 0)]
             before = _count_before(
                 np.pad(queries[rows], padding, mode="edge"),
                 placed,
-                np.pad(wanted, padding, constant_values=-1).astype(np.int32),
+                np.pad(positions, padding, constant_values=-1).astype(np.int32),
                 np.pad(exclude[rows], padding[0], constant_values=-1).astype(np.int32),
                 size=len(candidates),
                 block=block,
@@ -86,44 +85,44 @@ def relevant_ranks(
 def _count_before(
     queries: jax.Array,
     candidates: jax.Array,
-    wanted: jax.Array,
+    positions: jax.Array,
     exclude: jax.Array,
     *,
     size: int,
     block: int,
 ) -> jax.Array:
-    """How many of the first `size` candidates come before each wanted one (-1: none): i32[Q, K]."""
+    """Count the candidates, of the first `size`, before each position (-1: none): i32[Q, K]."""
 
     def on_one_device(
-        queries: jax.Array, part: jax.Array, wanted: jax.Array, exclude: jax.Array
+        queries: jax.Array, part: jax.Array, positions: jax.Array, exclude: jax.Array
     ) -> jax.Array:
         begin = meshes.device_number() * len(part)
         columns = begin + jnp.arange(len(part), dtype=jnp.int32)[None, :]
 
-        def count(scores: jax.Array, wanted: jax.Array, exclude: jax.Array) -> jax.Array:
-            barred = (columns >= size) | (columns == exclude[:, None])
-            scores = jnp.where(barred, -jnp.inf, scores)
-            local = wanted - begin
-            mine = (local >= 0) & (local < len(part))
-            own = jnp.take_along_axis(scores, jnp.clip(local, 0, len(part) - 1), axis=1)
-            # One device has the score, the others add zero: the sum is that very score.
-            score = meshes.total(jnp.where(mine, own, 0.0))
+        def count(scores: jax.Array, positions: jax.Array, exclude: jax.Array) -> jax.Array:
+            excluded = (columns >= size) | (columns == exclude[:, None])
+            scores = jnp.where(excluded, -jnp.inf, scores)
+            local = positions - begin
+            is_here = (local >= 0) & (local < len(part))
+            local_scores = jnp.take_along_axis(scores, jnp.clip(local, 0, len(part) - 1), axis=1)
+            # One device has the score, the others add zero: the sum is exactly that score.
+            score = meshes.total(jnp.where(is_here, local_scores, 0.0))
 
-            def one_more(place: jax.Array, before: jax.Array) -> jax.Array:
+            def count_at(place: jax.Array, before: jax.Array) -> jax.Array:
                 bound = lax.dynamic_slice_in_dim(score, place, 1, axis=1)
-                position = lax.dynamic_slice_in_dim(wanted, place, 1, axis=1)
+                position = lax.dynamic_slice_in_dim(positions, place, 1, axis=1)
                 first = (scores > bound) | ((scores == bound) & (columns < position))
                 number = jnp.sum(first, axis=1, keepdims=True, dtype=jnp.int32)
                 return lax.dynamic_update_slice_in_dim(before, number, place, axis=1)
 
-            longest = jnp.max(jnp.sum(wanted >= 0, axis=1))
-            nothing = jnp.zeros_like(wanted) * meshes.device_number()
-            return meshes.total(lax.fori_loop(0, longest, one_more, nothing))
+            longest = jnp.max(jnp.sum(positions >= 0, axis=1))
+            zeros = jnp.zeros_like(positions) * meshes.device_number()
+            return meshes.total(lax.fori_loop(0, longest, count_at, zeros))
 
-        return over_blocks(count, queries, part, wanted, exclude, block=block)
+        return over_blocks(count, queries, part, positions, exclude, block=block)
 
     return meshes.on_all_devices(on_one_device, (None, 0, None, None))(
-        queries, candidates, wanted, exclude
+        queries, candidates, positions, exclude
     )
 
 
@@ -136,15 +135,15 @@ def _check(
 ) -> None:
     if queries.ndim != 2 or candidates.ndim != 2 or queries.shape[1] != candidates.shape[1]:
         raise ValueError(
-            f"queries [Q, D] and candidates [C, D] must have one width, found {queries.shape} and "
-            f"{candidates.shape}"
+            f"queries [Q, D] and candidates [C, D] must have the same width, found "
+            f"{queries.shape} and {candidates.shape}"
         )
     for name, vectors in (("queries", queries), ("candidates", candidates)):
         bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if len(bad):
             raise ValueError(
                 f"{len(bad)} of {len(vectors)} {name} have values that are not finite (rows "
-                f"{', '.join(map(str, bad[:10]))}): they have no rank"
+                f"{', '.join(map(str, bad[:10]))}), so they cannot be ranked"
             )
     if len(offsets) != len(queries) + 1 or offsets[0] != 0 or offsets[-1] != len(relevant):
         raise ValueError(
@@ -157,6 +156,6 @@ def _check(
             f"{relevant.max()}"
         )
     if exclude.shape != (len(queries),):
-        raise ValueError(f"exclude must hold one position a query, found {exclude.shape}")
+        raise ValueError(f"exclude must hold one position per query, found {exclude.shape}")
     if (np.repeat(exclude, np.diff(offsets)) == relevant).any():
-        raise ValueError("a query excludes one of its own relevant items: it cannot have a rank")
+        raise ValueError("a query excludes one of its relevant items, which then has no rank")

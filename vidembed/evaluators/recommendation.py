@@ -1,4 +1,4 @@
-"""Recommendation to real users (CDML, section 4.2), on anybody's interactions with the videos."""
+"""Evaluate recommendations to real users (CDML, section 4.2) on any set of interactions."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -31,63 +31,65 @@ SCORES_AT_ONCE = 1 << 24
 
 @dataclass(frozen=True, kw_only=True)
 class Recommendation(Evaluator):
-    """How well users are recommended what they turned out to watch and like.
+    """How well recommendations match what users went on to watch and like.
 
-    A user is the history that is known of them; `UserModel` says how it scores a candidate. Ranked
-    are all candidates, or the user's own test items (`asking.own`). NDCG@k, recall@k, MAP, AUC and
-    the share of popular items are of users, with 95 % intervals by resampling these; coverage is of
-    all of them together and has no interval. See `ranked_users.measure` for what each divides by.
+    A user is represented by their known history; `UserModel` scores candidates from it. All
+    candidates are ranked, or only the user's test items (`asking.own`). NDCG@k, recall@k, MAP, AUC
+    and the share of popular items are means over users, with 95 % intervals by resampling users;
+    coverage is over all users, without an interval. Denominators: see `ranked_users.measure`.
 
-    Where there are validation videos, users are asked for these too, apart from the test videos,
-    under names that begin with `validation_`; these choose the checkpoint. Warm items are of train:
-    there the users' test items choose it.
+    If there are validation videos, they are measured separately from the test videos, under names
+    that begin with `validation_`, and choose the checkpoint. Warm items are in train: there, the
+    users' test items choose it.
     """
 
     ratings: str = ""
-    """Interactions of users with videos of the table; see `corpora.ratings`. Another path, or
-    another file at the same path, counts as another evaluation."""
+    """Path of users' interactions with videos of the table; see `corpora.ratings`. A different
+    path, or a different file at the same path, counts as a different evaluation."""
     scale: tuple[float, float] = STARS
-    """The lowest and the highest rating that is taken; what lies outside is left out, and counted.
-    The gain of NDCG is 2^rating − 1."""
+    """Lowest and highest valid rating; others are left out, and counted. The gain of NDCG is
+    2^rating − 1."""
     items: Literal["cold", "warm"] = "cold"
-    """What is recommended: videos outside the train partition, or videos of it."""
+    """What is recommended: videos outside the train partition (cold), or in it (warm)."""
     asking: Asking = Asking()
     aggregate: UserModel = Mean()
-    """How similarities with the history become one score."""
+    """How similarities with the history are combined into one score."""
     ks: tuple[int, ...] = (10,)
     """Depths of NDCG, recall, coverage and popular share; checkpoints are compared at the first."""
     similarity: Literal["cosine", "dot"] = "cosine"
-    """Between videos; for embeddings of unit length both are the same."""
+    """Similarity of videos; for embeddings of unit length both are the same."""
     resamples: int = 1000
     """Bootstrap resamples behind each 95 % interval."""
     seed: int = 0
-    """Of the bootstrap and of what is random among the baselines."""
+    """Seed of the bootstrap and of random baselines."""
     users_at_once: Annotated[int | None, TUNABLE] = None
-    """Users whose scores are held at a time; None: as many as 64 MB hold."""
+    """Users scored at a time; None: as many as fit in 64 MB."""
 
     def __post_init__(self) -> None:
         if not self.ks or min(self.ks) < 1 or len(set(self.ks)) < len(self.ks):
-            raise ValueError(f"ks are different depths of 1 or more, found {self.ks}")
+            raise ValueError(f"ks must be distinct depths of 1 or more, found {self.ks}")
         if not 0 <= self.scale[0] < self.scale[1]:
-            raise ValueError(f"scale is the lowest and highest rating, 0 or more: {self.scale}")
+            raise ValueError(
+                f"scale must be the lowest and highest rating, 0 or more: {self.scale}"
+            )
         if self.resamples < 40:
-            raise ValueError(f"{self.resamples} resamples cannot show an interval: take 1,000")
+            raise ValueError(f"{self.resamples} resamples are too few for an interval: use 1,000")
 
     @property
     def direction(self) -> str:
-        """What scores and results are named by: `cold_items` or `warm_items`."""
+        """Name of the scores and results: `cold_items` or `warm_items`."""
         return f"{self.items}_items"
 
     def identity(self) -> dict[str, Any]:
-        """See `Evaluator`; with what the ratings are, beside their path."""
+        """As for `Evaluator`, plus a digest of the ratings' content."""
         return super().identity() | {"content": content_digest(self.ratings)}
 
     def check(self, corpus: Corpus) -> None:
-        """Raises ValueError if there is nothing to measure; needs no embedding."""
+        """Raise ValueError if there is nothing to measure; needs no embedding."""
         self.asked_of(corpus)
 
     def asked_of(self, corpus: Corpus) -> dict[str, UserQueries]:
-        """Who is asked about what, by the name that its scores bear; the test comes first."""
+        """Name of the scores → users and their test items; the test part comes first."""
         parts: Iterable[Part] = corpus.held_out if self.items == "cold" else ("test",)
         return {
             (VALIDATION if part == "validation" else "") + self.direction: self.asked(corpus, part)
@@ -95,7 +97,7 @@ class Recommendation(Evaluator):
         }
 
     def asked(self, corpus: Corpus, part: Part = "test") -> UserQueries:
-        """Who is asked about what, of the ratings at `ratings`."""
+        """Users and their test items, from the ratings at `ratings`."""
         if not self.ratings:
             raise ValueError("no ratings given: set --evaluator.ratings PATH")
         read = _read(self.ratings, self.scale, content_digest(self.ratings))
@@ -116,33 +118,33 @@ class Recommendation(Evaluator):
         *,
         mesh: jax.sharding.Mesh | None = None,
     ) -> Result:
-        """Measures what the output `video` makes of the table's rows, f32[N, D]."""
+        """Measure the embeddings f32[N, D] of the table's rows by the output `video`."""
         del mesh
         if "video" not in outputs:
             raise ValueError(
-                "users are recommended videos by the output `video`, one vector for each; there is "
-                f"{', '.join(outputs) or 'no output'}: choose another evaluator for this task"
+                "recommendation needs the output `video`, one vector per video; this task has "
+                f"{', '.join(outputs) or 'no output'}: choose another evaluator for it"
             )
         vectors, ids = outputs["video"](corpus.table), corpus.table.ids
-        asked_of = self.asked_of(corpus)
-        return self.result({n: self.measure(vectors, of, ids=ids) for n, of in asked_of.items()})
+        parts = self.asked_of(corpus).items()
+        return self.result({name: self.measure(vectors, q, ids=ids) for name, q in parts})
 
     def selection(self, values: Mapping[str, float]) -> Selection:
-        """NDCG at the first depth; on validation videos where they were measured."""
+        """NDCG at the first depth; on validation videos if they were measured."""
         validation = (name for name in values if name.startswith(VALIDATION))
         name = next(validation, next(iter(values)))
         return Selection(name=name, value=values[name])
 
     def measure(self, vectors: np.ndarray, asked: UserQueries, *, ids: np.ndarray) -> Measured:
-        """Measures vectors f32[N, D] of the items with ids S[N]; a row of zeros scores 0."""
+        """Measure vectors f32[N, D] of the items with ids S[N]; a row of zeros scores 0."""
         return measure(self.scored(vectors, asked), asked, ks=self.ks, ids=ids)
 
     def scored(self, vectors: np.ndarray, asked: UserQueries) -> Iterator[Any]:
-        """The scores of all items for every user, in blocks."""
+        """Yield the scores of all items for every user, in blocks."""
         vectors = np.asarray(vectors, np.float32)
         if len(vectors) != len(asked.popularity) or not np.isfinite(vectors).all():
             raise ValueError(
-                f"{len(asked.popularity):,} items need a finite vector each, found "
+                f"{len(asked.popularity):,} items need one finite vector each, found "
                 f"{list(vectors.shape)} with {int((~np.isfinite(vectors)).sum()):,} values that "
                 "are not finite"
             )
@@ -152,23 +154,23 @@ class Recommendation(Evaluator):
         for users in self._blocks(asked):
             _, places = ragged(asked.offsets, users)
             offsets = offsets_of(np.diff(asked.offsets)[users])
-            for some, scores in score_blocks(
+            for block, scores in score_blocks(
                 vectors,
                 asked.history[places],
                 offsets,
                 aggregate=self.aggregate,
                 times=None if asked.times is None else asked.times[places],
             ):
-                yield users[some], scores
+                yield users[block], scores
 
     def slices(
         self, embeddings: np.ndarray, corpus: Corpus, label_kinds: LabelKinds
     ) -> dict[str, Slices]:
-        """Results by what the videos are that should have been found, of a mean over users each;
-        age by when a video was first watched."""
-        table, found = corpus.table, dict[str, Slices]()
+        """Results by kind of relevant video, each video's being a mean over users; age counts from
+        the first watch."""
+        table, results = corpus.table, dict[str, Slices]()
         for name, asked in self.asked_of(corpus).items():
-            of = slices_of(
+            names = slices_of(
                 table,
                 popularity=asked.popularity,
                 neighbours=corpus.relations.degrees(),
@@ -176,30 +178,30 @@ class Recommendation(Evaluator):
                 label_kinds=label_kinds,
             )
             per_item = self.measure(embeddings, asked, ids=table.ids).per_item
-            found[name] = sliced(per_item, table, of, seed=self.seed)
-        return found
+            results[name] = sliced(per_item, table, names, seed=self.seed)
+        return results
 
     def baselines(
         self, corpus: Corpus, *, mesh: jax.sharding.Mesh | None = None
     ) -> dict[str, Result]:
-        """What needs no network, by name: features as they are and standardised, ridge from them
-        onto co-like factors, popularity, random; of warm items matrix factorisations."""
+        """Systems without a network, by name: raw and standardised features, ridge from these onto
+        co-like factors, popularity, random; for warm items also matrix factorisations."""
         del mesh
         ids, systems = corpus.table.ids, dict[str, dict[str, Measured]]()
-        asked_of = self.asked_of(corpus)
-        learned = asked_of[self.direction]  # what is known is the same in all parts
+        parts = self.asked_of(corpus)
+        learned = parts[self.direction]  # all parts know the same interactions
         for name, vectors in self.embeddings(corpus.table, corpus.is_train, learned):
-            systems[name] = {n: self.measure(vectors, of, ids=ids) for n, of in asked_of.items()}
-        for part, asked in asked_of.items():
+            systems[name] = {n: self.measure(vectors, q, ids=ids) for n, q in parts.items()}
+        for part, asked in parts.items():
             for name, blocks in self.known_by_users(asked):
-                found = measure(blocks, asked, ks=self.ks, ids=ids)
-                systems.setdefault(name, {})[part] = found
-        return {name: self.result(found) for name, found in systems.items()}
+                measured = measure(blocks, asked, ks=self.ks, ids=ids)
+                systems.setdefault(name, {})[part] = measured
+        return {name: self.result(measured) for name, measured in systems.items()}
 
     def embeddings(
         self, table: Any, is_train: np.ndarray, asked: UserQueries
     ) -> Iterator[tuple[str, np.ndarray]]:
-        """Name and f32[N, D] of each modality's features, standardised features, and `ridge_`."""
+        """Yield (name, f32[N, D]): features by modality, raw and standardised, and `ridge_`."""
         yield from factors.with_ridge(
             feature_embeddings(table, is_train),
             asked.known,
@@ -208,7 +210,7 @@ class Recommendation(Evaluator):
         )
 
     def known_by_users(self, asked: UserQueries) -> Iterator[tuple[str, Blocks]]:
-        """Name and scores of what looks at no content."""
+        """Yield (name, scores) of the systems that use no content."""
         for name, scores in factors.by_interactions(
             asked.known, asked.popularity, warm=self.items == "warm", seed=self.seed
         ):
@@ -220,27 +222,27 @@ class Recommendation(Evaluator):
         return in_blocks(len(asked), at_once, items)
 
     def result(self, measured: Mapping[str, Measured]) -> Result:
-        """The means of users, with intervals, by names such as `cold_items/ndcg@10`."""
+        """Means over users with intervals, by names such as `cold_items/ndcg@10`."""
         scores: dict[str, Interval] = {}
-        for part, of in measured.items():
-            found = bootstrap([of.per_user.values], seed=self.seed, resamples=self.resamples)
-            found |= {name: Interval(value, value, value) for name, value in of.coverage.items()}
-            scores |= {f"{part}/{name}": interval for name, interval in found.items()}
-        return Result(scores=scores, per_query={n: of.per_user for n, of in measured.items()})
+        for part, system in measured.items():
+            means = bootstrap([system.per_user.values], seed=self.seed, resamples=self.resamples)
+            means |= {name: Interval(v, v, v) for name, v in system.coverage.items()}
+            scores |= {f"{part}/{name}": interval for name, interval in means.items()}
+        return Result(scores=scores, per_query={n: s.per_user for n, s in measured.items()})
 
     def counts(self, corpus: Corpus) -> dict[str, dict[str, int]]:
-        """`queries`, the users who are measured, `left_out`, those who are not, and why."""
+        """Measured users (`queries`), users `left_out`, and the numbers by reason."""
         counts = {}
         for name, asked in self.asked_of(corpus).items():
-            gone = sum(n for why, n in asked.left_out.items() if why.startswith("users"))
+            left_out = sum(n for why, n in asked.left_out.items() if why.startswith("users"))
             reasons = {"users without a relevant test item": 0} | asked.left_out
-            counts[name] = {"queries": len(asked), "left_out": gone, **reasons}
+            counts[name] = {"queries": len(asked), "left_out": left_out, **reasons}
         return counts
 
 
 @lru_cache(maxsize=1)
 def _read(path: str, scale: tuple[float, float], content: str) -> Ratings:
-    """Read once for all checkpoints, saying what was left out; anew where the file has changed."""
+    """Read the ratings once for all checkpoints, and again if the file changes; print its notes."""
     del content
     ratings = read_ratings(path, scale=scale)
     for note in ratings.notes:

@@ -1,7 +1,7 @@
-"""Cold-start related-video retrieval: between the partitions, and among new videos.
+"""Evaluate cold-start retrieval of related videos: across the partitions, and among new videos.
 
-CDML (section 4.1) asks between the partitions, both ways. GCML asks where query and candidates
-are both unseen; its measures are MAP and NDCG@60 by cosine, which a second-hand source names.
+CDML (section 4.1) measures across the partitions, in both directions. GCML measures with unseen
+queries and candidates, by MAP and NDCG@60 with cosine, according to a secondary source.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,56 +31,57 @@ from vidembed.metrics.intervals import Interval, Result, Selection, bootstrap
 from vidembed.records.scores_file import PerQuery
 
 CDML: tuple[Direction, ...] = ("eval_to_train", "train_to_eval")
-"""What is measured unless more is asked for."""
+"""The default directions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RelatedVideos(Evaluator):
-    """How well a video's neighbours in the embedding are those that people watch with it.
+    """How well a video's neighbours in the embedding match the videos that users watch with it.
 
-    Relevant is a relation between query and candidate above the co-watch threshold, before the
-    degree cap. Candidates are all videos of their partition but the query, which is never among
-    its own results; queries are those with at least one relevant video. NDCG@k, recall@k (of all
-    relevant) and MAP over the full ranking come from exact ranks; equal scores rank by table row.
+    A candidate is relevant if its relation to the query is above the co-watch threshold, before the
+    degree cap. Candidates are all videos of their partition except the query itself; queries are
+    the videos with at least one relevant candidate. NDCG@k, recall@k (of all relevant) and MAP over
+    the full ranking come from exact ranks; ties rank by table row.
 
-    Eval means test videos. Where there are validation videos, the same is asked of them too, apart
-    from the test videos, under names that begin with `validation_`; these choose the checkpoint.
+    Eval means test videos. If there are validation videos, they are measured separately, under
+    names that begin with `validation_`, and choose the checkpoint.
     """
 
     directions: tuple[Direction, ...] = CDML
-    """Who looks for whom, by partition: eval_to_train, new videos for known ones; train_to_eval,
-    known ones for new ones; eval_to_eval, new ones for other new ones. The best checkpoint is the
-    one with the highest mean of NDCG over these directions."""
+    """QUERIES_to_CANDIDATES by partition: eval_to_train, from new to known videos; train_to_eval,
+    from known to new ones; eval_to_eval, among new ones. The best checkpoint has the highest mean
+    NDCG over these directions."""
     ks: tuple[int, ...] = (10,)
     """Depths of NDCG and recall; CDML reports 10, GCML 60. Checkpoints are compared at 10, or at
-    the first depth where 10 is not among them."""
+    the first depth if 10 is not given."""
     similarity: Literal["cosine", "dot"] = "cosine"
-    """What ranks the candidates; for embeddings of unit length both are the same."""
+    """Similarity that ranks the candidates; for embeddings of unit length both are the same."""
     block: Annotated[int | None, TUNABLE] = None
-    """Queries scored at a time; None: as many as 128 MB of scores a device hold, at most 256."""
+    """Queries scored at a time; None: as many as fit in 128 MB per device, at most 256."""
     resamples: int = 1000
     """Bootstrap resamples behind each 95 % interval."""
     seed: int = 0
-    """Of the bootstrap."""
+    """Seed of the bootstrap."""
 
     def __post_init__(self) -> None:
         repeated = len(set(self.directions)) < len(self.directions)
         if not self.directions or repeated or not set(self.directions) <= set(DIRECTIONS):
             raise ValueError(
-                f"directions are one or more different of {', '.join(DIRECTIONS)}, found "
+                f"directions must be one or more of {', '.join(DIRECTIONS)}, each once, found "
                 f"{', '.join(map(str, self.directions)) or 'none'}"
             )
         if not self.ks or min(self.ks) < 1 or len(set(self.ks)) < len(self.ks):
-            raise ValueError(f"ks are different depths of 1 or more, found {self.ks}")
+            raise ValueError(f"ks must be distinct depths of 1 or more, found {self.ks}")
         if self.block is not None and self.block < 1:
-            raise ValueError(f"block is a number of queries, 1 or more, found {self.block}")
+            raise ValueError(f"block must be 1 query or more, found {self.block}")
         if self.resamples < 40:
-            raise ValueError(f"{self.resamples} resamples cannot show an interval: take 1,000")
+            raise ValueError(f"{self.resamples} resamples are too few for an interval: use 1,000")
 
     def identity(self) -> dict[str, Any]:
         """See `Evaluator`.
 
-        CDML's directions go unsaid, so that what was measured before there were others is found.
+        The default directions are omitted, so that results measured before the option existed are
+        still found.
         """
         identity = super().identity()
         if self.directions == CDML:
@@ -89,24 +90,24 @@ class RelatedVideos(Evaluator):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Names of what is measured of each query, in order."""
+        """Names of the metrics of each query, in order."""
         ndcg, recall = ([f"{name}@{k}" for k in self.ks] for name in ("ndcg", "recall"))
         return (*ndcg, "map", *recall)
 
     def check(self, corpus: Corpus) -> None:
-        """Raises ValueError if a direction has nothing to measure; needs no embedding."""
+        """Raise ValueError if a direction has nothing to measure; needs no embedding."""
         for direction, part in asked_of(corpus, self.directions).values():
             try:
                 queries(corpus, direction, part)
             except ValueError as error:
                 new = corpus.held_out[part]
-                of = "eval" if len(corpus.held_out) == 1 else part
+                name = "eval" if len(corpus.held_out) == 1 else part
                 raise ValueError(
                     f"{error} There are {len(corpus.table):,} videos, "
-                    f"{int(new.videos.sum()):,} of them in the {of} partition, and "
+                    f"{int(new.videos.sum()):,} of them in the {name} partition, and "
                     f"{corpus.relations.edges:,} relations: {new.relevance.edges:,} between it and "
-                    f"train, {new.among_themselves.edges:,} within the {of} partition. Give "
-                    "the edges of this table (--corpus.edges), split it otherwise "
+                    f"train, {new.among_themselves.edges:,} within the {name} partition. Give "
+                    "the edges of this table (--corpus.edges), change the split "
                     "(--corpus.train-share, --corpus.validation-share, --corpus.split-seed, "
                     "--corpus.split), or choose other --evaluator.directions"
                 ) from error
@@ -118,74 +119,74 @@ class RelatedVideos(Evaluator):
         *,
         mesh: jax.sharding.Mesh | None = None,
     ) -> Result:
-        """Measures what the output `video` makes of the table's rows, f32[N, D].
+        """Measure the embeddings f32[N, D] of the table's rows by the output `video`.
 
-        Raises ValueError where there is no such output.
+        Raises ValueError if the task has no such output.
         """
         if "video" not in outputs:
             raise ValueError(
-                "related videos are found by the output `video`, one vector for each; there is "
-                f"{', '.join(outputs) or 'no output'}: choose another evaluator for this task"
+                "related videos need the output `video`, one vector per video; this task has "
+                f"{', '.join(outputs) or 'no output'}: choose another evaluator for it"
             )
         return self.measure(outputs["video"](corpus.table), corpus, mesh=mesh)
 
     def measure(
         self, embeddings: np.ndarray, corpus: Corpus, *, mesh: jax.sharding.Mesh | None = None
     ) -> Result:
-        """Measures embeddings f32[N, D], one row for each of the table's, in each direction.
+        """Measure embeddings f32[N, D], one row per row of the table, in each direction.
 
-        Scores are named `eval_to_train/ndcg@10`, those on validation videos
-        `validation_eval_to_train/ndcg@10`; their intervals are 95 % by resampling videos.
+        Scores are named `eval_to_train/ndcg@10`, on validation videos
+        `validation_eval_to_train/ndcg@10`; they have 95 % intervals by resampling videos.
         """
         return self.result(self.per_query_of_all(embeddings, corpus, mesh=mesh))
 
     def baselines(
         self, corpus: Corpus, *, mesh: jax.sharding.Mesh | None = None
     ) -> dict[str, Result]:
-        """What needs no training, by name: raw features, popularity, chance."""
+        """Systems without a network, by name; see `baselines.measured`."""
         systems = baselines.measured(self, corpus, mesh=mesh)
         return {system: self.result(per_query) for system, per_query in systems.items()}
 
     def result(self, per_query: Mapping[str, PerQuery]) -> Result:
-        """The means of queries, with intervals."""
+        """Means over queries, with intervals."""
         scores: dict[str, Interval] = {}
         for direction, measured in per_query.items():
-            found = bootstrap([measured.values], seed=self.seed, resamples=self.resamples)
-            scores |= {f"{direction}/{name}": interval for name, interval in found.items()}
+            means = bootstrap([measured.values], seed=self.seed, resamples=self.resamples)
+            scores |= {f"{direction}/{name}": interval for name, interval in means.items()}
         return Result(scores=scores, per_query=per_query)
 
     def selection(self, values: Mapping[str, float]) -> Selection:
-        """The number that checkpoints are compared by, from the values of scores by name.
+        """Choose the score that checkpoints are compared by, from the scores by name.
 
-        It is the mean of NDCG@10 (of the first of `ks`, where 10 is not among them) over the
-        directions; on validation videos where they were measured.
+        It is the mean of NDCG@10 (or the first of `ks`, if 10 is not given) over the directions; on
+        validation videos if they were measured.
         """
         metric = f"ndcg@{10 if 10 in self.ks else self.ks[0]}"
         validated = any(name.startswith(VALIDATION) for name in values)
-        part, said = (VALIDATION, " on validation") if validated else ("", "")
+        part, suffix = (VALIDATION, " on validation") if validated else ("", "")
         each = [values[f"{part}{direction}/{metric}"] for direction in self.directions]
-        name = f"mean of {metric} over {', '.join(self.directions)}{said}"
+        name = f"mean of {metric} over {', '.join(self.directions)}{suffix}"
         return Selection(name=name, value=sum(each) / len(each))
 
     def slices(
         self, embeddings: np.ndarray, corpus: Corpus, label_kinds: LabelKinds
     ) -> dict[str, Slices]:
-        """By what the querying videos are."""
-        of = slices_of_videos(corpus, label_kinds)
-        found = self.per_query_of_all(embeddings, corpus)
-        return {name: sliced(each, corpus.table, of) for name, each in found.items()}
+        """Results by kind of query video."""
+        kinds = slices_of_videos(corpus, label_kinds)
+        results = self.per_query_of_all(embeddings, corpus)
+        return {name: sliced(result, corpus.table, kinds) for name, result in results.items()}
 
     def counts(self, corpus: Corpus) -> dict[str, dict[str, int]]:
-        """Direction → `queries` asked, and videos `left_out` since nothing is relevant to them."""
+        """Direction → numbers of `queries`, and of videos `left_out` with nothing relevant."""
         asked = {
-            name: queries(corpus, *of) for name, of in asked_of(corpus, self.directions).items()
+            name: queries(corpus, *task) for name, task in asked_of(corpus, self.directions).items()
         }
         return {n: {"queries": len(q.rows), "left_out": q.left_out} for n, q in asked.items()}
 
     def per_query_of_all(
         self, embeddings: np.ndarray, corpus: Corpus, *, mesh: jax.sharding.Mesh | None = None
     ) -> dict[str, PerQuery]:
-        """Metrics of each query, by the names of `asked_of`."""
+        """Metrics of each query, by the names from `asked_of`."""
         return {
             name: self.per_query(embeddings, corpus, direction, part, mesh=mesh)
             for name, (direction, part) in asked_of(corpus, self.directions).items()
@@ -203,10 +204,10 @@ class RelatedVideos(Evaluator):
     ) -> PerQuery:
         """Metrics of each query for embeddings f32[N, D], on the mesh (all devices if None).
 
-        asking_with: i64[Q], the table rows whose vectors the queries ask with, if not their own;
-        it is still the query, not the row that it asks with, that is none of its results.
-        Raises ValueError for another number of rows than the table's, for values that are not
-        finite, and where no query has anything relevant.
+        asking_with: i64[Q], table rows whose vectors replace those of the queries; the query itself
+        is still excluded from its results, not that row. Raises ValueError if the number of rows
+        differs from the table's, for values that are not finite, and if no query has a relevant
+        candidate.
         """
         embeddings = self._ready(embeddings, corpus)
         asked = queries(corpus, direction, part)
@@ -222,7 +223,7 @@ class RelatedVideos(Evaluator):
         return self.of_ranks(ranks, asked)
 
     def of_ranks(self, ranks: np.ndarray, asked: Queries) -> PerQuery:
-        """The metrics of ranks i64[R] found in whatever way, one for each of `asked.relevant`."""
+        """The metrics of ranks i64[R], one per entry of `asked.relevant`."""
         values = {f"ndcg@{k}": ranking.ndcg(ranks, asked.offsets, k) for k in self.ks}
         values["map"] = ranking.average_precision(ranks, asked.offsets)
         values |= {f"recall@{k}": ranking.recall(ranks, asked.offsets, k) for k in self.ks}
@@ -239,11 +240,11 @@ class RelatedVideos(Evaluator):
         if len(bad):
             names = ", ".join(bytes(i).decode(errors="replace") for i in corpus.table.ids[bad[:10]])
             raise ValueError(
-                f"{len(bad)} of {len(embeddings)} embeddings are not finite (videos {names}): no "
-                "metric is computed from them; look at the checkpoint and at these videos' features"
+                f"{len(bad)} of {len(embeddings)} embeddings are not finite (videos {names}): "
+                "check the checkpoint and the features of these videos"
             )
         if self.similarity == "dot":
             return embeddings
         length = np.linalg.norm(embeddings, axis=1, keepdims=True)
-        # A vector of zeros has no direction: it stays zero and scores 0 against everything.
+        # A zero vector has no direction: it stays zero and scores 0 with everything.
         return embeddings / np.where(length > 0, length, np.float32(1))

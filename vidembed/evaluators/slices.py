@@ -1,7 +1,7 @@
-"""Results by what a video is: watched much or little, with few neighbours, without a modality.
+"""Break results down by kind of video: popular or not, with few neighbours, without a modality.
 
-The means that evaluators report hide whom a system fails. These are the same results per video
-(`PerQuery` of related videos, `Measured.per_item` of recommendation), averaged over parts.
+The means that evaluators report hide where a system fails. These are the same results per video
+(`PerQuery` of related videos, `Measured.per_item` of recommendation), averaged over subsets.
 """
 
 from collections.abc import Mapping
@@ -17,23 +17,23 @@ from vidembed.records.table import FeatureTable
 HEAD, TORSO = 0.1, 0.5
 """The most popular tenth of the videos is the head, the next four tenths are the torso."""
 NEIGHBOURS = (0, 1, 3, 10, 30)
-"""Numbers of neighbours at which a slice begins."""
+"""Smallest number of neighbours of each slice."""
 LABELS = 8
-"""Labels, those of the most videos, that have a slice each."""
+"""Number of labels, the most common ones, that get their own slice."""
 RESAMPLES = 1000
 
 
 class Slice(NamedTuple):
-    """Mean results of some of the videos that were measured."""
+    """Mean results of a subset of the measured videos."""
 
     videos: int
     scores: dict[str, Interval]
 
 
 LabelKinds = Mapping[str, Mapping[int, str]]
-"""What videos are sorted by, such as `label` or `vertical` → label → name."""
+"""Kind, such as `label` or `vertical` → label → name."""
 Slices = Mapping[str, Mapping[str, Slice]]
-"""Kind → name → slice; the slices of a kind hold each measured video once."""
+"""Kind → name → slice; each measured video is in exactly one slice of a kind."""
 
 
 def slices_of(
@@ -44,27 +44,26 @@ def slices_of(
     seconds: np.ndarray | None = None,
     label_kinds: LabelKinds | None = None,
 ) -> dict[str, np.ndarray]:
-    """Kind → the name of the slice that each row of the table is in, U[N].
+    """Kind → the slice name of each row of the table, U[N].
 
-    popularity: f64[N] or i64[N], of the train data where an item is in it. neighbours: i64[N].
-    seconds: f64[N], when each video appeared, NaN where that is not known. label_kinds:
-    `label` or `vertical` → label → its name, or the vertical that it is of; a video counts for its
-    first label.
+    popularity: f64[N] or i64[N], from the train data if an item is in it. neighbours: i64[N].
+    seconds: f64[N], when each video appeared, NaN if unknown. label_kinds: `label` or `vertical` →
+    label → its name, or its vertical; a video counts for its first label.
     """
-    found: dict[str, np.ndarray] = {}
+    slices: dict[str, np.ndarray] = {}
     if popularity is not None:
         rank = np.empty(len(table))
         rank[np.argsort(-popularity, kind="stable")] = np.arange(len(table)) / len(table)
         names = np.where(rank < HEAD, "head", np.where(rank < TORSO, "torso", "tail"))
-        found["popularity"] = np.where(popularity > 0, names, "never watched")
+        slices["popularity"] = np.where(popularity > 0, names, "never watched")
     if neighbours is not None:
         ends = [f"to {end - 1}" for end in NEIGHBOURS[2:]] + ["or more"]
         bins = np.array(["none", *(f"{begin} {end}" for begin, end in zip(NEIGHBOURS[1:], ends))])
-        found["neighbours"] = bins[np.digitize(neighbours, NEIGHBOURS) - 1]
+        slices["neighbours"] = bins[np.digitize(neighbours, NEIGHBOURS) - 1]
     if any(not table.has(name).all() for name in table.features):
         lacking = [np.where(table.has(name), "", f" {name}") for name in table.features]
         without = np.array(["".join(names) for names in zip(*lacking)])
-        found["modalities"] = np.where(without == "", "all", np.char.add("without", without))
+        slices["modalities"] = np.where(without == "", "all", np.char.add("without", without))
     for kind, label_names in (label_kinds or {}).items():
         if not label_names or not len(table.label_values):
             continue
@@ -74,17 +73,17 @@ def slices_of(
         each, count = np.unique(names[has], return_counts=True)
         common = each[np.argsort(-count, kind="stable")][:LABELS]
         other = np.where(has, "other", f"no {kind}")
-        found[kind] = np.where(np.isin(names, common) & has, names, other)
+        slices[kind] = np.where(np.isin(names, common) & has, names, other)
     if seconds is not None and np.isfinite(seconds).any():
         bounds = np.nanquantile(seconds, [1 / 3, 2 / 3])
         thirds = np.array(["oldest third", "middle third", "newest third"])
         known = np.isfinite(seconds)
-        found["age"] = np.where(known, thirds[np.digitize(seconds, bounds)], "not known")
-    return found
+        slices["age"] = np.where(known, thirds[np.digitize(seconds, bounds)], "not known")
+    return slices
 
 
 def slices_of_videos(corpus: Corpus, label_kinds: LabelKinds) -> dict[str, np.ndarray]:
-    """The same by all relations of a corpus: popularity is the weight of them."""
+    """`slices_of` by all relations of a corpus: popularity is the sum of their weights."""
     graph = corpus.relations
     return slices_of(
         corpus.table,
@@ -97,19 +96,19 @@ def slices_of_videos(corpus: Corpus, label_kinds: LabelKinds) -> dict[str, np.nd
 def sliced(
     measured: PerQuery, table: FeatureTable, slices: Mapping[str, np.ndarray], *, seed: int = 0
 ) -> dict[str, dict[str, Slice]]:
-    """Results of videos, by their slices U[N], the largest first, with 95 % intervals.
+    """Mean results of each slice U[N], largest slice first, with 95 % intervals.
 
-    Raises ValueError where results are of videos that the table lacks.
+    Raises ValueError if the table lacks one of the measured videos.
     """
     rows = table.find(measured.ids)
     if (rows < 0).any():
         raise ValueError(f"{int((rows < 0).sum())} of {len(rows)} videos are not in the table")
-    found: dict[str, dict[str, Slice]] = {}
+    results: dict[str, dict[str, Slice]] = {}
     for kind, names in slices.items():
         each, count = np.unique(names[rows], return_counts=True)
         for name in each[np.argsort(-count, kind="stable")].tolist():
             inside = names[rows] == name
-            values = {metric: of[inside] for metric, of in measured.values.items()}
+            values = {metric: v[inside] for metric, v in measured.values.items()}
             scores = bootstrap([values], seed=seed, resamples=RESAMPLES)
-            found.setdefault(kind, {})[name] = Slice(int(inside.sum()), scores)
-    return found
+            results.setdefault(kind, {})[name] = Slice(int(inside.sum()), scores)
+    return results
