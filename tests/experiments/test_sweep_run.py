@@ -148,7 +148,7 @@ def test_gather_reports_the_values_of_the_files(swept, capsys):
     assert max(map(len, tables.splitlines())) <= 80
     assert "…" not in tables
     assert "Popularity, train → eval and eval → eval, is an oracle" in remarks
-    assert "eval → eval: new videos look for other new ones" in remarks
+    assert "eval → eval: queries and candidates are new videos" in remarks
     assert result["missing"] == []
     assert result["columns"] == COLUMNS
     for direction, metrics in COLUMNS.items():

@@ -67,13 +67,13 @@ def interval(rng):
 
 @pytest.fixture
 def inputs(corpus):
-    """Everything that a full report shows, as keyword arguments of `write_report`."""
+    """The contents of a full report, as keyword arguments of `write_report`."""
     return full(corpus)
 
 
 @pytest.fixture(scope="session")
 def full_page(corpus, tmp_path_factory):
-    """The page of `inputs`, made once for the tests that only look at it."""
+    """The page of `inputs`, rendered once for the tests that only read it."""
     path = tmp_path_factory.mktemp("report") / "report.html"
     write_report(path, **full(corpus))
     return path.read_text(encoding="ascii")

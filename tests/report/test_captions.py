@@ -1,4 +1,4 @@
-"""Titles, links and pictures of videos, on a page that stays closed to everything else."""
+"""Titles, links and pictures of videos, on a page that loads nothing else."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def page_with(path, captions, inputs):
     return path.read_text(encoding="ascii")
 
 
-def test_a_video_stands_with_title_link_and_picture(tmp_path, inputs):
+def test_a_video_is_shown_with_title_link_and_picture(tmp_path, inputs):
     near = inputs["gallery"][0]["nearest"]
     near[0]["id"], near[1]["id"] = "a b/c?", EVIL
     of_cluster = inputs["clusters"]["examples"][0]["clusters"][0]["videos"][0]
@@ -34,7 +34,7 @@ def test_a_video_stands_with_title_link_and_picture(tmp_path, inputs):
     pictures = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
     assert pictures[:2] == [f"https://thumbs.example.com:8080/{n}.jpg" for n in
                             ("qqqq", "a%20b%2Fc%3F")]  # fmt: skip
-    # A picture that does not load leaves no words and no room.
+    # A picture that does not load leaves no text and no space.
     assert {v for tag, name, v in page.attributes if (tag, name) == ("img", "alt")} == {""}
     assert ("img", "loading", "lazy") in page.attributes
     [policy] = [value for _, name, value in page.attributes if name == "content" and "src" in value]
@@ -60,7 +60,7 @@ def test_titles_alone_and_links_alone(tmp_path, inputs):
         ("https:///{id}", "no web address"),
         ("https://{id}.example.com/", "no web address"),
         ("https://example.com; script-src */{id}", "no web address"),
-        ("https://example.com/watch", "the same page for every video"),
+        ("https://example.com/watch", "is the same for every video"),
     ],
 )
 def test_other_templates_are_refused(template, words):

@@ -94,7 +94,7 @@ def test_dots_and_intervals_stand_at_their_values():
     assert ["--series-1" in use.get("style") for use in dots] == [True, False, False]
 
 
-def test_dots_are_seen_from_zero():
+def test_the_axis_of_dots_begins_at_zero():
     texts = [text.text for text in ET.fromstring(charts.dots("t", [DOT])).iter("text")]
     assert texts[0] == "0.0"
 
@@ -131,10 +131,10 @@ def test_lines_have_their_points_gaps_and_bands():
     assert heights == pytest.approx((LINE.y - 0.1) / 0.8, abs=1e-4)
     assert broken.get("d").count("M") == 2
     assert "stroke-dasharray" in dashed.get("style")
-    # The ninth series has the first one's colour again.
+    # The ninth series reuses the first colour.
     assert "--series-2" in broken.get("style")
     assert "--series-2" in dashed.get("style")
-    # The only translucent thing is the one band.
+    # Only the band is translucent.
     assert svg.count("0.15") >= 1
     assert len(re.findall(r"opacity: 0\.15", svg.replace("fill-opacity", "opacity"))) == 1
 

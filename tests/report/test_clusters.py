@@ -13,7 +13,7 @@ def members(corpus, level, video):
     return [row for row in range(60) if of[row] == of[corpus.table.find([video])[0]]]
 
 
-def test_what_is_said_of_a_cluster_holds_of_its_videos(clustered):
+def test_the_facts_of_a_cluster_hold_for_its_videos(clustered):
     found = clusters(clustered, NAMES, labels=3, videos=2)
     table, hierarchy = clustered.table, clustered.hierarchy
     train = np.flatnonzero(clustered.is_train).tolist()
@@ -77,7 +77,7 @@ def test_the_largest_first_then_others_of_several_videos_each_once_by_the_seed(c
     assert shown(99, 0)[0] == [9, 7, 5, 4, 4]
 
 
-def test_small_clusters_are_shown_where_there_are_no_others_but_singletons_never(clustered):
+def test_small_clusters_are_shown_if_there_are_no_others_but_never_singletons(clustered):
     rows = np.flatnonzero(clustered.is_train)
     alone = np.full(60, -1, np.int32)
     alone[rows] = np.arange(len(rows))

@@ -1,7 +1,7 @@
 from vidembed.report import page
 
 
-def test_a_column_a_corpus_and_a_chart_of_its_degrees(corpus):
+def test_one_column_per_corpus_and_a_chart_of_its_degrees(corpus):
     report = corpus.report()
     other = {"videos": 5, "relations": {}}
     rows = {row["name"]: row["cells"] for row in page.counts({"a": report, "b": other})}

@@ -25,7 +25,7 @@ def test_components_equal_those_of_a_decomposition(embeddings):
     np.testing.assert_allclose(shares, values[:2] ** 2 / (values**2).sum(), rtol=1e-5)
 
 
-def test_each_group_is_the_label_that_most_of_the_others_bear(corpus):
+def test_each_group_is_the_commonest_label_of_the_remaining_rows(corpus):
     rows = np.arange(0, 60, 2)
     group, labels = commonest(corpus, rows)
     left = {row: set(corpus.table.labels(row).tolist()) for row in rows.tolist()}
@@ -38,7 +38,7 @@ def test_each_group_is_the_label_that_most_of_the_others_bear(corpus):
     assert set(left) == set(rows[group < 0].tolist())
 
 
-def test_the_page_shows_the_map_and_says_what_it_does_not_show(corpus, embeddings, tmp_path,
+def test_the_page_shows_the_map_and_its_limits(corpus, embeddings, tmp_path,
                                                                monkeypatch):  # fmt: skip
     monkeypatch.setattr(maps, "DRAWN", 40)
     made = embedding_map(embeddings, corpus, NAMES)
@@ -52,7 +52,7 @@ def test_the_page_shows_the_map_and_says_what_it_does_not_show(corpus, embedding
     assert page.text["h2"] == "Map of the embedding"
     for share in made["shares"]:
         assert f"{100 * share:.1f}\xa0%" in page.text["p"]
-    assert "Drawn are 40 of 60 videos, taken by chance." in words
+    assert "The map shows 40 of 60 videos, chosen at random." in words
     assert made["groups"][0]["name"] in page.text["li"]
 
 

@@ -75,7 +75,7 @@ def test_the_seed_draws_the_queries(corpus, embeddings):
     assert gallery(embeddings, corpus, NAMES) == gallery(embeddings, corpus, NAMES)
 
 
-def test_queries_have_relations_where_any_has(corpus, embeddings):
+def test_queries_have_relations_if_any_video_has(corpus, embeddings):
     few = np.flatnonzero(~corpus.is_train)[:8]
     graph = corpus.relations.within(np.isin(np.arange(60), few))
     assert 0 < (graph.degrees() > 0).sum() < 8
@@ -95,5 +95,7 @@ def test_refuses_embeddings_that_do_not_fit(corpus, embeddings):
     with pytest.raises(ValueError, match=r"each of the table's 60 videos.*found \[59, 16\]"):
         gallery(embeddings[:59], corpus, NAMES)
     embeddings[[7, 9], 3] = np.nan
-    with pytest.raises(ValueError, match="2 embeddings are not finite, first those of v007, v009"):
+    with pytest.raises(
+        ValueError, match="2 embeddings are not finite; the first are those of v007, v009"
+    ):
         gallery(embeddings, corpus, NAMES)

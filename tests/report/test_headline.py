@@ -10,7 +10,7 @@ from vidembed.report.headline import headline, shown
         ("train_to_eval", ("ndcg@10", "ndcg@60", "map"), "ndcg@10"),
         ("eval_to_eval", ("ndcg@10", "ndcg@60", "map"), "ndcg@60"),
         ("validation_eval_to_eval", ("ndcg@10", "ndcg@60", "map"), "ndcg@60"),
-        # What was not measured cannot be shown.
+        # A metric that was not measured cannot be shown.
         ("eval_to_eval", ("ndcg@10", "ndcg@20"), "ndcg@10"),
         ("eval_to_train", ("map", "ndcg@5"), "ndcg@5"),
         ("eval_to_train", ("map",), "ndcg@10"),

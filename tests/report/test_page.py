@@ -23,7 +23,7 @@ EVIL = "<script>alert('x')</script>\"&"
 
 
 class Page(HTMLParser):
-    """Checks that tags nest; keeps tags, attributes and the text of each."""
+    """Checks that tags nest; stores tags, attributes and their text."""
 
     def __init__(self, html):
         super().__init__(convert_charrefs=True)
@@ -125,7 +125,7 @@ def test_every_number_of_the_summary_appears(full_page, inputs):
     assert "means over the seeds 0, 1, 2" in page.words
 
 
-def test_one_row_a_system_and_the_oracle_is_called_one(write, inputs):
+def test_one_row_per_system_and_the_oracle_is_named(write, inputs):
     html = write(**{**EMPTY, "summary": {"related_videos": inputs["summary"]["related_videos"]}})
     shown = inputs["summary"]["related_videos"]["eval_to_train"]
     for name in (wording.SYSTEMS[system] for system in shown):
@@ -136,7 +136,7 @@ def test_one_row_a_system_and_the_oracle_is_called_one(write, inputs):
     assert html.count('class="mark" title') == 6
 
 
-def test_asks_for_nothing_from_outside(full_page):
+def test_loads_nothing_from_outside(full_page):
     for word in ("http:", "https:", "//", "@import", "<script", "<img", "<iframe", "<object"):
         assert word not in full_page, word
     page = Page(full_page)
@@ -161,7 +161,7 @@ def test_ids_are_unique_and_found(full_page):
             assert value[5:-1] in ids
 
 
-def test_text_of_others_stays_text(write, inputs):
+def test_foreign_text_is_escaped(write, inputs):
     inputs["title"] = EVIL
     inputs["recipe"] = {EVIL: EVIL}
     inputs["gallery"][0]["labels"] = [EVIL]
@@ -237,7 +237,7 @@ def test_clusters_of_real_watches_are_not_called_simulated(write, inputs):
 
 
 @pytest.mark.parametrize("said_by", ["summary", "evaluation", "corpus", None])
-def test_any_part_that_is_simulated_makes_the_page_so(write, said_by):
+def test_any_simulated_part_marks_the_page_as_simulated(write, said_by):
     parts = {
         "summary": {"seconds": {"import": 1.0}},
         "evaluation": {"step": 1, "scores": {}, "simulated_sessions": False},
@@ -257,7 +257,7 @@ def test_any_part_that_is_simulated_makes_the_page_so(write, said_by):
     assert ("simulated sessions</span>" in html) == bool(said_by)
 
 
-def test_nothing_is_a_page_too(write):
+def test_an_empty_report_is_a_page(write):
     page = Page(write(**EMPTY))
     assert page.text["h1"] == "Nothing"
     for tag in ("h2", "table", "svg", "figure", "details", "dl"):
@@ -325,7 +325,7 @@ def test_a_single_run_shows_its_best_step_and_what_needs_no_training(write, inpu
     assert "No evaluation yet" not in page.words
 
 
-def test_a_run_that_nothing_measured_says_what_does(write, inputs):
+def test_a_run_without_evaluations_shows_the_command(write, inputs):
     command = "python -m x evaluate --workdir 'a <b>'"
     html = write(**EMPTY | {"corpora": inputs["corpora"]}, evaluate_command=command,
                  notes=["7 of 9 videos have no audio.", EVIL])  # fmt: skip
@@ -336,7 +336,7 @@ def test_a_run_that_nothing_measured_says_what_does(write, inputs):
     assert EVIL not in html
 
 
-def test_a_single_run_stands_beside_its_baselines_below_its_warnings(write, inputs):
+def test_a_single_run_is_shown_with_its_baselines_and_warnings(write, inputs):
     systems = ("trained", "visual", "concatenated_standardised", "popularity")
     related = inputs["summary"]["related_videos"]
     beside = {
@@ -360,7 +360,7 @@ def test_a_single_run_stands_beside_its_baselines_below_its_warnings(write, inpu
     assert EVIL not in html
 
 
-def test_a_run_with_validation_videos_says_whose_scores_stand_where(write, inputs):
+def test_a_run_with_validation_videos_shows_both_parts(write, inputs):
     related = inputs["summary"]["related_videos"]
     related |= {f"validation_{direction}": systems for direction, systems in related.items()}
     [first, last] = inputs["evaluations"]["seed0/trained"]
@@ -373,7 +373,7 @@ def test_a_run_with_validation_videos_says_whose_scores_stand_where(write, input
         related_videos=related,
     )
     page = Page(html)
-    assert "validation" not in page.text["dt"], "on top stand the test scores alone"
+    assert "validation" not in page.text["dt"], "only test scores are at the top"
     assert "validation: eval → train" in page.text["h3"]
     assert "Eval videos are those for testing" in page.words
     assert "Popularity from train to eval is an oracle" in page.words
@@ -401,11 +401,19 @@ def test_the_gallery(write, inputs):
     html = write(**{**EMPTY, "gallery": inputs["gallery"]})
     page = Page(html)
     assert page.text["h2"] == "Nearest neighbours"
-    for text in ("qqqq", "nnn1", "nnn2", "0.938", "0.500", "7 related in all", "no labels"):
+    for text in (
+        "qqqq",
+        "nnn1",
+        "nnn2",
+        "0.938",
+        "0.500",
+        "7 related videos in total",
+        "no labels",
+    ):
         assert text in page.words
     assert html.count('class="video hit"') == 1
     assert html.count('<span class="related">related</span></p>\n<p class="id">') == 1
-    # The query's labels are marked where they come again.
+    # The query's labels are marked in its neighbours.
     assert html.count('<span class="shared">Guitar</span>') == 1
     assert html.count("<span>Guitar</span>") == 1
 
@@ -423,7 +431,7 @@ def test_light_dark_phone_and_paper(write):
     assert "prefers-color-scheme: dark" in style
     assert "@media print" in style
     assert ("meta", "content", "width=device-width, initial-scale=1") in page.attributes
-    # Every colour that light has, dark has, too.
+    # Dark mode defines every colour of light mode.
     light, dark = style.split("prefers-color-scheme: dark")
     names = {line.split(":")[0].strip() for line in light.splitlines() if "--" in line}
     assert names

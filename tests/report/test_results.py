@@ -29,14 +29,14 @@ def test_panels_are_in_order_and_mark_the_best_by_content():
     assert marked == [[True, False], [False, True], [False] * 2, [False] * 2, [False] * 2]
     assert first["rows"][1]["cells"][1]["interval"] == score(0.3)
     assert "popularity (oracle)" not in first["chart"]
-    # One without scores is no system to draw.
+    # A system without scores is not drawn.
     assert [row["name"] for row in second["rows"]] == ["raw visual", "popularity (oracle)"]
     assert "popularity (oracle)" in second["chart"]
     assert "raw visual" not in second["chart"]
     assert results.panels({"eval_to_train": {}}) == []
 
 
-def test_a_direction_among_new_videos_is_headed_by_ndcg_at_60():
+def test_the_main_metric_among_new_videos_is_ndcg_at_60():
     measured = {"ndcg@10": score(0.1), "ndcg@60": score(0.2), "map": score(0.3)}
     systems = {"visual": measured, "popularity": measured}
     first, second = results.panels(dict.fromkeys(("eval_to_train", "eval_to_eval"), systems))
@@ -53,7 +53,7 @@ def test_a_direction_among_new_videos_is_headed_by_ndcg_at_60():
     assert panel["verdicts"][0]["difference"] == score(0.2)
 
 
-def test_one_system_by_content_alone_beats_nobody():
+def test_a_single_content_based_system_is_not_marked():
     systems = {"trained": {"map": score(0.4)}, "random": {"map": score(0.1)}}
     (panel,) = results.panels({"eval_to_train": systems})
     assert not any(cell["best"] for row in panel["rows"] for cell in row["cells"])
@@ -93,7 +93,7 @@ def test_headlines():
 @pytest.mark.parametrize(
     ("low", "high", "finding"),
     [
-        (-0.01, 0.02, "no difference seen"),
+        (-0.01, 0.02, "no difference detected"),
         (0.001, 0.02, "they differ"),
         (-0.02, -0.001, "they differ"),
     ],

@@ -70,7 +70,7 @@ def test_checkpoints_are_in_the_order_of_their_steps():
     assert [row["cells"][0]["value"] for row in table["rows"]] == [0.1, 0.3]
     (chart,) = runs.checkpoint_charts({"a": found, "b": []})
     assert "step" in chart["svg"]
-    # A single checkpoint a run has no curve: the runs are compared.
+    # One checkpoint per run gives no curve: the runs are compared.
     (chart,) = runs.checkpoint_charts({"a": found[:1], "b": []})
     assert ">a</text>" in chart["svg"]
     assert "step" not in chart["svg"]

@@ -63,7 +63,7 @@ def test_names():
     assert wording.system("popularity", "eval_to_train") == "popularity"
     assert wording.system("visual", "eval_to_eval") == "raw visual"
     assert wording.measured("eval_to_eval/ndcg@60") == "NDCG@60, eval → eval"
-    assert wording.asked("eval_to_eval").startswith("new videos look for other new ones")
+    assert wording.asked("eval_to_eval").startswith("queries and candidates are new videos")
     assert wording.asked("my_own") == wording.asked("validation_my_own") == ""
     assert str(wording.breaks("a/<b>_c")) == "a/<wbr>&lt;b&gt;_<wbr>c"
 
@@ -73,7 +73,10 @@ def test_names_on_validation():
     name = f"{queries.VALIDATION}train_to_eval"
     assert wording.measured(f"{name}/ndcg@10") == "NDCG@10, validation: train → eval"
     assert wording.system("popularity", name) == "popularity (oracle)"
-    assert wording.asked(name) == "known videos look for new ones. New are those for validation."
+    assert (
+        wording.asked(name)
+        == "queries are known videos, candidates are new ones. New videos are those for validation."
+    )
     names = ["a/map", f"{name}/map", "b/map"]
     assert wording.by_part(names) == {"test": ["a/map", "b/map"], "validation": [f"{name}/map"]}
     assert wording.by_part(names[::2]) == {"": ["a/map", "b/map"]}

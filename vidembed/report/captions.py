@@ -1,5 +1,4 @@
-"""How the page shows a video: its title, a link to it, and a picture that the reader's browser
-loads."""
+"""Captions of videos on the page: a title, a link, and a picture loaded by the reader's browser."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ _PLAIN_HOST = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.-:[]")
 
 
 class Caption(NamedTuple):
-    """What is known of a video; "" where it is not."""
+    """Id, title, link and picture of a video; "" if unknown."""
 
     id: str
     title: str
@@ -21,10 +20,10 @@ class Caption(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Captions:
-    """Titles by id, and templates of addresses in which `{id}` stands for the id of a video.
+    """Titles by id, and URL templates in which `{id}` stands for the id of a video.
 
     Nothing is fetched: a browser loads the pictures when the page is read. Raises ValueError for a
-    template without `{id}` in its path or query, or with another scheme than http and https.
+    template without `{id}`, or with a scheme other than http and https.
     """
 
     titles: Mapping[str, str] = field(default_factory=dict)
@@ -40,14 +39,14 @@ class Captions:
                 _check(option, template)
 
     def of(self, video: str) -> Caption:
-        """The caption of a video, by the text of its id."""
+        """The caption of a video, given its id as text."""
         quoted = quote(video, safe="")
-        link, picture = (each.replace(ID, quoted) for each in (self.link, self.picture))
+        link, picture = (url.replace(ID, quoted) for url in (self.link, self.picture))
         return Caption(id=video, title=self.titles.get(video, ""), link=link, picture=picture)
 
     @property
     def picture_host(self) -> str:
-        """Where the page may load pictures from, such as https://i.ytimg.com; "" for nowhere."""
+        """The host that the page may load pictures from, such as https://i.ytimg.com, or ""."""
         if not self.picture:
             return ""
         parts = urlsplit(self.picture)
@@ -59,11 +58,11 @@ def _check(option: str, template: str) -> None:
     host = parts.netloc.lower()
     if parts.scheme not in ("http", "https") or not host or not _PLAIN_HOST.issuperset(host):
         raise ValueError(
-            f"{option} {template!r} is no web address: give one that begins with https:// (or "
+            f"{option} {template!r} is not a web address: give one with https:// (or "
             f"http://) and a host, such as 'https://example.com/watch?v={ID}'"
         )
     if ID not in template:
         raise ValueError(
-            f"{option} {template!r} names the same page for every video: put {ID} where the id of "
-            f"a video belongs, such as 'https://example.com/watch?v={ID}'"
+            f"{option} {template!r} is the same for every video: put {ID} in the place of "
+            f"the video's id, such as 'https://example.com/watch?v={ID}'"
         )

@@ -1,8 +1,8 @@
-"""Charts as SVG that stands inside an HTML page and takes its colours from there.
+"""Draw charts as SVG for an HTML page that supplies the colours.
 
-Drawn by matplotlib without pyplot, so that nothing global is touched; the same numbers give the
-same bytes. Colours are roles: the page's CSS says what `--ink` or `--series-1` is, in light and in
-dark. Text stays text, in the page's font.
+Drawn by matplotlib without pyplot, so no global state changes; equal numbers give equal bytes.
+Colours are roles: the page's CSS defines `--ink` or `--series-1`, in light and dark mode. Text
+stays text, in the page's font.
 """
 
 import io
@@ -23,8 +23,8 @@ from vidembed.report.wording import is_number
 
 ENDS = ("value", "low", "high")
 SERIES = 8
-"""Colours for series; the ninth series has the first one's again."""
-# Colours that stand for a role while matplotlib draws, and what they become in the page.
+"""Number of series colours; the ninth series reuses the first."""
+# Placeholder colours while matplotlib draws, and the page's colours that replace them.
 INK, MUTED, _GRID = "#0f0e01", "#0f0e02", "#0f0e03"
 _SERIES = [f"#0f0d{i:02x}" for i in range(1, SERIES + 1)]
 _ROLES = {INK: "--ink", MUTED: "--muted", _GRID: "--line"} | {
@@ -49,15 +49,15 @@ _STYLE = {
     **dict.fromkeys(("axes.edgecolor", "grid.color", "xtick.color", "ytick.color"), _GRID),
 }
 _WIDTH, _HEIGHT = 4.2, 2.4  # inches; the page scales it
-_MOST_POINTS = 400  # of a line: more cannot be seen
+_MOST_POINTS = 400  # per line: more are not visible
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One line of a chart: y f[T] over x f[T], NaN where there is a gap.
+    """One line of a chart: y f[T] over x f[T], NaN for a gap.
 
-    low, high: f[T] or None, an interval around it; series: number of its colour, from 0; name: in
-    the chart's own legend, for a chart that stands alone.
+    low, high: f[T] or None, an interval around it; series: number of its colour, from 0; name: for
+    the legend inside the chart.
     """
 
     x: np.ndarray
@@ -71,7 +71,7 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Dot:
-    """One row of a dot chart: a value with its interval; `series` None is drawn in grey."""
+    """One row of a dot chart: a value with its interval; grey if `series` is None."""
 
     name: str
     value: float
@@ -81,19 +81,19 @@ class Dot:
 
 
 def line(steps: Iterable[float], scores: Sequence[Mapping[str, Any]], series: int = 0) -> Line:
-    """Scores {value, low, high} as a line over the step; a gap where a number is absent."""
+    """Scores {value, low, high} as a line over the step; absent numbers leave gaps."""
     y, low, high = (floats(score.get(end) for score in scores) for end in ENDS)
     return Line(x=floats(steps), y=y, low=low, high=high, series=series)
 
 
 def dot(name: str, score: Mapping[str, Any], series: int | None) -> list[Dot]:
-    """A score {value, low, high} as a row, or nothing where a number is absent."""
+    """A score {value, low, high} as a row; nothing if a number is absent."""
     ends: dict[str, Any] = {end: score.get(end) for end in ENDS}
     return [Dot(name=name, series=series, **ends)] if all(map(is_number, ends.values())) else []
 
 
 def floats(values: Iterable[Any]) -> np.ndarray:
-    """f64, NaN for what is no number."""
+    """The values as f64, with NaN for anything that is not a number."""
     return np.array([value if is_number(value) else np.nan for value in values], np.float64)
 
 
@@ -106,19 +106,18 @@ def lines(
     doubling: bool = False,
     ticks: Mapping[float, str] | None = None,
 ) -> str:
-    """Curves over the step, as SVG; `share` fixes the axis at 0 to 1.
+    """Curves over the step, as SVG; `share` fixes the vertical axis at 0 to 1.
 
-    `below` names another horizontal axis; `doubling` makes it logarithmic, with a tick a point;
-    `ticks` are its places with their names.
-
-    Of a line of more than 400 points every k-th is drawn, and the last.
+    `below` labels the horizontal axis; `doubling` makes it logarithmic, with one tick per point;
+    `ticks` are its tick positions and labels. A line of more than 400 points is drawn with every
+    k-th point, and the last.
     """
 
     def draw(axes: Axes) -> None:
         for line in curves:
             colour = series_colour(line.series)
-            some = _thinned(len(line.x))
-            marker = "o" if len(some) <= 12 else ""
+            drawn = _thinned(len(line.x))
+            marker = "o" if len(drawn) <= 12 else ""
             style = "--" if line.dashed else "-"
             look: dict[str, Any] = {
                 "color": colour,
@@ -126,10 +125,10 @@ def lines(
                 "ms": 3.5,
                 "label": line.name or None,
             }
-            axes.plot(line.x[some], line.y[some], style, **look)
+            axes.plot(line.x[drawn], line.y[drawn], style, **look)
             if line.low is not None and line.high is not None:
-                low, high = line.low[some], line.high[some]
-                axes.fill_between(line.x[some], low, high, color=colour, alpha=0.15, lw=0)
+                low, high = line.low[drawn], line.high[drawn]
+                axes.fill_between(line.x[drawn], low, high, color=colour, alpha=0.15, lw=0)
         axes.set_xlabel(below)
         if any(line.name for line in curves):
             axes.legend(frameon=False, fontsize=7.5, loc="lower right")
@@ -150,9 +149,9 @@ def lines(
 
 
 def dots(title: str, rows: Sequence[Dot], *, below: str = "") -> str:
-    """Values with their intervals, one row each, the first on top, as SVG; the axis begins at 0.
+    """Values with their intervals as SVG, one row each, the first on top; the axis begins at 0.
 
-    `below` names the horizontal axis.
+    `below` labels the horizontal axis.
     """
 
     def draw(axes: Axes) -> None:
@@ -172,7 +171,7 @@ def dots(title: str, rows: Sequence[Dot], *, below: str = "") -> str:
 
 
 def bars(title: str, counts: Mapping[str, int], *, below: str) -> str:
-    """Counts by name, each with its number on top, as SVG; `below` names the horizontal axis."""
+    """Counts by name as SVG, with the number on each bar; `below` labels the horizontal axis."""
 
     def draw(axes: Axes) -> None:
         places = range(len(counts))
@@ -190,35 +189,35 @@ def bars(title: str, counts: Mapping[str, int], *, below: str) -> str:
 
 
 def series_colour(series: int) -> str:
-    """What stands for the colour of a series while it is drawn."""
+    """The placeholder colour of a series while it is drawn."""
     return _SERIES[series % SERIES]
 
 
 def _thinned(points: int) -> np.ndarray:
-    """Numbers of the points that are drawn, i64[at most 401]."""
+    """Indices of the points to draw, i64[at most 401]."""
     every = max(1, -(-points // _MOST_POINTS))
-    some = np.arange(0, points, every)
-    return some if not points or some[-1] == points - 1 else np.append(some, points - 1)
+    drawn = np.arange(0, points, every)
+    return drawn if not points or drawn[-1] == points - 1 else np.append(drawn, points - 1)
 
 
 def svg(title: str, draw: Callable[[Axes], None], height: float, *, width: float = _WIDTH) -> str:
-    """What `draw` draws into axes, as SVG for a page; its colours are `INK`, `MUTED` and
-    `series_colour`. Inches."""
-    # The salt makes the ids of clip paths and markers, which one page's charts must not share.
+    """Let `draw` draw into axes; return SVG for a page. Sizes in inches; use the colours `INK`,
+    `MUTED` and `series_colour`."""
+    # The salt determines the ids of clip paths and markers, which must differ between charts.
     with matplotlib.style.context(["default", {**_STYLE, "svg.hashsalt": title}]):
         figure = Figure(figsize=(width, height), layout="constrained")
         draw(figure.subplots())
         file = io.StringIO()
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(file, format="svg", transparent=True, metadata=nothing)
+        no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(file, format="svg", transparent=True, metadata=no_metadata)
     return _inline(file.getvalue(), title)
 
 
 def _inline(document: str, title: str) -> str:
-    """A matplotlib document as an element of HTML.
+    """Turn a matplotlib document into an HTML element.
 
-    Without name spaces and the style sheet, which would hold for the whole page; without ids that
-    nothing refers to, which would come twice; with the page's colours and font.
+    Removes namespaces, the style sheet, which would apply to the whole page, and unreferenced ids,
+    which would be duplicates; sets the page's colours and font.
     """
     root = ET.fromstring(document)
     referred = set(re.findall(r'(?:href="|url\()#([\w-]+)', document))
@@ -233,7 +232,7 @@ def _inline(document: str, title: str) -> str:
             if key == "style":
                 value = re.sub(r"font-family:[^;]*;?\s*", "", value)
                 value = re.sub(
-                    "#[0-9a-f]{6}", lambda found: f"var({_ROLES.get(found[0], '--ink')})", value
+                    "#[0-9a-f]{6}", lambda match: f"var({_ROLES.get(match[0], '--ink')})", value
                 )
             if key != "id" or value in referred:
                 element.set(key.rpartition("}")[2], value)
@@ -242,7 +241,7 @@ def _inline(document: str, title: str) -> str:
 
 
 def standalone(chart: str) -> str:
-    """A chart as a file of its own: SVG in the light colours of the page."""
+    """A chart as a standalone SVG file, in the page's light colours."""
     css = (Path(__file__).parent / "report.css").read_text()
     light = css[: css.index("}") + 1]
     opening = '<svg xmlns="http://www.w3.org/2000/svg"'

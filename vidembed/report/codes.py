@@ -1,4 +1,4 @@
-"""What bytes of a vector buy: retrieval by coded vectors, as charts and rows of a table."""
+"""Retrieval quality by size of coded vectors, as charts and table rows."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,10 +9,10 @@ METRIC = "ndcg@10"
 
 
 def section(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the page shows: a chart for each direction, and a row for each code, largest first.
+    """The page's section: one chart per direction, and one row per code, largest first.
 
-    rows: one for each code of each width: `width`, `code`, `kind`, `bytes`, and by direction and
-    metric {value, low, high}: `scores`, and `own`, their ratio to float32 of the same width.
+    rows: one per code and width: `width`, `code`, `kind`, `bytes`, and by direction and metric
+    {value, low, high}: `scores`, and `own`, the ratio to float32 of the same width.
     """
     directions = list(rows[0]["scores"])
     titles = {d: f"{wording.metric(METRIC)}, {wording.direction(d)}" for d in directions}
@@ -31,9 +31,9 @@ def section(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def plot(rows: Sequence[Mapping[str, Any]], direction: str) -> str:
-    """NDCG against bytes as SVG: a line for each kind of code, of the best width at each size.
+    """NDCG over bytes as SVG: one line per kind of code, with the best width at each size.
 
-    rows: with `kind`, `bytes` and `scores` of direction and metric.
+    rows: with `kind`, `bytes` and `scores` by direction and metric.
     """
     kinds = dict[str, dict[int, Mapping[str, float]]]()
     for row in rows:

@@ -1,4 +1,4 @@
-"""A map of an embedding: its two directions of greatest variance (PCA), as an honest picture."""
+"""Map an embedding in two dimensions: its directions of greatest variance (PCA)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,15 +10,15 @@ from vidembed.corpora.watched import Corpus
 from vidembed.report import charts
 
 FITTED, DRAWN = 20_000, 1_500
-"""Videos, drawn by chance, that the directions are fitted to and that are shown."""
+"""Numbers of random videos that the directions are fitted to, and that are shown."""
 COLOURS = 7
-"""Groups that have a colour of their own; all others are grey."""
+"""Number of groups with their own colour; all others are grey."""
 
 
 def principal_components(vectors: np.ndarray, count: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    """(coordinates f64[N, count], shares f64[count] of the variance) of vectors f32[N, D].
+    """Project vectors f32[N, D]: (coordinates f64[N, count], shares f64[count] of the variance).
 
-    Each direction has the sign with which its coefficient of greatest size is positive.
+    The sign of each direction makes its largest coefficient, by magnitude, positive.
     """
     centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
     values, directions = np.linalg.eigh(centred.T @ centred)
@@ -31,12 +31,11 @@ def principal_components(vectors: np.ndarray, count: int = 2) -> tuple[np.ndarra
 def embedding_map(
     embeddings: np.ndarray, corpus: Corpus, label_names: Mapping[int, str], *, seed: int = 0
 ) -> dict[str, Any] | None:
-    """The map of embeddings f32[N, D], coloured by label; where videos have none by cluster, and
-    without clusters by partition. None where there is nothing to see: below three videos, or if
-    all vectors are alike.
+    """The map of embeddings f32[N, D], coloured by label, else by cluster, else by partition.
 
-    `svg`; `shares`, two shares of the variance; `coloured_by` (label, cluster, part); `groups`,
-    each with `series`, `name` and number of `videos`; `other`, videos in grey; `drawn` of `videos`.
+    None if there is nothing to see: fewer than three videos, or equal vectors. Keys: `svg`;
+    `shares`, two shares of the variance; `coloured_by` (label, cluster, part); `groups`, each with
+    `series`, `name` and number of `videos`; `other`, number of grey videos; `drawn` of `videos`.
     """
     rng, table = np.random.default_rng(seed), corpus.table
     fitted = np.sort(rng.permutation(len(table))[:FITTED])
@@ -84,32 +83,35 @@ def _picture(title: str, points: np.ndarray, group: np.ndarray) -> str:
 def _groups(
     corpus: Corpus, rows: np.ndarray, label_names: Mapping[int, str]
 ) -> tuple[str, np.ndarray, list[str]]:
-    """(what the groups are, the group of each row i64[R] or -1, names of the groups)."""
+    """(kind of the groups, group of each row i64[R] or -1, names of the groups)."""
     if len(corpus.table.label_values):
         group, labels = commonest(corpus, rows)
         return "label", group, [label_names.get(label, f"label {label}") for label in labels]
     if corpus.hierarchy is not None:
         level = _level(corpus)
-        of, sizes = corpus.hierarchy.level(level), corpus.hierarchy.sizes(level)
+        cluster, sizes = corpus.hierarchy.level(level), corpus.hierarchy.sizes(level)
         largest = np.argsort(-sizes, kind="stable")[:COLOURS]
         largest = largest[sizes[largest] > 1]
         place = np.full(len(sizes) + 1, -1)  # the last is for videos outside the train graph
         place[largest] = np.arange(len(largest))
         names = [f"cluster {number} of level {level}" for number in largest.tolist()]
-        return "cluster", place[of[rows]], names
+        return "cluster", place[cluster[rows]], names
     return "part", np.where(corpus.is_train[rows], 0, 1), ["to train on", "held out"]
 
 
 def commonest(corpus: Corpus, rows: np.ndarray) -> tuple[np.ndarray, list[int]]:
-    """(group i64[R] or -1, labels): each label in turn is the one that most of the rows bear that
-    have no group yet, and these become its group."""
+    """Group rows by common labels: (group i64[R] or -1, labels).
+
+    Each label in turn is the most common one among the rows without a group; rows that have it
+    become its group.
+    """
     table = corpus.table
     each = [table.labels(row) for row in rows.tolist()]
     owner = np.repeat(np.arange(len(rows)), [len(labels) for labels in each])
-    borne = np.concatenate([*each, np.zeros(0, np.int32)]).astype(np.int64)
+    values = np.concatenate([*each, np.zeros(0, np.int32)]).astype(np.int64)
     group, chosen = np.full(len(rows), -1), list[int]()
     for number in range(COLOURS):
-        open_pairs = np.unique(np.stack([owner, borne])[:, group[owner] < 0], axis=1)
+        open_pairs = np.unique(np.stack([owner, values])[:, group[owner] < 0], axis=1)
         if not open_pairs.shape[1]:
             break
         labels, counts = np.unique(open_pairs[1], return_counts=True)

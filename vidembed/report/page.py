@@ -1,4 +1,4 @@
-"""The report of a run or of several: one HTML file that needs nothing beside it."""
+"""Write the report of one or several runs: a single, self-contained HTML file."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from vidembed.report.captions import Captions
 FILTERS = ("score", "signed", "number", "breaks", "metric", "direction", "asked", "measured")
 """The functions of `wording` that the templates use."""
 NO_CAPTIONS = Captions()
-"""Videos go by their ids."""
+"""Videos are shown by their ids."""
 
 
 def write_report(
@@ -43,45 +43,44 @@ def write_report(
     embedding_map: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
 ) -> None:
-    """Write report.html: results, neighbours, map, clusters, curves, checkpoints, data, recipe.
+    """Write report.html: results, neighbours, map, clusters, checkpoints, curves, data, recipe.
 
-    summary      of several systems, as the quickstart's summary.json; None for a single run
+    summary      several systems, as in the quickstart's summary.json; None for a single run
     journals     run → lines of its metrics.jsonl
     evaluations  run → its evaluation files: `step`, `scores` {metric: {value, low, high}}, and
-                 `selection`, by whose `name` checkpoints are compared
+                 `selection`, whose `name` is the score that compares checkpoints
     corpora      name → `Corpus.report()`
-    gallery      as `vidembed.report.gallery.gallery` makes it
+    gallery      from `vidembed.report.gallery.gallery`
     recipe       `Recipe.to_json()`
-    clusters     as `vidembed.report.clusters.clusters` makes it, of the first of corpora
-    sweep        what `gather` of a sweep found
-    coded        what coded vectors score, as `vidembed.report.codes.section` takes it
-    related_videos   of a single run: direction → system → metric → {value, low, high}, as in a
-                     summary; related_note says which checkpoint is the one that is trained
+    clusters     from `vidembed.report.clusters.clusters`, for the first of the corpora
+    sweep        the result of a sweep's `gather`
+    coded        scores of coded vectors, for `vidembed.report.codes.section`
+    related_videos   for a single run: direction → system → metric → {value, low, high}, as in a
+                     summary; related_note names the checkpoint of the trained system
     slices       direction → kind → name → `evaluators.slices.Slice`, of the same checkpoint
-    warnings     what is wrong with the run, in words, to stand on top
-    remarks      what to know of the measured checkpoints, such as what is not shown
-    step         of a single run: the checkpoint whose scores stand on top; None: the last measured
-    evaluate_command   of a run that nothing has measured yet: what measures it
+    warnings     problems of the run, in words, shown at the top
+    remarks      notes on the measured checkpoints, such as those not shown
+    step         for a single run: the checkpoint whose scores are at the top; None: the last one
+    evaluate_command   for a run without evaluations: the command that measures it
     captions     titles, links and pictures of videos
-    embedding_map   as `vidembed.report.embedding_map.embedding_map` makes it
-    notes        what to know of the data, such as videos that lack a modality
+    embedding_map   from `vidembed.report.embedding_map.embedding_map`
+    notes        notes on the data, such as videos that lack a modality
 
-    What is empty or missing leaves out its section. Where any of them says `simulated_sessions`,
-    the page says so on top and at each table and chart. The page asks nothing of any network, but
-    for the pictures that `captions` names, and the same arguments give the same bytes. The file is
-    replaced whole.
+    Sections without content are omitted. If any part has `simulated_sessions`, the page says so at
+    the top and at each table and chart. The page loads nothing from the network except the pictures
+    of `captions`, and equal arguments give equal bytes. The file is replaced atomically.
     """
     summary = summary or {}
-    said = [
+    parts = [
         summary,
         clusters or {},
         *corpora.values(),
-        *(one for found in evaluations.values() for one in found),
+        *(result for results_of_run in evaluations.values() for result in results_of_run),
     ]
     page = _environment().get_template("report.html")
     text = page.render(
         title=title,
-        simulated=any(part.get("simulated_sessions") for part in said),
+        simulated=any(part.get("simulated_sessions") for part in parts),
         seeds=summary.get("seeds"),
         headlines=results.headlines(summary)
         or results.run_headlines(evaluations, related_videos or {}, step),
@@ -103,7 +102,9 @@ def write_report(
         curves_legend=runs.legend([name for name, lines in journals.items() if lines]),
         last=runs.last_measures(journals),
         checkpoints=runs.checkpoint_charts(evaluations),
-        checkpoints_legend=runs.legend([name for name, found in evaluations.items() if found]),
+        checkpoints_legend=runs.legend(
+            [name for name, measured in evaluations.items() if measured]
+        ),
         checkpoint_tables=runs.checkpoint_tables(evaluations),
         chosen=runs.chosen_by(evaluations),
         remarks=remarks,
@@ -120,7 +121,7 @@ def write_report(
             "Sweep": sweep,
         },
     )
-    # Character references keep the page right whatever encoding a machine or server takes it for.
+    # Character references keep the page correct in any assumed encoding.
     files.write_text(path, text.encode("ascii", "xmlcharrefreplace").decode())
 
 
@@ -138,7 +139,7 @@ def _environment() -> jinja2.Environment:
 
 
 def counts(corpora: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of a table (`name`, text `cells`), a column a corpus: of videos, then of relations."""
+    """Table rows (`name`, text `cells`), one column per corpus: of videos, then of relations."""
     flat = [
         {
             key: value
@@ -153,18 +154,18 @@ def counts(corpora: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def degrees(corpora: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A chart (`title`, `svg`) of how many relations the videos of each corpus have."""
-    found = []
+    """One chart (`title`, `svg`) per corpus: videos by their number of relations."""
+    drawn = []
     for name, report in corpora.items():
         if histogram := (report.get("relations") or {}).get("degree_histogram"):
             title = f"Videos by their number of relations, {name}"
             svg = charts.bars(title, histogram, below="related videos")
-            found.append({"title": title, "svg": svg})
-    return found
+            drawn.append({"title": title, "svg": svg})
+    return drawn
 
 
 def _stages(seconds: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Rows of the table of stages: `name`, `seconds` as text, `percent` of the longest."""
+    """Table rows of the stages: `name`, `seconds` as text, `percent` of the longest."""
     known = {stage: value for stage, value in seconds.items() if wording.is_number(value)}
     longest = max(known.values(), default=0) or 1
     return [

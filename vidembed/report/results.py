@@ -1,4 +1,4 @@
-"""What a summary says, in the order and words of the page: systems, ratios, controls."""
+"""Turn a summary into the page's tables and sentences: systems, ratios, controls."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,13 +8,13 @@ from vidembed.report.headline import headline
 from vidembed.report.wording import is_number
 
 BOUNDS = ("trained_exchanged", "popularity", "random")
-"""The systems that do not rank by what a video is: no rivals, but bounds."""
+"""Systems that do not rank by content: bounds, not competitors."""
 FEATURES = ("visual", "audio", "concatenated")
-"""How the names of systems begin that are features as they are, or standardised."""
+"""Name prefixes of the systems that are raw or standardised features."""
 
 
 def panels(related_videos: Mapping[str, Any], *, best: bool = True) -> list[dict[str, Any]]:
-    """One for each direction: a chart of its headline, a table with a row a system.
+    """One panel per direction: a chart of its main metric, and a table with one row per system.
 
     `best` marks the highest content-based system of each metric.
     """
@@ -34,11 +34,11 @@ def panels(related_videos: Mapping[str, Any], *, best: bool = True) -> list[dict
 
 
 def headlines(summary: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The few numbers that stand on top: `value`, what it is (`name`), `note`."""
-    found = []
+    """The few numbers at the top of the page: `value`, `name`, `note`."""
+    shown = []
     targets = summary.get("targets") or {}
     for direction, ratio in (summary.get("ratio_to_visual") or {}).items():
-        each = [f"{one:.2f}" for one in ratio.get("per_seed") or () if is_number(one)]
+        each = [f"{r:.2f}" for r in ratio.get("per_seed") or () if is_number(r)]
         notes = [f"each seed: {', '.join(each)}"] if each else []
         if is_number(ratio.get("low")) and is_number(ratio.get("high")):
             notes.insert(0, f"95 %: {ratio['low']:.2f} to {ratio['high']:.2f}")
@@ -48,15 +48,15 @@ def headlines(summary: Mapping[str, Any]) -> list[dict[str, str]]:
         value = f"{wording.score(mean)} ×" if is_number(mean) else wording.ABSENT
         main = ratio.get("metric") or headline(direction, ())
         name = f"raw visual {wording.metric(main)}, {wording.direction(direction)}"
-        found.append({"value": value, "name": name, "note": "; ".join(notes)})
+        shown.append({"value": value, "name": name, "note": "; ".join(notes)})
     seconds = [s for s in (summary.get("seconds") or {}).values() if is_number(s)]
     if seconds:
         note = f"the sum of {len(seconds)} stages"
-        found.append({"value": wording.duration(sum(seconds)), "name": "all stages", "note": note})
+        shown.append({"value": wording.duration(sum(seconds)), "name": "all stages", "note": note})
     if is_number(summary.get("peak_memory_bytes")):
         memory = wording.memory(summary["peak_memory_bytes"])
-        found.append({"value": memory, "name": "peak memory", "note": ""})
-    return found
+        shown.append({"value": memory, "name": "peak memory", "note": ""})
+    return shown
 
 
 def run_headlines(
@@ -64,8 +64,8 @@ def run_headlines(
     related_videos: Mapping[str, Any],
     step: int | None,
 ) -> list[dict[str, str]]:
-    """The same for a single run: the test scores of a checkpoint, the last where `step` is None,
-    each with the best raw features and the closed form where these were measured."""
+    """The numbers at the top for a single run: test scores of a checkpoint (the last if `step` is
+    None), each with those of the best raw features and the closed form, if measured."""
     measured = [checkpoints for checkpoints in evaluations.values() if checkpoints]
     if len(measured) != 1:
         return []
@@ -90,48 +90,48 @@ def run_headlines(
 
 
 def _baselines(related_videos: Mapping[str, Any], name: str) -> list[str]:
-    """What the best raw features and the closed form score, in words; nothing where not known."""
+    """The scores of the best raw features and the closed form, in words; empty if unknown."""
     direction, _, metric = name.rpartition("/")
     systems = related_videos.get(direction) or {}
     known: dict[str, float] = {
-        system: of[metric]["value"]
-        for system, of in systems.items()
-        if metric in of and is_number(of[metric].get("value"))
+        system: scores[metric]["value"]
+        for system, scores in systems.items()
+        if metric in scores and is_number(scores[metric].get("value"))
     }
     features = {system: value for system, value in known.items() if system.startswith(FEATURES)}
     best = max(features, key=features.__getitem__, default="")
-    beside = [
+    baselines = [
         f"{wording.system(system)} {wording.score(known[system])}"
         for system in (best, "closed_form")
         if system in known
     ]
-    return [f"without training: {', '.join(beside)}"] if beside else []
+    return [f"without training: {', '.join(baselines)}"] if baselines else []
 
 
 def control(
     permuted: Mapping[str, Any], differences: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """The panels of the control, each with differences of systems and whether they are seen.
+    """The panels of the control, each with verdicts on the differences between systems.
 
     differences: {one, other, difference: direction → metric → {value, low, high}}, one minus other.
     """
-    found = []
+    controls = []
     for panel in panels(permuted, best=False):
         verdicts = []
         for pair in differences:
-            found_here = (pair["difference"].get(panel["direction"]) or {}).get(panel["main"])
-            if found_here and all(map(is_number, found_here.values())):
-                none = found_here["low"] <= 0 <= found_here["high"]
+            interval = (pair["difference"].get(panel["direction"]) or {}).get(panel["main"])
+            if interval and all(map(is_number, interval.values())):
+                none = interval["low"] <= 0 <= interval["high"]
                 verdicts.append(
                     {
                         "one": wording.system(pair["one"]),
                         "other": wording.system(pair["other"]),
-                        "difference": found_here,
-                        "finding": "no difference seen" if none else "they differ",
+                        "difference": interval,
+                        "finding": "no difference detected" if none else "they differ",
                     }
                 )
-        found.append({**panel, "verdicts": verdicts})
-    return found
+        controls.append({**panel, "verdicts": verdicts})
+    return controls
 
 
 def _metrics(systems: Mapping[str, Any]) -> list[str]:

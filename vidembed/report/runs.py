@@ -1,4 +1,4 @@
-"""Curves and tables of training runs: their journals, and their measured checkpoints."""
+"""Curves and tables of training runs, from their journals and evaluations."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -29,16 +29,16 @@ CURVES: Mapping[str, tuple[Any, ...]] = {
     "Triplets per second": (False, "triplets_per_second"),
     "Videos per second": (False, "videos_per_second"),
 }
-"""What is drawn over the step: title → whether it lies between 0 and 1, and its measures."""
+"""Charts over the step: title → whether values lie between 0 and 1, and the measures."""
 LAST = (
     "step", "passes", "loss", "mined", "fallen_back", "active", "sampled_survive", *DISTANCES,
     "spread", "trained", "gradient_norm", "learning_rate",
 )  # fmt: skip
-"""What the table of runs shows of the last line."""
+"""Measures of the last line that the table of runs shows."""
 
 
 def families(names: Sequence[str]) -> dict[str, int]:
-    """Number of each run's colour: runs that differ in the seed alone share one."""
+    """Colour number of each run: runs that differ only in the seed share one."""
     kinds = list(dict.fromkeys(family(name) for name in names))
     return {name: kinds.index(family(name)) for name in names}
 
@@ -50,7 +50,7 @@ def family(name: str) -> str:
 
 
 def legend(names: Sequence[str]) -> list[dict[str, Any]]:
-    """One entry for each colour: `series`, `name`, number of `runs`."""
+    """One entry per colour: `series`, `name`, number of `runs`."""
     colours = families(names)
     return [
         {
@@ -63,41 +63,41 @@ def legend(names: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def training_curves(journals: Journals) -> list[dict[str, Any]]:
-    """A chart (`title`, `svg`) of each measure that the journals have."""
+    """One chart (`title`, `svg`) per measure in the journals."""
     lines = _train_lines(journals)
-    found = []
+    drawn = []
     for title, (share, *measures) in CURVES.items():
         curves = [curve for measure in measures for curve in _curves(lines, measure)]
         if curves:
-            found.append({"title": title, "svg": charts.lines(title, curves, share=share)})
-    return found
+            drawn.append({"title": title, "svg": charts.lines(title, curves, share=share)})
+    return drawn
 
 
 def last_measures(journals: Journals) -> dict[str, Any]:
-    """A table with a column a run (`runs`) and `rows` (`name`, text `cells`) of measures.
+    """A table with one column per run (`runs`) and `rows` (`name`, text `cells`) of measures.
 
-    Values of the last line; but the speed and the waiting are medians over the lines after the
-    first, which carries the compilation, and the batches that needed the large capacity are those
-    of all lines.
+    Values are from the last line, except that speed and waiting are medians over all lines but the
+    first, which includes compilation, and batches with the large capacity are summed over all
+    lines.
     """
-    lines = {name: found for name, found in _train_lines(journals).items() if found}
-    last = [found[-1] for found in lines.values()]
+    lines = {name: run for name, run in _train_lines(journals).items() if run}
+    last = [run[-1] for run in lines.values()]
     rows = [wording.row(measure, [line.get(measure) for line in last]) for measure in LAST]
     for measure in ("triplets_per_second", "videos_per_second", "waiting_share"):
-        steady = [_values(found[1:] or found, measure) for found in lines.values()]
+        steady = [_values(run[1:] or run, measure) for run in lines.values()]
         rows.append(wording.row(measure, [float(np.median(v)) if v else None for v in steady]))
-    large = [_values(found, "large_forbidden") for found in lines.values()]
+    large = [_values(run, "large_forbidden") for run in lines.values()]
     rows.append(wording.row("large_forbidden", [sum(v) if v else None for v in large]))
     return {"runs": list(lines), "rows": [row for row in rows if set(row["cells"]) != {ABSENT}]}
 
 
 def checkpoint_charts(evaluations: Journals) -> list[dict[str, Any]]:
-    """A chart (`title`, `svg`) of each metric, over the step, or over the runs if each has one."""
+    """One chart (`title`, `svg`) per metric, over the step, or over runs of one checkpoint each."""
     colours = families(list(evaluations))
     metrics = dict.fromkeys(
-        metric for found in evaluations.values() for one in found for metric in one["scores"]
+        metric for results in evaluations.values() for r in results for metric in r["scores"]
     )
-    several = any(len(found) > 1 for found in evaluations.values())
+    several = any(len(results) > 1 for results in evaluations.values())
     return [
         {
             "title": wording.measured(metric),
@@ -108,17 +108,17 @@ def checkpoint_charts(evaluations: Journals) -> list[dict[str, Any]]:
 
 
 def checkpoint_tables(evaluations: Journals) -> list[dict[str, Any]]:
-    """One a run: `name`, `metrics`, and `rows` of step and intervals, in the order of the steps.
+    """One table per run: `name`, `metrics`, and `rows` of step and intervals, by step.
 
-    Of a run with validation videos two, of the test scores and of the others.
+    A run with validation videos has two: of test scores and of validation scores.
     """
     tables = []
-    for name, found in evaluations.items():
-        measured = dict.fromkeys(metric for one in found for metric in one["scores"])
-        for part, metrics in wording.by_part(measured).items() if found else ():
+    for name, results in evaluations.items():
+        measured = dict.fromkeys(metric for result in results for metric in result["scores"])
+        for part, metrics in wording.by_part(measured).items() if results else ():
             rows = [
-                {"step": one["step"], "cells": [one["scores"].get(m) or {} for m in metrics]}
-                for one in _by_step(found)
+                {"step": r["step"], "cells": [r["scores"].get(m) or {} for m in metrics]}
+                for r in _by_step(results)
             ]
             title = f"{name}, {part}" if part else name
             tables.append({"name": title, "metrics": metrics, "rows": rows})
@@ -126,15 +126,15 @@ def checkpoint_tables(evaluations: Journals) -> list[dict[str, Any]]:
 
 
 def chosen_by(evaluations: Journals) -> list[str]:
-    """The numbers that checkpoints are compared by, where these are of validation videos."""
-    names = (one.get("selection", {}).get("name", "") for e in evaluations.values() for one in e)
+    """Names of the scores that compare checkpoints, if these are on validation videos."""
+    names = (r.get("selection", {}).get("name", "") for e in evaluations.values() for r in e)
     return list(dict.fromkeys(name for name in names if name.endswith(" on validation")))
 
 
 def _train_lines(journals: Journals) -> dict[str, list[Mapping[str, Any]]]:
     return {
-        name: [line for line in found if line.get("kind", "train") == "train" and "step" in line]
-        for name, found in journals.items()
+        name: [line for line in run if line.get("kind", "train") == "train" and "step" in line]
+        for name, run in journals.items()
     }
 
 
@@ -142,36 +142,37 @@ def _curves(lines: Journals, measure: str) -> list[charts.Line]:
     colours = families(list(lines))
     return [
         charts.Line(
-            x=charts.floats(line["step"] for line in found if measure in line),
-            y=charts.floats(line[measure] for line in found if measure in line),
+            x=charts.floats(line["step"] for line in run if measure in line),
+            y=charts.floats(line[measure] for line in run if measure in line),
             series=colours[name],
             dashed=measure == DISTANCES[1],
         )
-        for name, found in lines.items()
-        if _values(found, measure)
+        for name, run in lines.items()
+        if _values(run, measure)
     ]
 
 
 def _over_steps(evaluations: Journals, metric: str, colours: Mapping[str, int]) -> str:
     curves = []
-    for name, found in evaluations.items():
-        having = [one for one in _by_step(found) if one["scores"].get(metric)]
-        scores = [one["scores"][metric] for one in having]
+    for name, results in evaluations.items():
+        measured = [result for result in _by_step(results) if result["scores"].get(metric)]
+        scores = [result["scores"][metric] for result in measured]
         if scores:
-            curves.append(charts.line((one["step"] for one in having), scores, colours[name]))
+            steps = (result["step"] for result in measured)
+            curves.append(charts.line(steps, scores, colours[name]))
     return charts.lines(wording.measured(metric), curves)
 
 
 def _over_runs(evaluations: Journals, metric: str, colours: Mapping[str, int]) -> str:
     rows = []
-    for name, found in evaluations.items():
-        score = found[0]["scores"].get(metric) if found else None
+    for name, results in evaluations.items():
+        score = results[0]["scores"].get(metric) if results else None
         rows += charts.dot(name, score or {}, colours[name])
     return charts.dots(wording.measured(metric), rows)
 
 
-def _by_step(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return sorted(found, key=lambda one: one["step"])
+def _by_step(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return sorted(results, key=lambda result: result["step"])
 
 
 def _values(lines: Sequence[Mapping[str, Any]], measure: str) -> list[float]:

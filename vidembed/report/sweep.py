@@ -1,4 +1,4 @@
-"""A sweep in the report: its points beside the paper's numbers, their differences, its plot."""
+"""A sweep in the report: points with the paper's numbers, differences, and plots."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from vidembed.report.wording import is_number
 
 
 def section(sweep: Mapping[str, Any]) -> dict[str, Any]:
-    """What sweep.html shows, of the JSON that `gather` writes: charts, rows, differences."""
+    """The contents of sweep.html, from the JSON that `gather` writes: charts, rows, differences."""
     scored = any(point.get("scores") for point in sweep["points"].values())
     dotted = [_dots(sweep, direction) for direction in sweep["columns"]] if scored else []
     return {
@@ -19,7 +19,7 @@ def section(sweep: Mapping[str, Any]) -> dict[str, Any]:
         "columns": [f"{direction}/{metric}" for direction, metric in columns(sweep)],
         "rows": [_row(sweep, name, point) for name, point in named(sweep).items()],
         "differences": [
-            _row(sweep, f"{one['one']} − {one['other']}", one) for one in compared(sweep)
+            _row(sweep, f"{pair['one']} − {pair['other']}", pair) for pair in compared(sweep)
         ],
         "charts": plots(sweep) or dotted,
         "missing": sweep.get("missing") or [],
@@ -27,69 +27,72 @@ def section(sweep: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def columns(sweep: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The columns of scores: direction and metric."""
-    return [(direction, metric) for direction, some in sweep["columns"].items() for metric in some]
+    """The score columns: (direction, metric)."""
+    return [
+        (direction, metric) for direction, metrics in sweep["columns"].items() for metric in metrics
+    ]
 
 
 def named(sweep: Mapping[str, Any], direction: str = "") -> dict[str, Any]:
-    """The points, then the controls, by the names that tables (of a direction) show."""
+    """The points, then the controls, by their names in tables (of a direction)."""
     controls = sweep.get("controls") or {}
     return sweep["points"] | {wording.system(name, direction): controls[name] for name in controls}
 
 
 def compared(sweep: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """All that is compared: points, then what there is where ids are permuted."""
+    """All comparisons: of points, then of runs with permuted ids."""
     return [*sweep["comparisons"], *sweep["permuted"]]
 
 
-def cells(sweep: Mapping[str, Any], one: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Of a point, a control or a comparison one entry for each column: its `interval` {value, low,
-    high}, empty where there is none yet; the `paper`'s number or None; of a comparison, `each`
-    seed's difference."""
-    scores, paper = one.get("scores") or one.get("differences") or {}, one.get("paper_percent")
+def cells(sweep: Mapping[str, Any], entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Cells of a point, a control or a comparison, one per column: `interval` {value, low, high},
+    empty if not measured yet; the `paper`'s number or None; for a comparison, the difference of
+    `each` seed."""
+    scores = entry.get("scores") or entry.get("differences") or {}
+    paper = entry.get("paper_percent")
     return [
         {
             "interval": scores.get(direction, {}).get(metric) or {},
             "paper": (paper or {}).get(direction, {}).get(metric),
-            "each": one["per_seed"][direction][metric] if "per_seed" in one else [],
+            "each": entry["per_seed"][direction][metric] if "per_seed" in entry else [],
         }
         for direction, metric in columns(sweep)
     ]
 
 
 def has_paper(sweep: Mapping[str, Any]) -> bool:
-    """Whether the paper's own numbers stand beside any of ours."""
-    beside = [*sweep["points"].values(), *sweep["comparisons"]]
-    return any(one.get("paper_percent") for one in beside)
+    """Whether the paper reports a number for any point or comparison."""
+    entries = [*sweep["points"].values(), *sweep["comparisons"]]
+    return any(entry.get("paper_percent") for entry in entries)
 
 
 def plots(sweep: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A chart (`title`, `svg`) of NDCG a direction, where the sweep is of one number."""
-    made = []
+    """One chart (`title`, `svg`) of NDCG per direction, if the sweep varies a single number."""
+    drawn = []
     for direction, (main, *_) in sweep["columns"].items():
-        at = [
+        scored = [
             (point["at"], point["scores"][direction][main])
             for point in sweep["points"].values()
             if is_number(point.get("at")) and direction in (point.get("scores") or {})
         ]
-        if not at:
+        if not scored:
             continue
-        at.sort(key=lambda one: one[0])
-        line = charts.line([place for place, _ in at], [score for _, score in at])
+        scored.sort(key=lambda pair: pair[0])
+        line = charts.line([x for x, _ in scored], [score for _, score in scored])
         title = _title(sweep, direction)
         svg = charts.lines(title, [line], below=sweep["axis_name"], doubling=True)
-        made.append({"title": title, "svg": svg, "direction": direction})
-    return made
+        drawn.append({"title": title, "svg": svg, "direction": direction})
+    return drawn
 
 
-def _row(sweep: Mapping[str, Any], name: str, one: Mapping[str, Any]) -> dict[str, Any]:
+def _row(sweep: Mapping[str, Any], name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": name,
-        "asks": one.get("asks"),
-        "parameters": one.get("parameters"),
-        "seconds": one.get("train_seconds"),
-        "seeds": ", ".join(map(str, one["seeds"])),
-        "cells": cells(sweep, one),
+        "asks": entry.get("asks"),
+        "parameters": entry.get("parameters"),
+        "seconds": entry.get("train_seconds"),
+        "seeds": ", ".join(map(str, entry["seeds"])),
+        "cells": cells(sweep, entry),
     }
 
 

@@ -1,4 +1,4 @@
-"""How the report writes numbers and names."""
+"""Format numbers and names for the report."""
 
 import math
 import re
@@ -30,37 +30,37 @@ SYSTEMS: Mapping[str, str] = {
     "popularity": "popularity",
     "random": "random",
 }
-"""In the order in which they are shown."""
+"""Names of systems, in display order."""
 
 VALIDATION = "validation_"
-"""Begins the names of directions in which the new videos are those for validation."""
+"""Prefix of directions whose new videos are the validation videos."""
 ASKED: Mapping[str, str] = {
-    "eval_to_train": "new videos look for known ones.",
-    "train_to_eval": "known videos look for new ones.",
-    "eval_to_eval": "new videos look for other new ones; a query is none of its own results.",
-    "cold_items": "users look for new videos, which nothing was learned from.",
-    "warm_items": "users look for known videos that they have not watched yet.",
+    "eval_to_train": "queries are new videos, candidates are known ones.",
+    "train_to_eval": "queries are known videos, candidates are new ones.",
+    "eval_to_eval": "queries and candidates are new videos; a query is not among its own results.",
+    "cold_items": "queries are users, candidates are new videos, which nothing was learned from.",
+    "warm_items": "queries are users, candidates are known videos that they have not watched yet.",
 }
-"""What each direction asks."""
+"""Description of each direction."""
 
 
 def is_number(value: Any) -> bool:
-    """A finite number: neither a flag, nor absent, nor NaN."""
+    """Whether a value is a finite number: not a bool, None or NaN."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def score(value: Any) -> str:
-    """A metric between 0 and 1 (or a distance), to three places."""
+    """A metric between 0 and 1 (or a distance), to three decimal places."""
     return f"{value:.3f}" if is_number(value) else ABSENT
 
 
 def signed(value: Any) -> str:
-    """A difference of metrics, to four places, always with its sign."""
+    """A difference of metrics, to four decimal places, with its sign."""
     return f"{value:+.4f}" if is_number(value) else ABSENT
 
 
 def number(value: Any) -> str:
-    """Any value: counts with separators, other numbers to four digits."""
+    """Any value: counts with separators, other numbers to four significant digits."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str):
@@ -77,7 +77,7 @@ def number(value: Any) -> str:
 
 
 def duration(seconds: Any) -> str:
-    """Seconds; from two minutes on as minutes, from two hours on as hours."""
+    """A duration in seconds; from two minutes in minutes, from two hours in hours."""
     if not is_number(seconds):
         return ABSENT
     if seconds < 120:
@@ -94,12 +94,12 @@ def memory(size: Any) -> str:
 
 
 def row(name: str, values: Sequence[Any]) -> dict[str, Any]:
-    """A row of a table: its `name`, and its `cells` as text."""
+    """A table row: its `name`, and its `cells` as text."""
     return {"name": words(name), "cells": [number(value) for value in values]}
 
 
 def breaks(name: str) -> Markup:
-    """The name of a run or file with places where a narrow column may break it."""
+    """The name of a run or file, with break points for narrow columns."""
     return Markup(re.sub("([/_-])", r"\1<wbr>", str(escape(name))))
 
 
@@ -121,8 +121,8 @@ def direction(name: str) -> str:
 
 
 def by_part(names: Iterable[str]) -> dict[str, list[str]]:
-    """Names of directions or scores by the part that they speak of: `test`, then `validation`;
-    all under "" where none is of validation."""
+    """Names of directions or scores by part: `test`, then `validation`; all under "" if none is of
+    validation."""
     names = list(names)
     validation = [name for name in names if name.startswith(VALIDATION)]
     if not validation:
@@ -131,9 +131,10 @@ def by_part(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def asked(name: str) -> str:
-    """A sentence on what a direction asks: `eval_to_train` → new videos look for known ones."""
-    said = ASKED.get(name.removeprefix(VALIDATION), "")
-    return f"{said} New are those for validation." if said and name.startswith(VALIDATION) else said
+    """A sentence that describes a direction, or "" for an unknown one."""
+    sentence = ASKED.get(name.removeprefix(VALIDATION), "")
+    validation = sentence and name.startswith(VALIDATION)
+    return f"{sentence} New videos are those for validation." if validation else sentence
 
 
 def measured(name: str) -> str:
@@ -143,18 +144,18 @@ def measured(name: str) -> str:
 
 
 def oracles(directions: Iterable[str]) -> list[str]:
-    """Those where popularity counts what has not happened: nobody has watched new videos yet."""
+    """Directions in which popularity counts the future: new videos have no watches yet."""
     return [name for name in directions if name.endswith(("_to_eval", "cold_items"))]
 
 
 def in_order(systems: Iterable[str]) -> list[str]:
-    """Names of systems as they are shown: those of SYSTEMS, then any others."""
+    """Names of systems in display order: those of SYSTEMS, then any others."""
     names = list(systems)
     return [name for name in SYSTEMS if name in names] + [n for n in names if n not in SYSTEMS]
 
 
 def system(name: str, towards: str = "") -> str:
-    """What a system is called; popularity knows the future when new videos are looked for."""
+    """The display name of a system; popularity is an oracle if the candidates are new videos."""
     if name == "popularity" and oracles([towards]):
         return "popularity (oracle)"
     return SYSTEMS.get(name, words(name))
