@@ -324,7 +324,7 @@ def test_from_folders_to_tables(folders, tmp_path, capsys):
     run[run.index("--text") + 1] = ""
     assert movielens.main(run) == 1
     assert "begun with other files" in capsys.readouterr().err
-    with pytest.raises(ValueError, match=r"ridge -1.0 is a share of the mean eigenvalue"):
+    with pytest.raises(ValueError, match=r"ridge -1.0 must be 0 or more"):
         movielens.Run(workdir="", closed_ridge=-1.0)
 
 

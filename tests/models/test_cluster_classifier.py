@@ -15,7 +15,7 @@ KEY = jax.random.key(0)
 
 
 @pytest.mark.parametrize(("classes", "rows"), [(2, 256), (256, 256), (257, 512), (10**6, 1000192)])
-def test_the_table_is_padded_whatever_the_mesh(classes, rows):
+def test_the_table_is_padded_independently_of_the_mesh(classes, rows):
     assert padded(classes) == rows
     shapes = jax.eval_shape(lambda: CosineClassifier().initialise(KEY, classes, 8))
     assert shapes[KERNEL].shape == (rows, 8)
@@ -31,7 +31,7 @@ def test_rows_start_at_about_unit_length_and_padding_at_zero():
     assert len(np.unique(np.round(table[:300, 0], 6))) > 290
 
 
-def test_cosines_do_not_see_the_length_of_a_row_and_survive_none():
+def test_cosines_ignore_the_length_of_a_row_and_accept_zeros():
     rows = jnp.asarray(np.random.default_rng(0).normal(size=(5, 8)), jnp.float32)
     classifier = CosineClassifier()
     np.testing.assert_allclose(classifier.vectors(rows * 7.0), classifier.vectors(rows), rtol=1e-5)
@@ -41,7 +41,7 @@ def test_cosines_do_not_see_the_length_of_a_row_and_survive_none():
     np.testing.assert_array_equal(DotClassifier().vectors(rows), rows)
 
 
-def test_the_scale_is_learnt_or_stays():
+def test_the_scale_is_learnt_or_constant():
     learnt, fixed = CosineClassifier(scale=20.0), CosineClassifier(scale=20.0, learn_scale=False)
     parameters = learnt.initialise(KEY, 10, 8)
     assert float(learnt.scale_of(parameters)) == pytest.approx(20)
@@ -53,8 +53,8 @@ def test_the_scale_is_learnt_or_stays():
     assert float(DotClassifier().scale_of({})) == 1
 
 
-def test_how_sure_the_default_scale_can_be_of_a_million_classes():
-    """A perfect match, all others at a cosine of zero: the documented nine tenths."""
+def test_the_largest_probability_with_the_default_scale_and_a_million_classes():
+    """A perfect match, with all other cosines zero: the documented nine tenths."""
     sure = np.exp(CosineClassifier().scale)
     assert sure / (sure + 10**6 - 1) == pytest.approx(0.9, abs=0.005)
 
@@ -68,6 +68,6 @@ def test_only_the_table_is_split():
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_scale_that_is_none_is_refused(scale):
+def test_an_invalid_scale_is_refused(scale):
     with pytest.raises(ValueError, match="scale"):
         CosineClassifier(scale=scale)

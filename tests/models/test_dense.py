@@ -1,4 +1,4 @@
-"""One layer: its gradient against NumPy, and what it sends between devices."""
+"""One layer: its gradient against NumPy, and its communication between devices."""
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,7 @@ def test_the_bfloat16_product_and_its_gradient_are_those_of_rounded_operands():
 
 @pytest.mark.parametrize("compute", ["float32", "bfloat16"])
 def test_a_gradient_sends_no_activations(compute):
-    """Rows split over devices stay there: only sums over rows travel, as wide as the parameters."""
+    """Rows stay on their devices: only sums over rows are sent, as large as the parameters."""
     network = LateFusion(layers=Layers(hidden=(16,), size=4, compute=compute))
     mesh = meshes.make_mesh(meshes.MeshShape())
     rows = jax.sharding.NamedSharding(mesh, meshes.batch_spec(1))

@@ -99,8 +99,8 @@ def test_towers_drop_different_inputs():
 
 @pytest.mark.parametrize("kind", [LateFusion, EarlyFusion])
 def test_modality_dropout_is_as_if_some_videos_lacked_a_modality(kind):
-    """Each row equals itself with both, or without one of two, as a stated lack gives it; one is
-    lacking in p - p^2/2 of them, and a video with one modality keeps it."""
+    """Each row equals its output with both modalities or with one marked as missing; each is
+    dropped in p - p^2/2 of the rows, and a video with one modality keeps it."""
     probability, rows = 0.4, 600
     network = kind(layers=Layers(hidden=(), size=4), modality_dropout=probability)
     parameters = initialise(network, WIDTHS, jax.random.key(0))
@@ -110,7 +110,7 @@ def test_modality_dropout_is_as_if_some_videos_lacked_a_modality(kind):
     dropped = apply(network, parameters, x, jax.random.key(5), present=stated)
 
     def without(*names):
-        # A network is given zeros, the mean, where a video lacks something.
+        # A network gets zeros, the mean, for a missing modality.
         given = {m: v * (m not in names) for m, v in x.items()}
         lack = {name: jnp.zeros(rows, bool) for name in names}
         return apply(network, parameters, given, present=lack)
@@ -187,7 +187,7 @@ SPLIT = {
 
 @pytest.mark.parametrize("hidden", SPLIT)
 @pytest.mark.parametrize("kind", [LateFusion, EarlyFusion, SingleModality])
-def test_layers_in_turn_are_split_by_outputs_and_by_inputs(kind, hidden):
+def test_layers_are_split_alternately_by_outputs_and_inputs(kind, hidden):
     network = kind(layers=Layers(hidden=(8,) * hidden, size=4))
     expected = {}
     for tower in range(2 if kind is LateFusion else 1):
@@ -199,7 +199,7 @@ def test_layers_in_turn_are_split_by_outputs_and_by_inputs(kind, hidden):
 
 
 class Scaled(nnx.Module):
-    """A stranger's network: its parameters say nothing of a split."""
+    """A user's network, whose parameters declare no split."""
 
     def __init__(self, inputs, rngs):
         self.deep = nnx.Dict(kernel=nnx.Param(rngs.params.normal((inputs, 3))))
@@ -218,21 +218,21 @@ class Stranger:
         return Scaled(widths["visual"], rngs)
 
 
-def test_a_strangers_network_is_split_nowhere_unless_it_says_so():
+def test_a_users_network_is_not_split_unless_declared():
     network = Stranger()
     assert split_axes(network, WIDTHS) == {"deep/kernel": None, "scale": None}
     assert parts(network) == ("deep", "scale")
 
 
 @pytest.mark.parametrize("network", [LateFusion(layers=LAYERS), EarlyFusion(layers=LAYERS)])
-def test_what_a_network_is_made_of_and_makes(network):
+def test_the_modalities_and_size_of_a_network(network):
     assert parts(network) == ("towers",)
     parameters = initialise(network, WIDTHS, jax.random.key(0))
     assert apply(network, parameters, features()).shape[-1] == network.size == 4
 
 
-def test_a_mesh_that_is_set_does_not_make_a_split_a_constraint():
-    """The layout is the engine's to ask for; a module does not move its arrays itself."""
+def test_a_mesh_does_not_turn_a_split_into_a_constraint():
+    """The engine requests the layout; a module does not move its arrays itself."""
     network, x = LateFusion(layers=LAYERS), features()
     parameters = initialise(network, WIDTHS, jax.random.key(0))
     with jax.set_mesh(meshes.make_mesh(meshes.MeshShape(data=4, model=2))):

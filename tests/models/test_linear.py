@@ -1,4 +1,4 @@
-"""The closed form against a dense problem in float64, and what it refuses."""
+"""The closed form against a dense problem in float64, and refusals."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def test_it_is_the_generalised_eigenproblem(data, ridge, power):
     first = np.argsort(-values)[:3]
     expected = rows @ vectors[:, first] * values[first] ** power
     found = rows @ projection(square, edges, size=3, ridge=ridge, power=power)
-    # Eigenvectors are known but for their signs.
+    # Eigenvectors are unique up to their signs.
     np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-9)
     assert np.array_equal(projection(square, edges, size=3), projection(square, edges, size=3))
 
@@ -60,20 +60,20 @@ def test_directions_in_which_related_videos_differ_are_zeros(data):
     "ridge or power",
     "refused: which features, and what to do; with a ridge, collinear ones do no harm",
 )
-def test_what_cannot_be_solved_is_refused_by_name(data):
+def test_unsolvable_problems_are_refused_by_name(data):
     rows, near, square, edges = data
     names = ["visual 0", "visual 1", "visual 2", "visual 3", "audio 0", "audio 1"]
     with pytest.raises(ValueError, match="size 7 is above the 6 features: choose 6 or less"):
         projection(square, edges, size=7)
     broken = rows.copy()
     broken[3, 5] = np.nan
-    with pytest.raises(ValueError, match="not finite, by audio 1: look for NaN"):
+    with pytest.raises(ValueError, match="not finite because of audio 1: look for NaN"):
         projection(broken.T @ broken, broken.T @ near @ broken, size=2, names=names)
     with pytest.raises(ValueError, match="all 6 features are constant"):
         projection(0 * square, 0 * edges, size=2)
     with pytest.raises(ValueError, match="no relation between train videos"):
         projection(square, 0 * edges, size=2)
-    with pytest.raises(ValueError, match="no nearer in any direction"):
+    with pytest.raises(ValueError, match="not nearer than others in any direction"):
         projection(square, -square, size=2)
     twice = rows.copy()
     twice[:, 4], twice[:, 2] = twice[:, 1], 0

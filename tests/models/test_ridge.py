@@ -1,4 +1,4 @@
-"""Ridge regression from sums of products against scikit-learn's, and what it refuses."""
+"""Ridge regression from sums of products against scikit-learn's, and refusals."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def data():
 
 
 @pytest.mark.parametrize("penalty", [0.0, 5.0])
-def test_it_is_scikit_learns(data, penalty):
+def test_it_equals_scikit_learns(data, penalty):
     rows, targets = data
     behind = np.concatenate([rows, np.ones((len(rows), 1))], axis=1)
     known = centred(behind.T @ behind, behind.T @ targets)
@@ -35,14 +35,14 @@ def test_it_is_scikit_learns(data, penalty):
     "that are constant or, without a penalty, collinear",
     "refused: which features, and what to do",
 )
-def test_what_cannot_be_solved_is_refused_by_name(data):
+def test_unsolvable_problems_are_refused_by_name(data):
     rows, targets = data
     square, cross = rows.T @ rows, rows.T @ targets
     with pytest.raises(ValueError, match="no train video has a target"):
         centred(np.zeros((5, 5)), np.zeros((5, 3)))
     broken = cross.copy()
     broken[3, 1] = np.nan
-    with pytest.raises(ValueError, match="not finite, by audio 0: look for NaN"):
+    with pytest.raises(ValueError, match="not finite because of audio 0: look for NaN"):
         ridge_map(square, broken, penalty=1.0, names=NAMES)
     with pytest.raises(ValueError, match="all 4 features are constant"):
         ridge_map(0 * square, cross, penalty=1.0)

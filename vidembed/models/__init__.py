@@ -1,1 +1,1 @@
-"""Embedding networks: the only importer of Flax."""
+"""Embedding networks; only this folder imports Flax."""

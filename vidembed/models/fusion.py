@@ -1,8 +1,8 @@
-"""Fusion networks: features of several modalities become one unit vector (CDML section 3.2.2).
+"""Fusion networks: map the features of several modalities to one unit vector (CDML, 3.2.2).
 
 Early fusion concatenates the modalities before one tower; late fusion gives each modality a tower
-and multiplies their outputs element by element. The paper's choice is 4000-256 late. Whether a
-tower's last layer has an activation is not established: `last_activation`, by default none.
+and multiplies their outputs element by element. The paper's choice is late fusion, 4000-256. The
+activation of a tower's last layer is not established: `last_activation`, none by default.
 """
 
 from collections.abc import Mapping
@@ -44,8 +44,8 @@ def _backward(
     x, kernel = saved
     gradient = _narrow(gradient)
     along_x = jnp.matmul(gradient, kernel.T, preferred_element_type=jnp.float32)
-    # Summed over the rows as they lie: a reshape to two axes would join a whole axis with one that
-    # is split over devices, for which every device would be sent all activations.
+    # Sum over the row axes without reshaping: merging a whole axis with one that is split over
+    # devices would send all activations to every device.
     rows = tuple(range(x.ndim - 1))
     along_kernel = jax.lax.dot_general(
         x, gradient, ((rows, rows), ((), ())), preferred_element_type=jnp.float32
@@ -57,9 +57,9 @@ product_bfloat16.defvjp(_forward, _backward)
 
 
 class Dense(nnx.Module):
-    """f32[..., F] → f32[..., D]; kernel f32[F, D] drawn by LeCun's rule, bias f32[D] zero.
+    """f32[..., F] → f32[..., D]; kernel f32[F, D] with LeCun initialisation, bias f32[D] zero.
 
-    `split`: which side is split over the mesh's model axis, if one is.
+    `split`: the side that is split over the mesh's model axis, if any.
     """
 
     def __init__(
@@ -72,11 +72,11 @@ class Dense(nnx.Module):
         split: Literal["inputs", "outputs"] | None = None,
     ) -> None:
         draw = nnx.initializers.lecun_normal()
-        of_kernel = {"inputs": 0, "outputs": 1, None: None}[split]
-        of_bias = 0 if split == "outputs" else None
+        kernel_axis = {"inputs": 0, "outputs": 1, None: None}[split]
+        bias_axis = 0 if split == "outputs" else None
         kernel = draw(rngs.params(), (inputs, outputs), jnp.float32)
-        self.kernel = nnx.Param(kernel, split=of_kernel)
-        self.bias = nnx.Param(jnp.zeros((outputs,), jnp.float32), split=of_bias)
+        self.kernel = nnx.Param(kernel, split=kernel_axis)
+        self.bias = nnx.Param(jnp.zeros((outputs,), jnp.float32), split=bias_axis)
         self.compute = compute
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -84,7 +84,7 @@ class Dense(nnx.Module):
         if self.compute == "bfloat16":
             product = product_bfloat16(_narrow(x), kernel)
         else:
-            # Asked for, since TPUs and GPUs round the operands of a plain product.
+            # Explicit, because TPUs and GPUs round the operands of a plain product.
             product = jnp.matmul(x, kernel, precision=jax.lax.Precision.HIGHEST)
         return product + jnp.broadcast_to(bias, product.shape)
 
@@ -94,7 +94,7 @@ class Layers:
     """The shape of a tower, and how it computes."""
 
     hidden: tuple[int, ...] = (4000,)
-    """Widths of the hidden layers; none is a linear map."""
+    """Widths of the hidden layers; none for a linear map."""
     size: int = 256
     """D, the size of the embedding."""
     input_dropout: float = 0.0
@@ -115,8 +115,8 @@ class Tower(nnx.Module):
     """Dense layers with ReLU between them: f32[..., F] → f32[..., D].
 
     Layers alternate: the outputs of even layers are split over the mesh's model axis, and so are
-    the inputs of the odd layers that follow. One sum over the model axis per pair of layers is then
-    all that travels. An even layer that is the last has no such follower and is not split.
+    the inputs of the odd layers that follow. Each pair of layers then communicates
+    only one sum over the model axis. An even last layer has no follower and is not split.
     """
 
     def __init__(self, inputs: int, shape: Layers, rngs: nnx.Rngs) -> None:
@@ -143,7 +143,7 @@ class Tower(nnx.Module):
 
 
 class Fused(nnx.Module):
-    """One tower for each group of modalities; their outputs are multiplied, then normalised."""
+    """One tower per group of modalities; their outputs are multiplied, then normalised."""
 
     def __init__(
         self,
@@ -173,9 +173,9 @@ class Fused(nnx.Module):
             joined = jnp.concatenate([features[m] for m in group], axis=-1)
             output = tower(joined, None if key is None else jax.random.fold_in(key, number))
             if len(self.groups) > 1 and group[0] in present:
-                # A tower without its modality has no say: one is what a product does not feel.
-                there = present[group[0]][..., None]
-                output = jnp.where(there, output, jnp.ones_like(output))
+                # A tower without its modality outputs ones, which leave the product unchanged.
+                has_modality = present[group[0]][..., None]
+                output = jnp.where(has_modality, output, jnp.ones_like(output))
             product = output if number == 0 else product * output
         return normalise(product)
 
@@ -187,12 +187,12 @@ class _OfModalities:
     """Names of the modalities that the network reads, as in the table."""
     modality_dropout: float = 0.0
     """Probability that a modality of a video counts as missing in a training batch, drawn for each
-    anew; a video always keeps one. It teaches the network to do without. Ours, not the paper's."""
+    separately; a video always keeps one. Teaches the network to do without. Not in the paper."""
 
     def __post_init__(self) -> None:
         names = self.modalities
         if not names or len(set(names)) < len(names):
-            raise ValueError(f"modalities must be one or more different names, found {list(names)}")
+            raise ValueError(f"modalities must be distinct names, one or more, found {list(names)}")
         if not 0 <= self.modality_dropout < 1:
             raise ValueError(f"modality_dropout {self.modality_dropout} is outside [0, 1)")
 
@@ -204,7 +204,7 @@ class _OfModalities:
 
 @dataclass(frozen=True, kw_only=True)
 class LateFusion(_OfModalities):
-    """A tower for each modality; their outputs are multiplied element by element."""
+    """One tower per modality; their outputs are multiplied element by element."""
 
     def module(self, widths: Mapping[str, int], rngs: nnx.Rngs) -> Fused:
         """The network for modalities of these widths."""
@@ -223,7 +223,7 @@ class EarlyFusion(_OfModalities):
 
 @dataclass(frozen=True, kw_only=True)
 class SingleModality:
-    """The tower of one modality alone: the paper's video-only control."""
+    """The tower of a single modality: the paper's video-only control."""
 
     layers: Layers = Layers()
     modality: str = "visual"
@@ -231,7 +231,7 @@ class SingleModality:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """The one modality, as the fusions name theirs."""
+        """The modality, as a tuple like those of the fusions."""
         return (self.modality,)
 
     @property

@@ -1,13 +1,13 @@
-"""A space in closed form: the linear map under which videos that are watched together lie close.
+"""A space in closed form: the linear map that puts videos watched together close to each other.
 
 With rows X of standardised features, S = XᵀX + λI and M = XᵀÂX over the weighted relations Â, the
 leading generalised eigenvectors of (M, S), each times a power of its eigenvalue, map a video's
 features to its vector. This is linear spectral embedding of the relation graph: Locality Preserving
-Projections (He and Niyogi, NeurIPS 2003) with the graph's affinity in the place of its Laplacian
-(their XLXᵀ is XDXᵀ − XAXᵀ, so that its smallest eigenvectors are these but for the weighting of the
-videos by degree), and canonical correlation analysis of co-watched pairs (Hotelling, 1936) with
-both views sharing one map. λ is given as a share of the mean eigenvalue of XᵀX, so that it carries
-over to more videos.
+Projections (He and Niyogi, NeurIPS 2003) with the graph's affinity instead of its Laplacian (their
+XLXᵀ is XDXᵀ − XAXᵀ, so its smallest eigenvectors are these, except for the weighting of videos by
+degree). It is also canonical correlation analysis of co-watched pairs (Hotelling, 1936) with one
+map for both views. λ is given as a share of the mean eigenvalue of XᵀX, so that it carries over to
+more videos.
 """
 
 from collections.abc import Sequence
@@ -16,18 +16,18 @@ import numpy as np
 import scipy.linalg
 
 SIZE, RIDGE, POWER = 256, 1.0, 0.5
-"""What is taken unless other values are asked for."""
+"""Default values."""
 SHOWN = 10
 NEGLIGIBLE = 1e-10
-"""Of XᵀX without λ: an eigenvalue below this share of the largest is none."""
+"""Eigenvalues of XᵀX below this share of the largest count as zero, if λ is 0."""
 
 
 def check_options(*, size: int, ridge: float, power: float) -> None:
-    """Raises ValueError for values that give no space, whatever the data."""
+    """Raise ValueError for values that are invalid for any data."""
     if size < 1:
         raise ValueError(f"size {size} must be 1 or more")
     if not 0 <= ridge < float("inf"):
-        raise ValueError(f"ridge {ridge} is a share of the mean eigenvalue, 0 or more")
+        raise ValueError(f"ridge {ridge} must be 0 or more: a share of the mean eigenvalue")
     if not 0 <= power <= 4:
         raise ValueError(f"power {power} of the eigenvalues must lie in [0, 4]")
 
@@ -44,8 +44,8 @@ def projection(
     """The map f64[d, size] from standardised features to vectors (before these get unit length):
     `directions`, each times a power of its eigenvalue.
 
-    Where fewer than `size` eigenvalues are above zero, the last columns are zeros. Raises
-    ValueError for options that give no space, and as `directions` does.
+    If fewer than `size` eigenvalues are above zero, the last columns are zeros. Raises ValueError
+    for invalid options, and as `directions` does.
     """
     check_options(size=size, ridge=ridge, power=power)
     values, vectors = directions(rows, edges, size=size, ridge=ridge, names=names)
@@ -53,19 +53,19 @@ def projection(
 
 
 def scaled(values: np.ndarray, vectors: np.ndarray, power: float) -> np.ndarray:
-    """Directions f64[d, k] times a power of their eigenvalues f64[k], zero where these are below
-    zero: there related videos lie further apart than others."""
+    """Scale directions f64[d, k] by a power of their eigenvalues f64[k], or by zero for negative
+    eigenvalues: there, related videos are further apart than others."""
     return vectors * np.where(values > 0, np.maximum(values, 0) ** power, 0)
 
 
 def directions(
     rows: np.ndarray, edges: np.ndarray, *, size: int, ridge: float, names: Sequence[str] = ()
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(eigenvalues f64[size], falling; eigenvectors f64[d, size]) of (XᵀÂX, XᵀX + λI).
+    """(eigenvalues f64[size], descending; eigenvectors f64[d, size]) of (XᵀÂX, XᵀX + λI).
 
-    rows: XᵀX f[d, d]. edges: XᵀÂX f[d, d]; its part that is not symmetric says nothing. names:
-    what the features are called in messages. Raises ValueError where there is nothing to solve: by
-    name for features that are not finite or, without a ridge, constant or collinear.
+    rows: XᵀX f[d, d]. edges: XᵀÂX f[d, d]; only its symmetric part counts. names: of the features,
+    for messages. Raises ValueError if there is no solution; the message names features that are not
+    finite or, without a ridge, constant or collinear.
     """
     rows, edges = np.asarray(rows, np.float64), np.asarray(edges, np.float64)
     edges = (edges + edges.T) / 2
@@ -74,17 +74,19 @@ def directions(
     bad = ~(np.isfinite(np.diagonal(rows)) & np.isfinite(np.diagonal(edges)))
     if bad.any() or not np.isfinite(rows).all() or not np.isfinite(edges).all():
         raise ValueError(
-            f"sums over the train videos are not finite, by {listed(bad, names)}: look for NaN "
-            "with `python -m vidembed inspect`"
+            f"sums over the train videos are not finite because of {listed(bad, names)}: look for "
+            "NaN with `python -m vidembed inspect`"
         )
     mean = np.trace(rows) / width
     if not mean > 0:
         raise ValueError(f"all {width} features are constant over the train videos")
     if not edges.any():
-        raise ValueError("no relation between train videos: the closed form has nothing to go by")
+        raise ValueError(
+            "no relation between train videos: the closed form has nothing to learn from"
+        )
     if ridge == 0:
         refuse_singular(rows, names)
-    # S = LLᵀ turns it into an ordinary problem: C = L⁻¹ M L⁻ᵀ, and W = L⁻ᵀ V.
+    # S = LLᵀ reduces it to a standard eigenproblem: C = L⁻¹ M L⁻ᵀ, and W = L⁻ᵀ V.
     factor = scipy.linalg.cholesky(rows + ridge * mean * np.eye(width), lower=True)
     half = scipy.linalg.solve_triangular(factor, edges, lower=True)
     inner = scipy.linalg.solve_triangular(factor, half.T, lower=True)
@@ -94,34 +96,34 @@ def directions(
     values, vectors = values[::-1], vectors[:, ::-1]
     if not values[0] > 0:
         raise ValueError(
-            "related train videos are no nearer in any direction of the features than others: the "
-            "closed form finds nothing"
+            "related train videos are not nearer than others in any direction of the features: the "
+            "closed form has no solution"
         )
-    found = scipy.linalg.solve_triangular(factor, vectors, lower=True, trans="T")
-    return values, _signed(found)
+    solved = scipy.linalg.solve_triangular(factor, vectors, lower=True, trans="T")
+    return values, _signed(solved)
 
 
 def _signed(matrix: np.ndarray) -> np.ndarray:
-    """The columns with their largest entry above zero: an eigenvector's sign is a matter of luck,
-    and so differs between machines."""
+    """Make the largest entry of each column positive: the sign of an eigenvector is arbitrary, and
+    differs between machines."""
     largest = np.take_along_axis(matrix, np.abs(matrix).argmax(axis=0)[None], axis=0)
     return matrix * np.where(largest < 0, -1.0, 1.0)
 
 
 def refuse_singular(rows: np.ndarray, names: Sequence[str]) -> None:
-    """Raises ValueError, by name, where features f64[d, d] XᵀX are constant or collinear."""
+    """Raise ValueError, by name, if features (XᵀX f64[d, d]) are constant or collinear."""
     values, vectors = scipy.linalg.eigh(rows)
     null = values < NEGLIGIBLE * values[-1]
     if null.any():
-        taking_part = (np.square(vectors[:, null]).sum(axis=1)) > 1e-6
+        involved = (np.square(vectors[:, null]).sum(axis=1)) > 1e-6
         raise ValueError(
             f"{int(null.sum())} of {len(rows)} directions of the features do not vary: constant or "
-            f"collinear are {listed(taking_part, names)}. Give a ridge above zero (--task.ridge)"
+            f"collinear are {listed(involved, names)}. Give a ridge above zero (--task.ridge)"
         )
 
 
 def listed(flags: np.ndarray, names: Sequence[str]) -> str:
-    """The first features of those flagged, bool[d], by their names or numbers."""
+    """The first of the flagged features, bool[d], by name or number."""
     which = np.flatnonzero(flags)
     shown = ", ".join(names[number] if names else str(number) for number in which[:SHOWN])
     return f"{shown} ... ({len(which)} in all)" if len(which) > SHOWN else shown or "none alone"

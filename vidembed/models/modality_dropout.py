@@ -1,7 +1,7 @@
-"""Modality dropout: in training, a video's modality counts as missing now and then.
+"""Modality dropout: randomly treat modalities of videos as missing in training.
 
-A network that always sees all modalities does not learn to do without one. This is ours, not the
-paper's.
+A network that always sees all modalities does not learn to do without one. This is our addition,
+not the paper's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,10 @@ import jax.numpy as jnp
 
 
 def keep_modalities(present: jax.Array, probability: float, key: jax.Array) -> jax.Array:
-    """Which of the modalities present bool[..., M] of each video stay: bool[..., M].
+    """Choose the modalities to keep among those present bool[..., M]: bool[..., M].
 
-    Each is dropped where its own uniform draw is below `probability`, but the one with the largest
-    draw of those that a video has always stays. So one of two is dropped in p − p²/2 of the videos.
+    Each is dropped if its uniform draw is below `probability`, except the one with the video's
+    largest draw. So a given one of two is dropped in p − p²/2 of the videos.
     """
     draws = jnp.where(present, jax.random.uniform(key, present.shape), -1.0)
     largest = jnp.max(draws, axis=-1, keepdims=True)
@@ -30,15 +30,15 @@ def drop_modalities(
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
     """Features f32[..., F] and flags bool[...] of the named modalities, after the draw.
 
-    `present` has the modalities that some videos lack. Features of what is dropped are zero, as
-    those of a missing modality are.
+    `present` has the modalities that some videos lack. Dropped features are zero, like those of a
+    missing modality.
     """
     everywhere = jnp.ones(features[names[0]].shape[:-1], bool)
     flags = jnp.stack([present.get(name, everywhere) for name in names], axis=-1)
-    kept = keep_modalities(flags, probability, key)
-    left = {name: kept[..., number] for number, name in enumerate(names)}
+    mask = keep_modalities(flags, probability, key)
+    remaining = {name: mask[..., number] for number, name in enumerate(names)}
     zeroed = {
-        name: jnp.where(left[name][..., None], features[name], jnp.zeros_like(features[name]))
+        name: jnp.where(remaining[name][..., None], features[name], jnp.zeros_like(features[name]))
         for name in names
     }
-    return zeroed, left
+    return zeroed, remaining

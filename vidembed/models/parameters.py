@@ -1,7 +1,7 @@
-"""Networks as plain JAX: a flat dictionary of parameters, and a function to run them.
+"""Use networks as plain JAX: a flat dictionary of parameters, and a function that runs them.
 
-Everything outside this folder sees `{"towers/0/layers/1/kernel": f32[...], ...}` and nothing of
-Flax. Measured per step on a tiny tower: `nnx.jit` 740 µs, split and `jax.jit` 93 µs.
+Other folders see only `{"towers/0/layers/1/kernel": f32[...], ...}`, not Flax. Measured per step on
+a tiny tower: `nnx.jit` 740 µs, split and `jax.jit` 93 µs.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ Parameters = dict[str, jax.Array]
 
 
 class Network(Protocol):
-    """A configured network: what it reads, and how it is built."""
+    """A configured network: its input modalities, and how to build it."""
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -27,12 +27,12 @@ class Network(Protocol):
     def module(self, widths: Mapping[str, int], rngs: nnx.Rngs) -> Any:
         """The Flax module; called as module(features, key, present).
 
-        Its attributes bear the same names whatever the widths.
+        The names of its attributes do not depend on the widths.
         """
 
 
 def check_modalities(network: Network, widths: Mapping[str, int]) -> None:
-    """Raises ValueError where the data lacks a modality that the network reads."""
+    """Raise ValueError if the data lacks a modality that the network reads."""
     missing = [m for m in network.modalities if m not in widths]
     if missing:
         raise ValueError(
@@ -43,7 +43,7 @@ def check_modalities(network: Network, widths: Mapping[str, int]) -> None:
 
 
 def initialise(network: Network, widths: Mapping[str, int], key: jax.Array) -> Parameters:
-    """Parameters drawn from `key`, for modalities of these widths."""
+    """Initialise parameters from `key`, for modalities of these widths."""
     check_modalities(network, widths)
     _, state = nnx.split(network.module(widths, nnx.Rngs(params=key)))
     return {_name(path): leaf[...] for path, leaf in nnx.to_flat_state(state)}
@@ -57,7 +57,7 @@ def apply(
     *,
     present: Mapping[str, jax.Array] | None = None,
 ) -> jax.Array:
-    """Runs the network on f32[..., F] features; `key` turns dropout on.
+    """Run the network on f32[..., F] features; `key` enables dropout.
 
     `present`: bool[...] for the modalities that some rows lack.
     """
@@ -69,9 +69,9 @@ def apply(
 
 
 def split_axes(network: Network, widths: Mapping[str, int]) -> dict[str, int | None]:
-    """Which axis of each parameter is split over the mesh's model axis; None is not split.
+    """Parameter → the axis that is split over the mesh's model axis, or None.
 
-    The module says it where it makes a parameter: `nnx.Param(value, split=1)`.
+    The module sets it when it creates a parameter: `nnx.Param(value, split=1)`.
     """
     _, state = _skeleton(network, widths)
     leaves = nnx.to_flat_state(state)
@@ -79,7 +79,7 @@ def split_axes(network: Network, widths: Mapping[str, int]) -> dict[str, int | N
 
 
 def parts(network: Network) -> tuple[str, ...]:
-    """What the names of the network's parameters begin with, before the first slash."""
+    """The prefixes of the network's parameter names, up to the first slash."""
     _, state = _skeleton(network, dict.fromkeys(network.modalities, 1))
     return tuple(sorted({str(path[0]) for path, _ in nnx.to_flat_state(state)}))
 
