@@ -68,7 +68,7 @@ def test_scores_and_ranking_of_every_model(model):
     np.testing.assert_allclose(
         user_scores(VECTORS, HISTORY, OFFSETS, **options), blended, atol=1e-6
     )
-    # None of the history, and of what is allowed alone.
+    # Nothing from the history, and only allowed rows.
     allowed = np.arange(137) % 3 > 0
     ranked = recommend_rows(VECTORS, HISTORY, OFFSETS, 10, allowed=allowed, **options)
     assert (ranked.counts == 10).all()
@@ -79,7 +79,7 @@ def test_scores_and_ranking_of_every_model(model):
         assert (np.diff(line[rows]) <= 1e-6).all()
 
 
-def test_users_go_in_blocks_that_fit_the_memory(monkeypatch):
+def test_users_are_scored_in_blocks_that_fit_the_memory(monkeypatch):
     monkeypatch.setattr("vidembed.serving.scoring.SCORES_AT_ONCE", 2 * 2 * 32)
     blocks = list(score_blocks(VECTORS, HISTORY, OFFSETS, aggregate=Max()))
     assert [len(users) for users, _ in blocks] == [2, 2, 2, 1]
@@ -108,7 +108,7 @@ def test_forgetting_and_weights_are_a_weighted_mean():
     "Recommendation: k above the candidates, a history that is the whole of them",
     "fewer rows, and `counts` says how many",
 )
-def test_fewer_candidates_are_fewer_rows():
+def test_fewer_candidates_give_fewer_rows():
     few = np.arange(137) < 4
     history, offsets = np.array([0, 1, 1, 9, 0, 1, 2, 3]), np.array([0, 3, 4, 8])
     for model in (Mean(), Max()):
@@ -133,7 +133,7 @@ BAD = {
         "3 of 3 times are NaN",
     ),
     "weights": ({"weights": np.zeros(3)}, "not all of a history 0"),
-    "weights of max": ({"weights": np.ones(3), "aggregate": Max()}, "weights are of Mean"),
+    "weights of max": ({"weights": np.ones(3), "aggregate": Max()}, "use Mean with weights"),
     "blend": ({"current": VECTORS[:1], "blend": 2}, "blend is 2"),
 }
 
@@ -141,7 +141,7 @@ BAD = {
 @pytest.mark.fault(
     "Recommendation: users without history, no candidate, rows, offsets, weights, times or options "
     "out of range",
-    "refused: how many, which first, what is asked for",
+    "refused: how many, the first one, what to give",
 )
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_refused_by_name(case):

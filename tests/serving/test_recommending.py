@@ -37,7 +37,7 @@ def made(folder, engine):
 
 
 def expected(model, history, current=None, within=IDS):
-    """Scores by id of what may be recommended."""
+    """Scores of the candidates, by id."""
     known = [name for name in history if name in ROW and name not in GONE]
     cosines = VECTORS[[ROW[name] for name in known]] @ VECTORS.T
     if isinstance(model, Mean):
@@ -104,7 +104,7 @@ def test_near_duplicates_and_diversity_equal_a_loop(index, options):
         def near(name, others):
             return max((cosine(VECTORS[ROW[name]], other) for other in others), default=0.0)
 
-        for fetched in (24, 96, N):  # more where too few are left
+        for fetched in (24, 96, N):  # more if too few are left
             left = sorted(right, key=lambda name: -right[name])[:fetched]
             chosen = []
             while len(chosen) < 8:
@@ -126,8 +126,8 @@ def test_near_duplicates_and_diversity_equal_a_loop(index, options):
 
 
 @pytest.mark.parametrize(("engine", "model"), [("exact", Mean()), (Hnsw(effort=200), Max())])
-def test_near_duplicates_are_fetched_beyond_until_k_are_left(tmp_path, engine, model):
-    """Of the first user the 100 best are copies of what it watched; of the second but a few are."""
+def test_more_are_fetched_until_k_without_near_duplicates_are_left(tmp_path, engine, model):
+    """The first user's 100 best are copies of watched videos; only a few of the second's are."""
     copies = np.repeat(VECTORS[:1], 100, axis=0)
     vectors = np.concatenate([copies, VECTORS[100:140]])
     index = VideoIndex(Index.create(tmp_path / "i", IDS[:140], vectors, space="s", engine=engine))
@@ -141,19 +141,19 @@ def test_near_duplicates_are_fetched_beyond_until_k_are_left(tmp_path, engine, m
     np.testing.assert_array_equal(first, IDS[100:140][np.argsort(-cosines)[:10]])
     np.testing.assert_allclose(scores, np.sort(cosines)[::-1][:10], atol=1e-5)
     assert len({*second} & {*IDS[:100]}) <= 1
-    # As many as there are, where they run out; k may be any number.
+    # All candidates if there are fewer than k; k may be any number.
     found = index.recommend_many(histories, 10**9, current=current, **options)
     assert found.counts.tolist() == [39, 39, 0]
 
 
-def test_diversity_alone_of_users_with_different_numbers_of_candidates(index):
+def test_diversity_of_users_with_different_numbers_of_candidates(index):
     options = {"choosing": Choosing(mmr_lambda=0), "within": IDS[:12]}
     found = index.recommend_many([IDS[:6].tolist(), [IDS[0]]], 8, **options)
     assert found.counts.tolist() == [6, 8]
 
 
 @pytest.mark.parametrize("half_lives", [(None, None), (3, None), (None, 50), (3, 50)], ids=str)
-def test_a_vector_kept_up_to_date_equals_one_of_the_whole_history(index, half_lives):
+def test_an_updated_vector_equals_that_of_the_whole_history(index, half_lives):
     watches, seconds = half_lives
     model = Mean(half_life_watches=watches, half_life_seconds=seconds)
     history, times = RANDOM.choice(IDS[5:128], 60), RANDOM.uniform(0, 300, 60)
@@ -173,7 +173,7 @@ def test_a_vector_kept_up_to_date_equals_one_of_the_whole_history(index, half_li
     )
     blended, _ = index.recommend(history, user=user, current=IDS[0].decode())
     assert blended.tolist() == index.recommend(history, **options)[0].tolist()
-    # Nothing else is known than the vector: it alone is recommended by.
+    # Without a history, only the vector counts.
     assert len(index.recommend([], 5, user=user)[0]) == 5
 
 
@@ -204,7 +204,7 @@ def test_unknown_ids_and_users_are_counted(index, caplog):
 
 REFUSED = {
     "k": ({"k": 0}, "k is 0"),
-    "within": ({"within": ["x", "y"]}, "none of the 2 ids of `within`: there is no candidate"),
+    "within": ({"within": ["x", "y"]}, "none of the 2 ids of `within`, so nothing can be"),
     "current": ({"current": "x"}, r"lacks 1 ids \(x\) of the videos being watched"),
     "width": ({"current": np.ones(3, np.float32)}, rf"must be f32\[n, {D}\]"),
     "blend": ({"current": "v00001", "blend": -1}, "blend is -1"),
@@ -225,7 +225,7 @@ REFUSED = {
     "refused by name",
 )
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_recommended_is_refused_by_name(index, case):
+def test_invalid_requests_are_refused_by_name(index, case):
     changed, message = REFUSED[case]
     with pytest.raises(ValueError, match=message):
         index.recommend(**{"history": ["v00000"], **changed})

@@ -1,4 +1,4 @@
-"""What an index recommends to many users at a time, by what they watched."""
+"""Recommend from an index to many users at once, by their watch histories."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ USERS_AT_ONCE, WATCHES_AT_ONCE = 1024, 1 << 16
 
 
 class Watched(NamedTuple):
-    """What U users watched, one user after the other, oldest first.
+    """Watch histories of U users, concatenated over users, oldest first.
 
     ids: S[H]; offsets: i64[U + 1]; times: f64[H] in seconds, for forgetting by time.
     """
@@ -31,19 +31,19 @@ class Watched(NamedTuple):
 
     @staticmethod
     def of(histories: Sequence[Any], times: Sequence[Any] | None = None) -> "Watched":
-        """Of one list of ids, bytes or text, a user, and one of times."""
+        """From one list of ids (bytes or text) per user, and optionally one list of times."""
         names = [checked.names(history) for history in histories]
         offsets = np.cumsum([0, *map(len, names)])
         seconds = None
         if times is not None:
-            lists = [np.asarray(some, np.float64) for some in times]
-            if [len(some) for some in lists] != [len(some) for some in names]:
-                raise ValueError("times are not as many as the videos: give one for each watch")
+            lists = [np.asarray(each, np.float64) for each in times]
+            if [len(each) for each in lists] != [len(each) for each in names]:
+                raise ValueError("times and videos differ in number: give one for each watch")
             seconds = np.concatenate([np.zeros(0), *lists])
         return Watched(np.concatenate([np.zeros(0, "S1"), *names]), offsets, seconds)
 
     def part(self, start: int, end: int) -> "Watched":
-        """Users from start to end."""
+        """The users from start to end."""
         rows = slice(self.offsets[start], self.offsets[end])
         times = None if self.times is None else self.times[rows]
         return Watched(self.ids[rows], self.offsets[start : end + 1] - self.offsets[start], times)
@@ -51,7 +51,7 @@ class Watched(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """How users are recommended to. blend: the share of the video being watched."""
+    """Options of a recommendation. blend: the weight of the video being watched."""
 
     k: int
     model: UserModel = Mean()
@@ -61,8 +61,8 @@ class Asked:
 
 
 class Recommended(NamedTuple):
-    """found: of each user. unknown: ids S[n] of watches that the index lacks, as often as watched.
-    without: bool[U], users of whom it knows no video, to whom nothing is recommended."""
+    """found: results of each user. unknown: ids S[n] of watches that the index lacks, with repeats.
+    without: bool[U], users without any video in the index, who get no recommendation."""
 
     found: Found
     unknown: np.ndarray
@@ -79,34 +79,36 @@ def recommend(
     current_ids: np.ndarray | None = None,
     users: np.ndarray | None = None,
 ) -> Recommended:
-    """The k best candidates of each user but for what it watched (V − Q), best first.
+    """The k best candidates of each user that the user has not watched (V − Q), best first.
 
-    candidates: ids S[n] of the index (None: all). current: f32[U, D], what is being watched, and
-    its ids S[U], which are not recommended either. users: f32[U, D] in the place of the means of
-    the histories, which are then only left out.
+    candidates: ids S[n] of the index (None: all). current: f32[U, D], the videos being watched, and
+    current_ids S[U], which are not recommended either. users: f32[U, D], replaces the means of the
+    histories, which are then only excluded.
 
-    Where the index's engine is exact, every vector is scored. Else `Mean` searches by one vector a
-    user, as the engine finds it; other models take as candidates what the engine finds near each
-    video of the history and near the current one, and score these exactly.
+    If the index's engine is exact, every vector is scored. Otherwise, `Mean` searches with one
+    vector per user; other models take as candidates the engine's results near each video of the
+    history and near the current one, and score these exactly.
     """
     if users is not None and not asked.model.one_vector:
-        raise ValueError(f"a vector of the user is a mean, and the model is {asked.model}")
+        raise ValueError(
+            f"a vector of the user is a mean, but the model is {asked.model}: use Mean"
+        )
     finder = Finder(index, candidates, asked.model, asked.effort)
     fetched = min(asked.choosing.candidates(asked.k), max(1, len(index)))
     at_once = users_at_once(fetched, index.dimension, USERS_AT_ONCE)
-    found, unknown, without = [], [np.zeros(0, "S1")], [np.zeros(0, bool)]
+    results, unknown, without = [], [np.zeros(0, "S1")], [np.zeros(0, bool)]
     for start, end in _blocks(watched.offsets, at_once):
-        some, rows = watched.part(start, end), slice(start, end)
-        vectors, there = index.vectors_of(some.ids)
-        lengths = np.diff(np.concatenate([[0], np.cumsum(there)])[some.offsets])
+        part, rows = watched.part(start, end), slice(start, end)
+        vectors, known = index.vectors_of(part.ids)
+        lengths = np.diff(np.concatenate([[0], np.cumsum(known)])[part.offsets])
         has = lengths > 0 if users is None else np.ones(len(lengths), bool)
         offsets = np.concatenate([[0], np.cumsum(lengths[has])])
         playing = None if current is None else current[rows][has]
-        seen = Seen(some.ids[there], offsets)
+        seen = Seen(part.ids[known], offsets)
         if current_ids is not None:
             seen = seen.and_also(current_ids[rows][has])
         if users is None:
-            times = None if some.times is None else some.times[there]
+            times = None if part.times is None else part.times[known]
             options: dict[str, Any] = {"times": times, "current": playing, "blend": asked.blend}
             given = histories_for(asked.model, vectors, offsets, **options)
         else:
@@ -125,35 +127,35 @@ def recommend(
         best = best_of(index, finder, batch, asked.choosing, asked.k, fetched)
         counts = np.zeros(len(has), np.int64)
         counts[has] = best.counts
-        found.append(best._replace(counts=counts))
-        unknown.append(some.ids[~there])
+        results.append(best._replace(counts=counts))
+        unknown.append(part.ids[~known])
         without.append(~has)
-    return Recommended(_all(found), np.concatenate(unknown), np.concatenate(without))
+    return Recommended(_all(results), np.concatenate(unknown), np.concatenate(without))
 
 
 def candidates_of(index: Index, within: Any) -> np.ndarray | None:
-    """The ids that may be recommended, S[n], of those given; None are all.
+    """The ids of `within` that the index has, S[n]; None for all.
 
-    Ids that the index lacks are counted in a warning; ValueError where it has none of them.
+    Warns about ids that the index lacks; ValueError if it has none of them.
     """
     if within is None:
         if not len(index):
-            raise ValueError("the index is empty: there is no candidate to recommend")
+            raise ValueError("the index is empty, so nothing can be recommended")
         return None
     names = checked.names(within)
-    there = index.has(names)
-    if not there.any():
+    indexed = index.has(names)
+    if not indexed.any():
         raise ValueError(
-            f"the index has none of the {len(names):,} ids of `within`: there is no candidate to "
-            "recommend"
+            f"the index has none of the {len(names):,} ids of `within`, so nothing can be "
+            "recommended"
         )
-    if not there.all():
-        _log.warning("the index lacks %s of `within`", checked.some(names[~there]))
-    return names[there]
+    if not indexed.all():
+        _log.warning("the index lacks %s of `within`", checked.some(names[~indexed]))
+    return names[indexed]
 
 
 def _blocks(offsets: np.ndarray, at_once: int) -> Iterator[tuple[int, int]]:
-    """Users from start to end, of not too many watches together unless it is one user."""
+    """Ranges of users with a limited number of watches in all, or a single user."""
     start, users = 0, len(offsets) - 1
     while start < users:
         most = offsets[start] + WATCHES_AT_ONCE
@@ -163,7 +165,7 @@ def _blocks(offsets: np.ndarray, at_once: int) -> Iterator[tuple[int, int]]:
         start = end
 
 
-def _all(found: Sequence[Found]) -> Found:
-    none = Found(np.zeros(0, "S1"), np.zeros(0, np.float32), np.zeros(0, np.int64))
-    ids, scores, counts = (np.concatenate(parts) for parts in zip(none, *found))
+def _all(results: Sequence[Found]) -> Found:
+    empty = Found(np.zeros(0, "S1"), np.zeros(0, np.float32), np.zeros(0, np.int64))
+    ids, scores, counts = (np.concatenate(parts) for parts in zip(empty, *results))
     return Found(ids, scores, counts)

@@ -1,4 +1,4 @@
-"""The k that near-duplicates and diversity leave of what is found, fetching more where too few."""
+"""Choose k results by near-duplicates and diversity; fetch more candidates if too few remain."""
 
 from typing import NamedTuple
 
@@ -10,14 +10,14 @@ from vidembed.serving.index import Found, Index
 from vidembed.serving.scoring import Histories
 
 VALUES_AT_ONCE = 1 << 24
-"""Numbers in the vectors of candidates that are chosen of: 64 MB, unless it is one user's."""
+"""Maximum number of values in the candidates' vectors: 64 MB, but at least one user's."""
 WIDER = 4
-"""How many times more candidates are fetched where near-duplicates left fewer than k."""
+"""Factor for fetching more candidates if near-duplicates left fewer than k."""
 
 
 class UserBatch(NamedTuple):
-    """What U users are scored by, what none of them is recommended, and vectors f32[H, D], of user
-    u those from offsets[u] to offsets[u + 1], that near-duplicates are left out of."""
+    """Histories and excluded ids of U users, and the vectors f32[H, D] whose near-duplicates are
+    skipped: user u has those from offsets[u] to offsets[u + 1]."""
 
     given: Histories
     seen: Seen
@@ -25,31 +25,31 @@ class UserBatch(NamedTuple):
     offsets: np.ndarray
 
     def of(self, users: np.ndarray) -> "UserBatch":
-        """Some of the users, i64[u]."""
-        given, (ids, of_seen) = self.given, self.seen
-        (queries, own), (left_out, seen), (near, watched) = (
-            _rows(offsets, users) for offsets in (given.offsets, of_seen, self.offsets)
+        """A subset i64[u] of the users."""
+        given, (ids, seen_offsets) = self.given, self.seen
+        (queries, query_offsets), (excluded, seen), (near, watched) = (
+            _rows(offsets, users) for offsets in (given.offsets, seen_offsets, self.offsets)
         )
         current = None if given.current is None else given.current[users]
         return UserBatch(
-            Histories(given.queries[queries], own, current, given.blend),
-            Seen(ids[left_out], seen),
+            Histories(given.queries[queries], query_offsets, current, given.blend),
+            Seen(ids[excluded], seen),
             self.vectors[near],
             watched,
         )
 
 
 def users_at_once(fetched: int, dimension: int, most: int) -> int:
-    """Users whose candidates' vectors are held together."""
+    """Number of users whose candidates' vectors are in memory at once."""
     return int(np.clip(VALUES_AT_ONCE // max(1, fetched * dimension), 1, most))
 
 
 def best_of(
     index: Index, finder: Finder, batch: UserBatch, choosing: Choosing, k: int, fetched: int
 ) -> Found:
-    """The k best of each user, chosen of so many candidates where it is not by score alone.
+    """The k best of each user, chosen from `fetched` candidates.
 
-    Users that near-duplicates leave fewer than k choose again of four times as many, until they
+    Users left with fewer than k by near-duplicates choose again from four times as many, until they
     have k or the engine finds no more.
     """
     best = finder.find(batch.given, batch.seen, fetched)
@@ -69,23 +69,23 @@ def best_of(
     return found_of_each(results)
 
 
-def _chosen(index: Index, found: Found, batch: UserBatch, choosing: Choosing, k: int) -> Found:
-    """What is chosen of the candidates found."""
-    width = int(found.counts.max(initial=0))
-    line = np.repeat(np.arange(len(found.counts)), found.counts)
-    ends = np.cumsum(found.counts)
-    column = np.arange(len(found.ids)) - np.repeat(ends - found.counts, found.counts)
-    scores = np.full((len(found.counts), width), -np.inf, np.float32)
-    scores[line, column] = found.scores
+def _chosen(index: Index, candidates: Found, batch: UserBatch, choosing: Choosing, k: int) -> Found:
+    """The choice from these candidates."""
+    width = int(candidates.counts.max(initial=0))
+    line = np.repeat(np.arange(len(candidates.counts)), candidates.counts)
+    ends = np.cumsum(candidates.counts)
+    column = np.arange(len(candidates.ids)) - np.repeat(ends - candidates.counts, candidates.counts)
+    scores = np.full((len(candidates.counts), width), -np.inf, np.float32)
+    scores[line, column] = candidates.scores
     near = np.zeros((*scores.shape, index.dimension), np.float32)
-    near[line, column] = index.vectors_of(found.ids)[0]
+    near[line, column] = index.vectors_of(candidates.ids)[0]
     places = choosing.choose(scores, near, k, batch.vectors, batch.offsets)
-    rows = ((ends - found.counts)[:, None] + places)[places >= 0]
-    return Found(found.ids[rows], found.scores[rows], (places >= 0).sum(axis=1))
+    rows = ((ends - candidates.counts)[:, None] + places)[places >= 0]
+    return Found(candidates.ids[rows], candidates.scores[rows], (places >= 0).sum(axis=1))
 
 
 def _rows(offsets: np.ndarray, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows i64[n] of some users of a ragged array, and the offsets of these alone."""
+    """Rows i64[n] of some users of a ragged array, and the offsets of these rows."""
     sizes = offsets[users + 1] - offsets[users]
-    own = np.concatenate([[0], np.cumsum(sizes)])
-    return np.arange(own[-1]) + np.repeat(offsets[users] - own[:-1], sizes), own
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    return np.arange(starts[-1]) + np.repeat(offsets[users] - starts[:-1], sizes), starts
