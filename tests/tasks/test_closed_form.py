@@ -1,4 +1,4 @@
-"""A closed form as a run: equal to numpy in float64, on any devices, gone on with, and in use."""
+"""A closed form as a run: equal to NumPy in float64, on any devices, resumed, and in use."""
 
 from dataclasses import replace
 
@@ -39,12 +39,12 @@ SMALL = replace(
     log_every=1,
 )
 CLOSE = 2e-5
-"""Of a cosine: what float32 and another order of its sums may change. Seen: 7e-7 with the default
+"""Tolerance of a cosine for float32 and another order of summation. Observed: 7e-7 with the default
 options, 6e-6 with little ridge and power 1."""
 
 
 def run(recipe, path, corpus, *, devices=1, stop_after=None):
-    """Trains in a work directory; what it said."""
+    """Train in a work directory; return the output."""
 
     class Stop(StopFlag):
         def reached(self):
@@ -97,7 +97,7 @@ def dense(corpus, *, weigh=lambda weight: 1.0 + 0 * weight, by_degree=True, ridg
 
 @pytest.fixture(scope="module")
 def lacking(corpus):
-    """The small corpus, where a fifth of the videos lack audio."""
+    """The small corpus, with a fifth of the videos lacking audio."""
     there = np.random.default_rng(1).random(len(corpus.table)) < 0.8
     return replace(corpus, table=replace(corpus.table, present={"audio": there}))
 
@@ -113,7 +113,7 @@ def test_a_run_is_the_dense_closed_form(made, lacking):
     np.testing.assert_allclose(cosines(path, lacking.table), dense(lacking), atol=CLOSE)
     lost = int((lacking.is_train & ~lacking.table.present["audio"]).sum())
     assert any(f"{lost} of {lacking.is_train.sum()} train videos lack audio" in s for s in said)
-    # The baseline is the same, by another way.
+    # The baseline computes the same in another way.
     features = baselines.raw_features(
         lacking.table, ("visual", "audio"), train_statistics(lacking.table, lacking.is_train)
     )
@@ -130,14 +130,14 @@ def test_every_option_of_the_matrices_counts(lacking, tmp_path):
     np.testing.assert_allclose(cosines(tmp_path / "run", lacking.table), expected, atol=CLOSE)
 
 
-def test_eight_devices_make_the_same(made, lacking, tmp_path):
+def test_eight_devices_give_the_same(made, lacking, tmp_path):
     recipe = replace(SMALL, mesh=replace(SMALL.mesh, model=2))
     run(recipe, tmp_path / "run", lacking, devices=8)
     found, expected = (cosines(p, lacking.table) for p in (tmp_path / "run", made[0]))
     np.testing.assert_allclose(found, expected, atol=CLOSE)
 
 
-def test_a_run_that_was_stopped_within_the_pass_goes_on_exactly(made, lacking, tmp_path):
+def test_a_run_stopped_within_the_pass_resumes_exactly(made, lacking, tmp_path):
     path = tmp_path / "run"
     run(SMALL, path, lacking, stop_after=2)
     assert not Workdir(path).path.joinpath("DONE").exists()
@@ -146,7 +146,7 @@ def test_a_run_that_was_stopped_within_the_pass_goes_on_exactly(made, lacking, t
     assert np.array_equal(found, expected)
 
 
-def test_the_verbs_of_a_run(corpus_paths, tmp_path, capsys):
+def test_the_commands_on_a_run(corpus_paths, tmp_path, capsys):
     """train, evaluate, show and export on the command line."""
     workdir = str(tmp_path / "run")
     options = [
@@ -167,7 +167,7 @@ def test_the_verbs_of_a_run(corpus_paths, tmp_path, capsys):
 
 
 @pytest.mark.long
-def test_two_processes_make_the_same(corpus_paths, corpus, tmp_path, monkeypatch):
+def test_two_processes_give_the_same(corpus_paths, corpus, tmp_path, monkeypatch):
     from tests import jobs
 
     small = [

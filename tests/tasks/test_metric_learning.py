@@ -118,8 +118,8 @@ CASES = [
 
 
 @pytest.mark.fault("Relations and sessions: relations beyond the degree cap")
-def test_no_relation_is_a_negative_capped_or_not_with_any_room(corpus_paths, start):
-    """The cap leaves two relations of either end; the oracle heeds all. Room changes nothing."""
+def test_relations_beyond_the_cap_are_never_negatives(corpus_paths, start):
+    """The cap leaves each end two relations, but all are forbidden. Room changes nothing."""
     capped = replace(corpus_paths, max_degree=2).open()
     assert capped.train_graph.edges < capped.train_relations.edges
     batch = Triplets(batch_triplets=B).open(capped, seed=3).at(0)
@@ -146,7 +146,7 @@ def test_loss_equals_loops(task, corpus, feed, start):
 
 @pytest.mark.parametrize("shape", [(1, 1), (4, 2)])
 def test_survival_is_measured_by_the_level_that_negatives_were_drawn_at(shape, corpus, feed, start):
-    # The hardest of few negatives: a good part of those sampled are chosen again.
+    # The hardest of few negatives: many of the sampled ones are chosen again.
     task = replace(TASK, miner=Hardest(), pool="negatives")
     batch = feed.at(0)
     survive = oracle(task, corpus, batch, *start)[-1]
@@ -232,7 +232,7 @@ def test_gradient_by_finite_differences(corpus, feed, start):
         assert slope == pytest.approx(np.sum(gradient[name] * direction), rel=2e-2, abs=1e-4)
 
 
-def test_a_missing_modality_is_left_out_of_the_product(corpus, start):
+def test_a_missing_modality_is_skipped_in_the_product(corpus, start):
     parameters, state = start
     rows = np.arange(4)
     features = {m: jnp.asarray(v[rows]) for m, v in corpus.table.features.items()}
@@ -260,7 +260,7 @@ def test_early_fusion_takes_the_mean_for_a_missing_modality(corpus):
 
 @pytest.mark.parametrize("placement", ["device", "host"])
 def test_missing_rows_reach_the_loss_in_both_placements(corpus, start, placement):
-    """What stands in the row of a missing modality must not matter."""
+    """The values in the row of a missing modality must not matter."""
     there = np.arange(300) % 2 == 0
     losses = []
     for noise in (0, 255):
@@ -291,7 +291,7 @@ def test_hinge_without_margin_and_semi_hard_is_refused():
     MetricLearning(miner=SemiHard(), loss=Log(margin=0.0))
 
 
-def test_mining_nothing_and_dropping_all_is_refused():
+def test_no_mining_with_drop_is_refused():
     with pytest.raises(ValueError, match="nothing would be learnt"):
         MetricLearning(miner=NoMining(), unfound="drop")
 

@@ -1,4 +1,4 @@
-"""A ridge as a run: equal to scikit-learn's on any devices, whatever its targets, and in use."""
+"""A ridge as a run: equal to scikit-learn's on any devices and with any targets, and in use."""
 
 from dataclasses import replace
 
@@ -25,11 +25,11 @@ FEED = TargetPass(parts=PARTS, batch_targets=8, read_threads=0, prefetch_batches
 TASK = Ridge(model=EarlyFusion(layers=Layers(hidden=(), size=SIZE)))
 SMALL = replace(ridge.recipe, task=TASK, feed=FEED, steps=PARTS, log_every=1)
 CLOSE = 2e-5
-"""Of a cosine: what float32 and another order of its sums may change. Seen: 1e-6."""
+"""Tolerance of a cosine for float32 and another order of summation. Observed: 1e-6."""
 
 
 def written(path, ids, vectors):
-    """Other people's vectors: lists of doubles, without our mark."""
+    """Foreign vectors: lists of doubles, without vidembed's metadata."""
     vectors = pa.array(list(map(list, vectors)), pa.list_(pa.float64()))
     pq.write_table(pa.table({"video_id": ids, "vector": vectors}), path)
     return str(path)
@@ -37,7 +37,7 @@ def written(path, ids, vectors):
 
 @pytest.fixture(scope="module")
 def given(corpus, tmp_path_factory):
-    """Targets far from zero for a part of the videos and for two strangers: file, rows, values."""
+    """Targets far from zero for some videos and two unknown ids: file, rows, values."""
     rng = np.random.default_rng(2)
     rows = np.sort(rng.choice(len(corpus.table), 200, replace=False))
     features = standardised(corpus)[rows]
@@ -56,7 +56,7 @@ def standardised(corpus):
 
 
 def dense(corpus, rows, values, *, ridge=1.0, intercept=False):
-    """Cosines of what scikit-learn makes of all videos, learned from the rows that are of train."""
+    """Cosines of scikit-learn's vectors for all videos, learned from the train rows."""
     features, train = standardised(corpus), corpus.is_train[rows]
     known = features[rows[train]]
     penalty = ridge * np.square(known - known.mean(axis=0)).sum() / known.shape[1]
@@ -71,7 +71,7 @@ def dense(corpus, rows, values, *, ridge=1.0, intercept=False):
     "these are left out, counted and said",
 )
 @pytest.mark.parametrize(("devices", "intercept"), [(1, False), (8, True)])
-def test_a_run_onto_given_vectors_is_scikit_learns(corpus, given, tmp_path, devices, intercept):
+def test_a_run_onto_given_vectors_equals_scikit_learns(corpus, given, tmp_path, devices, intercept):
     path, rows, values = given
     recipe = replace(
         SMALL,
@@ -101,7 +101,7 @@ def test_relations_and_modalities_are_targets(corpus, tmp_path):
     expected = dense(corpus, rows[reached], vectors[reached] / length[reached, None])
     np.testing.assert_allclose(cosines(tmp_path / "factors", corpus.table), expected, atol=CLOSE)
     assert not log_factors(corpus.train_graph.matrix(), 999)[:, 300:].any()
-    # A modality that all but the map reads.
+    # The target modality, which the map does not read.
     task = replace(TASK, model=SingleModality(layers=Layers(hidden=(), size=4), modality="visual"))
     feed = replace(FEED, modality="audio")
     run(replace(SMALL, task=task, feed=feed), tmp_path / "audio", corpus)
@@ -116,7 +116,7 @@ def test_relations_and_modalities_are_targets(corpus, tmp_path):
 
 
 @pytest.mark.long
-def test_the_verbs_of_a_run(corpus_paths, given, tmp_path, capsys):
+def test_the_commands_on_a_run(corpus_paths, given, tmp_path, capsys):
     """train, evaluate, show and export on the command line."""
     workdir = str(tmp_path / "run")
     options = [

@@ -1,8 +1,8 @@
-"""A linear space that is solved for, not learnt: sums over one pass, then one decomposition.
+"""Solve for a linear space instead of learning it: sums over one pass, then one decomposition.
 
 Each step adds the products of its train videos and of its relations to two matrices [d, d] in the
-state, on the mesh; when the pass is done the map is solved for in float64 on the host
-(`models.linear`) and takes the place of the network's kernel.
+state, on the mesh. After the pass, the map is solved for in float64 on the host (`models.linear`)
+and replaces the network's kernel.
 """
 
 from collections.abc import Mapping
@@ -20,27 +20,35 @@ from vidembed.models.fusion import EarlyFusion, Layers
 from vidembed.models.parameters import Network, Parameters
 from vidembed.tasks import video
 from vidembed.tasks.spec import Spec
-from vidembed.tasks.sums import KERNEL, added, check_linear, feature_names, none_yet, product, total
+from vidembed.tasks.sums import (
+    KERNEL,
+    added,
+    check_linear,
+    feature_names,
+    product,
+    total,
+    zero_sums,
+)
 from vidembed.tasks.video import Arrays
 
 PASS = ("rows", "edges")
-"""The two sums, XᵀX and XᵀÂX (of which a half, since a relation is summed one way round)."""
+"""The two sums, XᵀX and half of XᵀÂX (each relation is summed in one direction only)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedForm(video.VideoTask):
     """The leading directions in which related videos vary together.
 
-    The network is one linear map of all modalities side by side; a missing one counts as the mean.
+    The network is one linear map of the concatenated modalities; a missing one counts as the mean.
     """
 
     model: Network = EarlyFusion(layers=Layers(hidden=(), size=linear.SIZE))
-    """A linear map: no hidden layers. Its size is how many directions are kept."""
+    """A linear map, without hidden layers. Its size is the number of directions."""
     ridge: float = linear.RIDGE
-    """λ, as a share of the mean eigenvalue of XᵀX: how little trust there is in directions of
-    little variance."""
+    """λ, as a share of the mean eigenvalue of XᵀX: larger values trust directions of little
+    variance less."""
     power: float = linear.POWER
-    """The power of its eigenvalue that a direction is scaled by."""
+    """Each direction is scaled by this power of its eigenvalue."""
     learns_from: ClassVar[str] = "shares"
     inherits: ClassVar[tuple[str, ...]] = ("parameters", "state/inputs")
 
@@ -51,16 +59,15 @@ class ClosedForm(video.VideoTask):
     def init(
         self, key: jax.Array, spec: Spec, statistics: Mapping[str, Arrays] | None
     ) -> tuple[Parameters, dict[str, Any]]:
-        """A random map, and sums of nothing yet. Raises ValueError for more directions than there
-        are features."""
+        """A random map, and sums of zero. Raises ValueError for more directions than features."""
         parameters, state = super().init(key, spec, statistics)
         width = parameters[KERNEL].shape[0]
         if self.model.size > width:
             raise ValueError(
-                f"the closed form has at most as many directions as features, {width} here: "
+                f"the closed form has at most one direction per feature, {width} here: "
                 f"--task.model.layers.size {self.model.size} is more"
             )
-        sums = none_yet(dict.fromkeys(PASS, (width, width)))
+        sums = zero_sums(dict.fromkeys(PASS, (width, width)))
         return parameters, state | {"sums": sums}
 
     def loss_and_measures(
@@ -74,9 +81,9 @@ class ClosedForm(video.VideoTask):
         """(0, (state, measures)): the batch's products are added to the state.
 
         `constants` and features as in `video.batch_features`. `batch`: rows i32[1 + 2m, B] of
-        videos, sources and targets, counts f32[1 + m, B]. Measures: how many `videos` and
-        `relations` the batch has, how many of the videos lack a modality (`lacking/audio`), and the
-        `mean_eigenvalue` of the sum so far. The loss has nothing to say, and is 0.
+        videos, sources and targets, counts f32[1 + m, B]. Measures: the numbers of `videos`
+        and `relations` in the batch, of videos that lack a modality (`lacking/audio`), and the
+        `mean_eigenvalue` of the sum so far. The loss is always 0.
         """
         del parameters, key
         counts = batch["counts"]
@@ -97,9 +104,9 @@ class ClosedForm(video.VideoTask):
         return jnp.zeros(()), ({**state, "sums": sums}, measures)
 
     def solve(self, parameters: Mapping[str, Any], state: Arrays) -> dict[str, Any]:
-        """The solved map in the place of the kernel; see `models.linear.projection`."""
+        """Replace the kernel with the solved map; see `models.linear.projection`."""
         rows, edges = (total(state["sums"], name) for name in PASS)
-        found = linear.projection(
+        solved = linear.projection(
             rows,
             edges + edges.T,
             size=self.model.size,
@@ -107,13 +114,15 @@ class ClosedForm(video.VideoTask):
             power=self.power,
             names=feature_names(self.model, state),
         )
-        return {**parameters, KERNEL: found.astype(np.float32)}
+        return {**parameters, KERNEL: solved.astype(np.float32)}
 
 
 def _products(joined: jax.Array, counts: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(XᵀX, sources' and targets' XᵀX) f32[d, d] over all devices, of which each has its own
-    features f32[1 + 2m, b, d] and counts f32[1 + m, b]."""
-    # On each device as plain products of matrices: over two axes at once the CPU takes half longer.
+    """(XᵀX of the videos, SᵀT of sources and targets) f32[d, d], summed over all devices.
+
+    Each device has its features f32[1 + 2m, b, d] and counts f32[1 + m, b].
+    """
+    # Plain matrix products on each device: over two axes at once, the CPU takes half as long again.
     videos, sources, targets = (
         part.reshape(-1, joined.shape[-1]) for part in jnp.split(joined, (1, len(counts)))
     )

@@ -1,9 +1,9 @@
 """Metric learning from triplets: CDML (section 3.2), with negatives mined over the global batch.
 
 A batch holds B triplets as slots [negatives, positives, anchors]. All slots are embedded, every
-device mines for its own anchors in the pool gathered from all devices, and the loss compares each
-anchor with its positive and with the negative that was chosen. The result does not depend on the
-number of devices.
+device mines for its anchors in the pool gathered from all devices, and the loss compares each
+anchor with its positive and with the chosen negative. The result does not depend on the number of
+devices.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from vidembed.tasks.video import Arrays
 
 NEGATIVES, POSITIVES, ANCHORS = 0, 1, 2
 GROUPS = {"negatives": 1, "negatives+positives": 2, "all": 3}
-"""How many of the groups of slots a pool is made of."""
+"""Number of slot groups in each pool."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,26 +32,26 @@ class MetricLearning(video.VideoTask):
     """An embedding in which co-watched videos are closer than others."""
 
     miner: Miner = SemiHard()
-    """Which negative of the pool each triplet trains on."""
+    """How each triplet's negative is chosen from the pool."""
     loss: TripletLoss = Hinge()
-    """What is lost on a pair of squared distances."""
+    """Loss of a pair of squared distances."""
     pool: Literal["negatives", "negatives+positives", "all"] = "all"
-    """Which embeddings of the batch may be chosen as negatives; the paper says 'within the
-    mini-batch' and no more."""
+    """Embeddings of the batch that may be chosen as negatives; the paper says only 'within the
+    mini-batch'."""
     unfound: Literal["keep", "drop"] = "keep"
-    """Where no embedding qualifies: train on the sampled negative, or drop the triplet."""
+    """If no embedding qualifies: train on the sampled negative, or drop the triplet."""
     learns_from: ClassVar[str] = "triplets"
 
     def __post_init__(self) -> None:
         check(self.miner, self.loss)
         if isinstance(self.miner, NoMining) and self.unfound == "drop":
             raise ValueError(
-                "NoMining finds no negative and unfound='drop' drops all triplets without one: "
+                "NoMining finds no negatives and unfound='drop' drops all triplets without one: "
                 "nothing would be learnt. Use unfound='keep' to train on the sampled negatives"
             )
 
     def diagnose(self, lines: Sequence[collapse.Line], *, finished: bool) -> dict[str, str]:
-        """Warnings by name, from the journal's lines of a run that is finished or goes on."""
+        """Warnings by name, from the journal lines of a finished or continuing run."""
         collapsed = collapse.one_point(lines, finished=finished) or collapse.at_margin(
             lines, loss=self.loss, finished=finished
         )
@@ -68,9 +68,9 @@ class MetricLearning(video.VideoTask):
         """Mean loss f32[] of a batch, and (state, measures).
 
         `constants` and features as in `video.batch_features`. `batch`: rows i32[3, B], first
-        bool[3, B], negative_slot i32[B], negative_allowed bool[B], forbidden i32[2, P]; where
-        negatives are drawn at levels, drawn_at bool[L, B]. The share drawn at each, `drawn_at/l`,
-        is measured then, and how many of these the miner chose again, `survive_at/l`.
+        bool[3, B], negative_slot i32[B], negative_allowed bool[B], forbidden i32[2, P], and
+        with levels of negatives drawn_at bool[L, B]. The measures then include the share drawn at
+        each level, `drawn_at/l`, and the share of these that the miner chose, `survive_at/l`.
         """
         chex.assert_rank([batch["rows"], batch["negative_slot"], batch["forbidden"]], [2, 1, 2])
         features, present = video.batch_features(constants, batch)
@@ -95,7 +95,7 @@ class MetricLearning(video.VideoTask):
         measures = {name: value / triplets for name, value in totals.items()}
         for level in range(len(drawn)):
             measures[f"drawn_at/{level}"] = drawn[level] / triplets
-            # 0/0, not a number, where none was drawn: nothing is known of how many survive.
+            # 0/0 = NaN if none was drawn: the share that survives is unknown.
             measures[f"survive_at/{level}"] = survived[level] / drawn[level]
         measures["spread"] = 1 - jnp.sum(jnp.square(measures.pop("mean")))
         loss = totals["loss"] / jnp.maximum(totals["trained"], 1)
@@ -110,8 +110,8 @@ class MetricLearning(video.VideoTask):
         forbidden: Forbidden,
         key: jax.Array,
     ) -> dict[str, jax.Array]:
-        """Sums over all triplets; a device has its own embedded f32[3, b, D] and b flags,
-        and the forbidden pairs of the whole batch."""
+        """Sums over all triplets; each device has its embedded f32[3, b, D] and b flags, and the
+        forbidden pairs of the whole batch."""
         groups = GROUPS[self.pool]
         candidates = gather_pool(embedded[:groups])
         anchor, positive = embedded[ANCHORS], embedded[POSITIVES]
@@ -124,14 +124,14 @@ class MetricLearning(video.VideoTask):
             margin=self.loss.margin,
             anchor_offset=mesh.device_number() * len(anchor),
         )
-        kept = ~found & negative_allowed & (self.unfound == "keep")
+        fallen_back = ~found & negative_allowed & (self.unfound == "keep")
         chosen = jnp.where(found, mined, negative_slot)
         negative = choose(embedded[:groups], candidates, chosen)
 
         positive_distance = squared_distance(anchor, positive)
         negative_distance = squared_distance(anchor, negative)
         loss = self.loss(positive_distance, negative_distance)
-        trained = found | kept
+        trained = found | fallen_back
         violating = positive_distance - negative_distance + self.loss.margin > 0
 
         survive = found & (mined == negative_slot)
@@ -143,7 +143,7 @@ class MetricLearning(video.VideoTask):
             "loss": jnp.sum(jnp.where(trained, loss, jnp.zeros_like(loss))),
             "trained": count(trained),
             "mined": count(found),
-            "fallen_back": count(kept),
+            "fallen_back": count(fallen_back),
             "active": count(trained & violating),
             "sampled_survive": count(survive),
             "drawn_at": count(drawn_at),
@@ -164,10 +164,10 @@ def gather_pool(part: jax.Array) -> jax.Array:
 def choose(part: jax.Array, pool: jax.Array, slots: jax.Array) -> jax.Array:
     """f32[b, D]: the pool f32[G, B, D] at flat slots i32[b], 0..G · B - 1, on each device.
 
-    Its gradient is that of `part`, the device's own f32[G, b, D] from which the pool was gathered.
-    Mining compares an anchor with every slot of the pool, but a gradient flows back to the chosen
-    ones alone: devices send each other these B gradients, where the gradient of the gather would be
-    summed over all slots, up to three times as many.
+    Its gradient goes to `part`, the device's f32[G, b, D] that the pool was gathered from. Mining
+    compares an anchor with every slot of the pool, but gradients flow back only to the chosen
+    slots: devices exchange these B gradients, while the gradient of the gather would be summed over
+    all slots, up to three times as many.
     """
     del part
     return pool.reshape(-1, pool.shape[-1])[slots]
@@ -187,9 +187,9 @@ def _backward(
     gradients, slots = mesh.gather(gradient, axis=0), mesh.gather(slots, axis=0)
     group, slot = jnp.divmod(slots, len(slots))
     slot -= mesh.device_number() * share
-    own = (slot >= 0) & (slot < share)
-    # Those of other devices go to a place beyond the end, and so are dropped.
-    place = jnp.where(own, group * share + slot, groups * share)
+    is_here = (slot >= 0) & (slot < share)
+    # Gradients for other devices go to an index beyond the end, and are dropped.
+    place = jnp.where(is_here, group * share + slot, groups * share)
     summed = jax.ops.segment_sum(gradients, place, num_segments=groups * share)
     return summed.reshape(part.shape), None, None
 

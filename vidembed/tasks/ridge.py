@@ -1,8 +1,8 @@
-"""A linear map onto given vectors, solved for: ridge regression over one pass.
+"""Solve for a linear map onto given vectors: ridge regression over one pass.
 
 Each step adds the products of its train videos with themselves and with their targets to two
-matrices in the state, on the mesh; when the pass is done the map is solved for in float64 on the
-host (`models.ridge`). Which vectors are the targets is the feed's.
+matrices in the state, on the mesh. After the pass, the map is solved for in float64 on the host
+(`models.ridge`). The feed supplies the target vectors.
 """
 
 from collections.abc import Mapping
@@ -27,51 +27,53 @@ from vidembed.tasks.sums import (
     added,
     check_linear,
     feature_names,
-    none_yet,
     product,
     total,
+    zero_sums,
 )
 from vidembed.tasks.video import Arrays
 
 PASS = ("rows", "targets")
-"""The two sums, XᵀX and XᵀY, with a one behind each row of X."""
+"""The two sums, XᵀX and XᵀY, with a 1 appended to each row of X."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ridge(video.VideoTask):
-    """The linear map of the features that is nearest to the targets, in squares.
+    """The linear map of the features that is nearest to the targets, by least squares.
 
-    The network is one linear map of all modalities side by side; a missing one counts as the mean.
+    The network is one linear map of the concatenated modalities; a missing one counts as the mean.
     """
 
     model: Network = EarlyFusion(layers=Layers(hidden=(), size=linear.SIZE))
-    """A linear map: no hidden layers. Its size is that of the targets."""
+    """A linear map, without hidden layers. Its size is that of the targets."""
     ridge: float = linear.RIDGE
-    """λ, as a share of the mean eigenvalue of XᵀX: how little trust there is in directions of
-    little variance."""
+    """λ, as a share of the mean eigenvalue of XᵀX: larger values trust directions of little
+    variance less."""
     intercept: bool = False
-    """Add the mean of the targets: for vectors that are compared with targets themselves. Compared
-    with each other, a mean that all share would be most of every cosine."""
+    """Add the mean of the targets, to compare vectors with targets. When vectors are compared with
+    each other, a shared mean would dominate every cosine."""
     learns_from: ClassVar[str] = "targets"
     inherits: ClassVar[tuple[str, ...]] = ("parameters", "state/inputs")
 
     def __post_init__(self) -> None:
         if not 0 <= self.ridge < float("inf"):
-            raise ValueError(f"ridge {self.ridge} is a share of the mean eigenvalue, 0 or more")
+            raise ValueError(
+                f"ridge {self.ridge} must be 0 or more: a share of the mean eigenvalue"
+            )
         check_linear(self.model, "a ridge")
 
     def init(
         self, key: jax.Array, spec: Spec, statistics: Mapping[str, Arrays] | None
     ) -> tuple[Parameters, dict[str, Any]]:
-        """A random map, and sums of nothing yet. Raises ValueError for targets of another size."""
+        """A random map, and sums of zero. Raises ValueError for targets of another size."""
         parameters, state = super().init(key, spec, statistics)
         if self.model.size != spec.targets:
             raise ValueError(
-                f"the targets are vectors of {spec.targets} numbers, the map makes "
+                f"the targets have size {spec.targets}, but the map makes vectors of size "
                 f"{self.model.size}: give --task.model.layers.size {spec.targets}"
             )
         width, size = parameters[KERNEL].shape
-        sums = none_yet({"rows": (width + 1, width + 1), "targets": (width + 1, size)})
+        sums = zero_sums({"rows": (width + 1, width + 1), "targets": (width + 1, size)})
         return parameters, state | {"sums": sums, "mean": jnp.zeros(size)}
 
     def loss_and_measures(
@@ -85,9 +87,9 @@ class Ridge(video.VideoTask):
         """(0, (state, measures)): the batch's products are added to the state.
 
         `constants` and features as in `video.batch_features`. `batch`: rows i32[1, B], counts
-        f32[1, B], targets f32[1, B, K] less their mean f32[K]. Measures: how many `videos` the
-        batch has, how many of them lack a modality (`lacking/audio`), and the `mean_eigenvalue` of
-        the sum so far. The loss has nothing to say, and is 0.
+        f32[1, B], targets f32[1, B, K] less their mean f32[K]. Measures: the number of `videos`
+        in the batch, of those that lack a modality (`lacking/audio`), and the `mean_eigenvalue` of
+        the sum so far. The loss is always 0.
         """
         del parameters, key
         counts, targets = batch["counts"], batch["targets"]
@@ -107,15 +109,15 @@ class Ridge(video.VideoTask):
         return jnp.zeros(()), ({**state, "sums": sums, "mean": batch["mean"]}, measures)
 
     def solve(self, parameters: Mapping[str, Any], state: Arrays) -> dict[str, Any]:
-        """The solved map in the place of kernel and bias; see `models.ridge`."""
-        known = centred(*(total(state["sums"], name) for name in PASS))
+        """Replace kernel and bias with the solved map; see `models.ridge`."""
+        sums = centred(*(total(state["sums"], name) for name in PASS))
         solved = ridge_map(
-            known.square,
-            known.cross,
-            penalty=self.ridge * float(np.trace(known.square)) / len(known.square),
+            sums.square,
+            sums.cross,
+            penalty=self.ridge * float(np.trace(sums.square)) / len(sums.square),
             names=feature_names(self.model, state),
         )
-        bias = -known.mean @ solved
+        bias = -sums.mean @ solved
         if self.intercept:
             bias = bias + np.asarray(state["mean"], np.float64)
         return {**parameters, KERNEL: solved.astype(np.float32), BIAS: bias.astype(np.float32)}
@@ -124,8 +126,10 @@ class Ridge(video.VideoTask):
 def _products(
     joined: jax.Array, counts: jax.Array, targets: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """(XᵀX f32[d + 1, d + 1], XᵀY f32[d + 1, K]) over all devices, of which each has its own
-    features f32[1, b, d], counts f32[1, b] and targets f32[1, b, K]."""
+    """(XᵀX f32[d + 1, d + 1], XᵀY f32[d + 1, K]), summed over all devices.
+
+    Each device has its features f32[1, b, d], counts f32[1, b] and targets f32[1, b, K].
+    """
     weights = counts.reshape(-1, 1)
     videos = jnp.concatenate([joined[0], jnp.ones_like(weights)], axis=-1)
     parts = product(videos, videos * weights), product(videos, targets[0] * weights)
