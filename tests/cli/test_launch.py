@@ -60,7 +60,7 @@ def test_help_names_the_verbs_and_their_options(capsys):
     code, text = run(["train", "--help-all"], capsys)
     assert code == 0
     # Of each part what it is, the evaluator too.
-    assert "evaluator: How well a video's neighbours in the embedding are those" in text
+    assert "How well a video's neighbours in the embedding match" in text
     assert "--task.pool {negatives,negatives+positives,all}" in text
 
 

@@ -60,9 +60,8 @@ def read(out):
 
 
 @pytest.mark.fault(
-    "A run in use: other vectors, files of others, an index or an export where one is to "
-    "be written",
-    "1, and they stay; the same vectors are recognised",
+    "A run in use: other vectors, foreign files, an index or an export at the output path",
+    "1, and nothing is changed; the same vectors are recognised",
 )
 @pytest.mark.parametrize("name", ["v.parquet", "v.npy", "table"])
 def test_vectors_of_a_table_in_each_form(name, run, embed, corpus, corpus_paths, tmp_path, capsys):
@@ -108,12 +107,12 @@ def records(folder, table, lacking=(), broken=()):
 
 
 @pytest.mark.fault(
-    "A run in use: an empty table, a share of nothing",
-    "1: what there is",
+    "A run in use: an empty table, an empty share",
+    "1: what the input holds",
 )
 @pytest.mark.fault(
-    "A run in use: features that another model made than those the run learned from; an "
-    "index of other vectors",
+    "A run in use: features from another model than the run's training features; an index of "
+    "other vectors",
 )
 def test_records_give_what_their_table_gives(run, embed, corpus, tmp_path, capsys):
     lacking = {3, 250}
@@ -150,10 +149,10 @@ def test_records_give_what_their_table_gives(run, embed, corpus, tmp_path, capsy
 
 
 @pytest.mark.fault(
-    "A run in use: a fault of the records, or a full disk, on the way to vectors",
-    "1: the record or the file; no vectors are there, and the same command makes them after. What "
-    "was computed before a fault or a stop is in OUT.partial (not where the disk is full), and is "
-    "taken over if the features are the same",
+    "A run in use: a fault of the records, or a full disk, while vectors are computed",
+    "1: the record or the file; no output exists, and the same command creates it later. "
+    "Vectors computed before a fault or a stop are in OUT.partial (unless the disk is full), "
+    "and are reused for the same features",
 )
 @pytest.mark.parametrize("name", ["v.parquet", "v.npy", "table"])
 def test_a_fault_leaves_only_the_vectors_computed_so_far(
@@ -205,7 +204,9 @@ def test_two_processes_do_not_write_the_same_vectors(embed, corpus_paths, tmp_pa
     assert embed(corpus_paths.table, tmp_path / "v.npy") == 0
 
 
-@pytest.mark.fault("A run in use: a fault of the records, or a full disk, on the way to vectors")
+@pytest.mark.fault(
+    "A run in use: a fault of the records, or a full disk, while vectors are computed"
+)
 @pytest.mark.parametrize("name", ["v.parquet", "v.npy", "table"])
 def test_a_full_disk_is_named_and_leaves_nothing(name, embed, corpus_paths, tmp_path, capsys):
     assert embed(corpus_paths.table, tmp_path / "first.npy") == 0
@@ -225,8 +226,8 @@ def test_a_full_disk_is_named_and_leaves_nothing(name, embed, corpus_paths, tmp_
 
 
 @pytest.mark.fault(
-    "A run in use: features of another width, shape or type; rows that hold NaN; videos "
-    "without any modality",
+    "A run in use: features of another width, shape or dtype; rows with NaN; videos without "
+    "any modality",
 )
 def test_videos_without_any_modality_are_left_out_and_counted(run, embed, corpus, tmp_path, capsys):
     has = np.arange(300) % 10 > 0
@@ -268,8 +269,7 @@ def test_a_table_without_a_modality_is_embedded_with_lacking(
 
 
 @pytest.mark.fault(
-    "A run in use: other vectors, files of others, an index or an export where one is to "
-    "be written",
+    "A run in use: other vectors, foreign files, an index or an export at the output path",
 )
 def test_ids_that_a_form_cannot_hold_and_files_of_others_are_refused(
     embed, corpus, tmp_path, capsys
@@ -299,8 +299,8 @@ def test_ids_that_a_form_cannot_hold_and_files_of_others_are_refused(
 
 
 @pytest.mark.fault(
-    "Records: an output of embed, index, export or import among the inputs, or around them",
-    "1, also with --force, by whatever name; nothing is changed",
+    "Records: an output of embed, index, export or import that is, or contains, one of the inputs",
+    "1, also with --force, and under any name of the path; nothing is changed",
 )
 def test_no_output_is_among_the_inputs(run, workdir, corpus, corpus_paths, tmp_path, capsys):
     table = shutil.copytree(corpus_paths.table, tmp_path / "in/table")

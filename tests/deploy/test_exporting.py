@@ -87,13 +87,12 @@ def test_an_export_is_loaded_like_the_run(run, corpus, exported, workdir):
 
 
 @pytest.mark.fault(
-    "A run in use: an export flipped or of other files, a program that computes something "
-    "else, no flatbuffers",
+    "A run in use: an export with flipped bits or mixed files, a program that computes "
+    "something else, no flatbuffers",
     "1: the file; nothing is written; the extra",
 )
 @pytest.mark.fault(
-    "A run in use: other vectors, files of others, an index or an export where one is to "
-    "be written",
+    "A run in use: other vectors, foreign files, an index or an export at the output path",
 )
 def test_damaged_exports_and_occupied_folders_are_refused(
     exported, workdir, tmp_path, capsys, monkeypatch
@@ -131,8 +130,8 @@ def test_damaged_exports_and_occupied_folders_are_refused(
 
 
 @pytest.mark.fault(
-    "A run in use: an export flipped or of other files, a program that computes something "
-    "else, no flatbuffers",
+    "A run in use: an export with flipped bits or mixed files, a program that computes "
+    "something else, no flatbuffers",
 )
 def test_safetensors_round_trip_and_truncated_files_are_refused():
     arrays = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.zeros((0, 2), np.int64)}
@@ -149,8 +148,8 @@ def test_safetensors_round_trip_and_truncated_files_are_refused():
 
 
 @pytest.mark.fault(
-    "A run in use: an export flipped or of other files, a program that computes something "
-    "else, no flatbuffers",
+    "A run in use: an export with flipped bits or mixed files, a program that computes "
+    "something else, no flatbuffers",
 )
 def test_without_flatbuffers_the_extra_is_named(exported, workdir, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

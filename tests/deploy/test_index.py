@@ -120,10 +120,10 @@ def test_features_are_indexed_and_embed_other_videos(corpus, corpus_paths):
         vidembed.index(part_of_table(table, np.arange(0)))
 
 
-@pytest.mark.fault("A run in use: an empty table, a share of nothing")
+@pytest.mark.fault("A run in use: an empty table, an empty share")
 @pytest.mark.fault(
-    "A run in use: features that another model made than those the run learned from; an "
-    "index of other vectors",
+    "A run in use: features from another model than the run's training features; an index of "
+    "other vectors",
 )
 def test_an_index_of_another_space_is_refused(run, corpus, tmp_path):
     vidembed.index(corpus.table, tmp_path / "raw")
@@ -167,8 +167,7 @@ def call(capsys, *words):
 
 
 @pytest.mark.fault(
-    "A run in use: other vectors, files of others, an index or an export where one is to "
-    "be written",
+    "A run in use: other vectors, foreign files, an index or an export at the output path",
 )
 def test_the_commands_make_update_and_search_an_index(workdir, corpus, vectors, tmp_path, capsys):
     table, path = corpus.table, tmp_path / "index"

@@ -84,10 +84,10 @@ def test_a_missing_modality_is_stated_never_guessed(run, corpus, expected):
 
 
 @pytest.mark.fault(
-    "A run in use: features of another width, shape or type; rows that hold NaN; videos "
-    "without any modality",
-    "refused: modality, count, first row and id; `embed` and `index` leave videos without "
-    "any out, and count them",
+    "A run in use: features of another width, shape or dtype; rows with NaN; videos without "
+    "any modality",
+    "refused: modality, count, first row and id; `embed` and `index` leave out videos without"
+    " any modality, and count them",
 )
 @pytest.mark.parametrize(
     ("change", "words"),
@@ -106,8 +106,8 @@ def test_features_that_do_not_fit_are_refused_by_name(run, corpus, change, words
 
 
 @pytest.mark.fault(
-    "A run in use: features of another width, shape or type; rows that hold NaN; videos "
-    "without any modality",
+    "A run in use: features of another width, shape or dtype; rows with NaN; videos without "
+    "any modality",
 )
 def test_rows_that_hold_nan_or_nothing_are_refused_by_name(run, corpus):
     wide = {m: dequantise(a) for m, a in corpus.table.features.items()}
@@ -145,8 +145,8 @@ def test_a_run_that_cannot_do_without_a_modality_warns_once(workdir, corpus, cap
 
 
 @pytest.mark.fault(
-    "A run in use: features that another model made than those the run learned from; an "
-    "index of other vectors",
+    "A run in use: features from another model than the run's training features; an index of "
+    "other vectors",
     "refused: both spaces",
 )
 def test_features_of_another_space_are_refused(run, corpus):

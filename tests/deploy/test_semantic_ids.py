@@ -69,8 +69,8 @@ def test_every_form_of_the_vectors_gives_the_same_ids(form, made, tmp_path, caps
 
 
 @pytest.mark.fault(
-    "A run in use: other semantic IDs or another's file at OUT, or another codebook beside it",
-    "1, and they stay; the same IDs are recognised; --force replaces IDs",
+    "A run in use: other semantic IDs or a foreign file at OUT, or another codebook beside it",
+    "1, and nothing is changed; the same IDs are recognised; --force replaces IDs",
 )
 def test_running_again(made, tmp_path, capsys):
     before, vectors = made.read_bytes(), tmp_path / "v.parquet"
@@ -93,7 +93,7 @@ def test_running_again(made, tmp_path, capsys):
 
 @pytest.mark.fault(
     "A run in use: the disk is full, or the process is killed, between a codebook and semantic IDs",
-    "no IDs are there, and the same command makes them",
+    "no IDs exist, and the same command creates them",
 )
 def test_interrupted_between_the_two_files(tmp_path, capsys, monkeypatch):
     vectors, out = tmp_path / "v.parquet", tmp_path / "ids.parquet"
@@ -177,8 +177,8 @@ def test_what_cannot_be_continued(made, tmp_path, capsys):
 
 
 @pytest.mark.fault(
-    "A run in use: a byte flipped in vectors that are stored, their ids, or what is said of them",
-    "1 with the file: no IDs are made of them",
+    "A run in use: a byte flipped in stored vectors, their ids, or their metadata",
+    "1 with the file: no IDs are assigned",
 )
 def test_flipped_vectors_get_no_ids(tmp_path, capsys):
     out, random = tmp_path / "x.parquet", np.random.default_rng(0)
@@ -199,7 +199,7 @@ def test_flipped_vectors_get_no_ids(tmp_path, capsys):
 
 
 @pytest.mark.fault(
-    "A run in use: vectors for semantic IDs hold NaN, are too few, cut, or of no known space",
+    "A run in use: vectors for semantic IDs with NaN, too few, truncated, or of no known space",
     "1 with the file and what to give",
 )
 def test_vectors_that_get_no_ids(tmp_path, capsys):

@@ -184,7 +184,7 @@ def test_an_evaluator_of_the_engine(corpus, rated):
 
 @pytest.mark.fault(
     "Recommendation: ratings that were measured by are replaced by others of the same path",
-    "they count as another evaluation: nothing that was measured by the old ones is taken for it",
+    "they count as another evaluation: results with the old ratings are not reused",
 )
 @pytest.mark.fault(
     "Recommendation: ratings that are NaN or out of range, an item twice, no timestamps",

@@ -54,12 +54,12 @@ def test_titles_alone_and_links_alone(tmp_path, inputs):
 @pytest.mark.parametrize(
     ("template", "words"),
     [
-        ("javascript:alert({id})", "no web address"),
-        ("data:text/html,{id}", "no web address"),
-        ("//example.com/{id}", "no web address"),
-        ("https:///{id}", "no web address"),
-        ("https://{id}.example.com/", "no web address"),
-        ("https://example.com; script-src */{id}", "no web address"),
+        ("javascript:alert({id})", "not a web address"),
+        ("data:text/html,{id}", "not a web address"),
+        ("//example.com/{id}", "not a web address"),
+        ("https:///{id}", "not a web address"),
+        ("https://{id}.example.com/", "not a web address"),
+        ("https://example.com; script-src */{id}", "not a web address"),
         ("https://example.com/watch", "is the same for every video"),
     ],
 )

@@ -120,16 +120,16 @@ def popularity(
     relations of the measured part are counted, including the relevant ones. That is an ORACLE: a
     bound, not a method. A query that is itself in the list is removed from it.
     """
-    asked = queries(corpus, direction, part)
+    query_set = queries(corpus, direction, part)
     known = corpus.train_relations if direction == "eval_to_train" else corpus.held_out[part]
-    scores = known.strengths()[asked.candidates]
+    scores = known.strengths()[query_set.candidates]
     order = np.argsort(-scores, kind="stable")
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(1, len(order) + 1)
-    query_rank = np.where(asked.exclude < 0, len(rank) + 1, rank[asked.exclude])
-    ranks = rank[asked.relevant]
-    behind_query = ranks > np.repeat(query_rank, np.diff(asked.offsets))
-    return evaluator.of_ranks(ranks - behind_query, asked)
+    query_rank = np.where(query_set.exclude < 0, len(rank) + 1, rank[query_set.exclude])
+    ranks = rank[query_set.relevant]
+    behind_query = ranks > np.repeat(query_rank, np.diff(query_set.offsets))
+    return evaluator.of_ranks(ranks - behind_query, query_set)
 
 
 def exchanged(
@@ -174,16 +174,16 @@ def chance(
     times: int = 8,
 ) -> PerQuery:
     """Rank candidates in a random order for each query; means over `times` draws from a seed."""
-    asked = queries(corpus, direction, part)
+    query_set = queries(corpus, direction, part)
     rng = np.random.default_rng(seed)
-    results = len(asked.candidates) - (asked.exclude >= 0)
+    results = len(query_set.candidates) - (query_set.exclude >= 0)
 
     def once() -> PerQuery:
         ranks = [
             rng.choice(size, count, replace=False) + 1
-            for size, count in zip(results, np.diff(asked.offsets))
+            for size, count in zip(results, np.diff(query_set.offsets))
         ]
-        return evaluator.of_ranks(np.concatenate(ranks), asked)
+        return evaluator.of_ranks(np.concatenate(ranks), query_set)
 
     return _mean([once() for _ in range(times)])
 

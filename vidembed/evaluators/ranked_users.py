@@ -40,7 +40,9 @@ class _Lists(NamedTuple):
     relevant: np.ndarray
 
 
-def measure(blocks: Blocks, asked: UserQueries, *, ks: Sequence[int], ids: np.ndarray) -> Measured:
+def measure(
+    blocks: Blocks, queries: UserQueries, *, ks: Sequence[int], ids: np.ndarray
+) -> Measured:
     """Metrics of each user for the scores of one system; ids: S[N] of the items.
 
     `ndcg@k`, `recall@k` (of all relevant candidates), `map` (average precision over the whole
@@ -49,18 +51,18 @@ def measure(blocks: Blocks, asked: UserQueries, *, ks: Sequence[int], ids: np.nd
     table lacks, are in no denominator; `UserQueries.left_out` and `Ratings.notes` count them.
     Raises ValueError for scores that are not finite and for users without scores.
     """
-    popular, pool = _popular(asked)
+    popular, pool = _popular(queries)
     names = [f"{name}@{k}" for k in ks for name in ("ndcg", "recall", "popular")] + ["map"]
-    names += [] if asked.candidates is None else ["auc"]
-    values = {name: np.full(len(asked), np.nan) for name in names}
+    names += [] if queries.candidates is None else ["auc"]
+    values = {name: np.full(len(queries), np.nan) for name in names}
     reached = {k: np.zeros(len(popular), bool) for k in ks}
     sums = {name: np.zeros(len(popular)) for name in ("", "discount", *(f"recall@{k}" for k in ks))}
     for users, scores in blocks:
-        lists = _lists(users, np.asarray(scores), asked)
+        lists = _lists(users, np.asarray(scores), queries)
         sizes = np.diff(lists.offsets)
         rank = np.arange(1, len(lists.items) + 1) - np.repeat(lists.offsets[:-1], sizes)
         metrics = {"map": graded.average_precision(lists.relevant, lists.offsets)}
-        if asked.candidates is not None:
+        if queries.candidates is not None:
             # Scores are descending, so their negatives ascend and need no sorting.
             metrics["auc"] = 1 - graded.auc(-lists.scores, lists.relevant, lists.offsets)
         user = np.repeat(np.arange(len(users)), sizes)
@@ -80,11 +82,11 @@ def measure(blocks: Blocks, asked: UserQueries, *, ks: Sequence[int], ids: np.nd
         for name, part in metrics.items():
             values[name][users] = part
     if unscored := int(np.isnan(values["map"]).sum()):
-        raise ValueError(f"{unscored:,} of {len(asked):,} users have no scores")
+        raise ValueError(f"{unscored:,} of {len(queries):,} users have no scores")
     count = sums.pop("")
     items = np.flatnonzero(count)
     return Measured(
-        PerQuery(ids=asked.ids, values=values),
+        PerQuery(ids=queries.ids, values=values),
         PerQuery(ids=ids[items], values={n: s[items] / count[items] for n, s in sums.items()}),
         {f"coverage@{k}": float(reached[k].sum() / pool) for k in ks},
     )
@@ -97,22 +99,22 @@ def in_blocks(users: int, scores_at_once: int, items: int) -> Iterator[np.ndarra
         yield np.arange(start, min(start + size, users))
 
 
-def _lists(users: np.ndarray, scores: np.ndarray, asked: UserQueries) -> _Lists:
-    row, places = ragged(asked.test_offsets, users)
-    test, gain, relevant = (a[places] for a in (asked.test, asked.gain, asked.relevant))
-    if asked.candidates is None:
+def _lists(users: np.ndarray, scores: np.ndarray, queries: UserQueries) -> _Lists:
+    row, places = ragged(queries.test_offsets, users)
+    test, gain, relevant = (a[places] for a in (queries.test, queries.gain, queries.relevant))
+    if queries.candidates is None:
         test_scores, offsets = scores[row, test], offsets_of(np.bincount(row, minlength=len(users)))
         _refuse_unfinite(test_scores)
         order = graded.best_first(test_scores, offsets)
         return _Lists(offsets, test[order], test_scores[order], gain[order], relevant[order])
-    candidates = np.flatnonzero(asked.candidates)
-    column = np.cumsum(asked.candidates) - 1
+    candidates = np.flatnonzero(queries.candidates)
+    column = np.cumsum(queries.candidates) - 1
     scores = scores[:, candidates].astype(np.float32)
     _refuse_unfinite(scores)
-    known = asked.known
-    seen_row, seen = ragged(known.offsets, asked.user[users])
+    known = queries.known
+    seen_row, seen = ragged(known.offsets, queries.user[users])
     seen = known.item[seen]
-    inside = asked.candidates[seen]
+    inside = queries.candidates[seen]
     scores[seen_row[inside], column[seen[inside]]] = -np.inf
     gains = np.zeros(scores.shape, np.float32)
     rights = np.zeros(scores.shape, bool)
@@ -137,14 +139,14 @@ def ragged(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return row, np.arange(len(row)) - offsets_of(sizes)[:-1][row] + offsets[rows][row]
 
 
-def _popular(asked: UserQueries) -> tuple[np.ndarray, int]:
+def _popular(queries: UserQueries) -> tuple[np.ndarray, int]:
     """Popular items bool[N], and the number of candidates."""
-    pool = asked.candidates
+    pool = queries.candidates
     if pool is None:
-        pool = np.zeros(len(asked.popularity), bool)
-        pool[asked.test] = True
+        pool = np.zeros(len(queries.popularity), bool)
+        pool[queries.test] = True
     rows = np.flatnonzero(pool)
-    most = rows[np.argsort(-asked.popularity[rows], kind="stable")][: round(POPULAR * len(rows))]
+    most = rows[np.argsort(-queries.popularity[rows], kind="stable")][: round(POPULAR * len(rows))]
     popular = np.zeros(len(pool), bool)
     popular[most] = True
     return popular, len(rows)

@@ -103,13 +103,13 @@ class Recommendation(Evaluator):
         read = _read(self.ratings, self.scale, content_digest(self.ratings))
         ratings = read.on(corpus.table.ids)
         if self.items == "warm":
-            asked = self.asking.ask(ratings.of(corpus.is_train[ratings.item]))
+            queries = self.asking.ask(ratings.of(corpus.is_train[ratings.item]))
         else:
             cold = corpus.held_out[part].videos
-            asked = self.asking.ask(ratings.of((corpus.is_train | cold)[ratings.item]), cold)
+            queries = self.asking.ask(ratings.of((corpus.is_train | cold)[ratings.item]), cold)
         if lacking := len(read) - len(ratings):
-            asked.left_out["interactions with items that the table lacks"] = lacking
-        return asked
+            queries.left_out["interactions with items that the table lacks"] = lacking
+        return queries
 
     def run(
         self,
@@ -135,31 +135,31 @@ class Recommendation(Evaluator):
         name = next(validation, next(iter(values)))
         return Selection(name=name, value=values[name])
 
-    def measure(self, vectors: np.ndarray, asked: UserQueries, *, ids: np.ndarray) -> Measured:
+    def measure(self, vectors: np.ndarray, queries: UserQueries, *, ids: np.ndarray) -> Measured:
         """Measure vectors f32[N, D] of the items with ids S[N]; a row of zeros scores 0."""
-        return measure(self.scored(vectors, asked), asked, ks=self.ks, ids=ids)
+        return measure(self.scored(vectors, queries), queries, ks=self.ks, ids=ids)
 
-    def scored(self, vectors: np.ndarray, asked: UserQueries) -> Iterator[Any]:
+    def scored(self, vectors: np.ndarray, queries: UserQueries) -> Iterator[Any]:
         """Yield the scores of all items for every user, in blocks."""
         vectors = np.asarray(vectors, np.float32)
-        if len(vectors) != len(asked.popularity) or not np.isfinite(vectors).all():
+        if len(vectors) != len(queries.popularity) or not np.isfinite(vectors).all():
             raise ValueError(
-                f"{len(asked.popularity):,} items need one finite vector each, found "
+                f"{len(queries.popularity):,} items need one finite vector each, found "
                 f"{list(vectors.shape)} with {int((~np.isfinite(vectors)).sum()):,} values that "
                 "are not finite"
             )
         if self.similarity == "cosine":
             length = np.linalg.norm(vectors, axis=1, keepdims=True)
             vectors = vectors / np.where(length > 0, length, np.float32(1))
-        for users in self._blocks(asked):
-            _, places = ragged(asked.offsets, users)
-            offsets = offsets_of(np.diff(asked.offsets)[users])
+        for users in self._blocks(queries):
+            _, places = ragged(queries.offsets, users)
+            offsets = offsets_of(np.diff(queries.offsets)[users])
             for block, scores in score_blocks(
                 vectors,
-                asked.history[places],
+                queries.history[places],
                 offsets,
                 aggregate=self.aggregate,
-                times=None if asked.times is None else asked.times[places],
+                times=None if queries.times is None else queries.times[places],
             ):
                 yield users[block], scores
 
@@ -169,15 +169,15 @@ class Recommendation(Evaluator):
         """Results by kind of relevant video, each video's being a mean over users; age counts from
         the first watch."""
         table, results = corpus.table, dict[str, Slices]()
-        for name, asked in self.asked_of(corpus).items():
+        for name, queries in self.asked_of(corpus).items():
             names = slices_of(
                 table,
-                popularity=asked.popularity,
+                popularity=queries.popularity,
                 neighbours=corpus.relations.degrees(),
-                seconds=asked.first_watched,
+                seconds=queries.first_watched,
                 label_kinds=label_kinds,
             )
-            per_item = self.measure(embeddings, asked, ids=table.ids).per_item
+            per_item = self.measure(embeddings, queries, ids=table.ids).per_item
             results[name] = sliced(per_item, table, names, seed=self.seed)
         return results
 
@@ -192,34 +192,34 @@ class Recommendation(Evaluator):
         learned = parts[self.direction]  # all parts know the same interactions
         for name, vectors in self.embeddings(corpus.table, corpus.is_train, learned):
             systems[name] = {n: self.measure(vectors, q, ids=ids) for n, q in parts.items()}
-        for part, asked in parts.items():
-            for name, blocks in self.known_by_users(asked):
-                measured = measure(blocks, asked, ks=self.ks, ids=ids)
+        for part, queries in parts.items():
+            for name, blocks in self.known_by_users(queries):
+                measured = measure(blocks, queries, ks=self.ks, ids=ids)
                 systems.setdefault(name, {})[part] = measured
         return {name: self.result(measured) for name, measured in systems.items()}
 
     def embeddings(
-        self, table: Any, is_train: np.ndarray, asked: UserQueries
+        self, table: Any, is_train: np.ndarray, queries: UserQueries
     ) -> Iterator[tuple[str, np.ndarray]]:
         """Yield (name, f32[N, D]): features by modality, raw and standardised, and `ridge_`."""
         yield from factors.with_ridge(
             feature_embeddings(table, is_train),
-            asked.known,
+            queries.known,
             is_train,
             relevant_from=self.asking.relevant_from,
         )
 
-    def known_by_users(self, asked: UserQueries) -> Iterator[tuple[str, Blocks]]:
+    def known_by_users(self, queries: UserQueries) -> Iterator[tuple[str, Blocks]]:
         """Yield (name, scores) of the systems that use no content."""
         for name, scores in factors.by_interactions(
-            asked.known, asked.popularity, warm=self.items == "warm", seed=self.seed
+            queries.known, queries.popularity, warm=self.items == "warm", seed=self.seed
         ):
-            yield name, ((users, scores(asked.user[users])) for users in self._blocks(asked))
+            yield name, ((users, scores(queries.user[users])) for users in self._blocks(queries))
 
-    def _blocks(self, asked: UserQueries) -> Iterator[np.ndarray]:
-        items = len(asked.popularity)
+    def _blocks(self, queries: UserQueries) -> Iterator[np.ndarray]:
+        items = len(queries.popularity)
         at_once = SCORES_AT_ONCE if self.users_at_once is None else self.users_at_once * items
-        return in_blocks(len(asked), at_once, items)
+        return in_blocks(len(queries), at_once, items)
 
     def result(self, measured: Mapping[str, Measured]) -> Result:
         """Means over users with intervals, by names such as `cold_items/ndcg@10`."""
@@ -233,10 +233,10 @@ class Recommendation(Evaluator):
     def counts(self, corpus: Corpus) -> dict[str, dict[str, int]]:
         """Measured users (`queries`), users `left_out`, and the numbers by reason."""
         counts = {}
-        for name, asked in self.asked_of(corpus).items():
-            left_out = sum(n for why, n in asked.left_out.items() if why.startswith("users"))
-            reasons = {"users without a relevant test item": 0} | asked.left_out
-            counts[name] = {"queries": len(asked), "left_out": left_out, **reasons}
+        for name, queries in self.asked_of(corpus).items():
+            left_out = sum(n for why, n in queries.left_out.items() if why.startswith("users"))
+            reasons = {"users without a relevant test item": 0} | queries.left_out
+            counts[name] = {"queries": len(queries), "left_out": left_out, **reasons}
         return counts
 
 

@@ -178,10 +178,10 @@ class RelatedVideos(Evaluator):
 
     def counts(self, corpus: Corpus) -> dict[str, dict[str, int]]:
         """Direction → numbers of `queries`, and of videos `left_out` with nothing relevant."""
-        asked = {
+        query_sets = {
             name: queries(corpus, *task) for name, task in asked_of(corpus, self.directions).items()
         }
-        return {n: {"queries": len(q.rows), "left_out": q.left_out} for n, q in asked.items()}
+        return {n: {"queries": len(q.rows), "left_out": q.left_out} for n, q in query_sets.items()}
 
     def per_query_of_all(
         self, embeddings: np.ndarray, corpus: Corpus, *, mesh: jax.sharding.Mesh | None = None
@@ -210,24 +210,24 @@ class RelatedVideos(Evaluator):
         candidate.
         """
         embeddings = self._ready(embeddings, corpus)
-        asked = queries(corpus, direction, part)
+        query_set = queries(corpus, direction, part)
         ranks = relevant_ranks(
-            embeddings[asked.rows if asking_with is None else asking_with],
-            embeddings[asked.candidates],
-            asked.offsets,
-            asked.relevant,
-            exclude=asked.exclude,
+            embeddings[query_set.rows if asking_with is None else asking_with],
+            embeddings[query_set.candidates],
+            query_set.offsets,
+            query_set.relevant,
+            exclude=query_set.exclude,
             mesh=mesh,
             block=self.block,
         )
-        return self.of_ranks(ranks, asked)
+        return self.of_ranks(ranks, query_set)
 
-    def of_ranks(self, ranks: np.ndarray, asked: Queries) -> PerQuery:
-        """The metrics of ranks i64[R], one per entry of `asked.relevant`."""
-        values = {f"ndcg@{k}": ranking.ndcg(ranks, asked.offsets, k) for k in self.ks}
-        values["map"] = ranking.average_precision(ranks, asked.offsets)
-        values |= {f"recall@{k}": ranking.recall(ranks, asked.offsets, k) for k in self.ks}
-        return PerQuery(ids=asked.ids, values=values)
+    def of_ranks(self, ranks: np.ndarray, query_set: Queries) -> PerQuery:
+        """The metrics of ranks i64[R], one per entry of `query_set.relevant`."""
+        values = {f"ndcg@{k}": ranking.ndcg(ranks, query_set.offsets, k) for k in self.ks}
+        values["map"] = ranking.average_precision(ranks, query_set.offsets)
+        values |= {f"recall@{k}": ranking.recall(ranks, query_set.offsets, k) for k in self.ks}
+        return PerQuery(ids=query_set.ids, values=values)
 
     def _ready(self, embeddings: np.ndarray, corpus: Corpus) -> np.ndarray:
         embeddings = np.asarray(embeddings, np.float32)
