@@ -119,7 +119,7 @@ def test_fewer_candidates_give_fewer_rows():
 BAD = {
     "no history": ({"offsets": np.array([0, 0, 3, 3])}, "2 of 3 users have no history.*number 0"),
     "offsets": ({"offsets": np.array([0, 2])}, "rise from 0 to the 3"),
-    "rows": ({"history": np.array([1, 2, 137])}, "1 to 137, of 137 videos"),
+    "rows": ({"history": np.array([1, 2, 137])}, "1 to 137, but there are only 137 videos"),
     "no candidate": ({"allowed": np.zeros(137, bool)}, "none of 137 videos may be rec"),
     "no videos": ({"vectors": VECTORS[:0]}, "set of candidates is empty"),
     "k": ({"k": 0}, "k is 0"),

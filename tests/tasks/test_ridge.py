@@ -154,7 +154,7 @@ def test_targets_that_cannot_be_learnt_are_refused(corpus, given, tmp_path):
         of("b", ids, ragged), tmp_path / "w", corpus, "3 to 5 numbers: all must have equally many"
     )
     wide = of("c", ids, np.arange(600.0).reshape(300, 2))
-    refused(wide, tmp_path / "w", corpus, "vectors of 2 numbers.*--task.model.layers.size 2")
+    refused(wide, tmp_path / "w", corpus, "targets have size 2.*--task.model.layers.size 2")
     twice = of("d", [*ids[:-1], ids[0]], values)
     refused(twice, tmp_path / "w", corpus, f"1 ids occur more than once, such as {ids[0]}")
     refused(of("e", ids, 0 * values), tmp_path / "w", corpus, "all .* train videos are equal")
