@@ -284,7 +284,7 @@ def test_ids_that_a_form_cannot_hold_and_files_of_others_are_refused(
         assert not (tmp_path / name).exists()
     (tmp_path / "notes.parquet").write_text("notes")
     assert embed(tmp_path / "0", tmp_path / "notes.parquet") == 1
-    assert "holds something else" in capsys.readouterr().err
+    assert "does not hold the vectors" in capsys.readouterr().err
     for name in ("mine.json", "mine.ids.txt"):
         (tmp_path / name).write_text("mine")
         assert embed(tmp_path / "0", tmp_path / "mine.npy") == 1
