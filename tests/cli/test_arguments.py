@@ -142,14 +142,14 @@ def test_parts_are_switched_in_any_order(monkeypatch):
         ("train cdml --workdir w --follow", "there is no option --follow"),
         ("train cdml --steps 3", "--workdir must be given"),
         ("train cdml --workdir", "--workdir needs a value"),
-        ("train cdml --workdir w --steps 1.5", "--steps: '1.5' is no whole number"),
+        ("train cdml --workdir w --steps 1.5", "--steps: '1.5' is not a whole number"),
         ("train cdml --workdir w --seed -1", "--seed -1 must lie in [0, 2^32)"),
-        ("train cdml --workdir w --feed.anchors edge", "none of edges, videos; did you mean edges"),
+        ("train cdml --workdir w --feed.anchors edge", "one of edges, videos; did you mean edges"),
         (
             "train cdml --workdir w --optimiser.learning-rate 0",
             "--optimiser.learning-rate 0.0 must",
         ),
-        ("train cdml --workdir w --preset labtop", "'labtop' is none of laptop; did you mean lap"),
+        ("train cdml --workdir w --preset labtop", "'labtop' is not one of laptop; did you mean"),
         ("evaluate cdml --workdir w yes", "unexpected argument 'yes'"),
         # Before it waits for the run.
         ("evaluate cdml --workdir w --follow --setp 3", "--setp; did you mean --step?"),
@@ -158,7 +158,7 @@ def test_parts_are_switched_in_any_order(monkeypatch):
         ("import --modalites x", "there is no option --modalites; did you mean --modalities?"),
         ("import records", "TABLE must be given"),
         ("import a b c", "unexpected argument 'c'"),
-        ("search index --k ten", "--k: 'ten' is no whole number"),
+        ("search index --k ten", "--k: 'ten' is not a whole number"),
     ],
 )
 def test_a_mistake_is_led_by_its_reason(words, message, capsys):
@@ -180,7 +180,7 @@ def test_values_that_look_like_something_else(monkeypatch):
     assert Arguments(importing, ["a", "--max_rounding", ".1", "b"]).ordered() == [
         "a", "b", "--max-rounding", ".1",
     ]  # fmt: skip
-    with pytest.raises(Mistake, match="is no number"):
+    with pytest.raises(Mistake, match="is not a number"):
         Arguments(importing, ["a", "b", "--max-rounding", "x"]).ordered()
 
 

@@ -40,8 +40,8 @@ def test_it_writes_what_a_run_opens(corpus_paths, corpus, tmp_path, capsys):
     told_of = {"split_seed": 0, "train_share": 0.7, "max_degree": 50, "simulated": False}
     assert found.parameters == {**wanted.parameters, **told_of}
     sizes = found.sizes(2)
-    assert f"level 2: {len(sizes)} clusters, {(sizes == 1).sum()} of one video" in told
-    assert f"the largest of {sizes.max()};" in told
+    assert f"level 2: {len(sizes)} clusters, {(sizes == 1).sum()} with one video" in told
+    assert f"largest {sizes.max()};" in told
     assert "clustering: 2 of 2 rounds, " in told
     assert "543 edges\n" in told
     assert "warning" not in told
@@ -109,7 +109,7 @@ def test_simulated_sessions_are_told_and_kept(corpus_paths, corpus, tmp_path, ca
     told = capsys.readouterr().out
     videos = corpus.is_train.sum()
     assert f"{videos} train videos, {videos - 7} of them without edges" in told
-    assert "4 edges of SIMULATED sessions" in told
+    assert "4 edges from SIMULATED sessions" in told
     assert read_hierarchy(tmp_path / "h", corpus.table.ids).parameters["simulated"]
 
 
@@ -126,12 +126,12 @@ def test_a_giant_cluster_is_warned_of(corpus_paths, corpus, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "warning: at level 1 one cluster holds 10 videos, 83% of those with edges" in told
     assert "--max-size" in told
-    assert "the others of 6 in the median; the largest of 10; 100.0% of the edge weight" in told
+    assert "median size of the others 6, largest 10; 100.0% of the edge weight" in told
     assert cluster(corpus_paths, tmp_path / "h", "--max-size 4", edges=edges) == 0
     told = capsys.readouterr().out
     assert "warning" not in told
     # 9 + 8 + 7 of the star's 45, and the pair's 11.
-    assert "the largest of 4; 62.5% of the edge weight inside" in told
+    assert "largest 4; 62.5% of the edge weight inside" in told
 
 
 @pytest.mark.fault(
@@ -140,7 +140,7 @@ def test_a_giant_cluster_is_warned_of(corpus_paths, corpus, tmp_path, capsys):
 def test_nothing_merged_is_a_failure(corpus_paths, tmp_path, capsys):
     assert cluster(corpus_paths, tmp_path / "h", "--min-similarity 1000") == 1
     told = capsys.readouterr().out
-    assert "the others of 0 in the median; the largest of 1; 0.0%" in told
+    assert "median size of the others 0, largest 1; 0.0%" in told
     assert "no two videos were merged" in told
     assert "--min-similarity (now 1000)" in told
 
@@ -226,4 +226,4 @@ def test_edges_without_a_table_are_clustered_whole(tmp_path, capsys):
     assert found.level(1).tolist() == [0, 0, 0, 1, 1, 2, 2, 2]
     assert not {"train_share", "split_seed"} & found.parameters.keys()
     assert main([*arguments, "--split", "x.csv"]) == 1
-    assert "give --table, too" in capsys.readouterr().err
+    assert "give --table as well" in capsys.readouterr().err

@@ -63,6 +63,6 @@ def test_impossible_sizes_are_refused(wrong):
 
 def test_targets_are_not_imagined():
     with pytest.raises(
-        ValueError, match=r"targets of a ridge .* \(--corpus.table, --corpus.edges\)"
+        ValueError, match=r"a ridge computes its targets .* --corpus.table and --corpus.edges"
     ):
         known_data(ridge.recipe, Imagined())

@@ -76,7 +76,10 @@ def test_help_names_the_verbs_and_their_options(capsys):
         (["train", "--workdir", "w", "--mesh.model", "0", "--steps", "3"], "--mesh.model 0 must"),
         (["train", "--workdir", "w", "--steps", "0"], "error: --steps 0 and --log-every 100 must"),
         (["train", "--workdir", "w", "--checkpoints.keep-last", "0"], "checkpoints.keep-last 0 "),
-        (["train", "--workdir", "w", "--feed.batch-triplets", "x"], "-triplets: 'x' is no whole"),
+        (
+            ["train", "--workdir", "w", "--feed.batch-triplets", "x"],
+            "-triplets: 'x' is not a whole",
+        ),
         (["evaluate", "--workdir", "w", "--evaluator.kz", "5"], "--evaluator.ks"),
         (
             ["evaluate", "--workdir", "w", "--evaluator.ks", "0"],
@@ -220,7 +223,7 @@ def test_show_begins_with_the_recipe_of_a_run_on_its_devices(tmp_path, capsys):
     Workdir(tmp_path / "run").claim_recipe(pod.to_json(), {})
     code, text = run(["show", "--workdir", f"{tmp_path}/run", "--steps", "123"], capsys)
     assert code == 0
-    assert "mesh data 16 × model 2 is not of the 8 devices here" in text
+    assert "mesh data 16 × model 2 does not match the 8 devices here" in text
     assert '"steps": 123, "seed": 77' in text
     code, text = run(["show", "--workdir", f"{tmp_path}/nowhere"], capsys)
     assert code == 1
@@ -339,11 +342,13 @@ def test_evaluators_are_chosen_on_the_command_line(corpus_paths, tmp_path, capsy
     code, text = run(["report", *named], capsys)
     assert code == 0
     command = f"evaluate --workdir {tmp_path / 'run'}"
-    assert f"no evaluation yet, so there are no scores in it: run {command}" in text
+    assert f"the report has no scores, because nothing is evaluated yet: run {command}" in text
     assert f"<code>{command}</code>" in (tmp_path / "run" / "report.html").read_text()
     code, text = run(["evaluate", *named], capsys)
     assert code == 0
-    assert re.search(r"step 1 eval_to_train: \d+ queries; \d+ videos without anything", text)
+    assert re.search(
+        r"step 1 eval_to_train: \d+ queries; left out: \d+ videos without relevant", text
+    )
     assert "eval_to_train/ndcg@10 0." in text
     assert "mean of ndcg@10 over eval_to_train, train_to_eval: 0." in text
     assert all(f" {name} 0." in text for name in ("this run, step 1", "raw visual", "random"))
@@ -365,7 +370,7 @@ def test_evaluators_are_chosen_on_the_command_line(corpus_paths, tmp_path, capsy
     assert other in page
     assert collapsed in page
     assert "standardised visual" in page
-    assert "Trained: step 1, the only one that is measured." in page
+    assert "Trained: step 1, the only measured checkpoint." in page
     assert "NDCG@10" in page
     assert "NDCG@7" not in page
     assert "Scores by kind of video" in page

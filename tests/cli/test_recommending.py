@@ -110,8 +110,8 @@ def test_what_the_index_lacks_is_counted(index, tmp_path, capsys):
     code, said, _ = call(capsys, folder, out, "--histories", file, "-k", 100)
     assert code == 0
     assert "126 recommendations for 2 of 3 users" in said
-    assert "3 of 6 watches are of videos that the index lacks" in said
-    assert "1 users have no video that the index has, and were left out" in said
+    assert "3 of 6 watches are of videos not in the index" in said
+    assert "1 users have no video in the index and were left out" in said
     assert "2 users have fewer than 100 recommendations" in said
     assert set(by_user(out)) == {"a", "c"}
 
@@ -134,7 +134,10 @@ def test_faults_are_named_and_nothing_is_written(index, tmp_path, capsys):
     for words, message in (
         ([file, "-k", 0], "k is 0"),
         ([file, "--within", tmp_path / "none.txt"], "none of the 1 ids of `within`"),
-        ([file, "--user-model", "max", "--half-life-watches", 3], "half-lives are of the mean"),
+        (
+            [file, "--user-model", "max", "--half-life-watches", 3],
+            "half-lives need --user-model mean",
+        ),
         ([file, "--mmr-lambda", 2], "--mmr-lambda is 2"),
         ([file, "--within", tmp_path / "x.png"], "give the ids as a text file"),
         ([file, "--user-model", "variance", "--variance-weight", "nan"], "weight is nan"),

@@ -24,8 +24,9 @@ def test_missing_modalities_and_dropped_edges_are_told(corpus):
     )
     assert told == [
         "100 of 300 videos (33.3%) have no audio.",
-        "7 of 1,200 edges were dropped: they name 2 videos that the table lacks, such as x, y.",
-        "3 edges were dropped: they join a video with itself.",
+        "7 of 1,200 edges were dropped: they name 2 videos that are not in the table, such as x, "
+        "y.",
+        "3 edges were dropped: they link a video to itself.",
         "of the edges",
         "of the split",
     ]

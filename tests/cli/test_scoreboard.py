@@ -49,7 +49,7 @@ def test_the_run_stands_above_its_baselines():
         ["popularity", "0.500", "0.500*", "0.250*"],
         ["random", "0.010", "0.300", "0.150"],
         ["rgb", "0.100", "0.100", "0.050"],
-        ["* an oracle: it counts sessions that have not happened yet"],
+        ["* an oracle: it counts future sessions"],
     ]  # fmt: skip
     [head, *_] = table(result(200, 0.25, simulated=False), BASELINES)
     assert head.split() == ["NDCG@10"]
@@ -81,7 +81,7 @@ def test_a_run_below_the_closed_form_is_told_of_it_at_its_end():
     words = below_raw(measured, baselines, last=200)
     assert words.startswith(
         "step 200 is below the closed form: NDCG@10 eval → train is 0.240, that of closed form "
-        "0.250. It takes seconds (vidembed train linear)"
+        "0.250. That takes seconds to solve (vidembed train linear)"
     )
     assert below_raw(result(200, 0.24999, 0.16), baselines, last=200) is None
 
@@ -89,7 +89,7 @@ def test_a_run_below_the_closed_form_is_told_of_it_at_its_end():
 def test_every_score_has_its_interval():
     lines = list(score_lines(result(7, 0.25)))
     assert lines[0] == (
-        "step 7  eval_to_train: 1,234 queries; 5 videos without anything relevant are left out"
+        "step 7  eval_to_train: 1,234 queries; left out: 5 videos without relevant videos"
     )
     assert lines[1].split()[2:] == [
         "eval_to_train/ndcg@10", "0.2500", "[0.0000,", "1.0000]", "(simulated", "sessions)",

@@ -47,7 +47,7 @@ def test_a_step_is_compiled_for_the_devices_here(corpus_paths, capsys):
     # Two towers: (8 + 4) inputs to 16, twice 16 to 8, and the biases.
     assert f"parameters: {(12 + 2) * 16 + 2 * (16 + 1) * 8:,}" in text
     rows = {name: values for name, *values in map(columns, text.splitlines())}
-    assert rows["a step of one device"] == ["8 × cpu"]
+    assert rows["one step, per device"] == ["8 × cpu"]
     assert rows["mesh"] == ["data 8 × model 1"]
     # 300 rows padded to 304 over eight devices, 12 bytes each.
     assert rows["share of the table"] == ["456 bytes"]
@@ -66,15 +66,17 @@ def test_slices_are_columns_and_an_uneven_batch_is_exchanged(monkeypatch, capsys
     recipe = replace(cdml, task=TASK, feed=Triplets(batch_triplets=7164))
     show(recipe, tuple(devices), Imagined(videos=1000, degree=4))
     text = capsys.readouterr().out
-    assert "v5e:2x4: 7,164 triplets do not divide over 8 chips; compiled with 7,160" in text
+    assert (
+        "v5e:2x4: 7,164 triplets cannot be divided evenly over 8 chips; compiled with 7,160" in text
+    )
     assert "v5e:2x2: 7,164" not in text
     rows = {name: values for name, *values in map(columns, text.splitlines())}
-    assert rows["a step of one device"] == ["v5e:2x2", "v5e:2x4"]
+    assert rows["one step, per device"] == ["v5e:2x2", "v5e:2x4"]
     assert rows["in all"] != ["251.0 MB of 16.0 GB"] * 2  # the last one is that of the hosts
     assert "251.0 MB of 16.0 GB" in text
     assert rows["products"] == [f"{11.5e9 / (197e12 / 6) * 1e3:.3f} ms"] * 2
     assert rows["memory, at most"] == [f"{1.7e9 / 819e9 * 1e3:.3f} ms"] * 2
-    assert "by the data sheet, at full rates; not measured" in text
+    assert "from the data sheet, at peak rates; not measured" in text
 
 
 def test_collectives_are_listed_with_bytes_and_data_sheet_times():
@@ -84,13 +86,13 @@ def test_collectives_are_listed_with_bytes_and_data_sheet_times():
         f"all-gather of f32[3,112,256] among 64 devices: 22.0 MB, sends {as_bytes(sent)}, "
         f"{sent / 200e9 * 1e3:.3f} ms by the data sheet, synchronous"
     )
-    assert small == "smaller collectives: 1, which send 8 bytes in all"
+    assert small == "smaller collectives: 1, sending 8 bytes in total"
     [line, *_] = collective_lines(cost_of(64, kind="cpu"))
     assert line.endswith("sends 21.7 MB, synchronous")
     alone = cost_of(1, collectives=(), unknown_loops=2)
     assert collective_lines(alone) == [
         "nothing is sent between devices",
-        "loops of unknown length, counted as one run each: 2",
+        "loops of unknown length, counted as one iteration: 2",
     ]
 
 
@@ -99,8 +101,8 @@ def test_a_mesh_of_other_devices_is_not_compiled_here(capsys):
     recipe = replace(cdml, task=TASK, feed=feed, mesh=mesh)
     show(recipe, (), Imagined(videos=1000, degree=4))
     text = capsys.readouterr().out
-    assert "not compiled: mesh data 16 × model 2 is not of the 8 devices here" in text
-    assert "memory of every host" in text
+    assert "not compiled: mesh data 16 × model 2 does not match the 8 devices here" in text
+    assert "memory per host" in text
 
 
 def test_a_refusal_comes_alone(capsys):

@@ -78,7 +78,7 @@ def test_a_stream_that_is_closed_asks_to_stop(capsys, monkeypatch):
             for _ in range(3):
                 print("x", flush=True)
             assert stop.asked
-    assert capsys.readouterr().err == "stdout can be written no longer (Broken pipe): stopping\n"
+    assert capsys.readouterr().err == "stdout can no longer be written (Broken pipe): stopping\n"
 
 
 @pytest.mark.fault("Processes: the pipe or the terminal of a training is closed")
@@ -90,7 +90,7 @@ def test_a_training_whose_pipe_is_closed_ends_saved(corpus_paths, tmp_path):
     check_saved(process, tmp_path)
     with process.stderr as errors:
         [told] = errors.read().splitlines()
-    assert told == "stdout can be written no longer (Broken pipe): stopping"
+    assert told == "stdout can no longer be written (Broken pipe): stopping"
 
 
 @pytest.mark.fault(
@@ -139,7 +139,7 @@ def many_watches(tmp_path_factory):
 @pytest.mark.parametrize(
     ("number", "code", "words"),
     [
-        (signal.SIGTERM, 143, "stopped as asked; what was unfinished is removed"),
+        (signal.SIGTERM, 143, "stopped as asked; unfinished output was removed"),
         (signal.SIGINT, 130, "interrupted"),
         (signal.SIGKILL, -9, ""),
     ],

@@ -170,7 +170,7 @@ def test_weights_are_chosen_on_validation(corpus_paths, tmp_path, capsys):
     assert means[chosen] >= max(means.values()) - 1e-3
     assert said.splitlines()[-3].endswith("composite")
     assert "above each run in" in said.splitlines()[-2]
-    assert "Taken is the highest mean" in said or "all directions are highest at" in said
+    assert "with the highest mean are used" in said or "all directions are highest at" in said
 
 
 def test_the_effect_of_the_weight_is_printed():

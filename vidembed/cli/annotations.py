@@ -1,4 +1,4 @@
-"""Annotations of fields, as a command line reads them."""
+"""Read the type annotations of command-line fields."""
 
 import dataclasses
 import types
@@ -9,11 +9,11 @@ from vidembed.workdir.differences import part_word
 
 
 def without_none(kind: Any) -> Any:
-    """The annotation without None, where only one other is left."""
+    """The annotation without None, if only one other member is left."""
     if typing.get_origin(kind) not in (Union, types.UnionType):
         return kind
-    others = [each for each in typing.get_args(kind) if each is not types.NoneType]
-    return others[0] if len(others) == 1 else kind
+    members = [each for each in typing.get_args(kind) if each is not types.NoneType]
+    return members[0] if len(members) == 1 else kind
 
 
 def choices_of(kind: Any) -> tuple[Any, ...]:
@@ -22,7 +22,7 @@ def choices_of(kind: Any) -> tuple[Any, ...]:
 
 
 def plain(kind: Any) -> tuple[Any, tuple[Any, ...]]:
-    """An annotation and what `Annotated` says of it, at whatever depth."""
+    """An annotation without `Annotated`, and its notes, at any depth."""
     notes: tuple[Any, ...] = ()
     while typing.get_origin(kind) is Annotated:
         kind, *more = typing.get_args(kind)
@@ -31,7 +31,7 @@ def plain(kind: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 def parts_of(kind: Any) -> dict[str, type]:
-    """Word → class of the dataclasses that a union offers; {} where there is nothing to choose."""
+    """Word → class of the dataclasses in a union; {} if there is nothing to choose."""
     if typing.get_origin(kind) not in (Union, types.UnionType):
         return {}
     classes = typing.get_args(kind)
@@ -47,7 +47,7 @@ def holds_dataclasses(kind: Any) -> bool:
 
 
 def type_name(kind: Any) -> str:
-    """How help names a value: INT, STR, {edges,videos}."""
+    """The name of a value's type in help: INT, STR, {edges,videos}."""
     kind = without_none(kind)
     if choices := choices_of(kind):
         return "{" + ",".join(map(str, choices)) + "}"
@@ -55,7 +55,7 @@ def type_name(kind: Any) -> str:
 
 
 def _word(part: type) -> str:
-    """As tyro names it: semi-hard for SemiHard."""
+    """The word that tyro uses: semi-hard for SemiHard."""
     if part is types.NoneType:
         return "none"
     return part_word(part.__name__)

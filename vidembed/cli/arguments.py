@@ -1,7 +1,7 @@
-"""The words of a command line, checked against a command's options and put in order for tyro.
+"""Check the words of a command line against a command's options and order them for tyro.
 
-Parts may be switched anywhere among the options, and a list option ends at a switch. A mistake is
-named with the nearest thing that exists, before tyro sees the words.
+Parts may be chosen anywhere among the options, and a list option ends at such a choice. Mistakes
+are reported with the nearest valid name, before tyro sees the words.
 """
 
 import difflib
@@ -17,31 +17,31 @@ HELP = ("-h", "--help")
 END_OF_OPTIONS = "--"
 
 
-class Mistake(ValueError):  # noqa: N818 - of whoever typed, not of the program
+class Mistake(ValueError):  # noqa: N818 - the user's mistake, not an error of the program
     """What is wrong with the command line, and what was probably meant."""
 
 
 @dataclass
 class Words:
-    """A command line, taken apart. Nothing is said of what is wrong before `Arguments.ordered`."""
+    """A parsed command line. Mistakes are collected here and raised by `Arguments.ordered`."""
 
     switches: dict[str, str] = field(default_factory=dict)
     """Place → word, as task.miner → hardest."""
     options: dict[str, list[str]] = field(default_factory=dict)
-    """Option as it is typed, without "=" → the words that follow it; given twice, the last ones."""
+    """Option as typed, without "=" → the words after it; if given twice, the last ones."""
     positionals: list[str] = field(default_factory=list)
     mistakes: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    """What is no mistake, and might not be meant."""
+    """Warnings: valid, but possibly not intended."""
     ended: bool = False
-    """Whether -- stood before the positionals."""
+    """Whether "--" came before the positionals."""
 
 
 class Arguments:
-    """The words that are given to one command."""
+    """The arguments of one command."""
 
     def __init__(self, command: Any, arguments: Sequence[str], *, preset: Sequence[str] = ()):
-        """preset: options and switches that count where they exist and are not given."""
+        """preset: options and switches used as defaults; those the command lacks are ignored."""
         self._command, self._every = command, Options(command)
         self._choices: dict[str, list[Switch]] = {}
         for switch in self._every.switches:
@@ -56,13 +56,13 @@ class Arguments:
                 self.words.options[name] = values
 
     def ordered(self) -> list[str]:
-        """The words as tyro understands them: switches, positionals, options. Raises Mistake."""
+        """The words in the order tyro needs: switches, positionals, options. Raises Mistake."""
         words, known = self.words, self.options
         mistakes = [*words.mistakes, *self._misplaced()]
         if mistakes:
             raise Mistake(mistakes[0])
-        if lacking := self._lacking():
-            raise Mistake(f"{' and '.join(lacking)} must be given")
+        if missing := self._missing():
+            raise Mistake(f"{' and '.join(missing)} must be given")
         typed = [switch.word(switch.now) for switch in known.switches if switch.now]
         options = [word for name, values in words.options.items() for word in _joined(name, values)]
         if words.ended:
@@ -70,7 +70,7 @@ class Arguments:
         return [*typed, *words.positionals, *options]
 
     def _name(self, typed: str) -> str:
-        """The option that is meant by a name, an alias or a negation."""
+        """The option behind a name, an alias or a negation."""
         option = self._every.by_name.get(typed)
         return option.name if option else typed
 
@@ -100,18 +100,18 @@ class Arguments:
         option = self._every.by_name.get(name)
         if option is None:
             words.mistakes.append(f"there is no option {typed}{self._nearest(name)}")
-            # Its values would be taken for something else.
+            # Skip its values, or they would be read as something else.
             while rest and not _is_option(rest[0]) and not self._is_switch(rest[0]):
                 rest.pop(0)
             return
         most = option.values
-        for earlier in [other for other in words.options if self._name(other) == option.name]:
+        for earlier in [key for key in words.options if self._name(key) == option.name]:
             del words.options[earlier]
             if most is None:
                 words.notes.append(f"{typed} is given more than once: only the last counts")
         values = [value] if equals else []
         while rest and (most is None or len(values) < most):
-            # A word that is to be the only value is never a switch.
+            # The value of an option that takes exactly one is never read as a switch.
             if (
                 rest[0] == END_OF_OPTIONS
                 or _is_option(rest[0])
@@ -139,7 +139,7 @@ class Arguments:
         return bool(colon) and place.replace("_", "-") in self._choices
 
     def _misplaced(self) -> Iterable[str]:
-        """What is known and does not belong to the parts that are chosen, and what is too much."""
+        """Report known options that the chosen parts do not have, and surplus arguments."""
         places = self.options.places
         for place, choice in self.words.switches.items():
             if place not in places or choice not in places[place].choices:
@@ -157,32 +157,32 @@ class Arguments:
             yield f"unexpected argument {word!r}{_near(word, [*parts, *self.options.by_name])}"
 
     def _belongs(self, typed: str, needs: Sequence[Chosen]) -> str:
-        """What to add, where a part that is not chosen has it."""
+        """Say which part to choose for an option that the chosen parts do not have."""
         now = {switch.place: switch.now for switch in self.options.switches} | self.words.switches
-        lacking: list[list[str]] = [
-            [f"{p}:{c}" for p, c in each.items() if now.get(p) != c and not self._comes_by(p, each)]
+        missing: list[list[str]] = [
+            [f"{p}:{c}" for p, c in each.items() if now.get(p) != c and not self._implied(p, each)]
             for each in needs
         ]
-        fewest = min(lacking, key=len)
+        fewest = min(missing, key=len)
         return f"{typed} goes with {' '.join(fewest)}: add that, or leave {typed} out"
 
-    def _comes_by(self, place: str, needs: Chosen) -> bool:
-        """Whether what is needed at a place stands there by itself once the rest is chosen."""
+    def _implied(self, place: str, needs: Chosen) -> bool:
+        """Whether the part needed at a place is its default once the other parts are chosen."""
         return place not in self.words.switches and any(
             switch.default == needs[place] and 0 < len(switch.needs) < len(needs)
             for switch in self._choices[place]
             if switch.needs.items() <= needs.items()
         )
 
-    def _lacking(self) -> list[str]:
+    def _missing(self) -> list[str]:
         given = {self._name(name) for name in self.words.options}
         options = [o for o in self.options.options if o.required and not o.positional]
-        lacking = [option.name for option in options if option.name not in given]
+        missing = [option.name for option in options if option.name not in given]
         places = [o for o in self.options.positionals if o.required and o.values is not None]
-        return [option.name for option in places[len(self.words.positionals) :]] + lacking
+        return [option.name for option in places[len(self.words.positionals) :]] + missing
 
     def _nearest(self, typed: str) -> str:
-        """Names that exist with the parts that are chosen come first, then any."""
+        """Suggest a similar option, else one whose last component is similar."""
         names = list(self._every.by_name)
         if near := _near(typed, names):
             return near
@@ -198,7 +198,7 @@ def _near(typed: str, names: Iterable[str], before: str = "") -> str:
 
 
 def _is_option(word: str) -> bool:
-    """Negative numbers are values."""
+    """Whether a word is an option; negative numbers are values."""
     head = word.partition("=")[0]
     if head.lower() in ("-inf", "-nan", "-infinity"):
         return False
@@ -206,15 +206,15 @@ def _is_option(word: str) -> bool:
 
 
 def _joined(name: str, values: list[str]) -> list[str]:
-    """The words of an option as they were typed; behind "=" a value may begin with a dash."""
+    """The words of an option as typed; after "=" a value may begin with a dash."""
     return [f"{name}={values[1]}", *values[2:]] if values[:1] == ["="] else [name, *values]
 
 
 def _wrong_values(option: Option, typed: str, values: list[str]) -> str:
-    """What is wrong with the words that follow an option, where that is plain to see."""
+    """Describe a wrong number, choice or type of the words after an option; "" if there is none."""
     most = option.values
     if most == 0 and values:
-        return f"{typed} takes no value, found {values[0]!r}: {option.name} or {option.negation}"
+        return f"{typed} takes no value, got {values[0]!r}: use {option.name} or {option.negation}"
     if most is not None and len(values) < most:
         return f"{typed} needs {'a value' if most == 1 else f'{most} values'}"
     kind = without_none(option.kind)
@@ -226,11 +226,11 @@ def _wrong_values(option: Option, typed: str, values: list[str]) -> str:
         if choices := choices_of(kind):
             if value not in map(str, choices):
                 known = ", ".join(map(str, choices))
-                return f"{typed}: {value!r} is none of {known}{_near(value, map(str, choices))}"
+                return f"{typed}: {value!r} is not one of {known}{_near(value, map(str, choices))}"
         elif kind in (int, float):
             try:
                 kind(value)
             except ValueError:
                 name = "whole number" if kind is int else "number"
-                return f"{typed}: {value!r} is no {name}"
+                return f"{typed}: {value!r} is not a {name}"
     return ""

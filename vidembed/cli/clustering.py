@@ -1,4 +1,4 @@
-"""`python -m vidembed cluster`: co-watch edges to a hierarchy of clusters."""
+"""`python -m vidembed cluster`: make a hierarchy of clusters from co-watch edges."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +17,7 @@ from vidembed.records.outputs import CLUSTERS
 from vidembed.report.clusters import describe
 
 GIANT_SHARE = 0.5
-"""From this share of the videos with edges on, a cluster is warned of."""
+"""Warn if one cluster holds more than this share of the videos with edges."""
 
 
 def main(
@@ -35,32 +35,32 @@ def main(
     min_similarity: float = 0.0,
     max_size: int | None = None,
 ) -> int:
-    """Co-watch edges to a hierarchy of clusters; the exit code is 1 where nothing was merged.
+    """Make a hierarchy of clusters from co-watch edges; exit code 1 if nothing was merged.
 
-    For a training: only videos of the train partition are clustered, along edges within it, and
-    table, split, split seed, train share and max degree must be those of the training run. Without
-    a table every video of the edges is in the train partition.
+    To train on the clusters, give the table, split, split seed, train share and max degree of the
+    training run: only videos of the train partition are clustered, along edges within it. Without a
+    table, every video of the edges is in the train partition.
 
     Args:
         edges: co-watch edges, made by `python -m vidembed cowatch`, or source,target,weight.
         hierarchy: the Parquet file to write.
-        table: the feature table whose videos the edges join; without it every video of the edge
-            file is clustered, which is for looking at and not for a training.
+        table: the feature table of the videos; without it every video in the edge file is
+            clustered, which is for inspection and not for training.
         split: the file of the run's --corpus.split, if it has one.
-        split_seed: seed of the hash that puts a video into its partition.
+        split_seed: seed of the hash that assigns each video to a partition.
         train_share: share of the videos in the train partition.
-        max_unknown_share: edges may name unknown videos up to this share; they are dropped.
-        max_degree: strongest edges of either end that count, taken within the train partition.
-        rounds: rounds of merging; each makes a level.
+        max_unknown_share: largest share of edges that may name unknown videos; they are dropped.
+        max_degree: strongest edges kept per video, within the train partition.
+        rounds: rounds of merging; each makes one level.
         linkage: similarity of two clusters from the weights of the edges between them: their sum
-            by the product of the sizes, their mean, their maximum, or their sum.
+            over the product of the sizes, their mean, their maximum, or their sum.
         min_similarity: clusters less similar than this are not linked.
-        max_size: videos of a cluster at most; no limit if not given.
+        max_size: most videos in one cluster; no limit if not given.
     """
     check_options(rounds, linkage, min_similarity, max_size)
     path, progress = CLUSTERS.check(hierarchy, [edges, table, split]), Progress()
     if split and not table:
-        raise ValueError(f"--split {split} is of the videos of a table: give --table, too")
+        raise ValueError(f"--split {split} needs a feature table: give --table as well")
     paths = CorpusPaths(
         table=table,
         edges=edges,
@@ -85,14 +85,14 @@ def main(
     made = replace(made, parameters={**made.parameters, **data.parameters})
     levels = describe(made, data.graph)
     console = Console(highlight=False, soft_wrap=True)
-    # What was computed is said before it is written.
+    # Print the results before writing them: a failed write must not lose them.
     for line in [*data.notes, *_lines(levels, data)]:
         console.print(line, markup=False)
     write_hierarchy(made, path, data.ids)
     console.print(f"{path} written", markup=False)
     merged = levels[-1]["largest"] > 1
     nothing = (
-        "no two videos were merged, and nothing can be learned from such clusters: lower "
+        "no two videos were merged, so there is nothing to learn from these clusters: lower "
         f"--min-similarity (now {min_similarity:g})"
     )
     if warning := _giant(levels) if merged else nothing:
@@ -101,7 +101,7 @@ def main(
 
 
 class _Data(NamedTuple):
-    """What is clustered."""
+    """The graph to cluster."""
 
     ids: np.ndarray
     """S[N]"""
@@ -110,7 +110,7 @@ class _Data(NamedTuple):
     is_train: np.ndarray
     """bool[N]"""
     parameters: dict[str, Any]
-    """By which a run knows it again."""
+    """Recorded with the hierarchy; a training run compares them with its own."""
     notes: list[str]
 
 
@@ -127,8 +127,8 @@ def _of_edges(path: str, max_degree: int) -> _Data:
     ids, edges = read_bare_edges(path)
     graph = RelationGraph.from_edges(edges.source, edges.target, edges.weight, nodes=len(ids))
     note = (
-        f"no --table: all {len(ids):,} videos of {path} are in the train part, and none is held "
-        "out. For the clusters of a training give the table of its run"
+        f"no --table: all {len(ids):,} videos of {path} are clustered and none is held out. "
+        "To train on the clusters, give the table of the training run"
     )
     parameters = {"max_degree": max_degree, "simulated": edges.simulated}
     notes = [*edges.report["notes"], note]
@@ -137,15 +137,15 @@ def _of_edges(path: str, max_degree: int) -> _Data:
 
 def _lines(levels: list[dict[str, Any]], data: _Data) -> Iterator[str]:
     degrees = data.graph.degrees()[data.is_train]
-    told = " of SIMULATED sessions" if data.parameters["simulated"] else ""
+    simulated = " from SIMULATED sessions" if data.parameters["simulated"] else ""
     yield (
         f"{len(degrees):,} train videos, {int(np.sum(degrees == 0)):,} of them without edges; "
-        f"{data.graph.edges:,} edges{told}"
+        f"{data.graph.edges:,} edges{simulated}"
     )
     for level in levels:
         yield (
-            f"level {level['level']}: {level['clusters']:,} clusters, {level['singletons']:,} of "
-            f"one video, the others of {level['median_size']:g} in the median; the largest of "
+            f"level {level['level']}: {level['clusters']:,} clusters, {level['singletons']:,} with "
+            f"one video; median size of the others {level['median_size']:g}, largest "
             f"{level['largest']:,}; {level['weight_inside']:.1%} of the edge weight inside"
         )
 
@@ -155,7 +155,7 @@ def _giant(levels: list[dict[str, Any]]) -> str | None:
         if level["linked_share"] > GIANT_SHARE:
             return (
                 f"at level {level['level']} one cluster holds {level['largest']:,} videos, "
-                f"{level['linked_share']:.0%} of those with edges, and tells little about them: "
-                "take a lower level, fewer --rounds, a --max-size, or a higher --min-similarity"
+                f"{level['linked_share']:.0%} of those with edges, and says little about them: "
+                "use a lower level, fewer --rounds, a --max-size, or a higher --min-similarity"
             )
     return None

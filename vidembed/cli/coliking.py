@@ -1,4 +1,4 @@
-"""`python -m vidembed colike`: ratings to edges between items that the same people like."""
+"""`python -m vidembed colike`: make edges between items that the same users like."""
 
 from vidembed.corpora.co_likes import LEAST, LIKED_FROM, Weight, write_co_likes
 from vidembed.progress import Progress
@@ -12,29 +12,30 @@ def main(
     least: int = LEAST,
     weight: Weight = "cosine",
 ) -> int:
-    """Ratings to co-like edges, which train, cluster and evaluate take like co-watches.
+    """Make co-like edges from ratings; train, cluster and evaluate use them like co-watch edges.
 
-    All ratings count. Where some are kept to measure recommendation by, give the others alone:
-    else what is asked for was learnt from. (Of new videos nothing is learnt, whoever likes them.)
+    All ratings in the file are used. If you hold some out to evaluate recommendations, leave them
+    out here, or the model is trained on its test data. (Edges of held-out videos are never trained
+    on.)
 
     Args:
-        ratings: Parquet or CSV with user_id, item_id and, where there are any, rating and
-            timestamp; a MovieLens folder; RecBole's .inter; or tfds:movielens/100k-ratings.
+        ratings: Parquet or CSV with user_id, item_id and, optionally, rating and timestamp; a
+            MovieLens folder; RecBole's .inter; or tfds:movielens/100k-ratings.
         edges: the Parquet file to write.
-        liked_from: ratings from which an item is liked; without ratings every interaction is a
+        liked_from: lowest rating that counts as a like; without ratings every interaction is a
             like.
-        least: users who have to like both items of an edge.
-        weight: cosine is the common users over the root of both items' users; count is the common
-            users, which favours what everybody likes.
+        least: least number of users who like both items of an edge.
+        weight: cosine divides the number of common users by the root of the product of both items'
+            numbers of users; count is the number of common users, which favours popular items.
     """
     progress = Progress()
     with progress.stage("counting co-likes"):
-        found = write_co_likes(ratings, edges, liked_from=liked_from, least=least, weight=weight)
-    for note in found["notes"]:
+        report = write_co_likes(ratings, edges, liked_from=liked_from, least=least, weight=weight)
+    for note in report["notes"]:
         progress.say(note)
     progress.say(
-        f"{found['likes']:,} likes in {found['ratings']:,} ratings, of {found['items']:,} items by "
-        f"{found['users']:,} users; {found['edges']:,} pairs of items that {least} or more of them "
-        f"like: {edges}"
+        f"{report['likes']:,} likes in {report['ratings']:,} ratings of {report['items']:,} items "
+        f"by {report['users']:,} users; {report['edges']:,} pairs of items that {least} or more of "
+        f"them like: {edges}"
     )
     return 0

@@ -1,8 +1,7 @@
-"""The one command-line shell: words, help, mistakes; values are parsed by tyro. For exit codes see
-`guard`.
+"""Parse command lines: verbs, help and mistakes here, values by tyro. For exit codes see `guard`.
 
-`~` in a path is the home folder, behind `=`, too, where shells leave it. Nothing heavy is imported
-before it is needed: help must come at once.
+`~` in a path is the home folder, also after `=`, where shells do not expand it. Heavy modules are
+imported only when needed, so that help appears at once.
 """
 
 import contextlib
@@ -23,11 +22,11 @@ from vidembed.cli.surroundings import Surroundings
 class Command(Protocol):
     """A dataclass whose fields are options.
 
-    Its class may have FIRST, the names of the options that its short help shows.
+    Its class may have FIRST, the names of the options in its short help.
     """
 
     def run(self) -> int:
-        """Does what was asked for; an exit code."""
+        """Runs the command; returns an exit code."""
 
 
 C = TypeVar("C", bound=Command)
@@ -42,10 +41,10 @@ def choose(
     kind: str = "verb",
     about: str = "",
 ) -> tuple[str, list[str]]:
-    """The first argument, which must be one of `words` (word → what it is), and the others.
+    """Split off the first argument, which must be one of `words` (word → description).
 
-    Ends the process (SystemExit) where it is none: with 0 and the list after --help (1 where that
-    cannot be written), else with 2.
+    If it is not, the process ends (SystemExit): with 0 and the list after --help (1 if the list
+    cannot be written), otherwise with 2.
     """
     if arguments and arguments[0] in words:
         return arguments[0], list(map(_at_home, arguments[1:]))
@@ -55,16 +54,16 @@ def choose(
     lines += ["", f"More on each: {prog} {kind.upper()} --help"]
     with Surroundings() as around:
         around.done()  # there is nothing to stop
-        asked = bool(arguments) and arguments[0] in HELP
-        if asked:
+        wants_help = bool(arguments) and arguments[0] in HELP
+        if wants_help:
             print("\n".join([*lines, "", about.strip()]).rstrip())
         else:
             print("\n".join([_no_word(words, arguments, kind), "", *lines]), file=sys.stderr)
-        raise SystemExit(around.finished(0 if asked else 2))
+        raise SystemExit(around.finished(0 if wants_help else 2))
 
 
 def call(function: Callable[..., int | None], arguments: Sequence[str], *, prog: str) -> int:
-    """Calls a function with the options that its parameters are; an exit code."""
+    """Calls a function whose parameters are the options; returns an exit code."""
 
     def run() -> int:
         bound: Callable[[], int | None] = parse_one(function, arguments, prog=prog)
@@ -74,7 +73,7 @@ def call(function: Callable[..., int | None], arguments: Sequence[str], *, prog:
 
 
 def start(command: C | type[C], arguments: Sequence[str] | None = None, *, prog: str) -> int:
-    """Parses the options of a program's one command, and runs it; an exit code."""
+    """Parses the options of a program with a single command and runs it; returns an exit code."""
     given = [_at_home(word) for word in (sys.argv[1:] if arguments is None else arguments)]
 
     def run() -> int:
@@ -86,14 +85,14 @@ def start(command: C | type[C], arguments: Sequence[str] | None = None, *, prog:
 
 
 def asks_help(arguments: Sequence[str]) -> bool:
-    """Whether they ask what there is to ask for, so that nothing else is done."""
+    """Whether the arguments ask for help, so that the command does not run."""
     return not set(HELP).isdisjoint(arguments)
 
 
 def parse(
     verbs: Mapping[str, Any], arguments: Sequence[str], *, prog: str, description: str = ""
 ) -> Any:
-    """The verb that the arguments name, with its options set; see `parse_one`.
+    """Parse a verb and its options; see `parse_one`.
 
     verbs: word → a dataclass instance with the defaults of that verb.
     """
@@ -107,12 +106,12 @@ def parse(
 def parse_one(
     command: Any, arguments: Sequence[str], *, prog: str, preset: Sequence[str] = ()
 ) -> Any:
-    """A dataclass, or an instance with its defaults, with the options set that were given; of a
-    function, the call with them, to be made.
+    """Parse the options of a dataclass, or of an instance that holds the defaults, and return it
+    with them set; for a function, return the call as a partial.
 
-    preset: options and switches that count where they are not given, and exist.
-    Ends the process (SystemExit) with 0 after help, with 2 after a mistake, which is one message
-    that begins with the option it is about, and names what is nearest.
+    preset: options and switches used as defaults; those the command lacks are ignored.
+    Ends the process (SystemExit) with 0 after help, with 2 after a mistake: one message that begins
+    with the option and suggests the nearest valid name.
     """
     from vidembed.cli.arguments import Arguments, Mistake
     from vidembed.cli.help_text import HELP_ALL, help_text
@@ -130,7 +129,7 @@ def parse_one(
 
 
 def refuse_unknown(command: Any, arguments: Sequence[str], *, prog: str) -> None:
-    """Ends the process as `parse_one` does where a word is an option of no part at all."""
+    """Ends the process like `parse_one` if an option belongs to no part at all."""
     from vidembed.cli.arguments import Arguments
 
     if mistakes := Arguments(command, arguments).words.mistakes:
@@ -138,10 +137,7 @@ def refuse_unknown(command: Any, arguments: Sequence[str], *, prog: str) -> None
 
 
 def option_of(arguments: Sequence[str], option: str) -> str | None:
-    """The value that the arguments give an option, before they are parsed; None if they do not.
-
-    The last one counts.
-    """
+    """The value of an option before parsing; None if it is not given. The last one counts."""
     given = None
     for word, following in zip(arguments, [*arguments[1:], None]):
         name, equals, value = word.partition("=")
@@ -158,7 +154,7 @@ def _refused(mistake: str, prog: str) -> SystemExit:
 def _built(
     command: Any, words: list[str], arguments: Sequence[str], *, known: Collection[str], prog: str
 ) -> Any:
-    """What tyro makes of words in its own order; raises Mistake."""
+    """Let tyro build the command from ordered words; raises Mistake."""
     import tyro
 
     from vidembed.cli.arguments import Mistake
@@ -180,8 +176,8 @@ def _built(
     except SystemExit as end:
         if not end.code:
             raise
-        # tyro names the place by the path of our classes, with a wrapper of its own in front; what
-        # the command itself refuses has none.
+        # tyro's errors carry the path through our classes, behind a wrapper of its own; errors
+        # raised by the command itself carry none.
         cause = end.__context__
         place, message = getattr(cause, "arg", None), getattr(cause, "message", None)
         if isinstance(cause, ValueError):
@@ -195,12 +191,12 @@ def _no_word(words: Mapping[str, str], arguments: Sequence[str], kind: str) -> s
     if not arguments or arguments[0].startswith("-"):
         return f"{ERROR}a {kind} must come first: one of {', '.join(words)}"
     near = difflib.get_close_matches(arguments[0], words, n=1)
-    meant = f"; did you mean {near[0]}?" if near else ""
-    return f"{ERROR}there is no {kind} {arguments[0]!r}{meant}"
+    suggestion = f"; did you mean {near[0]}?" if near else ""
+    return f"{ERROR}there is no {kind} {arguments[0]!r}{suggestion}"
 
 
 def _at_home(word: str) -> str:
-    """A word of the command line, `~` at its beginning or behind `=` being the home folder."""
+    """Expand `~` at the beginning of a word or after `=` to the home folder."""
     option, equals, value = word.partition("=")
     if option.startswith("--") and equals:
         return f"{option}={os.path.expanduser(value)}"

@@ -1,4 +1,4 @@
-"""`python -m vidembed compose`: several runs as one."""
+"""`python -m vidembed compose`: combine several runs into one."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from vidembed.report import wording
 from vidembed.workdir.layout import Workdir
 
 GRID = (0.25, 0.5, 1.0, 2.0, 4.0)
-"""What --choose tries for each run beside the first, whose weight is 1."""
+"""Weights that --choose tries for each run after the first, whose weight is 1."""
 
 
 def main(
@@ -31,30 +31,30 @@ def main(
     choose: bool = False,
     measure: bool = False,
 ) -> None:
-    """Several runs as one: their unit vectors side by side, each times the root of its weight.
+    """Combine runs: concatenate their unit vectors, each times the root of its weight.
 
-    OUT names the runs, which have to stay where they are; it is used like a run by embed, index,
-    search and export. An export of it needs none of them.
+    OUT refers to the runs, so they must stay where they are. embed, index, search and export use
+    it like a run. An export of it does not need the runs.
 
     Args:
         out: the folder to write, local or gs://.
         runs: work directories, exports or composites, as RUN or RUN@STEP.
-        weights: one for each run; only their ratios count. None: equal ones.
-        step: best (by each run's evaluations), latest, or a number, where RUN names none.
-        choose: try 1/4 to 4 for the weight of each run beside the first, and take the highest mean
-            of NDCG@10 on the validation videos of a run's corpus.
+        weights: one for each run; only their ratios matter. Equal by default.
+        step: best (by each run's evaluations), latest, or a number, for runs without @STEP.
+        choose: try weights from 1/4 to 4 for each run after the first and keep those with the
+            highest mean NDCG@10 on the validation videos of a run's corpus.
         measure: show NDCG@10 of each run and of the composite on the test videos.
     """
     progress = Progress()
     if is_composite(out):
         raise ValueError(f"{out} is a composite already: choose another folder, or remove it")
     if choose and weights:
-        raise ValueError("give --weights, or have them chosen (--choose)")
+        raise ValueError("give either --weights or --choose, not both")
     check(runs, list(weights) or [1.0] * len(runs))
     measured = _Measured(runs, step, progress) if choose or measure else None
     if measured and choose:
-        tried = [(1.0, *rest) for rest in itertools.product(GRID, repeat=len(runs) - 1)]
-        weights = measured.best(tried)
+        candidates = [(1.0, *rest) for rest in itertools.product(GRID, repeat=len(runs) - 1)]
+        weights = measured.best(candidates)
     with progress.stage(f"composing {len(runs)} runs"):
         about = compose(out, runs, weights, step)
     for part in about["parts"]:
@@ -66,14 +66,16 @@ def main(
 
 
 class _Measured:
-    """The vectors of some runs, and what they score on the corpus of the first work directory."""
+    """The vectors of several runs and their scores on the corpus of the first work directory."""
 
     def __init__(self, runs: Sequence[str], step: str, progress: Progress) -> None:
         self.runs, self._progress = runs, progress
         places = [named_run(name, step) for name in runs]
         trained = [place for place, _ in places if (epath.Path(place) / RECIPE).exists()]
         if not trained:
-            raise ValueError("only work directories know their corpus; all runs here are exports")
+            raise ValueError(
+                "all runs here are exports, which do not know their corpus: give a work directory"
+            )
         with progress.stage("reading the data"):
             self._corpus: Any = recipe_of(Workdir(trained[0])).corpus.open()
         self._vectors = [load(p, at).embed(self._corpus.table) for p, at in places]
@@ -82,18 +84,18 @@ class _Measured:
     def scores(self, vectors: np.ndarray, part: Part) -> dict[str, float]:
         """Direction → NDCG@10."""
         each = {d: self._evaluator.per_query(vectors, self._corpus, d, part) for d in DIRECTIONS}
-        return {d: float(found.values["ndcg@10"].mean()) for d, found in each.items()}
+        return {d: float(queries.values["ndcg@10"].mean()) for d, queries in each.items()}
 
-    def best(self, tried: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
-        """The weights with the highest mean over directions on validation; says all of them."""
+    def best(self, candidates: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+        """The weights with the highest validation mean over directions; prints all scores."""
         if "validation" not in self._corpus.held_out:
             raise ValueError(
-                "weights are chosen on validation videos, and the runs' corpus has none: train "
-                "with --corpus.validation-share, or give --weights"
+                "--choose needs validation videos, and the runs' corpus has none: train with "
+                "--corpus.validation-share, or give --weights"
             )
         every: dict[tuple[float, ...], dict[str, float]] = {}
         self._progress.say(f"validation NDCG@10: {', '.join(map(wording.direction, DIRECTIONS))}")
-        for weights in tried:
+        for weights in candidates:
             scores = self.scores(np.asarray(side_by_side(self._vectors, weights)), "validation")
             every[weights] = scores
             values = "  ".join(f"{value:.3f}" for value in scores.values())
@@ -102,7 +104,7 @@ class _Measured:
         return max(every, key=lambda weights: float(np.mean(list(every[weights].values()))))
 
     def table(self, weights: Sequence[float]) -> Iterator[str]:
-        """A line for each run, and one for the composite; then where it is above the runs."""
+        """One line per run and one for the composite; then where it scores above the runs."""
         yield f"test NDCG@10: {', '.join(map(wording.direction, DIRECTIONS))}"
         joined = np.asarray(side_by_side(self._vectors, weights))
         every = {}
@@ -114,31 +116,31 @@ class _Measured:
 
 
 def choice(every: Mapping[tuple[float, ...], Mapping[str, float]]) -> str:
-    """What the weights decide, in words; from weights → direction → score."""
+    """Describe the best weights of each direction; from weights → direction → score."""
     best = {d: max(every, key=lambda weights: every[weights][d]) for d in DIRECTIONS}
     if len(set(best.values())) == 1:
         return f"all directions are highest at {_as_ratio(next(iter(best.values())))}"
-    said = (
+    peaks = (
         f"{wording.direction(d)} at {_as_ratio(weights)} ({every[weights][d]:.3f})"
         for d, weights in best.items()
     )
     return (
-        f"the weight is a choice between directions: highest are {', '.join(said)}. Taken is the "
-        "highest mean"
+        f"no weights are best in every direction; the highest scores are {', '.join(peaks)}. "
+        "The weights with the highest mean are used"
     )
 
 
 def gains(every: Mapping[str, Mapping[str, float]]) -> str:
-    """In which directions a composite, the last of these, is above its runs, in words."""
+    """Describe in which directions a composite (the last entry) scores above all its runs."""
     *runs, last = every.values()
     above = [d for d in DIRECTIONS if last[d] > max(run[d] for run in runs)]
     if len(above) == len(DIRECTIONS):
-        return "the composite is above each run in every direction"
-    others = [wording.direction(d) for d in DIRECTIONS if d not in above]
-    said = ", ".join(map(wording.direction, above)) or "no direction"
+        return "the composite scores above each run in every direction"
+    below = ", ".join(wording.direction(d) for d in DIRECTIONS if d not in above)
+    gained = ", ".join(map(wording.direction, above)) or "no direction"
     return (
-        f"the composite is above each run in {said}, and not in {', '.join(others)}: more weight "
-        "on the run that is better there moves it, at the others' cost"
+        f"the composite scores above each run in {gained}, and not in {below}: more weight on the "
+        "run that is better there moves it, at the cost of the other directions"
     )
 
 

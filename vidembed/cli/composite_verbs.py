@@ -1,4 +1,4 @@
-"""`vidembed evaluate|report|show composite`: what verbs of a run do with a composite."""
+"""`vidembed evaluate|report|show composite`: evaluate, report or show a composite."""
 
 import dataclasses
 import json
@@ -26,19 +26,19 @@ from vidembed.workdir.layout import Workdir
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _OfComposite:
-    """What the verbs have in common."""
+    """Options that the verbs share."""
 
     workdir: Annotated[str, PATH]
-    """Folder of the composite, as `compose` made it."""
+    """Folder of the composite, made by `compose`."""
     baselines: bool = True
     """Show raw features, the closed form, popularity and chance beside the composite's scores."""
     corpus: CorpusOptions
     evaluator: Evaluator
     others: tyro.conf.Suppress[tuple[Evaluator, ...]] = ()
-    """What it is measured by besides."""
+    """Further evaluators."""
 
     def job(self, progress: Progress) -> CompositeJob:
-        """The evaluation; raises where there is no composite."""
+        """The evaluation; raises if there is no composite."""
         evaluation = Evaluation(evaluators=(self.evaluator, *self.others))
         with progress.stage("reading the data"):
             return CompositeJob(self.workdir, evaluation, self.corpus, progress=progress)
@@ -48,12 +48,12 @@ class _OfComposite:
 class EvaluateComposite(_OfComposite):
     """Measure a composite on the test videos of its runs' corpus.
 
-    It is measured by what its first work directory is measured by, unless an evaluator is given.
-    Results lie in WORKDIR/evaluation as a run's do, as those of step 0.
+    By default it uses the evaluator of its first work directory. Results go to
+    WORKDIR/evaluation, as for a run, under step 0.
     """
 
     def run(self) -> int:
-        """Measures, and shows the scores."""
+        """Measures and prints the scores."""
         job = self.job(Progress())
         Scoreboard(job, baselines=self.baselines).show(job.measure(STEP))
         return 0
@@ -61,13 +61,13 @@ class EvaluateComposite(_OfComposite):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReportComposite(_OfComposite):
-    """Write WORKDIR/report.html of a composite: scores, data, and what the embedding finds."""
+    """Write WORKDIR/report.html of a composite: scores, data, and examples of related videos."""
 
     vocabulary: str | None = None
     """A CSV file with Index and Name (YouTube-8M's vocabulary.csv), to name the labels."""
 
     def run(self) -> int:
-        """Measures what was not yet measured, writes the report and says where it is."""
+        """Measures what is not yet measured, writes the report and prints its path."""
         progress = Progress()
         names = read_label_kinds(self.vocabulary) if self.vocabulary else {}
         job = self.job(progress)
@@ -80,7 +80,7 @@ class ReportComposite(_OfComposite):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShowComposite:
-    """Show what a composite consists of, and what was measured of it."""
+    """Show the runs of a composite and its scores."""
 
     workdir: str
     """Folder of the composite."""
@@ -125,7 +125,7 @@ def main(verb: str, arguments: Sequence[str], *, prog: str) -> int:
 
 
 def _known(place: str | None) -> dict[str, Any]:
-    """Corpus and evaluators of the first run that knows them; the closed form's where none does."""
+    """Corpus and evaluators of the first run that has them, else those of the closed form."""
     corpus: CorpusOptions = CorpusPaths()
     evaluation = linear.EVALUATION
     if place:

@@ -1,4 +1,4 @@
-"""What the source says of each field of a dataclass and of each parameter of a function."""
+"""Read the descriptions of dataclass fields and function parameters from the source."""
 
 import ast
 import contextlib
@@ -15,7 +15,7 @@ from typing import Any
 def of_fields(kind: type) -> Mapping[str, str]:
     """Field → the text below it in the source, on one line; inherited fields included.
 
-    Fields without one are left out, and so is what was made at run time.
+    Fields without a text are left out, and so are classes made at run time.
     """
     texts: dict[str, str] = {}
     for base in reversed(kind.__mro__[:-1]):
@@ -33,7 +33,7 @@ def of_parameters(function: Callable[..., Any]) -> Mapping[str, str]:
 
 
 def paragraphs(command: Any) -> list[str]:
-    """Those of a docstring, each on one line, without what it says of parameters."""
+    """The paragraphs of a docstring, each on one line, without the section `Args:`."""
     text = (inspect.getdoc(command) or "").partition("\nArgs:\n")[0]
     return [" ".join(part.split()) for part in text.split("\n\n") if part.strip()]
 
@@ -44,7 +44,7 @@ def summary(command: Any) -> str:
 
 
 def first_sentence(text: str) -> str:
-    """Without what follows a full stop; semicolons and abbreviations end nothing."""
+    """The text up to the first full stop; semicolons and abbreviations do not end a sentence."""
     return re.split(r"(?<=[^.][^.\s][.?!])\s+(?=[A-Z`*\"])", text, maxsplit=1)[0]
 
 

@@ -1,4 +1,4 @@
-"""`python -m vidembed embed`: the vectors of a table or of records, by a trained run."""
+"""`python -m vidembed embed`: embed a feature table or records with a trained run."""
 
 from typing import Annotated
 
@@ -22,22 +22,22 @@ def main(
     shard: str = "",
     records: Annotated[Importing, tyro.conf.arg(name="")] = Importing(),
 ) -> None:
-    """Vectors of the videos of a feature table or of records, made by a trained run.
+    """Embed the videos of a feature table or of records with a trained run.
 
-    Running it again is safe: OUT is there whole or not at all, and vectors that were made the same
-    way are recognised; --force replaces others. Broken off, it goes on from OUT.partial (where OUT
-    is local). Options of records say how an import would store
-    them, which changes what their vectors are; for a table they do nothing.
+    Running it again is safe: OUT is written completely or not at all, and vectors that were made in
+    the same way are kept; --force replaces others. If interrupted, it resumes from OUT.partial (if
+    OUT is local). The options for records say how an import would store them, which affects the
+    vectors; for a table they have no effect.
 
     Args:
         run: the work directory of a run, or an export, local or gs://.
-        videos: a feature table, or what an import reads: TFRecords, Parquet or .npy files (one, a
-            folder or a glob).
-        out: OUT.parquet (video_id, vector), OUT.npy (beside it OUT.ids.txt), or else the folder of
+        videos: a feature table, or anything that import reads: TFRecord, Parquet or .npy files (a
+            file, a folder or a glob).
+        out: OUT.parquet (video_id, vector), OUT.npy (with OUT.ids.txt beside it), or the folder of
             a feature table.
         step: best (by the run's evaluations), latest, or a number.
-        lacking: modalities that the run reads, and none of these videos has.
-        shard: I/N, as 1/4 to 4/4: this part alone, of the rows of a table or the files of records.
+        lacking: modalities that the run reads and that none of these videos has.
+        shard: I/N, such as 1/4: embed only this part of the table's rows or of the record files.
     """
     check_apart(out, [run])
     progress = Progress()
@@ -47,11 +47,11 @@ def main(
     source = videos_to_embed(videos, records, share)
     made = embed_to(loaded, source, out, lacking=lacking, force=records.force, progress=progress)
     if made.already_there:
-        progress.say(f"{out}: the same vectors are there, made before")
+        progress.say(f"{out}: the same vectors were made before; nothing to do")
         return
     progress.say(f"{out}: {made.videos:,} vectors of {loaded.size}; space: {loaded.space}")
     if made.taken_over:
-        progress.say(f"{made.taken_over:,} of them were made before the last stop")
+        progress.say(f"{made.taken_over:,} of them were made before the last interruption")
     if made.left_out:
         reads = " nor ".join(loaded.widths)
         progress.say(f"{made.left_out:,} videos have neither {reads}, and were left out")

@@ -1,4 +1,4 @@
-"""`python -m vidembed export`: a trained run as files that need none of this code."""
+"""`python -m vidembed export`: write a trained run as files that run without vidembed."""
 
 from typing import Annotated
 
@@ -15,17 +15,17 @@ def main(
     step: str = "best",
     onnx: bool = False,
 ) -> None:
-    """A trained run as a program (model.stablehlo), weights (model.safetensors) and model.json.
+    """Export a run: a program (model.stablehlo), weights (model.safetensors) and model.json.
 
-    model.json says which features go in, how wide and of which space, what comes out, and how the
-    program is called; `jax.export` runs it without vidembed. The program is tried before it is
-    written. Needs the extra serve.
+    model.json describes the input features with their widths and embedding space, the output, and
+    how to call the program; `jax.export` runs it without vidembed. The program is tested before it
+    is written. Needs the extra serve.
 
     Args:
         run: the work directory of a run, local or gs://.
         out: the folder to write, local or gs://.
         step: best (by the run's evaluations), latest, or a number.
-        onnx: also as ONNX (model.onnx, weights inside); needs the extra onnx.
+        onnx: also write ONNX (model.onnx, weights inside); needs the extra onnx.
     """
     progress = Progress()
     with progress.stage(f"exporting {run}"):
@@ -34,6 +34,6 @@ def main(
     size = about["vector"]["size"]
     progress.say(f"{out}: step {about['step']}, {reads} to f32[{size}], for {', '.join(PLATFORMS)}")
     if onnx:
-        said = about["onnx"]
-        progress.say(f"model.onnx: {', '.join(said['inputs'])} to vectors, opset {said['opset']}")
+        entry = about["onnx"]
+        progress.say(f"model.onnx: {', '.join(entry['inputs'])} to vectors, opset {entry['opset']}")
     progress.say(f"space: {about['space']}")

@@ -1,4 +1,4 @@
-"""The options that the short help of a recipe's verbs shows: what people change first."""
+"""The options in the short help of a recipe's verbs: those that users change first."""
 
 _SIZES = (
     "steps",
@@ -14,7 +14,7 @@ _SIZES = (
     "task.model.layers.size",
     "task.model.layers.input-dropout",
 )
-"""What people change first of a recipe."""
+"""Fields of a recipe that users change first."""
 _EVALUATOR = ("evaluator.directions", "evaluator.ks", "evaluator.ratings", "evaluator.items")
 _DATA = ("workdir", "corpus.table", "corpus.edges", "corpus.hierarchy")
 TRAIN = (

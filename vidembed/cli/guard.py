@@ -1,8 +1,8 @@
-"""How every command ends: faults as one message, exit codes.
+"""End every command with one message per fault and a defined exit code.
 
 Exit codes: 0 done; 1 refused or failed, with one message; 2 a mistake on the command line; 130
-interrupted; 143 asked to stop (SIGTERM, a closed terminal or pipe; for what saves, Ctrl-C), and
-saved what there was: the same command goes on from there.
+interrupted; 143 stopped by request (SIGTERM, a closed terminal or pipe; Ctrl-C for commands that
+save) after saving: the same command resumes from there.
 """
 
 import os
@@ -18,21 +18,21 @@ from vidembed.distributed.stopped import EXIT_STOPPED, StoppedError
 
 EXIT_INTERRUPTED = 130
 ERROR = "error: "
-"""What the message of every refusal, fault and mistake begins with."""
+"""Prefix of the message of every refusal, fault and mistake."""
 LAST_WORDS_SECONDS = 2.0
-"""The first process carries what binds the others: at a fault it lets them speak before it ends."""
+"""The first process hosts the coordinator: after a fault it waits for the others to report."""
 
 
 def guarded(
     run: Callable[[], int], *, stops: bool = True, as_typed: Callable[[str], str] = str
 ) -> int:
-    """What `run()` returns, or another exit code after one message for what ended it.
+    """Runs a command; returns its exit code, or prints one message and returns that of its fault.
 
-    A fault that no user can mend is a bug, and keeps its traceback; VIDEMBED_TRACEBACK=1 shows that
-    of every fault, and its kind. stops: whether a closed pipe or terminal stops it; else it does
-    its work to the end all the same, and what it writes to files is whole. as_typed: names fields
-    in a message as the options that they are. With several hosts a fault ends this process at once:
-    the others wait in a collective, and learn of it when this one falls silent.
+    A fault that users cannot fix is a bug and keeps its traceback; VIDEMBED_TRACEBACK=1 shows the
+    traceback of every fault. stops: whether a closed pipe or terminal stops the command; otherwise
+    it runs to the end, and the files it writes are complete. as_typed: replaces field names in a
+    message by options. With several hosts a fault ends this process at once: the others wait in a
+    collective and notice when this one no longer responds.
     """
     with Surroundings() as around:
         if not stops:
@@ -40,11 +40,11 @@ def guarded(
         try:
             return around.finished(run())
         except SystemExit as end:
-            if not end.code and around.finished():  # of help
+            if not end.code and around.finished():  # help that could not be written
                 raise SystemExit(1) from None
             raise
         except BaseException as error:
-            # What ends a command after a signal is that signal, whatever a library made of it.
+            # After a signal the cause is that signal, even if a library raised its own error.
             code, words = _end_of(_asked(around.asked) or error)
             words = "" if around.closed and code == EXIT_STOPPED else words
             several = _several_hosts() and isinstance(error, Exception | KeyboardInterrupt)
@@ -64,7 +64,7 @@ def guarded(
 
 
 def _asked(number: int | None) -> BaseException | None:
-    """What a signal that no StopFlag took is raised as."""
+    """The exception for a signal that no StopFlag handled."""
     if number is None:
         return None
     return KeyboardInterrupt() if number == signal.SIGINT else StoppedError(STOPPING)
@@ -73,7 +73,7 @@ def _asked(number: int | None) -> BaseException | None:
 def _end_of(error: BaseException) -> tuple[int, str]:
     """(exit code, message) for what ended a command; 1 and no message for a bug."""
     if isinstance(error, KeyboardInterrupt):
-        # Of a training the second Ctrl-C. Python's own end would wait for the other hosts.
+        # In training, the second Ctrl-C. Python's normal exit would wait for the other hosts.
         return EXIT_INTERRUPTED, "interrupted"
     if isinstance(error, StoppedError):
         then = "" if STOPPING in str(error) else "; the same command goes on from there"
@@ -87,24 +87,24 @@ def _end_of(error: BaseException) -> tuple[int, str]:
             return 1, f"{ERROR}{lost}"
     words = f"{ERROR}{error}"
     if _of_the_platform(error):
-        asked = os.environ.get("JAX_PLATFORMS", "")
-        reason = (str(error) or "none of its devices is here").splitlines()[0]
-        words = f"JAX finds no platform (JAX_PLATFORMS={asked}): {reason}; unset it, or try cpu"
+        platforms = os.environ.get("JAX_PLATFORMS", "")
+        reason = (str(error) or "it has no devices here").splitlines()[0]
+        words = f"JAX finds no platform (JAX_PLATFORMS={platforms}): {reason}; unset it, or try cpu"
         return 1, ERROR + words
     if isinstance(error, ImportError) and re.search("gcsfs|s3fs", words):
-        words += "; what gs:// and s3:// need is an extra: pip install -e '.[gcs]' or [s3]"
+        words += "; gs:// and s3:// paths need an extra: pip install -e '.[gcs]' or '.[s3]'"
     return 1, words if isinstance(error, _explained()) else ""
 
 
 def _of_the_platform(error: BaseException) -> bool:
-    """Whether JAX could not begin; where none of the platforms asked for is there, by an assert."""
+    """Whether JAX could not start; if no requested platform exists, it fails by an assertion."""
     frames = traceback.extract_tb(error.__traceback__)
     place = frames[-1].filename if frames else ""
     return isinstance(error, RuntimeError | AssertionError) and place.endswith("xla_bridge.py")
 
 
 def _explained() -> tuple[type[Exception], ...]:
-    """The faults whose own words say what happened; any other is a bug."""
+    """The exceptions whose messages explain the fault; any other is a bug."""
     known = (ValueError, OSError, ImportError, OverflowError, MemoryError)
     if "jax" not in sys.modules:
         return known
@@ -119,6 +119,6 @@ def _explained() -> tuple[type[Exception], ...]:
 
 
 def _several_hosts() -> bool:
-    """Whether other processes take part, without waking JAX where nothing has used it."""
+    """Whether other processes take part; does not import or start JAX."""
     jax = sys.modules.get("jax")
     return jax is not None and jax.distributed.is_initialized() and jax.process_count() > 1

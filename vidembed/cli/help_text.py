@@ -1,4 +1,4 @@
-"""Help that fits a screen: what people change first, the parts in one line each; and all of it."""
+"""Format help: a short form that fits a screen, and a full form with every option."""
 
 import inspect
 import shutil
@@ -11,18 +11,18 @@ from vidembed.cli.options import Option, Options, Switch, metavar
 
 HELP_ALL = "--help-all"
 LINES = 60
-"""The most lines of the short form."""
+"""Most lines of the short form."""
 WIDTHS = (60, 100)
-"""Columns: those of the terminal within these bounds; 80 where there is none."""
+"""Bounds of the width in columns, taken from the terminal; 80 without a terminal."""
 NAME_WIDTH = 32
-"""Columns of the names; behind a longer one the text begins on the next line."""
+"""Columns for names; after a longer name the text begins on the next line."""
 
 
 def help_text(command: Any, options: Options, *, prog: str, full: bool = False) -> str:
-    """The help of a command with the parts that `options` has.
+    """The help of a command with the parts that are chosen in `options`.
 
-    full: every option with its whole description. The short form has all options where these fit,
-    else those named in the command's `FIRST`, a function's own parameters, or those of no part.
+    full: every option with its full description. The short form has all options if they fit,
+    otherwise those in the command's `FIRST`, a function's own parameters, or those of no part.
     """
     usage = _filled(f"usage: {prog} {' '.join(_usage(options))}", 4)
     about = [line for part in descriptions.paragraphs(command) for line in ("", *_filled(part, 0))]
@@ -32,7 +32,7 @@ def help_text(command: Any, options: Options, *, prog: str, full: bool = False) 
     lines = [*usage, "", *_filled(descriptions.summary(command), 0), ""]
     switches = list(_switches(options.switches))
     rows = list(_rows(options.options, short=True))
-    more = f"{HELP_ALL}: the whole descriptions"
+    more = f"{HELP_ALL} shows the full descriptions"
     if len(lines) + len(rows) + len(switches) + 2 > LINES:
         first = _first(command, options)
         rows = list(_rows(first, short=True))
@@ -40,12 +40,12 @@ def help_text(command: Any, options: Options, *, prog: str, full: bool = False) 
             first = first[:-1]
             rows = list(_rows(first, short=True))
         left = len(options.options) - len(first)
-        more = f"{HELP_ALL}: the other {left} options, too, and the whole descriptions"
+        more = f"{HELP_ALL} shows the other {left} options and the full descriptions"
     return "\n".join([*lines, *rows, *switches, "", *_filled(more, 0)])
 
 
 def _first(command: Any, options: Options) -> list[Option]:
-    """What people change first: the names in FIRST, or a function's own parameters."""
+    """Options that users change first: the names in FIRST, or a function's own parameters."""
     names = getattr(command, "FIRST", None)
     if names is None and inspect.isfunction(command):
         names = [name.replace("_", "-") for name in inspect.signature(command).parameters]
@@ -67,7 +67,7 @@ def _usage(options: Options) -> Iterator[str]:
 
 
 def _groups(options: Options) -> Iterator[str]:
-    """Every option, those of one part together."""
+    """Every option, grouped by part."""
     places = dict.fromkeys(_place(option) for option in options.options)
     for place in places:
         if place:
@@ -107,21 +107,21 @@ def _default(option: Option) -> str:
 
 
 def _switches(switches: Sequence[Switch]) -> Iterator[str]:
-    """One line for each place: the part that stands there first, then the others."""
+    """One line per place: the current part first, then the others."""
     if not switches:
         return
     yield ""
     yield from _filled(
-        "Parts, chosen by a word such as "
+        "Parts. Choose them with words such as "
         f"{switches[-1].word(list(switches[-1].choices)[-1])}, anywhere among the options "
-        "(first the one that is there now; with --help, its options):",
+        "(the current part is listed first; add --help for its options):",
         0,
     )
     width = max(len(switch.place) for switch in switches) + 1
     for switch in switches:
         now = switch.now
-        others = [choice for choice in switch.choices if choice != now]
-        text = ", ".join([*([f"[{now}]"] if now else []), *others])
+        alternatives = [choice for choice in switch.choices if choice != now]
+        text = ", ".join([*([f"[{now}]"] if now else []), *alternatives])
         yield from _filled(text, width + 4, before=f"  {switch.place + ':':<{width}}  ")
 
 

@@ -1,18 +1,18 @@
-"""What every host holds in memory: each reads the whole table and makes the whole batch."""
+"""Estimate the memory of one host: each reads the whole table and builds the whole batch."""
 
 BUILDING_BYTES = 65
-"""Bytes an edge at the peak of `RelationGraph.from_edges`, what stays included (traced)."""
+"""Bytes per edge at the peak of `RelationGraph.from_edges`, result included (traced)."""
 
 
 def host_memory(
     videos: int, row_bytes: int, degree: float, *, train_share: float, threads: int
 ) -> dict[str, float]:
-    """Bytes of a host for so many videos with `degree` relations each.
+    """Bytes on one host for `videos` videos with `degree` relations each.
 
-    Relations as `RelationGraph`: 8 bytes a video and 8 an entry, each edge in both its rows; the
-    train graph has the edges with both ends in the train split; the sampler has 8 bytes for each
-    of these; a thread that makes forbidden lists has 4 bytes a video. While a graph is built from
-    edges it takes about 65 bytes an edge, of which 16 stay; the file's own bytes come on top.
+    A `RelationGraph` takes 8 bytes per video and 8 per entry, with two entries per edge. The train
+    graph has the edges with both ends in the train split, and the sampler takes 8 bytes for each of
+    these. Each thread that builds forbidden lists takes 4 bytes per video. Building a graph takes
+    about 65 bytes per edge, of which 16 remain; the edge file's own bytes are not included.
     """
     edges = videos * degree / 2
     train = edges * train_share**2

@@ -1,9 +1,8 @@
-"""The data that a recipe of videos with relations is compiled for: what it names, or imagined data.
+"""The data to compile a recipe for: the corpus that it names, or imagined data.
 
-The compiler needs shapes, and those of a batch come from opening the recipe's own feed on real
-arrays. An imagined corpus has features without memory, and random relations among fewer videos
-than asked for, thinned in proportion: a batch then holds as many related pairs as it would among
-all of them.
+The compiler needs shapes, and the shapes of a batch come from opening the recipe's own feed on real
+arrays. An imagined corpus has features that take no memory, and random relations among fewer videos
+than requested, thinned in proportion: a batch then has as many related pairs as with all videos.
 """
 
 import math
@@ -27,18 +26,18 @@ YOUTUBE_8M_WIDTHS = {"visual": 1024, "audio": 128}
 CLUSTER_ROUNDS = 3
 """GCML's."""
 LEAST_VIDEOS, VIDEOS_PER_EXAMPLE, EDGES_PER_EXAMPLE = 100_000, 20, 8
-"""Relations are imagined among so many videos, and are so many, beside a batch: with fewer, its
-examples would be related to each other, or drawn again and again."""
+"""Least imagined videos, and videos and edges per example of a batch. With fewer, the examples of a
+batch would be related to each other, or be drawn repeatedly."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Imagined:
-    """The size of the data, where the recipe names none."""
+    """The size of the imagined data if the recipe names no corpus."""
 
     videos: float = 8e6
     """Videos of the corpus."""
     degree: float = 50.0
-    """Mean relations of a video (CDML's lecture: at most 50 are kept)."""
+    """Mean relations per video (CDML's lecture keeps at most 50)."""
     classes: int = 100_000
     """Classes, for a task that has them."""
 
@@ -52,28 +51,27 @@ class Imagined:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Known:
-    """The data of a step, and what is said of them."""
+    """The data of a step, with a description."""
 
     data: Data
     source: str
-    """Where it comes from, for people."""
+    """Where it comes from, as text for the terminal."""
     host: Mapping[str, float]
-    """What every host holds in memory, in bytes; {} where that is not known."""
+    """Memory on every host by purpose, in bytes; {} if unknown."""
     imagined: bool = False
 
 
 def known_data(recipe: Recipe, imagined: Imagined) -> Known:
-    """The corpus that the recipe names, or YouTube-8M's widths without content if it names none.
+    """The corpus that the recipe names, or else imagined videos with YouTube-8M's widths.
 
-    Raises ValueError where it names none and the feed needs more than can be imagined.
+    Raises ValueError if it names none and the feed needs data that cannot be imagined.
     """
     paths = recipe.corpus
     if not isinstance(paths, CorpusPaths):
         return Known(data=Data(paths.open()), source=str(paths), host={})
     if not paths.table and recipe.feed.unit == "targets":
         raise ValueError(
-            "the targets of a ridge follow from its data, and none are imagined: name them "
-            "(--corpus.table, --corpus.edges)"
+            "a ridge computes its targets from real data: give --corpus.table and --corpus.edges"
         )
     if not paths.table:
         videos = int(imagined.videos)
@@ -81,7 +79,7 @@ def known_data(recipe: Recipe, imagined: Imagined) -> Known:
             name: np.broadcast_to(np.uint8(0), (videos, width))
             for name, width in YOUTUBE_8M_WIDTHS.items()
         }
-        source = f"none named: {videos:,} videos of YouTube-8M's widths, uint8"
+        source = f"no table given: {videos:,} imagined videos of YouTube-8M's widths, uint8"
         return imagined_data(recipe, features, imagined, source)
     corpus = paths.open()
     return Known(
@@ -103,8 +101,8 @@ def imagined_data(
     resident = {"features": {m: features[m] for m in recipe.task.reads}, "present": {}}
     return Known(
         data=Data(corpus, spec, resident),
-        source=f"{source}; {imagined.degree:g} random relations a video are imagined, in batches "
-        f"as {thinned:.2f} among {videos:,} videos",
+        source=f"{source}; {imagined.degree:g} random relations per video are imagined, thinned "
+        f"to {thinned:.2f} among {videos:,} videos for the batches",
         host=_host(recipe, features, imagined.degree),
         imagined=True,
     )

@@ -1,4 +1,4 @@
-"""`python -m vidembed index`: an index of a table's videos, made and kept up to date."""
+"""`python -m vidembed index`: build or update an index of a table's videos."""
 
 from typing import Annotated, Any, Literal
 
@@ -15,7 +15,7 @@ from vidembed.serving.index import Index
 
 EngineName = Literal["exact", "fast-scan", "hnsw", "ivf"]
 RECALL_QUERIES, RECALL_AT = 200, 10
-"""What recall is measured with: videos of the index, spread over it."""
+"""Recall is measured with this many videos of the index, evenly spaced, at this depth."""
 
 
 def main(
@@ -34,34 +34,37 @@ def main(
     rollback: bool = False,
     verify: bool = False,
 ) -> None:
-    """An index of a feature table's videos, by a trained run: INDEX is made, or kept up to date.
+    """Build or update an index of a feature table's videos, embedded by a trained run.
 
-    Without RUN, the videos are indexed by the table's own features, standardised: the baseline. Its
-    statistics are those of the table, so that with new videos it is made anew (--force).
+    Without RUN, the videos are indexed by the table's own features, standardised: the baseline. The
+    statistics come from the table, so new videos need a new index (--force).
 
-    Every change is whole: who reads the index meanwhile sees it before or after. With --rollback or
-    --verify, INDEX is given alone.
+    Changes are atomic: readers see the index before or after a change. With --rollback or --verify,
+    give only INDEX.
 
     Args:
-        places: the work directory of a run (or an export), a feature table, and the index; or table
-            and index alone.
+        places: the work directory of a run (or an export), a feature table and the index; or only
+            table and index.
         step: best (by the run's evaluations), latest, or a number.
-        lacking: modalities that the run reads, and none of these videos has.
+        lacking: modalities that the run reads and that none of these videos has.
         engine: exact, or one of faiss's (the extra serve): fast-scan of 4-bit codes, hnsw, ivf.
-        keep: vectors for exact scores, as float32 or int8.
-        refresh: embed and add only those videos of the table that the index lacks.
+        keep: store the vectors for exact scores as float32 or int8.
+        refresh: embed and add only the videos of the table that the index lacks.
         prune: with refresh, remove videos that the table lacks.
-        merge: with refresh, make one segment of all afterwards: what was added is searched exactly
-            until then.
-        force: take the place of an index that is there, which stays for rollback.
-        rollback: go back to the version before the last change.
-        verify: read all of the index, and check every digest.
+        merge: with refresh, merge all segments afterwards; until then, added videos are searched
+            exactly.
+        force: replace an existing index; rollback can restore it.
+        rollback: restore the version before the last change.
+        verify: read the whole index and check every digest.
     """
     progress = Progress()
     if (rollback or verify) and (refresh or prune or merge or force):
-        raise ValueError("give --rollback and --verify without what changes the index otherwise")
+        raise ValueError(
+            "give --rollback or --verify without what changes the index: --refresh, --prune, "
+            "--merge, --force"
+        )
     if refresh and force:
-        raise ValueError("--refresh keeps an index up to date, --force makes it anew: give one")
+        raise ValueError("--refresh updates an index, --force rebuilds it: give one of them")
     if rollback or verify:
         [path] = _places(places, ("INDEX",))
         if rollback:
@@ -69,12 +72,15 @@ def main(
         if verify:
             with progress.stage(f"reading {path}"):
                 size = Index.open(path).verify()
-            progress.say(f"{path}: {size:,} bytes are as they were written")
+            progress.say(f"{path}: all {size:,} bytes are as they were written")
         return
     if (prune or merge) and not refresh:
-        raise ValueError("prune and merge are for an index that is there: give --refresh with them")
+        raise ValueError("--prune and --merge update an existing index: add --refresh")
     if len(places) == 2 and refresh:
-        raise ValueError("features are standardised by the table: make the index anew (--force)")
+        raise ValueError(
+            "without RUN, features are standardised by the table, and --refresh is not possible: "
+            "rebuild the index (--force)"
+        )
     names = ("TABLE", "INDEX") if len(places) == 2 else ("RUN", "TABLE", "INDEX")
     *run_path, table_path, path = _places(places, names)
     check_apart(path, [*run_path, table_path])
@@ -105,15 +111,15 @@ def _places(places: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _refuse_another_kind(path: str, index: Index, engine: str, keep: str) -> None:
-    """A refresh changes neither; what is the default may not have been asked for."""
-    for what, asked, own, default in (
+    """Refuse options that a refresh cannot change; a default value may not have been typed."""
+    for option, requested, current, default in (
         ("engine", engine, engine_to_json(index.engine)["name"], "exact"),
         ("keep", keep, index.keep, "float32"),
     ):
-        if asked not in (own, default):
+        if requested not in (current, default):
             raise ValueError(
-                f"{path} has {what} {own}, not {asked}, and --refresh leaves it so: make the index "
-                f"anew (--force), or leave --{what} out"
+                f"{path} has {option} {current}, not {requested}, and --refresh cannot change it: "
+                f"rebuild the index (--force), or leave --{option} out"
             )
 
 

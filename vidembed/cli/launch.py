@@ -1,5 +1,4 @@
-"""The command lines of the recipes: which recipe, which verb, its options. For exit codes see
-`command_line`."""
+"""The command lines of the recipes: recipe, verb and options. For exit codes see `guard`."""
 
 import dataclasses
 import importlib
@@ -23,7 +22,7 @@ from vidembed.recipes import PAPERS
 from vidembed.workdir.layout import Workdir
 
 COMPOSITE = {"composite": "several runs as one, made by `vidembed compose`"}
-"""What verbs take in the place of a recipe, but for `train`."""
+"""What verbs other than `train` accept instead of a recipe."""
 
 
 def main(
@@ -33,9 +32,9 @@ def main(
     name: str,
     evaluation: Evaluation | None = None,
 ) -> int:
-    """`python -m experiments.NAME [SYSTEM] VERB ...`; an exit code.
+    """Run `python -m experiments.NAME [SYSTEM] VERB ...`; returns an exit code.
 
-    With this recipe and evaluation, or else with those of `vidembed.recipes.NAME`.
+    recipe, evaluation: by default those of `vidembed.recipes.NAME`.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     prog = f"python -m experiments.{name}"
@@ -47,7 +46,7 @@ def main(
 
 
 def of_paper(verb: str, arguments: Sequence[str], *, prog: str) -> int:
-    """`vidembed VERB PAPER [SYSTEM] ...`; an exit code."""
+    """Run `vidembed VERB PAPER [SYSTEM] ...`; returns an exit code."""
     words = PAPERS if verb == "train" else {**PAPERS, **COMPOSITE}
     paper, given = command_line.choose(words, arguments, prog=prog, kind="recipe")
     if paper in COMPOSITE:
@@ -59,7 +58,7 @@ def of_paper(verb: str, arguments: Sequence[str], *, prog: str) -> int:
 
 
 def _chosen(paper: str, arguments: list[str], prog: str) -> tuple[Recipe, list[str], str]:
-    """The paper's recipe, if it has several the one that the first argument names; what follows."""
+    """The paper's recipe (of several, the one named by the first argument) and the other words."""
     module = _module(paper)
     recipes: Mapping[str, Recipe] = module.RECIPES
     if len(recipes) == 1:
@@ -112,7 +111,7 @@ def _run(
 
 
 def _command(verb: str, recipe: Recipe, evaluation: Evaluation) -> Any:
-    """The verb with its defaults."""
+    """A verb with its defaults."""
     if verb == "show":
         return VERBS[verb](recipe=recipe)
     first, *others = evaluation.in_order
@@ -124,9 +123,9 @@ def _module(paper: str) -> Any:
 
 
 def _recipe_of_run(verb: str, workdir: str | None, classes: Collection[type]) -> Recipe | None:
-    """The recipe of the run that is named: what the options are by default, but for `train`.
+    """The recipe of an existing run, whose values are the defaults of every verb but `train`.
 
-    A run is measured on all devices here: an evaluation has another machine than the training.
+    Evaluations use all local devices: they may run on another machine than the training.
     """
     if verb == "train" or not workdir or Workdir(workdir).read_recipe() is None:
         return None

@@ -1,4 +1,4 @@
-"""Options in messages by the names that are typed, in place of the fields that they are."""
+"""Replace field names in messages by the options that users type."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -6,16 +6,16 @@ from typing import Any
 
 
 def as_typed(place: str, words: str, arguments: Sequence[str], known: Collection[str]) -> str:
-    """`words` behind the options under `place` that they speak of, else behind the place itself.
+    """Prefix a message with the options under `place` that it mentions, else with `place` itself.
 
-    Fields in them are named as options, too, where they have an underscore or a value.
+    Field names in the message become options, too, if they have an underscore or a value.
     """
     names = [name for name in place.split(".") if name[:1].islower() and name != "recipe"]
     part = "".join(f"{name}." for name in names).replace("_", "-")
     typed = dict.fromkeys(word.partition("=")[0] for word in arguments if word.startswith("--"))
-    meant = [option for option in typed if option.replace("_", "-").startswith(f"--{part}")]
-    meant = [option for option in meant if re.search(rf"(?<!-)\b{_field(option)}\b", words)]
-    subject = ", ".join(meant) or (f"--{part[:-1]}" if part else "")
+    below = [option for option in typed if option.replace("_", "-").startswith(f"--{part}")]
+    mentioned = [option for option in below if re.search(rf"(?<!-)\b{_field(option)}\b", words)]
+    subject = ", ".join(mentioned) or (f"--{part[:-1]}" if part else "")
 
     def option(match: re.Match[str]) -> str:
         name = f"--{part}{match[1].replace('_', '-')}"
@@ -23,14 +23,14 @@ def as_typed(place: str, words: str, arguments: Sequence[str], known: Collection
         return f"{name}{match[2]}" if name in known and is_field else match[0]
 
     words = re.sub(r"(?<![\w.'\"-])([a-z]\w*(?:\.[a-z]\w*)*)\b((?: |=)-?\d)?", option, words)
-    # Where the words name every option themselves, nothing is to be put before them.
+    # If the message already names every option, add no prefix.
     named = all(re.search(rf"{re.escape(each)}\b(?!-)", words) for each in subject.split(", "))
     return words if named else f"{subject}: {words}"
 
 
 def with_options(command: Any, words: str) -> str:
-    """A message with the command's fields in it named as they are typed: --min-weight for
-    min_weight. Plain words stay."""
+    """A message with the command's field names as options: --min-weight for min_weight. Plain
+    words are unchanged."""
     from vidembed.cli.options import Options
 
     known = Options(command).by_name
@@ -43,7 +43,7 @@ def with_options(command: Any, words: str) -> str:
 
 
 def of_box(shown: str) -> str:
-    """The reason in a message of tyro's, without the frame and the help that follows it."""
+    """The reason in one of tyro's messages, without the frame and the help after it."""
     lines = [line.strip("│ ") for line in shown.splitlines()]
     reason = []
     for line in lines[1:]:

@@ -1,9 +1,9 @@
-"""What the command line offers for the fields that are typed by a protocol.
+"""Command-line choices for fields that are typed by a protocol.
 
-A part says what it needs of another by a protocol, and a recipe's module which classes stand for
-it on the command line: OFFERED = {Miner: SemiHard | Hardest, ...}. tyro asks for classes. So each
-dataclass with such a field is narrowed to a subclass of the same name and documentation, in which
-the choices stand in place of the protocol; what was parsed is made of the real classes again.
+A part declares what it needs from another part by a protocol. A recipe's module lists the classes
+that the command line offers for it: OFFERED = {Miner: SemiHard | Hardest, ...}. tyro needs concrete
+classes, so each dataclass with such a field gets a subclass of the same name and documentation, in
+which the choices replace the protocol. Parsed values are converted back to the real classes.
 """
 
 import dataclasses
@@ -18,10 +18,10 @@ T = TypeVar("T")
 
 
 class Offered:
-    """A value's class narrowed to what is offered, and values of the one class as the other.
+    """Narrow the class of a value to the offered choices, and convert values both ways.
 
     choices: protocol → the class, or the union of classes, that the command line offers for it.
-    Classes that the value itself holds in such a field are offered, too.
+    Classes that the value itself has in such a field are offered, too.
     """
 
     def __init__(self, choices: Mapping[type, Any], value: Any) -> None:
@@ -32,9 +32,9 @@ class Offered:
         self._real: dict[type, type] = {}
 
     def narrowed(self, kind: Any) -> Any:
-        """The annotation `kind` with choices in place of protocols, at whatever depth.
+        """The annotation `kind` with choices instead of protocols, at any depth.
 
-        `kind` itself where it needs no change, so that a union keeps its other members.
+        Returns `kind` itself if nothing changes, so that a union keeps its other members.
         """
         origin, arguments = typing.get_origin(kind), typing.get_args(kind)
         if isinstance(kind, type) and kind in self._choices:
@@ -52,11 +52,11 @@ class Offered:
         return kind
 
     def shadow(self, value: Any) -> Any:
-        """A value made of narrowed classes."""
+        """Convert a value to the narrowed classes."""
         return _rebuilt(value, self.narrowed)
 
     def plain(self, value: T) -> T:
-        """A value made of the real classes, from one of narrowed classes."""
+        """Convert a value of the narrowed classes back to the real classes."""
         rebuilt: T = _rebuilt(value, lambda kind: self._real.get(kind, kind))
         return rebuilt
 
@@ -82,7 +82,7 @@ class Offered:
         return subclass
 
     def _field(self, field: "dataclasses.Field[Any]") -> Any:
-        """The same field, its default made of narrowed classes."""
+        """The same field, with its default converted to the narrowed classes."""
         options: dict[str, Any] = {
             name: getattr(field, name)
             for name in ("init", "repr", "hash", "compare", "metadata", "kw_only")
@@ -94,7 +94,7 @@ class Offered:
         return dataclasses.field(**options)
 
     def _held(self, value: Any) -> Iterator[tuple[type, type]]:
-        """(protocol, class of what stands there) for every field of a tree that is typed by one."""
+        """(protocol, class of the value) for every field of a tree that is typed by a protocol."""
         if isinstance(value, tuple):
             for item in value:
                 yield from self._held(item)
@@ -124,8 +124,7 @@ def _union(kinds: Iterable[Any]) -> Any:
 
 
 def _rebuilt(value: Any, kind_of: Callable[[type], Any]) -> Any:
-    """A tree of dataclasses and tuples with other classes; parts that keep theirs stay as they
-    are."""
+    """Rebuild a tree of dataclasses and tuples with other classes; unchanged parts are reused."""
     if isinstance(value, tuple) and type(value) is tuple:
         return tuple(_rebuilt(item, kind_of) for item in value)
     if not dataclasses.is_dataclass(value) or isinstance(value, type):

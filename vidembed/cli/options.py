@@ -1,7 +1,7 @@
-"""The options of a command, read from its fields: what help lists, and what words are checked by.
+"""The options of a command, read from its fields for help and for checking command lines.
 
-tyro turns words into values, and says of a mistake what it can. Which options and parts there are
-in all, also those of parts that are not chosen, is read here from the same annotations.
+tyro turns words into values. This module reads all options and parts from the same annotations,
+including those of parts that are not chosen.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from vidembed.cli.annotations import (
 
 REQUIRED = tyro.MISSING
 Chosen = Mapping[str, str]
-"""Place of a part ("task.miner") → the word of what stands there ("hardest")."""
+"""Place of a part ("task.miner") → the word of the chosen part ("hardest")."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,14 +32,14 @@ class Option:
     """A field that the command line sets."""
 
     name: str
-    """As it is typed, --feed.batch-triplets; of a positional argument its name in the usage."""
+    """As typed, --feed.batch-triplets; for a positional argument, its name in the usage line."""
     kind: Any
-    """The annotation, without what is said of it."""
+    """The annotation, without `Annotated`."""
     default: Any
     about: str
     """The description in the source."""
     needs: Chosen
-    """The parts it belongs to: without them there is no such option."""
+    """The parts that must be chosen for the option to exist."""
     aliases: tuple[str, ...] = ()
     positional: bool = False
 
@@ -68,33 +68,33 @@ class Option:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Switch:
-    """A place where one of several parts stands, chosen by a word such as task.miner:hardest."""
+    """A place for one of several parts, chosen by a word such as task.miner:hardest."""
 
     place: str
     choices: Mapping[str, type]
     default: str
-    """The word of what stands there unless another is chosen; "" where there is no default."""
+    """The word of the default part; "" if there is no default."""
     now: str
-    """The word of what stands there with the parts that are chosen."""
+    """The word of the current part."""
     needs: Chosen
 
     def word(self, choice: str) -> str:
-        """As it is typed."""
+        """The choice as typed."""
         return f"{self.place}:{choice}"
 
 
 class Options:
-    """The options and switches of a command, with the parts that are chosen or with all parts."""
+    """The options and switches of a command, with the chosen parts or with all parts."""
 
     def __init__(self, command: Any, chosen: Chosen | None = None) -> None:
         """command: a dataclass, an instance of one with its defaults, or a function.
 
-        chosen: the parts that stand elsewhere than by default; None: every part there is.
+        chosen: the parts that differ from the defaults; None: all parts.
         """
         self._chosen = chosen
         self.switches: list[Switch] = []
         self.titles: dict[str, str] = {}
-        """Place → what the class that stands there is for."""
+        """Place → summary of the class at that place."""
         self.options = list(self._of_command(command))
         self.by_name = {name: o for o in self.options for name in (o.name, *o.aliases)}
         flags = (option for option in self.options if option.values == 0)
@@ -102,12 +102,12 @@ class Options:
 
     @property
     def positionals(self) -> list[Option]:
-        """In their order."""
+        """The positional arguments, in order."""
         return [option for option in self.options if option.positional]
 
     @property
     def places(self) -> dict[str, Switch]:
-        """Of every switch."""
+        """Place → switch."""
         return {switch.place: switch for switch in self.switches}
 
     def _of_command(self, command: Any) -> Iterator[Option]:
@@ -192,7 +192,7 @@ class Options:
 
 
 def metavar(option: Option) -> str:
-    """What stands for the words that follow an option: INT, STR ..., {edges,videos}."""
+    """The placeholder for the values of an option: INT, STR ..., {edges,videos}."""
     kind = without_none(option.kind)
     if kind is bool or option.positional:
         return ""

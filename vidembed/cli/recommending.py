@@ -1,4 +1,4 @@
-"""`python -m vidembed recommend`: what an index recommends to many users, by their histories."""
+"""`python -m vidembed recommend`: recommend videos of an index to users by their histories."""
 
 import json
 from collections.abc import Iterator
@@ -49,45 +49,46 @@ def main(
     effort: int | None = None,
     memory_limit: str = "2GB",
 ) -> None:
-    """What an index recommends to each user: user_id, rank, video_id, score, to OUT.parquet.
+    """Recommend videos to each user: user_id, rank, video_id and score in OUT.parquet.
 
-    No user is recommended what its history holds. Videos that the index lacks and users of whom it
-    has no video are left out, and counted. OUT is there whole or not at all.
+    Users are never recommended videos from their own history. Videos that the index lacks, and
+    users with no video in it, are left out and counted. OUT is written completely or not at all.
 
     Args:
         index: made by `python -m vidembed index`.
-        out: the Parquet file to write; one that this command made is replaced.
-        histories: Parquet or CSV (a file, a folder or a glob) with user_id, video_id and, where
-            videos are to be forgotten, timestamp; without it watches are in the order of the rows.
-        k: recommendations of each user.
-        user_model: how similarities with the history make a score: their mean, their maximum, the
+        out: the Parquet file to write; one made by this command is replaced.
+        histories: Parquet or CSV (a file, a folder or a glob) with user_id, video_id and, for half
+            lives, timestamp; without timestamps watches are in row order.
+        k: recommendations per user.
+        user_model: how similarities with the history become a score: their mean, their maximum, the
             mean of the largest, or mean and variance.
-        top: with top, how many of the largest.
-        variance_weight: with variance, what it is multiplied by before the mean is added.
-        half_life_watches: with mean, a video counts half as much as one watched so many later.
-        half_life_seconds: with mean, the same by the timestamps.
-        duplicates_above: leave out candidates whose cosine with one of the history, or with one
-            recommended before them, is above this.
-        mmr_lambda: maximal marginal relevance: 1 is by score alone, 0 by diversity alone.
-        over_fetch: for these two, candidates for each recommendation; more where near-duplicates
-            leave too few.
-        within: a file of ids, one a line: no others are recommended.
-        effort: of an engine that is not exact, instead of its own.
-        memory_limit: what is held of the histories in memory; the rest goes to disk, beside OUT.
+        top: with top, how many of the largest similarities to average.
+        variance_weight: with variance, its factor before the mean is added.
+        half_life_watches: with mean, a video counts half as much as one watched this many watches
+            later.
+        half_life_seconds: with mean, the same in seconds by the timestamps.
+        duplicates_above: leave out candidates whose cosine with a video of the history, or with an
+            earlier recommendation, is above this.
+        mmr_lambda: maximal marginal relevance: 1 ranks by score only, 0 by diversity only.
+        over_fetch: for these two, candidates per recommendation; more if near-duplicates leave too
+            few.
+        within: a file of ids, one per line: only these are recommended.
+        effort: search effort of an engine that is not exact, instead of the stored one.
+        memory_limit: memory for the histories; the rest goes to disk, beside OUT.
     """
     if not histories:
-        raise ValueError("give --histories FILE: who watched what")
+        raise ValueError("give --histories FILE with the videos that each user watched")
     if k < 1:
-        raise ValueError(f"k is {k}: ask for one recommendation or more")
+        raise ValueError(f"k is {k}: it must be 1 or more")
     if user_model != "mean" and (half_life_watches or half_life_seconds):
-        raise ValueError("half-lives are of the mean: leave them out, or give --user-model mean")
+        raise ValueError("half-lives need --user-model mean: give it, or leave them out")
     models: dict[str, UserModel] = {
         "mean": Mean(half_life_watches=half_life_watches, half_life_seconds=half_life_seconds),
         "max": Max(),
         "top": Top(count=top),
         "variance": Variance(weight=variance_weight),
     }
-    asked = Asked(
+    request = Asked(
         k=k,
         model=models[user_model],
         choosing=Choosing(
@@ -111,19 +112,17 @@ def main(
     with ExitStack() as stack:
         with progress.stage(f"reading {histories}"):
             users = stack.enter_context(reading)
-        counts = _write(place, opened, users, asked, candidates, progress)
+        counts = _write(place, opened, users, request, candidates, progress)
     progress.say(
         f"{place}: {counts['rows']:,} recommendations for {counts['users']:,} of {users.users:,} "
         f"users; space: {opened.space}"
     )
     if counts["unknown"]:
         progress.say(
-            f"{counts['unknown']:,} of {users.watches:,} watches are of videos that the index lacks"
+            f"{counts['unknown']:,} of {users.watches:,} watches are of videos not in the index"
         )
     if counts["without"]:
-        progress.say(
-            f"{counts['without']:,} users have no video that the index has, and were left out"
-        )
+        progress.say(f"{counts['without']:,} users have no video in the index and were left out")
     if counts["fewer"]:
         progress.say(f"{counts['fewer']:,} users have fewer than {k} recommendations")
 
@@ -132,13 +131,13 @@ def _write(
     place: Path,
     index: Index,
     users: UserHistories,
-    asked: Asked,
+    request: Asked,
     candidates: np.ndarray | None,
     progress: Progress,
 ) -> dict[str, int]:
-    said = {"by": "vidembed recommend", "space": index.space, "asked": repr(asked)}
+    metadata = {"by": "vidembed recommend", "space": index.space, "asked": repr(request)}
     fields = [pa.field(name, kind, nullable=False) for name, kind in TYPES.items()]
-    schema = pa.schema(fields, {METADATA_KEY: json.dumps(said).encode()})
+    schema = pa.schema(fields, {METADATA_KEY: json.dumps(metadata).encode()})
     counts, done = dict.fromkeys(("rows", "users", "unknown", "without", "fewer"), 0), 0
     with (
         progress.stage("recommending", users.users, "users") as stage,
@@ -147,29 +146,31 @@ def _write(
     ):
         for block in users.blocks():
             watched = Watched(block.videos, block.offsets, block.seconds)
-            found, unknown, without = recommend(index, watched, asked, candidates=candidates)
-            writer.write_table(pa.table(dict(_columns(block.users, found)), schema=schema))
-            counts["rows"] += len(found.ids)
-            counts["users"] += int((found.counts > 0).sum())
+            results, unknown, without = recommend(index, watched, request, candidates=candidates)
+            writer.write_table(pa.table(dict(_columns(block.users, results)), schema=schema))
+            counts["rows"] += len(results.ids)
+            counts["users"] += int((results.counts > 0).sum())
             counts["unknown"] += len(unknown)
             counts["without"] += int(without.sum())
-            counts["fewer"] += int(((found.counts < asked.k) & ~without).sum())
+            counts["fewer"] += int(((results.counts < request.k) & ~without).sum())
             done += len(block.users)
             stage.update(done)
     return counts
 
 
-def _columns(users: np.ndarray, found: Found) -> Iterator[tuple[str, Any]]:
-    ends = np.cumsum(found.counts)
-    ranks = 1 + np.arange(len(found.ids)) - np.repeat(ends - found.counts, found.counts)
-    yield "user_id", _text(np.repeat(users, found.counts))
+def _columns(users: np.ndarray, results: Found) -> Iterator[tuple[str, Any]]:
+    ends = np.cumsum(results.counts)
+    ranks = 1 + np.arange(len(results.ids)) - np.repeat(ends - results.counts, results.counts)
+    yield "user_id", _text(np.repeat(users, results.counts))
     yield "rank", pa.array(ranks.astype(np.int32))
-    yield "video_id", _text(found.ids)
-    yield "score", pa.array(found.scores)
+    yield "video_id", _text(results.ids)
+    yield "score", pa.array(results.scores)
 
 
 def _text(ids: np.ndarray) -> pa.Array:
     try:
         return pa.array(ids, pa.binary()).cast(pa.string())
     except pa.ArrowInvalid as error:
-        raise ValueError(f"an id of the index is no UTF-8 text ({error})") from error
+        raise ValueError(
+            f"an id of the index is not UTF-8 text ({error}): Parquet output needs UTF-8 ids"
+        ) from error

@@ -1,4 +1,4 @@
-"""The report of what a work directory holds: its journal, its evaluations, its best embedding."""
+"""Build a run's report from its work directory: journal, evaluations, best embedding."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,9 +21,9 @@ from vidembed.workdir.layout import Workdir
 
 
 def journal_of(workdir: Workdir) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; none before the run wrote any. A torn last line is left out.
+    """The records of metrics.jsonl; [] if the run has none yet. A torn last line is left out.
 
-    Raises ValueError for another line that is none of a journal.
+    Raises ValueError for any other line that is not a valid record.
     """
     if not workdir.metrics_file.exists():
         return []
@@ -37,40 +37,40 @@ def journal_of(workdir: Workdir) -> list[dict[str, Any]]:
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{workdir.metrics_file}: line {number} is damaged ({line[:40]!r}): remove it, or "
-                "go on with the training, which does"
+                "resume the training, which removes it"
             ) from error
         records.append(record)
     return records
 
 
 def evaluations_of(workdir: Workdir, evaluator: Evaluator) -> list[dict[str, Any]]:
-    """What an evaluator measured of the run's checkpoints, by step."""
+    """An evaluator's results for the run's checkpoints, by step."""
     measurements = workdir.measurements(evaluator.identity())
-    found = [measurements.read(step) for step in sorted(measurements.steps())]
-    return [result for result in found if result is not None]
+    results = [measurements.read(step) for step in sorted(measurements.steps())]
+    return [result for result in results if result is not None]
 
 
 def other_evaluators(job: Job) -> list[str]:
-    """A line for each other evaluator that measured this run: its steps, and how it differs."""
+    """One line per other evaluator that measured this run: its steps, and how it differs."""
     lines, evaluator = [], job.selecting.evaluator
-    for other in job.workdir.all_measurements():
-        steps = sorted(other.steps())
-        result = other.read(steps[-1]) if steps else None
-        if result is None or other.folder == job.selecting.measurements.folder:
+    for measurements in job.workdir.all_measurements():
+        steps = sorted(measurements.steps())
+        result = measurements.read(steps[-1]) if steps else None
+        if result is None or measurements.folder == job.selecting.measurements.folder:
             continue
         theirs = result.get("evaluator") or former_evaluator(result["recipe"])
-        # What an older record does not name had its default.
+        # Fields that an older record lacks had their defaults.
         theirs, ours = with_defaults(theirs or {}, evaluator), to_json(evaluator)
         different = [f"{name} {value}" for name, value in theirs.items() if ours.get(name) != value]
         lines.append(
             f"not in the report: {len(steps)} steps measured by another evaluator "
-            f"({', '.join(different)}), in {other.folder}"
+            f"({', '.join(different)}), in {measurements.folder}"
         )
     return lines
 
 
 def journal_warnings(job: EvaluationJob) -> list[str]:
-    """What the run's task reads out of its journal, in words."""
+    """Warnings that the run's task finds in its journal."""
     diagnosis = Diagnosis(job.recipe.task.diagnose, job.progress.say, steps=job.last_step())
     diagnosis.read(journal_of(job.workdir))
     return list(diagnosis.warnings().values())
@@ -79,44 +79,43 @@ def journal_warnings(job: EvaluationJob) -> list[str]:
 def beside_baselines(
     result: Mapping[str, Any], baselines: Mapping[str, Any]
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """direction → system → metric → {value, low, high}: the run, and what needs no training."""
+    """direction → system → metric → {value, low, high}, for the run and its baselines."""
     systems = {"trained": result["scores"], **baselines["systems"]}
-    found: dict[str, dict[str, dict[str, Any]]] = {}
+    table: dict[str, dict[str, dict[str, Any]]] = {}
     for system, scores in systems.items():
         for name, interval in scores.items():
             direction, _, metric = name.partition("/")
-            found.setdefault(direction, {}).setdefault(system, {})[metric] = interval
-    return found
+            table.setdefault(direction, {}).setdefault(system, {})[metric] = interval
+    return table
 
 
 def run_warnings(job: EvaluationJob) -> list[str]:
-    """What is wrong with a run, in words, from its journal or the lack of one."""
+    """Warnings about a run, from its journal or because it has none."""
     warnings = journal_warnings(job)
     if job.step_named("latest") and not journal_of(job.workdir):
         warnings.append(
-            f"{job.workdir.metrics_file} has no measures of the training: it is empty, lost or "
-            "damaged"
+            f"{job.workdir.metrics_file} has no training metrics: it is empty, missing or damaged"
         )
     return warnings
 
 
 def data_notes(corpus: Corpus) -> list[str]:
-    """What videos lack and which edges were not used, in words."""
+    """Notes on missing modalities and unused edges."""
     table, edges, notes = corpus.table, corpus.edges_report, []
     for modality in table.features:
-        if lacking := int((~table.has(modality)).sum()):
-            share = f"{lacking:,} of {len(table):,} videos ({lacking / len(table):.1%})"
+        if missing := int((~table.has(modality)).sum()):
+            share = f"{missing:,} of {len(table):,} videos ({missing / len(table):.1%})"
             notes.append(f"{share} have no {modality}.")
     if unknown := edges.get("unknown_edges"):
         notes.append(
             f"{unknown:,} of {edges['rows']:,} edges were dropped: they name "
-            f"{edges['unknown_ids']:,} videos that the table lacks, such as "
+            f"{edges['unknown_ids']:,} videos that are not in the table, such as "
             f"{', '.join(edges['unknown'])}."
         )
     if loops := edges.get("loops"):
-        notes.append(f"{loops:,} edges were dropped: they join a video with itself.")
+        notes.append(f"{loops:,} edges were dropped: they link a video to itself.")
     if merged := edges.get("merged"):
-        notes.append(f"{merged:,} edges repeat another one; their weights were added up.")
+        notes.append(f"{merged:,} edges are duplicates; their weights were summed.")
     return [*notes, *edges.get("notes", ()), *corpus.split_notes]
 
 
@@ -131,19 +130,18 @@ def report_run(
 ) -> str:
     """Writes WORKDIR/report.html for one run, at its best checkpoint; returns the path.
 
-    label_kinds: as returned by `read_label_kinds`. The scores are those of the evaluator that names
-    the best checkpoint; other evaluators are listed. With `baselines` they stand beside those of
-    that step. A run without evaluation is shown at its latest checkpoint, with `evaluate_command`,
-    which evaluates it. warnings: problems of the run, shown at the top.
+    label_kinds: as returned by `read_label_kinds`. The scores are those of the evaluator that
+    selects the best checkpoint; other evaluators are listed. With `baselines`, the baselines stand
+    beside the scores of that step. A run without evaluation is shown at its latest checkpoint, with
+    `evaluate_command`, which evaluates it. warnings: problems of the run, shown at the top.
     """
     workdir, corpus, selecting = job.workdir, job.corpus, job.selecting
     label_names = label_kinds.get("label", {})
     model = job.model(job.step_named("latest"))
     if "video" not in list(model) or not hasattr(corpus, "table"):
         raise ValueError(
-            "the report shows videos that are related: it needs an output `video` and a feature "
-            f"table, which this run of {', '.join(model) or 'no output'} on "
-            f"{type(corpus).__name__} does not have"
+            "the report shows related videos: it needs an output `video` and a feature table, but "
+            f"this run has the outputs {', '.join(model) or '(none)'} and a {type(corpus).__name__}"
         )
     slices = getattr(selecting.evaluator, "slices", None)
     measured = evaluations_of(workdir, selecting.evaluator)
@@ -155,7 +153,7 @@ def report_run(
         record = selecting.baselines()
         related = beside_baselines(best, record)
         note = f"Trained: step {step:,}, {_standing(step, measured)}."
-        # Once the run is done, its best step has none left, wherever it is.
+        # A finished run has no steps left, whichever step is best.
         below = below_raw(best, record, last=step if workdir.done() else job.last_step())
         warnings += [below.removeprefix("WARNING: ")] if below else []
     write_report(
@@ -183,10 +181,10 @@ def report_run(
 
 
 def _standing(step: int, measured: Sequence[Mapping[str, Any]]) -> str:
-    """How a checkpoint stands among those that were measured."""
+    """The rank of a checkpoint among those that were measured."""
     last = measured[-1]["step"]
     if len(measured) == 1:
-        return "the only one that is measured"
+        return "the only measured checkpoint"
     if step == last:
-        return f"the last and best of {len(measured)} that are measured"
-    return f"the best of {len(measured)} that are measured; the last is step {last:,}"
+        return f"the last and best of {len(measured)} measured checkpoints"
+    return f"the best of {len(measured)} measured checkpoints; the last is step {last:,}"

@@ -1,4 +1,4 @@
-"""Another verb of the program that runs, as one would type it."""
+"""Name another verb of the running program, as a user would type it."""
 
 import shlex
 import sys
@@ -11,11 +11,11 @@ VERB = "report"
 
 
 def same_program(verb: str, workdir: str, words: Sequence[str] | None = None) -> str:
-    """The command that runs a verb on a work directory, by the words that `report` was started
-    with: the same interpreter, script or module, and recipe.
+    """The command that runs a verb on a work directory with the interpreter, script or module, and
+    recipe that `report` was started with.
 
-    words: those of this process. Where they hold no `report`, as in a program that calls it by
-    itself, the verb with --workdir.
+    words: the command line of this process by default. If it has no `report`, as in a program that
+    calls the report itself, the result is the verb with --workdir.
     """
     words = list(sys.orig_argv if words is None else words)
     options = ["--workdir", str(Workdir(workdir))]
@@ -23,7 +23,7 @@ def same_program(verb: str, workdir: str, words: Sequence[str] | None = None) ->
         return shlex.join([verb, *options])
     place = words.index(VERB)
     program, rest = words[:place], words[place + 1 :]
-    # Behind the verb stand the recipe and its system, if anything does, before the options.
+    # The recipe and its system, if given, come after the verb and before the options.
     first = next((n for n, word in enumerate(rest) if word.startswith("-")), len(rest))
     if len(program) > 1 and program[1].endswith("/vidembed"):  # the script that pip installs
         program = ["vidembed", *program[2:]]
@@ -33,6 +33,6 @@ def same_program(verb: str, workdir: str, words: Sequence[str] | None = None) ->
 
 
 def _short(interpreter: str) -> str:
-    """A path below this folder without it."""
+    """A path relative to the current folder, if it lies below it."""
     path = Path(interpreter)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else interpreter

@@ -1,4 +1,4 @@
-"""What the terminal says of a measured checkpoint: its scores, beside those of the baselines."""
+"""Print the scores of a measured checkpoint to the terminal, beside those of the baselines."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -10,14 +10,14 @@ from vidembed.report import wording
 from vidembed.report.headline import headline
 
 NOT_RAW = ("popularity", "random", CLOSED_FORM, "ridge_", "svd_", "als", "bpr")
-"""How the names of baselines begin that are no features."""
+"""Prefixes of the names of baselines other than raw features."""
 
 
 class Scoreboard:
-    """Shows one result after another of a run: scores before they are written, the rest afterwards.
+    """Prints the results of a run one by one: scores before they are written, the rest afterwards.
 
-    The table of baselines stands at the first result, and at that of the run's last step. Every
-    host has to call `show`, since the baselines are measured where that was not done yet.
+    The table of baselines follows the first result and the result of the run's last step. Every
+    host must call `show`, because it measures the baselines if they are not measured yet.
     """
 
     def __init__(self, job: Job, *, baselines: bool = True) -> None:
@@ -27,7 +27,7 @@ class Scoreboard:
         job.computed = self._scores
 
     def _scores(self, measured: Measured, result: Mapping[str, Any]) -> None:
-        """The scores, once."""
+        """Prints the scores of a result once."""
         if (measured, result["step"]) not in self._printed:
             self._printed.add((measured, result["step"]))
             for line in score_lines(result):
@@ -65,16 +65,18 @@ class Scoreboard:
 
 
 def score_lines(result: Mapping[str, Any]) -> Iterator[str]:
-    """How many queries there are, and every score with its interval."""
+    """The number of queries, and every score with its interval."""
     simulated = " (simulated sessions)" if result["simulated_sessions"] else ""
-    for direction, asked in result["queries"].items():
-        if not {"queries", "left_out"} <= asked.keys():
+    for direction, counts in result["queries"].items():
+        if not {"queries", "left_out"} <= counts.keys():
             continue
-        reasons = [f"{n:,} {why}" for why, n in asked.items() if why not in ("queries", "left_out")]
-        left_out = reasons or [f"{asked['left_out']:,} videos without anything relevant"]
+        reasons = [
+            f"{n:,} {why}" for why, n in counts.items() if why not in ("queries", "left_out")
+        ]
+        left_out = reasons or [f"{counts['left_out']:,} videos without relevant videos"]
         yield (
-            f"step {result['step']}  {direction}: {asked['queries']:,} queries; "
-            f"{', '.join(left_out)} are left out"
+            f"step {result['step']}  {direction}: {counts['queries']:,} queries; "
+            f"left out: {', '.join(left_out)}"
         )
     width = max([28, *map(len, result["scores"])])
     for name, score in result["scores"].items():
@@ -87,14 +89,14 @@ def score_lines(result: Mapping[str, Any]) -> Iterator[str]:
 def table(result: Mapping[str, Any], baselines: Mapping[str, Any]) -> Iterator[str]:
     """The run and its baselines, by the headline metric of each direction; 80 columns wide.
 
-    Where there are validation videos, a table of the test videos, and then one of those.
+    With validation videos: one table for the test videos, then one for the validation videos.
     """
     if not (metrics := _headlines(result)):
         return
     for part, directions in wording.by_part(metrics).items():
         yield from _table(result, baselines, part, {name: metrics[name] for name in directions})
     if wording.oracles(metrics):
-        yield "* an oracle: it counts sessions that have not happened yet"
+        yield "* an oracle: it counts future sessions"
 
 
 def _table(
@@ -121,10 +123,10 @@ def _table(
 
 
 def below_raw(result: Mapping[str, Any], baselines: Mapping[str, Any], *, last: int) -> str | None:
-    """What to say of a run that scores below raw features or, at its end, below the closed form;
-    None where it does not.
+    """The message for a run that scores below raw features or, at its end, below the closed form;
+    None if it does not.
 
-    Validation is looked at where there is any: what is chosen by test scores flatters itself.
+    Uses validation scores if there are any: choosing by test scores would bias them.
     """
     metrics = _headlines(result)
     *_, directions = [(), *wording.by_part(metrics).values()]
@@ -134,22 +136,22 @@ def below_raw(result: Mapping[str, Any], baselines: Mapping[str, Any], *, last: 
     raw = {name: of for name, of in systems.items() if not name.startswith(NOT_RAW)}
     solved = {name: of for name, of in systems.items() if name == CLOSED_FORM}
     below = partial(_below, mine, metrics)
-    if found := below(raw):
-        said = f"step {result['step']} is below raw features: {found}"
+    if deficits := below(raw):
+        message = f"step {result['step']} is below raw features: {deficits}"
         if result["step"] < last:
-            return f"{said} ({last - result['step']:,} steps are left)"
+            return f"{message} ({last - result['step']:,} steps are left)"
         return (
-            f"WARNING: {said}. Without training these features retrieve better than this "
-            "embedding. Look at loss and spread in metrics.jsonl; try more --steps, another "
-            "--optimiser.learning-rate, or fewer and surer relations (cowatch --min-weight); or "
-            "take the closed form, which needs no training (vidembed train linear)"
+            f"WARNING: {message}. The untrained features retrieve better than this embedding. "
+            "Check loss and spread in metrics.jsonl; try more --steps, another "
+            "--optimiser.learning-rate, or fewer and more reliable relations (cowatch "
+            "--min-weight); or use the closed form, which needs no training (vidembed train linear)"
         )
-    # 1e-4: a run of the closed form itself is its baseline but for rounding.
-    if result["step"] < last or not (found := below(solved, by=1e-4)):
+    # 1e-4: a run of the closed form itself equals its baseline up to rounding.
+    if result["step"] < last or not (deficits := below(solved, by=1e-4)):
         return None
     return (
-        f"step {result['step']} is below the closed form: {found}. It takes seconds (vidembed "
-        "train linear), and beside this run it may be better than either (vidembed compose)"
+        f"step {result['step']} is below the closed form: {deficits}. That takes seconds to solve "
+        "(vidembed train linear), and both combined may be better than either (vidembed compose)"
     )
 
 
@@ -159,21 +161,21 @@ def _below(
     others: Mapping[str, Mapping[str, float]],
     by: float = 0.0,
 ) -> str:
-    """Where a run is below the best of the others, in words; "" where it is not."""
-    found = []
+    """Describe where a run is below the best of the others; "" if it is nowhere."""
+    deficits = []
     for direction, metric in metrics.items() if others else ():
         best = max(others, key=lambda name: others[name][direction])
         if mine[direction] < others[best][direction] - by:
-            found.append(
+            deficits.append(
                 f"{wording.metric(metric)} {wording.direction(direction)} is "
                 f"{mine[direction]:.3f}, that of {wording.system(best)} "
                 f"{others[best][direction]:.3f}"
             )
-    return "; ".join(found)
+    return "; ".join(deficits)
 
 
 def _headlines(result: Mapping[str, Any]) -> dict[str, str]:
-    """Direction → the metric that it is known by."""
+    """Direction → its headline metric, or its first metric if that was not measured."""
     measured: dict[str, list[str]] = {}
     for name in result["scores"]:
         direction, of, metric = name.partition("/")

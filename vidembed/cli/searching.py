@@ -1,4 +1,4 @@
-"""`python -m vidembed search`: what an index finds for videos, records, or a history."""
+"""`python -m vidembed search`: search an index by videos, records or a history."""
 
 from collections.abc import Iterable
 from typing import Annotated
@@ -27,25 +27,28 @@ def main(
     within: str = "",
     records: Annotated[Importing, tyro.conf.arg(name="")] = Importing(),
 ) -> None:
-    """What an index finds: query, rank, video and score, a line each, separated by tabs.
+    """Search an index; prints query, rank, video and score, one line per result, tab-separated.
 
-    Within an id, tabs and line ends are printed as \\t, \\n and \\r, bytes that are no text as
+    Within an id, tabs and line ends are printed as \\t, \\n and \\r, bytes that are not text as
     \\xff.
 
     Args:
         index: made by `python -m vidembed index`.
-        id: videos of the index, each a query of its own, which does not find itself. One whose id
+        id: videos of the index, each a separate query that does not return itself. For an id that
             begins with a dash: --id=-x
-        history: videos that one person watched: what is near to the mean of them, but none of them.
-        record: a feature table, TFRecords, Parquet or .npy files whose videos are searched by;
-            needs run. The options of records are those of `embed`.
-        run: the run that the index was made with; for record alone.
-        step: of the run: best, latest, or a number.
-        k: how many are found of each query.
-        within: a file of ids, one a line: no others are found.
+        history: videos that one user watched; returns the videos nearest to their mean, without
+            the watched ones.
+        record: a feature table, TFRecord, Parquet or .npy files whose videos are the queries; needs
+            run. The options for records are those of `embed`.
+        run: the run that the index was made with; only with record.
+        step: checkpoint of the run: best, latest, or a number.
+        k: results per query.
+        within: a file of ids, one per line: only these are returned.
     """
     if [bool(id), bool(history), bool(record)].count(True) != 1 or bool(record) != bool(run):
-        raise ValueError("give one of --id, --history and --record, and --run with --record alone")
+        raise ValueError(
+            "give one of --id, --history and --record, and --run if and only if --record is given"
+        )
     allowed = [name for name in read_ids(within) if name] if within else None
     opened = VideoIndex.open(index, load(run, step) if run else None)
     if history:
@@ -55,17 +58,17 @@ def main(
         _print(opened.search(ids=id, k=k, within=allowed), map(_shown, given.names(id).tolist()))
     else:
         for videos in videos_to_embed(record, records).blocks():
-            found = opened.search(videos, k, within=allowed)
-            _print(found, map(_shown, videos.ids.tolist()))
+            results = opened.search(videos, k, within=allowed)
+            _print(results, map(_shown, videos.ids.tolist()))
 
 
 def _shown(name: bytes) -> str:
-    """An id such that a line stays one line of four columns."""
+    """An id with tabs, line ends and non-text bytes escaped, so that it stays in its column."""
     text = name.decode(errors="backslashreplace")
     return text.translate({ord("\t"): r"\t", ord("\n"): r"\n", ord("\r"): r"\r"})
 
 
-def _print(found: Found, queries: Iterable[str]) -> None:
-    for query, (ids, scores) in zip(queries, found.each()):
+def _print(results: Found, queries: Iterable[str]) -> None:
+    for query, (ids, scores) in zip(queries, results.each()):
         for rank, (name, score) in enumerate(zip(ids.tolist(), scores.tolist()), 1):
             print(f"{query}\t{rank}\t{_shown(name)}\t{score:.4f}")

@@ -1,4 +1,4 @@
-"""`python -m vidembed semantic-ids`: a few numbers per video that say what it is near to."""
+"""`python -m vidembed semantic-ids`: give each video a short code that similar videos share."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from vidembed.deploy.semantic_ids import assign_ids, codebook_of
 from vidembed.progress import Progress
 
 EVEN_SHARE = 0.25
-"""Of the size of a level: where perplexity is below it, most of the codes hardly serve."""
+"""Share of a level's size; with a perplexity below it, most codes are hardly used."""
 
 
 def main(
@@ -21,24 +21,24 @@ def main(
     continued: Annotated[str, tyro.conf.arg(name="continue")] = "",
     force: bool = False,
 ) -> None:
-    """Semantic IDs: video_id, code_1 to code_L, and tie, which makes them unique.
+    """Assign semantic IDs: video_id, code_1 to code_L, and tie, which makes the IDs unique.
 
-    Codes are those of residual k-means: the more of the first ones two videos share, the nearer
-    their vectors. Running it again is safe: OUT is there whole or not at all, the same IDs are
-    recognised, and others stay unless --force is given.
+    Codes come from residual k-means: the more leading codes two videos share, the nearer their
+    vectors. Running it again is safe: OUT is written completely or not at all, the same IDs are
+    recognised, and different ones are kept unless --force is given.
 
     Args:
-        vectors: what `python -m vidembed embed` wrote (.parquet, .npy or a table), or an index.
-        out: OUT.parquet; beside it OUT.codebook is written, by which later videos are encoded.
-        sizes: codes of each level, for new codebooks.
-        seed: of k-means, for new codebooks.
-        codebook: encode by this file instead. It gives the same codes; ties begin anew.
-        continued: IDs from before, an OUT.parquet with its codebook beside it. All of them stay as
-            they are; videos that they lack are added.
-        force: replace other IDs at OUT, and their codebook.
+        vectors: output of `python -m vidembed embed` (.parquet, .npy or a table), or an index.
+        out: OUT.parquet; OUT.codebook is written beside it, to encode later videos.
+        sizes: number of codes of each level, for new codebooks.
+        seed: random seed of k-means, for new codebooks.
+        codebook: encode with this file instead. Codes are the same; ties are numbered anew.
+        continued: earlier IDs, an OUT.parquet with its codebook beside it. They are unchanged; only
+            videos without an ID are added.
+        force: replace different IDs at OUT, and their codebook.
     """
     progress = Progress()
-    made, there = assign_ids(
+    made, exists = assign_ids(
         vectors,
         out,
         sizes=sizes,
@@ -56,17 +56,17 @@ def main(
             f"{of['prefixes']:,} different prefixes"
         )
         if of["perplexity"] < size * EVEN_SHARE:
-            progress.say(f"most videos have a few codes of level {level}: --sizes may be smaller")
+            progress.say(f"most videos use a few codes of level {level}: try smaller --sizes")
     progress.say(
-        f"{quality['collisions']:,} of these videos share all codes with another, "
-        f"{quality['largest']:,} at most; tie tells them apart"
+        f"{quality['collisions']:,} of these videos share all codes with another video, at most "
+        f"{quality['largest']:,} the same ones; tie distinguishes them"
     )
     if made.made["changed"]:
         progress.say(
-            f"{made.made['changed']:,} of these videos have other codes by now, and keep their IDs"
+            f"{made.made['changed']:,} of these videos have other codes by now; they keep their IDs"
         )
-    if there:
-        progress.say(f"{out}: the same IDs are there, made before")
+    if exists:
+        progress.say(f"{out}: the same IDs were made before; nothing to do")
     else:
         new = f"{made.made['new']:,} of them new; codebooks: {codebook_of(out)}"
         progress.say(f"{out}: {len(made.ids):,} videos, {new}")

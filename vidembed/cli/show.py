@@ -1,4 +1,4 @@
-"""What a recipe comes to: its fields, and the cost of a step, here or on TPU slices."""
+"""Show a resolved recipe: its fields, and the cost of a step, here or on TPU slices."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,17 +18,17 @@ from vidembed.engine.step import state_shape
 from vidembed.progress import Progress, as_bytes
 
 WIDTH = 160
-"""Columns of the output, in a terminal or not: a table that is cut to 80 says nothing."""
+"""Columns of the output, also without a terminal: the tables do not fit 80."""
 SMALL_BYTES = 1e5
-"""Collectives that send less are summed up in one line."""
-DATA_SHEET = "by the data sheet, at full rates; not measured"
-NO_DATA_SHEET = "no data sheet of this device is known here, so that no times are given"
+"""Collectives that send less are summarised in one line."""
+DATA_SHEET = "from the data sheet, at peak rates; not measured"
+NO_DATA_SHEET = "no times are given: vidembed has no data sheet for this device"
 
 
 def show(recipe: Recipe, slices: Sequence[str] = (), imagined: Imagined | None = None) -> None:
-    """Prints the recipe as JSON, and what a step costs on each TPU slice named, or else here.
+    """Prints the recipe as JSON, and the cost of a step on each named TPU slice, or else here.
 
-    Raises ValueError before anything is printed if a slice is unknown, or the recipe is refused.
+    Raises ValueError before printing anything if a slice is unknown or the recipe is invalid.
     """
     places = {name: slice_devices(name) for name in slices} or _here(recipe)
     known = known_data(recipe, imagined or Imagined())
@@ -42,16 +42,16 @@ def show(recipe: Recipe, slices: Sequence[str] = (), imagined: Imagined | None =
     arguments = {name: step_arguments(fitted[name], data, mesh) for name, mesh in grids.items()}
     console.print_json(json.dumps(recipe.to_json()))
     console.print(f"data: {known.source}", markup=False)
-    one = meshes.imagined_mesh(meshes.MeshShape(), 1)
-    parameters = state_shape(recipe, data.spec or feeds[0].spec, one)["parameters"].values()
+    single = meshes.imagined_mesh(meshes.MeshShape(), 1)
+    parameters = state_shape(recipe, data.spec or feeds[0].spec, single)["parameters"].values()
     console.print(f"parameters: {sum(leaf.size for leaf in parameters):,}")
     if not known.imagined:
         console.print("\n".join(Pace(recipe, feeds).describe()))
-    for name, other in fitted.items():
-        if other != recipe:
-            unit, examples = recipe.feed.unit, other.feed.examples
+    for name, compiled in fitted.items():
+        if compiled != recipe:
+            unit, examples = recipe.feed.unit, compiled.feed.examples
             console.print(
-                f"{name}: {recipe.feed.examples:,} {unit} do not divide over "
+                f"{name}: {recipe.feed.examples:,} {unit} cannot be divided evenly over "
                 f"{grids[name].size} chips; compiled with {examples:,} "
                 f"(--feed.batch-{unit} {examples})"
             )
@@ -64,8 +64,8 @@ def show(recipe: Recipe, slices: Sequence[str] = (), imagined: Imagined | None =
     else:
         shape = recipe.mesh
         console.print(
-            f"not compiled: mesh data {shape.data} × model {shape.model} is not of the "
-            f"{jax.device_count()} devices here; --compile names TPU slices to compile for"
+            f"not compiled: mesh data {shape.data} × model {shape.model} does not match the "
+            f"{jax.device_count()} devices here; name TPU slices to compile for with --compile"
         )
     for name, cost in costs.items():
         for line in collective_lines(cost):
@@ -75,7 +75,7 @@ def show(recipe: Recipe, slices: Sequence[str] = (), imagined: Imagined | None =
 
 
 def _here(recipe: Recipe) -> dict[str, list[jax.Device]]:
-    """The devices of this machine, where they are those of the recipe's mesh."""
+    """The devices of this machine; {} if their number does not match the recipe's mesh."""
     devices, shape = jax.devices(), recipe.mesh
     fits = len(devices) % shape.model == 0 if shape.data == -1 else False
     if fits or shape.data * shape.model == len(devices):
@@ -84,12 +84,12 @@ def _here(recipe: Recipe) -> dict[str, list[jax.Device]]:
 
 
 def cost_lines(recipe: Recipe, costs: dict[str, StepCost]) -> list[tuple[str, ...]]:
-    """A name, and a text for each place."""
+    """Rows of the cost table: a name, then one text per slice."""
     each = list(costs.values())
     dtypes = dict.fromkeys(dtype for cost in each for dtype in cost.products)
     chips = (f" of {as_bytes(cost.chip.memory)}" if cost.chip else "" for cost in each)
     lines: list[tuple[str, ...]] = [
-        ("a step of one device", *costs),
+        ("one step, per device", *costs),
         (recipe.feed.unit, *(f"{cost.examples:,}" for cost in each)),
         ("mesh", *(" × ".join(f"{axis} {n}" for axis, n in cost.mesh.items()) for cost in each)),
         ("memory", *("" for _ in each)),
@@ -102,8 +102,8 @@ def cost_lines(recipe: Recipe, costs: dict[str, StepCost]) -> list[tuple[str, ..
         ("  in all", *(as_bytes(cost.memory) + of for cost, of in zip(each, chips))),
         ("operations", *(_giga(cost.operations) for cost in each)),
         *((f"  products of {d}", *(_giga(c.products.get(d, 0)) for c in each)) for d in dtypes),
-        ("read and written, on the chip too", *(as_bytes(cost.traffic) for cost in each)),
-        ("sent to others", *(as_bytes(cost.sent) for cost in each)),
+        ("read and written, on-chip included", *(as_bytes(cost.traffic) for cost in each)),
+        ("sent to other devices", *(as_bytes(cost.sent) for cost in each)),
     ]
     if any(cost.chip for cost in each):
         lines.append((DATA_SHEET, *("" for _ in each)))
@@ -117,29 +117,29 @@ def cost_lines(recipe: Recipe, costs: dict[str, StepCost]) -> list[tuple[str, ..
 
 
 def collective_lines(cost: StepCost) -> list[str]:
-    """One line for each collective, the largest first, and what to know of the counts above."""
+    """One line per collective, largest first, and what the counts leave out."""
     lines = []
     for each in cost.collectives:
         if each.sent < SMALL_BYTES:
             continue
         rate = cost.chip.sending_rate(each.devices) if cost.chip else 0
-        took = f", {_milliseconds(each.sent / rate)} by the data sheet" if rate else ""
+        time = f", {_milliseconds(each.sent / rate)} by the data sheet" if rate else ""
         loops = f", {each.times} times" if each.times > 1 else ""
         overlap = "asynchronous" if each.asynchronous else "synchronous"
         lines.append(
             f"{each.kind} of {each.operands} among {each.devices} devices: "
-            f"{as_bytes(each.bytes)}{loops}, sends {as_bytes(each.sent)}{took}, {overlap}"
+            f"{as_bytes(each.bytes)}{loops}, sends {as_bytes(each.sent)}{time}, {overlap}"
         )
     small = [each for each in cost.collectives if each.sent < SMALL_BYTES]
     if small:
         sent = as_bytes(sum(each.sent for each in small))
-        lines.append(f"smaller collectives: {len(small)}, which send {sent} in all")
+        lines.append(f"smaller collectives: {len(small)}, sending {sent} in total")
     if not cost.collectives:
         lines.append("nothing is sent between devices")
     if cost.library_products:
-        lines.append(f"{cost.library_products} products are calls of a library, and not counted")
+        lines.append(f"{cost.library_products} products are library calls and are not counted")
     if cost.unknown_loops:
-        lines.append(f"loops of unknown length, counted as one run each: {cost.unknown_loops}")
+        lines.append(f"loops of unknown length, counted as one iteration: {cost.unknown_loops}")
     return lines
 
 
@@ -147,7 +147,7 @@ def _host_lines(parts: Mapping[str, float], costs: Mapping[str, StepCost]) -> li
     chips = {cost.chip.host_memory for cost in costs.values() if cost.chip}
     of = ", ".join(as_bytes(memory) for memory in sorted(chips))
     return [
-        ("memory of every host", ""),
+        ("memory per host", ""),
         *((f"  {name}", as_bytes(count)) for name, count in parts.items()),
         ("  in all", as_bytes(sum(parts.values())) + (f" of {of}" if of else "")),
     ]

@@ -1,4 +1,4 @@
-"""What surrounds a command: its signals, its pipes, its terminal. The one place for them all."""
+"""Handle a command's signals, pipes and terminal, all in one place."""
 
 import contextlib
 import errno
@@ -11,35 +11,35 @@ from typing import Any
 
 from vidembed.distributed.stopped import StoppedError
 
-STOPPING = "stopped as asked; what was unfinished is removed, and the same command does it again"
+STOPPING = "stopped as asked; unfinished output was removed: run the same command to start again"
 _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Surroundings:
-    """Around a command, with Surroundings() as around: ...
+    """Context manager for a command: with Surroundings() as around: ...
 
     Signals. SIGTERM and SIGHUP (the terminal was closed) raise StoppedError, and SIGINT (Ctrl-C)
-    KeyboardInterrupt, so that whatever is unfinished is removed; `StopFlag` takes their place where
-    there is something to save. The first is kept in `asked`: a library may make an error of its own
-    of it (DuckDB does). A signal that is ignored from the start (nohup) stays ignored.
+    KeyboardInterrupt, so that unfinished output is removed; `StopFlag` replaces them while there is
+    something to save. The first signal is kept in `asked`, because a library may turn it into an
+    error of its own (DuckDB does). A signal ignored from the start (nohup) stays ignored.
 
-    Output. A stream that can be written no longer, since its pipe or terminal was closed, is
-    exchanged for nothing and asks the process to stop as SIGTERM does: what is to be saved is
-    saved. A terminal that cannot show a character shows "?" instead.
+    Output. When a pipe or terminal is closed, its stream is replaced by a null device and the
+    process stops as after SIGTERM: a training saves first. A terminal that cannot show a
+    character shows "?" instead.
     """
 
     def __init__(self) -> None:
         self.asked: int | None = None
-        """The signal that came first, where no StopFlag took it."""
+        """The first signal that no StopFlag handled."""
         self.closed: OSError | None = None
-        """Why a stream can be written no longer."""
+        """Why a stream can no longer be written."""
         self._handlers: dict[int, Any] = {}
         self._streams: dict[str, Any] = {}
         self._over = False
 
     def __enter__(self) -> "Surroundings":
         if threading.current_thread() is threading.main_thread():
-            # Among several hosts SIGTERM is JAX's own.
+            # With several hosts JAX handles SIGTERM.
             jax = sys.modules.get("jax")
             several = jax is not None and jax.distributed.is_initialized()
             for number in _HANDLED[several:]:
@@ -47,7 +47,7 @@ class Surroundings:
                     self._handlers[number] = signal.signal(number, self._on_signal)
         for name in ("stdout", "stderr"):
             stream = self._streams[name] = getattr(sys, name)
-            # Python has none where the shell closed it (>&-); the first file opened would be it.
+            # If the shell closed it (>&-), Python has None, and the next opened file would get it.
             setattr(sys, name, stream or open(os.devnull, "w"))
         show_any_character()
         for name in self._streams:
@@ -63,29 +63,29 @@ class Surroundings:
             signal.signal(number, handler)
 
     def done(self) -> None:
-        """A stream that fails from here on stops nothing: the work is done, or goes to files."""
+        """Ignore streams that fail from here on: the work is done, or goes to files."""
         self._over = True
         self.flush()
 
     def finished(self, code: int = 0) -> int:
-        """The exit code of work that is done; lost output is said, and makes 1 of 0."""
+        """The exit code of finished work; lost output is reported and turns 0 into 1."""
         self.done()
         if words := lost_output(self.closed):
             print(words, file=sys.stderr)
         return code or int(bool(words))
 
     def flush(self) -> None:
-        """Writes what Python holds back, so that a stream that fails does it now."""
+        """Flush both streams, so that a failing one fails now."""
         for name in self._streams:
             getattr(sys, name).flush()
 
     def lose(self, name: str, stream: Any, error: OSError) -> None:
-        """A stream can be written no longer: says so on the other one, and asks to stop."""
+        """Handle a stream that can no longer be written: report it on the other one, and stop."""
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            # What is held back goes nowhere, and Python's own end finds nothing to complain of.
-            nothing = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nothing, stream.fileno())
-            os.close(nothing)
+            # Buffered text goes to the null device, so that Python's own exit does not fail.
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
         if self.closed is not None:
             return
         self.closed = error
@@ -93,14 +93,14 @@ class Surroundings:
             return
         other = sys.stdout if name == "stderr" else sys.stderr
         why = error.strerror or "it is closed"
-        print(f"{name} can be written no longer ({why}): stopping", file=other, flush=True)
+        print(f"{name} can no longer be written ({why}): stopping", file=other, flush=True)
         signal.raise_signal(signal.SIGTERM)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         first, self.asked = self.asked is None, self.asked or number
         if number == signal.SIGINT:
             raise KeyboardInterrupt
-        # Once: what it unwinds must not be interrupted in turn.
+        # Only once: the cleanup that it starts must not be interrupted.
         if first:
             raise StoppedError(STOPPING)
 
@@ -129,15 +129,15 @@ class _Stream:
 
 
 def show_any_character() -> None:
-    """Makes stdout and stderr write "?" for what their encoding lacks, and raise nothing."""
+    """Makes stdout and stderr write "?" for characters outside their encoding."""
     for stream in (sys.stdout, sys.stderr):
-        # What tests and notebooks put in their place may have no encoding.
+        # Replacements by tests and notebooks may have no encoding.
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
 
 
 def lost_output(error: OSError | None) -> str:
-    """The message for output that was lost, though the work is done; "" where nobody wanted it."""
+    """The message for output that finished work lost; "" if the pipe or terminal was closed."""
     if error is None or error.errno in (errno.EPIPE, errno.EIO):
         return ""
     return f"error: the output could not be written: {error.strerror}"

@@ -1,4 +1,4 @@
-"""The verbs of a recipe, a command each: train, evaluate, report, show."""
+"""The verbs of a recipe, one command each: train, evaluate, report, show."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -42,26 +42,25 @@ Preset = Literal["laptop"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _OfRun:
-    """What verbs of a work directory have in common."""
+    """Options of all verbs that need a work directory."""
 
     workdir: str
     """Folder of the run, local or gs://."""
     baselines: bool = True
-    """Show raw features, the closed form, popularity and chance beside the run's scores; measured
-    where that was not done yet. Raw features take four times the memory of the whole table as
-    float32, once."""
+    """Show raw features, the closed form, popularity and chance beside the run's scores. They are
+    measured once; raw features take four times the memory of the whole table as float32."""
     recipe: RecipeOptions
     evaluator: Evaluator
     others: tyro.conf.Suppress[tuple[Evaluator, ...]] = ()
-    """What they are measured by besides."""
+    """Further evaluators."""
 
     @property
     def evaluation(self) -> Evaluation:
-        """All that they are measured by."""
+        """All evaluators."""
         return Evaluation(evaluators=(self.evaluator, *self.others))
 
     def job(self, progress: Progress) -> EvaluationJob:
-        """The evaluation of the run; raises where there is no run."""
+        """The evaluation of the run; raises if there is no run."""
         workdir = Workdir(self.workdir)
         recipe_of(workdir, classes_of(self.recipe))
         with progress.stage("reading the data"):
@@ -70,38 +69,38 @@ class _OfRun:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _OnHosts(_OfRun):
-    """What verbs have in common that several hosts run together."""
+    """Options of verbs that several hosts run together."""
 
     cluster: ClusterOptions = Cluster()
 
     def join(self, **options: Any) -> Progress:
-        """Waits for the other hosts; refuses those with other options, libraries or code.
+        """Waits for the other hosts; refuses hosts with other options, libraries or code.
 
-        Paths may differ. So may uncommitted changes: what they change is not known, the commit is.
+        Paths may differ. Uncommitted changes may differ, too: only the commit is compared.
         """
         self.cluster.connect()
-        asked = {"recipe": self.recipe, "evaluation": self.evaluation}
-        said = {n: without(to_json(part), fields_with(part, PATH)) for n, part in asked.items()}
-        own = ("python", "platform", "tree")
-        made_by = {name: version for name, version in versions().items() if name not in own}
+        parts = {"recipe": self.recipe, "evaluation": self.evaluation}
+        shared = {n: without(to_json(part), fields_with(part, PATH)) for n, part in parts.items()}
+        of_host = ("python", "platform", "tree")
+        made_by = {name: version for name, version in versions().items() if name not in of_host}
         options |= {"workdir": self.workdir, "baselines": self.baselines}
-        agree(options | said | {"versions": made_by})
+        agree(options | shared | {"versions": made_by})
         return Progress(quiet=jax.process_index() > 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(_OnHosts):
-    """Train, or go on training: from the newest checkpoint of the work directory."""
+    """Train, or resume training from the newest checkpoint in the work directory."""
 
     FIRST: ClassVar = first_options.TRAIN
 
     preset: Preset | None = None
-    """Sizes for a laptop without a GPU instead of the paper's. Options that are given win."""
+    """Sizes for a laptop without a GPU instead of the paper's. Explicit options take precedence."""
     steal: bool = False
-    """Take the work directory over from a run that still holds it."""
+    """Take over the work directory from a run that still holds it."""
 
     def run(self) -> int:
-        """Trains; 0 when all steps are done, 143 when asked to stop."""
+        """Trains; returns 0 when all steps are done, 143 when stopped by request."""
         progress = self.join()
         workdir, recipe = Workdir(self.workdir), self.recipe
         with StopFlag() as stop, workdir.lease(steal=self.steal) as lease:
@@ -119,7 +118,7 @@ class Train(_OnHosts):
                     ),
                     baselines=self.baselines,
                 )
-                # The checkpoint is saved: what is broken off is measured when the run goes on.
+                # The checkpoint is saved: an interrupted evaluation is repeated on resume.
                 with stop.raising():
                     results = scoreboard.job.measure(step)
                     scoreboard.show(results)
@@ -143,10 +142,10 @@ class Train(_OnHosts):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluate(_OnHosts):
-    """Measure checkpoints of a work directory, as they come or afterwards.
+    """Evaluate checkpoints of a work directory, as they appear or afterwards.
 
-    The options of the recipe are those of the run. What may be given otherwise is the evaluator
-    (its results are kept beside those of others), where the data are, and the mesh.
+    The recipe is that of the run. You may change the evaluator (its results are kept beside those
+    of others), the paths of the data, and the mesh.
     """
 
     FIRST: ClassVar = first_options.EVALUATE
@@ -154,14 +153,14 @@ class Evaluate(_OnHosts):
     step: str = "latest"
     """latest, best, or a number."""
     follow: bool = False
-    """Measure every checkpoint as it appears, until the run is done. It may be started before the
+    """Measure every checkpoint as it appears, until the run is done. It may start before the
     training, and waits for it."""
     patience_seconds: float = PATIENCE_SECONDS
-    """With --follow: end with 1 when nobody has trained here for so long and the run is not done.
-    Raise it where a training that was preempted comes back late."""
+    """With --follow: exit with 1 if no training is active for this long and the run is not done.
+    Raise it if preempted training may resume late."""
 
     def run(self) -> int:
-        """Measures; 0 when all that was asked for is measured."""
+        """Measures; returns 0 when every requested checkpoint is measured."""
         progress = self.join(step=self.step, follow=self.follow)
         with StopFlag() as stop, stop.raising():
             job = self.job(progress)
@@ -179,23 +178,23 @@ class Evaluate(_OnHosts):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report(_OfRun):
-    """Write WORKDIR/report.html: curves, scores, data, and what the embedding finds."""
+    """Write WORKDIR/report.html: curves, scores, data, and examples of related videos."""
 
     FIRST: ClassVar = first_options.REPORT
 
     vocabulary: str | None = None
-    """A CSV file with Index and Name (YouTube-8M's vocabulary.csv), to name the labels; its
-    Vertical1 makes slices of verticals."""
+    """A CSV file with Index and Name (YouTube-8M's vocabulary.csv), to name the labels; its column
+    Vertical1 adds scores by vertical."""
     titles: str | None = None
-    """Titles of the videos: `id, title`, Parquet or CSV."""
+    """Titles of the videos: Parquet or CSV with `id, title`."""
     url_template: str = ""
     """Link each video to its page: 'https://example.com/watch?v={id}'."""
     thumbnail_template: str = ""
     """Show a picture of each video: 'https://example.com/{id}.jpg'. The browser that opens the
-    report loads them; nothing is fetched before."""
+    report loads them; vidembed itself fetches nothing."""
 
     def run(self) -> int:
-        """Writes the report and says where it is."""
+        """Writes the report and prints its path."""
         progress = Progress()
         captions = Captions(
             titles=read_titles(self.titles) if self.titles else {},
@@ -215,7 +214,9 @@ class Report(_OfRun):
         )
         progress.say(f"wrote {place}")
         if command:
-            progress.say(f"no evaluation yet, so there are no scores in it: run {command}")
+            progress.say(
+                f"the report has no scores, because nothing is evaluated yet: run {command}"
+            )
         for line in other_evaluators(job):
             progress.say(line)
         return 0
@@ -223,17 +224,16 @@ class Report(_OfRun):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Show:
-    """Show the resolved recipe, and what a step costs by the compiler's word; nothing is run."""
+    """Show the resolved recipe and the compiler's estimate of a step's cost; nothing is run."""
 
     FIRST: ClassVar = first_options.SHOW
 
     workdir: str | None = None
-    """Begin with the recipe of this run."""
+    """Start from the recipe of this run."""
     preset: Preset | None = None
-    """Sizes for a laptop without a GPU instead of the paper's. Options that are given win."""
+    """Sizes for a laptop without a GPU instead of the paper's. Explicit options take precedence."""
     compile: tuple[str, ...] = ()
-    """TPU slices to compile for, such as v5e:8x8; no TPU is needed. None: the devices here. Stands
-    behind the parts that are exchanged (task.miner:hardest)."""
+    """TPU slices to compile for, such as v5e:8x8; no TPU is needed. Default: the local devices."""
     imagined: ImaginedOptions = Imagined()
     recipe: RecipeOptions
 

@@ -1,4 +1,4 @@
-"""`vidembed --version`: what to name in a report of a fault."""
+"""`vidembed --version`: the versions to include in a bug report."""
 
 import platform
 from importlib import metadata
@@ -9,9 +9,9 @@ from vidembed.workdir.versions import commit_of
 
 
 def version_line() -> str:
-    """vidembed 0.1.0 (commit 1a2b3c4d5e6f, changed), jax 0.10.0, Python 3.11.9.
+    """The versions: vidembed 0.1.0 (commit 1a2b3c4d5e6f, with changes), jax 0.10.0, Python 3.11.9.
 
-    The commit stands there where the package lies in a repository that tracks it. Imports no jax.
+    The commit is included if the package lies in a repository that tracks it. Does not import jax.
     """
     made_by = commit_of(Path(vidembed.__file__).parent)
     commit = f" (commit {made_by['commit'][:12]}" if made_by else ""
