@@ -63,7 +63,7 @@ def test_a_cluster_that_is_not_understood_is_no_missing_one(corpus_paths, tmp_pa
     slurm |= {"SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
     job = Job("train", tmp_path / "run", options, environment=slurm)
     assert job.end(60) == 1, job.output
-    assert "error: --distributed cannot read what the cluster tells here" in job.output
+    assert "error: --distributed cannot read the cluster environment here" in job.output
     assert "'two'" in job.output
 
 
@@ -76,7 +76,7 @@ def test_a_port_that_is_taken_is_refused(corpus_paths, tmp_path, capsys):
         assert main(recipe, [*options, *cluster(2, 0, port, timeout=5)], name="cdml") == 1
     words = capsys.readouterr().err
     assert f"cannot listen on port {port} of {socket.gethostname()}" in words
-    assert f"--coordinator localhost:{port} asks: Address already in use. Name another" in words
+    assert f"--coordinator localhost:{port} requires: Address already in use. Give all" in words
     assert not (tmp_path / "run").exists()
 
 

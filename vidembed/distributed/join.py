@@ -1,4 +1,4 @@
-"""Joining the other hosts of a run: the same command on each, one process a host (or a GPU)."""
+"""Join the other hosts of a run: the same command on each, one process per host (or GPU)."""
 
 import contextlib
 import os
@@ -11,25 +11,26 @@ from dataclasses import dataclass
 
 import jax
 
-# JAX ends the process with a log of its own when it has waited too long. We give up before it
-# does, for a message that says who was awaited, and where.
+# When JAX's own wait times out, it ends the process with only a log. Give up earlier, with a
+# message that names the expected processes and the address.
 _JAX_WAITS_LONGER_SECONDS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """Which processes make up the run; by default this one alone."""
+    """The processes of the run; by default only this one."""
 
     distributed: bool = False
-    """Join the processes that the cluster tells of: Cloud TPU pods, Slurm, Open MPI, GKE."""
+    """Detect the processes from the cluster environment: Cloud TPU pods, Slurm, Open MPI, GKE."""
     coordinator: str | None = None
-    """HOST:PORT of process 0, where no cluster tells; the same on every host."""
+    """HOST:PORT of process 0, without --distributed; the same on every host."""
     processes: int | None = None
-    """How many processes there are; goes with --coordinator."""
+    """Number of processes; needs --coordinator."""
     process: int | None = None
-    """The number of this process, from 0; goes with --coordinator."""
+    """Number of this process, from 0; needs --coordinator."""
     host_timeout_seconds: int = 100
-    """A host that does not come, or is silent, for so long is lost: the others end."""
+    """Seconds after which a host that does not connect or respond counts as lost, and the others
+    end."""
 
     def __post_init__(self) -> None:
         given = {
@@ -39,10 +40,10 @@ class Cluster:
         }
         missing = [name for name, value in given.items() if value is None]
         if 0 < len(missing) < len(given):
-            found = [f"{name} {value}" for name, value in given.items() if value is not None]
+            present = [f"{name} {value}" for name, value in given.items() if value is not None]
             raise ValueError(
-                f"{' '.join(found)} is given without {' and '.join(missing)}: give all three, the "
-                "first two the same on every host (or --distributed alone, where a cluster tells)"
+                f"{' '.join(present)} is given without {' and '.join(missing)}: give all three, "
+                "the first two the same on every host (or only --distributed, on a known cluster)"
             )
         if self.coordinator is not None:
             _check_address(self.coordinator)
@@ -59,20 +60,19 @@ class Cluster:
             )
 
     def connect(self) -> None:
-        """Waits for the others; from then on `jax.devices()` are those of all hosts.
+        """Waits for the other processes; afterwards `jax.devices()` lists those of all hosts.
 
-        Ends the process with a message (exit code 1) when one does not come in time. Raises
-        ValueError where --distributed finds no cluster, OSError where process 0 finds its port
-        taken.
+        Ends the process with a message (exit code 1) if a process does not connect in time. Raises
+        ValueError if --distributed finds no cluster, OSError if the port of process 0 is in use.
         """
         if self.coordinator is None and not self.distributed:
             return
         if self.coordinator is not None and self.process == 0:
             _refuse_taken_port(self.coordinator)
-        where = f" at {self.coordinator}" if self.coordinator else ", as the cluster tells,"
-        awaited = f"process {self.process} of {self.processes}" if self.coordinator else "process"
+        where = f" at {self.coordinator}" if self.coordinator else " of the cluster"
+        name = f"process {self.process} of {self.processes}" if self.coordinator else "process"
         print(
-            f"{awaited} waits up to {self.host_timeout_seconds} s for the others{where} ...",
+            f"{name} waits up to {self.host_timeout_seconds} s for the others{where} ...",
             flush=True,
         )
         with _gives_up_after(self.host_timeout_seconds, self._nobody_came), _interruptible():
@@ -88,23 +88,23 @@ class Cluster:
             except ValueError as error:
                 if self.coordinator:
                     raise
-                # JAX says so of a value that no cluster told it.
+                # JAX's message for a value that the cluster environment does not define.
                 missing = str(error).endswith("be defined.")
-                what = "found no cluster" if missing else "cannot read what the cluster tells"
+                what = "found no cluster" if missing else "cannot read the cluster environment"
                 raise ValueError(
                     f"--distributed {what} here (TPU pod, Slurm, Open MPI, GKE): {error} "
-                    "Name it by --coordinator HOST:PORT --processes N --process I"
+                    "Give --coordinator HOST:PORT --processes N --process I instead"
                 ) from error
 
     def _nobody_came(self) -> str:
-        told = (
+        expected = (
             f"all {self.processes} processes at {self.coordinator} (this is process {self.process})"
             if self.coordinator
-            else "all processes that the cluster tells of"
+            else "all processes of the cluster"
         )
         return (
-            f"waited {self.host_timeout_seconds} s for {told}, and not all came. Look whether each "
-            "was started, with a number of its own, and reaches the address of process 0; where "
+            f"waited {self.host_timeout_seconds} s for {expected}, and not all connected. Check "
+            "that each was started with its own number and can reach the address of process 0; if "
             "hosts start slowly, raise --host-timeout-seconds. Nothing was read or written"
         )
 
@@ -119,28 +119,28 @@ def _check_address(coordinator: str) -> None:
 
 
 def _refuse_taken_port(coordinator: str) -> None:
-    """JAX's own service ends the process by a segmentation fault where it cannot listen."""
+    """Check the port first: JAX's service crashes with a segmentation fault if it cannot listen."""
     port = int(coordinator.rpartition(":")[2])
-    # As JAX listens: on all addresses, of both kinds where the system has them.
+    # Like JAX, listen on all addresses, IPv6 and IPv4 if the system has both.
     both = socket.has_dualstack_ipv6()
     with socket.socket(socket.AF_INET6 if both else socket.AF_INET) as listener:
         if both:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        # Connections of a run that has just ended are no hindrance.
+        # Ignore connections left by a run that has just ended.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(("", port))
         except OSError as error:
             raise OSError(
                 f"process 0 cannot listen on port {port} of {socket.gethostname()}, as "
-                f"--coordinator {coordinator} asks: {error.strerror}. Name another port, to all "
-                "processes, or end what uses this one (an earlier run?)"
+                f"--coordinator {coordinator} requires: {error.strerror}. Give all processes "
+                "another port, or end the process that uses this one (an earlier run?)"
             ) from error
 
 
 @contextlib.contextmanager
 def _gives_up_after(seconds: float, words: Callable[[], str]) -> Iterator[None]:
-    """Ends the process unless the block is done in time: JAX's own wait cannot be broken off."""
+    """Ends the process unless the block finishes in time: JAX's own wait cannot be interrupted."""
 
     def give_up() -> None:
         print(f"error: {words()}", file=sys.stderr, flush=True)
@@ -157,8 +157,8 @@ def _gives_up_after(seconds: float, words: Callable[[], str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Signals end the process at once: Python's handlers would only run after JAX's wait."""
-    # SIGTERM is JAX's own afterwards.
+    """Let signals end the process at once: Python's handlers would run only after JAX's wait."""
+    # Afterwards JAX handles SIGTERM.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:

@@ -1,8 +1,8 @@
-"""Where things live: the only file that names mesh axes.
+"""The layout of arrays over devices; the only file that names mesh axes.
 
-Two axes always exist, either may be 1: `data` splits the batch, `model` splits wide layers (and
-class tables). Work without parameters of its own, such as mining and search, is split over both.
-The engine runs under `jax.set_mesh(mesh)`; the functions below use the mesh that is set.
+There are always two axes, either may have size 1: `data` splits the batch, `model` splits wide
+layers (and class tables). Work without parameters, such as mining and search, is split over both.
+The engine runs under `jax.set_mesh(mesh)`; the functions below use the current mesh.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,10 +22,10 @@ ALL = (DATA, MODEL)
 
 @dataclass(frozen=True, kw_only=True)
 class MeshShape:
-    """How many devices each axis has; data = -1 takes all that `model` leaves."""
+    """Devices along each axis; data = -1 uses all devices that `model` leaves."""
 
     data: int = -1
-    """Devices that the batch is split over; -1 is all that `model` leaves."""
+    """Devices that the batch is split over; -1 is all devices divided by `model`."""
     model: int = 1
     """Devices that wide layers and class tables are split over."""
 
@@ -50,7 +50,7 @@ def make_mesh(shape: MeshShape, devices: list[Any] | None = None) -> jax.shardin
 
 
 def imagined_mesh(shape: MeshShape, devices: int) -> jax.sharding.AbstractMesh:
-    """The mesh that so many devices would make: for shapes and shardings, not for arrays."""
+    """The mesh of `devices` devices that need not exist: for shapes and shardings, not arrays."""
     return jax.sharding.AbstractMesh(_sizes(shape, devices), ALL, axis_types=(AxisType.Auto,) * 2)
 
 
@@ -65,12 +65,12 @@ def _sizes(shape: MeshShape, devices: int) -> tuple[int, int]:
 
 
 def batch_spec(axis: int | None) -> PartitionSpec:
-    """Split over the data axis at array axis `axis`: how batches are laid out; None is whole."""
+    """Split over the data axis at array axis `axis`, the layout of batches; None is whole."""
     return PartitionSpec() if axis is None else PartitionSpec(*(None,) * axis, DATA)
 
 
 def everywhere_spec(axis: int) -> PartitionSpec:
-    """Split over all devices at array axis `axis`: how mining, search and the table are split."""
+    """Split over all devices at array axis `axis`, the layout of mining, search and the table."""
     return PartitionSpec(*(None,) * axis, ALL)
 
 
@@ -80,7 +80,7 @@ def model_spec(axis: int | None) -> PartitionSpec:
 
 
 def shardings(mesh: Any, specs: Any) -> Any:
-    """A pytree of partition specs as shardings of `mesh`."""
+    """Turn a pytree of partition specs into shardings of `mesh`."""
     return jax.tree.map(
         lambda spec: NamedSharding(mesh, spec),
         specs,
@@ -96,7 +96,7 @@ def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
 def place_rows(mesh: jax.sharding.Mesh, array: np.ndarray) -> jax.Array:
     """A host array [N, ...], the same on every host, with its rows split over all devices.
 
-    Rows are padded with zeros to divide; each device is sent its own rows only.
+    Rows are padded with zeros to divide; each device receives only its own rows.
     """
     padded = -(-len(array) // mesh.size) * mesh.size
 
@@ -115,7 +115,7 @@ def place_batch(
 ) -> Any:
     """This host's slice of a batch as global arrays.
 
-    `axes`: entry of the batch → the array axis that is split over the data axis, None for entries
+    `axes`: entry of the batch → the array axis that is split over the data axis; None for entries
     that are whole on every host and device.
     """
     layout = batch_shardings(mesh, batch, axes)
@@ -127,7 +127,7 @@ def place_batch(
 def batch_shardings(
     mesh: jax.sharding.Mesh, batch: Mapping[str, Any], axes: Mapping[str, int | None]
 ) -> Any:
-    """How the entries of a batch are laid out; `axes` as in `place_batch`."""
+    """The layout of the entries of a batch; `axes` as in `place_batch`."""
     specs = {
         name: jax.tree.map(lambda _, axis=axes[name]: batch_spec(axis), value)
         for name, value in batch.items()
@@ -136,12 +136,12 @@ def batch_shardings(
 
 
 def exchange_specs(rank: int) -> Exchange:
-    """How an exchange for rows of so many axes is laid out: each device has its own part."""
+    """The layout of an exchange for rows with `rank` axes: each device has its own part."""
     return Exchange(everywhere_spec(0), everywhere_spec(rank - 1))
 
 
 def place_exchange(mesh: jax.sharding.Mesh, plan: Exchange) -> Exchange:
-    """A plan in numpy, the same on every host, as global arrays."""
+    """Turn a plan in numpy, the same on every host, into global arrays."""
     specs = shardings(mesh, exchange_specs(plan.take.ndim))
     place = jax.make_array_from_callback
     return jax.tree.map(lambda a, spec: place(a.shape, spec, a.__getitem__), plan, specs)
@@ -152,20 +152,20 @@ def gather_rows(table: jax.Array, rows: jax.Array, plan: Exchange | None = None)
 
     With a plan, each device sends the others the rows that they need. Without one, every device
     takes the rows it owns and zeros for the others; a reduce-scatter in the stored dtype (exactly
-    one term of each sum is not zero, so nothing overflows or rounds) leaves each device with its
-    part of the batch, which on TPU sends the whole batch to every device. The table never travels.
-    `rows` must be in range, and the plan theirs.
+    one term of each sum is not zero, so nothing overflows or is rounded) leaves each device with
+    its part of the batch. On TPU this sends the whole batch to every device. The table is never
+    sent. `rows` must be in range, and the plan must be made for them.
     """
     axis = rows.ndim - 1
 
     def exchanged(part: jax.Array, send: jax.Array, take: jax.Array) -> jax.Array:
         sent = jnp.take(part, send.reshape(-1), axis=0, mode="clip")
         received = jax.lax.all_to_all(sent, ALL, split_axis=0, concat_axis=0, tiled=True)
-        # With a barrier what follows is compiled, and so rounds, alike with a plan and without.
+        # The barrier makes the code after it compile, and so round, alike with or without a plan.
         return jax.lax.optimization_barrier(jnp.take(received, take, axis=0, mode="clip"))
 
-    def own_rows(part: jax.Array, wanted: jax.Array) -> jax.Array:
-        taken = _own_rows(part, wanted - jax.lax.axis_index(ALL) * len(part))
+    def own_rows(part: jax.Array, numbers: jax.Array) -> jax.Array:
+        taken = _own_rows(part, numbers - jax.lax.axis_index(ALL) * len(part))
         return jax.lax.psum_scatter(taken, ALL, scatter_dimension=axis, tiled=True)
 
     if jax.sharding.get_abstract_mesh().size == 1:
@@ -178,7 +178,7 @@ def gather_rows(table: jax.Array, rows: jax.Array, plan: Exchange | None = None)
 
 
 def _own_rows(part: jax.Array, local: jax.Array) -> jax.Array:
-    """The rows of `part` at `local`, zeros where that is the row of another part."""
+    """The rows of `part` at `local`; zeros for rows of another part."""
     mine = (local >= 0) & (local < len(part))
     mine = mine.reshape(mine.shape + (1,) * (part.ndim - 1))
     taken = jnp.take(part, local, axis=0, mode="clip")
@@ -186,7 +186,7 @@ def _own_rows(part: jax.Array, local: jax.Array) -> jax.Array:
 
 
 def on_all_devices(function: Callable[..., Any], in_axes: tuple[int | None, ...]) -> Any:
-    """`function` on each device's part of its arguments; what it returns must be equal everywhere.
+    """`function` on each device's part of its arguments; its results must be equal everywhere.
 
     `in_axes` names the array axis of each argument (a pytree) that is split over all devices,
     None for arguments that every device sees whole. Inside, `gather` and `total` communicate.
@@ -211,11 +211,11 @@ def device_number() -> jax.Array:
 
 
 def on_devices(function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Any:
-    """`function` on each device's part of its arguments, laid out as the specs of this file say.
+    """`function` on each device's part of its arguments, laid out by the specs of this file.
 
-    Inside, `take_class_rows`, `class_numbers`, `over_classes` and `largest_over_classes` are for a
-    table of classes that comes with `model_spec(0)`. A result must be equal on all devices along an
-    axis that its spec does not split; that is checked as the function is traced.
+    Inside, `take_class_rows`, `class_numbers`, `over_classes` and `largest_over_classes` work on a
+    table of classes with `model_spec(0)`. A result must be equal on all devices along an axis that
+    its spec does not split; this is checked when the function is traced.
     """
     return jax.shard_map(function, in_specs=in_specs, out_specs=out_specs)
 
@@ -225,8 +225,8 @@ def take_class_rows(part: jax.Array, classes: jax.Array) -> jax.Array:
     on every device → f32[S, D] on every device.
 
     Every device takes the rows it owns and zeros for the others, and a sum along the model axis
-    completes them. Backwards the gradients of the S rows are summed over all devices, and each
-    device adds those it owns to its own part: a gradient of the table never travels.
+    completes them. In the backward pass the gradients of the S rows are summed over all devices,
+    and each device adds those it owns to its part: the gradient of the table is never sent.
     """
     return jax.lax.psum(_own_rows(part, classes - _first_class(part)), MODEL)
 

@@ -1,9 +1,9 @@
-"""The systems: a file for each paper, its recipes by name in RECIPES. The engine imports none."""
+"""The systems: one file per paper, with its recipes by name in RECIPES. The engine imports none."""
 
 PAPERS = {
     "cdml": "collaborative deep metric learning: triplets, negatives mined in the batch",
-    "linear": "a space in closed form: one linear map, in seconds, beside every learned one",
+    "linear": "a linear map in closed form: solved in seconds, the baseline of learned spaces",
     "ridge": "a linear map onto given vectors, or factors of the relations, in closed form",
-    "gcml": "relational graph clustering: smart triplets, cluster labels, their control",
+    "gcml": "relational graph clustering: smart triplets, cluster labels, and a control",
 }
-"""File → what it holds. A file is imported when the command line asks for it, not before."""
+"""File → description. A file is imported only when the command line names it."""

@@ -4,10 +4,10 @@
     vidembed evaluate cdml --workdir W --follow
     vidembed show cdml
 
-The paper's: 7,200 triplets a batch, a 4000-256 late-fusion network, hinge loss, semi-hard mining
-within the batch. It searches margins {.1, .3, .5}, learning rates {.001 ... .1} and decays without
-naming its choice; the optimiser and the mining pool are not established. Margin 0.1, Adam, 0.001
-and all embeddings of the batch are the defaults here, not the paper's values.
+From the paper: 7,200 triplets per batch, a 4000-256 late-fusion network, hinge loss, semi-hard
+mining within the batch. It searches margins {.1, .3, .5}, learning rates {.001 ... .1} and decays
+without stating its choice; the optimiser and the mining pool are unknown. Margin 0.1, Adam, 0.001
+and all embeddings of the batch are our defaults, not the paper's values.
 """
 
 from collections.abc import Mapping
@@ -40,8 +40,8 @@ PRESETS: Mapping[str, str] = {
     "--task.model.layers.input-dropout 0.5 --checkpoints.every-steps 50 --checkpoints.keep-last 10 "
     "--log-every 10"
 }
-"""Word of `--preset` → the options that it stands for: the quickstart's sizes. Of these those
-count that the chosen parts have and that are not given."""
+"""Word of `--preset` → its options: the quickstart's sizes. Explicit options take precedence, and
+options that the chosen parts lack are ignored."""
 EVALUATION = Evaluation(evaluators=(RelatedVideos(),))
 """CDML's two directions."""
 OFFERED: Mapping[type, Any] = {
@@ -58,4 +58,4 @@ OFFERED: Mapping[type, Any] = {
     ClassLoss: SampledSoftmax | FullSoftmax,
     Rule: Adam | Sgd | Adagrad,
 }
-"""What stands for each protocol on the command line, the same for all systems on related videos."""
+"""Protocol → its choices on the command line, the same for all systems on related videos."""

@@ -6,15 +6,16 @@
     vidembed train gcml cdml --workdir W ...
     vidembed evaluate gcml gcml --workdir W --follow
 
-`gcml` draws each negative from a sibling cluster of the anchor's and mines within the batch; its
-numbers are those of readers' notes on the paper: 9,600 triplets, margin 0.5, learning rate 0.1
-times 0.98 every 300,000 steps, the hardest semi-hard negative inside the margin, three rounds of
+`gcml` draws each negative from a sibling of the anchor's cluster and mines within the batch; its
+numbers come from readers' notes on the paper: 9,600 triplets, margin 0.5, learning rate 0.1 times
+0.98 every 300,000 steps, the hardest semi-hard negative inside the margin, three rounds of
 clustering. `gcl` classifies each video's cluster with a sampled softmax. `cdml` is the control:
-co-watched pairs with random negatives, all else as in `gcml`. All three embed 28,800 videos a step.
+co-watched pairs with random negatives, all else as in `gcml`. All three embed 28,800 videos per
+step.
 
-Not established are the optimiser (Adagrad here, which a rate of 0.1 suits), the linkage, what
-happens where there is no sibling (climb), and for `gcl` all numbers: the level of the labels, size
-and distribution of the sample, the logits, the optimiser. Those are defaults here, not the paper's.
+Unknown are the optimiser (here Adagrad, which suits a rate of 0.1), the linkage, what to do without
+a sibling (here climb), and for `gcl` all numbers: the level of the labels, size and distribution of
+the sample, the logits, the optimiser. Those are our defaults, not the paper's.
 """
 
 from collections.abc import Mapping
@@ -38,7 +39,7 @@ TRIPLETS, MARGIN = 9_600, 0.5
 EVALUATOR = RelatedVideos(
     directions=("eval_to_eval", "eval_to_train", "train_to_eval"), ks=(10, 60)
 )
-"""The paper's: query and candidates both new, MAP and NDCG@60; beside CDML's two directions."""
+"""The paper's evaluation (query and candidates both new, MAP and NDCG@60) and CDML's directions."""
 SMART = Triplets(batch_triplets=TRIPLETS, anchors="videos", negatives=SiblingNegatives(level=0))
 
 gcml = Recipe(
@@ -63,7 +64,7 @@ PRESETS: Mapping[str, str] = {
 }
 """As in `recipes.cdml`; a rate of 0.001 with Adam learns in few steps."""
 RECIPES = {"gcml": gcml, "gcl": gcl, "cdml": cdml}
-"""The three systems, by the word that the command line takes."""
+"""Word on the command line → system."""
 ABOUT = {
     "gcml": "smart triplets: negatives from sibling clusters, mined in the batch",
     "gcl": "cluster labels: which cluster a video belongs to, by a sampled softmax",

@@ -1,12 +1,12 @@
-"""A linear space in closed form: seconds, no training, and what every learned space has to beat.
+"""A linear space in closed form, solved in seconds without training: the baseline to beat.
 
     vidembed train linear --workdir W --corpus.table T --corpus.edges E
     vidembed evaluate linear --workdir W
 
-One pass over the train videos and their relations sums two matrices, of which the leading
-generalised eigenvectors map features to vectors: linear spectral embedding of the co-watch graph,
-close to Locality Preserving Projections (He and Niyogi, 2003) and to canonical correlation analysis
-of co-watched pairs; see `vidembed.models.linear`. No learning rate, and nothing to collapse.
+One pass over the train videos and their relations sums two matrices, whose leading generalised
+eigenvectors map features to vectors: a linear spectral embedding of the co-watch graph, close to
+Locality Preserving Projections (He and Niyogi, 2003) and to canonical correlation analysis of
+co-watched pairs; see `vidembed.models.linear`. It has no learning rate and cannot collapse.
 The options that matter: --task.ridge, --task.power, --task.model.layers.size, --feed.weigh,
 --feed.no-by-degree.
 """
@@ -30,7 +30,7 @@ recipe = Recipe(
     corpus=CorpusPaths(),
     task=ClosedForm(),
     feed=WholePass(),
-    # Nothing has a gradient; this rule keeps the least.
+    # Nothing has a gradient; this rule stores the least state.
     optimiser=Optimiser(rule=Sgd(momentum=0.0)),
     checkpoints=Retention(every_steps=WholePass.parts),
     steps=WholePass.parts,
@@ -38,7 +38,7 @@ recipe = Recipe(
 )
 RECIPES = {"linear": recipe}
 PRESETS: Mapping[str, str] = {"laptop": ""}
-"""The recipe takes seconds on a laptop as it is."""
+"""The recipe takes seconds on a laptop without changes."""
 EVALUATION = Evaluation(
     evaluators=(RelatedVideos(directions=("eval_to_train", "train_to_eval", "eval_to_eval")),)
 )

@@ -4,11 +4,11 @@
         --task.model.layers.size 384
     vidembed evaluate ridge --workdir W
 
-One pass over the train videos that have a target sums two matrices, of which the map is solved for:
+One pass over the train videos that have a target sums two matrices, which determine the map by
 ridge regression (Hoerl and Kennard, 1970); see `vidembed.models.ridge`. Targets are vectors by id
-(--feed.targets), a modality of the table that the network does not read (--feed.modality), or,
-where neither is given, --feed.factors of the train videos' relations: the leading eigenvectors of
-log(1 + weight), each video's of unit length.
+(--feed.targets), a modality of the table that the network does not read (--feed.modality), or, by
+default, --feed.factors of the train videos' relations: the leading eigenvectors of log(1 + weight),
+each video's of unit length.
 The options that matter: --task.ridge, --task.intercept.
 """
 

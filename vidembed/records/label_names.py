@@ -1,4 +1,4 @@
-"""Names of the label numbers, for people to read."""
+"""Read the names of label numbers."""
 
 import csv
 import io
@@ -7,10 +7,10 @@ from etils import epath
 
 
 def read_vocabulary(path: epath.PathLike) -> dict[int, str]:
-    """Label number → name, from YouTube-8M's vocabulary.csv or another with Index and Name.
+    """Label number → name, from YouTube-8M's vocabulary.csv or another file with Index and Name.
 
-    A label without a name goes by its KnowledgeGraphId, where there is such a column. Raises what
-    `vocabulary_lines` raises.
+    A label without a name uses its KnowledgeGraphId, if there is such a column. Raises the errors
+    of `vocabulary_lines`.
     """
     return {
         label: line["Name"] or line.get("KnowledgeGraphId") or f"label {label}"
@@ -19,8 +19,8 @@ def read_vocabulary(path: epath.PathLike) -> dict[int, str]:
 
 
 def read_label_kinds(path: epath.PathLike) -> dict[str, dict[int, str]]:
-    """What labels are sorted by → label number → name: `label`, its own name, and `vertical`, what
-    YouTube-8M's column Vertical1 says, where there is such a column."""
+    """Kind → label number → name: `label`, the label's own name, and `vertical`, its entry in
+    YouTube-8M's column Vertical1, if there is such a column."""
     verticals = {
         label: line["Vertical1"]
         for label, line in vocabulary_lines(path, "Name").items()
@@ -30,10 +30,10 @@ def read_label_kinds(path: epath.PathLike) -> dict[str, dict[int, str]]:
 
 
 def vocabulary_lines(path: epath.PathLike, column: str) -> dict[int, dict[str, str]]:
-    """Label number → its line of a vocabulary that has a certain column, too: column → value.
+    """Label number → its line (column → value) of a vocabulary with Index and the given column.
 
-    Raises ValueError for another kind of file, and for a number that is none or comes twice, with
-    the line where it stands.
+    Raises ValueError for another kind of file, and, with its line, for an invalid or repeated label
+    number.
     """
     text = epath.Path(path).read_bytes().decode("utf-8-sig")
     lines = csv.DictReader(io.StringIO(text, newline=""))
@@ -43,11 +43,11 @@ def vocabulary_lines(path: epath.PathLike, column: str) -> dict[int, dict[str, s
             f"{path} has the columns {', '.join(lines.fieldnames or ['none'])}; a vocabulary needs "
             f"{', '.join(missing)}, too: give YouTube-8M's vocabulary.csv"
         )
-    found: dict[int, dict[str, str]] = {}
+    by_label: dict[int, dict[str, str]] = {}
     for line in lines:
         index = line["Index"] or ""
-        if not index.isdecimal() or int(index) in found:
+        if not index.isdecimal() or int(index) in by_label:
             fault = "comes twice" if index.isdecimal() else "is not a number"
             raise ValueError(f"{path}, line {lines.line_num}: the label number {index!r} {fault}")
-        found[int(index)] = line
-    return found
+        by_label[int(index)] = line
+    return by_label
