@@ -42,7 +42,7 @@ def test_a_run_that_learns_nothing_does_not_end_well(all_related, tmp_path, caps
         assert "The run is not DONE" in said.err
         assert Workdir(tmp_path / "run").done() is None
         assert again == ("WARNING: no step of 10 had" not in said.out)
-        first = "step 0 is deleted unmeasured, and so is each that leaves the last 2"
+        first = "step 0 is deleted unmeasured, like each checkpoint older than the last 2"
         assert said.out.count(first) == (not again)
         counted = "5 checkpoints were deleted unmeasured: steps 0, 2, 4, 6, 8\n"
         assert said.out.count(counted) == (not again)

@@ -516,10 +516,12 @@ def test_a_follower_notices_that_its_trainer_is_gone(tmp_path, corpus_paths, cor
     files.write_json(workdir.lease_file, owner | {"started": "before"})
     job, seen, stop = job_of(workdir, corpus), [], StopFlag()
     job.progress, stop.sleep = Progress(), lambda seconds: time.sleep(0.02)
-    with pytest.raises(TrainerGoneError, match=r"nobody trained there for 0 s: process .* is gone"):
+    with pytest.raises(
+        TrainerGoneError, match=r"no training was active there for 0 s: process .* is gone"
+    ):
         job.follow(lambda results: seen.append(results[0]["step"]), stop, patience_seconds=0.1)
     assert seen == [0, 5, 10]
-    assert capsys.readouterr().out.count("WARNING: nobody trains in") == 1
+    assert capsys.readouterr().out.count("WARNING: no training is active in") == 1
     assert not list(workdir.evaluation.glob("*/follower.json"))
 
 
@@ -540,7 +542,7 @@ def test_a_follower_may_be_started_before_its_trainer(tmp_path, corpus_paths, co
     await_run(workdir, pytest.fail, pytest.fail, patience_seconds=60)
     assert capsys.readouterr().out.count("waiting 60 s for a training to begin in") == 1
     nowhere = Workdir(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"no training has begun in .*nowhere for 0 s"):
+    with pytest.raises(ValueError, match=r"no training has begun in .*nowhere within 0 s"):
         await_run(nowhere, Progress().say, time.sleep, patience_seconds=0)
 
 

@@ -114,7 +114,7 @@ def test_two_are_measured_at_once_and_the_first_that_is_asked_for_selects(traine
     assert [one.measurements.steps() for one in job.each] == [{0, 3}, {0, 3}]
     assert job.each[1].best() is None
     assert trained.pinned() == {job.step_named("best")}
-    with pytest.raises(ValueError, match="select 2 is none of 2 evaluators"):
+    with pytest.raises(ValueError, match="select 2 is not an index of the 2 evaluators"):
         Evaluation(evaluators=(USUAL, DEEP), select=2)
 
 

@@ -157,7 +157,7 @@ def test_other_shapes_are_differences_and_nothing_in_common_is_refused(tmp_path)
         learns_from = "triplets"
 
     other = {"parameters": {"w": jnp.ones(2)}, "state": {}, "optimiser": (), "step": jnp.int32(0)}
-    with pytest.raises(ValueError, match="nothing that this run can take over"):
+    with pytest.raises(ValueError, match="no array that fits this run"):
         begin(workdir, other, Other(), partial=True)
 
 

@@ -46,14 +46,14 @@ def changed(path, value):
         (("steps",), "10", r"recipe.steps: expected int, found '10'"),
         (("steps",), True, r"recipe.steps: expected int, found True"),
         (("steps",), 1.5, r"recipe.steps: expected int, found 1.5"),
-        (("task", "pool"), "al", r"none of .*did you mean 'all'"),
+        (("task", "pool"), "al", r"not one of .*did you mean 'all'"),
         (("task", "miner", "class"), "vidembed.mining.miners:SemiHrd", r"did you mean 'SemiHard'"),
         (("task", "model", "layers", "hidden"), 4000, r"expected a list"),
         (("task", "model", "layers", "hidden"), ["x"], r"hidden\[0\]: expected int"),
         (("task", "loss", "margin"), 9.0, r"recipe.task.loss: margin"),
         (("optimiser", "clip_norm"), "much", r"clip_norm"),
         (("feed",), None, r"recipe.feed: expected .* fields of a FeedOptions, found None"),
-        (("feed", "class"), "Captions", r"recipe.feed: .Captions. is no class of vidembed"),
+        (("feed", "class"), "Captions", r"recipe.feed: .Captions. is not a class of vidembed"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_place(path, value, words):

@@ -62,7 +62,7 @@ def test_slices_by_name():
         assert name in EXAMPLES
         assert len(slice_devices(name)) == number
     for name in ("v5e:3x3", "v9x:2x2", "nonsense"):
-        with pytest.raises(ValueError, match=f"{name} is no TPU slice: .* v5e:8x8"):
+        with pytest.raises(ValueError, match=f"{name} is not a TPU slice: .* v5e:8x8"):
             slice_devices(name)
 
 
@@ -78,5 +78,5 @@ def test_show_prints_a_slice(capsys):
     show(small(cdml.recipe), ("v5e:2x2",), IMAGINED)
     text = capsys.readouterr().out
     assert " of 16.0 GB" in text
-    assert "by the data sheet, at full rates; not measured" in text
+    assert "from the data sheet, at peak rates; not measured" in text
     assert "v5e:2x2: all-reduce of f32[1024,64] and " in text

@@ -481,7 +481,7 @@ def test_a_trace_is_written_where_asked(recipe, corpus, tmp_path, capsys):
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
     assert "trace of 2 steps" in capsys.readouterr().out
     run(replace(recipe, steps=5, profile_steps=2), tmp_path / "short", corpus)
-    assert "no trace: it starts after 10 steps, 5 were made" in capsys.readouterr().out
+    assert "no trace: it starts after 10 steps, this run had 5" in capsys.readouterr().out
 
 
 def test_changed_recipe_or_data_is_refused(recipe, corpus, tmp_path):

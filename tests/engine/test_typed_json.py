@@ -60,7 +60,7 @@ def test_a_strangers_loss_makes_the_round_trip_where_it_is_passed_in():
     data = json.loads(json.dumps(recipe.to_json()))
     assert data["task"]["loss"] == {"class": class_name(Squared), "margin": 0.2, "power": 3.0}
     assert Recipe.from_json(data, classes=(Squared,)) == recipe
-    words = r"recipe\.task\.loss: '.*:Squared' is no class of vidembed.* classes=\(TheClass,\)"
+    words = r"recipe\.task\.loss: '.*:Squared' is not a class of vidembed.* classes=\(TheClass,\)"
     with pytest.raises(RecipeError, match=words):
         Recipe.from_json(data)
 
@@ -69,7 +69,7 @@ def test_any_class_of_vidembed_that_fits_its_protocol_is_built():
     task = MetricLearning(loss=Hinge(margin=0.3))
     assert again(task, Any) == task
     assert again(task.loss, TripletLoss) == task.loss
-    words = r"Hinge is no Miner: it has no inside_margin, only_farther"
+    words = r"Hinge is not a Miner: it has no inside_margin, only_farther"
     with pytest.raises(RecipeError, match=words):
         again(task.loss, Miner)
 
@@ -88,13 +88,13 @@ def test_protocols_stand_in_unions_and_tuples_and_mappings_are_read():
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
-        (("sizes",), [1], r"recipe\.sizes: expected values by name"),
+        (("sizes",), [1], r"recipe\.sizes: expected a mapping"),
         (("sizes",), {"visual": "x"}, r"recipe\.sizes\.visual: expected int"),
         (("named",), {"word": "a"}, r"recipe\.named: expected the class and fields of a Named"),
         (("named",), "a", r"recipe\.named: expected the class and fields of a Named"),
-        (("several",), [{"class": "x:Word"}], r"several\[0\]: 'x:Word' is no class .*passed in: "),
-        (("concrete", "class"), "vidembed.losses.triplet:Log", "triplet:Log. is none of"),
-        (("anything",), {"class": 3}, "'3' is no class of vidembed"),
+        (("several",), [{"class": "x:Word"}], r"several\[0\]: 'x:Word' is not a class .*passed in: "),
+        (("concrete", "class"), "vidembed.losses.triplet:Log", "triplet:Log. is not one of"),
+        (("anything",), {"class": 3}, "'3' is not a class of vidembed"),
         (("anything",), {"class": class_name(Layers), "sise": 3}, "did you mean 'size'"),
     ],
 )  # fmt: skip
@@ -110,9 +110,9 @@ def test_what_does_not_fit_is_refused_with_the_place(path, value, words):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("this:Zen", "no class of vidembed"),
-        ("vidembedded.this:Zen", "no class of vidembed"),
-        ("this", "no class of vidembed"),
+        ("this:Zen", "not a class of vidembed"),
+        ("vidembedded.this:Zen", "not a class of vidembed"),
+        ("this", "not a class of vidembed"),
         ("vidembed.nowhere:Zen", "No module named 'vidembed.nowhere'"),
         ("vidembed..files:Zen", "vidembed"),
         ("vidembed.losses.triplet:Hing", "has no class 'Hing'; did you mean 'Hinge'"),
@@ -121,7 +121,7 @@ def test_what_does_not_fit_is_refused_with_the_place(path, value, words):
         ("vidembed.tasks.metric_learning:Hinge", "has no class 'Hinge'"),
         ("vidembed.losses.triplet:jax.Array", "has no class 'jax.Array'"),
         ("vidembed.losses.triplet:check", "has no class 'check'"),
-        ("vidembed.progress:Progress", "is no dataclass"),
+        ("vidembed.progress:Progress", "is not a dataclass"),
     ],
 )
 def test_nothing_else_is_imported_or_called(name, words):
@@ -135,7 +135,7 @@ def test_what_is_passed_in_is_a_dataclass():
     class Plain:
         pass
 
-    with pytest.raises(RecipeError, match="Plain is no dataclass"):
+    with pytest.raises(RecipeError, match="Plain is not a dataclass"):
         from_json(Any, {"class": class_name(Plain)}, classes=(Plain,))
 
 

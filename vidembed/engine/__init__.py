@@ -1,1 +1,1 @@
-"""What a run does: recipe, step, training, evaluation, and what a step costs."""
+"""Run recipes: step, training, evaluation, and the cost of a step."""

@@ -1,4 +1,4 @@
-"""Whether a work directory is a recipe's: what is stored there, by this version's fields."""
+"""Claim a work directory for a recipe, comparing the stored recipe in this version's form."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,13 +15,13 @@ from vidembed.workdir.layout import Completed, Workdir
 def claim(
     workdir: Workdir, recipe: Recipe, fingerprints: dict[str, str], about: Mapping[str, Any]
 ) -> list[str]:
-    """Starts the run or goes on with it; see `Workdir.claim_recipe`.
+    """Start or resume the run; see `Workdir.claim_recipe`.
 
-    The evaluator that an older version stored in the recipe is kept as the run's evaluation.
+    An evaluator that an older version stored in the recipe becomes the run's evaluation.
     """
     former = former_evaluator((workdir.read_recipe() or {}).get("recipe", {}))
     if former and is_first_host() and not workdir.evaluation_file.exists():
-        # First, for the recipe that is written then knows of none.
+        # Before the recipe is rewritten without it.
         files.write_json(workdir.evaluation_file, {"evaluators": [former]})
     return workdir.claim_recipe(recipe.to_json(), fingerprints, about, **_how(recipe))
 
@@ -29,18 +29,18 @@ def claim(
 def changes_of(
     workdir: Workdir, recipe: Recipe, fingerprints: dict[str, str] | None = None
 ) -> list[str]:
-    """What may change and did; raises RecipeChangedError. See `Workdir.recipe_changes`."""
+    """Allowed changes to the recipe; raises RecipeChangedError. See `Workdir.recipe_changes`."""
     return workdir.recipe_changes(recipe.to_json(), fingerprints, **_how(recipe))
 
 
 def refuse_another(workdir: Workdir, recipe: Recipe) -> None:
-    """Raises RecipeChangedError unless the recipe is the run's, but for its paths and its mesh."""
+    """Raises RecipeChangedError if the recipe is not the run's, apart from paths and mesh."""
     may_differ = fields_with(recipe, PATH) | {"mesh"}
     workdir.recipe_changes(recipe.to_json(), **_how(recipe) | {"tunable": may_differ})
 
 
 def completed_like(recipe: Recipe) -> Completed:
-    """How a stored recipe of any version is made one of this version, beside `recipe`."""
+    """A function that converts a stored recipe of any version to this one, given `recipe`."""
     return lambda stored: with_defaults(modernised(stored), recipe)
 
 

@@ -1,7 +1,7 @@
-"""What a step costs one device, asked of the compiler; nothing is run.
+"""Estimate the cost of a step per device with the compiler, without running it.
 
-The update of a recipe is compiled for a mesh, of the devices here or of a slice that is not there,
-from the shapes of what it would be called with.
+The update of a recipe is compiled from the shapes of its arguments, for a mesh of the local devices
+or of a slice that need not exist.
 """
 
 import time
@@ -22,14 +22,14 @@ from vidembed.engine.step import State, compile_update, refuse_uneven_batch, sta
 
 
 class Data(NamedTuple):
-    """What the shapes of a step follow from, besides the recipe."""
+    """The data that, with the recipe, determine the shapes of a step."""
 
     corpus: Any
-    """What feeds are opened on."""
+    """The corpus to open feeds on."""
     spec: Any = None
-    """Sizes of the data that the corpus only stands for; None: the feed's."""
+    """Sizes of the full data if the corpus is only a stand-in; None: the feed's."""
     resident: Any = None
-    """Arrays without content in the place of the feed's resident ones; None: the feed's."""
+    """Arrays without content that replace the feed's resident ones; None: the feed's."""
 
 
 class Arguments(NamedTuple):
@@ -42,41 +42,42 @@ class Arguments(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class StepCost:
-    """One update on one device. Bytes and operations are the compiler's, but where it says so."""
+    """The cost of one update on one device. Bytes and operations come from the compiler, except
+    where noted."""
 
     mesh: Mapping[str, int]
     """Axis → devices along it."""
     device_kind: str
-    """As JAX names it."""
+    """JAX's name of the device."""
     examples: int
-    """Of the whole batch."""
+    """Examples in the whole batch."""
     arguments: Mapping[str, int]
     """Bytes of the state, of the constants (the table) and of the batch."""
     temporaries: int
-    """Bytes at the peak, on top of the arguments. Results take the place of arguments."""
+    """Peak bytes besides the arguments. Results reuse the memory of arguments."""
     operations: float
-    """Of all kinds; the products in loops are counted as often as they run."""
+    """Operations of all kinds; products in loops are counted once per iteration."""
     products: Mapping[str, float]
-    """Operand dtype → operations of matrix products, as often as they run."""
+    """Operand dtype → operations of matrix products, counted once per iteration."""
     traffic: float
-    """Bytes that operations read and write. The body of a loop is counted once, and arrays that
-    stay on the chip count as well as those in its memory, of which it is therefore the most."""
+    """Bytes that operations read and write: an upper bound of memory traffic, because it includes
+    arrays that stay on the chip. The body of a loop is counted once."""
     collectives: tuple[Collective, ...]
     unknown_loops: int
     """Loops of unknown length, whose bodies are counted once."""
     library_products: int = 0
-    """Products that are calls of a library, as on GPUs: they are not counted."""
+    """Products that are library calls, as on GPUs: they are not counted."""
     compile_seconds: float
-    """Of processor time, which other work on the machine does not change."""
+    """Processor time, so that other work on the machine does not affect it."""
 
     @property
     def devices(self) -> int:
-        """Of the mesh."""
+        """Devices of the mesh."""
         return prod(self.mesh.values())
 
     @property
     def memory(self) -> int:
-        """Bytes of device memory in all."""
+        """Total bytes of device memory."""
         return sum(self.arguments.values()) + self.temporaries
 
     @property
@@ -90,7 +91,7 @@ class StepCost:
         return chip_of(self.device_kind)
 
     def seconds(self) -> dict[str, float]:
-        """Seconds by the data sheet, at its full rates; {} without one. Not measured."""
+        """Seconds at the peak rates of the data sheet; {} without one. Not measured."""
         if self.chip is None:
             return {}
         rates = {"float32": self.chip.float32, "bfloat16": self.chip.bfloat16}
@@ -101,18 +102,18 @@ class StepCost:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, as `from_json` takes them."""
+        """The cost as plain values for `from_json`."""
         return asdict(self)
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "StepCost":
-        """The cost that `to_json` gave, after JSON has made lists of tuples."""
+        """The inverse of `to_json`, also after JSON has turned tuples into lists."""
         collectives = tuple(Collective(**each) for each in data["collectives"])
         return StepCost(**{**data, "collectives": collectives})
 
 
 def step_cost(recipe: Recipe, arguments: Arguments, mesh: jax.sharding.Mesh) -> StepCost:
-    """Compiles the update for `step_arguments` on the same mesh, and reads what it costs.
+    """Compiles the update for `step_arguments` on the same mesh, and reads its cost.
 
     Raises ValueError if the step does not fit into the memory of its devices.
     """
@@ -137,7 +138,7 @@ def read_cost(
     compiled: Any,
     compile_seconds: float,
 ) -> StepCost:
-    """What a `compiled_update` costs."""
+    """The cost of a `compiled_update`."""
     memory, counts = compiled.memory_analysis(), compiled.cost_analysis()
     program = read_program(compiled.as_text())
     repeated = sum(program.products.values()) - program.products_once
@@ -158,15 +159,15 @@ def read_cost(
 
 
 def compiled_update(recipe: Recipe, arguments: Arguments, mesh: jax.sharding.Mesh) -> Any:
-    """The update as an executable of the mesh."""
-    # Where the devices are not there, nothing may run while the mesh is set.
+    """The update as an executable for the mesh."""
+    # If the devices do not exist, nothing may run while the mesh is set.
     with jax.set_mesh(mesh):
         update: Any = compile_update(recipe, arguments.state, mesh)
         return update.lower(*arguments).compile()
 
 
 def step_arguments(recipe: Recipe, data: Data, mesh: Any) -> Arguments:
-    """What the update is called with on this mesh, as training would place it."""
+    """The arguments of the update on this mesh, placed as in training."""
     refuse_uneven_batch(recipe, mesh.size)
     feed = open_feeds(recipe, data.corpus)[0]
     resident = feed.resident()
@@ -178,7 +179,7 @@ def step_arguments(recipe: Recipe, data: Data, mesh: Any) -> Arguments:
 
 
 def _constants(resident: Any, mesh: Any) -> dict[str, Any]:
-    """As `placing.place_constants` lays them out: rows padded to divide over all devices."""
+    """The layout of `placing.place_constants`: rows padded to divide over all devices."""
     sharding = meshes.shardings(mesh, meshes.everywhere_spec(0))
 
     def placed(array: Any) -> jax.ShapeDtypeStruct:
@@ -217,7 +218,7 @@ def device_bytes(shapes: Any) -> int:
 
 
 def dividing(recipe: Recipe, devices: int) -> Recipe:
-    """The recipe with the nearest batch that divides over so many devices; of two the smaller."""
+    """The recipe with the nearest batch size that divides over `devices`; of two the smaller."""
     examples = recipe.feed.examples
     nearest = max(1, -((devices - 2 * examples) // (2 * devices))) * devices
     field = f"batch_{recipe.feed.unit}"

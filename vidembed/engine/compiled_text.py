@@ -1,7 +1,7 @@
-"""Reads the text of a compiled program: collectives, matrix products, and how often loops run.
+"""Parse the text of a compiled program: collectives, matrix products, and trip counts of loops.
 
-The text is XLA's own (`compiled.as_text()`), after the compiler has split the program over devices
-and merged what it could, so that shapes are those of one device.
+The text is XLA's (`compiled.as_text()`), after the compiler has partitioned the program over
+devices and fused operations, so shapes are those of one device.
 """
 
 import re
@@ -20,29 +20,29 @@ CALLED = re.compile(r"\b(calls|to_apply|body|branch_computations)=\{?(%[\w.%, -]
 
 @dataclass(frozen=True, kw_only=True)
 class Collective:
-    """One message among devices. Bytes are those of one device."""
+    """One collective operation. Bytes are those of one device."""
 
     kind: str
     """One of KINDS."""
     operands: str
-    """What each device puts in: the largest array, and how many others."""
+    """Input of each device: the largest array, and how many others."""
     put: int
-    """Bytes that each device puts in."""
+    """Input bytes of each device."""
     devices: int
-    """Devices that exchange it with each other."""
+    """Devices in one group."""
     times: int
-    """How often a step runs it: the trip count of the loops around it, 1 where that is unknown."""
+    """Runs per step: the trip count of the loops around it, 1 if that is unknown."""
     asynchronous: bool
-    """Whether the device computes meanwhile."""
+    """Whether the device computes in the meantime."""
 
     @property
     def bytes(self) -> int:
-        """Bytes of the whole that is gathered, summed or exchanged, once."""
+        """Bytes of the whole array that is gathered, summed or exchanged, for one run."""
         return self.put * (self.devices if self.kind == "all-gather" else 1)
 
     @property
     def sent(self) -> float:
-        """Bytes that each device sends in a step, around a ring."""
+        """Bytes that each device sends per step, around a ring."""
         hops = {"all-gather": self.devices - 1.0, "collective-permute": 1.0}
         share = (self.devices - 1) / self.devices
         each = hops.get(self.kind, 2 * share if self.kind == "all-reduce" else share)
@@ -51,18 +51,18 @@ class Collective:
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """What a step does, as often as it does it. Operations are those of one device."""
+    """The contents of a step's program. Operations are those of one device, times trip counts."""
 
     collectives: tuple[Collective, ...]
-    """The largest first; those among groups of one device are left out."""
+    """Largest first, without those in groups of one device."""
     products: dict[str, float]
     """Operand dtype (float32 or bfloat16) → operations of the matrix products."""
     products_once: float
-    """Their operations if the body of every loop ran once, as the compiler's analysis counts."""
+    """The same if the body of every loop ran once, as the compiler's analysis counts."""
     unknown_loops: int
-    """Loops whose trip count the text does not give: their bodies are counted once."""
+    """Loops whose trip count is not in the text: their bodies are counted once."""
     library_products: int
-    """Products that are calls of a library (on GPUs), of which nothing is counted."""
+    """Products that are library calls (on GPUs), which are not counted."""
 
 
 @dataclass(kw_only=True)
@@ -72,11 +72,11 @@ class _Computation:
     lines: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     """Name → (type, operation, the rest of the line)."""
     callers: list[tuple[str, int, bool]] = field(default_factory=list)
-    """(calling computation, times at each of its runs, whether it goes on meanwhile)."""
+    """(calling computation, calls per run of it, whether the call is asynchronous)."""
 
 
 def read_program(text: str) -> Program:
-    """The program whose text this is."""
+    """Parse the text of a compiled program."""
     computations, entry, unknown = _computations(text)
     times = {entry: 1}
 
@@ -87,16 +87,17 @@ def read_program(text: str) -> Program:
 
     collectives, products, once = [], {"float32": 0.0, "bfloat16": 0.0}, 0.0
     library = len(LIBRARY_PRODUCT.findall(text))
-    for name, own in computations.items():
-        meanwhile = any(asynchronous for _, _, asynchronous in own.callers)
-        for of, operation, rest in own.lines.values():
+    for name, computation in computations.items():
+        overlaps = any(asynchronous for _, _, asynchronous in computation.callers)
+        for of, operation, rest in computation.lines.values():
             if operation in ("dot", "convolution"):
-                flop, dtype = _product(own, of, operation, rest)
+                flop, dtype = _product(computation, of, operation, rest)
                 once += flop if runs(name) else 0
                 products[dtype] += flop * runs(name)
             kind = operation.removesuffix("-start")
             if kind in KINDS:
-                shapes = [s for o in _operands(rest) for s in SHAPE.findall(own.lines[o][0])]
+                types = [computation.lines[operand][0] for operand in _operands(rest)]
+                shapes = [shape for array_type in types for shape in SHAPE.findall(array_type)]
                 collectives.append(
                     Collective(
                         kind=kind,
@@ -104,7 +105,7 @@ def read_program(text: str) -> Program:
                         put=sum(map(_bytes, shapes)),
                         devices=_group(rest, kind),
                         times=max(runs(name), 1),
-                        asynchronous=operation != kind or meanwhile,
+                        asynchronous=operation != kind or overlaps,
                     )
                 )
     sent = [c for c in collectives if c.devices > 1]
@@ -126,16 +127,16 @@ def array_bytes(text: str) -> int:
 def _computations(text: str) -> tuple[dict[str, _Computation], str, int]:
     """(computations by name with their callers, the entry's name, loops of unknown length)."""
     computations: dict[str, _Computation] = {}
-    own, entry = _Computation(), ""
+    current, entry = _Computation(), ""
     for line in text.splitlines():
         if header := COMPUTATION.match(line):
-            own = computations.setdefault(header[2], _Computation())
+            current = computations.setdefault(header[2], _Computation())
             entry = header[2] if header[1] else entry
         elif match := INSTRUCTION.match(line):
-            own.lines[match[1]] = match[2], match[3], match[4]
+            current.lines[match[1]] = match[2], match[3], match[4]
     unknown = 0
-    for name, own in computations.items():
-        for _, operation, rest in own.lines.values():
+    for name, computation in computations.items():
+        for _, operation, rest in computation.lines.values():
             n = 1
             if operation == "while":
                 n = _trips(computations, rest)
@@ -149,7 +150,7 @@ def _computations(text: str) -> tuple[dict[str, _Computation], str, int]:
 
 
 def _trips(computations: dict[str, _Computation], rest: str) -> int:
-    """How often a `while` runs: as its line says, or as its condition does; 0 is unknown.
+    """The trip count of a `while`, from its line or its condition; 0 if unknown.
 
     JAX's loops count from 0 by 1 up to a constant: `compare(counter, constant), direction=LT`.
     """
@@ -167,9 +168,9 @@ def _trips(computations: dict[str, _Computation], rest: str) -> int:
     return limits[0] if len(limits) == 1 else 0
 
 
-def _product(own: _Computation, of: str, operation: str, rest: str) -> tuple[float, str]:
+def _product(inside: _Computation, of: str, operation: str, rest: str) -> tuple[float, str]:
     """(operations, dtype of the operands) of a matrix product; TPUs write it as a convolution."""
-    (dtype, left), (_, right) = (SHAPE.findall(own.lines[n][0])[0] for n in _operands(rest)[:2])
+    (dtype, left), (_, right) = (SHAPE.findall(inside.lines[n][0])[0] for n in _operands(rest)[:2])
     summed = 1
     if operation == "dot":
         lengths = _lengths(left)
@@ -189,7 +190,7 @@ def _operands(rest: str) -> list[str]:
 
 
 def _group(rest: str, kind: str) -> int:
-    """Devices in a group of a collective, in each of the forms in which XLA writes groups."""
+    """Devices in a group of a collective; handles every form in which XLA writes groups."""
     if kind == "collective-permute":
         pairs = re.search(r"source_target_pairs=\{(\{[\d,{} ]*\})\}", rest)
         return len(set(re.findall(r"\d+", pairs[1]))) if pairs else 1
@@ -200,7 +201,7 @@ def _group(rest: str, kind: str) -> int:
     if named := re.search(r"replica_groups=\w+\[(.*?)\][^{]* \{(.*?)\}", rest):
         sizes = dict(re.findall(r"'(\w+)'=(\d+)", named[1]))
         return prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", named[2]))
-    raise ValueError(f"the groups of this collective are written in an unknown form: {rest[:300]}")
+    raise ValueError(f"unknown form of the device groups of a collective: {rest[:300]}")
 
 
 def _lengths(text: str) -> list[int]:

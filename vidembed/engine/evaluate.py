@@ -1,8 +1,7 @@
-"""The evaluation job: measures checkpoints of a work directory, beside the trainer or after it.
+"""The evaluation job: measure checkpoints of a work directory, during training or afterwards.
 
-It shares nothing with the trainer but the work directory: it may run on another machine, on
-another mesh, later, or more than once. What is measured is skipped, so that it may be killed and
-started again.
+It shares only the work directory with the trainer, so it may run on another machine, on another
+mesh, later, or more than once. Measured checkpoints are skipped, so it may be killed and restarted.
 """
 
 from collections.abc import Callable, Collection
@@ -48,8 +47,8 @@ class EvaluationJob:
         progress: Progress | None = None,
         classes: Collection[type] = (),
     ) -> None:
-        """corpus: the recipe's, opened. classes: as in `Recipe.from_json`, beside those that the
-        recipe is made of. Raises where recipe or data are not those of the run."""
+        """corpus: the recipe's, opened. classes: as in `Recipe.from_json`, besides the recipe's
+        own. Raises if the recipe or the data are not those of the run."""
         self.recipe, self.evaluation, self.workdir = recipe, evaluation, workdir
         refuse_another(workdir, recipe)
         self.progress = progress or Progress(quiet=jax.process_index() > 0)
@@ -60,15 +59,15 @@ class EvaluationJob:
         rows = stored.get("fingerprints", {}).get("corpus", self.corpus.rows)
         if rows != self.corpus.rows:
             raise ValueError(
-                f"{workdir} was trained on data {rows}, those of {recipe.corpus} are "
-                f"{self.corpus.rows}: name the data of the run, by --corpus.table and "
-                "--corpus.edges. (Versions that took the degree cap before the split had other "
-                "train relations: measure their runs with the same version)"
+                f"{workdir} was trained on data {rows}, but {recipe.corpus} is "
+                f"{self.corpus.rows}: give the data of the run with --corpus.table and "
+                "--corpus.edges. (Older versions applied the degree cap before the split: evaluate "
+                "their runs with the same version)"
             )
         if "spec" in stored:
             known = {*classes, *classes_of(recipe)}
             self._spec = from_json(Any, stored["spec"], "spec", classes=known)
-        else:  # a run of before sizes were stored: they follow from its data
+        else:  # a run from before sizes were stored: derive them from its data
             self._spec = open_feeds(recipe, self.corpus)[0].spec
         agree({"sizes (of the feed, such as classes of --corpus.hierarchy)": to_json(self._spec)})
         self.checkpoints = Checkpoints(workdir.checkpoints, read_only=True)
@@ -76,49 +75,49 @@ class EvaluationJob:
         self.selecting = self.each[evaluation.select]
         self._model: Model | None = None
         self.computed: Callable[[Measured, dict[str, Any]], None] = lambda measured, result: None
-        """Is given each result before it is written, so that a full disk takes none away."""
+        """Called with each result before it is written, so that a full disk does not lose it."""
 
     def parameters(self) -> int:
-        """How many numbers are learnt."""
+        """The number of learnt parameters."""
         shape = state_shape(self.recipe, self._spec, self.mesh)
         return sum(leaf.size for leaf in shape["parameters"].values())
 
     def model(self, step: int) -> Model:
-        """The task's outputs at a checkpoint; its arrays give way to those of the next."""
+        """The task's outputs at a checkpoint; the next call replaces its arrays."""
         self._model = self._model or Model(
             self.recipe, self._spec, self.mesh, stored=self.workdir.read_recipe()
         )
         return self._model.restore(self.checkpoints, step)
 
     def measure(self, step: int) -> list[dict[str, Any]]:
-        """Measures a checkpoint by each evaluator, and stores the results; what was done before is
-        not redone."""
+        """Measures a checkpoint with each evaluator and stores the results; existing results are
+        read."""
         model: Model | None = None
-        # Another evaluation job may be writing: all hosts go by what the first one read.
+        # Another evaluation job may be writing: all hosts use what the first host read.
         results = []
-        for one in self.each:
-            result = record_of_first_host(one.measurements.read(step))
+        for measured in self.each:
+            result = record_of_first_host(measured.measurements.read(step))
             if result is None:
-                one.evaluator.check(self.corpus)
+                measured.evaluator.check(self.corpus)
                 with self.progress.stage(f"evaluating step {step}"):
                     model = model or self.model(step)
-                    result = one.measure(model)
-            elif one is self.selecting:
-                one.pin(step, result)
+                    result = measured.measure(model)
+            elif measured is self.selecting:
+                measured.pin(step, result)
             results.append(result)
         return results
 
     def last_step(self) -> int:
-        """Where the run ends; it may be extended while it is measured."""
+        """The run's last step; it may be extended during an evaluation."""
         stored = self.workdir.read_recipe()
         return int(stored["recipe"]["steps"]) if stored else self.recipe.steps
 
     def steps(self) -> list[int]:
-        """The checkpoints that are there, the same on all hosts."""
+        """The steps of the existing checkpoints, the same on all hosts."""
         return self.checkpoints.steps()
 
     def described(self) -> dict[str, Any]:
-        """The recipe, with the step where the run ends."""
+        """The recipe with the run's last step."""
         return self.recipe.to_json() | {"steps": self.last_step()}
 
     def step_named(self, name: str) -> int:
@@ -127,7 +126,7 @@ class EvaluationJob:
             return step_named(self.workdir, self.checkpoints, name)
         if (best := self.selecting.best()) is None:
             raise CheckpointError(
-                f"{self.workdir}: this evaluator has measured nothing yet, so none is best"
+                f"{self.workdir}: this evaluator has measured nothing yet, so no step is best"
             )
         return best
 
@@ -138,11 +137,11 @@ class EvaluationJob:
         *,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> list[int]:
-        """Measures each checkpoint as it becomes durable, until the run is done or a stop asked.
+        """Measures each checkpoint as it becomes durable, until the run is done or stopped.
 
-        Returns the steps that were damaged and could not be measured. TrainerGoneError where the
-        run is not done and nobody has trained it for `patience_seconds`; CheckpointError if it is
-        done and there was no checkpoint at all.
+        Returns the damaged steps, which could not be measured. Raises TrainerGoneError if the run
+        is not done and no training was active for `patience_seconds`; CheckpointError if it is done
+        and has no checkpoint.
         """
         stop, damaged, seen = stop or StopFlag(), list[int](), set[int]()
         waits, say = False, self.progress.say
@@ -158,11 +157,11 @@ class EvaluationJob:
         def ended() -> bool:
             return stop.reached() or watch.is_over()
 
-        for one in self.each:
-            one.evaluator.check(self.corpus)
+        for measured in self.each:
+            measured.evaluator.check(self.corpus)
         with ExitStack() as attached:
-            for one in self.each:
-                attached.enter_context(one.measurements.attach_follower())
+            for measured in self.each:
+                attached.enter_context(measured.measurements.attach_follower())
             for step in self.checkpoints.follow(ended, poll_seconds=POLL_SECONDS, sleep=wait):
                 seen.add(step)
                 if stop.reached():
@@ -177,7 +176,7 @@ class EvaluationJob:
                     self.progress.say(f"WARNING: {error}")
                     damaged.append(step)
         if of_first_host([int(bool(watch.gone))])[0] and not stop.asked:
-            raise TrainerGoneError(watch.gone or f"nobody trains in {self.workdir} any more")
+            raise TrainerGoneError(watch.gone or f"no training is active in {self.workdir}")
         if not seen and not stop.asked:
             raise CheckpointError(f"{self.workdir.checkpoints} holds no checkpoint: train first")
         return damaged

@@ -1,4 +1,4 @@
-"""What is said on the fields of a tree of parts, and of which classes it is."""
+"""Find the fields of a tree of parts by their roles, and the classes that the tree uses."""
 
 import dataclasses
 import os
@@ -14,8 +14,8 @@ from vidembed.files import is_remote
 def fields_with(tree: Any, *roles: FieldRole) -> frozenset[str]:
     """Dotted paths of the fields with one of these roles in a tree of dataclasses and tuples.
 
-    The walk follows the values: each part is asked for its own fields, whatever classes its place
-    allows. A field with a role stands for all below it.
+    The walk follows the values and uses the fields of each part's own class. A field with a role
+    covers everything below it.
     """
     return frozenset(_walk(tree, roles, ""))
 
@@ -27,7 +27,7 @@ def _walk(tree: Any, roles: tuple[FieldRole, ...], path: str) -> Iterator[str]:
     elif dataclasses.is_dataclass(tree):
         hints = typing.get_type_hints(type(tree), include_extras=True)
         for field in dataclasses.fields(tree):
-            # Of anything but Annotated: no roles.
+            # Only Annotated types carry roles.
             if set(roles) & set(getattr(hints[field.name], "__metadata__", ())):
                 yield f"{path}{field.name}"
             else:
@@ -35,9 +35,9 @@ def _walk(tree: Any, roles: tuple[FieldRole, ...], path: str) -> Iterator[str]:
 
 
 def located(tree: Any) -> Any:
-    """The tree with every local path in it (fields with the role PATH) as seen from everywhere.
+    """The tree with every local path (fields with the role PATH) made absolute.
 
-    A run is measured and gone on with from other folders than the one that it was started in.
+    A run may be evaluated or resumed from another folder than the one it was started in.
     """
     if type(tree) is tuple:
         return tuple(map(located, tree))
@@ -63,7 +63,7 @@ def _absolute(path: Any) -> Any:
 
 
 def without(data: Any, paths: Collection[str]) -> Any:
-    """The JSON form of a tree, without what lies at these dotted paths (from `fields_with`)."""
+    """The JSON form of a tree, without the fields at these dotted paths (from `fields_with`)."""
     if isinstance(data, list):
         return [*without({str(i): item for i, item in enumerate(data)}, paths).values()]
     below: dict[str, list[str]] = {}
@@ -78,8 +78,7 @@ def without(data: Any, paths: Collection[str]) -> Any:
 
 
 def classes_of(tree: Any) -> frozenset[type]:
-    """The classes from outside vidembed that a tree of dataclasses and tuples is made of, for
-    `from_json`."""
+    """The classes from outside vidembed in a tree of dataclasses and tuples, for `from_json`."""
     if isinstance(tree, tuple):
         return frozenset().union(*map(classes_of, tree))
     if not dataclasses.is_dataclass(tree):

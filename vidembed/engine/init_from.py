@@ -1,10 +1,10 @@
-"""Beginning from another run: which of its arrays are taken over, and what becomes of the others.
+"""Initialise a run from another run's arrays.
 
-Arrays are taken by name, where shape and dtype are the same: parameters (by their average, where
-the source keeps one, since that is what was measured of it), and what of the state the task
-inherits. That includes how inputs are standardised: the source's parameters were trained on inputs
-that were standardised so, and on other statistics they would compute something else. What differs
-is refused unless the caller admits it, and then keeps its fresh values. The optimiser begins anew.
+Arrays are copied by name if shape and dtype match: parameters (their average if the source keeps
+one, because that is what was evaluated), and the parts of the state that the task inherits. These
+include the statistics that standardise inputs, because the source's parameters were trained on
+inputs standardised with them. Differences are refused unless the caller allows them; those arrays
+keep their fresh values. The optimiser starts fresh.
 """
 
 import functools
@@ -36,14 +36,14 @@ _SHOWN = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a run takes from another."""
+    """Which arrays a run copies from another run."""
 
     taken: Mapping[str, str]
-    """Path of an array of this run → the path of the source's array that takes its place."""
+    """Path of an array of this run → path of the source's array that replaces it."""
     grown: Mapping[str, int]
-    """Those of them that may be longer here → the axis: the source's rows are the first."""
+    """Paths in `taken` that may be longer in this run → their axis; the source's rows are first."""
     differences: tuple[str, ...]
-    """A line for each array that only one of the runs has, or that differs in shape or dtype."""
+    """One line per array that only one of the runs has, or that differs in shape or dtype."""
 
 
 class Source(NamedTuple):
@@ -58,8 +58,8 @@ class Source(NamedTuple):
 
 
 def resolve(name: str) -> Source:
-    """What "RUN", "RUN@latest", "RUN@best" or "RUN@120" names; RUN is a work directory, by itself
-    its latest step. Raises CheckpointError as `step_named` does."""
+    """The checkpoint named by "RUN", "RUN@latest", "RUN@best" or "RUN@120"; RUN is a work
+    directory, by default at its latest step. Raises CheckpointError as `step_named` does."""
     path, at, step = name.rpartition("@")
     if not at or Workdir(name).checkpoints.exists():
         path, step = name, "latest"
@@ -69,9 +69,9 @@ def resolve(name: str) -> Source:
 
 
 def compare(stored: Mapping[str, Any], fresh: Mapping[str, Any], task: Task) -> Plan:
-    """What fits of a source's entries to a run that begins; path → array or shape, for both.
+    """Match a source's entries to those of a new run; both map path → array or shape.
 
-    `fresh`: those entries of the run that the task inherits.
+    `fresh`: the entries of the run that the task inherits.
     """
     taken: dict[str, str] = {}
     grown: dict[str, int] = {}
@@ -88,9 +88,9 @@ def compare(stored: Mapping[str, Any], fresh: Mapping[str, Any], task: Task) -> 
         if source not in stored:
             differences.append(f"{path}: only here, drawn anew")
             continue
-        there = stored[source]
-        if not _fits(there, here, axis):
-            differences.append(f"{path}: {_shown(there)} there, {_shown(here)} here, drawn anew")
+        theirs = stored[source]
+        if not _fits(theirs, here, axis):
+            differences.append(f"{path}: {_shown(theirs)} there, {_shown(here)} here, drawn anew")
             continue
         taken[path] = source
         if axis is not None:
@@ -101,10 +101,10 @@ def compare(stored: Mapping[str, Any], fresh: Mapping[str, Any], task: Task) -> 
 
 
 def planned(recipe: Recipe, source: Source, shape: State, corpus: Any) -> Plan:
-    """What a run of this shape on these data takes from a source. Reads no array.
+    """Plan which arrays a run of this shape on these data copies from a source. Reads no array.
 
-    Raises ValueError where the runs differ, unless `recipe.init_partial` admits it, where nothing
-    fits, and where the other run's inputs are of other spaces.
+    Raises ValueError if the runs differ and `recipe.init_partial` is off, if nothing fits, and if
+    the inputs of the runs are of different spaces.
     """
     theirs = source.workdir.read_recipe() or {}
     if theirs.get("fingerprints", {}).get("corpus") != corpus.rows:
@@ -114,63 +114,63 @@ def planned(recipe: Recipe, source: Source, shape: State, corpus: Any) -> Plan:
     plan = compare(stored, entries_of(part_of(shape, recipe.task.inherits)), recipe.task)
     _refuse(str(source), plan.differences, recipe.init_partial)
     if not plan.taken:
-        raise ValueError(f"{source} has nothing that this run can take over: name another run")
+        raise ValueError(f"{source} has no array that fits this run: name another run")
     return plan
 
 
 def warnings_of(recipe: Recipe, source: Source) -> list[str]:
-    """What makes scores of a run that begins from another flatter it, in words."""
-    theirs = source.workdir.read_recipe() or {}
-    there, here = theirs.get("recipe", {}).get("corpus", {}), recipe.to_json()["corpus"]
-    other = [
+    """Warnings if the source may have trained on this run's test videos."""
+    stored = source.workdir.read_recipe() or {}
+    theirs, ours = stored.get("recipe", {}).get("corpus", {}), recipe.to_json()["corpus"]
+    different = [
         name
-        for name in here
-        if there.get(name, here[name]) != here[name]
+        for name in ours
+        if theirs.get(name, ours[name]) != ours[name]
         and (name.startswith("split") or name.endswith("_share") or name == "class")
     ]
-    if not other:
+    if not different:
         return []
     return [
-        f"WARNING: {source} was split otherwise ({', '.join(other)}): it may have trained on "
-        "videos that are for testing here, and scores would flatter this run"
+        f"WARNING: {source} was split otherwise ({', '.join(different)}): it may have trained on "
+        "test videos of this run, whose scores would then be too high"
     ]
 
 
 def begin_from(recipe: Recipe, source: Source, plan: Plan, state: State) -> tuple[State, list[str]]:
-    """A freshly initialised training state with what fits of another run's, laid out as before,
-    and lines that tell people of it.
+    """A fresh training state with the source's arrays where they fit, in the same layout, and
+    lines that describe it.
 
-    `state`: as `step.new_state` makes it, on its devices. Raises ValueError where the source has
-    more classes, unless `recipe.init_partial` admits it, and what `Checkpoints.restore` raises.
+    `state`: from `step.new_state`, on its devices. Raises ValueError if the source has more classes
+    and `recipe.init_partial` is off, and the errors of `Checkpoints.restore`.
     """
     stored = source.checkpoints.entries(source.step)
     fresh = entries_of(part_of(state, recipe.task.inherits))
-    like = {there: _like(stored[there], fresh[here]) for here, there in plan.taken.items()}
+    like = {theirs: _like(stored[theirs], fresh[path]) for path, theirs in plan.taken.items()}
     restored = source.checkpoints.restore(source.step, like, only=tuple(like))
-    taken = {here: restored[there] for here, there in plan.taken.items()}
+    taken = {path: restored[theirs] for path, theirs in plan.taken.items()}
     differences, lines = list(plan.differences), []
     for path, axis in plan.grown.items():
-        there, here = (int(_rows(array, axis)) for array in (taken[path], fresh[path]))
-        if there > here:
-            differences.append(f"{path}: {there:,} rows there, {here:,} here, drawn anew")
+        theirs, ours = (int(_rows(array, axis)) for array in (taken[path], fresh[path]))
+        if theirs > ours:
+            differences.append(f"{path}: {theirs:,} rows there, {ours:,} here, drawn anew")
             del taken[path]
             continue
         fill = jax.jit(_filled, static_argnums=(2, 3), out_shardings=fresh[path].sharding)
-        taken[path] = fill(taken[path], fresh[path], axis, there)
-        if there < here:
-            lines.append(f"{path}: {there:,} rows are taken, {here - there:,} drawn anew")
+        taken[path] = fill(taken[path], fresh[path], axis, theirs)
+        if theirs < ours:
+            lines.append(f"{path}: {theirs:,} rows are taken, {ours - theirs:,} drawn anew")
     _refuse(str(source), differences, recipe.init_partial)
-    averaged = any(there.startswith(f"{AVERAGE}/") for there in plan.taken.values())
+    averaged = any(theirs.startswith(f"{AVERAGE}/") for theirs in plan.taken.values())
     what = ", the average of its parameters" if averaged else ""
     lines = [f"begins from {source}{what}: {len(taken)} arrays are taken", *lines, *differences]
     return _with(recipe, state, taken), [*lines, *warnings_of(recipe, source)]
 
 
-def _fits(there: Any, here: Any, axis: int | None) -> bool:
-    shape = list(there.shape)
-    if axis is not None and len(shape) == len(here.shape) and shape[axis] <= here.shape[axis]:
-        shape[axis] = here.shape[axis]
-    return shape == list(here.shape) and there.dtype == here.dtype
+def _fits(theirs: Any, ours: Any, axis: int | None) -> bool:
+    shape = list(theirs.shape)
+    if axis is not None and len(shape) == len(ours.shape) and shape[axis] <= ours.shape[axis]:
+        shape[axis] = ours.shape[axis]
+    return shape == list(ours.shape) and theirs.dtype == ours.dtype
 
 
 def _shown(array: Any) -> str:
@@ -182,14 +182,14 @@ def _refuse(place: str, differences: Sequence[str], partial: bool) -> None:
         more = len(differences) - _SHOWN
         shown = [*differences[:_SHOWN], *([f"and {more} more"] if more > 0 else [])]
         raise ValueError(
-            f"{place} has not the arrays of this run:\n  "
+            f"{place} does not have the arrays of this run:\n  "
             + "\n  ".join(shown)
-            + "\nGive --init-partial to take over what fits, or begin from another run"
+            + "\nGive --init-partial to copy those that fit, or begin from another run"
         )
 
 
 def _like(stored: Any, fresh: jax.Array) -> jax.ShapeDtypeStruct:
-    """How an array of the source is read: as this run's lies, or whole where it does not divide."""
+    """How to read a source array: laid out as in this run, or whole if it does not divide."""
     sharding: Any = fresh.sharding
     try:
         sharding.shard_shape(stored.shape)
@@ -200,9 +200,9 @@ def _like(stored: Any, fresh: jax.Array) -> jax.ShapeDtypeStruct:
 
 @functools.partial(jax.jit, static_argnums=1)
 def _rows(array: jax.Array, axis: int) -> jax.Array:
-    """i32[]: the rows along an axis, without those of zeros at the end (unless all are)."""
-    others = tuple(other for other in range(array.ndim) if other != axis)
-    used = jnp.any(array != 0, axis=others)
+    """i32[]: rows along an axis without trailing rows of zeros (all rows if all are zero)."""
+    rest = tuple(number for number in range(array.ndim) if number != axis)
+    used = jnp.any(array != 0, axis=rest)
     count = jnp.max(jnp.where(used, jnp.arange(1, len(used) + 1), 0))
     return jnp.where(count > 0, count, len(used))
 
@@ -215,7 +215,7 @@ def _filled(stored: jax.Array, fresh: jax.Array, axis: int, rows: int) -> jax.Ar
 
 
 def _with(recipe: Recipe, state: State, taken: Mapping[str, jax.Array]) -> State:
-    """The state with these arrays; what follows from them is made anew."""
+    """The state with these arrays; the state derived from them is rebuilt."""
     leaves = [taken.get(path, leaf) for path, leaf in entries_of(state).items()]
     new: State = jax.tree.unflatten(jax.tree.structure(state), leaves)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)

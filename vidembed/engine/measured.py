@@ -1,4 +1,4 @@
-"""What one evaluator measures of a run's checkpoints, and where that is kept."""
+"""Measure a run's checkpoints with one evaluator, and store the results."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -21,11 +21,11 @@ class Outputs(Protocol):
     step: int
 
     def space(self, output: str, inputs: Mapping[str, str]) -> str:
-        """What made an output's vectors of inputs of these spaces."""
+        """The embedding space of an output, given the spaces of its inputs."""
 
 
 class Job(Protocol):
-    """What is measured, and where results lie: an `EvaluationJob` is one."""
+    """What to measure, and where results are stored; implemented by `EvaluationJob`."""
 
     workdir: Workdir
     corpus: Any
@@ -36,13 +36,13 @@ class Job(Protocol):
     computed: "Callable[[Measured, dict[str, Any]], None]"
 
     def described(self) -> dict[str, Any]:
-        """What made the vectors, for people: a run's recipe."""
+        """A description of the model for reports: a run's recipe."""
 
     def steps(self) -> list[int]:
-        """The checkpoints that are there."""
+        """The steps of the existing checkpoints."""
 
     def last_step(self) -> int:
-        """Where the run ends."""
+        """The run's last step."""
 
     def step_named(self, name: str) -> int:
         """The step that "latest", "best" (by this evaluation) or a number names."""
@@ -51,19 +51,19 @@ class Job(Protocol):
         """The `Outputs` at a checkpoint."""
 
     def measure(self, step: int) -> list[dict[str, Any]]:
-        """Results by each evaluator; what was measured before is read."""
+        """Results of each evaluator; existing results are read."""
 
 
 class Measured:
-    """What one evaluator of a job measures, and where that is kept."""
+    """One evaluator of a job, with its stored results."""
 
     def __init__(self, job: Job, evaluator: Evaluator) -> None:
         self._job, self.evaluator = job, evaluator
         self.measurements = job.workdir.measurements(evaluator.identity())
 
     def measure(self, model: Any) -> dict[str, Any]:
-        """Measures a checkpoint, gives it to the job's `computed`, and stores the result; pinned
-        first if it is the best."""
+        """Measures a checkpoint, passes the result to the job's `computed`, pins the checkpoint if
+        it is the best, and stores the result."""
         job, began = self._job, time.monotonic()
         with jax.set_mesh(job.mesh):
             measured = self.evaluator.run(model, job.corpus, mesh=job.mesh)
@@ -77,7 +77,7 @@ class Measured:
             | {name: model.space(name, inputs) for name in model},
         }
         job.computed(self, result)
-        # Pinned before it counts as measured: from then on the trainer may delete it.
+        # Pin before storing: the trainer may delete a checkpoint as soon as it counts as measured.
         if self is job.selecting:
             self.pin(model.step, result)
         if is_first_host():
@@ -87,9 +87,9 @@ class Measured:
     def baselines(
         self, computed: Callable[[dict[str, Any]], None] = lambda record: None
     ) -> dict[str, Any]:
-        """Scores of what needs no training (`systems`: name → scores), measured once per corpus.
+        """Scores of the baselines (`systems`: name → scores), measured once per corpus.
 
-        `computed` is given them before they are written, where that was not done before.
+        New scores are passed to `computed` before they are written.
         """
         job = self._job
         known = record_of_first_host(self.measurements.read(BASELINES))
@@ -98,45 +98,45 @@ class Measured:
         began = time.monotonic()
         with job.progress.stage("measuring the baselines"), jax.set_mesh(job.mesh):
             systems = self.evaluator.baselines(job.corpus, mesh=job.mesh)
-        record = {"systems": {name: _scores(found) for name, found in systems.items()}}
+        record = {"systems": {name: _scores(result) for name, result in systems.items()}}
         record |= self._about(began)
         computed(record)
         if is_first_host():
-            per_query = {name: found.per_query for name, found in systems.items()}
+            per_query = {name: result.per_query for name, result in systems.items()}
             self.measurements.write(BASELINES, record, per_query)
         return record
 
     def best(self) -> int | None:
-        """The step that is pinned; None before any is measured."""
+        """The pinned step; None before any is measured."""
         best = self.measurements.best()
-        # Another evaluation job may be writing: the first host's word counts here, too.
-        found = of_first_host([] if best is None else [best["step"]])
-        return found[0] if found else None
+        # Another evaluation job may be writing: all hosts use what the first host read.
+        steps = of_first_host([] if best is None else [best["step"]])
+        return steps[0] if steps else None
 
     def pin(self, step: int, result: Mapping[str, Any]) -> None:
-        """Pins this checkpoint, if none with a higher selection number is."""
-        steps = self._job.steps()  # which all hosts list together
+        """Pins this checkpoint unless one with a higher selection value is pinned."""
+        steps = self._job.steps()  # a collective call: every host must make it
         if not is_first_host():
             return
         name, value = self.selection(result)
         best = self.measurements.best()
         values = {best["step"]: best["value"]} if best and best["metric"] == name else {}
         if best and not values:
-            # Pinned by another metric, of an older version: all that can still be had is compared.
-            there = self.measurements.steps() & set(steps)
-            known = {other: self.measurements.read(other) for other in sorted(there)}
-            values = {other: self.selection(one)[1] for other, one in known.items() if one}
+            # An older version pinned by another metric: compare all remaining checkpoints.
+            remaining = sorted(self.measurements.steps() & set(steps))
+            results = {number: self.measurements.read(number) for number in remaining}
+            values = {number: self.selection(r)[1] for number, r in results.items() if r}
         values.setdefault(step, value)
         highest = max(values, key=values.__getitem__)
         if not best or (best["step"], best["metric"]) != (highest, name):
             self.measurements.pin(highest, name, values[highest])
 
     def selection(self, result: Mapping[str, Any]) -> Any:
-        """The (name, value) by which a result is compared with those of other checkpoints."""
+        """The (name, value) that compares a result with those of other checkpoints."""
         return self.evaluator.selection(values_of(result))
 
     def _about(self, began: float) -> dict[str, Any]:
-        """What every record says of how it was measured."""
+        """The entries of every record that describe how it was measured."""
         return {
             "evaluator": to_json(self.evaluator),
             "queries": self.evaluator.counts(self._job.corpus),
@@ -152,14 +152,13 @@ def _scores(measured: Any) -> dict[str, dict[str, float]]:
 
 
 def values_of_all(results: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """All scores by name, for the journal. Of one name that several evaluators give, the first
-    counts."""
-    found: dict[str, float] = {}
+    """All scores by name, for the journal. If several evaluators give a name, the first counts."""
+    values: dict[str, float] = {}
     for result in results:
-        found = values_of(result) | found
-    return found
+        values = values_of(result) | values
+    return values
 
 
 def values_of(result: Mapping[str, Any]) -> dict[str, float]:
-    """The bare values of a result, for the journal."""
+    """The values of a result without intervals, for the journal."""
     return {name: score["value"] for name, score in result["scores"].items()}

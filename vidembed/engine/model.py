@@ -1,4 +1,4 @@
-"""A trained model: the named outputs of a task at a checkpoint, without the data behind it."""
+"""A trained model: the named outputs of a task at a checkpoint, without the training data."""
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -25,11 +25,11 @@ BLOCK_ROWS = 4096
 
 
 class Model(Mapping[str, Callable[..., np.ndarray]]):
-    """Named outputs of a task: each takes a source, and rows i64[N] of it if not all are wanted;
-    each gives their vectors f32[N, D].
+    """Named outputs of a task: each maps a source, and optionally some of its rows i64[N], to
+    vectors f32[N, D].
 
-    Where a run keeps averages of its parameters and batch statistics, these are its model. Restored
-    is what the outputs need, and nothing else.
+    If a run keeps averages of its parameters and batch statistics, the model uses these. It
+    restores only the arrays that the outputs need.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class Model(Mapping[str, Callable[..., np.ndarray]]):
         outputs: Collection[str] = (),
         stored: Mapping[str, Any] | None = None,
     ) -> None:
-        """outputs: those that are wanted; none are all. stored: the run's recipe.json."""
+        """outputs: names of outputs; all by default. stored: the run's recipe.json."""
         every = recipe.task.outputs
         self.recipe, self.mesh, self.step = recipe, mesh, -1
-        if lacking := [name for name in outputs if name not in every]:
-            raise ValueError(f"the task has no output {lacking[0]!r}: it has {sorted(every)}")
+        if unknown := [name for name in outputs if name not in every]:
+            raise ValueError(f"the task has no output {unknown[0]!r}: it has {sorted(every)}")
         self._outputs = {name: every[name] for name in outputs or every}
         self._shape = state_shape(recipe, spec, mesh)
         self._apply = {name: jax.jit(output.apply) for name, output in self._outputs.items()}
@@ -55,15 +55,15 @@ class Model(Mapping[str, Callable[..., np.ndarray]]):
         self._made_by = {name: known.get(name) for name in ("fingerprints", "init_from")}
 
     def restore(self, checkpoints: Checkpoints, step: int) -> "Model":
-        """Turns to another checkpoint. Its arrays are read as an output is first asked for; outputs
-        are compiled once for all checkpoints."""
+        """Switches to another checkpoint. Arrays are read when an output is first used; outputs are
+        compiled once for all checkpoints."""
         self._parts, self._checkpoints, self.step = {}, checkpoints, step
         return self
 
     def space(self, output: str, inputs: Mapping[str, str]) -> str:
-        """What made an output's vectors, in short: equal only for the same recipe on the same data,
-        the same step and output, and inputs of the same spaces. It stays the same if a later
-        version adds fields to the recipe."""
+        """A short name of an output's embedding space: equal only for the same recipe, data, step,
+        output and spaces of the inputs. Fields that a later version adds to recipes change nothing.
+        """
         recipe = without(changed_fields(self.recipe), fields_with(self.recipe, PATH, TUNABLE))
         parts = {"recipe": recipe, "step": self.step, "output": output, "inputs": dict(inputs)}
         parts |= self._made_by
@@ -74,8 +74,8 @@ class Model(Mapping[str, Callable[..., np.ndarray]]):
         output, part = self._outputs[name], self.arrays(name)
 
         def embed(source: Any, rows: np.ndarray | None = None) -> np.ndarray:
-            """f32[N, D] of every row, or of these, on every host; the last block is padded with its
-            last row, so that one compiled function serves all."""
+            """f32[N, D] of all rows, or of these, on every host; the last block is padded with its
+            last row, so that every block has the same shape and one compiled function suffices."""
             rows = np.arange(len(source)) if rows is None else np.asarray(rows)
             size = self.mesh.size
             block = -(-min(BLOCK_ROWS, len(rows)) // size) * size
@@ -92,11 +92,11 @@ class Model(Mapping[str, Callable[..., np.ndarray]]):
         return embed
 
     def function(self, name: str) -> Callable[[Any, Any, Any], jax.Array]:
-        """(parameters, state, arrays) → f32[B, D], pure: what an output computes of `arrays`."""
+        """(parameters, state, arrays) → f32[B, D]: an output as a pure function."""
         return self._outputs[name].apply
 
     def arrays(self, name: str) -> State:
-        """`parameters` and `state` as far as an output needs them."""
+        """The entries of `parameters` and `state` that an output needs."""
         assert self._checkpoints, "a model has no arrays before `restore`"
         if name not in self._parts:
             part = _needed(self._shape, self._outputs[name].needs)
@@ -121,13 +121,13 @@ def load_model(
     mesh: jax.sharding.Mesh | None = None,
     classes: Collection[type] = (),
 ) -> Model:
-    """The model of a run from its work directory alone; `step` as in `step_named`, `classes` as in
-    `Recipe.from_json`. Raises ValueError where the run was made before sizes were stored."""
+    """Load the model of a run from its work directory, without its data; `step` as in `step_named`,
+    `classes` as in `Recipe.from_json`. Raises ValueError for a run without stored sizes."""
     recipe, stored = recipe_of(workdir, classes), workdir.read_recipe() or {}
     if "spec" not in stored:
         raise ValueError(
             f"{workdir} was made by a version that did not store the sizes of its model: train it "
-            "for a step more (--steps) with this version, or evaluate it with its data"
+            "for one more step (--steps) with this version, or evaluate it with its data"
         )
     spec = from_json(Any, stored["spec"], "spec", classes=classes)
     mesh = mesh or meshes.make_mesh(recipe.mesh)
@@ -135,7 +135,7 @@ def load_model(
     checkpoints = Checkpoints(workdir.checkpoints, read_only=True)
     model.restore(checkpoints, step_named(workdir, checkpoints, step))
     for name in model:
-        model.arrays(name)  # read now, for the run may be deleted
+        model.arrays(name)  # read now, because the run may be deleted
     return model
 
 
@@ -147,22 +147,22 @@ def step_named(workdir: Workdir, checkpoints: Checkpoints, name: str) -> int:
     if name == "latest":
         return steps[-1]
     if name == "best":
-        # Another evaluation job may be writing: the first host's word counts here, too.
-        if not (found := of_first_host(sorted(workdir.pinned()))):
+        # Another evaluation job may be writing: all hosts use what the first host read.
+        if not (pinned := of_first_host(sorted(workdir.pinned()))):
             raise CheckpointError(f"{workdir}: nothing is measured yet, so none is best")
-        if len(found) > 1:
+        if len(pinned) > 1:
             raise CheckpointError(
-                f"{workdir}: its evaluations found different steps best, {found}: give one of them"
+                f"{workdir}: its evaluations found different steps best, {pinned}: give one of them"
             )
-        return found[0]
+        return pinned[0]
     if not name.isdecimal() or int(name) not in steps:
         raise CheckpointError(f"step {name!r} is not there; choose latest, best or one of {steps}")
     return int(name)
 
 
 def _needed(shape: State, needs: tuple[str, ...]) -> State:
-    """The parts of `parameters` and `state` whose names begin so; each leaf is (the name under
-    which it is stored, its shape)."""
+    """The parts of `parameters` and `state` with these name prefixes; each leaf is (its name in the
+    checkpoint, its shape)."""
     parameters, state = AVERAGE if AVERAGE in shape else "parameters", "state"
     whole = {"parameters": _labelled(shape[parameters], parameters)}
     whole["state"] = _labelled(shape[state], state)

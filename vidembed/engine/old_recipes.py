@@ -1,4 +1,4 @@
-"""Recipes that older versions stored, in today's form: their runs can still be measured."""
+"""Convert recipes stored by older versions, so that their runs can still be evaluated."""
 
 from typing import Any
 
@@ -36,15 +36,16 @@ FORMER = {
     "DotClassifier": "vidembed.models.cluster_classifier:DotClassifier",
     "RelatedVideos": "vidembed.evaluators.related_videos:RelatedVideos",
 }
-"""A class as it was once stored → as it is now. What moves later goes here by its old place."""
+"""Stored name of a class in older versions → its current name. Add the old name of any class that
+moves."""
 
 
 def modernised(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A stored recipe of any version in today's form.
+    """Convert a stored recipe of any version to the current form.
 
-    A miner had a margin of its own; where it was used and differs from the loss's, which is today's
-    only one, RecipeError is raised. `feed.max_forbidden`, a width per anchor, is no field any more,
-    nor is `evaluator`: see `former_evaluator`.
+    Miners once had their own margin. If it was used and differs from the loss's margin, which
+    replaces it, RecipeError is raised. The former fields `feed.max_forbidden`, a width per anchor,
+    and `evaluator` (see `former_evaluator`) are dropped.
     """
     recipe = {name: value for name, value in _renamed(recipe).items() if name != "evaluator"}
     task, feed = recipe.get("task"), recipe.get("feed")
@@ -55,9 +56,8 @@ def modernised(recipe: dict[str, Any]) -> dict[str, Any]:
         loss = task.get("loss", {}).get("margin")
         if miner.get("inside_margin") and miner["margin"] != loss:
             raise RecipeError(
-                f"recipe.task.miner: margin {miner['margin']} is not the loss's, {loss}; miners "
-                "have no margin of their own any more: use the version of vidembed that trained "
-                "this run"
+                f"recipe.task.miner: margin {miner['margin']} is not the loss's, {loss}; miners no "
+                "longer have their own margin: use the version of vidembed that trained this run"
             )
         miner = {k: v for k, v in miner.items() if k != "margin"}
         recipe["task"] = task | {"miner": miner}
@@ -65,13 +65,13 @@ def modernised(recipe: dict[str, Any]) -> dict[str, Any]:
 
 
 def former_evaluator(recipe: dict[str, Any]) -> dict[str, Any] | None:
-    """The evaluator that a stored recipe held when it was a field, in today's form; else None."""
+    """The evaluator in a recipe from when it was a field, in the current form; else None."""
     evaluator = recipe.get("evaluator")
     return _renamed(evaluator) if isinstance(evaluator, dict) else None
 
 
 def _renamed(data: Any) -> Any:
-    """JSON values with the classes by their names of today."""
+    """JSON values with the current names of classes."""
     if isinstance(data, list):
         return [_renamed(item) for item in data]
     if not isinstance(data, dict):

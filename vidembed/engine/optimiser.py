@@ -1,4 +1,4 @@
-"""Optimisers from Optax, with the paper's stepwise decay of the learning rate."""
+"""Optimisers from Optax with the paper's stepwise learning-rate decay."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ class Rule(Protocol):
     """An update rule, without its learning rate."""
 
     def rule(self) -> optax.GradientTransformation:
-        """Gradients to directions."""
+        """The transformation from gradients to update directions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,11 +20,11 @@ class Adam:
     """Adam; with weight decay, AdamW."""
 
     b1: float = 0.9
-    """Decay of the mean of the gradients."""
+    """Decay of the moving average of the gradients."""
     b2: float = 0.999
-    """Decay of the mean of their squares."""
+    """Decay of the moving average of their squares."""
     eps: float = 1e-8
-    """Added to the root of the mean of squares."""
+    """Added to the root of the average of squares."""
 
     def __post_init__(self) -> None:
         if not (0 <= self.b1 < 1 and 0 <= self.b2 < 1 and self.eps > 0):
@@ -60,7 +60,7 @@ class Adagrad:
     """Adagrad."""
 
     initial_accumulator: float = 0.1
-    """What the sums of squared gradients begin with."""
+    """Initial value of the sums of squared gradients."""
 
     def rule(self) -> optax.GradientTransformation:
         """Gradients to directions."""
@@ -81,7 +81,7 @@ class Optimiser:
     learning_rate: float = 1e-3
     """The learning rate at the start, after the warmup."""
     decay: float = 0.002
-    """The share of the learning rate that is taken off every `decay_steps`."""
+    """Share by which the learning rate falls every `decay_steps`."""
     decay_steps: int = 100_000
     """Steps between two decays of the learning rate."""
     warmup_steps: int = 0
@@ -89,18 +89,18 @@ class Optimiser:
     clip_norm: float | None = None
     """Largest global norm of the gradient."""
     weight_decay: float = 0.0
-    """Decoupled: the rate times this times each kernel is taken off (biases are spared)."""
+    """Decoupled weight decay: subtract the rate times this times each kernel (not from biases)."""
     average_decay: float | None = None
-    """Keep a moving average of the parameters and evaluate it: the mean of those after each update
-    so far, weighted by this decay to the power of the updates since. The initial ones, which the
-    run only begins with, have no weight. Batch statistics are averaged with them."""
+    """Keep a moving average of the parameters and evaluate it: the mean over the updates so far,
+    each weighted by this decay to the power of the number of updates since. Initial parameters have
+    no weight. Batch statistics are averaged, too."""
     accumulate: int = 1
-    """Batches whose mean gradient makes one update. A batch may bear a `weight` f32[] by which its
-    gradient counts: where those of all parts of a split have the mean 1, it is the whole split's
-    gradient."""
+    """Batches whose mean gradient makes one update. A batch may have a `weight` f32[] that
+    multiplies its gradient: if the weights of all parts of a split have the mean 1, the update uses
+    the gradient of the whole split."""
 
     def __post_init__(self) -> None:
-        # Written so that NaN, which compares with nothing, is refused, too.
+        # Written so that NaN, for which every comparison is false, is refused, too.
         if not 0 < self.learning_rate < float("inf"):
             raise ValueError(f"learning_rate {self.learning_rate} must be above zero")
         if self.clip_norm is not None and not self.clip_norm > 0:
@@ -136,18 +136,18 @@ class Optimiser:
             parts.append(optax.add_decayed_weights(self.weight_decay, mask=kernels))
         if self.accumulate == 1:
             return optax.chain(*parts, optax.scale_by_learning_rate(self.rate))
-        # Optax counts updates, `rate` batches.
+        # Optax counts updates, but `rate` counts batches.
         every = self.accumulate
         rate = optax.scale_by_learning_rate(lambda updates: self.rate(updates * every))
         return optax.MultiSteps(optax.chain(*parts, rate), every).gradient_transformation()
 
 
 def average_share(decay: float, step: int | jnp.ndarray) -> jnp.ndarray:
-    """The newest parameters' share in their average, at the update that follows step `step`.
+    """The share of the newest parameters in their average, at the update that follows step `step`.
 
     One at the first update, then falling to 1 - decay: the weights of all updates so far sum to
-    one, which is Adam's correction of its moments (Kingma and Ba, 2015, section 3) in one step.
+    one, which equals Adam's bias correction (Kingma and Ba, 2015, section 3) in one step.
     """
-    # expm1: in float32, 1 - decay ** 1 misses a decay of 0.9999 by a thousandth.
+    # expm1: in float32, 1 - decay ** 1 is off by a thousandth for a decay of 0.9999.
     weights = -jnp.expm1(math.log(decay) * (jnp.asarray(step) + 1))
     return jnp.minimum(1.0, (1 - decay) / weights)

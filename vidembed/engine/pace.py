@@ -1,4 +1,4 @@
-"""How fast a training goes: passes over its data, examples a second, waiting, and a trace."""
+"""Measure the speed of training: passes over the data, examples per second, waiting, traces."""
 
 import resource
 import time
@@ -13,26 +13,27 @@ from vidembed.engine.recipe import Recipe
 from vidembed.progress import as_bytes, ends_in
 
 WARM_UP_STEPS = 10
-"""Before a trace."""
+"""Steps before a trace begins."""
 TIMED_STEPS, TIMED_SECONDS = 3, 2.0
-"""The least that the estimate is made from, after the first step, which carries the compilation."""
+"""Least steps and seconds behind the estimate, after the first step, which includes compilation."""
 SHORT_SECONDS = 10.0
-"""A training that takes no longer is not estimated; of steps that take so long one is enough."""
+"""No estimate if the remaining time is shorter; one step suffices if a step takes this long."""
 
 
 class Pace:
-    """Steps of a run as passes over its data; from `start` on also what happens between two lines
-    of the journal. What came after the last line of a run that was stopped is not counted."""
+    """Counts the steps of a run as passes over its data and, after `start`, collects rates and
+    events between two lines of the journal. Steps after the last line of a stopped run are not
+    counted."""
 
     def __init__(self, recipe: Recipe, feeds: Sequence[Any]) -> None:
-        """feeds: opened, one for each of the recipe's phases."""
+        """feeds: opened feeds, one per phase of the recipe."""
         self._recipe, self._phases = recipe, recipe.resolved_phases
         self._passes = [feed.one_pass for feed in feeds]
         self._first: tuple[float, int] | None = None
         self._estimated = False
 
     def describe(self) -> tuple[str, ...]:
-        """Sentences: 200 steps of 512 triplets are 1.7 passes over 60,000 train relations."""
+        """Sentences like "200 steps of 512 triplets are 1.7 passes over 60,000 train relations"."""
         total, lines = self._recipe.steps, []
         every = sum(phase.steps for phase in self._phases)
         for number, (phase, (size, drawn_from)) in enumerate(zip(self._phases, self._passes)):
@@ -46,42 +47,43 @@ class Pace:
         return tuple(lines)
 
     def start(self, events: Iterable[str] = ()) -> None:
-        """Counts from now on. events: names of what may happen to a step, such as a batch that
-        needed its large form; each is in every line."""
+        """Starts counting. events: names of events of a step, such as a batch that needed its large
+        form; every line has a count of each."""
         self._events = Counter(dict.fromkeys(events, 0))
         self._begin, self._waited, self._examples = time.monotonic(), 0.0, 0
 
     def took(self, seconds: float, events: Iterable[str] = ()) -> None:
-        """So long was waited for a batch, and these events happened to it."""
+        """Records the seconds waited for a batch, and its events."""
         self._waited += seconds
         self._events.update(events)
 
     def did(self, step: int) -> None:
-        """`step` updates are done, one more than before."""
+        """Records that `step` updates are done, one more than before."""
         self._examples += self._phases[self._recipe.position(step - 1).phase].feed.examples
 
     def estimate(self, step: int) -> str:
-        """Once, after a few steps: how long the others take, and the memory so far; else "".
+        """Once, after a few steps: the time of the remaining steps, and the memory used; else "".
 
-        Evaluations and checkpoints are not in it. step: updates that are done.
+        Evaluations and checkpoints are not included. step: finished updates.
         """
         now = time.monotonic()
         began, first = self._first = self._first or (now, step)
-        took, steps = now - began, step - first
-        enough = TIMED_STEPS if took < SHORT_SECONDS else 1
-        if self._estimated or steps < enough or took < TIMED_SECONDS:
+        elapsed, steps = now - began, step - first
+        enough = TIMED_STEPS if elapsed < SHORT_SECONDS else 1
+        if self._estimated or steps < enough or elapsed < TIMED_SECONDS:
             return ""
         self._estimated, left = True, self._recipe.steps - step
-        if left * took / steps < SHORT_SECONDS:
+        seconds = left * elapsed / steps
+        if seconds < SHORT_SECONDS:
             return ""
         return (
-            f"{left:,} more steps of {took / steps:.2g} s take about {ends_in(left * took / steps)}"
+            f"{left:,} more steps of {elapsed / steps:.2g} s take about {ends_in(seconds)}"
             f", without evaluations; memory so far: {_memory()}"
         )
 
     def read(self, step: int) -> dict[str, float]:
         """{unit}_per_second, waiting_share (0 to 1), the count of each event since the last read,
-        and the passes of the phase that the last of `step` updates was of; starts anew."""
+        and the passes of the phase of the last of `step` updates; then resets the counts."""
         seconds = max(time.monotonic() - self._begin, 1e-9)
         phase, done, _ = self._recipe.position(step - 1)
         rates: dict[str, float] = {
@@ -100,7 +102,7 @@ class Pace:
 
 
 def _memory() -> str:
-    """What the process and a device hold at most until now; CPUs keep no account of their own."""
+    """Peak memory of the process and of a device so far; CPU devices do not report theirs."""
     host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     used = jax.local_devices()[0].memory_stats() or {}
     text = f"{as_bytes(host)} of this host"
@@ -112,14 +114,14 @@ def _memory() -> str:
 
 
 class Profile:
-    """Traces `steps` steps into `folder`, after some to warm up; 0 traces nothing."""
+    """Traces `steps` steps into `folder`, after WARM_UP_STEPS; 0 traces nothing."""
 
     def __init__(self, folder: epath.PathLike, *, steps: int) -> None:
         self._folder, self._steps = epath.Path(folder), steps
         self._seen = 0
 
     def before_step(self) -> None:
-        """Starts or ends the trace where it is time to."""
+        """Starts or ends the trace when due."""
         if self._steps and self._seen == WARM_UP_STEPS:
             jax.profiler.start_trace(str(self._folder))
         if self._steps and self._seen == WARM_UP_STEPS + self._steps:
@@ -127,9 +129,9 @@ class Profile:
         self._seen += 1
 
     def close(self) -> None:
-        """Ends a trace that is still open; says where it is, or why there is none."""
+        """Ends a trace that is still open; prints its path, or why there is none."""
         if self._steps and self._seen <= WARM_UP_STEPS:
-            print(f"no trace: it starts after {WARM_UP_STEPS} steps, {self._seen} were made")
+            print(f"no trace: it starts after {WARM_UP_STEPS} steps, this run had {self._seen}")
         elif self._steps:
             print(f"trace of {self._steps} steps in {self._folder}")
         if self._steps and WARM_UP_STEPS < self._seen <= WARM_UP_STEPS + self._steps:

@@ -1,4 +1,4 @@
-"""The phases of a run, opened on its data and a mesh: which batch comes when and does what."""
+"""The phases of a run on its data and a mesh: the batch and the update of each step."""
 
 from collections.abc import Generator, Mapping
 from contextlib import closing
@@ -14,8 +14,8 @@ from vidembed.engine.step import AVERAGE, State, compile_update
 
 
 def open_feeds(recipe: Recipe, corpus: Any) -> list[Any]:
-    """The feed of each phase; phases with equal options share one. Raises ValueError where they
-    give states of different shapes, or have other numbers of steps than their phases."""
+    """The feed of each phase; phases with equal options share one. Raises ValueError if their
+    states differ in shape, or if a feed's number of steps differs from its phase's."""
     opened: dict[Any, Any] = {}
     for phase in recipe.resolved_phases:
         if phase.feed not in opened:
@@ -28,15 +28,15 @@ def open_feeds(recipe: Recipe, corpus: Any) -> list[Any]:
     for phase, feed in zip(recipe.resolved_phases, feeds):
         if feed.whole_steps not in (None, phase.steps):
             raise ValueError(
-                f"{type(phase.feed).__name__} is one pass in {feed.whole_steps} steps, and has to "
-                f"be gone through once; found {phase.steps} steps: set --steps {feed.whole_steps}, "
-                "or divide the pass otherwise (--feed.parts)"
+                f"{type(phase.feed).__name__} needs exactly one pass of {feed.whole_steps} steps, "
+                f"found {phase.steps} steps: set --steps {feed.whole_steps}, or divide the pass "
+                "differently (--feed.parts)"
             )
     return feeds
 
 
 class Phases:
-    """A run's phases on a mesh. Every host calls the same, and holds its own part of a batch."""
+    """A run's phases on a mesh. Every host makes the same calls with its own part of each batch."""
 
     def __init__(
         self, recipe: Recipe, feeds: list[Any], shape: State, mesh: jax.sharding.Mesh
@@ -55,7 +55,7 @@ class Phases:
 
     @property
     def events(self) -> tuple[str, ...]:
-        """Names of what may happen to a batch."""
+        """Names of the events of a batch."""
         return tuple(dict.fromkeys(event for placer in self._placers for event in placer.events))
 
     def batches(self, start: int, stop: int) -> Generator[tuple[int, Any, float], None, None]:
@@ -65,13 +65,13 @@ class Phases:
             phase, done, left = self._recipe.position(step)
             count = min(left, stop - step)
             with closing(self._feeds[phase].batches(done, done + count, self._part)) as batches:
-                for own, batch, waited in batches:
-                    yield step + own - done, batch, waited
+                for number, batch, waited in batches:
+                    yield step + number - done, batch, waited
             step += count
 
     def update(self, state: State, step: int, batch: Any) -> tuple[State, Any, tuple[str, ...]]:
         """(state, measures, events) after one more update, dispatched but not awaited. After the
-        last of a phase the task may solve for the parameters."""
+        last step of a phase the task may solve for the parameters."""
         phase, _, left = self._recipe.position(step)
         placed, events = self._placers[phase].place(batch)
         state, measures = self._updates[phase](state, self._constants[phase], placed)
@@ -89,7 +89,7 @@ class Phases:
 
 
 def _with_parameters(state: State, solved: Mapping[str, np.ndarray]) -> State:
-    """The state with these parameters, laid out as those before; they are their own average."""
+    """The state with these parameters, laid out as before; their average is set to them, too."""
 
     def placed(old: jax.Array, new: np.ndarray) -> jax.Array:
         new = np.asarray(new, old.dtype)

@@ -1,7 +1,7 @@
-"""What the engine asks of the parts of a recipe; it imports none of them.
+"""Protocols of the parts of a recipe. The engine imports none of the parts themselves.
 
-A part is a frozen dataclass of options. What is opened on data (a corpus, a feed) is made by its
-options' `open` and is no part of a recipe.
+A part is a frozen dataclass of options. Objects opened on data (a corpus, a feed) come from the
+`open` of their options and do not belong to a recipe.
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -13,80 +13,80 @@ Arrays = Mapping[str, Any]
 """A pytree of arrays with names."""
 Batch = dict[str, Any]
 ONE_HOST = (0, 1)
-"""The part of a batch that a host makes: its number, and how many hosts there are."""
+"""The part of a batch that a host makes: its number, and the number of hosts."""
 
 
 class Corpus(Protocol):
-    """What a run is about, opened. Feeds and evaluators see more of it than the engine."""
+    """The opened data of a run. Feeds and evaluators use more of it than the engine."""
 
     @property
     def space(self) -> Mapping[str, str]:
-        """Modality → what made its numbers; values of two spaces are never compared."""
+        """Modality → name of its feature space; features of different spaces are never compared."""
 
     @property
     def rows(self) -> str:
-        """Digest of the data: equal data give the same, wherever they lie."""
+        """Digest of the data, independent of their location."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What there is to say of the data, for people."""
+        """Remarks on the data for the terminal."""
 
     @property
     def simulated(self) -> bool:
-        """Whether people's behaviour in it is simulated."""
+        """Whether the user behaviour in it is simulated."""
 
     def check(self, batch: Arrays) -> None:
-        """Raises where a batch holds what is not to be trained on."""
+        """Raises if a batch has videos or relations that must not be trained on."""
 
 
 class CorpusOptions(Protocol):
-    """Where the data are, and how they are split."""
+    """The paths of the data, and how to split them."""
 
     def open(self) -> Any:
-        """The `Corpus`; raises where a file is missing or does not fit."""
+        """The `Corpus`; raises if a file is missing or does not fit."""
 
 
 class Feed(Protocol):
-    """Batches of one run, each a pure function of the step, and all that follows from the data."""
+    """Batches of one run, each a pure function of the step, and all that derives from the data."""
 
     split_axes: Mapping[str, int | None]
     """Entry of a batch → its axis that is split over the mesh's data axis; None is whole."""
 
     @property
     def spec(self) -> Any:
-        """A frozen dataclass of sizes that the shapes of the state follow from. It is stored with
-        the run, and only its task looks into it."""
+        """A frozen dataclass of sizes that determine the shapes of the state. It is stored with the
+        run, and only its task uses its fields."""
 
     @property
     def fingerprint(self) -> str:
-        """Digest of all that the batches depend on besides the step."""
+        """Digest of everything that the batches depend on besides the step."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What there is to say of the batches, for people."""
+        """Remarks on the batches for the terminal."""
 
     @property
     def events(self) -> tuple[str, ...]:
-        """Names of what `events_of` may say."""
+        """Names of the events that `events_of` may report."""
 
     @property
     def one_pass(self) -> tuple[int, str]:
-        """How many examples are one pass over what is drawn from, and what that is."""
+        """The number of examples in one pass, and what they are, such as "train relations"."""
 
     @property
     def whole_steps(self) -> int | None:
-        """How many steps there are, no more and no less; None: as many as are asked for."""
+        """The exact number of steps of this feed; None if any number is allowed."""
 
     def statistics(self) -> Any:
-        """What the task's inputs are standardised by; None if they are not. Asked once a run."""
+        """Statistics to standardise the task's inputs; None if not needed. Called once per run."""
 
     def resident(self) -> Arrays:
-        """Arrays that lie on the devices, their first axes split over these; {} if there are none.
-        A batch then has `rows` i32[..., B], whole on every host, which number them."""
+        """Arrays that stay on the devices, split over them by the first axis; {} if there are none.
+        A batch then has `rows` i32[..., B], whole on every host, which index these arrays."""
 
     def at(self, step: int, part: tuple[int, int] = ONE_HOST) -> Batch:
-        """Batch `step`, from 0, as the host of that number, of so many, holds it. An entry `weight`
-        f32[] is what the batch's gradient counts for; see `Optimiser.accumulate`."""
+        """Host `part[0]`'s part, of `part[1]` hosts, of batch `step`, from 0. An entry `weight`
+        f32[] multiplies the batch's gradient; see `Optimiser.accumulate`."""
 
     def batches(
         self, start: int, stop: int, part: tuple[int, int] = ONE_HOST
@@ -94,10 +94,10 @@ class Feed(Protocol):
         """(step, batch, seconds waited for it) of steps start..stop-1."""
 
     def ids_at(self, step: int) -> np.ndarray:
-        """Ids of all that is in batch `step`, for messages about it."""
+        """Ids of all items in batch `step`, for messages about it."""
 
     def events_of(self, batch: Batch) -> Iterable[str]:
-        """Rare events that this batch is one of, to be counted."""
+        """Names of rare events that apply to this batch, to be counted."""
 
 
 class FeedOptions(Protocol):
@@ -105,22 +105,23 @@ class FeedOptions(Protocol):
 
     @property
     def unit(self) -> str:
-        """What a batch is counted in; its option is named batch_UNIT."""
+        """The plural noun for examples, such as triplets; the option of the size is batch_UNIT."""
 
     @property
     def examples(self) -> int:
-        """How many of these make a batch: what is split over the devices."""
+        """Examples per batch; they are split over the devices."""
 
     def open(self, corpus: Any, *, seed: int, reads: tuple[str, ...] = ()) -> Any:
-        """The `Feed`; `reads` names what the task reads of the corpus."""
+        """The `Feed`; `reads`: the names of the corpus entries that the task reads."""
 
 
 class Output(Protocol):
-    """What a trained model can be asked for."""
+    """A function of a trained model, such as an embedding."""
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Beginnings of the names of what it needs of a checkpoint, such as parameters/towers."""
+        """Prefixes of the names of the checkpoint entries that it needs, such as
+        parameters/towers."""
 
     @property
     def apply(self) -> Callable[[Any, Any, Any], Any]:
@@ -128,35 +129,35 @@ class Output(Protocol):
 
     @property
     def read(self) -> Callable[[Any, np.ndarray], Any]:
-        """(source, rows i64[B]) → what `apply` is to have of these rows: a dictionary of trees of
+        """(source, rows i64[B]) → the `arrays` of `apply` for these rows: a dictionary of trees of
         arrays [B, ...]."""
 
 
 class Task(Protocol):
-    """A way of learning: it turns a batch into a number."""
+    """A training objective: it computes the loss of a batch."""
 
     @property
     def learns_from(self) -> str:
-        """The unit of the feed that it takes."""
+        """The unit of the feeds that it accepts."""
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """What it reads of the corpus."""
+        """The names of the corpus entries that it reads."""
 
     @property
     def outputs(self) -> Mapping[str, Any]:
         """Name → `Output`."""
 
     def init(self, key: Any, spec: Any, statistics: Any) -> tuple[dict[str, Any], Any]:
-        """(parameters, state) before the first update; without statistics (None) of equal shapes.
-        Parameters are a flat dictionary; the state is what changes without a gradient. Its entry
-        `batch_statistics`, if there is one, is averaged where parameters are."""
+        """(parameters, state) before the first update; without statistics (None), the shapes are
+        the same. Parameters are a flat dictionary; the state changes without a gradient. Its entry
+        `batch_statistics`, if any, is averaged if parameters are."""
 
     def layout(
         self, parameters: Arrays, state: Any
     ) -> tuple[Mapping[str, int | None], Mapping[str, int | None]]:
         """The axis of each parameter that is split over the mesh's model axis, by name, and that of
-        each array of the state, by path. What is not named lies whole on every device."""
+        each array of the state, by path. Other arrays lie whole on every device."""
 
     def loss_and_measures(
         self, parameters: Any, state: Any, constants: Arrays, batch: Arrays, key: Any
@@ -169,25 +170,25 @@ class Task(Protocol):
 
     @property
     def inherits(self) -> tuple[str, ...]:
-        """Beginnings of the paths of the state that a run takes over from another: "parameters",
+        """Prefixes of the paths in the state that a run copies from another run: "parameters",
         "state/inputs"."""
 
     def masked(self, updates: Arrays, state: Any) -> Arrays:
-        """What is added to the parameters, by name, with zeros for rows that do not learn."""
+        """The updates of the parameters, by name, with zeros for rows that must not change."""
 
     def solve(self, parameters: Arrays, state: Any) -> Mapping[str, Any] | None:
-        """When a phase's last step is done: arrays that take the place of the parameters, by name,
-        or None. On the host; arrays of the state that it reads lie whole on every device."""
+        """After a phase's last step: arrays that replace parameters, by name, or None. Runs on the
+        host; arrays of the state that it reads lie whole on every device."""
 
     def grown_axis(self, name: str) -> int | None:
-        """The axis of a parameter that may be longer than in the run that it begins from."""
+        """The axis of a parameter that may be longer than in the run it is initialised from."""
 
 
 class Evaluator(Protocol):
-    """A way of measuring, with baselines of its own; it may bring data."""
+    """A measurement of a model, with its baselines; it may have its own data."""
 
     def identity(self) -> Mapping[str, Any]:
-        """`class`, and the options that decide what is measured."""
+        """`class`, and the options that determine what is measured."""
 
     def check(self, corpus: Any) -> None:
         """Raises ValueError if there is nothing to measure."""
@@ -196,14 +197,14 @@ class Evaluator(Protocol):
         self, outputs: Mapping[str, Callable[[Any], np.ndarray]], corpus: Any, *, mesh: Any
     ) -> Any:
         """A `Result` of values with intervals, by names such as direction/metric, and per item with
-        ids. An output takes a source, and
-        rows of it i64[N] where not all are wanted, and gives their vectors f32[N, D]."""
+        ids. An output maps a source, and optionally some of its rows i64[N], to vectors
+        f32[N, D]."""
 
     def baselines(self, corpus: Any, *, mesh: Any) -> Mapping[str, Any]:
-        """System → `Result` of what needs no training."""
+        """System → `Result` of the systems that need no training."""
 
     def selection(self, values: Mapping[str, float]) -> Any:
-        """The `Selection` (name, value) by which checkpoints are compared; higher is better."""
+        """The `Selection` (name, value) that compares checkpoints; higher is better."""
 
     def counts(self, corpus: Any) -> Mapping[str, Any]:
-        """What was asked, for people: such as direction → {"queries", "left_out"}."""
+        """Numbers of queries for reports, such as direction → {"queries", "left_out"}."""

@@ -1,4 +1,4 @@
-"""A recipe: everything that decides what a run computes, as one frozen tree of parts."""
+"""A recipe: everything that determines what a run computes, as one frozen tree of parts."""
 
 from bisect import bisect_right
 from collections.abc import Collection
@@ -19,11 +19,11 @@ class Retention:
     """When checkpoints are written, and which are kept."""
 
     every_steps: int = 1000
-    """A checkpoint each time this many updates have been applied, and one at the end."""
+    """Steps between checkpoints; the last step is saved, too."""
     keep_last: int = 3
-    """How many of the newest are kept."""
+    """Number of newest checkpoints to keep."""
     keep_every: int = 0
-    """Also keep those whose step divides by this; 0 is none."""
+    """Also keep checkpoints whose step is a multiple of this; 0 is none."""
 
     def __post_init__(self) -> None:
         if self.every_steps < 1 or self.keep_last < 1 or self.keep_every < 0:
@@ -35,11 +35,11 @@ class Retention:
     def stale(
         self, steps: Collection[int], *, pinned: Collection[int], measured: Collection[int] | None
     ) -> list[int]:
-        """The steps that may go, ascending.
+        """The steps that may be deleted, ascending.
 
-        pinned: steps that an evaluation named best; these stay.
-        measured: what the attached evaluation jobs have measured; any other step waits for them.
-        None if no job is attached.
+        pinned: steps that an evaluation selected as best; these stay.
+        measured: steps that the attached evaluation jobs have measured; others stay until they are
+        measured. None if no job is attached.
         """
         return [
             step
@@ -52,25 +52,25 @@ class Retention:
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """Some steps in which a run draws, learns and updates in one way."""
+    """A number of steps with the same feed, optimiser and trained parameters."""
 
     steps: int
-    """Steps until the next phase; after the last the first comes again."""
+    """Steps until the next phase; after the last phase, the first begins again."""
     feed: FeedOptions | None = None
-    """Where batches come from; None is the recipe's."""
+    """Source of batches; None is the recipe's."""
     optimiser: Optimiser | None = None
-    """How parameters are updated; None is the recipe's. Its state and its learning rate go by the
-    steps of this phase alone."""
+    """How parameters are updated; None is the recipe's. Its state and its learning rate count only
+    the steps of this phase."""
     learns: tuple[str, ...] = ()
-    """Names of the parameters that learn, or of what they are below; none: as the recipe says."""
+    """Names or path prefixes of the parameters to train; by default the recipe's."""
 
     def __post_init__(self) -> None:
         if self.steps < 1:
-            raise ValueError(f"a phase has 1 step or more, found {self.steps}")
+            raise ValueError(f"a phase must have 1 step or more, found {self.steps}")
 
 
 class ResolvedPhase(NamedTuple):
-    """A phase with nothing left to the recipe."""
+    """A phase with the recipe's defaults filled in."""
 
     steps: int
     feed: FeedOptions
@@ -79,47 +79,47 @@ class ResolvedPhase(NamedTuple):
 
 
 class Position(NamedTuple):
-    """Where a step lies in a run."""
+    """The position of a step in a run."""
 
     phase: int
     done: int
-    """Steps of this phase before."""
+    """Earlier steps of this phase."""
     left: int
     """Steps until another phase begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What to learn from, what to learn, how, how long and where."""
+    """The data, task, optimiser, length and devices of a run."""
 
     corpus: CorpusOptions
     task: Task
     feed: FeedOptions
     optimiser: Optimiser = Optimiser()
     learns: tuple[str, ...] = ()
-    """Names of the parameters that learn, or of what they are below (towers/0); none are all."""
+    """Names or path prefixes (towers/0) of the parameters to train; all by default."""
     phases: tuple[Phase, ...] = ()
-    """What is done in turn, over and over; none: every step as the fields above say."""
+    """Phases that alternate, over and over; by default every step uses the fields above."""
     init_from: str = ""
-    """Begin with the parameters of another run, RUN or RUN@STEP. STEP is a number, latest (the
-    default) or best; the parameters are taken by name and shape."""
+    """Start from the parameters of another run, RUN or RUN@STEP. STEP is a number, latest (the
+    default) or best; parameters are matched by name and shape."""
     init_partial: bool = False
-    """Begin from a run that lacks some of the parameters, which are then drawn anew, or has
-    others."""
+    """With --init-from, allow runs with other parameters: those that do not match are initialised
+    randomly."""
     checkpoints: Annotated[Retention, TUNABLE] = Retention()
     mesh: Annotated[MeshShape, TUNABLE] = MeshShape()
     steps: Annotated[int, TUNABLE] = 200_000
-    """Training steps in all, of one batch each. A step is an update unless several batches are
+    """Total training steps, of one batch each. A step is an update unless several batches are
     accumulated."""
     seed: int = 0
     """Seed of parameters, batches and dropout."""
     log_every: Annotated[int, TUNABLE] = 100
     """Steps between lines of metrics.jsonl."""
     evaluate_every: Annotated[int, TUNABLE] = 0
-    """Steps between evaluations by the training itself; 0 leaves them to the evaluation job. The
-    last step is evaluated, too."""
+    """Steps between evaluations during training; 0 leaves them to `evaluate`. The last step is
+    evaluated, too."""
     profile_steps: Annotated[int, TUNABLE] = 0
-    """Trace this many steps, after ten to warm up, into WORKDIR/profile; 0 is none."""
+    """Trace this many steps, after ten warm-up steps, into WORKDIR/profile; 0 is none."""
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.log_every < 1 or self.evaluate_every < 0:
@@ -151,13 +151,13 @@ class Recipe:
                 )
             if phase.optimiser.average_decay not in (None, self.optimiser.average_decay):
                 raise ValueError(
-                    "the average of the parameters is kept over all phases: set average_decay on "
-                    "the recipe's optimiser"
+                    "all phases share one average of the parameters: set average_decay on the "
+                    "recipe's optimiser"
                 )
 
     @property
     def resolved_phases(self) -> tuple[ResolvedPhase, ...]:
-        """The phases; where the recipe names none, itself as the only one."""
+        """The phases; for a recipe without phases, the recipe itself as the only one."""
         if not self.phases:
             return (ResolvedPhase(self.steps, self.feed, self.optimiser, self.learns),)
         return tuple(
@@ -171,7 +171,7 @@ class Recipe:
         )
 
     def position(self, step: int) -> Position:
-        """Where `step`, from 0, lies; it depends on nothing else."""
+        """The position of `step`, from 0; a pure function of the step."""
         if not self.phases:
             return Position(phase=0, done=step, left=self.steps - step)
         ends = list(accumulate(phase.steps for phase in self.phases))
@@ -186,6 +186,6 @@ class Recipe:
 
     @staticmethod
     def from_json(data: dict[str, Any], classes: Collection[type] = ()) -> "Recipe":
-        """The recipe that `to_json` wrote, today or before; raises RecipeError where it does not
-        fit. Classes outside `vidembed` are built if they are among `classes`."""
+        """The recipe from `to_json` of this or an older version; raises RecipeError if it does not
+        fit. Classes outside `vidembed` are allowed only if they are among `classes`."""
         return from_json(Recipe, modernised(data), classes=classes)

@@ -1,7 +1,7 @@
-"""TPU slices by name: devices to compile for, on a machine that has none.
+"""TPU slices by name: devices to compile for on a machine without TPUs.
 
-The compiler is libtpu, which the `tpu` extra installs. It needs no TPU, but is told that it is on
-a TPU machine, whose metadata it would otherwise ask for over the network.
+The compiler is libtpu, from the `tpu` extra. It needs no TPU, but environment variables must
+describe a TPU machine, or it would request the machine's metadata over the network.
 """
 
 import importlib.util
@@ -18,14 +18,14 @@ ENVIRONMENT = {
     "TPU_WORKER_HOSTNAMES": "localhost",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "true",
 }
-"""One accelerator type serves the slices of every generation. Several processes may compile at the
-same time, since none touches a TPU."""
+"""One accelerator type works for slices of every generation. Several processes may compile at the
+same time, because none uses a TPU."""
 
 
 def slice_devices(name: str) -> list[Any]:
-    """The devices of a slice, such as v5e:8x8; ValueError if there is no compiler or no such slice.
+    """The devices of a slice, such as v5e:8x8; ValueError without a compiler or for unknown slices.
 
-    From here on JAX has CPU devices only in this process, unless it has looked for others before.
+    Afterwards JAX has only CPU devices in this process, unless it was initialised before.
     """
     if importlib.util.find_spec("libtpu") is None:
         raise ValueError(
@@ -41,7 +41,6 @@ def slice_devices(name: str) -> list[Any]:
         if "INVALID_ARGUMENT" not in str(error):
             raise ValueError(f"the TPU compiler does not start: {error}") from error
         raise ValueError(
-            f"{name} is no TPU slice: {str(error).partition(': ')[2]}. Names are a "
-            f"generation and its chips along each side, even but for the third: {EXAMPLES}. "
-            "Parts that are exchanged (task.miner:hardest) stand before --compile"
+            f"{name} is not a TPU slice: {str(error).partition(': ')[2]}. A name is a generation "
+            f"and the number of chips along each side (the first two even), such as {EXAMPLES}"
         ) from error

@@ -1,4 +1,4 @@
-"""What a training begins with: the state to go on from, and what is refused before it runs."""
+"""Start or resume a training: the first state, and checks before it runs."""
 
 from collections.abc import Callable
 from functools import partial
@@ -26,16 +26,16 @@ def first_state(
     progress: Progress,
     stop: StopFlag,
 ) -> tuple[int, State]:
-    """The state to go on from: the newest whole checkpoint, or a new one, of which `begin`,
-    if given, makes one that begins from another run."""
-    # A block of its own: where a stop was asked meanwhile, nothing is called damaged after it.
+    """(step, state) to start from: the newest intact checkpoint, or a new state, which `begin`, if
+    given, initialises from another run."""
+    # A separate block: after a stop request no checkpoint may be reported as damaged.
     with stop.raising():
-        found = checkpoints.restore_newest(shape)
-    if found is not None:
-        step, state, troubles = found
+        restored = checkpoints.restore_newest(shape)
+    if restored is not None:
+        step, state, troubles = restored
         for trouble in troubles:
             progress.say(f"WARNING: {trouble}")
-        for newer in [other for other in checkpoints.steps() if other > step]:
+        for newer in [saved for saved in checkpoints.steps() if saved > step]:
             checkpoints.set_aside(newer)
         progress.say(f"going on from step {step}")
         return step, state
@@ -49,31 +49,31 @@ def first_state(
     return 0, state
 
 
-def refuse_fewer_steps(workdir: Workdir, done: int, wanted: int) -> None:
-    """Raises ValueError for a run that has gone further than it is to go."""
-    if done > wanted:
+def refuse_fewer_steps(workdir: Workdir, done: int, steps: int) -> None:
+    """Raises ValueError if a run has already passed the requested number of steps."""
+    if done > steps:
         raise ValueError(
-            f"{workdir} has applied {done} updates already, --steps is {wanted}: give --steps "
+            f"{workdir} has applied {done} updates already, --steps is {steps}: give --steps "
             f"{done} or more, or another --workdir"
         )
 
 
 def refuse_torn_pass(phase: ResolvedPhase, feed: Any) -> None:
-    """Raises ValueError where an update is not by the gradient of one whole pass."""
+    """Raises ValueError unless each update uses the gradient of one whole pass."""
     size, drawn_from = feed.one_pass
     parts = -(-size // phase.feed.examples)
     if phase.optimiser.accumulate != parts:
         raise ValueError(
             f"batches are weighted as parts of one pass over {size:,} {drawn_from}, which is "
-            f"{parts} batches; --optimiser.accumulate is {phase.optimiser.accumulate}: set it to "
-            f"{parts}, or choose another batch"
+            f"{parts} batches, but --optimiser.accumulate is {phase.optimiser.accumulate}: set it "
+            f"to {parts}, or choose another batch size"
         )
 
 
 def check_evaluation(
     evaluation: Evaluation | None, corpus: Any, progress: Progress, *, part_of_run: bool
 ) -> None:
-    """Raises where the run's own evaluations have nothing to measure; for a job's, it warns."""
+    """Raises if evaluations during training have nothing to measure; warns for those of a job."""
     for evaluator in evaluation.evaluators if evaluation else ():
         try:
             evaluator.check(corpus)

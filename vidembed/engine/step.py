@@ -1,8 +1,8 @@
-"""One update, as a pure function that is compiled once, and the state it updates.
+"""One update as a pure function that is compiled once, and the state that it updates.
 
-The state of training is a dictionary: `step` i32[] (updates applied), `parameters`, `state` (what
-changes without a gradient), `optimiser` (of a run with phases one for each, by number), and
-`average` (of the parameters) with `average_statistics` where these are kept.
+The training state is a dictionary: `step` i32[] (updates applied), `parameters`, `state` (changes
+without a gradient), `optimiser` (with phases, one entry per phase, by number), and, if averages are
+kept, `average` (of the parameters) and `average_statistics`.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ from vidembed.workdir.checkpoints.record import is_below
 
 State = dict[str, Any]
 BATCH_STATISTICS = "batch_statistics"
-"""The entry of a task's state that is averaged where parameters are."""
+"""The entry of a task's state that is averaged if parameters are."""
 AVERAGE, AVERAGE_STATISTICS = "average", "average_statistics"
 
 
@@ -31,7 +31,7 @@ def new_state(recipe: Recipe, spec: Any, statistics: Any) -> State:
 
 
 def state_of(recipe: Recipe, parameters: dict[str, Any], state: Any) -> State:
-    """The state of training that begins with these parameters."""
+    """The training state that starts with these parameters."""
     phases = recipe.resolved_phases
     optimisers = {str(number): _begun(phase, parameters) for number, phase in enumerate(phases)}
     whole = {
@@ -52,16 +52,16 @@ def _begun(phase: ResolvedPhase, parameters: Mapping[str, Any]) -> Any:
 
 
 def learning(parameters: Mapping[str, Any], learns: tuple[str, ...]) -> dict[str, Any]:
-    """The parameters below one of the paths in `learns`, or all if it is empty; ValueError where
-    there are none."""
-    found = {n: p for n, p in parameters.items() if not learns or is_below(n, learns)}
-    for beginning in learns:
-        if not any(is_below(name, [beginning]) for name in found):
+    """The parameters at or below the paths in `learns`, or all if it is empty; ValueError if a path
+    matches none."""
+    selected = {n: p for n, p in parameters.items() if not learns or is_below(n, learns)}
+    for path in learns:
+        if not any(is_below(name, [path]) for name in selected):
             raise ValueError(
-                f"--learns: there is no parameter {beginning!r}, nor any below it; there are "
+                f"--learns: there is no parameter {path!r}, nor any below it; there are "
                 f"{', '.join(sorted(parameters))}"
             )
-    return found
+    return selected
 
 
 def state_shape(
@@ -92,7 +92,7 @@ def state_shape(
     }
     layout = {name: layout[name] for name in shapes if name in layout}
     optimisers = shapes["optimiser"] if recipe.phases else {"0": shapes["optimiser"]}
-    found = {
+    optimiser_layouts = {
         str(number): optax.tree.map_params(
             phase.optimiser.transformation(),
             lambda _, spec: spec,
@@ -102,7 +102,7 @@ def state_shape(
         )
         for number, phase in enumerate(recipe.resolved_phases)
     }
-    layout["optimiser"] = found if recipe.phases else found["0"]
+    layout["optimiser"] = optimiser_layouts if recipe.phases else optimiser_layouts["0"]
     return jax.tree.map(
         lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
         shapes,
@@ -113,9 +113,9 @@ def state_shape(
 def compile_update(
     recipe: Recipe, shape: State, mesh: jax.sharding.Mesh, *, phase: int = 0
 ) -> Callable[..., tuple[State, dict[str, Any]]]:
-    """`update(state, constants, batch) → (state, measures)` of a phase; gives up the old state."""
-    now = recipe.resolved_phases[phase]
-    optimiser, rule = now.optimiser, now.optimiser.transformation()
+    """`update(state, constants, batch) → (state, measures)` of a phase; donates the old state."""
+    resolved = recipe.resolved_phases[phase]
+    optimiser, rule = resolved.optimiser, resolved.optimiser.transformation()
     decay = recipe.optimiser.average_decay
 
     def update(
@@ -123,7 +123,7 @@ def compile_update(
     ) -> tuple[State, dict[str, jax.Array]]:
         step, parameters = whole["step"], whole["parameters"]
         key = jax.random.fold_in(jax.random.key(recipe.seed), step + 1)
-        learnt = learning(parameters, now.learns)
+        learnt = learning(parameters, resolved.learns)
 
         def loss(learnt: Mapping[str, Any]) -> Any:
             every = {**parameters, **learnt}
@@ -158,8 +158,8 @@ def compile_update(
 
 
 def _newest_share(recipe: Recipe, decay: float, step: jax.Array) -> jax.Array:
-    """f32[]: `average_share` of the update that step `step` makes; 0 where it makes none, as while
-    gradients are gathered."""
+    """f32[]: `average_share` of the update at step `step`; 0 if that step makes no update because
+    gradients are still being accumulated."""
     every = [phase.optimiser.accumulate for phase in recipe.resolved_phases]
     if set(every) == {1}:
         return average_share(decay, step)
@@ -171,7 +171,7 @@ def _newest_share(recipe: Recipe, decay: float, step: jax.Array) -> jax.Array:
 
 
 def _done(recipe: Recipe, phase: int, step: jax.Array) -> jax.Array:
-    """i32[]: how many of the steps before `step` are of this phase; see `Recipe.position`."""
+    """i32[]: the number of steps before `step` in this phase; see `Recipe.position`."""
     if not recipe.phases:
         return step
     lengths = [each.steps for each in recipe.phases]
@@ -180,7 +180,7 @@ def _done(recipe: Recipe, phase: int, step: jax.Array) -> jax.Array:
 
 
 def refuse_uneven_batch(recipe: Recipe, devices: int) -> None:
-    """Raises ValueError, with the nearest sizes that fit, unless batches divide evenly."""
+    """Raises ValueError, with the nearest sizes that fit, if a batch does not divide evenly."""
     for phase in recipe.resolved_phases:
         unit, examples = phase.feed.unit, phase.feed.examples
         if examples % devices:
@@ -194,6 +194,6 @@ def refuse_uneven_batch(recipe: Recipe, devices: int) -> None:
 def _refuse_uneven(name: str, shape: tuple[int, ...], axis: int | None, parts: int) -> None:
     if axis is not None and shape[axis] % parts:
         raise ValueError(
-            f"{name} {shape} does not divide over --mesh.model {parts} at axis {axis}; "
-            "choose layer widths that divide by it, or a smaller --mesh.model"
+            f"axis {axis} of {name} {shape} does not divide over --mesh.model {parts}; choose "
+            "layer widths that are multiples of it, or a smaller --mesh.model"
         )

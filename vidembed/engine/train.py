@@ -1,8 +1,8 @@
-"""The training loop, top to bottom.
+"""The training loop, from top to bottom.
 
-One order holds throughout: save (and measure) the state after k updates, then take batch k, then
-update. The batches are a pure function of the step, so that a checkpoint needs no position of the
-data, and a run that goes on sees exactly the batches it would have seen.
+The order is always: save (and measure) the state after k updates, take batch k, update. Batches are
+a pure function of the step, so a checkpoint needs no position in the data, and a resumed run gets
+exactly the batches of an uninterrupted one.
 """
 
 from collections import deque
@@ -41,7 +41,7 @@ from vidembed.workdir.lease import Lease
 from vidembed.workdir.versions import versions
 
 IN_FLIGHT_STEPS = 2
-"""Updates dispatched but not yet seen to be finite; also keeps collectives from piling up."""
+"""Most updates dispatched but not yet checked to be finite; also limits queued collectives."""
 FINITE = ("loss", "parameter_norm")
 """Measures that must be finite: the loss before the update, the parameters after it."""
 
@@ -62,15 +62,15 @@ def train(
     evaluate: Callable[[int], Mapping[str, float]] | None = None,
     devices: list[Any] | None = None,
 ) -> int:
-    """Trains until `recipe.steps` updates are applied or `stop` is asked; returns the last step.
+    """Trains until `recipe.steps` updates are applied or `stop` is set; returns the last step.
 
-    Goes on from the newest whole checkpoint of the work directory, on which the caller holds
+    Resumes from the newest intact checkpoint of the work directory, on which the caller holds
     `lease`. `evaluate(step)` measures a durable checkpoint every `recipe.evaluate_every` steps and
-    the last one (none if that is 0); the scores it returns go to the journal. `evaluation` is kept
-    beside the recipe; where it has nothing to measure, that is said at once. Raises where hosts
-    have different data, where the work directory belongs to another run, recipe or data, where
-    nothing could be measured, NothingTrainedError and NonFiniteLoss; StoppedError when asked to
-    stop before there is anything to save.
+    the last one (none if that is 0); the scores it returns go to the journal. `evaluation` is
+    stored beside the recipe, and checked at once for something to measure. Raises if hosts have
+    different data, if the work directory belongs to another run, recipe or data, or if nothing
+    could be measured; NothingTrainedError and NonFiniteLoss; StoppedError for a stop request before
+    there is anything to save.
     """
     progress = progress or Progress(quiet=jax.process_index() > 0)
     recipe = located(recipe)
@@ -104,15 +104,15 @@ def train(
     check_evaluation(evaluation, corpus, progress, part_of_run=measuring is not None)
 
     with jax.set_mesh(mesh), Checkpoints(workdir.checkpoints) as checkpoints:
-        # All that can be refused is refused before the recipe is written down.
+        # Check everything that can be refused before the recipe is stored.
         shape = state_shape(recipe, spec, mesh)
         refuse_fewer_steps(workdir, checkpoints.latest() or 0, recipe.steps)
         about = {"spec": to_json(spec), "space": dict(corpus.space)}
         begin = None
         if recipe.init_from and checkpoints.latest() is None:
-            # As it was resolved at the first start, if this run was started before.
-            known = (workdir.read_recipe() or {}).get("init_from", recipe.init_from)
-            source = resolve(known)
+            # If this run was started before, use the step resolved then.
+            name = (workdir.read_recipe() or {}).get("init_from", recipe.init_from)
+            source = resolve(name)
             begin = partial(begin_from, recipe, source, planned(recipe, source, shape, corpus))
             about["init_from"] = str(source)
         for change in claim(workdir, recipe, fingerprints, about):
@@ -141,7 +141,7 @@ def train(
             trained = Trained(recipe, journal, progress.say)
 
             def settle(most: int) -> None:
-                """Waits until at most so many updates are in flight, and looks at the others."""
+                """Waits until at most `most` updates are in flight; checks and logs the others."""
                 while len(in_flight) > most:
                     step, measures = in_flight.popleft()
                     if not np.isfinite(jax.device_get([measures[name] for name in FINITE])).all():
@@ -155,7 +155,7 @@ def train(
                         journal.log(step, jax.device_get(measures) | pace.read(step))
 
             def prune() -> None:
-                # What is measured is read first: an evaluation pins before it says "measured".
+                # Read measured steps before pins: an evaluation pins a step before it stores it.
                 measured = workdir.awaited_measurements()
                 stale = recipe.checkpoints.stale(
                     checkpoints.steps(), pinned=workdir.pinned(), measured=measured
@@ -215,17 +215,16 @@ def train(
 
 
 def _numbered(name: str, values: list[str]) -> dict[str, str]:
-    """The values under a name, from the second on with a number."""
+    """The values by name; from the second on, the name has a number."""
     return {f"{name}{number or ''}": value for number, value in enumerate(values)}
 
 
 def _non_finite(step: int, ids: np.ndarray, number: int) -> str:
-    """The message for a loss or parameters that are not finite; ids: S[...] of the batch, which is
-    of this number in its feed."""
+    """The message for a loss or parameters that are not finite; ids: S[...] of the batch, which has
+    this number in its feed."""
     shown = ", ".join(i.decode(errors="replace") for i in ids.reshape(-1)[:9])
     return (
-        f"the loss of step {step}, or what it made of the parameters, is not finite; its batch "
-        f"has videos {shown} ... ({ids.size} in all, `feed.ids_at({number})`). The last "
-        "checkpoint is good. Look for extreme features with `python -m vidembed inspect`, or lower "
-        "the learning rate"
+        f"the loss of step {step}, or the parameters after it, is not finite; its batch has videos "
+        f"{shown} ... ({ids.size} in all, `feed.ids_at({number})`). The last checkpoint is good. "
+        "Check for extreme features with `python -m vidembed inspect`, or lower the learning rate"
     )

@@ -1,10 +1,10 @@
-"""Trees of frozen dataclasses as JSON and back.
+"""Convert trees of frozen dataclasses to JSON and back.
 
-A value carries its class as "module:Class". Where a field is typed by dataclasses, or a union of
-them, it is one of these; where it is typed by a protocol, any class of vidembed that has what the
-protocol asks for, or one that the caller passes in. No other module is imported. Nothing is
-guessed: an unknown field, another class or a value of another type is refused, with the place and
-the nearest name.
+Each object stores its class as "module:Class". If a field is typed by dataclasses or a union of
+them, the class must be one of these. If it is typed by a protocol, any class of vidembed with the
+members of the protocol is allowed, or a class that the caller passes in. No other module is
+imported. An unknown field, another class or a value of another type is refused, with its place and
+the nearest valid name.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 OURS = "vidembed."
-"""What the modules begin with that a stored class is imported from."""
+"""Prefix of the modules from which stored classes are imported."""
 Classes = Collection[type]
 
 
@@ -49,14 +49,14 @@ def changed_fields(value: Any) -> Any:
 
 
 def class_name(kind: type) -> str:
-    """ "module:Class", as it is stored."""
+    """The stored name of a class: "module:Class"."""
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
 def from_json(kind: Any, data: Any, place: str = "recipe", classes: Classes = ()) -> Any:
     """The value of type `kind` that `to_json` wrote as `data`; raises RecipeError.
 
-    classes: dataclasses from outside vidembed that it may be made of.
+    classes: allowed dataclasses from outside vidembed.
     """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Annotated:
@@ -70,7 +70,9 @@ def from_json(kind: Any, data: Any, place: str = "recipe", classes: Classes = ()
     if origin is typing.Literal:
         if data in arguments:
             return data
-        raise RecipeError(f"{place}: {data!r} is none of {list(arguments)}{_near(data, arguments)}")
+        raise RecipeError(
+            f"{place}: {data!r} is not one of {list(arguments)}{_near(data, arguments)}"
+        )
     if origin is tuple:
         if not isinstance(data, list):
             raise RecipeError(f"{place}: expected a list, found {data!r}")
@@ -79,9 +81,9 @@ def from_json(kind: Any, data: Any, place: str = "recipe", classes: Classes = ()
         )
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(data, dict):
-            raise RecipeError(f"{place}: expected values by name, found {data!r}")
+            raise RecipeError(f"{place}: expected a mapping, found {data!r}")
         return {n: from_json(arguments[1], v, f"{place}.{n}", classes) for n, v in data.items()}
-    # From here on plain types; `type`, not `isinstance`: True is no number.
+    # Only plain types remain; `type`, not `isinstance`, because True is not a number.
     if kind is float and type(data) is int:
         return float(data)
     if type(data) is not kind:
@@ -95,18 +97,18 @@ def _from_union(choices: tuple[Any, ...], data: Any, place: str, classes: Classe
     known = {
         class_name(c): c for c in choices if isinstance(c, type) and dataclasses.is_dataclass(c)
     }
-    others = [c for c in choices if c is not types.NoneType and c not in known.values()]
+    remaining = [c for c in choices if c is not types.NoneType and c not in known.values()]
     if known and isinstance(data, dict):
         name = data.get("class")
         if name in known:
             return _from_object(known[name], data, place, classes)
-        if not any(map(_is_protocol, others)):
+        if not any(map(_is_protocol, remaining)):
             raise RecipeError(
-                f"{place}: class {name!r} is none of {sorted(known)}{_near(name, known)}"
+                f"{place}: class {name!r} is not one of {sorted(known)}{_near(name, known)}"
             )
-    if len(others) == 1:
-        return from_json(others[0], data, place, classes)
-    for choice in others:
+    if len(remaining) == 1:
+        return from_json(remaining[0], data, place, classes)
+    for choice in remaining:
         try:
             return from_json(choice, data, place, classes)
         except RecipeError:
@@ -115,7 +117,7 @@ def _from_union(choices: tuple[Any, ...], data: Any, place: str, classes: Classe
 
 
 def _from_any(kind: Any, data: Any, place: str, classes: Classes) -> Any:
-    """A value of any class that may be built and, if `kind` is a protocol, has all it asks for."""
+    """A value of any allowed class that, if `kind` is a protocol, has all its members."""
     if isinstance(data, dict) and "class" in data:
         return _from_object(_built_class(kind, data["class"], place, classes), data, place, classes)
     if kind is not Any:
@@ -130,16 +132,16 @@ def _from_any(kind: Any, data: Any, place: str, classes: Classes) -> Any:
 
 
 def _built_class(protocol: Any, name: Any, place: str, classes: Classes) -> type:
-    """The dataclass that a stored name means: one of `classes`, or one of vidembed's own."""
+    """The dataclass with a stored name: one of `classes`, or one of vidembed's."""
     known = {class_name(c): c for c in classes}
     kind = known.get(name) or _own_class(str(name), place, known)
     if not dataclasses.is_dataclass(kind):
-        raise RecipeError(f"{place}: {name} is no dataclass, which alone are stored")
+        raise RecipeError(f"{place}: {name} is not a dataclass; only dataclasses can be stored")
     fields = {field.name for field in dataclasses.fields(kind)}
-    lacking = [n for n in _members(protocol) if n not in fields and not hasattr(kind, n)]
-    if lacking:
+    missing = [n for n in _members(protocol) if n not in fields and not hasattr(kind, n)]
+    if missing:
         raise RecipeError(
-            f"{place}: {name} is no {_name(protocol)}: it has no {', '.join(lacking)}"
+            f"{place}: {name} is not a {_name(protocol)}: it has no {', '.join(missing)}"
         )
     return kind
 
@@ -149,20 +151,20 @@ def _own_class(name: str, place: str, known: Mapping[str, type]) -> type:
     if not module.startswith(OURS):
         passed = f"; passed in: {', '.join(known)}" if known else ""
         raise RecipeError(
-            f"{place}: {name!r} is no class of vidembed, and nothing else is imported: use the "
-            f"script that trained with it, or pass it in, as classes=(TheClass,){passed}"
+            f"{place}: {name!r} is not a class of vidembed, and no other module is imported: use "
+            f"the script that trained with it, or pass the class in, as classes=(TheClass,){passed}"
         )
     try:
-        found: Any = importlib.import_module(module)
+        target: Any = importlib.import_module(module)
     except ImportError as error:
         raise RecipeError(f"{place}: {name}: {error}") from error
-    there = [n for n, c in vars(found).items() if dataclasses.is_dataclass(c)]
+    dataclass_names = [n for n, c in vars(target).items() if dataclasses.is_dataclass(c)]
     for part in path.split("."):
-        found = getattr(found, part, None)
-    # What a module merely imports is not its own: the name would lead anywhere.
-    if not isinstance(found, type) or class_name(found) != name:
-        raise RecipeError(f"{place}: {module} has no class {path!r}{_near(path, there)}")
-    return found
+        target = getattr(target, part, None)
+    # Refuse classes that the module only imports: such names could lead anywhere.
+    if not isinstance(target, type) or class_name(target) != name:
+        raise RecipeError(f"{place}: {module} has no class {path!r}{_near(path, dataclass_names)}")
+    return target
 
 
 def _is_protocol(kind: Any) -> bool:
@@ -170,9 +172,9 @@ def _is_protocol(kind: Any) -> bool:
 
 
 def _members(protocol: Any) -> list[str]:
-    """What a protocol asks for, the ones it inherits included; nothing of Any."""
-    own = [vars(base) for base in getattr(protocol, "__mro__", ()) if _is_protocol(base)]
-    names = {name for members in own for name in (*members, *members.get("__annotations__", {}))}
+    """The members of a protocol, inherited ones included; [] for Any."""
+    bodies = [vars(base) for base in getattr(protocol, "__mro__", ()) if _is_protocol(base)]
+    names = {name for body in bodies for name in (*body, *body.get("__annotations__", {}))}
     return sorted(name for name in names if name == "__call__" or not name.startswith("_"))
 
 
@@ -206,17 +208,17 @@ def _near(name: Any, names: Any) -> str:
 
 
 def with_defaults(data: Any, like: Any) -> Any:
-    """The JSON form of an older tree, with the fields that it was too old to have: a new field's
-    default is what was done before there was one. Parts of other classes than `like` has stay."""
+    """Fill fields added since a tree was stored with their defaults, which keep the old behaviour.
+    Takes and returns the JSON form; parts of other classes than in `like` are unchanged."""
     if isinstance(like, tuple) and isinstance(data, list) and len(like) == len(data):
         return [with_defaults(item, part) for item, part in zip(data, like)]
     of_class = data.get("class") if isinstance(data, dict) else None
     if not dataclasses.is_dataclass(like) or of_class != class_name(type(like)):
         return data
-    found = dict(data)
+    completed = dict(data)
     for field in dataclasses.fields(like):
         if field.name in data:
-            found[field.name] = with_defaults(data[field.name], getattr(like, field.name))
+            completed[field.name] = with_defaults(data[field.name], getattr(like, field.name))
         elif field.default is not dataclasses.MISSING:
-            found[field.name] = to_json(field.default)
-    return found
+            completed[field.name] = to_json(field.default)
+    return completed

@@ -1,4 +1,4 @@
-"""What an evaluation job that follows a run knows of the process that trains there."""
+"""Let an evaluation job watch whether a training process is active in its work directory."""
 
 import time
 from collections.abc import Callable
@@ -10,14 +10,14 @@ PATIENCE_SECONDS = 300.0
 
 
 class TrainerGoneError(RuntimeError):
-    """A run that is not done has had nobody who trains it for too long."""
+    """A run is not done, and no training has been active for too long."""
 
 
 class Watch:
-    """Looks again and again whether somebody trains in a work directory, or whether it is DONE.
+    """Polls whether a training is active in a work directory, or whether the run is DONE.
 
-    That nobody does is said at once, for a training that was killed may be started again; after
-    `patience_seconds` of it the wait is over, and `gone` says why.
+    If no training is active, it warns at once, because a killed training may be restarted. After
+    `patience_seconds` the wait is over, and `gone` gives the reason.
     """
 
     def __init__(
@@ -28,10 +28,10 @@ class Watch:
         self.gone = ""
 
     def is_over(self) -> bool:
-        """Whether there is nothing to wait for any more."""
-        # While a trainer holds the work directory it may go on, whatever DONE says.
-        why = self._workdir.why_not_leased()
-        if not why:
+        """Whether there is nothing left to wait for."""
+        # A trainer that holds the work directory may still extend a run that is DONE.
+        reason = self._workdir.why_not_leased()
+        if not reason:
             self._alone_since = None
             return False
         if self._workdir.done() is not None:
@@ -40,15 +40,14 @@ class Watch:
         if self._alone_since is None:
             self._alone_since = now
             self._say(
-                f"WARNING: nobody trains in {self._workdir}: {why}. Waiting "
-                f"{self._patience:,.0f} s for the training to be started again "
-                "(--patience-seconds)"
+                f"WARNING: no training is active in {self._workdir}: {reason}. Waiting "
+                f"{self._patience:,.0f} s for the training to restart (--patience-seconds)"
             )
         elif now - self._alone_since >= self._patience:
             self.gone = (
-                f"{self._workdir} is not DONE, and nobody trained there for "
-                f"{self._patience:,.0f} s: {why}. All checkpoints that are there are measured. "
-                "Start the training again, it goes on from its newest checkpoint; and then this "
+                f"{self._workdir} is not DONE, and no training was active there for "
+                f"{self._patience:,.0f} s: {reason}. All existing checkpoints are measured. "
+                "Restart the training, which resumes from its newest checkpoint, and then this "
                 "command"
             )
         return bool(self.gone)
@@ -61,8 +60,8 @@ def await_run(
     *,
     patience_seconds: float,
 ) -> None:
-    """Returns when a training has begun in a work directory: its recipe is known then. Raises
-    ValueError if none has for so long."""
+    """Waits until a training has begun in a work directory, when its recipe is known. Raises
+    ValueError if none begins within `patience_seconds`."""
     if workdir.read_recipe() is not None:
         return
     say(
@@ -73,9 +72,9 @@ def await_run(
     while workdir.read_recipe() is None:
         if time.monotonic() - begun >= patience_seconds:
             raise ValueError(
-                f"no training has begun in {workdir} for {patience_seconds:,.0f} s: is it the "
-                "--workdir of one? Give more --patience-seconds to wait longer"
+                f"no training has begun in {workdir} within {patience_seconds:,.0f} s: check "
+                "--workdir, or raise --patience-seconds to wait longer"
             )
         sleep(POLL_SECONDS)
-    # What it is measured by is stored right after the recipe.
+    # The evaluation is stored right after the recipe.
     sleep(POLL_SECONDS)
