@@ -17,10 +17,10 @@ from vidembed.feeds.labelled import LabelledVideos
 from vidembed.losses.triplet import Log
 from vidembed.mining.miners import Hardest
 from vidembed.models.fusion import EarlyFusion
-from vidembed.recipes import linear
+from vidembed.recipes import linear, ridge
 
-SYSTEMS = ["cdml", "linear", "gcml gcml", "gcml gcl", "gcml cdml"]
-VERBS = [*DATA, *(f"{verb} cdml" for verb in RUNS), *(f"train {each}" for each in SYSTEMS[1:4])]
+SYSTEMS = ["cdml", "linear", "ridge", "gcml gcml", "gcml gcl", "gcml cdml"]
+VERBS = [*DATA, *(f"{verb} cdml" for verb in RUNS), *(f"train {each}" for each in SYSTEMS[1:5])]
 
 
 def command_of(words, monkeypatch):
@@ -184,12 +184,12 @@ def test_values_that_look_like_something_else(monkeypatch):
         Arguments(importing, ["a", "b", "--max-rounding", "x"]).ordered()
 
 
-@pytest.mark.parametrize("system", SYSTEMS[:4])
+@pytest.mark.parametrize("system", SYSTEMS[:5])
 def test_the_preset_is_the_size_of_a_laptop(system, monkeypatch):
     words = ["--preset", "laptop", "--workdir", "w"]
     laptop = given(f"train {system}", *words, monkeypatch=monkeypatch).recipe
-    if system == "linear":
-        assert laptop.to_json() == linear.recipe.to_json()
+    if closed := {"linear": linear, "ridge": ridge}.get(system):
+        assert laptop.to_json() == closed.recipe.to_json()
         return
     assert laptop.feed.examples == (1536 if system == "gcml gcl" else 512)
     assert laptop.task.model.layers == quickstart.LAYERS

@@ -167,7 +167,7 @@ def test_the_space_of_a_run_is_that_of_its_model(workdir, run):
 def test_folders_without_a_run_are_refused(workdir, tmp_path):
     with pytest.raises(ValueError, match=r"holds no run \(no recipe.json\)"):
         vidembed.load(tmp_path)
-    with pytest.raises(CheckpointError, match="none is best"):
+    with pytest.raises(CheckpointError, match="no step is the best"):
         vidembed.load(workdir)
     with pytest.raises(ValueError, match=r"no output 'vidoe': it has \["):
         vidembed.load(workdir, "latest", output="vidoe")

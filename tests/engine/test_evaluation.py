@@ -130,7 +130,7 @@ def test_a_model_is_loaded_where_the_data_are_no_more(corpus_paths, corpus, tmp_
     np.testing.assert_array_equal(vectors, expected)
     rows = np.array([7, 0, 299])
     np.testing.assert_allclose(model["video"](corpus.table, rows), expected[rows], atol=1e-6)
-    with pytest.raises(CheckpointError, match="nothing is measured yet, so none is best"):
+    with pytest.raises(CheckpointError, match="nothing is evaluated yet, so no step is the best"):
         load_model(workdir)
 
 

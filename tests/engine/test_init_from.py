@@ -264,7 +264,7 @@ def test_runs_and_steps_by_name(tmp_path):
             resolve(f"{workdir}@{bad}")
     with pytest.raises(CheckpointError, match="no checkpoint"):
         resolve(str(tmp_path / "nowhere"))
-    with pytest.raises(CheckpointError, match="nothing is measured yet"):
+    with pytest.raises(CheckpointError, match="nothing is evaluated yet"):
         resolve(f"{workdir}@best")
     workdir.measurements({"class": "One"}).pin(2, "ndcg", 0.5)
     assert resolve(f"{workdir}@best").step == 2

@@ -161,7 +161,9 @@ def test_it_trains_is_stopped_goes_on_and_is_measured(
     )
     whole = run(recipe, tmp_path / "whole", corpus, evaluator)
     parts = run(recipe, tmp_path / "parts", corpus, evaluator, until=2)
-    with pytest.raises(RecipeError, match=f"{place}: .*:{stranger.__name__}. is no class of vid"):
+    with pytest.raises(
+        RecipeError, match=f"{place}: .*:{stranger.__name__}. is not a class of vid"
+    ):
         recipe_of(parts)
     classes = (stranger, Places)
     assert recipe_of(parts, classes) == recipe

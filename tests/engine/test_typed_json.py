@@ -92,7 +92,7 @@ def test_protocols_stand_in_unions_and_tuples_and_mappings_are_read():
         (("sizes",), {"visual": "x"}, r"recipe\.sizes\.visual: expected int"),
         (("named",), {"word": "a"}, r"recipe\.named: expected the class and fields of a Named"),
         (("named",), "a", r"recipe\.named: expected the class and fields of a Named"),
-        (("several",), [{"class": "x:Word"}], r"several\[0\]: 'x:Word' is not a class .*passed in: "),
+        (("several",), [{"class": "x:Word"}], r"several\[0\]: 'x:Word' is not a class .*passed in"),
         (("concrete", "class"), "vidembed.losses.triplet:Log", "triplet:Log. is not one of"),
         (("anything",), {"class": 3}, "'3' is not a class of vidembed"),
         (("anything",), {"class": class_name(Layers), "sise": 3}, "did you mean 'size'"),

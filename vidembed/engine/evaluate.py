@@ -59,10 +59,10 @@ class EvaluationJob:
         rows = stored.get("fingerprints", {}).get("corpus", self.corpus.rows)
         if rows != self.corpus.rows:
             raise ValueError(
-                f"{workdir} was trained on data {rows}, but {recipe.corpus} is "
-                f"{self.corpus.rows}: give the data of the run with --corpus.table and "
-                "--corpus.edges. (Older versions applied the degree cap before the split: evaluate "
-                "their runs with the same version)"
+                f"the videos, edges or split have changed since {workdir} was trained (digest "
+                f"{rows} then, {self.corpus.rows} now). It can still embed and search, but not be "
+                "evaluated on them: give the earlier data with --corpus.table and --corpus.edges, "
+                "or train a new run with --init-from"
             )
         if "spec" in stored:
             known = {*classes, *classes_of(recipe)}

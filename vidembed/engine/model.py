@@ -149,7 +149,10 @@ def step_named(workdir: Workdir, checkpoints: Checkpoints, name: str) -> int:
     if name == "best":
         # Another evaluation job may be writing: all hosts use what the first host read.
         if not (pinned := of_first_host(sorted(workdir.pinned()))):
-            raise CheckpointError(f"{workdir}: nothing is measured yet, so none is best")
+            raise CheckpointError(
+                f"{workdir}: nothing is evaluated yet, so no step is the best. Run `vidembed "
+                "evaluate` on it, or name a step: --step latest (RUN@latest where RUN is given)"
+            )
         if len(pinned) > 1:
             raise CheckpointError(
                 f"{workdir}: its evaluations found different steps best, {pinned}: give one of them"

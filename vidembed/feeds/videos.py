@@ -152,4 +152,10 @@ class VideoFeedOptions(FeedOptions):
                 f"table, graph and split must have the same rows, found {len(table)} videos, "
                 f"{nodes} graph nodes and {len(is_train)} split entries"
             )
+        if missing := [m for m in reads if m not in table.features]:
+            raise ValueError(
+                f"the model reads {list(reads)}, the data has {sorted(table.features)}: no "
+                f"{missing[0]!r}. Name the data's modalities: --task.model.modalities ..., or "
+                "task.model:single-modality --task.model.modality NAME for one"
+            )
         return self._open(corpus, seed=seed, reads=reads)

@@ -30,5 +30,6 @@ recipe = replace(
     steps=TargetPass.parts,
 )
 RECIPES = {"ridge": recipe}
+PRESETS = linear.PRESETS
 EVALUATION = linear.EVALUATION
 OFFERED: Mapping[type, Any] = {**linear.OFFERED, Task: Ridge, FeedOptions: TargetPass}

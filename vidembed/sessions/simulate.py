@@ -145,6 +145,11 @@ def _labels(offsets: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.nda
     label_rows = np.unique(np.stack([values.astype(np.int64), rows]), axis=1)
     labels, counts = np.unique(label_rows[0], return_counts=True)
     enough = counts >= PARAMETERS["videos_per_label_at_least"]
+    if not len(labels):
+        raise ValueError(
+            "the table has no labels, from which sessions are simulated: use your own sessions "
+            "(`vidembed cowatch SESSIONS EDGES`)"
+        )
     if enough.sum() < PARAMETERS["interests_per_person"]:
         raise ValueError(
             f"only {int(enough.sum())} of {len(labels)} labels have at least "
