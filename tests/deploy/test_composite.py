@@ -133,7 +133,7 @@ def test_only_composites_are_measured_as_composites(composed, corpus_paths, work
     assert main(["evaluate", "composite", "--workdir", workdir]) == 1
     assert "holds no composite" in capsys.readouterr().err
     assert main(["evaluate", "cdml", "--workdir", composed]) == 1
-    assert "take `composite` as the recipe" in capsys.readouterr().err
+    assert "use `composite` as the recipe" in capsys.readouterr().err
     split = ["--corpus.split-seed", "5"]
     assert main(["evaluate", "composite", "--workdir", composed, *split]) == 1
     assert "were trained on data" in capsys.readouterr().err

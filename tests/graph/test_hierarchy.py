@@ -313,7 +313,7 @@ def test_a_full_disk_leaves_the_older_file(path, hierarchy):
     before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
     try:
-        with pytest.raises(OSError, match="nothing of it was kept, free some space"):
+        with pytest.raises(OSError, match="nothing was written, free some space"):
             write_hierarchy(hierarchy, path, IDS)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -224,7 +224,7 @@ def _with_visual(corpus: Corpus, visual: np.ndarray) -> Corpus:
     "refused, with the option to change",
 )
 def test_a_torn_pass_and_a_network_that_is_not_linear_are_refused(lacking, tmp_path):
-    refused(replace(SMALL, steps=2), tmp_path / "a", lacking, "one pass in 3 steps.*--steps 3")
+    refused(replace(SMALL, steps=2), tmp_path / "a", lacking, "one pass of 3 steps.*--steps 3")
     for model in (LateFusion(), SingleModality(), EarlyFusion()):
         with pytest.raises(ValueError, match="linear map"):
             ClosedForm(model=model)
