@@ -1,4 +1,4 @@
-"""Modality dropout: what it does for videos without audio, where a fifth of the audio is gone.
+"""Measure what modality dropout does for videos without audio, if a fifth of it is missing.
 
     python -m experiments.missing_modality --quickstart runs/quickstart --workdir runs/missing
 
@@ -53,11 +53,11 @@ class MissingModality:
     workdir: str = "runs/missing"
     """Folder for the table and the trainings; running again goes on from what is done."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Of the quickstart's."""
+    """Seeds of the quickstart to use."""
     share: float = 0.2
-    """Of the videos, whose audio is taken away: the same in all seeds."""
+    """Share of the videos that lose their audio; the same videos in all seeds."""
     probabilities: tuple[float, ...] = (0.0, 0.1, 0.3, 0.5)
-    """Of modality dropout."""
+    """Probabilities of modality dropout to train with."""
     with_all_audio: tuple[float, ...] = (0.3,)
     """The same for trainings on videos that all have audio, which is taken away afterwards."""
 

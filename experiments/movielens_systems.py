@@ -10,7 +10,6 @@ from experiments.movielens_people import MODELS, Scores, by_history
 from experiments.movielens_training import SETS
 from vidembed.corpora.ratings import Ratings
 from vidembed.corpora.watched import Corpus
-from vidembed.deploy.composite import side_by_side
 from vidembed.evaluators.baselines import raw_features
 from vidembed.evaluators.closed_form import closed_form
 from vidembed.evaluators.factors import SVD_RANK, co_like_factors, ridge, svd
@@ -53,11 +52,6 @@ def closed_forms(
     for name in sets:
         features = raw_features(corpus.table, tuple(SETS[name]), statistics)
         yield f"closed {name}", unit(closed_form(whole, features, ridge=ridge))
-
-
-def beside(closed: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Both as one vector of unit length, in equal parts."""
-    return np.asarray(side_by_side([closed, other], [1.0, 1.0]))
 
 
 def by_histories(

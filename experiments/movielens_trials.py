@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.composites import beside
 from experiments.movielens_people import (
     MODELS,
     OWN_MEAN,
@@ -19,7 +20,6 @@ from experiments.movielens_people import (
     own_test,
 )
 from experiments.movielens_systems import (
-    beside,
     by_svd,
     closed_forms,
     content,
@@ -83,7 +83,7 @@ class Trial:
             closed = vectors[f"closed {name}"]
             for kind in ("ridge", "cdml"):
                 if (other := vectors.get(f"{kind} {name}")) is not None:
-                    vectors[f"closed + {kind} {name}"] = beside(closed, other)
+                    vectors[f"closed + {kind} {name}"] = beside(other, closed)
         return corpus, vectors
 
     def draw(self) -> np.random.Generator:

@@ -1,4 +1,4 @@
-"""Towers learnt on top of the closed form, beside the composite; what BUILD_NOTES says of it.
+"""Train towers on top of the closed form, and compare them with the composite.
 
     python -m experiments.on_closed_form --workdir runs/quickstart
 
@@ -40,6 +40,8 @@ from vidembed.records.statistics import train_statistics
 from vidembed.workdir.layout import Workdir
 
 PARTS: tuple[Part, ...] = ("validation", "test")
+REFERENCES = ("visual", "closed_form", "trained", "composite")
+"""Systems that the others are compared with."""
 GATE, TEMPERATURE, RATE = 0.3, 0.1, 1e-3
 NETWORK = LateFusion(layers=LAYERS)
 
@@ -105,7 +107,7 @@ class OnClosedForm:
             progress.say(f"{part} videos; below, NDCG@10 minus the composite's")
             for line in as_markdown({name: row(scores, name) for name in scores[0]}):
                 progress.say(line)
-            for name in list(scores[0])[4:]:
+            for name in (n for n in scores[0] if n not in REFERENCES):
                 of = over_seeds(scores, name, "composite", by=differences)
                 each = (of[d]["ndcg@10"] for d in DIRECTIONS)
                 cells = (f"{e['value']:+.4f} [{e['low']:+.4f}, {e['high']:+.4f}]" for e in each)

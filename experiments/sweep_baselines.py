@@ -31,21 +31,20 @@ class Baselines:
 
     sweep: tyro.conf.Suppress[Sweep]
     workdir: str
-    """Folder of the sweeps; those that share it share data."""
+    """Folder of the sweeps; sweeps in the same folder share data."""
     records: str = os.path.relpath(SAMPLE)
     """Video-level TFRecords: a folder, a file or a pattern."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Each seed makes its own people, sessions and split."""
+    """Each seed has its own users, sessions and split."""
     permuted: bool = False
-    """On sessions whose video ids are shuffled: the control, where content says
-    nothing."""
+    """Shuffle the video ids of the sessions: the control, where content says nothing."""
 
     def __post_init__(self) -> None:
         refuse_seeds(self.seeds)
 
     def run(self) -> int:
-        """Prints a table for each direction, and writes WORKDIR/baselines.json, with means over
-        seeds and 95 % intervals. Raises StoppedError when asked to stop."""
+        """Print a table for each direction; write WORKDIR/baselines.json, with means over seeds
+        and 95 % intervals. Raises StoppedError after a stop request."""
         folder, seeds = Path(self.workdir), list[Scores]()
         base = self.sweep.base(*self.sweep.sizes["reduced"])
         points = points_of(self.sweep, base, folder, self.seeds)

@@ -56,4 +56,4 @@ def test_the_reading_order_counts_lines():
     rows = re.findall(r"^\| `(\S+\.py)` \| (\d+) \|", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
     assert len(rows) > 10
     for file, lines in rows:
-        assert abs(len((ROOT / file).read_text().splitlines()) - int(lines)) <= 25, file
+        assert abs(len((ROOT / file).read_text().splitlines()) - int(lines)) <= 10, file

@@ -85,7 +85,7 @@ def test_bars_on_a_terminal():
             progress._live.refresh()
         progress.say("a remark")
     shown = out.getvalue()
-    for words in ("outer [x]", "3/10", "loss 0.5", "7/7", "a remark"):
+    for words in ("outer [x]", "3/10", "loss 0.5", "7/7", "a remark", "0:00:00"):
         assert words in shown
     assert "inner: 7 of 7, " in shown
     assert progress._live is None

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
 import rich.console
@@ -71,7 +71,6 @@ class Progress:
         self._live: rich.progress.Progress | None = None
         self._stages: list[Stage] = []
         self._said = time.monotonic()
-        self._over = threading.Event()
 
     def say(self, message: str) -> None:
         """Print a remark, above any bar."""
@@ -101,25 +100,21 @@ class Progress:
 
     @contextlib.contextmanager
     def _watched(self, stage: Stage) -> Iterator[None]:
-        """Inside, silence ends after a while. On a terminal the bars show the time themselves."""
-        if not self._stages and not self.console.quiet and stage._bar is None:
-            self._over = threading.Event()
-            # A daemon: whatever it waits for, the process may end.
-            threading.Thread(target=self._beat, args=(self._over,), daemon=True).start()
-        self._stages.append(stage)
-        try:
-            yield
-        finally:
-            self._stages.remove(stage)
-            if not self._stages:
-                self._over.set()
+        """Report a stage during which nothing is printed for a while. Bars show the time."""
+        with contextlib.ExitStack() as watching:
+            if not self._stages and not self.console.quiet and stage._bar is None:
+                watching.enter_context(heartbeat(self._beat, self.heartbeat_seconds / 2))
+            self._stages.append(stage)
+            try:
+                yield
+            finally:
+                self._stages.remove(stage)
 
-    def _beat(self, over: threading.Event) -> None:
-        while not over.wait(self.heartbeat_seconds / 2):
-            for stage in self._stages[-1:]:
-                if time.monotonic() - self._said >= self.heartbeat_seconds:
-                    count = f"{stage._count()}, " if stage.done or stage.total else ""
-                    self.say(f"{stage.name}: {count}{stage.seconds:.0f} s so far")
+    def _beat(self) -> None:
+        for stage in self._stages[-1:]:
+            if time.monotonic() - self._said >= self.heartbeat_seconds:
+                count = f"{stage._count()}, " if stage.done or stage.total else ""
+                self.say(f"{stage.name}: {count}{stage.seconds:.0f} s so far")
 
     def _open_bar(self, name: str, total: int | None) -> rich.progress.TaskID | None:
         if not self.console.is_terminal or self.console.quiet:
@@ -145,6 +140,27 @@ class Progress:
         if not self._live.tasks:
             self._live.stop()
             self._live = None
+
+
+@contextlib.contextmanager
+def heartbeat(beat: Callable[[], None], seconds: float) -> Iterator[None]:
+    """Call `beat` every `seconds` from a separate thread until the block ends."""
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.wait(seconds):
+            # A single failure, from a full disk or from an object-storage client with its own
+            # exceptions, must not end the heartbeat.
+            with contextlib.suppress(Exception):
+                beat()
+
+    thread = threading.Thread(target=run, daemon=True, name="vidembed heartbeat")
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def ends_in(seconds: float) -> str:

@@ -20,7 +20,13 @@ from vidembed.models.fusion import EarlyFusion
 from vidembed.recipes import linear, ridge
 
 SYSTEMS = ["cdml", "linear", "ridge", "gcml gcml", "gcml gcl", "gcml cdml"]
-VERBS = [*DATA, *(f"{verb} cdml" for verb in RUNS), *(f"train {each}" for each in SYSTEMS[1:5])]
+COMPOSITES = [f"{verb} composite" for verb in ("evaluate", "report", "show")]
+VERBS = [
+    *DATA,
+    *(f"{verb} cdml" for verb in RUNS),
+    *(f"train {each}" for each in SYSTEMS[1:5]),
+    *COMPOSITES,
+]
 
 
 def command_of(words, monkeypatch):
@@ -175,6 +181,7 @@ def test_values_that_look_like_something_else(monkeypatch):
         "-x", "y",
     )  # fmt: skip
     assert Arguments(search, ["-k=5", "--", "-i"]).ordered() == ["-k=5", "--", "-i"]
+    assert Arguments(search, ["i", "--id", "="]).ordered() == ["i", "--id", "="]
     modalities = ["--modalities", "visual:clip:8", "--", "a", "b"]
     assert Arguments(importing, modalities).ordered() == modalities
     assert Arguments(importing, ["a", "--max_rounding", ".1", "b"]).ordered() == [
@@ -217,8 +224,10 @@ def test_a_preset_leaves_out_what_the_parts_lack(monkeypatch):
     assert recipe.task.model.layers.hidden == (1024,)
 
 
-def test_the_version_names_what_a_report_needs(capsys):
+def test_the_version_names_what_a_report_needs(capsys, monkeypatch):
+    known = {"commit": "1a2b3c4d5e6f77", "tree": "changed"}
+    monkeypatch.setattr("vidembed.cli.version.commit_of", lambda _: known)
     assert main(["--version"]) == 0
     text = capsys.readouterr().out
-    assert text.startswith(f"vidembed {metadata.version('vidembed')}")
-    assert f"jax {metadata.version('jax')}, Python 3." in text
+    versions = f"{metadata.version('vidembed')} (commit 1a2b3c4d5e6f, with changes)"
+    assert text.startswith(f"vidembed {versions}, jax {metadata.version('jax')}, Python 3.")

@@ -47,6 +47,7 @@ def test_help_lists_the_verbs_and_imports_none():
         "import sys; from vidembed.__main__ import main\n"
         "try: main(['--help'])\n"
         "except SystemExit as end: assert end.code == 0\n"
+        "assert main(['--version']) == 0\n"
         "assert not {'numpy', 'jax', 'grain', 'tyro', 'duckdb'} & sys.modules.keys()"
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)

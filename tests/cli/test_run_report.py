@@ -19,10 +19,10 @@ def test_missing_modalities_and_dropped_edges_are_told(corpus):
         "merged": 0, "notes": ["of the edges"],
     }  # fmt: skip
     split = ("of the split",)
-    told = data_notes(
+    notes = data_notes(
         dataclasses.replace(corpus, table=table, edges_report=report, split_notes=split)
     )
-    assert told == [
+    assert notes == [
         "100 of 300 videos (33.3%) have no audio.",
         "7 of 1,200 edges were dropped: they name 2 videos that are not in the table, such as x, "
         "y.",

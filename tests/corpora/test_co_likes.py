@@ -1,6 +1,7 @@
 """Co-like edges from ratings, on the command line, and ratings without any."""
 
 import itertools
+import re
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -48,6 +49,13 @@ def test_edges_are_what_the_same_people_like(rated, tmp_path, weight, capsys):
     weights = dict(zip(zip(edges.source.tolist(), edges.target.tolist()), edges.weight.tolist()))
     assert weights == pytest.approx(expected)
     assert edges.metadata["parameters"] == {"least": 2, "weight": weight, "liked_from": 4.0}
+    every = ["--liked-from", "1", "--scale", "0", "4"]
+    assert main(["colike", str(folder), str(tmp_path / "all.parquet"), *every]) == 0
+    said = capsys.readouterr().out
+    below_five = re.search(r"([\d,]+) ratings lie outside 0 to 4: left out", said)
+    assert below_five
+    kept = 108 - int(below_five[1])
+    assert f"{kept} likes in {kept} ratings" in said
     paths = CorpusPaths(table=str(folder / "table"), edges=str(out))
     assert not paths.open().simulated  # a corpus as any other
 

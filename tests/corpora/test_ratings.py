@@ -97,11 +97,11 @@ def test_a_prepared_data_set(tmp_path, monkeypatch):
     Movielens(config="tiny-ratings", **options).download_and_prepare()
     local = partial(tfds.data_source, data_dir=str(tmp_path))
     monkeypatch.setattr(tfds, "data_source", local)
-    found = read_ratings("tfds:movielens/tiny-ratings")
-    assert rows_of(found) == sorted(row[:3] for row in ROWS)
-    assert sorted(found.time) == sorted(row[3] for row in ROWS)
+    ratings = read_ratings("tfds:movielens/tiny-ratings")
+    assert rows_of(ratings) == sorted(row[:3] for row in ROWS)
+    assert sorted(ratings.time) == sorted(row[3] for row in ROWS)
     with pytest.raises(
-        RatingsError, match=r"tfds:other: .*\(Dataset other not found\.\): check the name"
+        RatingsError, match=r"tfds:other: .*\(Dataset other not ratings\.\): check the name"
     ):
         read_ratings("tfds:other")
 

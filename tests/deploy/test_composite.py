@@ -101,8 +101,8 @@ def test_it_is_measured_and_shown_like_a_run(composed, closed, run, corpus, tmp_
     assert main(["evaluate", *words, *ASKED]) == 0
     evaluator = RelatedVideos(directions=("eval_to_eval",))
     expected = evaluator.measure(by_hand(run, closed, corpus.table), corpus).scores
-    found = {name: score["value"] for name, score in measured(folder, evaluator)["scores"].items()}
-    assert found == pytest.approx({name: score.value for name, score in expected.items()})
+    scores = {name: score["value"] for name, score in measured(folder, evaluator)["scores"].items()}
+    assert scores == pytest.approx({name: score.value for name, score in expected.items()})
     capsys.readouterr()
     assert main(["show", *words]) == 0
     assert f"{expected['eval_to_eval/ndcg@10'].value:.4f}" in capsys.readouterr().out
@@ -179,9 +179,9 @@ def test_the_effect_of_the_weight_is_printed():
         (1.0, 0.5): dict(zip(directions, (0.3, 0.2, 0.1))),
         (1.0, 4.0): dict(zip(directions, (0.2, 0.2, 0.4))),
     }
-    said = choice(every)
-    assert "eval → train at 1 : 0.5 (0.300), " in said
-    assert "eval → eval at 1 : 4 (0.400)" in said
+    sentence = choice(every)
+    assert "eval → train at 1 : 0.5 (0.300), " in sentence
+    assert "eval → eval at 1 : 4 (0.400)" in sentence
     assert choice({(1.0, 2.0): every[1.0, 4.0]}) == "all directions are highest at 1 : 2"
     runs = {"a": every[1.0, 0.5], "b": every[1.0, 4.0]}
     joined = dict(zip(directions, (0.31, 0.21, 0.3)))

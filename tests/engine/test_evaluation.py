@@ -198,7 +198,7 @@ def test_a_run_that_goes_on_unchanged_stores_its_sizes_too(trained, corpus_paths
     assert old.read_recipe()["history"][0]["changes"] == []
 
 
-def test_vectors_of_other_data_or_steps_are_of_other_spaces(trained, corpus):
+def test_vectors_of_other_data_or_steps_are_of_other_spaces(trained, corpus, monkeypatch):
     job, stored = job_of(trained, USUAL, corpus=corpus), trained.read_recipe()
     [result] = job.measure(3)
     known = result["spaces"]
@@ -212,6 +212,10 @@ def test_vectors_of_other_data_or_steps_are_of_other_spaces(trained, corpus):
         spaces.append(model.space("video", corpus.space))
     assert spaces[0] == known["video"]
     assert len(set(spaces)) == 3
+    # A field that a later version adds to recipes changes no space.
+    added = recipe.to_json() | {"added": 1}
+    monkeypatch.setattr(Recipe, "to_json", lambda _: added)
+    assert model.space("video", corpus.space) == spaces[-1]
 
 
 def test_a_source_that_does_not_fit_is_refused_before_the_run_is_begun(

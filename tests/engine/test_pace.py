@@ -1,4 +1,5 @@
 import re
+import types
 from dataclasses import replace
 
 import numpy as np
@@ -61,16 +62,23 @@ def test_the_time_of_a_training_is_estimated_once(corpus, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(paces.time, "monotonic", lambda: now[0])
     pace = pace_of(Triplets(batch_triplets=400), corpus, steps=104)
-    said = []
+    estimates = []
     for step in range(1, 9):
         now[0] += 60 if step == 1 else 1  # the first step carries the compilation
-        said.append(pace.estimate(step))
+        estimates.append(pace.estimate(step))
     # After the first one three steps of a second each.
-    assert [bool(words) for words in said] == [step == 4 for step in range(1, 9)]
-    assert said[3].startswith("100 more steps of 1 s take about 0:01:40 (")
-    assert re.search(r"memory so far: [\d.,]+ [MG]B of this host$", said[3])
+    assert [bool(words) for words in estimates] == [step == 4 for step in range(1, 9)]
+    assert estimates[3].startswith("100 more steps of 1 s take about 0:01:40 (")
+    assert re.search(r"memory so far: [\d.,]+ [MG]B of this host$", estimates[3])
     # What is nearly done needs no estimate.
     short = pace_of(Triplets(batch_triplets=400), corpus, steps=9)
     assert not any(
         short.estimate(step) for step in range(1, 9) if now.append(now.pop() + 1) is None
     )
+
+
+def test_the_memory_of_a_device_is_named_where_it_is_known(monkeypatch):
+    known = {"peak_bytes_in_use": 2e9, "bytes_limit": 8e9}
+    device = types.SimpleNamespace(memory_stats=lambda: known)
+    monkeypatch.setattr(paces.jax, "local_devices", lambda: [device])
+    assert paces._memory().endswith(" of this host, 2.0 GB of each device (of 8.0 GB)")

@@ -55,7 +55,7 @@ def recipe(corpus_paths):
     )
 
 
-def run(recipe, path, corpus, devices=ONE, evaluate=None):
+def run(recipe, path, corpus, devices=ONE, evaluate=None, progress=QUIET):
     workdir = Workdir(path)
     with StopFlag() as stop, workdir.lease() as lease:
         return train(
@@ -64,7 +64,7 @@ def run(recipe, path, corpus, devices=ONE, evaluate=None):
             lease=lease,
             stop=stop,
             corpus=corpus,
-            progress=QUIET,
+            progress=progress,
             devices=devices,
             evaluation=EVALUATION,
             evaluate=evaluate,
@@ -471,9 +471,14 @@ def test_a_refused_run_leaves_the_recipe_as_it_is(recipe, corpus, tmp_path):
     assert Workdir(tmp_path).read_recipe()["recipe"]["steps"] == 3
 
 
-def test_the_first_and_the_last_step_are_logged(recipe, corpus, tmp_path):
-    run(replace(recipe, log_every=4), tmp_path, corpus)
+def test_the_first_and_the_last_step_are_logged_and_the_rest_is_estimated(
+    recipe, corpus, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("vidembed.engine.pace.TIMED_SECONDS", 0.0)
+    monkeypatch.setattr("vidembed.engine.pace.SHORT_SECONDS", 0.0)
+    run(replace(recipe, log_every=4), tmp_path, corpus, progress=Progress())
     assert list(losses(tmp_path)) == [1, 4, 7]
+    assert capsys.readouterr().out.count("memory so far") == 1
 
 
 def test_a_trace_is_written_where_asked(recipe, corpus, tmp_path, capsys):

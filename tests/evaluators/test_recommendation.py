@@ -192,17 +192,17 @@ def test_an_evaluator_of_the_engine(corpus, rated):
 )
 def test_other_ratings_at_the_same_path_are_another_evaluation(corpus, rated, capsys):
     evaluator = replace(COLD, ratings=rated)
-    before, asked = evaluator.identity(), len(evaluator.asked(corpus))
+    before, count = evaluator.identity(), len(evaluator.asked(corpus))
     assert evaluator.identity() == before
     header, first, *lines = Path(rated).read_text().splitlines()
     user, item, _, time = first.split(",")
     odd = [f"{user},{item},{v},{time}" for v in ("nan", "7", "5", "4")]
     Path(rated).write_text("\n".join([header, *odd, *lines[:60]]) + "\n")
     assert evaluator.identity() != before
-    assert len(evaluator.asked(corpus)) < asked
-    said = "".join(capsys.readouterr()).replace("\n", " ")
+    assert len(evaluator.asked(corpus)) < count
+    output = "".join(capsys.readouterr()).replace("\n", " ")
     for note in ("1 ratings are missing", "1 ratings lie outside", "1 rows repeat a user"):
-        assert note in said
+        assert note in output
     assert replace(COLD, ratings="tfds:movielens/100k-ratings").identity()["content"] == ""
 
 
@@ -235,9 +235,9 @@ def test_baselines_are_measured(corpus, rated, kind):
 
 def test_validation_videos_choose_the_checkpoint_and_are_measured_apart(validated, rated):
     evaluator = replace(COLD, ratings=rated)
-    asked = evaluator.asked_of(validated)
-    assert list(asked) == ["cold_items", "validation_cold_items"]
-    test, validation = asked.values()
+    queries = evaluator.asked_of(validated)
+    assert list(queries) == ["cold_items", "validation_cold_items"]
+    test, validation = queries.values()
     assert not (test.candidates & (validated.is_train | validated.is_validation)).any()
     np.testing.assert_array_equal(validation.candidates, validated.is_validation)
     assert not {*validation.test.tolist()} & {*test.test.tolist()}
@@ -249,9 +249,9 @@ def test_validation_videos_choose_the_checkpoint_and_are_measured_apart(validate
     of = result.per_query["validation_cold_items"].values[f"ndcg@{K}"].mean()
     assert (name, value) == (f"validation_cold_items/ndcg@{K}", pytest.approx(of))
     systems = evaluator.baselines(validated)
-    assert all(found.per_query.keys() == asked.keys() for found in systems.values())
-    assert evaluator.counts(validated).keys() == asked.keys()
-    assert evaluator.slices(vectors, validated, {}).keys() == asked.keys()
+    assert all(found.per_query.keys() == queries.keys() for found in systems.values())
+    assert evaluator.counts(validated).keys() == queries.keys()
+    assert evaluator.slices(vectors, validated, {}).keys() == queries.keys()
     assert list(replace(evaluator, items="warm").asked_of(validated)) == ["warm_items"]
 
 
@@ -310,9 +310,9 @@ def test_users_who_cannot_be_measured_are_counted():
     given = ratings_of(
         [0, 0, 1, 2, 2, 3, 3, 3], [2, 0, 0, 2, 0, 2, 0, 1], [5, 5, 5, 5, 1, 5, 5, 5], items=items
     )
-    asked = Asking().ask(given, np.array([True, True, False, False]))
-    assert asked.ids.tolist() == [b"u00"]
-    assert asked.left_out == {
+    queries = Asking().ask(given, np.array([True, True, False, False]))
+    assert queries.ids.tolist() == [b"u00"]
+    assert queries.left_out == {
         "users without enough history": 1,
         "users without a relevant test item": 1,
         "users to whom every candidate is relevant": 1,
@@ -323,10 +323,10 @@ def test_ratings_of_zero_give_no_gain(corpus):
     """All relevant items of u00 are rated 0, so it has no ideal list; one of u01's is not."""
     items = np.array([b"a", b"b", b"c", b"w"])
     given = ratings_of([0, 0, 1, 1, 1], [3, 0, 3, 0, 1], [5, 0, 5, 0, 3], items=items)
-    asked = Asking(relevant_from=0).ask(given, np.array([True, True, True, False]))
-    assert asked.ids.tolist() == [b"u01"]
-    assert list(asked.left_out.values()) == [1]
-    assert "all rated 0" in next(iter(asked.left_out))
+    queries = Asking(relevant_from=0).ask(given, np.array([True, True, True, False]))
+    assert queries.ids.tolist() == [b"u01"]
+    assert list(queries.left_out.values()) == [1]
+    assert "all rated 0" in next(iter(queries.left_out))
     with pytest.raises(ValueError, match="0 or more"):
         replace(COLD, scale=(-1.0, 1.0))
 

@@ -26,7 +26,7 @@ def test_each_video_is_in_one_slice_of_a_kind(corpus):
         seconds=seconds,
         label_kinds={
             "label": {n: f"name {n}" for n in range(12)},
-            "vertical": {n: "even" if n % 2 == 0 else "odd" for n in range(12)},
+            "vertical": {n: "even" if n % 2 == 0 else "odd" for n in range(11)},
         },
     )
     head = np.argsort(-watched)[:6]
@@ -39,7 +39,9 @@ def test_each_video_is_in_one_slice_of_a_kind(corpus):
     assert ((of["modalities"] == "without audio") == ~corpus.table.has("audio")).all()
     assert (of["label"][50:] == "no label").all()
     assert len(set(of["label"])) == 8 + 2
-    names = [("even", "odd")[n % 2] for n in labelled.label_values.tolist()]
+    verticals = {n: ("even", "odd")[n % 2] for n in range(11)} | {11: "no vertical"}
+    names = [verticals[n] for n in labelled.label_values.tolist()]
+    assert "no vertical" in names
     assert of["vertical"].tolist() == names + ["no vertical"] * 10
     assert of["age"][7] == "not known"
     assert np.nanmax(seconds[of["age"] == "oldest third"]) < np.nanmin(

@@ -31,8 +31,8 @@ def test_it_equals_scikit_learns(data, penalty):
 
 
 @pytest.mark.fault(
-    "Runs: a ridge of which no video has a target, of values that are not finite, or of features "
-    "that are constant or, without a penalty, collinear",
+    "Runs: a ridge of which no video has a target, of values that are not finite, or, without a "
+    "penalty, of features that are constant or collinear",
     "refused: which features, and what to do",
 )
 def test_unsolvable_problems_are_refused_by_name(data):
@@ -45,7 +45,8 @@ def test_unsolvable_problems_are_refused_by_name(data):
     with pytest.raises(ValueError, match="not finite because of audio 0: look for NaN"):
         ridge_map(square, broken, penalty=1.0, names=NAMES)
     with pytest.raises(ValueError, match="all 4 features are constant"):
-        ridge_map(0 * square, cross, penalty=1.0)
+        ridge_map(0 * square, cross, penalty=0.0)
+    assert not ridge_map(0 * square, 0 * cross, penalty=1.0).any()
     with pytest.raises(ValueError, match=r"penalty -1\.0"):
         ridge_map(square, cross, penalty=-1.0)
     twice = rows.copy()

@@ -18,6 +18,7 @@ from vidembed.graph.factors import log_factors
 from vidembed.models.fusion import EarlyFusion, LateFusion, Layers, SingleModality
 from vidembed.recipes import ridge
 from vidembed.records.statistics import train_statistics
+from vidembed.records.vectors import read_vector_file
 from vidembed.tasks.ridge import Ridge
 
 PARTS, SIZE = 3, 5
@@ -133,6 +134,21 @@ def test_the_commands_on_a_run(corpus_paths, given, tmp_path, capsys):
     assert f"parameters: {12 * SIZE + SIZE}" in said
 
 
+def test_vectors_of_any_origin_are_read(tmp_path):
+    vectors = np.arange(6, dtype=np.float64).reshape(3, 2)
+    np.save(tmp_path / "x.npy", vectors)
+    (tmp_path / "x.ids.txt").write_bytes(b"a\r\nb\r\nc")  # of Windows, without an end
+    ids, read = read_vector_file(tmp_path / "x.npy")
+    assert ids.tolist() == [b"a", b"b", b"c"]
+    np.testing.assert_array_equal(read, vectors)
+    pq.write_table(
+        pa.table({"video_id": [1, 2, 3], "vector": list(vectors)}), tmp_path / "x.parquet"
+    )
+    ids, read = read_vector_file(tmp_path / "x.parquet")
+    assert ids.tolist() == [b"1", b"2", b"3"]
+    np.testing.assert_array_equal(read, vectors)
+
+
 @pytest.mark.fault(
     "Runs: targets with NaN, of different widths, of another width than the map, that occur twice, "
     "are equal for all, or that no train video has; more factors than videos with relations",
@@ -162,9 +178,9 @@ def test_targets_that_cannot_be_learnt_are_refused(corpus, given, tmp_path):
     nobody = of("f", ids[test], values[test])
     refused(nobody, tmp_path / "w", corpus, "none of the .* train videos has a target")
     few = replace(SMALL, feed=replace(FEED, factors=299))
-    refused(few, tmp_path / "w", corpus, "train videos have relations: give at most so many")
+    refused(few, tmp_path / "w", corpus, "train videos have relations: give at most")
     same = replace(SMALL, feed=replace(FEED, modality="audio"))
-    refused(same, tmp_path / "w", corpus, "audio is read by the network and its target")
+    refused(same, tmp_path / "w", corpus, "the network reads audio, which is also its target")
     none = replace(SMALL, feed=replace(FEED, modality="text"))
     refused(none, tmp_path / "w", corpus, "no modality 'text'.*it has audio, visual")
     refused(of("g", ids, [[]] * 300), tmp_path / "w", corpus, "vector")
@@ -174,5 +190,5 @@ def test_targets_that_cannot_be_learnt_are_refused(corpus, given, tmp_path):
     refused(torn, tmp_path / "w", corpus, "is truncated, or not a NumPy array")
     with pytest.raises(ValueError, match="give one of them"):
         TargetPass(targets="x", modality="audio")
-    with pytest.raises(ValueError, match="a ridge is a linear map"):
+    with pytest.raises(ValueError, match="Ridge is a linear map"):
         Ridge(model=LateFusion())

@@ -4,6 +4,7 @@ import time
 import pytest
 
 from vidembed import files
+from vidembed.workdir.differences import as_typed, differences
 from vidembed.workdir.layout import RecipeChangedError, Workdir
 from vidembed.workdir.lease import LeaseHeldError
 from vidembed.workdir.measurements import FOLLOWER_STALE_SECONDS
@@ -272,3 +273,12 @@ def test_a_recipe_file_whose_parts_are_not_objects_is_damaged(tmp_path, part, va
         ValueError, match=r"recipe.json is damaged: one of recipe, .* is not an object"
     ):
         workdir.read_recipe()
+
+
+def test_of_a_part_of_another_class_only_the_class_is_reported():
+    stored = {"task": {"class": "m:OldTask", "loss": {"class": "m:Hinge", "margin": 1}}, "seed": 1}
+    given = {"task": {"class": "m:NewTask", "loss": {"class": "m:Log", "margin": 2}}, "seed": 2}
+    assert as_typed(differences(stored, given)) == [
+        "task: stored old-task, given new-task",
+        "--seed: stored 1, given 2",
+    ]

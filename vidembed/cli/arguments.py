@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vidembed.cli.annotations import choices_of, without_none
-from vidembed.cli.help_text import HELP_ALL
+from vidembed.cli.command_line import HELP
 from vidembed.cli.options import Chosen, Option, Options, Switch
 
-HELP = ("-h", "--help")
 END_OF_OPTIONS = "--"
 
 
@@ -28,7 +27,8 @@ class Words:
     switches: dict[str, str] = field(default_factory=dict)
     """Place → word, as task.miner → hardest."""
     options: dict[str, list[str]] = field(default_factory=dict)
-    """Option as typed, without "=" → the words after it; if given twice, the last ones."""
+    """Option as typed, without "=" → its words for tyro, itself included; if given twice, the last
+    ones."""
     positionals: list[str] = field(default_factory=list)
     mistakes: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Arguments:
         if missing := self._missing():
             raise Mistake(f"{' and '.join(missing)} must be given")
         typed = [switch.word(switch.now) for switch in known.switches if switch.now]
-        options = [word for name, values in words.options.items() for word in _joined(name, values)]
+        options = [word for typed_option in words.options.values() for word in typed_option]
         if words.ended:
             return [*typed, *options, END_OF_OPTIONS, *words.positionals]
         return [*typed, *words.positionals, *options]
@@ -82,7 +82,7 @@ class Arguments:
                 words.ended = True
                 words.positionals += rest
                 break
-            if word in HELP or word == HELP_ALL:
+            if word in HELP:
                 continue
             if _is_option(word):
                 self._take_option(word, rest, words)
@@ -119,7 +119,7 @@ class Arguments:
             ):
                 break
             values.append(rest.pop(0))
-        words.options[name] = ["=", value, *values[1:]] if equals else values
+        words.options[name] = [f"{name}={value}", *values[1:]] if equals else [name, *values]
         if wrong := _wrong_values(option, name, values):
             words.mistakes.append(wrong)
 
@@ -203,11 +203,6 @@ def _is_option(word: str) -> bool:
     if head.lower() in ("-inf", "-nan", "-infinity"):
         return False
     return head.startswith("-") and head.lstrip("-")[:1].isalpha()
-
-
-def _joined(name: str, values: list[str]) -> list[str]:
-    """The words of an option as typed; after "=" a value may begin with a dash."""
-    return [f"{name}={values[1]}", *values[2:]] if values[:1] == ["="] else [name, *values]
 
 
 def _wrong_values(option: Option, typed: str, values: list[str]) -> str:

@@ -1,6 +1,7 @@
 """`python -m vidembed colike`: make edges between items that the same users like."""
 
 from vidembed.corpora.co_likes import LEAST, LIKED_FROM, Weight, write_co_likes
+from vidembed.corpora.ratings import STARS
 from vidembed.progress import Progress
 
 
@@ -11,6 +12,7 @@ def main(
     liked_from: float = LIKED_FROM,
     least: int = LEAST,
     weight: Weight = "cosine",
+    scale: tuple[float, float] = STARS,
 ) -> int:
     """Make co-like edges from ratings; train, cluster and evaluate use them like co-watch edges.
 
@@ -27,10 +29,13 @@ def main(
         least: least number of users who like both items of an edge.
         weight: cosine divides the number of common users by the root of the product of both items'
             numbers of users; count is the number of common users, which favours popular items.
+        scale: lowest and highest valid rating; others are left out and counted.
     """
     progress = Progress()
     with progress.stage("counting co-likes"):
-        report = write_co_likes(ratings, edges, liked_from=liked_from, least=least, weight=weight)
+        report = write_co_likes(
+            ratings, edges, liked_from=liked_from, least=least, weight=weight, scale=scale
+        )
     for note in report["notes"]:
         progress.say(note)
     progress.say(

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import tyro
 
 from vidembed import PATH, files
-from vidembed.cli import command_line
+from vidembed.cli import command_line, names
+from vidembed.cli.guard import guarded
 from vidembed.cli.offered import Offered
 from vidembed.cli.run_report import other_evaluators, report_run
 from vidembed.cli.scoreboard import Scoreboard, score_lines
@@ -69,10 +70,10 @@ class ReportComposite(_OfComposite):
     def run(self) -> int:
         """Measures what is not yet measured, writes the report and prints its path."""
         progress = Progress()
-        names = read_label_kinds(self.vocabulary) if self.vocabulary else {}
+        label_kinds = read_label_kinds(self.vocabulary) if self.vocabulary else {}
         job = self.job(progress)
         job.measure(STEP)
-        progress.say(f"wrote {report_run(job, names, baselines=self.baselines)}")
+        progress.say(f"wrote {report_run(job, label_kinds, baselines=self.baselines)}")
         for line in other_evaluators(job):
             progress.say(line)
         return 0
@@ -99,29 +100,28 @@ class ShowComposite:
         return 0
 
 
-VERBS: Mapping[str, Any] = {
-    "evaluate": EvaluateComposite,
-    "report": ReportComposite,
-    "show": ShowComposite,
-}
+VERBS: Mapping[str, Any] = {"evaluate": EvaluateComposite, "report": ReportComposite}
 
 
 def main(verb: str, arguments: Sequence[str], *, prog: str) -> int:
-    """`vidembed VERB composite ...`; an exit code."""
+    """`vidembed VERB composite ...`; returns an exit code."""
+    if verb == "show":
+        return command_line.start(ShowComposite, arguments, prog=prog)
+    shadows: list[Any] = []
 
     def run() -> int:
-        if verb == "show":
-            command = command_line.parse_one(ShowComposite, arguments, prog=prog)
-            shown: int = located(command).run()
-            return shown
         place = command_line.option_of(arguments, "--workdir")
         defaults = VERBS[verb](workdir=tyro.MISSING, **_known(place))
         offered = Offered(cdml.OFFERED, defaults)
-        chosen = command_line.parse_one(offered.shadow(defaults), arguments, prog=prog)
+        shadows.append(offered.shadow(defaults))
+        chosen = command_line.parse_one(shadows[0], arguments, prog=prog)
         code: int = located(offered.plain(chosen)).run()
         return code
 
-    return command_line.guarded(run, stops=not command_line.asks_help(arguments))
+    def as_typed(message: str) -> str:
+        return names.with_options(shadows[0], message) if shadows else message
+
+    return guarded(run, stops=not command_line.asks_help(arguments), as_typed=as_typed)
 
 
 def _known(place: str | None) -> dict[str, Any]:

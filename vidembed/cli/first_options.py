@@ -43,6 +43,9 @@ EVALUATE = (
 REPORT = (
     "workdir",
     "vocabulary",
+    "titles",
+    "url-template",
+    "thumbnail-template",
     "baselines",
     "corpus.table",
     "corpus.edges",

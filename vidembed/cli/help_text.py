@@ -36,7 +36,7 @@ def help_text(command: Any, options: Options, *, prog: str, full: bool = False) 
     if len(lines) + len(rows) + len(switches) + 2 > LINES:
         first = _first(command, options)
         rows = list(_rows(first, short=True))
-        while len(lines) + len(rows) + len(switches) + 3 > LINES:
+        while first and len(lines) + len(rows) + len(switches) + 3 > LINES:
             first = first[:-1]
             rows = list(_rows(first, short=True))
         left = len(options.options) - len(first)

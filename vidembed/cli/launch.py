@@ -9,7 +9,7 @@ from typing import Any
 import tyro
 
 from vidembed.cli import command_line, descriptions, names
-from vidembed.cli.command_line import guarded
+from vidembed.cli.guard import guarded
 from vidembed.cli.offered import Offered
 from vidembed.cli.verbs import VERBS
 from vidembed.distributed.mesh import MeshShape

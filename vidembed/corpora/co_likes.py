@@ -3,7 +3,6 @@
 Co-likes correspond to the co-watches of sessions: a file of edges that every recipe accepts.
 """
 
-import json
 import os
 from typing import Any, Literal
 
@@ -12,11 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import scipy.sparse
 
-from vidembed.corpora.ratings import Ratings, read_ratings
+from vidembed.corpora.ratings import STARS, Ratings, read_ratings
 from vidembed.files import whole_file
 from vidembed.records import tabular
 from vidembed.records.outputs import CO_LIKES as OUTPUT
-from vidembed.records.tabular import DIGEST_KEY, METADATA_KEY
 
 LIKED_FROM, LEAST = 4.0, 2
 """Least rating (in stars) of a liked item, and least number of users who like both items."""
@@ -67,18 +65,19 @@ def write_co_likes(
     liked_from: float = LIKED_FROM,
     least: int = LEAST,
     weight: Weight = "cosine",
+    scale: tuple[float, float] = STARS,
 ) -> dict[str, Any]:
     """Write the co-likes of a file of ratings to the Parquet file `edges`; returns the counts.
 
-    ratings: as for `read_ratings`. The file appears whole or not at all, with a digest. Raises
-    RatingsError for ratings that cannot be read, ValueError if no two items are liked by enough
-    users, and OutputError if `edges` is one of the inputs or a file of another kind.
+    ratings, scale: as for `read_ratings`. The file appears whole or not at all, with a digest.
+    Raises RatingsError for ratings that cannot be read, ValueError if no two items are liked by
+    enough users, and OutputError if `edges` is one of the inputs or a file of another kind.
     """
     if least < 1:
         raise ValueError(f"an edge has 1 common user or more (--least), found {least}")
     inputs = [] if os.fspath(ratings).startswith("tfds:") else [ratings]
     place = OUTPUT.check(edges, inputs)
-    known = read_ratings(ratings)
+    known = read_ratings(ratings, scale=scale)
     likes = liked(known, liked_from)
     table = co_likes(likes, weight, least=least)
     if not len(table):
@@ -96,9 +95,6 @@ def write_co_likes(
         "edges": len(table),
         "notes": list(known.notes),
     }
-    mark = {METADATA_KEY: json.dumps(report).encode()}
-    table = table.replace_schema_metadata(mark)
-    table = table.replace_schema_metadata({**mark, DIGEST_KEY: tabular.digest_of(table)})
     with whole_file(place) as unfinished:
-        pq.write_table(table, unfinished, write_page_checksum=True)
+        pq.write_table(tabular.marked(table, report), unfinished, write_page_checksum=True)
     return report

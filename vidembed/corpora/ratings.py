@@ -113,7 +113,7 @@ def _cleaned(path: object, table: pa.Table, scale: tuple[float, float]) -> Ratin
             raise RatingsError(
                 f"{name}: {int(outside.sum()):,} of {int(valid.sum()):,} {reason}, such as "
                 f"{value[outside][0]:g}: give their scale "
-                "(--evaluator.scale), or rescale them"
+                "(--evaluator.scale; of colike: --scale), or rescale them"
             )
         _note(notes, outside, f"{{}} {reason}: left out")
         valid &= ~missing & ~outside

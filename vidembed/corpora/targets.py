@@ -10,7 +10,7 @@ from vidembed.graph.relation import RelationGraph
 from vidembed.records.bytecode import dequantise
 from vidembed.records.table import FeatureTable
 from vidembed.records.table_folder import table_state
-from vidembed.records.vectors import FORMS, read_vector_file
+from vidembed.records.vectors import read_vector_file
 
 NAMED = 10
 
@@ -48,7 +48,10 @@ def from_file(path: str | os.PathLike[str], table: FeatureTable, is_train: np.nd
     elif table_state(path) == "finished":
         ids, vectors = _of_table(name)
     else:
-        raise ValueError(f"{name}: there are no vectors; give {FORMS.rpartition(', or')[0]}")
+        raise ValueError(
+            f"{name} holds no vectors: give Parquet (video_id, vector), X.npy with X.ids.txt, or a "
+            "table with one modality"
+        )
     if vectors.ndim != 2 or not vectors.shape[1] or len(ids) != len(vectors):
         raise ValueError(
             f"{name}: {len(ids):,} ids for vectors of the shape {list(vectors.shape)}: give one "
@@ -92,10 +95,15 @@ def from_relations(graph: RelationGraph, is_train: np.ndarray, rank: int) -> Tar
     Raises ValueError for more factors than videos with relations.
     """
     rows = np.flatnonzero((graph.degrees() > 0) & is_train)
+    if not len(rows):
+        raise ValueError(
+            "no train video is related to another, so there are no factors to learn: give "
+            "--feed.targets or --feed.modality, or check that edges and table have the same ids"
+        )
     if rank > len(rows):
         raise ValueError(
-            f"{len(rows):,} train videos have relations: give at most so many --feed.factors, "
-            f"found {rank}"
+            f"only {len(rows):,} train videos have relations: give at most {len(rows)} "
+            f"--feed.factors, found {rank}"
         )
     values = log_factors(graph.matrix()[rows][:, rows], rank)
     reached = values.any(axis=1)

@@ -34,7 +34,7 @@ class CompositeJob:
         progress: Progress,
     ) -> None:
         """Raises ValueError if there is no composite, if one of its runs has been replaced, or if
-        the corpus is not the one that its runs were trained on."""
+        the corpus is not the one that its runs were trained on, where that is recorded."""
         check_composite(path)
         self.workdir, self.progress = Workdir(path), progress
         self._about: dict[str, Any] = files.read_json(self.workdir.path / composite.ABOUT)
@@ -45,6 +45,11 @@ class CompositeJob:
             raise ValueError(
                 f"the runs of {path} were trained on data {self._about['rows']}, but {corpus} is "
                 f"{self.corpus.rows}: give theirs by --corpus.table and --corpus.edges"
+            )
+        if self._about.get("rows") is None:
+            progress.say(
+                f"{path} does not record the data of its runs: if their split was another one, "
+                "the scores include videos that they were trained on"
             )
         self.each = tuple(Measured(self, evaluator) for evaluator in evaluation.evaluators)
         self.selecting = self.each[evaluation.select]

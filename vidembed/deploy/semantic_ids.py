@@ -4,7 +4,6 @@
 later vectors. An assigned ID never changes.
 """
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from vidembed.deploy.stored_vectors import StoredVectors, read_vectors
 from vidembed.progress import Progress
 from vidembed.records import tabular
 from vidembed.records.outputs import SEMANTIC_IDS, OutputError, check_apart
-from vidembed.records.tabular import DIGEST_KEY, METADATA_KEY
+from vidembed.records.tabular import DIGEST_KEY
 from vidembed.serving import given
 from vidembed.serving.semantic_ids import ITERATIONS, CodebookError, Codebooks, numbered
 
@@ -199,10 +198,8 @@ def _write(made: SemanticIds, place: Path) -> SemanticIds:
     except pa.ArrowInvalid as error:
         raise IdsError(f"an id is not UTF-8 text ({error}), so it cannot be stored") from error
     columns = {f"code_{level}": codes for level, codes in enumerate(made.codes.T, 1)}
-    mark = {METADATA_KEY: json.dumps({"semantic_ids": made.made}).encode()}
-    table = pa.table({"video_id": ids, **columns, TIE: made.ties}, metadata=mark)
-    digest = tabular.digest_of(table)
+    table = pa.table({"video_id": ids, **columns, TIE: made.ties})
+    table = tabular.marked(table, {"semantic_ids": made.made})
     with files.whole_file(place) as unfinished:
-        table = table.replace_schema_metadata({**mark, DIGEST_KEY: digest})
         pq.write_table(table, unfinished, write_page_checksum=True)
-    return replace(made, digest=digest.decode())
+    return replace(made, digest=table.schema.metadata[DIGEST_KEY].decode())

@@ -96,7 +96,7 @@ def compare(stored: Mapping[str, Any], fresh: Mapping[str, Any], task: Task) -> 
         if axis is not None:
             grown[path] = axis
     inherited = (path for path in stored if is_below(path, task.inherits))
-    differences += [f"{path}: only there, left over" for path in inherited if path not in fresh]
+    differences += [f"{path}: only there, not copied" for path in inherited if path not in fresh]
     return Plan(taken=taken, grown=grown, differences=tuple(differences))
 
 
@@ -131,7 +131,7 @@ def warnings_of(recipe: Recipe, source: Source) -> list[str]:
     if not different:
         return []
     return [
-        f"WARNING: {source} was split otherwise ({', '.join(different)}): it may have trained on "
+        f"WARNING: {source} used another split ({', '.join(different)}): it may have trained on "
         "test videos of this run, whose scores would then be too high"
     ]
 

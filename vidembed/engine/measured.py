@@ -15,15 +15,6 @@ from vidembed.workdir.measurements import BASELINES, TRAINED
 from vidembed.workdir.versions import versions
 
 
-class Outputs(Protocol):
-    """A model at a checkpoint: a mapping from the names of its outputs to functions."""
-
-    step: int
-
-    def space(self, output: str, inputs: Mapping[str, str]) -> str:
-        """The embedding space of an output, given the spaces of its inputs."""
-
-
 class Job(Protocol):
     """What to measure, and where results are stored; implemented by `EvaluationJob`."""
 
@@ -48,7 +39,7 @@ class Job(Protocol):
         """The step that "latest", "best" (by this evaluation) or a number names."""
 
     def model(self, step: int) -> Any:
-        """The `Outputs` at a checkpoint."""
+        """The outputs at a checkpoint: a mapping with `step` and `space`, such as a `Model`."""
 
     def measure(self, step: int) -> list[dict[str, Any]]:
         """Results of each evaluator; existing results are read."""

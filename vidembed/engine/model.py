@@ -150,8 +150,9 @@ def step_named(workdir: Workdir, checkpoints: Checkpoints, name: str) -> int:
         # Another evaluation job may be writing: all hosts use what the first host read.
         if not (pinned := of_first_host(sorted(workdir.pinned()))):
             raise CheckpointError(
-                f"{workdir}: nothing is evaluated yet, so no step is the best. Run `vidembed "
-                "evaluate` on it, or name a step: --step latest (RUN@latest where RUN is given)"
+                f"{workdir}: nothing is evaluated yet, so no step is the best. Evaluate it "
+                f"(vidembed evaluate RECIPE --workdir {workdir}), or name a step: --step latest, "
+                "or RUN@latest where a run is given"
             )
         if len(pinned) > 1:
             raise CheckpointError(

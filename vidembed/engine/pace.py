@@ -1,6 +1,7 @@
 """Measure the speed of training: passes over the data, examples per second, waiting, traces."""
 
 import resource
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -103,7 +104,8 @@ class Pace:
 
 def _memory() -> str:
     """Peak memory of the process and of a device so far; CPU devices do not report theirs."""
-    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     used = jax.local_devices()[0].memory_stats() or {}
     text = f"{as_bytes(host)} of this host"
     if peak := used.get("peak_bytes_in_use"):

@@ -33,10 +33,10 @@ SCORES_AT_ONCE = 1 << 24
 class Recommendation(Evaluator):
     """How well recommendations match what users went on to watch and like.
 
-    A user is represented by their known history; `UserModel` scores candidates from it. All
-    candidates are ranked, or only the user's test items (`asking.own`). NDCG@k, recall@k, MAP, AUC
-    and the share of popular items are means over users, with 95 % intervals by resampling users;
-    coverage is over all users, without an interval. Denominators: see `ranked_users.measure`.
+    `UserModel` scores candidates from a user's known history. All candidates are ranked, or only
+    the user's test items (`asking.own`). NDCG@k, recall@k, MAP, AUC and the share of popular items
+    are means over users, with 95 % intervals by resampling users; coverage is over all users,
+    without an interval. Denominators: see `ranked_users.measure`.
 
     If there are validation videos, they are measured separately from the test videos, under names
     that begin with `validation_`, and choose the checkpoint. Warm items are in train: there, the
@@ -44,13 +44,13 @@ class Recommendation(Evaluator):
     """
 
     ratings: str = ""
-    """Path of users' interactions with videos of the table; see `corpora.ratings`. A different
-    path, or a different file at the same path, counts as a different evaluation."""
+    """Path of users' interactions with videos of the table; see `corpora.ratings`. Part of the
+    evaluation's identity, as is the file's content."""
     scale: tuple[float, float] = STARS
     """Lowest and highest valid rating; others are left out, and counted. The gain of NDCG is
     2^rating − 1."""
     items: Literal["cold", "warm"] = "cold"
-    """What is recommended: videos outside the train partition (cold), or in it (warm)."""
+    """Recommend videos outside the train partition (cold), or in it (warm)."""
     asking: Asking = Asking()
     aggregate: UserModel = Mean()
     """How similarities with the history are combined into one score."""
@@ -71,6 +71,11 @@ class Recommendation(Evaluator):
         if not 0 <= self.scale[0] < self.scale[1]:
             raise ValueError(
                 f"scale must be the lowest and highest rating, 0 or more: {self.scale}"
+            )
+        if self.asking.gain == "graded" and self.scale[1] > 100:
+            raise ValueError(
+                f"the gain 2^rating - 1 overflows for ratings up to {self.scale[1]:g}: rescale the "
+                "ratings, or use --evaluator.asking.gain binary"
             )
         if self.resamples < 40:
             raise ValueError(f"{self.resamples} resamples are too few for an interval: use 1,000")
@@ -97,7 +102,7 @@ class Recommendation(Evaluator):
         }
 
     def asked(self, corpus: Corpus, part: Part = "test") -> UserQueries:
-        """Users and their test items, from the ratings at `ratings`."""
+        """Read `ratings`: users and their test items."""
         if not self.ratings:
             raise ValueError("no ratings given: set --evaluator.ratings PATH")
         read = _read(self.ratings, self.scale, content_digest(self.ratings))
@@ -119,15 +124,14 @@ class Recommendation(Evaluator):
         mesh: jax.sharding.Mesh | None = None,
     ) -> Result:
         """Measure the embeddings f32[N, D] of the table's rows by the output `video`."""
-        del mesh
         if "video" not in outputs:
+            available = ", ".join(outputs) or "none"
             raise ValueError(
-                "recommendation needs the output `video`, one vector per video; this task has "
-                f"{', '.join(outputs) or 'no output'}: choose another evaluator for it"
+                f"recommendation needs the output `video`; the outputs of this task: {available}"
             )
         vectors, ids = outputs["video"](corpus.table), corpus.table.ids
-        parts = self.asked_of(corpus).items()
-        return self.result({name: self.measure(vectors, q, ids=ids) for name, q in parts})
+        parts = self.asked_of(corpus)
+        return self.result({n: self.measure(vectors, q, ids=ids) for n, q in parts.items()})
 
     def selection(self, values: Mapping[str, float]) -> Selection:
         """NDCG at the first depth; on validation videos if they were measured."""
@@ -140,13 +144,12 @@ class Recommendation(Evaluator):
         return measure(self.scored(vectors, queries), queries, ks=self.ks, ids=ids)
 
     def scored(self, vectors: np.ndarray, queries: UserQueries) -> Iterator[Any]:
-        """Yield the scores of all items for every user, in blocks."""
+        """Yield the scores of all items for all users, in blocks of users."""
         vectors = np.asarray(vectors, np.float32)
         if len(vectors) != len(queries.popularity) or not np.isfinite(vectors).all():
             raise ValueError(
                 f"{len(queries.popularity):,} items need one finite vector each, found "
-                f"{list(vectors.shape)} with {int((~np.isfinite(vectors)).sum()):,} values that "
-                "are not finite"
+                f"{list(vectors.shape)}, {int((~np.isfinite(vectors)).sum()):,} values not finite"
             )
         if self.similarity == "cosine":
             length = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -154,20 +157,17 @@ class Recommendation(Evaluator):
         for users in self._blocks(queries):
             _, places = ragged(queries.offsets, users)
             offsets = offsets_of(np.diff(queries.offsets)[users])
+            times = None if queries.times is None else queries.times[places]
+            history = queries.history[places]
             for block, scores in score_blocks(
-                vectors,
-                queries.history[places],
-                offsets,
-                aggregate=self.aggregate,
-                times=None if queries.times is None else queries.times[places],
+                vectors, history, offsets, aggregate=self.aggregate, times=times
             ):
                 yield users[block], scores
 
     def slices(
         self, embeddings: np.ndarray, corpus: Corpus, label_kinds: LabelKinds
     ) -> dict[str, Slices]:
-        """Results by kind of relevant video, each video's being a mean over users; age counts from
-        the first watch."""
+        """Means over users by kind of relevant video; age counts from the first watch."""
         table, results = corpus.table, dict[str, Slices]()
         for name, queries in self.asked_of(corpus).items():
             names = slices_of(
@@ -177,15 +177,14 @@ class Recommendation(Evaluator):
                 seconds=queries.first_watched,
                 label_kinds=label_kinds,
             )
-            per_item = self.measure(embeddings, queries, ids=table.ids).per_item
-            results[name] = sliced(per_item, table, names, seed=self.seed)
+            measured = self.measure(embeddings, queries, ids=table.ids)
+            results[name] = sliced(measured.per_item, table, names, seed=self.seed)
         return results
 
     def baselines(
         self, corpus: Corpus, *, mesh: jax.sharding.Mesh | None = None
     ) -> dict[str, Result]:
-        """Systems without a network, by name: raw and standardised features, ridge from these onto
-        co-like factors, popularity, random; for warm items also matrix factorisations."""
+        """Systems without a network, by name: those of `embeddings` and `known_by_users`."""
         del mesh
         ids, systems = corpus.table.ids, dict[str, dict[str, Measured]]()
         parts = self.asked_of(corpus)
@@ -201,7 +200,8 @@ class Recommendation(Evaluator):
     def embeddings(
         self, table: Any, is_train: np.ndarray, queries: UserQueries
     ) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield (name, f32[N, D]): features by modality, raw and standardised, and `ridge_`."""
+        """Yield (name, f32[N, D]): features by modality, raw and standardised, and, as `ridge_`,
+        ridge from them onto co-like factors."""
         yield from factors.with_ridge(
             feature_embeddings(table, is_train),
             queries.known,
@@ -210,7 +210,7 @@ class Recommendation(Evaluator):
         )
 
     def known_by_users(self, queries: UserQueries) -> Iterator[tuple[str, Blocks]]:
-        """Yield (name, scores) of the systems that use no content."""
+        """Yield (name, scores): popularity, random; for warm items matrix factorisations."""
         for name, scores in factors.by_interactions(
             queries.known, queries.popularity, warm=self.items == "warm", seed=self.seed
         ):

@@ -69,7 +69,8 @@ def slices_of(
             continue
         has = np.diff(table.label_offsets) > 0
         first = table.label_values[np.where(has, table.label_offsets[:-1], 0)]
-        names = np.array([label_names.get(int(n), f"label {n}") for n in first])
+        missing = "label {}" if kind == "label" else f"no {kind}"
+        names = np.array([label_names.get(int(n), missing.format(n)) for n in first])
         each, count = np.unique(names[has], return_counts=True)
         common = each[np.argsort(-count, kind="stable")][:LABELS]
         other = np.where(has, "other", f"no {kind}")

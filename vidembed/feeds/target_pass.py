@@ -16,7 +16,7 @@ from vidembed.feeds.videos import RelatedTrainVideos
 from vidembed.graph.relation import check_no_leak
 from vidembed.tasks.spec import Spec
 
-# Changed whenever the same seed and data would give other batches than before.
+# Increase this whenever the same seed and data would give other batches than before.
 SEQUENCE = 1
 
 
@@ -32,7 +32,7 @@ class TargetPass(OnePass):
     factors: int = 256
     """Or, if neither is given, this many factors of the train videos' relations."""
     batch_targets: int = 64
-    """What is split over the devices; the number of videos in a batch is a multiple of it."""
+    """Split over the devices; the number of videos in a batch is a multiple of it."""
     parts: int = 8
     """Number of steps of the whole pass, as in the recipe."""
     unit: ClassVar[str] = "targets"
@@ -47,11 +47,12 @@ class TargetPass(OnePass):
     def _open(
         self, corpus: RelatedTrainVideos, *, seed: int, reads: tuple[str, ...]
     ) -> "TargetPassFeed":
-        """ValueError where no train video has a target, or the network reads the targets."""
+        """Raises ValueError if no train video has a target, or if the network reads the target
+        modality."""
         if self.modality in reads:
             raise ValueError(
-                f"{self.modality} is read by the network and its target, too: name the modalities "
-                "that it reads (--task.model.modalities)"
+                f"the network reads {self.modality}, which is also its target: name only the "
+                "modalities that it should read (--task.model.modalities)"
             )
         check_no_leak(corpus.train_graph, corpus.is_train)
         table, is_train = corpus.table, corpus.is_train
@@ -104,7 +105,7 @@ class TargetPassFeed(OnePassFeed):
 
     @cached_property
     def fingerprint(self) -> str:
-        """See `VideoFeed`; of the targets, too."""
+        """See `VideoFeed`; covers the targets."""
         digest, config = xxhash.xxh3_128(), self.config
         digest.update(f"{SEQUENCE} {self.seed} {config.parts} {config.batch_targets} ".encode())
         for array in (self.videos, self._targets.values, self._targets.mean):
@@ -119,7 +120,7 @@ class TargetPassFeed(OnePassFeed):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Who has no target, besides what `OnePassFeed` says."""
+        """Videos without a target, then the notes of `OnePassFeed`."""
         return (*self._targets.notes, *super().notes)
 
     def _drawn(self, step: int, host_slice: slice) -> Batch:
@@ -132,10 +133,9 @@ class TargetPassFeed(OnePassFeed):
         targets = np.zeros((1, size, known.width), np.float32)
         rows[0, : len(videos)], counts[0, : len(videos)] = videos, 1
         targets[0, : len(videos)] = known.values[self._order[some]]
-        mean = known.mean.astype(np.float32)
         return {
             "rows": rows,
             "counts": counts[:, host_slice],
             "targets": targets[:, host_slice],
-            "mean": mean,
+            "mean": known.mean.astype(np.float32),
         }

@@ -151,7 +151,7 @@ def _rows(
             f"{path}: {unknown_edges} of {len(edges)} edges ({unknown_edges / len(edges):.1%}) "
             f"name {len(unknown_ids)} ids that are not in the table, above the allowed "
             f"{max_unknown_share:.1%}; the first: {', '.join(unknown_ids[:LISTED])}. Is this the "
-            "right table? If so, raise max_unknown_share"
+            "right table? If so, raise --corpus.max-unknown-share"
         )
     report = {
         "unknown_edges": unknown_edges,

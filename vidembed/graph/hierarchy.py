@@ -1,6 +1,5 @@
 """A hierarchy of video clusters: in memory, on disk, and its validity checks."""
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -172,9 +171,8 @@ def write_hierarchy(hierarchy: Hierarchy, path: str | os.PathLike[str], ids: np.
     columns = [_text(ids), *map(pa.array, hierarchy.clusters)]
     made_from, parameters = hierarchy.graph_fingerprint, dict(hierarchy.parameters)
     description = {"graph_fingerprint": made_from, "parameters": parameters}
-    mark = {METADATA_KEY: json.dumps({"hierarchy": description}).encode()}
-    table = pa.table(columns, names=["video_id", *names], metadata=mark)
-    table = table.replace_schema_metadata({**mark, DIGEST_KEY: tabular.digest_of(table)})
+    table = pa.table(columns, names=["video_id", *names])
+    table = tabular.marked(table, {"hierarchy": description})
     with whole_file(path) as unfinished:
         pq.write_table(table, unfinished, write_page_checksum=True)
 

@@ -57,9 +57,11 @@ def ridge_map(
             f"sums over the videos with targets are not finite because of {listed(bad, names)}: "
             "look for NaN with `python -m vidembed inspect`, and in the targets"
         )
-    if not np.trace(square) > 0:
-        raise ValueError(f"all {len(square)} features are constant over the videos with targets")
     if penalty == 0:
+        if not np.trace(square) > 0:
+            raise ValueError(
+                f"all {len(square)} features are constant over the videos with targets"
+            )
         refuse_singular(square, names)
     solved: np.ndarray = scipy.linalg.solve(
         square + penalty * np.eye(len(square)), cross, assume_a="pos"

@@ -184,6 +184,13 @@ def digest_of(table: pa.Table) -> bytes:
     return digest.hexdigest()
 
 
+def marked(table: pa.Table, mark: Mapping[str, Any]) -> pa.Table:
+    """The table with a description of its origin, and the digest of both, as its metadata."""
+    metadata = {METADATA_KEY: json.dumps(mark).encode()}
+    table = table.replace_schema_metadata(metadata)
+    return table.replace_schema_metadata({**metadata, DIGEST_KEY: digest_of(table)})
+
+
 class RowsDigest:
     """A digest updated batch by batch while writing or reading, independent of batch sizes.
 

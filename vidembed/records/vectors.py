@@ -11,6 +11,7 @@ from etils import epath
 
 from vidembed.files import local_path
 from vidembed.records import tabular
+from vidembed.records.columns import ids_of
 from vidembed.records.vector_files import made_as, numpy_digest, written_to
 
 
@@ -34,7 +35,8 @@ def read_vector_file(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarr
 
 def _parquet(path: epath.Path) -> tuple[np.ndarray, np.ndarray]:
     table = tabular.read_table(path, VECTORS, ["video_id", "vector"])
-    ids, vectors = (table[name].combine_chunks() for name in ("video_id", "vector"))
+    ids = ids_of(path, table, "video_id", VECTORS)
+    vectors = table["vector"].combine_chunks()
     kind = vectors.type
     lists = pa.types.is_list(kind) or pa.types.is_large_list(kind)
     if not (lists or pa.types.is_fixed_size_list(kind)) or not _is_number(kind.value_type):
@@ -48,10 +50,7 @@ def _parquet(path: epath.Path) -> tuple[np.ndarray, np.ndarray]:
         raise VectorsError(
             f"{path}: vectors have {widths[0]} to {widths[-1]} numbers: all must have equally many"
         )
-    try:
-        names = ids.cast(pa.binary()).to_pylist()
-    except pa.ArrowInvalid:
-        names = [str(number).encode() for number in ids.to_pylist()]
+    names = [name.encode() for name in ids.to_pylist()]
     width = int(widths[0]) if len(widths) else 0
     return np.array(names, "S"), flat.to_numpy(zero_copy_only=False).reshape(len(ids), width)
 
@@ -74,7 +73,7 @@ def _numpy(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise VectorsError(
             f"{path}: it, its ids or its JSON are not as they were written: embed again"
         )
-    return np.array(ids.split(b"\n")[:-1], "S"), vectors
+    return np.array(ids.splitlines(), "S"), vectors
 
 
 def _is_number(kind: pa.DataType) -> bool:

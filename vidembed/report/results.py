@@ -9,8 +9,8 @@ from vidembed.report.wording import is_number
 
 BOUNDS = ("trained_exchanged", "popularity", "random")
 """Systems that do not rank by content: bounds, not competitors."""
-FEATURES = ("visual", "audio", "concatenated")
-"""Name prefixes of the systems that are raw or standardised features."""
+NOT_FEATURES = (*BOUNDS, "trained", "untrained", "composite", "closed_form", "ridge_", "svd_")
+"""Name prefixes of the systems that are not raw or standardised features."""
 
 
 def panels(related_videos: Mapping[str, Any], *, best: bool = True) -> list[dict[str, Any]]:
@@ -98,7 +98,7 @@ def _baselines(related_videos: Mapping[str, Any], name: str) -> list[str]:
         for system, scores in systems.items()
         if metric in scores and is_number(scores[metric].get("value"))
     }
-    features = {system: value for system, value in known.items() if system.startswith(FEATURES)}
+    features = {s: value for s, value in known.items() if not s.startswith(NOT_FEATURES)}
     best = max(features, key=features.__getitem__, default="")
     baselines = [
         f"{wording.system(system)} {wording.score(known[system])}"

@@ -16,19 +16,9 @@ import numpy as np
 
 from vidembed.distributed import mesh
 from vidembed.models import linear
-from vidembed.models.fusion import EarlyFusion, Layers
-from vidembed.models.parameters import Network, Parameters
-from vidembed.tasks import video
+from vidembed.models.parameters import Parameters
 from vidembed.tasks.spec import Spec
-from vidembed.tasks.sums import (
-    KERNEL,
-    added,
-    check_linear,
-    feature_names,
-    product,
-    total,
-    zero_sums,
-)
+from vidembed.tasks.sums import KERNEL, SolvedMap, added, measures_of, product, total, zero_sums
 from vidembed.tasks.video import Arrays
 
 PASS = ("rows", "edges")
@@ -36,25 +26,16 @@ PASS = ("rows", "edges")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClosedForm(video.VideoTask):
-    """The leading directions in which related videos vary together.
+class ClosedForm(SolvedMap):
+    """The leading directions in which related videos vary together; its size is their number."""
 
-    The network is one linear map of the concatenated modalities; a missing one counts as the mean.
-    """
-
-    model: Network = EarlyFusion(layers=Layers(hidden=(), size=linear.SIZE))
-    """A linear map, without hidden layers. Its size is the number of directions."""
-    ridge: float = linear.RIDGE
-    """λ, as a share of the mean eigenvalue of XᵀX: larger values trust directions of little
-    variance less."""
     power: float = linear.POWER
     """Each direction is scaled by this power of its eigenvalue."""
     learns_from: ClassVar[str] = "shares"
-    inherits: ClassVar[tuple[str, ...]] = ("parameters", "state/inputs")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         linear.check_options(size=self.model.size, ridge=self.ridge, power=self.power)
-        check_linear(self.model, "the closed form")
 
     def init(
         self, key: jax.Array, spec: Spec, statistics: Mapping[str, Arrays] | None
@@ -81,26 +62,17 @@ class ClosedForm(video.VideoTask):
         """(0, (state, measures)): the batch's products are added to the state.
 
         `constants` and features as in `video.batch_features`. `batch`: rows i32[1 + 2m, B] of
-        videos, sources and targets, counts f32[1 + m, B]. Measures: the numbers of `videos`
-        and `relations` in the batch, of videos that lack a modality (`lacking/audio`), and the
-        `mean_eigenvalue` of the sum so far. The loss is always 0.
+        videos, sources and targets, counts f32[1 + m, B]. Measures: `measures_of`,
+        and the number of `relations`.
         """
         del parameters, key
         counts = batch["counts"]
         chex.assert_rank([batch["rows"], counts], [2, 2])
-        features, present = video.batch_features(constants, batch)
-        inputs = self.standardised(state, features, present)
-        joined = jnp.concatenate([inputs[m] for m in self.model.modalities], axis=-1)
+        joined, present = self.joined(state, constants, batch)
         rows, edges = mesh.on_all_devices(_products, (1, 1))(joined, counts)
         sums = added(added(state["sums"], "rows", rows), "edges", edges)
-        measures = {
-            "loss": jnp.zeros(()),
-            "videos": jnp.sum(counts[0]),
-            "relations": jnp.sum((counts[1:] > 0).astype(jnp.float32)),
-            "mean_eigenvalue": jnp.trace(sums["rows"]) / joined.shape[-1],
-        }
-        for modality, flags in present.items():
-            measures[f"lacking/{modality}"] = jnp.sum(jnp.where(flags[0], 0.0, counts[0]))
+        measures = measures_of(counts[0], present, sums["rows"])
+        measures["relations"] = jnp.sum((counts[1:] > 0).astype(jnp.float32))
         return jnp.zeros(()), ({**state, "sums": sums}, measures)
 
     def solve(self, parameters: Mapping[str, Any], state: Arrays) -> dict[str, Any]:
@@ -112,7 +84,7 @@ class ClosedForm(video.VideoTask):
             size=self.model.size,
             ridge=self.ridge,
             power=self.power,
-            names=feature_names(self.model, state),
+            names=self.feature_names(state),
         )
         return {**parameters, KERNEL: solved.astype(np.float32)}
 

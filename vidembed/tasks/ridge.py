@@ -15,18 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidembed.distributed import mesh
-from vidembed.models import linear
-from vidembed.models.fusion import EarlyFusion, Layers
-from vidembed.models.parameters import Network, Parameters
+from vidembed.models.parameters import Parameters
 from vidembed.models.ridge import centred, ridge_map
-from vidembed.tasks import video
 from vidembed.tasks.spec import Spec
 from vidembed.tasks.sums import (
     BIAS,
     KERNEL,
+    SolvedMap,
     added,
-    check_linear,
-    feature_names,
+    measures_of,
     product,
     total,
     zero_sums,
@@ -38,29 +35,20 @@ PASS = ("rows", "targets")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ridge(video.VideoTask):
-    """The linear map of the features that is nearest to the targets, by least squares.
+class Ridge(SolvedMap):
+    """The linear map of the features that is nearest to the targets, by least squares."""
 
-    The network is one linear map of the concatenated modalities; a missing one counts as the mean.
-    """
-
-    model: Network = EarlyFusion(layers=Layers(hidden=(), size=linear.SIZE))
-    """A linear map, without hidden layers. Its size is that of the targets."""
-    ridge: float = linear.RIDGE
-    """λ, as a share of the mean eigenvalue of XᵀX: larger values trust directions of little
-    variance less."""
     intercept: bool = False
     """Add the mean of the targets, to compare vectors with targets. When vectors are compared with
     each other, a shared mean would dominate every cosine."""
     learns_from: ClassVar[str] = "targets"
-    inherits: ClassVar[tuple[str, ...]] = ("parameters", "state/inputs")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.ridge < float("inf"):
             raise ValueError(
                 f"ridge {self.ridge} must be 0 or more: a share of the mean eigenvalue"
             )
-        check_linear(self.model, "a ridge")
 
     def init(
         self, key: jax.Array, spec: Spec, statistics: Mapping[str, Arrays] | None
@@ -87,25 +75,15 @@ class Ridge(video.VideoTask):
         """(0, (state, measures)): the batch's products are added to the state.
 
         `constants` and features as in `video.batch_features`. `batch`: rows i32[1, B], counts
-        f32[1, B], targets f32[1, B, K] less their mean f32[K]. Measures: the number of `videos`
-        in the batch, of those that lack a modality (`lacking/audio`), and the `mean_eigenvalue` of
-        the sum so far. The loss is always 0.
+        f32[1, B], targets f32[1, B, K] less their mean f32[K]. Measures: `measures_of`.
         """
         del parameters, key
         counts, targets = batch["counts"], batch["targets"]
         chex.assert_rank([batch["rows"], counts, targets], [2, 2, 3])
-        features, present = video.batch_features(constants, batch)
-        inputs = self.standardised(state, features, present)
-        joined = jnp.concatenate([inputs[m] for m in self.model.modalities], axis=-1)
+        joined, present = self.joined(state, constants, batch)
         rows, cross = mesh.on_all_devices(_products, (1, 1, 1))(joined, counts, targets)
         sums = added(added(state["sums"], "rows", rows), "targets", cross)
-        measures = {
-            "loss": jnp.zeros(()),
-            "videos": jnp.sum(counts),
-            "mean_eigenvalue": jnp.trace(sums["rows"][:-1, :-1]) / joined.shape[-1],
-        }
-        for modality, flags in present.items():
-            measures[f"lacking/{modality}"] = jnp.sum(jnp.where(flags, 0.0, counts))
+        measures = measures_of(counts[0], present, sums["rows"][:-1, :-1])
         return jnp.zeros(()), ({**state, "sums": sums, "mean": batch["mean"]}, measures)
 
     def solve(self, parameters: Mapping[str, Any], state: Arrays) -> dict[str, Any]:
@@ -114,8 +92,8 @@ class Ridge(video.VideoTask):
         solved = ridge_map(
             sums.square,
             sums.cross,
-            penalty=self.ridge * float(np.trace(sums.square)) / len(sums.square),
-            names=feature_names(self.model, state),
+            penalty=self.ridge * max(0.0, float(np.trace(sums.square))) / len(sums.square),
+            names=self.feature_names(state),
         )
         bias = -sums.mean @ solved
         if self.intercept:

@@ -1,37 +1,77 @@
-"""Sums of products over one pass, for tasks that solve for a linear map."""
+"""Linear maps that are solved for: sums of products over one pass."""
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vidembed.models.fusion import EarlyFusion, SingleModality
+from vidembed.models import linear
+from vidembed.models.fusion import EarlyFusion, Layers, SingleModality
 from vidembed.models.parameters import Network
+from vidembed.tasks import video
 from vidembed.tasks.video import Arrays
 
 KERNEL, BIAS = "towers/0/layers/0/kernel", "towers/0/layers/0/bias"
 """The parameters of a linear map of the concatenated modalities."""
 
 
-def check_linear(model: Network, what: str) -> None:
-    """Raise ValueError for a network that is not a linear map."""
-    if (
-        not isinstance(model, EarlyFusion | SingleModality)
-        or model.layers.hidden
-        or model.layers.last_activation != "none"
-    ):
-        raise ValueError(
-            f"{what} is a linear map: use task.model:early-fusion or task.model:single-modality, "
-            "without hidden layers (--task.model.layers.hidden) and without an activation"
-        )
+@dataclass(frozen=True, kw_only=True)
+class SolvedMap(video.VideoTask):
+    """A linear map of the concatenated modalities, solved for from sums over the train videos.
+
+    A missing modality counts as the mean.
+    """
+
+    model: Network = EarlyFusion(layers=Layers(hidden=(), size=linear.SIZE))
+    """A linear map, without hidden layers. Its size is that of the vectors."""
+    ridge: float = linear.RIDGE
+    """λ, as a share of the mean eigenvalue of XᵀX: larger values trust directions of little
+    variance less."""
+    inherits: ClassVar[tuple[str, ...]] = ("parameters", "state/inputs")
+
+    def __post_init__(self) -> None:
+        if (
+            not isinstance(self.model, EarlyFusion | SingleModality)
+            or self.model.layers.hidden
+            or self.model.layers.last_activation != "none"
+        ):
+            raise ValueError(
+                f"{type(self).__name__} is a linear map: use task.model:early-fusion or "
+                "task.model:single-modality, without hidden layers (--task.model.layers.hidden) "
+                "and without an activation"
+            )
+
+    def joined(
+        self, state: Arrays, constants: Arrays, batch: Arrays
+    ) -> tuple[jax.Array, Mapping[str, jax.Array]]:
+        """Standardised features f32[G, B, d] of a batch, and which modalities are present
+        bool[G, B]; `constants` and `batch` as in `video.batch_features`."""
+        features, present = video.batch_features(constants, batch)
+        inputs = self.standardised(state, features, present)
+        return jnp.concatenate([inputs[m] for m in self.model.modalities], axis=-1), present
+
+    def feature_names(self, state: Arrays) -> list[str]:
+        """Names of the rows of the map: "visual 0", ..."""
+        widths = {m: len(state["inputs"][m]["mean"]) for m in self.model.modalities}
+        return [f"{m} {number}" for m, width in widths.items() for number in range(width)]
 
 
-def feature_names(model: Network, state: Arrays) -> list[str]:
-    """Names of the rows of the map: "visual 0", ..."""
-    widths = {m: len(state["inputs"][m]["mean"]) for m in model.modalities}
-    return [f"{m} {number}" for m, width in widths.items() for number in range(width)]
+def measures_of(
+    counts: jax.Array, present: Mapping[str, jax.Array], square: jax.Array
+) -> dict[str, jax.Array]:
+    """Measures of a step: the number of `videos` (counts f32[B]), of those that lack a modality
+    (`lacking/audio`), and the `mean_eigenvalue` of the sum XᵀX so far. The loss is always 0."""
+    measures = {
+        "loss": jnp.zeros(()),
+        "videos": jnp.sum(counts),
+        "mean_eigenvalue": jnp.trace(square) / len(square),
+    }
+    for modality, flags in present.items():
+        measures[f"lacking/{modality}"] = jnp.sum(jnp.where(flags[0], 0.0, counts))
+    return measures
 
 
 def product(left: jax.Array, right: jax.Array) -> jax.Array:

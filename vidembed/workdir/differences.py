@@ -39,19 +39,19 @@ def differences(stored: Any, given: Any, path: str = "") -> dict[str, Difference
 def as_typed(changes: Mapping[str, Difference], before: str = "--") -> list[str]:
     """A line for each difference of recipes, in the words of the command line.
 
-    before: what a name begins with. Of a part of another class only that is said: its fields are
-    others.
+    before: prefix of the names. If a part has another class, only the class is reported, because
+    its fields differ.
     """
     places = [path.removesuffix(".class") for path in changes if path.endswith(".class")]
     lines = []
     for path, (stored, given) in changes.items():
-        if path.endswith(".class"):
-            name = path.removesuffix(".class").replace("_", "-")
-            stored, given = part_word(stored), part_word(given)
-        elif is_under(path, places):
+        part = path.removesuffix(".class")
+        if any(part != place and is_under(path, [place]) for place in places):
             continue
-        else:
-            name = f"{before}{path.replace('_', '-')}"
+        name = f"{before}{path.replace('_', '-')}"
+        if path.endswith(".class"):
+            name = part.replace("_", "-")
+            stored, given = part_word(stored), part_word(given)
         lines.append(f"{name}: stored {_as_words(stored)}, given {_as_words(given)}")
     return lines
 

@@ -157,22 +157,22 @@ class Workdir:
         known = stored["fingerprints"]
         data = differences(known, known if fingerprints is None else fingerprints)
         lines = as_typed({p: changes[p] for p in changes if not is_under(p, tunable)})
-        # Other batches are what another feed gives: only where nothing else differs is it told.
+        # A changed recipe explains changed batches: report those only if nothing else differs.
         if not lines or any(not name.startswith("feed") for name in data):
             lines += as_typed(data, before="data, ")
             if "feed" in data and "corpus" not in data:
                 lines.append(
                     "  (videos, relations and split are the same: other clusters, "
-                    "--corpus.hierarchy, or batches that another version of vidembed draws "
-                    "otherwise)"
+                    "--corpus.hierarchy, or another version of vidembed, which draws batches "
+                    "differently)"
                 )
         if lines:
             raise RecipeChangedError(
                 f"{self.path} was started with another recipe:\n  "
                 + "\n  ".join(lines)
-                + "\nA run goes on, and is measured, with what it was started with. Give what is "
-                "stored, or train in another --workdir (with --init-from "
-                f"{self.path}, from what this run has learned)"
+                + "\nA run is resumed and evaluated with the recipe and data it was started with. "
+                "Give the stored values, or train in another --workdir (add --init-from "
+                f"{self.path} to start from this run's parameters)"
             )
         return [f"{path}: {change}" for path, change in changes.items()]
 

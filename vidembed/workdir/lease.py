@@ -6,16 +6,16 @@ import json
 import os
 import socket
 import subprocess
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from etils import epath
 
 from vidembed import files
+from vidembed.progress import heartbeat
 
 BEAT_SECONDS = 5.0
 STALE_SECONDS = 60.0
@@ -27,27 +27,6 @@ class LeaseHeldError(RuntimeError):
 
 class LeaseLostError(RuntimeError):
     """Another run took this work directory from us: stop, and write nothing more."""
-
-
-@contextlib.contextmanager
-def heartbeat(beat: Callable[[], None], seconds: float) -> Iterator[None]:
-    """Call `beat` every `seconds` from a separate thread until the block ends."""
-    ended = threading.Event()
-
-    def run() -> None:
-        while not ended.wait(seconds):
-            # A single failure, from a full disk or from an object-storage client with its own
-            # exceptions, must not end the heartbeat.
-            with contextlib.suppress(Exception):
-                beat()
-
-    thread = threading.Thread(target=run, daemon=True, name="vidembed heartbeat")
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 class Lease:

@@ -11,8 +11,9 @@ from etils import epath
 
 from vidembed import files
 from vidembed.distributed.agree import is_first_host
+from vidembed.progress import heartbeat
 from vidembed.records.scores_file import PerQuery, Scores, read_scores, write_scores
-from vidembed.workdir.lease import heartbeat, this_process
+from vidembed.workdir.lease import this_process
 
 TRAINED = "trained"
 """Name of the system in a checkpoint's results."""
