@@ -101,7 +101,7 @@ def test_a_prepared_data_set(tmp_path, monkeypatch):
     assert rows_of(ratings) == sorted(row[:3] for row in ROWS)
     assert sorted(ratings.time) == sorted(row[3] for row in ROWS)
     with pytest.raises(
-        RatingsError, match=r"tfds:other: .*\(Dataset other not ratings\.\): check the name"
+        RatingsError, match=r"tfds:other: .*\(Dataset other not found\.\): check the name"
     ):
         read_ratings("tfds:other")
 

@@ -5,14 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vidembed.corpora.vectors_by_id import join, refuse_not_finite
 from vidembed.graph.factors import log_factors
 from vidembed.graph.relation import RelationGraph
 from vidembed.records.bytecode import dequantise
 from vidembed.records.table import FeatureTable
-from vidembed.records.table_folder import table_state
-from vidembed.records.vectors import read_vector_file
-
-NAMED = 10
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,37 +39,8 @@ def from_file(path: str | os.PathLike[str], table: FeatureTable, is_train: np.nd
     VectorsError for other files, and ValueError for repeated ids, for targets that are not finite,
     and if no train video has one.
     """
-    name = os.fspath(path)
-    if name.endswith((".parquet", ".npy")):
-        ids, vectors = read_vector_file(path)
-    elif table_state(path) == "finished":
-        ids, vectors = _of_table(name)
-    else:
-        raise ValueError(
-            f"{name} holds no vectors: give Parquet (video_id, vector), X.npy with X.ids.txt, or a "
-            "table with one modality"
-        )
-    if vectors.ndim != 2 or not vectors.shape[1] or len(ids) != len(vectors):
-        raise ValueError(
-            f"{name}: {len(ids):,} ids for vectors of the shape {list(vectors.shape)}: give one "
-            "vector [K] per id"
-        )
-    rows = table.find(ids)
-    known = rows >= 0
-    notes: tuple[str, ...] = ()
-    if not known.all():
-        notes = (
-            f"{int((~known).sum()):,} of {len(ids):,} targets have ids that the table lacks, such "
-            f"as {_some(ids[~known], 1)}: left out",
-        )
-    rows, vectors = rows[known], vectors[known]
-    repeated, counts = np.unique(rows, return_counts=True)
-    if (counts > 1).any():
-        raise ValueError(
-            f"{name}: {int((counts > 1).sum()):,} ids occur more than once, such as "
-            f"{_some(table.ids[repeated[counts > 1]])}: give each video one target"
-        )
-    return _targets(name, table, is_train, rows, vectors, notes)
+    name, joined = os.fspath(path), join(path, table, what="targets")
+    return _targets(name, table, is_train, joined.rows, joined.vectors, joined.notes)
 
 
 def from_modality(modality: str, table: FeatureTable, is_train: np.ndarray) -> Targets:
@@ -114,17 +82,6 @@ def from_relations(graph: RelationGraph, is_train: np.ndarray, rank: int) -> Tar
     return _centred(rows[reached], values[reached], notes if not reached.all() else ())
 
 
-def _of_table(name: str) -> tuple[np.ndarray, np.ndarray]:
-    table = FeatureTable.open(name)
-    if len(table.features) != 1:
-        raise ValueError(
-            f"{name} is a table of {', '.join(table.features)}: give one with a single modality"
-        )
-    [(modality, features)] = table.features.items()
-    present = table.has(modality)
-    return table.ids[present], dequantise(features)[present]
-
-
 def _targets(
     name: str,
     table: FeatureTable,
@@ -133,12 +90,7 @@ def _targets(
     vectors: np.ndarray,
     notes: tuple[str, ...],
 ) -> Targets:
-    bad = ~np.isfinite(vectors).all(axis=1)
-    if bad.any():
-        raise ValueError(
-            f"{name}: {int(bad.sum()):,} of {len(rows):,} targets hold NaN or infinite numbers "
-            f"({_some(table.ids[rows[bad]])}): leave them out"
-        )
+    refuse_not_finite(name, vectors, rows, table, what="targets")
     of_train = is_train[rows]
     rows, vectors = rows[of_train], vectors[of_train]
     if not len(rows):
@@ -160,8 +112,3 @@ def _centred(rows: np.ndarray, vectors: np.ndarray, notes: tuple[str, ...]) -> T
     if not values.any():
         raise ValueError(f"the targets of all {len(rows):,} train videos are equal")
     return Targets(rows=rows, values=values, mean=mean, notes=notes)
-
-
-def _some(ids: np.ndarray, most: int = NAMED) -> str:
-    shown = ", ".join(bytes(i).decode(errors="replace") for i in ids[:most])
-    return f"{shown} ..." if len(ids) > most > 1 else shown

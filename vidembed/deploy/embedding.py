@@ -55,7 +55,8 @@ def embed_to(
         check_apart(place, videos.inputs)
     absent = dict.fromkeys(lacking, False)
     identity = videos.identity | ({"lacking": sorted(lacking)} if lacking else {})
-    made = {"space": run.space, "run": run.name, "step": run.step, "videos": identity}
+    made = {"space": run.space, "inputs": dict(run.inputs), "run": run.name, "step": run.step}
+    made |= {"videos": identity}
     existing = made_as(out)
     if existing is not None and not force:
         if not _equal(made, existing):

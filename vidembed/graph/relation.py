@@ -11,6 +11,8 @@ import scipy.sparse
 import scipy.sparse.csgraph
 import xxhash
 
+from vidembed.records.split import LeakError as LeakError
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RelationGraph:
@@ -210,10 +212,6 @@ def _refuse(
         "relation graph holds no self loops and only finite, positive weights: filter the edges, "
         "or read them with graph.edges.read_edges"
     )
-
-
-class LeakError(RuntimeError):
-    """Training would see a video from the evaluation split."""
 
 
 def check_no_leak(graph: RelationGraph, is_train: np.ndarray) -> None:

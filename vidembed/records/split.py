@@ -9,6 +9,10 @@ SALT = b"validation:"
 """Prefix for the second hash of a key, which makes the two hashes independent."""
 
 
+class LeakError(RuntimeError):
+    """Training would see a video from the evaluation split."""
+
+
 class Split(NamedTuple):
     """The videos of each part; a video in neither mask is for testing."""
 
