@@ -11,8 +11,8 @@ from vidembed.feeds.feed import Batch
 from vidembed.feeds.sampling import below, raw_draws
 from vidembed.feeds.videos import (
     RelatedTrainVideos,
+    RelatedVideoFeedOptions,
     VideoFeed,
-    VideoFeedOptions,
     needed_hierarchy,
 )
 from vidembed.graph.hierarchy import Hierarchy, HierarchyError
@@ -33,7 +33,7 @@ class Labels(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelledVideos(VideoFeedOptions):
+class LabelledVideos(RelatedVideoFeedOptions):
     """Train videos labelled with their cluster number, for classification (GCML, cluster labels).
 
     Which level the paper uses, and whether it leaves out small clusters, is not known.

@@ -10,14 +10,14 @@ from functools import cached_property
 import numpy as np
 
 from vidembed.feeds.feed import Batch, Buffers
-from vidembed.feeds.videos import VideoFeed, VideoFeedOptions
+from vidembed.feeds.videos import RelatedVideoFeedOptions, VideoFeed
 from vidembed.records.statistics import Statistics
 
 SHOWN = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnePass(VideoFeedOptions):
+class OnePass(RelatedVideoFeedOptions):
     """Options for dividing the pass."""
 
     parts: int = 32

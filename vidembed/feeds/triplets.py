@@ -13,7 +13,7 @@ from vidembed.feeds.feed import Batch
 from vidembed.feeds.forbidden import SIZING_BATCHES, Capacities, ForbiddenPairs
 from vidembed.feeds.negatives import Negatives, UniformNegatives
 from vidembed.feeds.sampling import Anchors, Sampling, TripletSampler, anchor_chances
-from vidembed.feeds.videos import RelatedTrainVideos, VideoFeed, VideoFeedOptions
+from vidembed.feeds.videos import RelatedTrainVideos, RelatedVideoFeedOptions, VideoFeed
 from vidembed.graph.relation import check_no_leak
 
 # Increase this whenever the same seed and data would give other batches than before.
@@ -23,7 +23,7 @@ LARGE_FORBIDDEN = "large_forbidden"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Triplets(VideoFeedOptions):
+class Triplets(RelatedVideoFeedOptions):
     """Options for drawing triplets."""
 
     batch_triplets: int = 7200
@@ -105,6 +105,7 @@ class TripletFeed(VideoFeed):
     groups: ClassVar[tuple[int, ...]] = (3,)
 
     config: Triplets
+    _corpus: RelatedTrainVideos
 
     def __init__(
         self, config: Triplets, corpus: RelatedTrainVideos, *, seed: int, reads: tuple[str, ...]

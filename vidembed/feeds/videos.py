@@ -19,17 +19,22 @@ from vidembed.tasks.spec import Spec
 Placement = Literal["device", "host"]
 
 
-class RelatedTrainVideos(Protocol):
-    """The data that feeds draw from; a Corpus is one."""
+class TrainVideos(Protocol):
+    """Videos that feeds draw from; every corpus of a feature table has them."""
 
     @property
     def table(self) -> FeatureTable: ...
     @property
+    def is_train(self) -> np.ndarray: ...
+
+
+class RelatedTrainVideos(TrainVideos, Protocol):
+    """Videos with relations; the corpus of watched videos has them."""
+
+    @property
     def train_graph(self) -> RelationGraph: ...
     @property
     def train_relations(self) -> RelationGraph: ...
-    @property
-    def is_train(self) -> np.ndarray: ...
     @property
     def hierarchy(self) -> Hierarchy | None: ...
 
@@ -59,7 +64,7 @@ class VideoFeed(Feed):
     def __init__(
         self,
         config: "VideoFeedOptions",
-        corpus: RelatedTrainVideos,
+        corpus: TrainVideos,
         *,
         seed: int,
         reads: tuple[str, ...],
@@ -136,22 +141,12 @@ class VideoFeedOptions(FeedOptions):
             raise ValueError(f"placement must be 'device' or 'host', found {self.placement!r}")
 
     @abc.abstractmethod
-    def _open(
-        self, corpus: RelatedTrainVideos, *, seed: int, reads: tuple[str, ...]
-    ) -> VideoFeed: ...
+    def _open(self, corpus: Any, *, seed: int, reads: tuple[str, ...]) -> VideoFeed: ...
 
-    def open(self, corpus: RelatedTrainVideos, *, seed: int, reads: tuple[str, ...] = ()) -> Any:
-        """Open the feed on a corpus.
-
-        Raises ValueError if there is nothing to draw from, or if table, graph and split have
-        different numbers of rows.
-        """
-        table, nodes, is_train = corpus.table, corpus.train_graph.nodes, corpus.is_train
-        if not len(table) == nodes == len(is_train):
-            raise ValueError(
-                f"table, graph and split must have the same rows, found {len(table)} videos, "
-                f"{nodes} graph nodes and {len(is_train)} split entries"
-            )
+    def open(self, corpus: Any, *, seed: int, reads: tuple[str, ...] = ()) -> Any:
+        """Open the feed on a corpus; raises ValueError if there is nothing to draw from, or if the
+        table lacks a modality that the task reads."""
+        table = corpus.table
         if missing := [m for m in reads if m not in table.features]:
             raise ValueError(
                 f"the model reads {list(reads)}, the data has {sorted(table.features)}: no "
@@ -159,3 +154,19 @@ class VideoFeedOptions(FeedOptions):
                 "task.model:single-modality --task.model.modality NAME for one"
             )
         return self._open(corpus, seed=seed, reads=reads)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelatedVideoFeedOptions(VideoFeedOptions):
+    """Options of feeds that draw by the relations between videos."""
+
+    def open(self, corpus: RelatedTrainVideos, *, seed: int, reads: tuple[str, ...] = ()) -> Any:
+        """As for `VideoFeedOptions`; raises ValueError, too, if table, graph and split have
+        different numbers of rows."""
+        table, nodes, is_train = corpus.table, corpus.train_graph.nodes, corpus.is_train
+        if not len(table) == nodes == len(is_train):
+            raise ValueError(
+                f"table, graph and split must have the same rows, found {len(table)} videos, "
+                f"{nodes} graph nodes and {len(is_train)} split entries"
+            )
+        return super().open(corpus, seed=seed, reads=reads)

@@ -14,3 +14,5 @@ class Spec:
     """C, the number of classes that the feed labels videos with; 0 for none."""
     targets: int = 0
     """K, the width of the target vectors that the feed gives; 0 for none."""
+    class_names: tuple[str, ...] = ()
+    """Names of the classes, where the feed knows them."""

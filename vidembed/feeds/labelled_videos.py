@@ -1,0 +1,157 @@
+"""The feed of videos with all of their labels; batch k is a pure function of k."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import numpy as np
+import xxhash
+
+from vidembed.corpora.labels import Labels
+from vidembed.feeds.feed import Batch
+from vidembed.feeds.videos import TrainVideos, VideoFeed, VideoFeedOptions
+from vidembed.records.principal import principal_directions
+from vidembed.records.statistics import Statistics
+from vidembed.tasks.spec import Spec
+
+# Increase this whenever the same seed and data would give other batches than before.
+SEQUENCE = 1
+
+
+class LabelledTrainVideos(TrainVideos, Protocol):
+    """Videos with labels; the corpus of an annotation run has them."""
+
+    @property
+    def labels(self) -> Labels: ...
+    @property
+    def train_rows(self) -> np.ndarray: ...
+
+
+class LabelStatistics(NamedTuple):
+    """What a task starts from, over the train videos."""
+
+    inputs: Statistics
+    """Modality → mean, deviation, principal directions f32[F, F] and their variances f32[F]."""
+    class_videos: np.ndarray
+    """f32[C]: the number of videos of each class."""
+    videos: np.ndarray
+    """f32[]: the number of videos."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideosWithLabels(VideoFeedOptions):
+    """Train videos with all of their labels, each once per pass, in a new random order each time.
+
+    A pass need not be a whole number of batches: the last batch goes on with the next pass.
+    """
+
+    batch_videos: int = 512
+    """Videos per batch (the paper: 512)."""
+    whole_pass: bool = False
+    """Batches are parts of one pass, for gradients over all train videos: the last part is filled
+    with videos that do not count. Set --optimiser.accumulate to the number of parts."""
+    unit: ClassVar[str] = "videos"
+
+    def _open(
+        self, corpus: LabelledTrainVideos, *, seed: int, reads: tuple[str, ...]
+    ) -> "VideosWithLabelsFeed":
+        return VideosWithLabelsFeed(self, corpus, seed=seed, reads=reads)
+
+
+class VideosWithLabelsFeed(VideoFeed):
+    """Batches of B videos with at most L labels each:
+
+    rows      i32[B]                   whole  table rows
+    labels    i32[B/hosts, L]          own    classes, padded with -1
+    counts    f32[B/hosts]             own    1; 0 for a video that does not count
+    weight    f32[]                    whole  with `whole_pass`: factor of the gradient
+    features  name -> [B/hosts, F]     own
+    present   name -> bool[B/hosts]    own
+    """
+
+    split_axes: Mapping[str, int | None] = {
+        "rows": None,
+        "labels": 0,
+        "counts": 0,
+        "weight": None,
+        "features": 0,
+        "present": 0,
+    }
+    config: VideosWithLabels
+    _corpus: LabelledTrainVideos
+
+    def __init__(
+        self,
+        config: VideosWithLabels,
+        corpus: LabelledTrainVideos,
+        *,
+        seed: int,
+        reads: tuple[str, ...],
+    ) -> None:
+        super().__init__(config, corpus, seed=seed, reads=reads)
+        self._labels, self._videos = corpus.labels, corpus.train_rows.astype(np.int32)
+        self._width = int(self._labels.per_row[self._videos].max(initial=1))
+        self._passes: dict[int, np.ndarray] = {}
+
+    @property
+    def spec(self) -> Spec:
+        """See `Feed`; includes the classes."""
+        names = self._labels.names
+        return Spec(widths=self._table.widths, classes=len(names), class_names=names)
+
+    @property
+    def one_pass(self) -> tuple[int, str]:
+        """See `Feed`."""
+        return len(self._videos), "labelled train videos"
+
+    def statistics(self) -> Any:
+        """The `LabelStatistics` of the train videos."""
+        known = super().statistics()
+        means = {modality: known[modality]["mean"] for modality in self._reads}
+        directions = principal_directions(self._table, self._corpus.is_train, means)
+        return LabelStatistics(
+            inputs={m: {**known[m], **directions[m]} for m in self._reads},
+            class_videos=self._labels.counts(self._videos).astype(np.float32),
+            videos=np.asarray(len(self._videos), np.float32),
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """See `Feed`."""
+        config = self.config
+        settings = ("with labels", SEQUENCE, config.batch_videos, config.whole_pass, self.seed)
+        data = (self._table.fingerprint, self._labels.fingerprint)
+        digest = xxhash.xxh3_128(repr((*settings, *data)).encode())
+        digest.update(self._videos.tobytes())
+        return digest.hexdigest()
+
+    def _drawn(self, step: int, host_slice: slice) -> Batch:
+        size, videos = self.config.batch_videos, len(self._videos)
+        if self.config.whole_pass:
+            places = np.arange(size) + step % -(-videos // size) * size
+            counts = (places < videos).astype(np.float32)
+            rows = self._videos[np.minimum(places, videos - 1)]
+            parts = {"weight": np.float32(size * -(-videos // size) / videos)}
+        else:
+            places = np.arange(size, dtype=np.int64) + step * size
+            number, place = np.divmod(places, videos)
+            rows = np.empty(size, np.int32)
+            for each in np.unique(number):
+                rows[number == each] = self._order(int(each))[place[number == each]]
+            counts, parts = np.ones(size, np.float32), {}
+        own = rows[host_slice]
+        labels = self._labels.padded(own, self._width)
+        return {"rows": rows, "labels": labels, "counts": counts[host_slice], **parts}
+
+    def _order(self, number: int) -> np.ndarray:
+        """i32[n]: the train videos in the random order of a pass."""
+        if number not in self._passes:
+            known = dict(self._passes)  # threads may add at the same time: replace, never change
+            while len(known) > 2:
+                known.pop(min(known))
+            words = np.random.Philox(key=np.array([self.seed, number], np.uint64))
+            order = np.argsort(words.random_raw(len(self._videos)), kind="stable")
+            self._passes = {**known, number: self._videos[order]}
+            return self._videos[order]
+        return self._passes[number]
