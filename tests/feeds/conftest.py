@@ -6,6 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from vidembed.corpora.labels import Labels
 from vidembed.graph.affinity import affinity_clusters
 from vidembed.graph.relation import RelationGraph
 from vidembed.records.table import FeatureTable
@@ -36,7 +37,16 @@ def clustered():
     whole = RelationGraph.from_edges(source[real], target[real], weight, nodes=VIDEOS)
     graph = whole.within(is_train)
     hierarchy = affinity_clusters(graph, is_train, rounds=3, max_size=60)
+    per_row = rng.integers(0, 4, VIDEOS)
+    values = [np.sort(rng.permutation(9)[:count]) for count in per_row]
+    labels = Labels(
+        offsets=np.concatenate([[0], np.cumsum(per_row)]),
+        values=np.concatenate(values).astype(np.int32),
+        names=tuple("abcdefghi"),
+    )
     return SimpleNamespace(
+        labels=labels,
+        train_rows=np.flatnonzero(is_train & (per_row > 0)),
         table=table,
         train_graph=graph,
         train_relations=graph,

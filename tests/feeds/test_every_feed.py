@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vidembed.feeds.labelled import LabelledVideos
+from vidembed.feeds.labelled_videos import VideosWithLabels
 from vidembed.feeds.negatives import SiblingNegatives
 from vidembed.feeds.target_pass import TargetPass
 from vidembed.feeds.triplets import Triplets
@@ -19,6 +20,8 @@ FEEDS = {
         negatives=SiblingNegatives(siblings_of="video", curriculum_steps=(8,)),
     ),
     "labelled": LabelledVideos(batch_videos=64),
+    "with labels": VideosWithLabels(batch_videos=64),
+    "parts of a pass": VideosWithLabels(batch_videos=64, whole_pass=True),
     "whole pass": WholePass(batch_shares=64),
     "target pass": TargetPass(batch_targets=64, factors=5),
 }

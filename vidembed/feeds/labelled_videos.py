@@ -10,6 +10,8 @@ import xxhash
 
 from vidembed.corpora.labels import Labels
 from vidembed.feeds.feed import Batch
+from vidembed.feeds.one_pass import check_step
+from vidembed.feeds.sampling import raw_draws
 from vidembed.feeds.videos import TrainVideos, VideoFeed, VideoFeedOptions
 from vidembed.records.principal import principal_directions
 from vidembed.records.statistics import Statistics
@@ -127,11 +129,12 @@ class VideosWithLabelsFeed(VideoFeed):
         return digest.hexdigest()
 
     def _drawn(self, step: int, host_slice: slice) -> Batch:
+        check_step(step)
         size, videos = self.config.batch_videos, len(self._videos)
         if self.config.whole_pass:
             places = np.arange(size) + step % -(-videos // size) * size
             counts = (places < videos).astype(np.float32)
-            rows = self._videos[np.minimum(places, videos - 1)]
+            rows = self._order(0)[np.minimum(places, videos - 1)]
             parts = {"weight": np.float32(size * -(-videos // size) / videos)}
         else:
             places = np.arange(size, dtype=np.int64) + step * size
@@ -150,8 +153,8 @@ class VideosWithLabelsFeed(VideoFeed):
             known = dict(self._passes)  # threads may add at the same time: replace, never change
             while len(known) > 2:
                 known.pop(min(known))
-            words = np.random.Philox(key=np.array([self.seed, number], np.uint64))
-            order = np.argsort(words.random_raw(len(self._videos)), kind="stable")
+            words = raw_draws(self.seed, number, (len(self._videos),))
+            order = np.argsort(words, kind="stable")
             self._passes = {**known, number: self._videos[order]}
             return self._videos[order]
         return self._passes[number]
