@@ -12,7 +12,7 @@ import numpy as np
 from scipy.sparse import csr_array, vstack
 
 from vidembed.metrics.class_ranks import RankedClasses, ranked_by_class
-from vidembed.metrics.intervals import Interval, interval_over_runs, times_drawn
+from vidembed.metrics.intervals import Interval, interval_of_rankings, times_drawn
 from vidembed.metrics.multilabel import Predictions
 
 RESAMPLES_AT_ONCE = 128
@@ -51,7 +51,7 @@ def interval(
         for start in range(0, len(drawn), RESAMPLES_AT_ONCE)
     ]
     value = float(rankings.over_all.mean())
-    return interval_over_runs([value], np.concatenate(resampled)[:, None])
+    return interval_of_rankings([value], np.concatenate(resampled)[:, None])
 
 
 def _rankings(blocks: Iterator[RankedClasses]) -> _Rankings:

@@ -3,7 +3,7 @@
 GAP and MAP per class are not means over videos: in each resample the pooled predictions are ranked
 anew, each as often as its video was drawn, and the metric is computed exactly, not linearised. A
 class that no drawn video has keeps its precision over all videos: leaving it out would move the
-mean towards the common classes, and the value could lie outside its own interval.
+mean towards the common classes. What bias remains is subtracted; see `interval_of_rankings`.
 
 Metrics of single videos go through `intervals.bootstrap`. All share their draws, so several runs
 (seeds) and paired differences are treated as in `intervals`.
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vidembed.metrics import intervals
-from vidembed.metrics.intervals import Interval, interval_over_runs, times_drawn
+from vidembed.metrics.intervals import Interval, interval_of_rankings, times_drawn
 from vidembed.metrics.multilabel import Predictions
 from vidembed.metrics.pooled import pooled_by_class, pooled_order, pooled_precision
 from vidembed.records.scores_file import PerQuery
@@ -46,7 +46,7 @@ def bootstrap(runs: Sequence[PerQuery], *, seed: int, resamples: int = 1000) -> 
     resampled = _resampled(runs, seed=seed, resamples=resamples)
     points = [_points(run) for run in runs]
     pooled = {
-        name: interval_over_runs([point[place] for point in points], resampled[:, :, place])
+        name: interval_of_rankings([point[place] for point in points], resampled[:, :, place])
         for place, name in enumerate(_names(runs))
     }
     values = [run.values for run in runs]
@@ -74,7 +74,7 @@ def differences(
     drawn = [_resampled(side, seed=seed, resamples=resamples) for side in (ones, others)]
     points = [_points(one) - _points(other) for one, other in zip(ones, others)]
     pooled = {
-        name: interval_over_runs([p[place] for p in points], (drawn[0] - drawn[1])[:, :, place])
+        name: interval_of_rankings([p[place] for p in points], (drawn[0] - drawn[1])[:, :, place])
         for place, name in enumerate(_names(ones))
     }
     return pooled | intervals.differences(
