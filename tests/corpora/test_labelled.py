@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from vidembed.corpora.embeddings import with_embeddings
 from vidembed.corpora.labelled import LabelledPaths
 from vidembed.corpora.labels import Labels
+from vidembed.records.embeddings import with_embeddings
 from vidembed.records.space import SpaceError
 from vidembed.records.split import LeakError
 from vidembed.records.table import FeatureTable

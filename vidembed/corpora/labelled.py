@@ -9,10 +9,10 @@ import numpy as np
 import xxhash
 
 from vidembed import PATH
-from vidembed.corpora.embeddings import with_embeddings
 from vidembed.corpora.label_files import LabelsError, frequent, labels_of_file, labels_of_table
 from vidembed.corpora.labels import Labels
 from vidembed.corpora.split_videos import SplitPaths, SplitVideos
+from vidembed.records.embeddings import with_embeddings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from vidembed.models.blocks import Blocks
-from vidembed.models.mixture_of_experts import LabelClassifier, MixtureOfExperts
+from vidembed.models.label_classifier import LabelClassifier
+from vidembed.models.mixture_of_experts import MixtureOfExperts
 from vidembed.models.parameters import Network, Parameters, apply, initialise
 from vidembed.tasks import video
 from vidembed.tasks.outputs import Output
@@ -104,14 +105,19 @@ class Annotation(video.VideoTask):
         features, present = video.batch_features(constants, batch)
         inputs = self.embed(parameters, state, features, present, key)
         count = state["classes"]["log_odds"].shape[0]
-        losses = self.classifier.loss(parameters, inputs, batch["labels"], count)
-        mean = jnp.mean(losses * batch["counts"])
-        return mean, (state, {"loss": mean, "labels": jnp.mean(jnp.sum(batch["labels"] >= 0, 1))})
+        weights = batch["counts"] / batch["counts"].shape[0]
+        classes = self._of_classes(parameters)
+        loss, _ = self.classifier.weighted_loss(classes, inputs, batch["labels"], count, weights)
+        labels = jnp.mean(jnp.sum(batch["labels"] >= 0, axis=1))
+        return loss, (state, {"loss": loss, "labels": labels})
 
     def _labels(self, parameters: Parameters, state: Arrays, arrays: Arrays) -> jax.Array:
         inputs = self._video(parameters, state, arrays)
         count = state["classes"]["log_odds"].shape[0]
-        return self.classifier.scores(parameters, inputs)[:, :count]
+        return self.classifier.scores(self._of_classes(parameters), inputs, count)[:, :count]
+
+    def _of_classes(self, parameters: Parameters) -> Parameters:
+        return {name: parameters[name] for name in self.classifier.split_axes}
 
     def _projected(
         self, parameters: Parameters, state: dict[str, Any], known: Mapping[str, Arrays] | None
