@@ -67,9 +67,9 @@ def labelled(paths):
 
 
 @pytest.fixture(scope="module")
-def trained(labelled, tmp_path_factory):
+def trained(paths, labelled, tmp_path_factory):
     path = tmp_path_factory.mktemp("annotation") / "run"
-    run(SMALL, path, labelled)
+    run(replace(SMALL, corpus=paths), path, labelled)
     return path
 
 

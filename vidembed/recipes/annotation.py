@@ -17,7 +17,7 @@ from typing import Any
 
 from vidembed.corpora.labelled import LabelledPaths
 from vidembed.engine.evaluation import Evaluation
-from vidembed.engine.optimiser import Adagrad, Adam, Optimiser, Rule, Sgd
+from vidembed.engine.optimiser import Adagrad, Adam, Optimiser, Rprop, Rule, Sgd
 from vidembed.engine.protocols import CorpusOptions, Evaluator, FeedOptions, Task
 from vidembed.engine.recipe import Recipe
 from vidembed.evaluators.annotation import Annotation as AnnotationScores
@@ -50,5 +50,5 @@ OFFERED: Mapping[type, Any] = {
     Evaluator: AnnotationScores,
     Network: Blocks | EarlyFusion | LateFusion | SingleModality,
     LabelClassifier: MixtureOfExperts | SoftmaxHead,
-    Rule: Adam | Sgd | Adagrad,
+    Rule: Adam | Sgd | Adagrad | Rprop,
 }
