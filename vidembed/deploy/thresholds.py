@@ -42,6 +42,10 @@ def thresholds_of(
     )
     for name in ("validation", "test"):
         progress.say(_sentence(name, _reached(parts[name], chosen), chosen, count))
+    if np.isinf(chosen.thresholds).all():
+        progress.say(
+            f"WARNING: no threshold reaches a precision of {precision:g}: no video is labelled"
+        )
     return f"precision {precision} on validation", chosen.thresholds
 
 
