@@ -4,56 +4,27 @@ from dataclasses import replace
 
 import jax
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score, log_loss
+from sklearn.metrics import log_loss
 
+from tests.tasks.made_labels import BATCH, CLASSES, FEED, SMALL, TASK, VIDEOS, made_table
 from tests.tasks.test_closed_form import refused, run
 from vidembed.cli.launch import main
 from vidembed.corpora.labelled import LabelledPaths
 from vidembed.engine.model import load_model
 from vidembed.engine.optimiser import Adam, Optimiser
 from vidembed.engine.recipe import Retention
-from vidembed.feeds.labelled_videos import VideosWithLabels
 from vidembed.models.blocks import Blocks
 from vidembed.models.mixture_of_experts import MixtureOfExperts
-from vidembed.recipes import annotation
 from vidembed.records.bytecode import dequantise
-from vidembed.records.table import FeatureTable
 from vidembed.tasks.annotation import Annotation
 from vidembed.workdir.layout import Workdir
-
-VIDEOS, CLASSES, BATCH = 240, 5, 32
-FEED = VideosWithLabels(batch_videos=BATCH, read_threads=0, prefetch_batches=0)
-TASK = Annotation(model=Blocks(components=3), classifier=MixtureOfExperts(mixtures=2))
-SMALL = replace(
-    annotation.recipe,
-    task=TASK,
-    feed=FEED,
-    steps=12,
-    checkpoints=Retention(every_steps=6, keep_last=5),
-    log_every=1,
-    optimiser=Optimiser(learning_rate=0.05, decay=0.0),
-)
 
 
 @pytest.fixture(scope="module")
 def table():
-    """Videos whose classes follow their features, with noise, and are of very different sizes."""
-    rng = np.random.default_rng(0)
-    hidden = rng.normal(size=(VIDEOS, 6))
-    features = np.clip(hidden @ rng.normal(size=(6, 10)) * 20 + 128, 0, 255).astype(np.uint8)
-    noise = 3 * rng.normal(size=(VIDEOS, CLASSES))
-    scores = hidden @ rng.normal(size=(6, CLASSES)) + noise - np.linspace(0, 4, CLASSES)
-    rows = [np.flatnonzero(line > 0) for line in scores]
-    return FeatureTable(
-        ids=np.array([f"v{number:03d}" for number in range(VIDEOS)], "S4"),
-        features={"visual": features[:, :7], "audio": features[:, 7:]},
-        label_offsets=np.concatenate([[0], np.cumsum([len(row) for row in rows])]),
-        label_values=np.concatenate(rows).astype(np.int32),
-    )
+    return made_table()
 
 
 @pytest.fixture(scope="module")
@@ -165,90 +136,6 @@ def test_a_phase_goes_on_from_another_run_with_projections_alone(trained, labell
     for name, array in before.items():
         same = np.array_equal(array, after[name])
         assert same != name.startswith("blocks"), name
-
-
-def with_new_class(paths, folder, names):
-    """The labels of the table and those of a class that follows a feature, by name."""
-    folder.mkdir()
-    corpus = paths.open()
-    labels, ids = corpus.labels, corpus.table.ids.astype(str)
-    old = np.repeat(np.arange(VIDEOS), labels.per_row)
-    new = np.flatnonzero(corpus.table.features["visual"][:, 0] > 150)
-    pq.write_table(
-        pa.table(
-            {
-                "video_id": np.concatenate([ids[old], ids[new]]),
-                "label": [f"label {value}" for value in labels.values] + ["new"] * len(new),
-            }
-        ),
-        folder / "labels.parquet",
-    )
-    lines = ["Index,Name", *(f"{number},{name}" for number, name in enumerate(names))]
-    (folder / "vocabulary.csv").write_text("\n".join(lines))
-    own = {"labels": str(folder / "labels.parquet"), "vocabulary": str(folder / "vocabulary.csv")}
-    return replace(paths, **own)
-
-
-LONGER = (*(f"label {number}" for number in range(CLASSES)), "new")
-
-
-@pytest.mark.parametrize("devices", [1, 8])
-def test_a_class_is_added_by_training_its_experts_alone(
-    devices, trained, labelled, paths, tmp_path
-):
-    more = with_new_class(paths, tmp_path / "own", LONGER)
-    corpus = more.open()
-    recipe = replace(
-        SMALL,
-        corpus=more,
-        init_from=f"{trained}@latest",
-        task=replace(TASK, fixed_classes=CLASSES),
-        mesh=replace(SMALL.mesh, model=min(2, devices)),
-        steps=24,
-    )
-    said = run(recipe, tmp_path / "run", corpus, devices=devices)
-    assert "parameters/classes/experts/kernel: 5 rows are taken, 1 drawn anew" in said
-    before, after = (
-        load_model(Workdir(path), "latest").arrays("labels") for path in (trained, tmp_path / "run")
-    )
-    for name, array in before["parameters"].items():
-        rows = CLASSES if name.startswith("classes") else len(array)
-        np.testing.assert_array_equal(array[:rows], after["parameters"][name][:rows])
-        if name.startswith("classes"):
-            assert (np.asarray(after["parameters"][name][CLASSES]) != 0).all()
-            assert not np.asarray(after["parameters"][name][CLASSES + 1 :]).any()
-    share = corpus.labels.counts(corpus.train_rows)[CLASSES] / len(corpus.train_rows)
-    log_odds = after["state"]["classes"]["log_odds"]
-    np.testing.assert_allclose(log_odds[CLASSES], np.log(share / (1 - share)), rtol=1e-5)
-    np.testing.assert_array_equal(log_odds[:CLASSES], before["state"]["classes"]["log_odds"])
-    output = TASK.outputs["labels"]
-    videos = output.read(labelled.table, np.arange(VIDEOS))
-    old, new = (
-        np.asarray(output.apply(of["parameters"], of["state"], videos)) for of in (before, after)
-    )
-    np.testing.assert_array_equal(new[:, :CLASSES], old)
-    held_out = np.flatnonzero(~corpus.is_train)
-    truth = [CLASSES in corpus.labels.of(np.array([row])).values for row in held_out]
-    assert average_precision_score(truth, new[held_out, CLASSES]) > np.mean(truth) + 0.3
-
-
-@pytest.mark.fault(
-    "Annotation: classes added out of order, to a run without them, without a run, or none added",
-    "refused before training, naming class, number and remedy",
-)
-def test_classes_that_cannot_be_added_are_refused(trained, paths, tmp_path):
-    fixed = replace(TASK, fixed_classes=CLASSES)
-    recipe = replace(SMALL, init_from=f"{trained}@latest", task=fixed)
-    moved = with_new_class(paths, tmp_path / "moved", ("new", *LONGER[:-1])).open()
-    refused(recipe, tmp_path / "a", moved, "its class 0, 'label 0', is 'new' here")
-    longer = with_new_class(paths, tmp_path / "longer", (*LONGER, "later")).open()
-    more = replace(recipe, task=replace(fixed, fixed_classes=CLASSES + 1))
-    refused(more, tmp_path / "b", longer, "give --task.fixed-classes 5")
-    refused(recipe, tmp_path / "c", paths.open(), "nothing would learn")
-    with pytest.raises(ValueError, match="give --init-from RUN"):
-        replace(recipe, init_from="")
-    with pytest.raises(ValueError, match="must be 0 or more"):
-        replace(fixed, fixed_classes=-1)
 
 
 def test_the_verbs_train_and_evaluate(paths, tmp_path, capsys):
