@@ -16,6 +16,7 @@ from vidembed.graph.hierarchy import Hierarchy, read_hierarchy
 from vidembed.graph.relation import LeakError, RelationGraph
 from vidembed.records.split import by_hash, check_shares
 from vidembed.records.split_file import read_split
+from vidembed.records.stored_options import options_of
 from vidembed.records.table import FeatureTable
 
 
@@ -54,6 +55,11 @@ class Corpus:
     def space(self) -> Mapping[str, str]:
         """Modality → its space."""
         return self.table.space
+
+    @property
+    def imported(self) -> Mapping[str, Any]:
+        """The options of the table's import, which read further records of its kind."""
+        return options_of(self.table.manifest)
 
     @cached_property
     def train_relations(self) -> RelationGraph:

@@ -117,6 +117,7 @@ def joint(parts: Sequence[Part], name: str) -> Run:
         inputs |= run.inputs
     total = sum(weight for _, weight in parts)
     spaces = [[run.space, round(weight / total, 9)] for run, weight in parts]
+    first = parts[0].run.imported
     return Run(
         Composite(parts),
         name=name,
@@ -125,6 +126,7 @@ def joint(parts: Sequence[Part], name: str) -> Run:
         widths=widths,
         inputs=inputs,
         space=f"{len(parts)} runs, {xxhash.xxh3_64_hexdigest(json.dumps(spaces).encode())}",
+        imported=first if all(run.imported == first for run, _ in parts) else {},
     )
 
 

@@ -1,7 +1,7 @@
 """Read the videos to embed block by block: from a feature table or records, all or one share."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,6 +14,7 @@ from vidembed.records.importing import Importing
 from vidembed.records.kind import NUMPY
 from vidembed.records.origin import origin_of
 from vidembed.records.space import named_spaces
+from vidembed.records.stored_options import with_stored
 from vidembed.records.table import DTYPES, FeatureTable
 from vidembed.records.table_folder import table_state
 from vidembed.records.table_rows import as_stored, stored_as
@@ -62,12 +63,17 @@ class VideosToEmbed:
 
 
 def videos_to_embed(
-    path: str | os.PathLike[str], options: Importing = Importing(), share: Share = Share()
+    path: str | os.PathLike[str],
+    options: Importing = Importing(),
+    share: Share = Share(),
+    *,
+    imported: Mapping[str, Any] = {},
 ) -> VideosToEmbed:
     """The videos of a feature table, or of TFRecords, Parquet or .npy files (a file, a folder or a
     glob), as an import with these options would store them.
 
-    A share of a table is a range of rows; a share of records is a range of files. Raises ValueError
+    A share of a table is a range of rows; a share of records is a range of files. imported: the
+    options of an earlier import (`Run.imported`), for those that are not given. Raises ValueError
     if the share is empty; iterating over the blocks raises what an import raises.
     """
     if options.append:
@@ -85,6 +91,7 @@ def videos_to_embed(
             blocks=lambda: _of_table(table, rows),
             inputs=(path,),
         )
+    options = with_stored(path, options, imported)
     whole = origin_of(path, options)
     part = share.part(len(whole.shards))
     if not whole.shards[part]:
@@ -98,13 +105,13 @@ def videos_to_embed(
     space = named_spaces(options.space, list(origin.format.widths))
 
     def of_records() -> Iterator[FeatureTable]:
-        checks = Checks(origin.format.widths, stored_as(options.dtype))
+        checks = Checks(origin.format.widths, stored_as(options.row_dtype))
         passing = usable_videos(pattern, origin, options, checks, Skips(), among={})
         with closing(passing):
             for videos in passing:
                 yield FeatureTable(
                     ids=videos.ids,
-                    features=as_stored(videos.features, DTYPES[options.dtype]),
+                    features=as_stored(videos.features, DTYPES[options.row_dtype]),
                     present={m: mask for m, mask in videos.present.items() if not mask.all()},
                     label_offsets=videos.label_offsets,
                     label_values=videos.label_values,

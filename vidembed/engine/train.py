@@ -108,6 +108,7 @@ def train(
         shape = state_shape(recipe, spec, mesh)
         refuse_fewer_steps(workdir, checkpoints.latest() or 0, recipe.steps)
         about = {"spec": to_json(spec), "space": dict(corpus.space)}
+        about["imported"] = dict(getattr(corpus, "imported", {}))
         begin = None
         if recipe.init_from and checkpoints.latest() is None:
             # If this run was started before, use the step resolved then.

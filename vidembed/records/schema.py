@@ -158,9 +158,9 @@ def import_command(path: str | PathLike[str], options: Reading, more: Iterable[s
         words += ["--modalities", *options.modalities]
     if options.id_key:
         words += ["--id-key", options.id_key]
-    if options.labels_key != Reading.labels_key and options.ids is None:
+    if options.labels_key not in (None, VideoLevel.labels_key) and options.ids is None:
         words += ["--labels-key", options.labels_key]
-    if options.missing != Reading.missing:
+    if options.missing not in (None, VideoLevel.missing):
         words += ["--missing", options.missing]
     return shlex.join([*words, *more])
 
