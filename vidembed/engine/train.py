@@ -138,6 +138,7 @@ def train(
             resumed_from=done,
             progress=progress,
             diagnose=recipe.task.diagnose,
+            show_loss=getattr(recipe.task, "optimised", True),
         ) as journal:
             trained = Trained(recipe, journal, progress.say)
 
