@@ -79,7 +79,11 @@ def known_data(recipe: Recipe, imagined: Imagined) -> Known:
             name: np.broadcast_to(np.uint8(0), (videos, width))
             for name, width in YOUTUBE_8M_WIDTHS.items()
         }
-        source = f"no table given: {videos:,} imagined videos of YouTube-8M's widths, uint8"
+        source = (
+            f"IMAGINED, because no table is given: {videos:,} videos of YouTube-8M's widths, uint8 "
+            "(for your data add --corpus.table TABLE --corpus.edges EDGES, or a run's --workdir; "
+            "--videos and --degree change the imagined size)"
+        )
         return imagined_data(recipe, features, imagined, source)
     corpus = paths.open()
     return Known(
@@ -101,7 +105,7 @@ def imagined_data(
     resident = {"features": {m: features[m] for m in recipe.task.reads}, "present": {}}
     return Known(
         data=Data(corpus, spec, resident),
-        source=f"{source}; {imagined.degree:g} random relations per video are imagined, thinned "
+        source=f"{source}; {imagined.degree:g} random relations per video, imagined, thinned "
         f"to {thinned:.2f} among {videos:,} videos for the batches",
         host=_host(recipe, features, imagined.degree),
         imagined=True,
