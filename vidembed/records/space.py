@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-
 _STAND_IN = re.compile(r"(?P<width>\d+) (?P<dtype>\w+) from (?P<origin>.*)", re.DOTALL)
 
 

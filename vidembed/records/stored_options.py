@@ -1,4 +1,4 @@
-"""The options of an import as a table or a run stores them, for further records of the same kind."""
+"""The options of an import as a table or a run stores them, for further records of its kind."""
 
 import dataclasses
 import os
