@@ -17,7 +17,7 @@ def named(stored, recipe, paper):
 
 
 @pytest.mark.fault(
-    "Command line: a run's work directory with the recipe of another system",
+    "Runs: a run's work directory with the recipe of another system",
     "refused, with the command for this run",
 )
 @pytest.mark.parametrize(
