@@ -294,7 +294,7 @@ def test_sigterm_is_answered_while_data_are_read(verb, held, corpus_paths, tmp_p
     job.send_signal(signal.SIGTERM)
     _, said = job.communicate(timeout=60)
     assert job.returncode == 143, said
-    assert "stopped as asked, with nothing to save; the same command goes on" in said
+    assert "stopped as asked, with nothing to save; the same command continues" in said
     assert not workdir.lease_file.exists()
     assert (workdir.read_recipe() is None) == (verb == "train")
     if (verb, held) == ("train", "table"):  # nothing hinders the next start

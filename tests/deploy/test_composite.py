@@ -269,5 +269,5 @@ def test_invalid_composites_are_refused_by_name(
     about = json.loads((copy / "composite.json").read_text())
     about["parts"][1]["space"] = "of before"
     (copy / "composite.json").write_text(json.dumps(about))
-    with pytest.raises(ValueError, match="trained anew; compose it again"):
+    with pytest.raises(ValueError, match="trained again; compose it again"):
         vidembed.load(copy)

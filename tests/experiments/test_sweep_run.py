@@ -473,7 +473,7 @@ def test_a_stopped_sweep_resumes(tmp_path):
     stopped.send_signal(signal.SIGTERM)
     _, errors = stopped.communicate(timeout=100)
     assert stopped.returncode == 143, errors
-    assert "goes on from there" in errors
+    assert "continues from there" in errors
     assert "train_seconds" in attempts(tmp_path, f"seed0/{REFERENCE}")[0]
     (line,) = (m for m in gather("sweep", tmp_path)["missing"] if m.startswith("seed0/late"))
     assert "stopped after step" in line

@@ -48,7 +48,7 @@ def main(
     source = videos_to_embed(videos, records, share, imported=loaded.imported)
     made = embed_to(loaded, source, out, lacking=lacking, force=records.force, progress=progress)
     if made.already_there:
-        progress.say(f"{out}: the same vectors were made before; nothing to do")
+        progress.say(f"{out}: these vectors exist already; nothing to do")
         return
     progress.say(f"{out}: {made.videos:,} vectors of {loaded.size}; space: {loaded.space}")
     if made.taken_over:

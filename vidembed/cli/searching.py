@@ -12,7 +12,7 @@ from vidembed.deploy.videos import videos_to_embed
 from vidembed.records.importing import Importing
 from vidembed.records.numpy_rows import read_ids
 from vidembed.serving import given
-from vidembed.serving.index import Found
+from vidembed.serving.index import RankedVideos
 
 
 def main(
@@ -55,7 +55,7 @@ def main(
     opened = VideoIndex.open(index, loaded)
     if history:
         ids, scores = opened.recommend(history, k, within=allowed)
-        _print(Found(ids, scores, np.array([len(ids)])), ["history"])
+        _print(RankedVideos(ids, scores, np.array([len(ids)])), ["history"])
     elif id:
         _print(opened.search(ids=id, k=k, within=allowed), map(_shown, given.names(id).tolist()))
     else:
@@ -71,7 +71,7 @@ def _shown(name: bytes) -> str:
     return text.translate({ord("\t"): r"\t", ord("\n"): r"\n", ord("\r"): r"\r"})
 
 
-def _print(results: Found, queries: Iterable[str]) -> None:
+def _print(results: RankedVideos, queries: Iterable[str]) -> None:
     for query, (ids, scores) in zip(queries, results.each()):
         for rank, (name, score) in enumerate(zip(ids.tolist(), scores.tolist()), 1):
             print(f"{query}\t{rank}\t{_shown(name)}\t{score:.4f}")

@@ -133,7 +133,7 @@ class Train(_OnHosts):
                 evaluate=evaluate,
             )
         if last < recipe.steps:
-            progress.say(f"stopped and saved at step {last}; the same command goes on from there")
+            progress.say(f"stopped and saved at step {last}; the same command continues from there")
             return EXIT_STOPPED
         return 0
 

@@ -96,7 +96,7 @@ def parts_of(path: str | os.PathLike[str]) -> list[Part]:
         if run.space != entry["space"]:
             raise ValueError(
                 f"{place}: {entry['run']} now makes vectors in the space {run.space!r}, when it "
-                f"was composed in {entry['space']!r}: it was trained anew; compose it again"
+                f"was composed in {entry['space']!r}: it was trained again; compose it again"
             )
         parts.append(Part(run, entry["weight"]))
     return parts

@@ -124,7 +124,7 @@ def train(
             done, state = first_state(recipe, feeds[0], begin, checkpoints, shape, progress, stop)
             phases = Phases(recipe, feeds, shape, mesh)
         if done == recipe.steps:
-            progress.say(f"nothing to do: all {done} steps are done; raise --steps to go on")
+            progress.say(f"nothing to do: all {done} steps are done; raise --steps to train longer")
         else:
             workdir.clear_done()
         in_flight: deque[tuple[int, dict[str, Any]]] = deque()

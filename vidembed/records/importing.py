@@ -188,7 +188,7 @@ def _finished(
     if differing:
         raise TableError(
             f"{os.fspath(path)} was imported differently: {'; '.join(differing)}. Choose another "
-            "path, or replace the table with force (--force)"
+            "path, or replace the table (--force)"
         )
     counts = {entry["name"]: entry["records"] for entry in earlier["shards"]}
     if earlier["report"]["skipped"] == 0 and (faults := check_counts(counts, expected, pattern)):
