@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tyro
 
-from experiments.annotation_points import BATCH, GROUPS, Group, Training, trainings
+from experiments.annotation_points import BASELINES_OF, BATCH, GROUPS, Group, Training, trainings
 from experiments.annotation_tables import gathered, print_tables, write_tables
 from experiments.points import refuse_seeds
 from vidembed import __main__ as verbs
@@ -33,6 +33,9 @@ from vidembed.cli import command_line
 from vidembed.corpora.labelled import LabelledPaths
 from vidembed.records.table import FeatureTable
 from vidembed.records.vectors import read_vector_file
+
+RESAMPLES = "100"
+"""Of each evaluation; `gather` resamples 1,000 times."""
 
 
 class FailedError(RuntimeError):
@@ -97,7 +100,11 @@ class Run:
             "--task.model.modalities", *training.modalities, *training.options, *parts, *start,
             "--steps", steps, "--checkpoints.every-steps", steps, "--log-every", str(batches),
         )  # fmt: skip
-        verb("evaluate", "annotation", "--workdir", str(run))
+        once = () if training.name == BASELINES_OF else ("--no-baselines",)
+        verb(
+            "evaluate", "annotation", "--workdir", str(run), "--evaluator.resamples", RESAMPLES,
+            *once,
+        )  # fmt: skip
         jax.clear_caches()  # each run has its own programs
         gc.collect()
 

@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from experiments.annotation_points import EPOCHS, GROUPS, Training, trainings
+from experiments.annotation_points import BASELINES_OF, EPOCHS, GROUPS, Training, trainings
 from experiments.paper import TABLE_6
 from vidembed import files
 from vidembed.engine.evaluation import evaluation_of, recipe_of
@@ -65,7 +65,8 @@ class Measured(NamedTuple):
 
     per_video: PerQuery
     scores: Mapping[str, Any]
-    popularity: Mapping[str, Any]
+    popularity: Mapping[str, Any] | None
+    """Measured beside `BASELINES_OF` only."""
     fingerprint: str
 
 
@@ -78,9 +79,9 @@ def gathered(folder: Path) -> dict[str, Any]:
         for name in every:
             if (result := _measured(Workdir(folder / f"seed{seed}" / name))) is not None:
                 measured.setdefault(name, {})[seed] = result
-    if not measured:
+    if BASELINES_OF not in measured:
         raise ValueError(
-            f"{folder} holds no results: begin with `python -m experiments.annotation run "
+            f"{folder} holds no finished results: begin with `python -m experiments.annotation run "
             f"--workdir {folder}`"
         )
     return {
@@ -88,7 +89,7 @@ def gathered(folder: Path) -> dict[str, Any]:
         "seeds": seeds,
         "rows": [_row(every[name], measured) for name in every if name in measured],
         "missing": [name for name in every if name not in measured],
-        "popularity": _means(next(iter(measured.values())), "popularity"),
+        "popularity": _means(measured[BASELINES_OF], "popularity"),
         "fingerprints": {
             f"{name}, seed {seed}": of.fingerprint
             for name, by_seed in measured.items()
@@ -107,12 +108,12 @@ def _measured(run: Workdir) -> Measured | None:
     step = recipe_of(run).steps
     result, baselines = measurements.read(step), measurements.read(BASELINES)
     per_query = measurements.read_per_query(step)
-    if result is None or baselines is None or not per_query:
+    if result is None or not per_query:
         return None
     return Measured(
         per_video=per_query[PART],
         scores=result["scores"],
-        popularity=baselines["systems"]["popularity"],
+        popularity=baselines and baselines["systems"]["popularity"],
         fingerprint=result["fingerprints"]["corpus"],
     )
 
