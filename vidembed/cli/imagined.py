@@ -25,8 +25,7 @@ from vidembed.records.table import FeatureTable
 from vidembed.tasks.spec import Spec
 
 YOUTUBE_8M_WIDTHS = {"visual": 1024, "audio": 128}
-YOUTUBE_8M_CLASSES = 3862
-"""Since 2018; 4,716 before."""
+LABELS, CLUSTERS = 3_862, 100_000
 CLUSTER_ROUNDS = 3
 """GCML's."""
 LEAST_VIDEOS, VIDEOS_PER_EXAMPLE, EDGES_PER_EXAMPLE = 100_000, 20, 8
@@ -42,11 +41,12 @@ class Imagined:
     """Videos of the corpus."""
     degree: float = 50.0
     """Mean relations per video (CDML's lecture keeps at most 50)."""
-    classes: int = 100_000
-    """Classes, for a task that has them."""
+    classes: int | None = None
+    """Classes, for a task that has them; None: 3,862 labels, as YouTube-8M since 2018, or 100,000
+    clusters."""
 
     def __post_init__(self) -> None:
-        if self.videos < 2 or self.degree <= 0 or self.classes < 2:
+        if self.videos < 2 or self.degree <= 0 or (self.classes or 2) < 2:
             raise ValueError(
                 f"videos {self.videos} and classes {self.classes} must be 2 or more, degree "
                 f"{self.degree} above 0"
@@ -116,7 +116,7 @@ def _labelled(recipe: Recipe, paths: LabelledPaths, imagined: Imagined) -> Known
     features = _features(imagined)
     videos = min(int(imagined.videos), max(LEAST_VIDEOS, VIDEOS_PER_EXAMPLE * recipe.feed.examples))
     table = _table({name: array[:videos] for name, array in features.items()})
-    classes = YOUTUBE_8M_CLASSES
+    classes = imagined.classes or LABELS
     values = np.random.default_rng(0).integers(0, classes, videos, np.int32)
     corpus = LabelledCorpus(
         table=table,
@@ -142,8 +142,9 @@ def imagined_data(
     corpus = _imagined_corpus(recipe, features, imagined.degree)
     videos = len(corpus.table)
     thinned = 2 * corpus.relations.edges / videos
+    classes = imagined.classes or CLUSTERS
     has_classes = recipe.feed.unit == "videos"
-    spec = Spec(widths=corpus.table.widths, classes=imagined.classes if has_classes else 0)
+    spec = Spec(widths=corpus.table.widths, classes=classes if has_classes else 0)
     resident = {"features": {m: features[m] for m in recipe.task.reads}, "present": {}}
     return Known(
         data=Data(corpus, spec, resident),
