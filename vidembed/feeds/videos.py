@@ -139,8 +139,7 @@ class VideoFeedOptions(FeedOptions):
         super().__post_init__()
         if self.placement not in get_args(Placement):
             raise ValueError(
-                "placement must be 'device' or 'host', or 'automatic' for either by the data, "
-                f"found {self.placement!r}"
+                f"placement must be 'automatic', 'device' or 'host', found {self.placement!r}"
             )
 
     @abc.abstractmethod

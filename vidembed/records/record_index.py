@@ -98,7 +98,7 @@ def build_index(
                 faults.add_unusable(number, chunk.numbers, videos, name, bad)
             faults.add_featureless(number, chunk.numbers, videos)
             for name, stored in as_stored(videos.features, dtype).items():
-                digests[name].update(np.ascontiguousarray(stored).data.cast("B"))
+                digests[name].update(np.ascontiguousarray(stored).view(np.uint8).data)
             counts[number] += len(videos.ids)
             total += len(videos.ids)
             chunks.append(chunk._replace(videos=videos._replace(features={}, present={})))

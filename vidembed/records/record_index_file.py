@@ -82,7 +82,7 @@ def _load(path: Path, files: Sequence[epath.Path]) -> RecordIndex | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             head = json.loads(stored[_HEAD].tobytes())
             arrays = {name: stored[name] for name in _ARRAYS}
             vectors = {name: stored[_VECTORS + name] for name in head["digests"]}

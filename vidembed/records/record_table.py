@@ -53,7 +53,7 @@ class RecordColumn:
         chosen = np.asarray(_numbers(rows, len(self)))
         values = np.empty((chosen.size, self.shape[1]), self.dtype)
         self.reader.read(chosen.reshape(-1), {self.name: values})
-        return values.reshape(*chosen.shape, -1)
+        return values.reshape(*chosen.shape, self.shape[1])
 
     def __array__(self, *_: Any, **__: Any) -> np.ndarray:
         raise TableError(
