@@ -16,7 +16,7 @@ ARROWS = {
         "models", "mining", "losses", "tasks", "metrics", "evaluators", "report",
         "deploy", "serving",
     },
-    "deploy": {"engine", "recipes", "serving", "workdir", "distributed.mesh"},
+    "deploy": {"engine", "recipes", "serving", "workdir", "metrics", "distributed.mesh"},
     "recipes": {
         "engine", "corpora", "feeds", "models", "mining", "losses", "tasks", "evaluators",
         "serving",
@@ -36,7 +36,7 @@ ARROWS = {
     "sessions": {"graph"},
     "graph": set(),
     "report": {"corpora", "graph", "metrics"},
-    "records": set(),
+    "records": {"distributed.mesh"},
     "pairwise": {"distributed.mesh"},
     "files": set(),
     "progress": set(),

@@ -15,6 +15,7 @@ DATA = {
     "colike": ("vidembed.cli.coliking", "count co-like edges from ratings"),
     "cluster": ("vidembed.cli.clustering", "build a hierarchy of clusters from co-watch edges"),
     "embed": ("vidembed.cli.embedding", "embed a table or records with a trained run"),
+    "annotate": ("vidembed.cli.annotating", "label a table or records with an annotation run"),
     "compose": ("vidembed.cli.composing", "combine several runs by concatenating their vectors"),
     "export": ("vidembed.cli.exporting", "export a trained run as StableHLO and safetensors"),
     "index": ("vidembed.cli.indexing", "build or update an index of a table's videos"),

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.records.recorded_videos import LAYOUT, write
-from vidembed.corpora.embeddings import with_embeddings
 from vidembed.corpora.labelled import LabelledPaths
 from vidembed.corpora.labels import Labels
+from vidembed.records.embeddings import with_embeddings
 from vidembed.records.faults import RecordError
 from vidembed.records.importing import import_videos
 from vidembed.records.space import SpaceError

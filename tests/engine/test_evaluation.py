@@ -232,5 +232,5 @@ def test_a_source_that_does_not_fit_is_refused_before_the_run_is_begun(
     source = resolve(str(once.path))
     moved = replace(recipe, corpus=replace(corpus_paths, split_seed=9))
     [warning] = warnings_of(moved, source)
-    assert "split otherwise (split_seed)" in warning
+    assert "used another split (split_seed)" in warning
     assert warnings_of(recipe, source) == []

@@ -133,10 +133,10 @@ def test_what_is_missing_or_left_over_is_listed_and_must_be_admitted(tmp_path):
     same(new["state"], classes["state"] | triplets["state"])
 
     of_classes = saved(tmp_path / "classes", classes)
-    with pytest.raises(ValueError, match="classes/log_scale: only there, left over"):
+    with pytest.raises(ValueError, match="classes/log_scale: only there, not copied"):
         begin(of_classes, triplets, TRIPLETS)
     new, lines = begin(of_classes, triplets, TRIPLETS, partial=True)
-    assert f"{KERNEL}: only there, left over" in lines
+    assert f"{KERNEL}: only there, not copied" in lines
     same(new["parameters"], {name: classes["parameters"][name] for name in triplets["parameters"]})
     same(new["state"], {"inputs": classes["state"]["inputs"]})
 
@@ -247,7 +247,7 @@ def test_the_plan_by_hand():
     assert plan.differences == (
         "parameters/new: only here, drawn anew",
         "state/a/k: float32[1] there, int32[1] here, drawn anew",
-        "state/a/n: only there, left over",
+        "state/a/n: only there, not copied",
     )
     for shape in ((6, 2), (3, 3), (3,)):
         assert not compare({"parameters/table": f32(*shape)}, wanted, Growing()).taken

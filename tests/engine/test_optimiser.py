@@ -3,7 +3,7 @@ import numpy as np
 import optax
 import pytest
 
-from vidembed.engine.optimiser import Adagrad, Adam, Optimiser, Sgd, average_share
+from vidembed.engine.optimiser import Adagrad, Adam, Optimiser, Rprop, Sgd, average_share
 
 PARAMETERS = {"a/kernel": jnp.array([1.0, -2.0]), "a/bias": jnp.array([0.5])}
 GRADIENT = {"a/kernel": jnp.array([0.3, 4.0]), "a/bias": jnp.array([-1.0])}
@@ -46,6 +46,54 @@ def test_rules_equal_optax(rule, reference):
         parameters = optax.apply_updates(parameters, direction)
     for name in got:
         np.testing.assert_allclose(got[name], parameters[name], rtol=1e-5)
+
+
+def slow_rprop(gradients, *, rate, initial, minus, plus, least, most):
+    """iRprop−, number by number: the moves of all updates."""
+    size, last, moves = np.full(gradients.shape[1], initial), np.zeros(gradients.shape[1]), []
+    for gradient in gradients:
+        move = np.zeros_like(size)
+        for n, slope in enumerate(gradient):
+            if slope * last[n] < 0:
+                size[n], last[n] = max(size[n] * minus, least), 0
+                continue
+            if slope * last[n] > 0:
+                size[n] = min(size[n] * plus, most)
+            move[n], last[n] = -np.sign(slope) * size[n] * rate, slope
+        moves.append(move)
+    return np.array(moves)
+
+
+def test_rprop_equals_a_loop():
+    gradients = np.random.default_rng(0).normal(0.3, 1, (60, 20)).astype(np.float32)
+    gradients[5:8, :4] = 0
+    gradients[:, 0] = np.abs(gradients[:, 0])  # to the largest step
+    gradients[:, 1] *= np.where(np.arange(60) % 3, 1, -1) * np.sign(gradients[:, 1])
+    rprop = Rprop(initial_step=0.5, eta_minus=0.4, eta_plus=1.5, min_step=0.1, max_step=4.0)
+    optimiser = Optimiser(rule=rprop, learning_rate=0.2)
+    rule = optimiser.transformation()
+    state, moves = rule.init({"kernel": jnp.zeros(20)}), []
+    for gradient in gradients:
+        move, state = rule.update({"kernel": jnp.asarray(gradient)}, state)
+        moves.append(move["kernel"])
+    slow = slow_rprop(gradients, rate=0.2, initial=0.5, minus=0.4, plus=1.5, least=0.1, most=4.0)
+    np.testing.assert_allclose(moves, slow, rtol=1e-5)
+    np.testing.assert_allclose(np.abs(moves[0]), 0.1, rtol=1e-6)  # initial step times rate
+    sizes = np.abs(slow[slow != 0])
+    assert sizes.max() == pytest.approx(0.8)
+    assert sizes.min() == pytest.approx(0.02)
+
+
+def test_rprop_descends_where_scales_differ():
+    """A bowl whose axes differ a millionfold in curvature: signs alone do not see it."""
+    curvature = jnp.array([1e-3, 1.0, 1e3])
+    rule = Optimiser(rule=Rprop(), learning_rate=0.1).transformation()
+    place = {"kernel": jnp.array([3.0, -5.0, 0.7])}
+    state = rule.init(place)
+    for _ in range(100):
+        move, state = rule.update({"kernel": curvature * place["kernel"]}, state)
+        place = optax.apply_updates(place, move)
+    assert np.max(np.abs(place["kernel"])) < 1e-3
 
 
 def test_clipping_bounds_the_global_norm():
@@ -101,3 +149,9 @@ def test_rules_refuse_values_out_of_range():
         Adam(b1=1.5)
     with pytest.raises(ValueError, match="momentum"):
         Sgd(momentum=1.0)
+    for options in ({"eta_minus": 1.0}, {"eta_plus": 1.0}, {"eta_plus": float("nan")}):
+        with pytest.raises(ValueError, match="eta_minus"):
+            Rprop(**options)
+    for options in ({"initial_step": 60.0}, {"min_step": 0.0}, {"max_step": float("inf")}):
+        with pytest.raises(ValueError, match="initial_step"):
+            Rprop(**options)

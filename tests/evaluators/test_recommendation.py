@@ -345,7 +345,7 @@ def test_nothing_to_measure_is_refused(corpus, ratings):
         Asking(least_history=99).ask(ratings)
     with pytest.raises(ValueError, match=r"set --evaluator\.ratings PATH"):
         COLD.check(corpus)
-    with pytest.raises(ValueError, match="this task has no output: choose another"):
+    with pytest.raises(ValueError, match="the outputs of this task: none"):
         COLD.run({}, corpus)
 
 
@@ -365,7 +365,7 @@ def test_bad_vectors_are_refused(corpus, ratings):
     with pytest.raises(ValueError, match=r"60 items need one finite vector each, found \[59, 5\]"):
         COLD.measure(vectors[1:], asked, ids=corpus.table.ids)
     vectors[3, 2] = np.nan
-    with pytest.raises(ValueError, match="with 1 values that are not finite"):
+    with pytest.raises(ValueError, match="1 values not finite"):
         COLD.measure(vectors, asked, ids=corpus.table.ids)
 
 

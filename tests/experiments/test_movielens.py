@@ -15,12 +15,13 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 import vidembed
 from experiments import movielens
+from experiments.composites import beside
 from experiments.movielens_100k import joined, read_titles, svd_row, title_key
 from experiments.movielens_data import MovieLensError, read_movies, write_movies
 from experiments.movielens_gathering import contents_of, gathered, leading
 from experiments.movielens_paper import PROTOTYPE
 from experiments.movielens_people import asked, by_history, cold_test, history, own_test
-from experiments.movielens_systems import beside, closed_forms, content, interactions, unit
+from experiments.movielens_systems import closed_forms, content, interactions, unit
 from experiments.movielens_text import tfidf, words
 from experiments.movielens_training import World, co_likes, recipe
 from experiments.movielens_trials import Trial, t4, t5

@@ -7,11 +7,11 @@ import pyarrow.compute as pc
 from etils import epath
 
 from vidembed.corpora.labels import Labels
-from vidembed.corpora.vectors_by_id import some
 from vidembed.records import tabular
 from vidembed.records.columns import ids_of
 from vidembed.records.label_names import read_vocabulary
 from vidembed.records.table import FeatureTable
+from vidembed.records.vectors_by_id import some
 from vidembed.records.youtube8m import offsets_of
 
 

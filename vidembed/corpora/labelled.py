@@ -10,11 +10,11 @@ import xxhash
 from rich.console import Console
 
 from vidembed import PATH
-from vidembed.corpora.embeddings import with_embeddings
 from vidembed.corpora.label_files import LabelsError, frequent, labels_of_file, labels_of_table
 from vidembed.corpora.labels import Labels
 from vidembed.corpora.split_videos import SplitPaths, SplitVideos
 from vidembed.progress import Progress
+from vidembed.records.embeddings import with_embeddings
 from vidembed.records.record_layout import RecordLayout
 from vidembed.records.record_table import open_records
 from vidembed.records.table import FeatureTable

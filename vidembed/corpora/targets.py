@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidembed.corpora.vectors_by_id import join, refuse_not_finite
 from vidembed.graph.factors import log_factors
 from vidembed.graph.relation import RelationGraph
 from vidembed.records.bytecode import dequantise
 from vidembed.records.table import FeatureTable
+from vidembed.records.vectors_by_id import join, refuse_not_finite
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

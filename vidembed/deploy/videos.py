@@ -1,7 +1,7 @@
 """Read the videos to embed block by block: from a feature table or records, all or one share."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from vidembed.records.checks import Checks
+from vidembed.records.embeddings import with_embeddings
 from vidembed.records.faults import Skips
 from vidembed.records.importing import Importing
 from vidembed.records.kind import NUMPY
@@ -62,10 +63,15 @@ class VideosToEmbed:
 
 
 def videos_to_embed(
-    path: str | os.PathLike[str], options: Importing = Importing(), share: Share = Share()
+    path: str | os.PathLike[str],
+    options: Importing = Importing(),
+    share: Share = Share(),
+    embeddings: Sequence[str] = (),
 ) -> VideosToEmbed:
     """The videos of a feature table, or of TFRecords, Parquet or .npy files (a file, a folder or a
     glob), as an import with these options would store them.
+
+    embeddings: files of vectors that become modalities of a table; see `with_embeddings`.
 
     A share of a table is a range of rows; a share of records is a range of files. Raises ValueError
     if the share is empty; iterating over the blocks raises what an import raises.
@@ -74,7 +80,7 @@ def videos_to_embed(
         raise ValueError("--append adds to an imported table; vectors are always written anew")
     named = {"part": f"{share.number}/{share.of}"}
     if table_state(path) in ("finished", "unfinished"):
-        table = FeatureTable.open(path)
+        table, _ = with_embeddings(FeatureTable.open(path), embeddings)
         rows = np.arange(len(table))[share.part(len(table))]
         if not len(rows):
             raise share.empty_error(path, len(table), "videos")
@@ -83,7 +89,11 @@ def videos_to_embed(
             identity=identity,
             total=len(rows),
             blocks=lambda: _of_table(table, rows),
-            inputs=(path,),
+            inputs=(path, *embeddings),
+        )
+    if embeddings:
+        raise ValueError(
+            f"{path} is not a feature table: embeddings are joined with a table (import first)"
         )
     whole = origin_of(path, options)
     part = share.part(len(whole.shards))

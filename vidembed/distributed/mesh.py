@@ -16,8 +16,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from vidembed.distributed.exchange import Exchange
 
-DATA, MODEL = "data", "model"
-ALL = (DATA, MODEL)
+ALL = DATA, MODEL = "data", "model"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +38,12 @@ class MeshShape:
 def make_mesh(shape: MeshShape, devices: list[Any] | None = None) -> jax.sharding.Mesh:
     """A `data` × `model` mesh over all devices (or those given), in their order."""
     devices = jax.devices() if devices is None else devices
-    sizes = _sizes(shape, len(devices))
+    grid = np.array(devices).reshape(_sizes(shape, len(devices)))
     if jax.process_count() > 1 and jax.local_device_count() % shape.model:
         raise ValueError(
             f"mesh model={shape.model} does not divide the {jax.local_device_count()} devices of a "
             "host: the model axis lies within hosts; choose a divisor"
         )
-    grid = np.array(devices).reshape(sizes)
     return jax.sharding.Mesh(grid, ALL, axis_types=(AxisType.Auto,) * 2)
 
 
@@ -79,6 +77,11 @@ def model_spec(axis: int | None) -> PartitionSpec:
     return PartitionSpec() if axis is None else PartitionSpec(*(None,) * axis, MODEL)
 
 
+def batch_by_class_spec() -> PartitionSpec:
+    """Rows split over the data axis and columns over the model axis: scores of all classes."""
+    return PartitionSpec(DATA, MODEL)
+
+
 def shardings(mesh: Any, specs: Any) -> Any:
     """Turn a pytree of partition specs into shardings of `mesh`."""
     return jax.tree.map(
@@ -103,8 +106,8 @@ def place_rows(mesh: jax.sharding.Mesh, array: np.ndarray) -> jax.Array:
     def part(index: Any) -> np.ndarray:
         start, stop, _ = index[0].indices(padded)
         rows = array[start:stop]
-        short = (stop - start) - len(rows)
-        return np.concatenate([rows, np.zeros((short, *array.shape[1:]), array.dtype)])
+        absent = (stop - start - len(rows), *array.shape[1:])
+        return np.concatenate([rows, np.zeros(absent, array.dtype)])
 
     sharding = NamedSharding(mesh, everywhere_spec(0))
     return jax.make_array_from_callback((padded, *array.shape[1:]), sharding, part)
@@ -128,10 +131,7 @@ def batch_shardings(
     mesh: jax.sharding.Mesh, batch: Mapping[str, Any], axes: Mapping[str, int | None]
 ) -> Any:
     """The layout of the entries of a batch; `axes` as in `place_batch`."""
-    specs = {
-        name: jax.tree.map(lambda _, axis=axes[name]: batch_spec(axis), value)
-        for name, value in batch.items()
-    }
+    specs = {n: jax.tree.map(lambda _, axis=axes[n]: batch_spec(axis), v) for n, v in batch.items()}
     return shardings(mesh, specs)
 
 
@@ -172,8 +172,9 @@ def gather_rows(table: jax.Array, rows: jax.Array, plan: Exchange | None = None)
         return jnp.take(table, rows, axis=0, mode="clip")
     parts, split = everywhere_spec(0), everywhere_spec(axis)
     if plan is not None:
-        specs = (parts, parts, split)
-        return jax.shard_map(exchanged, in_specs=specs, out_specs=split)(table, *plan)
+        return jax.shard_map(exchanged, in_specs=(parts, parts, split), out_specs=split)(
+            table, *plan
+        )
     return jax.shard_map(own_rows, in_specs=(parts, PartitionSpec()), out_specs=split)(table, rows)
 
 
@@ -181,8 +182,7 @@ def _own_rows(part: jax.Array, local: jax.Array) -> jax.Array:
     """The rows of `part` at `local`; zeros for rows of another part."""
     mine = (local >= 0) & (local < len(part))
     mine = mine.reshape(mine.shape + (1,) * (part.ndim - 1))
-    taken = jnp.take(part, local, axis=0, mode="clip")
-    return jnp.where(mine, taken, jnp.zeros((), part.dtype))
+    return jnp.where(mine, jnp.take(part, local, axis=0, mode="clip"), jnp.zeros((), part.dtype))
 
 
 def on_all_devices(function: Callable[..., Any], in_axes: tuple[int | None, ...]) -> Any:
@@ -213,9 +213,8 @@ def device_number() -> jax.Array:
 def on_devices(function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Any:
     """`function` on each device's part of its arguments, laid out by the specs of this file.
 
-    Inside, `take_class_rows`, `class_numbers`, `over_classes` and `largest_over_classes` work on a
-    table of classes with `model_spec(0)`. A result must be equal on all devices along an axis that
-    its spec does not split; this is checked when the function is traced.
+    Inside, the functions below work on a table of classes with `model_spec(0)`. A result must be
+    equal on all devices along an axis that its spec does not split; tracing checks it.
     """
     return jax.shard_map(function, in_specs=in_specs, out_specs=out_specs)
 
@@ -228,12 +227,12 @@ def take_class_rows(part: jax.Array, classes: jax.Array) -> jax.Array:
     completes them. In the backward pass the gradients of the S rows are summed over all devices,
     and each device adds those it owns to its part: the gradient of the table is never sent.
     """
-    return jax.lax.psum(_own_rows(part, classes - _first_class(part)), MODEL)
+    return jax.lax.psum(_own_rows(part, classes - class_numbers(part)[0]), MODEL)
 
 
 def class_numbers(part: jax.Array) -> jax.Array:
     """i32[C/m]: the classes of this device's part of a table that is split over the model axis."""
-    return _first_class(part) + jnp.arange(len(part), dtype=jnp.int32)
+    return jax.lax.axis_index(MODEL) * len(part) + jnp.arange(len(part), dtype=jnp.int32)
 
 
 def over_classes(part: jax.Array) -> jax.Array:
@@ -241,10 +240,11 @@ def over_classes(part: jax.Array) -> jax.Array:
     return jax.lax.psum(part, MODEL)
 
 
+def over_batch(part: Any) -> Any:
+    """The sum along the data axis, element by element."""
+    return jax.lax.psum(part, DATA)
+
+
 def largest_over_classes(part: jax.Array) -> jax.Array:
     """The maximum along the model axis, element by element; it has no gradient."""
     return jax.lax.pmax(jax.lax.stop_gradient(part), MODEL)
-
-
-def _first_class(part: jax.Array) -> jax.Array:
-    return jax.lax.axis_index(MODEL) * len(part)

@@ -2,8 +2,9 @@
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -65,6 +66,70 @@ class Adagrad:
     def rule(self) -> optax.GradientTransformation:
         """Gradients to directions."""
         return optax.scale_by_rss(self.initial_accumulator)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rprop:
+    """Steps from the signs of gradients alone (Riedmiller and Braun, 1993), for whole passes.
+
+    Every number has its own step size, which grows while its gradient keeps its sign and shrinks
+    when the sign changes. After a change the number rests for one update ("iRprop−", Igel and
+    Hüsken 2003); the original takes its last step back. Signs of the gradients of small batches are
+    noise: accumulate over the whole split. Weight decay is added to the step, and does not change
+    its size. Step sizes are factors of the learning rate, by which they are multiplied as the
+    updates of the other rules are: a first step moves every number by `initial_step` times it.
+    """
+
+    initial_step: float = 1.0
+    """Size of the first step, in learning rates."""
+    eta_minus: float = 0.5
+    """Factor of the step size when the gradient changes its sign."""
+    eta_plus: float = 1.2
+    """Factor of the step size when the gradient keeps its sign."""
+    min_step: float = 1e-6
+    """Smallest step size, in learning rates."""
+    max_step: float = 50.0
+    """Largest step size, in learning rates."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.eta_minus < 1 < self.eta_plus < float("inf"):
+            raise ValueError(
+                f"eta_minus {self.eta_minus} must lie between 0 and 1, eta_plus {self.eta_plus} "
+                "above 1"
+            )
+        if not 0 < self.min_step <= self.initial_step <= self.max_step < float("inf"):
+            raise ValueError(
+                f"initial_step {self.initial_step} must lie between min_step {self.min_step}, "
+                f"which is above zero, and max_step {self.max_step}"
+            )
+
+    def rule(self) -> optax.GradientTransformation:
+        """Gradients to directions. `optax.scale_by_rprop` is one update late (Optax 0.2.8)."""
+
+        def init(parameters: Any) -> RpropState:
+            sizes = optax.tree.full_like(parameters, self.initial_step)
+            return RpropState(sizes, optax.tree.zeros_like(parameters))
+
+        def update(gradient: Any, state: RpropState, _: Any = None) -> tuple[Any, RpropState]:
+            signs = jax.tree.map(jnp.sign, gradient)
+            agree = jax.tree.map(jnp.multiply, signs, state.signs)
+            sizes = jax.tree.map(self._resized, agree, state.sizes)
+            signs = jax.tree.map(lambda a, sign: jnp.where(a < 0, 0.0, sign), agree, signs)
+            return jax.tree.map(jnp.multiply, signs, sizes), RpropState(sizes, signs)
+
+        return optax.GradientTransformation(init, update)
+
+    def _resized(self, agree: jax.Array, size: jax.Array) -> jax.Array:
+        factor = jnp.where(agree < 0, self.eta_minus, self.eta_plus)
+        resized = jnp.clip(size * factor, self.min_step, self.max_step)
+        return jnp.where(agree == 0, size, resized)
+
+
+class RpropState(NamedTuple):
+    """Per number: the size of its step, and the sign of its last step; 0 if it rested."""
+
+    sizes: Any
+    signs: Any
 
 
 @dataclass(frozen=True, kw_only=True)

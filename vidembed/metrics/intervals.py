@@ -8,7 +8,7 @@ videos: independent samples per seed would treat shared luck as independent, and
 be too narrow.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -46,7 +46,7 @@ def bootstrap(
     runs, videos = _checked(runs, videos)
     means = _resampled_means(runs, videos, seed=seed, resamples=resamples)
     return {
-        name: _interval([run[name].mean() for run in runs], means[:, :, place])
+        name: interval_over_runs([run[name].mean() for run in runs], means[:, :, place])
         for place, name in enumerate(runs[0])
     }
 
@@ -86,7 +86,7 @@ def ratios(
     above, below = means[:, :, : len(names)], means[:, :, len(names) :]
     quotients = np.divide(above, below, where=below > 0, out=np.full_like(above, np.nan))
     return {
-        name: _interval(
+        name: interval_over_runs(
             [run[name].mean() / other_run[name].mean() for run, other_run in zip(ones, others)],
             quotients[:, :, place],
         )
@@ -94,7 +94,22 @@ def ratios(
     }
 
 
-def _interval(points: Sequence[float], resampled: np.ndarray) -> Interval:
+def times_drawn(videos: int, *, seed: int, resamples: int) -> Iterator[np.ndarray]:
+    """Yield blocks of resamples, i64[r, V]: how often each video is drawn.
+
+    Equal arguments give equal draws, so that metrics and systems share them.
+    """
+    if resamples < 40:
+        raise ValueError(f"{resamples} resamples cannot show the outer 2.5 %: use 1,000")
+    rng = np.random.default_rng(seed)
+    block = max(1, DRAWS_AT_ONCE // videos)
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        drawn = rng.integers(0, videos, (size, videos)) + videos * np.arange(size)[:, None]
+        yield np.bincount(drawn.reshape(-1), minlength=size * videos).reshape(size, videos)
+
+
+def interval_over_runs(points: Sequence[float], resampled: np.ndarray) -> Interval:
     """The mean of one point per run, with the interval from resampled f64[resamples, runs]."""
     defined = ~np.isnan(resampled)
     usable = defined.any(axis=1)
@@ -103,14 +118,22 @@ def _interval(points: Sequence[float], resampled: np.ndarray) -> Interval:
     return Interval(value=float(np.mean(points)), low=float(low), high=float(high))
 
 
+def interval_of_rankings(points: Sequence[float], resampled: np.ndarray) -> Interval:
+    """Like `interval_over_runs`, for metrics of one ranking of all videos, without their bias.
+
+    Copies of a drawn video follow each other in the ranking. That raises the precision of rare
+    classes, and a value may lie below all resamples. So the bootstrap's estimate of the bias, the
+    mean of a run's resamples minus its point, is subtracted (Efron and Tibshirani 1993, 10.2).
+    """
+    return interval_over_runs(points, resampled - np.nanmean(resampled, axis=0) + points)
+
+
 def _resampled_means(runs: Runs[Name], videos: Videos, *, seed: int, resamples: int) -> np.ndarray:
     """Mean of each run's queries, f64[resamples, runs, metrics]; NaN if it has none.
 
     Sums are products of counts [resamples, V] with the values of each video [V, runs × metrics], in
     blocks of resamples to bound memory.
     """
-    if resamples < 40:
-        raise ValueError(f"{resamples} resamples cannot show the outer 2.5 %: use 1,000")
     distinct, place = np.unique(np.concatenate(videos), return_inverse=True)
     count = len(distinct)
     places = np.split(place, np.cumsum([len(ids) for ids in videos])[:-1])
@@ -119,14 +142,8 @@ def _resampled_means(runs: Runs[Name], videos: Videos, *, seed: int, resamples: 
         columns = [np.ones(len(rows)), *run.values()]
         np.add.at(sums[:, number], rows, np.stack(columns, axis=1))
     flat = sums.reshape(count, -1)
-    rng = np.random.default_rng(seed)
-    block = max(1, DRAWS_AT_ONCE // count)
-    totals = []
-    for start in range(0, resamples, block):
-        size = min(block, resamples - start)
-        drawn = rng.integers(0, count, (size, count)) + count * np.arange(size)[:, None]
-        counts = np.bincount(drawn.reshape(-1), minlength=size * count).reshape(size, count)
-        totals.append(counts.astype(np.float64) @ flat)
+    draws = times_drawn(count, seed=seed, resamples=resamples)
+    totals = [drawn.astype(np.float64) @ flat for drawn in draws]
     summed = np.concatenate(totals).reshape(resamples, len(runs), -1)
     queries = summed[:, :, :1]
     means = np.full_like(summed[:, :, 1:], np.nan)
@@ -171,7 +188,8 @@ class Result(NamedTuple):
     scores: Mapping[str, Interval]
     """By name, such as `eval_to_train/ndcg@10`."""
     per_query: Mapping[str, PerQuery]
-    """By direction; their means are the values of `scores`."""
+    """By direction. The means of metrics of single queries are the values of `scores`; others, such
+    as GAP, are no means over queries."""
 
 
 class Selection(NamedTuple):

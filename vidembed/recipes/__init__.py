@@ -5,5 +5,6 @@ PAPERS = {
     "linear": "a linear map in closed form: solved in seconds, the baseline of learned spaces",
     "ridge": "a linear map onto given vectors, or factors of the relations, in closed form",
     "gcml": "relational graph clustering: smart triplets, cluster labels, and a control",
+    "annotation": "label videos: a mixture of experts over features and embeddings",
 }
 """File → description. A file is imported only when the command line names it."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from vidembed.corpora.watched import CorpusPaths
 from vidembed.engine.evaluation import Evaluation
-from vidembed.engine.optimiser import Adagrad, Adam, Rule, Sgd
+from vidembed.engine.optimiser import Adagrad, Adam, Rprop, Rule, Sgd
 from vidembed.engine.protocols import CorpusOptions, Evaluator, FeedOptions, Task
 from vidembed.engine.recipe import Recipe
 from vidembed.evaluators.recommendation import Recommendation
@@ -56,6 +56,6 @@ OFFERED: Mapping[type, Any] = {
     Negatives: UniformNegatives | SiblingNegatives,
     ClusterClassifier: CosineClassifier | DotClassifier,
     ClassLoss: SampledSoftmax | FullSoftmax,
-    Rule: Adam | Sgd | Adagrad,
+    Rule: Adam | Sgd | Adagrad | Rprop,
 }
 """Protocol → its choices on the command line, the same for all systems on related videos."""

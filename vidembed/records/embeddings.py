@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vidembed.corpora.vectors_by_id import join, refuse_not_finite
 from vidembed.records.space import SpaceError
 from vidembed.records.table import FeatureTable
 from vidembed.records.vector_files import made_as
+from vidembed.records.vectors_by_id import join, refuse_not_finite
 
 
 def with_embeddings(

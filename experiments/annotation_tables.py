@@ -1,0 +1,212 @@
+"""The results of `experiments.annotation` as tables, with paired differences."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from experiments.annotation_points import EPOCHS, GROUPS, Training, trainings
+from experiments.paper import TABLE_6
+from vidembed import files
+from vidembed.engine.evaluation import evaluation_of, recipe_of
+from vidembed.metrics.intervals import Interval
+from vidembed.metrics.multilabel_intervals import bootstrap, differences
+from vidembed.records.scores_file import PerQuery
+from vidembed.workdir.layout import Workdir
+from vidembed.workdir.measurements import BASELINES
+from vidembed.workdir.versions import versions
+
+PART, ALL = "test", "all_held_out"
+METRICS = ("gap@20", "map_per_class@20", "map_per_video", "hit@1", "perr")
+TITLES = {
+    "inputs": "Figure 6: inputs (SIMULATED sessions behind cdml, gcml and gcl)",
+    "forms": "Forms of the input, visual + audio",
+    "experts": "Experts per class, visual + audio",
+    "phases": "Phases that go on from visual + audio",
+    "halves": "SIMULATED sessions from half of the classes, measured on the other half",
+}
+COMPARED = {
+    "visual+audio": "visual",
+    "visual+audio, equal size": "visual+audio",
+    "visual+audio+cdml": "visual+audio",
+    "visual+audio+gcml": "visual+audio",
+    "visual+audio+gcl": "visual+audio",
+    "visual+audio+permuted cdml": "visual+audio",
+    "visual+audio, unit blocks": "visual+audio",
+    "visual+audio+cdml, unit blocks": "visual+audio, unit blocks",
+    "joint norm (Eq. 7)": "visual+audio",
+    "no norm": "visual+audio",
+    "whitened, unit blocks": "visual+audio",
+    "standardised features": "visual+audio",
+    "biases from zero": "visual+audio",
+    "H = 1": "visual+audio",
+    "H = 5": "visual+audio",
+    "H = 10": "visual+audio",
+    "frequent classes, H = 30": "frequent classes, H = 2",
+    "frequent classes, H = 100": "frequent classes, H = 2",
+    "RPROP on A": "visual+audio",
+    "Adam on A": "visual+audio",
+    "Adam on all, as long": "visual+audio",
+    "RPROP on A, then on experts": "RPROP on A",
+} | {
+    f"other half of the classes: visual+audio+cdml-half, {form}": (
+        f"other half of the classes: visual+audio, {form}"
+    )
+    for form in ("blocks of components", "unit blocks")
+}
+"""Training → the one that it is compared with, paired by video."""
+
+
+class Measured(NamedTuple):
+    """The last checkpoint of a training."""
+
+    per_video: PerQuery
+    scores: Mapping[str, Any]
+    popularity: Mapping[str, Any]
+    fingerprint: str
+
+
+def gathered(folder: Path) -> dict[str, Any]:
+    """All results so far, as JSON values; raises ValueError if there are none."""
+    seeds = sorted(int(path.name[4:]) for path in folder.glob("seed*") if path.name[4:].isdecimal())
+    measured: dict[str, dict[int, Measured]] = {}
+    every = {t.name: t for t in trainings(GROUPS, first=True)}
+    for seed in seeds:
+        for name in every:
+            if (result := _measured(Workdir(folder / f"seed{seed}" / name))) is not None:
+                measured.setdefault(name, {})[seed] = result
+    if not measured:
+        raise ValueError(
+            f"{folder} holds no results: begin with `python -m experiments.annotation run "
+            f"--workdir {folder}`"
+        )
+    return {
+        "simulated_sessions": True,
+        "seeds": seeds,
+        "rows": [_row(every[name], measured) for name in every if name in measured],
+        "missing": [name for name in every if name not in measured],
+        "popularity": _means(next(iter(measured.values())), "popularity"),
+        "fingerprints": {
+            f"{name}, seed {seed}": of.fingerprint
+            for name, by_seed in measured.items()
+            for seed, of in by_seed.items()
+        },
+        "paper": TABLE_6,
+        "versions": versions(),
+    }
+
+
+def _measured(run: Workdir) -> Measured | None:
+    evaluation = evaluation_of(run) if run.read_recipe() else None
+    if evaluation is None:
+        return None
+    measurements = run.measurements(evaluation.in_order[0].identity())
+    step = recipe_of(run).steps
+    result, baselines = measurements.read(step), measurements.read(BASELINES)
+    per_query = measurements.read_per_query(step)
+    if result is None or baselines is None or not per_query:
+        return None
+    return Measured(
+        per_video=per_query[PART],
+        scores=result["scores"],
+        popularity=baselines["systems"]["popularity"],
+        fingerprint=result["fingerprints"]["corpus"],
+    )
+
+
+def _row(training: Training, measured: Mapping[str, Mapping[int, Measured]]) -> dict[str, Any]:
+    """Means over seeds on test videos with intervals, and the difference to another training."""
+    own = measured[training.name]
+    row: dict[str, Any] = {
+        "name": training.name,
+        "group": training.group,
+        "seeds": list(own),
+        "scores": _as_json(bootstrap([of.per_video for of in own.values()], seed=0)),
+        ALL: _means(own, "scores"),
+    }
+    other = COMPARED.get(training.name, "")
+    if other in measured and (both := [seed for seed in own if seed in measured[other]]):
+        pairs = ([of[seed].per_video for seed in both] for of in (own, measured[other]))
+        row |= {"minus": other, "difference": _as_json(differences(*pairs, seed=0))}
+    return row
+
+
+def _as_json(intervals: Mapping[str, Interval]) -> dict[str, Any]:
+    return {name: intervals[name]._asdict() for name in METRICS}
+
+
+def _means(by_seed: Mapping[int, Measured], of: str) -> dict[str, float]:
+    """Metric → mean over seeds on all held-out videos."""
+    return {
+        metric: sum(getattr(m, of)[f"{ALL}/{metric}"]["value"] for m in by_seed.values())
+        / len(by_seed)
+        for metric in METRICS
+    }
+
+
+def _tables(result: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[str], list[list[str]]]]:
+    header = ["training", "seeds", *METRICS, "gap@20, all held out", "gap@20 minus", "of"]
+    for group, title in TITLES.items():
+        rows = [_line_of(row) for row in result["rows"] if row["group"] == group]
+        if rows:
+            yield title, header, rows
+
+
+def _line_of(row: Mapping[str, Any]) -> list[str]:
+    scores = [_interval(row["scores"][metric]) for metric in METRICS]
+    minus = _interval(row["difference"]["gap@20"], sign=True) if "minus" in row else ""
+    seeds, held_out = str(len(row["seeds"])), f"{row[ALL]['gap@20']:.4f}"
+    return [row["name"], seeds, *scores, held_out, minus, row.get("minus", "")]
+
+
+def _interval(of: Mapping[str, float], sign: bool = False) -> str:
+    form = "+.4f" if sign else ".4f"
+    return f"{of['value']:{form}} [{of['low']:{form}}, {of['high']:{form}}]"
+
+
+def _remarks(result: Mapping[str, Any]) -> Iterator[str]:
+    yield (
+        f"Test videos are two thirds of what the hash leaves out of training, after {EPOCHS} "
+        "passes (phases: as named); all held out: with the third for validation, too. Intervals "
+        "resample videos; differences are paired by video."
+    )
+    yield "Sessions behind cdml, gcml and gcl are SIMULATED from the labels of videos."
+    popularity = result["popularity"]["gap@20"]
+    yield f"Popularity, all held out: GAP@20 {popularity:.4f}."
+    quoted = ", ".join(f"{name} {value:.4f}" for name, value in result["paper"].items())
+    yield f"The paper's table 6, on the whole of YouTube-8M (quoted): {quoted}."
+    if result["missing"]:
+        yield f"Not run: {'; '.join(result['missing'])}."
+
+
+def print_tables(result: Mapping[str, Any]) -> None:
+    """All tables on the terminal, and what there is to say of them."""
+    console = Console(highlight=False)
+    for title, header, rows in _tables(result):
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+        for place, name in enumerate(header):
+            table.add_column(name, justify="right" if place else "left")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    for line in _remarks(result):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def write_tables(result: Mapping[str, Any], folder: Path) -> Iterator[Path]:
+    """Write annotation.json and annotation.md."""
+    files.write_json(folder / "annotation.json", dict(result))
+    lines = []
+    for title, header, rows in _tables(result):
+        lines += [f"**{title}**", "", _line(header), _line(["---"] * len(header))]
+        lines += [*map(_line, rows), ""]
+    lines += [f"- {line}" for line in _remarks(result)]
+    files.write_text(folder / "annotation.md", "\n".join(lines) + "\n")
+    yield from (folder / "annotation.json", folder / "annotation.md")
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

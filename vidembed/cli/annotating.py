@@ -1,0 +1,72 @@
+"""`python -m vidembed annotate`: label videos with a trained annotation run."""
+
+from typing import Annotated, Any
+
+import tyro
+
+from vidembed.deploy.annotating import Assignment, Form, annotate_to
+from vidembed.deploy.loading import opened
+from vidembed.deploy.thresholds import thresholds_of
+from vidembed.deploy.videos import Share, videos_to_embed
+from vidembed.progress import Progress
+from vidembed.records.importing import Importing
+from vidembed.records.outputs import check_apart
+from vidembed.workdir.layout import Workdir
+
+
+def main(
+    run: Annotated[str, tyro.conf.arg(metavar="RUN")],
+    videos: Annotated[str, tyro.conf.arg(metavar="VIDEOS")],
+    out: Annotated[str, tyro.conf.arg(metavar="OUT")],
+    *,
+    step: str = "best",
+    top: int = 20,
+    precision: float | None = None,
+    form: Form = "rows",
+    embeddings: tuple[str, ...] = (),
+    shard: str = "",
+    records: Annotated[Importing, tyro.conf.arg(name="")] = Importing(),
+) -> None:
+    """Label the videos of a feature table or of records with a trained annotation run.
+
+    Running it again is safe: OUT is written completely or not at all; --force replaces other
+    contents. If interrupted, it resumes from OUT.partial. The options for records say how an import
+    would store them; for a table they have no effect.
+
+    Args:
+        run: the work directory of an annotation run, local or gs://.
+        videos: a feature table, or anything that import reads: TFRecord, Parquet or .npy files (a
+            file, a folder or a glob).
+        out: OUT.parquet or OUT.csv: video_id, label, class, score, best first.
+        step: best (by the run's evaluations), latest, or a number.
+        top: labels per video at most.
+        precision: keep only labels above a threshold per class, chosen on the run's validation
+            videos so that this share of them is true; needs the data that the run was trained on.
+        form: rows, or youtube-8m for the CSV of the competition (VideoId, LabelConfidencePairs).
+        embeddings: vectors of these videos from `vidembed embed`, if the run reads some; only for a
+            table.
+        shard: I/N, such as 1/4: label only this part of the table's rows or of the record files.
+    """
+    check_apart(out, [run, *embeddings])
+    progress = Progress()
+    share = Share.parse(shard)
+    with progress.stage(f"loading {run}"):
+        loaded, model = opened(run, step, "labels")
+    stored: Any = Workdir(run).read_recipe()
+    names = stored["spec"]["class_names"]
+    chosen, thresholds = "", None
+    if precision is not None:
+        chosen, thresholds = thresholds_of(model, precision=precision, top=top, progress=progress)
+    assignment = Assignment(names=names, top=top, thresholds=thresholds, chosen=chosen)
+    source = videos_to_embed(videos, records, share, embeddings)
+    made = annotate_to(
+        loaded, assignment, source, out, form=form, force=records.force, progress=progress
+    )
+    if made.already_there:
+        progress.say(f"{out}: the same labels were made before; nothing to do")
+        return
+    each = made.labels / max(1, made.videos)
+    progress.say(f"{out}: {made.labels:,} labels of {made.videos:,} videos, {each:.2f} per video")
+    if made.left_out:
+        reads = " nor ".join(loaded.widths)
+        progress.say(f"{made.left_out:,} videos have neither {reads}, and were left out")

@@ -1,0 +1,199 @@
+"""Label many videos block by block: their classes, from a table or records to a file.
+
+The name decides the form: `OUT.parquet` or `OUT.csv` with one row per label of a video (video_id,
+label, class, score), best first; or, if asked for, the CSV of the YouTube-8M competition.
+"""
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, TextIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vidembed import files
+from vidembed.deploy.embedding import QUIET
+from vidembed.deploy.partial import partial_vectors
+from vidembed.deploy.run import Run
+from vidembed.deploy.videos import VideosToEmbed, part_of_table
+from vidembed.metrics.class_ranks import top_classes
+from vidembed.progress import Progress
+from vidembed.records.outputs import OutputError, check_apart
+from vidembed.records.table import FeatureTable
+from vidembed.records.tabular import METADATA_KEY
+
+MAKER = "vidembed annotate"
+Form = Literal["rows", "youtube-8m"]
+SCHEMA = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("label", pa.string()),
+        ("class", pa.int32()),
+        ("score", pa.float32()),
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotated:
+    """The outcome of `annotate_to`: numbers of videos, of labels, and of videos left out because
+    they have no modality that the run reads. already_there: the output was complete before."""
+
+    videos: int = 0
+    labels: int = 0
+    left_out: int = 0
+    already_there: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Assignment:
+    """Which classes a video gets: the `top` best, of these those from their threshold f32[C] on.
+
+    names: of the C classes. chosen: how the thresholds were chosen, for the record.
+    """
+
+    names: Sequence[str]
+    top: int = 20
+    thresholds: np.ndarray | None = None
+    chosen: str = ""
+
+    def __post_init__(self) -> None:
+        if self.top < 1:
+            raise ValueError(f"top must be 1 or more classes per video, found {self.top}")
+
+    def best(self, scores: np.ndarray) -> np.ndarray:
+        """f32[n, 2k]: the k best classes of scores f32[n, C], then their scores."""
+        classes = top_classes(scores, min(self.top, scores.shape[1]))
+        picked = np.take_along_axis(scores, classes, axis=1)
+        return np.concatenate([classes.astype(np.float32), picked], axis=1)
+
+    def of(self, best: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield (classes i32[m], scores f32[m]) of each row of `best`."""
+        for row in best:
+            classes, scores = np.split(row, 2)
+            classes = classes.astype(np.int32)
+            if self.thresholds is not None:
+                inside = scores >= self.thresholds[classes]
+                classes, scores = classes[inside], scores[inside]
+            yield classes, scores
+
+
+def annotate_to(
+    run: Run,
+    assignment: Assignment,
+    videos: VideosToEmbed,
+    out: str | os.PathLike[str],
+    *,
+    form: Form = "rows",
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Annotated:
+    """Write the labels of the videos to `out`, a local file, whole or not at all.
+
+    run: of the output `labels`. If `out` already holds the same labels, it is left as it is; other
+    contents are an error unless `force` replaces them. After a stop or a fault, the scores computed
+    so far stay in OUT.partial and are reused. Raises OutputError for another kind of name, for
+    other contents, and for an `out` that is an input; also whatever reading the videos raises.
+    """
+    place = files.local_path(out)
+    check_apart(place, videos.inputs)
+    _check_form(str(out), form)
+    made = {"by": MAKER, "space": run.space, "run": run.name, "step": run.step, "form": form}
+    made |= {"top": assignment.top, "thresholds": assignment.chosen, "videos": videos.identity}
+    record_file = place.with_name(place.name + ".json")
+    if place.exists() and not force:
+        known = files.read_json(record_file) or {}
+        if any(known.get(name) != made[name] for name in made if name != "run"):
+            raise OutputError(
+                f"{place} exists and does not hold these labels: choose another place, or replace "
+                "it (--force)"
+            )
+        return Annotated(already_there=True)
+    progress, labels, left_out = progress or Progress(), 0, 0
+    size = 2 * min(assignment.top, len(assignment.names))
+
+    def score(block: FeatureTable) -> Callable[[], np.ndarray]:
+        return lambda: assignment.best(run.embed(block, progress=QUIET))
+
+    with (
+        partial_vectors(place, f"{run.space}, best {assignment.top}", size) as partial,
+        progress.stage("annotating", videos.total, "videos") as stage,
+        _writer(place, form, assignment.names, made) as write,
+    ):
+        for table in videos.blocks():
+            rows = run.embeddable(table)
+            left_out += len(table) - len(rows)
+            if len(rows):
+                block = table if len(rows) == len(table) else part_of_table(table, rows)
+                best = partial.block(run.rows(block), score(block))
+                labels += write(block.ids, assignment.of(best))
+            stage.update(partial.videos + left_out)
+        if not partial.videos:
+            raise ValueError(
+                f"none of {left_out:,} videos can be annotated: the run reads {list(run.widths)}"
+            )
+        files.write_json(record_file, made)
+    return Annotated(videos=partial.videos, labels=labels, left_out=left_out)
+
+
+def _check_form(name: str, form: Form) -> None:
+    if form == "youtube-8m" and not name.endswith(".csv"):
+        raise OutputError(f"{name}: the form of the competition is CSV: name it OUT.csv")
+    if not name.endswith((".parquet", ".csv")):
+        raise OutputError(f"{name}: labels are written as OUT.parquet or OUT.csv")
+
+
+Labels = Iterator[tuple[np.ndarray, np.ndarray]]
+
+
+@contextmanager
+def _writer(
+    place: Any, form: Form, names: Sequence[str], made: dict[str, Any]
+) -> Iterator[Callable[[np.ndarray, Labels], int]]:
+    """A function that writes the labels of some videos, and returns how many these are."""
+    with ExitStack() as stack:
+        unfinished = stack.enter_context(files.whole_file(place))
+        if place.suffix == ".parquet":
+            schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps(made).encode()})
+            writer = stack.enter_context(
+                pq.ParquetWriter(unfinished, schema, write_page_checksum=True)
+            )
+
+            def rows(ids: np.ndarray, labels: Labels) -> int:
+                table = pa.Table.from_pylist(list(_rows(ids, labels, names)), schema)
+                writer.write_table(table)
+                return len(table)
+
+            yield rows
+            return
+        file: TextIO = stack.enter_context(open(unfinished, "w", newline="", encoding="utf-8"))
+        lines = csv.writer(file, lineterminator="\n")
+        pairs = form == "youtube-8m"
+        lines.writerow(["VideoId", "LabelConfidencePairs"] if pairs else SCHEMA.names)
+
+        def text(ids: np.ndarray, labels: Labels) -> int:
+            if not pairs:
+                found = [list(row.values()) for row in _rows(ids, labels, names)]
+                lines.writerows([*row[:-1], f"{row[-1]:.6g}"] for row in found)
+                return len(found)
+            written = 0
+            for name, (classes, scores) in zip(ids.tolist(), labels):
+                both = (f"{label} {score:.6f}" for label, score in zip(classes, scores))
+                lines.writerow([name.decode(), " ".join(both)])
+                written += len(classes)
+            return written
+
+        yield text
+
+
+def _rows(ids: np.ndarray, labels: Labels, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for video, (classes, scores) in zip(ids.tolist(), labels):
+        for label, score in zip(classes.tolist(), scores.tolist()):
+            yield {
+                "video_id": video.decode(), "label": names[label], "class": label, "score": score,
+            }  # fmt: skip
