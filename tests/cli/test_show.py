@@ -120,7 +120,8 @@ def test_an_annotation_step_is_compiled_for_imagined_labels(capsys):
     task = replace(annotation.recipe.task, model=Blocks(components=8))
     show(replace(annotation.recipe, task=task, feed=feed), (), Imagined(videos=1000))
     text = capsys.readouterr().out
-    assert "1,000 imagined videos of YouTube-8M's widths, uint8, with one of 3,862 labels" in text
+    assert "IMAGINED, because no table is given: 1,000 videos of YouTube-8M's widths" in text
+    assert "one of 3,862 labels each" in text
     # Projections, experts and biases of 3,862 classes padded to 4,096, and gates.
     parameters = 8 * (1024 + 128) + 4096 * (2 * 17 + 3 * 16)
     assert f"parameters: {parameters:,}" in text

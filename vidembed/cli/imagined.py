@@ -81,7 +81,9 @@ def known_data(recipe: Recipe, imagined: Imagined) -> Known:
         )
     if not paths.table:
         features = _features(imagined)
-        return imagined_data(recipe, features, imagined, _source(imagined))
+        paths_words = "--corpus.table TABLE --corpus.edges EDGES"
+        source = _source(imagined, paths_words, "--videos and --degree change")
+        return imagined_data(recipe, features, imagined, source)
     corpus = paths.open()
     return Known(
         data=Data(corpus),
@@ -96,8 +98,13 @@ def _features(imagined: Imagined) -> dict[str, np.ndarray]:
     return {name: np.broadcast_to(np.uint8(0), (videos, width)) for name, width in widths}
 
 
-def _source(imagined: Imagined) -> str:
-    return f"no table given: {int(imagined.videos):,} imagined videos of YouTube-8M's widths, uint8"
+def _source(imagined: Imagined, paths: str, sizes: str) -> str:
+    """What is imagined, the options that give real data instead, and those of its size."""
+    return (
+        f"IMAGINED, because no table is given: {int(imagined.videos):,} videos of YouTube-8M's "
+        f"widths, uint8 (for your data add {paths}, or a run's --workdir; {sizes} the imagined "
+        "size)"
+    )
 
 
 def _labelled(recipe: Recipe, paths: LabelledPaths, imagined: Imagined) -> Known:
@@ -122,7 +129,8 @@ def _labelled(recipe: Recipe, paths: LabelledPaths, imagined: Imagined) -> Known
         ),
     )
     resident = {"features": {m: features[m] for m in recipe.task.reads}, "present": {}}
-    source = f"{_source(imagined)}, with one of {classes:,} labels each"
+    source = _source(imagined, "--corpus.table TABLE", "--videos changes")
+    source = f"{source}; one of {classes:,} labels each"
     spec = Spec(widths=table.widths, classes=classes)
     return Known(data=Data(corpus, spec, resident), source=source, host={}, imagined=True)
 
@@ -139,7 +147,7 @@ def imagined_data(
     resident = {"features": {m: features[m] for m in recipe.task.reads}, "present": {}}
     return Known(
         data=Data(corpus, spec, resident),
-        source=f"{source}; {imagined.degree:g} random relations per video are imagined, thinned "
+        source=f"{source}; {imagined.degree:g} random relations per video, imagined, thinned "
         f"to {thinned:.2f} among {videos:,} videos for the batches",
         host=_host(recipe, features, imagined.degree),
         imagined=True,

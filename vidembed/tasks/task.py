@@ -19,6 +19,9 @@ class Task:
     """Path prefixes of the training state that a run inherits from the run it starts from. What
     describes the run's own data is not inherited."""
 
+    optimised: ClassVar[bool] = True
+    """Whether updates follow a loss; otherwise the loss is always 0 and not worth showing."""
+
     @property
     def reads(self) -> tuple[str, ...]:
         """The modalities that a batch must have; () if the task reads no features."""
