@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from vidembed.records.formats import Missing, Reading, VideoLevel
+from vidembed.records.formats import DEFAULT_MODALITIES, Missing, VideoLevel
 from vidembed.records.importing import Dtype, Importing
 
 
@@ -10,13 +10,13 @@ from vidembed.records.importing import Dtype, Importing
 class RecordLayout:
     """The content of video-level records, as for `import`; the defaults are YouTube-8M's."""
 
-    modalities: tuple[str, ...] = Reading.modalities
+    modalities: tuple[str, ...] = DEFAULT_MODALITIES
     """Modalities to read, each NAME:KEY:WIDTH."""
-    id_key: str = Reading.id_key
+    id_key: str = ""
     """The key of the ids; id or video_id if not given."""
-    labels_key: str = Reading.labels_key
+    labels_key: str = "labels"
     """The key of the labels; empty if records have none."""
-    missing: Missing = Reading.missing
+    missing: Missing = VideoLevel.missing
     """Refuse records without one of the modalities, or mask the modality."""
     dtype: Dtype = "float32"
     """dtype of the features in a batch. float32 is what the records hold; uint8 over [-2, 2] and
