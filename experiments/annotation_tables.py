@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.annotation_points import EPOCHS, GROUPS, Training, trainings
+from experiments.annotation_points import BASELINES_OF, EPOCHS, GROUPS, Training, trainings
 from experiments.annotation_runs import ALL, METRICS, Measured, Titled, as_json, interval_text
 from experiments.annotation_runs import measured as measured_run
 from experiments.paper import TABLE_6
@@ -60,9 +60,9 @@ def gathered(folder: Path) -> dict[str, Any]:
         for name in every:
             if (result := measured_run(Workdir(folder / f"seed{seed}" / name))) is not None:
                 measured.setdefault(name, {})[seed] = result
-    if not measured:
+    if BASELINES_OF not in measured:
         raise ValueError(
-            f"{folder} holds no results: begin with `python -m experiments.annotation run "
+            f"{folder} holds no finished results: begin with `python -m experiments.annotation run "
             f"--workdir {folder}`"
         )
     return {
@@ -70,7 +70,7 @@ def gathered(folder: Path) -> dict[str, Any]:
         "seeds": seeds,
         "rows": [_row(every[name], measured) for name in every if name in measured],
         "missing": [name for name in every if name not in measured],
-        "popularity": _means(next(iter(measured.values())), "popularity"),
+        "popularity": _means(measured[BASELINES_OF], "popularity"),
         "fingerprints": {
             f"{name}, seed {seed}": of.fingerprint
             for name, by_seed in measured.items()

@@ -7,7 +7,8 @@
 Three measurements, each with every seed: `t4`, user models and what a history is made of (Table 4);
 `t5`, few ratings of users that nothing was trained on (Table 5 and figure 5); `cold`, movies that
 nobody has rated. Each has raw features, a ridge, the closed form, CDML, and the closed form beside
-the ridge and beside CDML; `--no-cdml` leaves CDML out. With MovieLens 100K (`--ml100k FOLDER`)
+the ridge and beside CDML; `--no-cdml` leaves CDML out. `cold` also has a tower trained on users,
+alone and beside the others; `--no-tower` leaves it out. With MovieLens 100K (`--ml100k FOLDER`)
 there is `ml100k`, the SVD row of Table 5 on the paper's own ratings. Running again goes on from
 what is done. W/results holds the metrics of each user, W/TEST/seedS/NAME the trainings, which
 `show`, `evaluate` and `vidembed.load` take as any other run.
@@ -20,7 +21,7 @@ import csv
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +33,7 @@ import xxhash
 from experiments.movielens_100k import hundred_k, joined, svd_row
 from experiments.movielens_gathering import gathered
 from experiments.movielens_tables import print_tables, write_tables
+from experiments.movielens_tower import Tower
 from experiments.movielens_training import SETS, Weight, recipe
 from experiments.movielens_trials import DEFAULT_SETS, TRIALS, WITHOUT_TRAILERS, Measured, Trial
 from experiments.movielens_workdir import Sources, prepared
@@ -89,8 +91,11 @@ class Run:
     closed_ridge: float = RIDGE
     """λ of the closed form, as a share of the mean eigenvalue."""
     cdml: bool = True
-    """Train CDML; without it (`--no-cdml`), what needs no training takes seconds a seed. Trainings
-    are kept for a later run with it."""
+    """Train CDML. Without it (`--no-cdml`) and without the tower, all takes seconds a seed.
+    Trainings are kept for a later run with it."""
+    tower: bool = True
+    """Train a tower on users for `cold`, each time that it is measured. Without it (`--no-tower`)
+    what was measured before there was one counts as done."""
 
     def __post_init__(self) -> None:
         refuse_seeds(self.seeds)
@@ -120,7 +125,8 @@ class Run:
                 trial = Trial(
                     folder=folder, table=table, ratings=ratings, seed=seed, liked=self.liked,
                     base=recipe(self.steps, self.triplets), weight=self.weight,
-                    closed_ridge=self.closed_ridge, cdml=self.cdml, stop=stop, progress=progress,
+                    closed_ridge=self.closed_ridge, cdml=self.cdml, tower=self.tower, stop=stop,
+                    progress=progress,
                 )  # fmt: skip
                 self._measure(test, trial, notes)
         return 0
@@ -156,6 +162,8 @@ class Run:
         key |= {"ratings": _digest(trial.ratings), "weight": trial.weight}
         key |= {"liked": trial.liked, "recipe": trial.base.to_json() if trial.cdml else None}
         key |= {"closed_ridge": trial.closed_ridge}
+        if test == "cold" and trial.tower:
+            key |= {"tower": asdict(Tower())}
         return key, partial(TRIALS[test], trial, sets)
 
     def _hundred_k(self, trial: Trial) -> Work:

@@ -24,6 +24,10 @@ COMPARED = {
     "cdml": ("raw", "ridge", "closed"),
     "closed + ridge": ("ridge", "closed"),
     "closed + cdml": ("ridge", "closed", "cdml"),
+    "tower": ("raw", "ridge", "closed"),
+    "tower + ridge": ("ridge", "tower"),
+    "tower + closed": ("closed", "tower"),
+    "tower + closed + ridge": ("closed", "closed + ridge"),
 }
 """What is made of content → what it is compared with, on the same features."""
 SHOWN_OVER_RATINGS = ("closed", "cdml", "closed + cdml")

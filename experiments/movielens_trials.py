@@ -26,6 +26,7 @@ from experiments.movielens_systems import (
     interactions,
     unit,
 )
+from experiments.movielens_tower import beside_others, towers
 from experiments.movielens_training import Weight, World
 from vidembed.corpora.ratings import Ratings
 from vidembed.corpora.watched import Corpus
@@ -59,6 +60,7 @@ class Trial:
     weight: Weight = "cosine"
     closed_ridge: float = RIDGE
     cdml: bool = True
+    tower: bool = True
 
     def world(self, kind: str) -> World:
         """Where what is trained for a measurement lies."""
@@ -155,6 +157,10 @@ def cold(trial: Trial, sets: Sequence[str]) -> Measured:
     corpus, vectors = trial.vectors("cold", everything, sets, trained)
     likes = ratings.of(ratings.value >= trial.liked)
     warm = np.flatnonzero(corpus.is_train[likes.item])
+    if trial.tower:
+        with trial.progress.stage(f"cold/seed{trial.seed}: towers on {', '.join(trained)}"):
+            vectors |= dict(towers(corpus, likes.of(warm), trained, seed=trial.seed))
+        vectors |= dict(beside_others(vectors, trained))
     systems = {name: by_history(own, likes, warm, "mean") for name, own in vectors.items()}
     rng = np.random.default_rng(trial.seed)
     systems["random"] = lambda users, _: rng.random(len(users))
@@ -185,7 +191,7 @@ DEFAULT_SETS: Mapping[str, Sequence[str]] = {
 }  # fmt: skip
 """Test → sets of features that it takes, where the table has them."""
 COLD_TRAINED = ("trailers", "trailers+genres", "trailers+text", "trailers+genres+text")
-"""Of the sets of the cold test those that CDML is trained on, if any of them is asked for; the
-others have raw features, the ridge and the closed form."""
+"""Of the sets of the cold test those that CDML and the tower are trained on, if any of them is
+asked for; the others have raw features, the ridge and the closed form."""
 WITHOUT_TRAILERS = "genres+tags"
 """The set of features where no trailers are given."""

@@ -189,7 +189,7 @@ class Quickstart:
         for direction, found in summary["ratio_to_visual"].items():
             each = ", ".join(f"{r:.2f}" for r in found["per_seed"])
             yield (
-                f"{direction}: trained is {found['mean']:.2f} × raw visual at "
+                f"{wording.direction(direction)}: trained is {found['mean']:.2f} × raw visual at "
                 f"{wording.metric(found['metric'])} [{found['low']:.2f}, {found['high']:.2f}] "
                 f"(seeds: {each}; target {TARGETS[direction]:.2f})"
             )
@@ -200,7 +200,8 @@ class Quickstart:
         for title, of in told:
             for direction, metrics in of.items():
                 d = metrics[headline(direction, metrics)]
-                yield f"{direction}: {title} {d['value']:+.4f} [{d['low']:+.4f}, {d['high']:+.4f}]"
+                change = f"{d['value']:+.4f} [{d['low']:+.4f}, {d['high']:+.4f}]"
+                yield f"{wording.direction(direction)}: {title} {change}"
         total = sum(summary["seconds"].values())
         yield f"{total:.0f} s, peak memory {summary['peak_memory_bytes'] / 1e9:.2f} GB"
         yield f"wrote {self.workdir}/summary.json and {self.workdir}/report.html"

@@ -34,9 +34,7 @@ def print_systems(summary: Mapping[str, Any], console: Console | None = None) ->
     """
     console = console or Console(highlight=False)
     for direction, systems in summary.items():
-        query, _, candidates = direction.partition("_to_")
-        candidates = f"other {candidates}" if query == candidates else candidates
-        title = f"{query} queries, {candidates} candidates, SIMULATED sessions"
+        title = f"{wording.direction(direction)} videos, SIMULATED sessions"
         main = headline(direction, next(iter(systems.values())))
         metrics = (main, "map", main.replace("ndcg", "recall"))
         ndcg, *other_names = map(wording.metric, metrics)

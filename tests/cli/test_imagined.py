@@ -66,3 +66,12 @@ def test_targets_are_not_imagined():
         ValueError, match=r"a ridge computes its targets .* --corpus.table and --corpus.edges"
     ):
         known_data(ridge.recipe, Imagined())
+
+
+def test_imagined_data_say_so_first_and_how_to_give_real_ones(clustered_paths):
+    recipe = replace(cdml, feed=Triplets(batch_triplets=64))
+    source = known_data(recipe, Imagined(videos=8e6)).source
+    assert source.startswith("IMAGINED, because no table is given: 8,000,000 videos")
+    assert all(f"--{o}" in source for o in ("corpus.table", "corpus.edges", "workdir", "videos"))
+    real = known_data(replace(recipe, corpus=clustered_paths), Imagined()).source
+    assert "imagined" not in real.lower()

@@ -294,7 +294,7 @@ def test_sigterm_is_answered_while_data_are_read(verb, held, corpus_paths, tmp_p
     job.send_signal(signal.SIGTERM)
     _, said = job.communicate(timeout=60)
     assert job.returncode == 143, said
-    assert "stopped as asked, with nothing to save; the same command goes on" in said
+    assert "stopped as asked, with nothing to save; the same command continues" in said
     assert not workdir.lease_file.exists()
     assert (workdir.read_recipe() is None) == (verb == "train")
     if (verb, held) == ("train", "table"):  # nothing hinders the next start
@@ -347,10 +347,10 @@ def test_evaluators_are_chosen_on_the_command_line(corpus_paths, tmp_path, capsy
     code, text = run(["evaluate", *named], capsys)
     assert code == 0
     assert re.search(
-        r"step 1 eval_to_train: \d+ queries; left out: \d+ videos without relevant", text
+        r"step 1 new → known: \d+ queries; left out: \d+ videos without relevant", text
     )
-    assert "eval_to_train/ndcg@10 0." in text
-    assert "mean of ndcg@10 over eval_to_train, train_to_eval: 0." in text
+    assert "NDCG@10, new → known 0." in text
+    assert "mean of NDCG@10 over new → known, known → new: 0." in text
     assert all(f" {name} 0." in text for name in ("this run, step 1", "raw visual", "random"))
     other = ["--evaluator.ks", "3", "7", "--step", "0", "--no-baselines"]
     # As of a run that collapsed: whoever measures it or reads of it is told.
@@ -358,7 +358,7 @@ def test_evaluators_are_chosen_on_the_command_line(corpus_paths, tmp_path, capsy
         file.write('{"kind": "train", "step": 60, "spread": 0.01}\n')
     code, text = run(["evaluate", *named, *other], capsys)
     assert code == 0
-    assert all(f"eval_to_train/ndcg@{k} 0." in text for k in (3, 7))
+    assert all(f"NDCG@{k}, new → known 0." in text for k in (3, 7))
     assert "raw visual" not in text
     collapsed = "the embeddings have collapsed: at step 60 their spread is 0.01"
     assert text.count(f"WARNING: {collapsed}") == 1
@@ -387,9 +387,9 @@ def test_evaluators_are_chosen_on_the_command_line(corpus_paths, tmp_path, capsy
         code, text = run([verb, *named, *users], capsys)
         assert code == 0
         if verb == "evaluate":
-            assert "cold_items/auc 0." in text
+            assert "AUC, cold items 0." in text
             left_out = "0 users without .* 1 interactions with items"
-            assert re.search(rf"step 1 cold_items: 8 queries; left out: {left_out}", text)
+            assert re.search(rf"step 1 cold items: 8 queries; left out: {left_out}", text)
             assert all(f" {name} 0." in text for name in ("ridge from visual", "popularity"))
     page = " ".join((tmp_path / "run" / "report.html").read_text().split())
     assert "By slice, cold items" in page

@@ -42,7 +42,7 @@ def test_the_run_stands_above_its_baselines():
     cells = [line.split("  ") for line in lines]
     assert [[cell.strip() for cell in row if cell] for row in cells] == [
         ["SIMULATED sessions", "NDCG@10", "NDCG@10", "NDCG@60"],
-        ["eval → train", "train → eval", "eval → eval"],
+        ["new → known", "known → new", "new → new"],
         ["this run, step 200", "0.250", "0.300", "0.250"],
         ["raw visual", "0.180", "0.160", "0.050"],
         ["standardised visual", "0.200", "0.150", "0.050"],
@@ -64,8 +64,8 @@ def test_a_run_below_raw_features_is_warned_of_at_its_end():
     low = result(200, 0.19, 0.1)
     words = below_raw(low, BASELINES, last=200)
     assert words.startswith(
-        "WARNING: step 200 is below raw features: NDCG@10 eval → train is 0.190, that of "
-        "standardised visual 0.200; NDCG@10 train → eval is 0.100, that of raw visual 0.160."
+        "WARNING: step 200 is below raw features: NDCG@10 new → known is 0.190, that of "
+        "standardised visual 0.200; NDCG@10 known → new is 0.100, that of raw visual 0.160."
     )
     assert "--optimiser.learning-rate" in words
     assert "vidembed train linear" in words
@@ -80,7 +80,7 @@ def test_a_run_below_the_closed_form_is_told_of_it_at_its_end():
     assert below_raw(measured, baselines, last=300) is None
     words = below_raw(measured, baselines, last=200)
     assert words.startswith(
-        "step 200 is below the closed form: NDCG@10 eval → train is 0.240, that of closed form "
+        "step 200 is below the closed form: NDCG@10 new → known is 0.240, that of closed form "
         "0.250. That takes seconds to solve (vidembed train linear)"
     )
     assert below_raw(result(200, 0.24999, 0.16), baselines, last=200) is None
@@ -89,10 +89,10 @@ def test_a_run_below_the_closed_form_is_told_of_it_at_its_end():
 def test_every_score_has_its_interval():
     lines = list(score_lines(result(7, 0.25)))
     assert lines[0] == (
-        "step 7  eval_to_train: 1,234 queries; left out: 5 videos without relevant videos"
+        "step 7  new → known: 1,234 queries; left out: 5 videos without relevant videos"
     )
     assert lines[1].split()[2:] == [
-        "eval_to_train/ndcg@10", "0.2500", "[0.0000,", "1.0000]", "(simulated", "sessions)",
+        "NDCG@10,", "new", "→", "known", "0.2500", "[0.0000,", "1.0000]", "(simulated", "sessions)",
     ]  # fmt: skip
 
 
@@ -117,7 +117,7 @@ def test_test_and_validation_videos_have_a_table_each():
     assert lines[: len(first)] == first
     second = lines[len(first) : -1]
     assert second[0] == lines[0]
-    assert " ".join(second[1].split()) == "validation videos eval → train train → eval eval → eval"
+    assert " ".join(second[1].split()) == "validation videos new → known known → new new → new"
     assert second[2].split()[-3:] == ["0.125", "0.150", "0.125"]
     assert second[3].split()[-3:] == ["0.750", "0.750", "0.375"]
     assert lines[-1].startswith("* an oracle")
@@ -127,7 +127,7 @@ def test_with_validation_videos_these_say_whether_a_run_is_below_raw_features():
     baselines = with_validation(BASELINES, 0.2)
     assert below_raw(with_validation(result(9, 0.0), 0.3), baselines, last=9) is None
     words = below_raw(with_validation(result(9, 0.9), 0.1), baselines, last=9)
-    assert "features: NDCG@10 validation: eval → train is 0.100, that of " in words
+    assert "features: NDCG@10 validation: new → known is 0.100, that of " in words
     assert words.count("NDCG@10") == 1
 
 
@@ -164,7 +164,7 @@ def test_the_table_stands_at_the_first_and_at_the_last_result(baselines, tables,
         board.show([result(step, 0.5, 0.5)])
     out = capsys.readouterr().out
     assert out.count("raw visual") == tables
-    assert out.count("mean of ndcg@10: 0.1250; best so far: step 10") == 3
+    assert out.count("mean of NDCG@10: 0.1250; best so far: step 10") == 3
     assert bool(evaluation.asked) == baselines
 
 

@@ -12,7 +12,9 @@ from vidembed.distributed.mesh import MeshShape
 from vidembed.engine.compiled_cost import StepCost
 from vidembed.engine.compiled_text import Collective
 from vidembed.feeds.triplets import Triplets
+from vidembed.models.blocks import Blocks
 from vidembed.models.fusion import LateFusion, Layers
+from vidembed.recipes import annotation
 from vidembed.tasks.metric_learning import MetricLearning
 
 TASK = MetricLearning(model=LateFusion(layers=Layers(hidden=(16,), size=8)))
@@ -111,6 +113,19 @@ def test_a_refusal_comes_alone(capsys):
     with pytest.raises(ValueError, match="nowhere"):
         show(replace(cdml, corpus=CorpusPaths(table="nowhere", edges="nowhere")))
     assert capsys.readouterr().out == ""
+
+
+def test_an_annotation_step_is_compiled_for_imagined_labels(capsys):
+    feed = replace(annotation.recipe.feed, batch_videos=64)
+    task = replace(annotation.recipe.task, model=Blocks(components=8))
+    show(replace(annotation.recipe, task=task, feed=feed), (), Imagined(videos=1000))
+    text = capsys.readouterr().out
+    assert "IMAGINED, because no table is given: 1,000 videos of YouTube-8M's widths" in text
+    assert "one of 3,862 labels each" in text
+    # Projections, experts and biases of 3,862 classes padded to 4,096, and gates.
+    parameters = 8 * (1024 + 128) + 4096 * (2 * 17 + 3 * 16)
+    assert f"parameters: {parameters:,}" in text
+    assert "in all" in text
 
 
 def test_without_the_compiler_it_says_what_to_install(monkeypatch, capsys):

@@ -8,9 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.records.recorded_videos import LAYOUT, write
 from vidembed.corpora.labelled import LabelledPaths
 from vidembed.corpora.labels import Labels
 from vidembed.records.embeddings import with_embeddings
+from vidembed.records.faults import RecordError
+from vidembed.records.importing import import_videos
 from vidembed.records.space import SpaceError
 from vidembed.records.split import LeakError
 from vidembed.records.table import FeatureTable
@@ -210,3 +213,35 @@ def test_embeddings_that_do_not_fit_are_refused(table, tmp_path):
     known = embedded(tmp_path / "visual.parquet", table, rows, np.ones((200, 2), np.float32), {})
     with pytest.raises(ValueError, match=re.escape("would become the modality 'visual'")):
         with_embeddings(table, [known])
+
+
+def test_records_on_disk_are_the_same_corpus(tmp_path):
+    files, pattern = write(tmp_path), str(tmp_path / "*.tfrecord")
+    records = LabelledPaths(records=pattern, layout=LAYOUT, index=str(tmp_path / "index"))
+    import_videos(pattern, tmp_path / "table", LAYOUT.importing())
+    corpus, imported = records.open(), LabelledPaths(table=str(tmp_path / "table")).open()
+    assert corpus.rows == imported.rows
+    assert corpus.notes == imported.notes
+    assert len(list((tmp_path / "index").iterdir())) == 1
+    rng = np.random.default_rng(5)
+    vectors = rng.normal(size=(9, 2)).astype(np.float32)
+    path = embedded(tmp_path / "cdml.npy", imported.table, np.arange(9), vectors, {})
+    joined = replace(records, embeddings=(path,)).open()
+    expected = replace(records, records="", table=str(tmp_path / "table"), embeddings=(path,))
+    assert joined.rows == expected.open().rows != corpus.rows
+    read, known = joined.table.rows(np.array([8, 30])), imported.table.rows(np.array([8, 30]))
+    np.testing.assert_array_equal(read.pop("cdml"), [vectors[8], [0, 0]])
+    for name, array in known.items():
+        np.testing.assert_array_equal(read[name], array)
+    files[1].write_bytes(files[1].read_bytes()[:-1])
+    with pytest.raises(RecordError, match=r"videos1\.tfrecord: record 0 at byte 0"):
+        records.open()
+
+
+def test_exactly_one_of_table_and_records_is_given(paths):
+    with pytest.raises(ValueError, match="both a table and records are given"):
+        replace(paths, records="records").open()
+    with pytest.raises(ValueError, match=r"no table given: set --corpus\.table PATH, or"):
+        LabelledPaths().open()
+    with pytest.raises(FileNotFoundError, match="no feature file matches"):
+        LabelledPaths(records="nowhere/*").open()

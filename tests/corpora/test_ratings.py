@@ -68,6 +68,57 @@ def test_milliseconds_are_seconds(tmp_path):
     assert ratings.time.tolist() == [1_700_000_000, 1_700_000_001.5]
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        ("2024-01-31T10:00:00Z", "2024-01-31T12:00:01.5+02:00", "2024-01-31 09:00 -01"),
+        ("2024-01-31 10:00:00", "2024-01-31T10:00:01.500000001", "2024/01/31 10:00"),
+        ("2024-01-31", "2024/02/01", "1969-12-31"),
+    ],
+)
+def test_times_in_iso_8601_are_seconds(tmp_path, written):
+    """As Python's own parser reads them, in UTC if they have no zone."""
+    plain = [time.replace("/", "-").replace(" -01", "-01:00") for time in written]
+    moments = [datetime.fromisoformat(time[:26] if "." not in time else time) for time in plain]
+    expected = [
+        (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() for moment in moments
+    ]
+    lines = [f"1,{item},3,{time}" for item, time in zip("abc", written)]
+    ratings = read_ratings(csv(tmp_path, *lines, "1,d,3,"))
+    assert ratings.time[:3] == pytest.approx(expected, abs=1e-6)
+    assert np.isnan(ratings.time[3])
+
+
+def test_parquet_dates_are_seconds(tmp_path):
+    days = pa.array([0, 2], pa.date32())
+    table = pa.table({"user_id": [7, 7], "video_id": ["a", "b"], "timestamp": days})
+    pq.write_table(table, tmp_path / "r.parquet")
+    assert read_ratings(tmp_path / "r.parquet").time.tolist() == [0, 2 * 86400]
+
+
+@pytest.mark.fault(
+    "Recommendation: timestamps of ratings of two kinds, unknown, or that do not exist",
+    "refused, with the row",
+)
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        (("2024-01-31", "1700000000"), "row 0: timestamp '2024-01-31', one of dates; and row 1"),
+        (("2024-01-31T10:00:00", "2024-01-31T10:00:00Z"), "one of times without a zone; and row 1"),
+        (
+            ("2024-01-31", "31.01.2024"),
+            "row 1: timestamp '31.01.2024', which is neither a number nor a",
+        ),
+        (("2024-01-31", "2024-02-30"), "row 1: timestamp '2024-02-30' does not exist as a time"),
+        (("yesterday", "today"), "row 0: timestamp 'yesterday', which is neither a number nor"),
+    ],
+)
+def test_times_that_cannot_be_compared_are_refused(tmp_path, times, message):
+    lines = [f"1,{item},3,{time}" for item, time in zip("ab", times)]
+    with pytest.raises(RatingsError, match=message):
+        read_ratings(csv(tmp_path, *lines))
+
+
 def test_a_prepared_data_set(tmp_path, monkeypatch):
     """A builder of TensorFlow Datasets with MovieLens' columns, prepared here."""
     import tensorflow_datasets as tfds

@@ -11,12 +11,15 @@ import pytest
 
 import vidembed
 from vidembed.__main__ import main
+from vidembed.cli import composite_verbs
 from vidembed.cli.composing import GRID, choice, gains
 from vidembed.deploy.composite import Part, compose, joint
+from vidembed.deploy.composite_job import CompositeJob
 from vidembed.deploy.index import VideoIndex
 from vidembed.deploy.inputs import VideoRows
 from vidembed.deploy.run import Run
 from vidembed.distributed.stopping import StopFlag
+from vidembed.engine.evaluation import Evaluation
 from vidembed.engine.recipe import Retention
 from vidembed.engine.train import train
 from vidembed.evaluators.related_videos import RelatedVideos
@@ -108,6 +111,40 @@ def test_it_is_measured_and_shown_like_a_run(composed, closed, run, corpus, tmp_
     assert f"{expected['eval_to_eval/ndcg@10'].value:.4f}" in capsys.readouterr().out
 
 
+def test_its_report_takes_titles_links_and_pictures(composed, tmp_path, monkeypatch):
+    """The same options as the report of a run; only the page itself is not written here."""
+    (tmp_path / "titles.csv").write_text("id,title\nv0001,The first\n")
+    (tmp_path / "names.csv").write_text("Index,Name\n7,Cat\n")
+    given = []
+    monkeypatch.setattr(
+        composite_verbs, "report_run", lambda job, *more, **options: given.append((more, options))
+    )
+    monkeypatch.setattr(CompositeJob, "measure", lambda job, step: [])
+    words = ["report", "composite", "--workdir", composed, "--vocabulary", tmp_path / "names.csv"]
+    words += ["--titles", tmp_path / "titles.csv", "--url-template", "https://e.org/{id}"]
+    assert main([*map(str, words), "--thumbnail-template", "https://e.org/{id}.jpg"]) == 0
+    (((names,), options),) = given
+    captions = options["captions"]
+    assert captions.titles == {"v0001": "The first"}
+    assert (captions.link, captions.picture) == ("https://e.org/{id}", "https://e.org/{id}.jpg")
+    assert names["label"] == {7: "Cat"}
+
+
+def test_it_says_so_if_it_does_not_know_the_data_of_its_runs(
+    composed, corpus_paths, tmp_path, capsys
+):
+    """As a composite of exports from before `rows` was stored; one that knows them is silent."""
+    note = "does not record the data of its runs: if their split was another one, the scores"
+    evaluation = Evaluation(evaluators=(RelatedVideos(),))
+    CompositeJob(composed, evaluation, corpus_paths, progress=Progress())
+    assert note not in capsys.readouterr().out
+    folder = shutil.copytree(composed, tmp_path / "both")
+    about = json.loads((folder / "composite.json").read_text())
+    (folder / "composite.json").write_text(json.dumps(about | {"rows": None}))
+    CompositeJob(folder, evaluation, corpus_paths, progress=Progress())
+    assert note in capsys.readouterr().out
+
+
 @pytest.mark.long
 def test_a_composite_is_reported_and_measured_anew(composed, run, closed, tmp_path, capsys):
     folder, evaluator = tmp_path / "both", RelatedVideos(directions=("eval_to_eval",))
@@ -180,12 +217,12 @@ def test_the_effect_of_the_weight_is_printed():
         (1.0, 4.0): dict(zip(directions, (0.2, 0.2, 0.4))),
     }
     sentence = choice(every)
-    assert "eval → train at 1 : 0.5 (0.300), " in sentence
-    assert "eval → eval at 1 : 4 (0.400)" in sentence
+    assert "new → known at 1 : 0.5 (0.300), " in sentence
+    assert "new → new at 1 : 4 (0.400)" in sentence
     assert choice({(1.0, 2.0): every[1.0, 4.0]}) == "all directions are highest at 1 : 2"
     runs = {"a": every[1.0, 0.5], "b": every[1.0, 4.0]}
     joined = dict(zip(directions, (0.31, 0.21, 0.3)))
-    assert "in eval → train, train → eval, and not in eval → eval" in gains(runs | {"c": joined})
+    assert "in new → known, known → new, and not in new → new" in gains(runs | {"c": joined})
     assert gains(runs | {"c": dict.fromkeys(directions, 0.5)}).endswith("in every direction")
 
 
@@ -232,5 +269,5 @@ def test_invalid_composites_are_refused_by_name(
     about = json.loads((copy / "composite.json").read_text())
     about["parts"][1]["space"] = "of before"
     (copy / "composite.json").write_text(json.dumps(about))
-    with pytest.raises(ValueError, match="trained anew; compose it again"):
+    with pytest.raises(ValueError, match="trained again; compose it again"):
         vidembed.load(copy)

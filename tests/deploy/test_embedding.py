@@ -81,7 +81,7 @@ def test_vectors_of_a_table_in_each_form(name, run, embed, corpus, corpus_paths,
         np.testing.assert_array_equal(made.label_values, corpus.table.label_values)
     # A second run does nothing; other vectors are refused, and kept, or replaced with --force.
     assert embed(corpus_paths.table, out) == 0
-    assert "made before" in capsys.readouterr().out
+    assert "exist already" in capsys.readouterr().out
     assert embed(corpus_paths.table, out, "--shard", "1/3") == 1
     assert "--force" in capsys.readouterr().err
     assert len(read(out)[0]) == 300

@@ -184,7 +184,7 @@ def test_the_commands_make_update_and_search_an_index(workdir, corpus, vectors, 
     assert "100 videos added, 0 removed, 300 in all" in call(capsys, *refresh)[1]
     assert "0 videos added, 50 removed, 250 in all" in call(capsys, *refresh, "--prune")[1]
     assert "went back to 300 videos" in call(capsys, "index", path, "--rollback")[1]
-    assert "as they were written" in call(capsys, "index", path, "--verify")[1]
+    assert "unchanged since they were written" in call(capsys, "index", path, "--verify")[1]
     code, said, _ = call(capsys, "search", path, "--id", "v0000", "v0299", "-k", 3)
     lines = [line.split("\t") for line in said.splitlines()]
     assert [line[:2] for line in lines] == [[q, r] for q in ("v0000", "v0299") for r in "123"]

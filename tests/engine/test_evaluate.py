@@ -467,7 +467,7 @@ def test_the_job_runs_in_another_process_and_resumes(trained, corpus):
     )
     assert done.returncode == 0, done.stderr
     assert measured(trained).steps() == {0, 5, 10}
-    assert "eval_to_train/ndcg@10" in done.stdout
+    assert "NDCG@10, new → known" in done.stdout
 
 
 def test_a_damaged_checkpoint_is_said_and_the_others_are_measured(tmp_path, corpus_paths, corpus):
@@ -562,7 +562,7 @@ def test_what_was_computed_is_printed_before_it_is_written(trained, corpus, monk
     board = Scoreboard(job)
     with pytest.raises(OSError, match="No space left"):
         board.show(job.measure(10))
-    assert "eval_to_train/ndcg@2 " in capsys.readouterr().out
+    assert "NDCG@2, new → known " in capsys.readouterr().out
     with pytest.raises(OSError, match="No space left"):
         board._show(job.selecting, job_of(trained, corpus).measure(10)[0])
     assert "raw visual" in capsys.readouterr().out

@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from vidembed.corpora.ratings import Ratings
+from vidembed.evaluators import user_queries
 from vidembed.evaluators.related_videos import RelatedVideos
 from vidembed.evaluators.slices import sliced, slices_of
 from vidembed.records.scores_file import PerQuery
@@ -70,3 +72,25 @@ def test_related_videos_by_slice(corpus):
     for parts in kinds.values():
         together = sum(part.videos * part.scores["map"].value for part in parts.values())
         assert together / sum(part.videos for part in parts.values()) == pytest.approx(whole)
+
+
+def test_the_age_of_a_video_is_when_anyone_first_watched_it():
+    """Against a loop; of ratings without times there is no age."""
+    rng = np.random.default_rng(2)
+    items, times = rng.integers(0, 9, 50), rng.uniform(1, 1e9, 50)
+    times[rng.random(50) < 0.3] = np.nan
+    items[items == 4] = 5  # nobody watched this one
+    ratings = Ratings(
+        users=np.array([b"u"]),
+        items=np.array([b"%d" % n for n in range(9)]),
+        user=np.zeros(50, np.int64),
+        item=items,
+        value=np.ones(50, np.float32),
+        time=times,
+        explicit=False,
+    )
+    first = user_queries._first_watched(ratings)
+    for item in range(9):
+        known = [time for time, of in zip(times, items) if of == item and not np.isnan(time)]
+        assert first[item] == min(known) if known else np.isnan(first[item])
+    assert user_queries._first_watched(replace(ratings, time=None)) is None

@@ -263,9 +263,13 @@ def test_from_folders_to_tables(folders, tmp_path, capsys):
     run = ["run", "--workdir", str(workdir), *options, "--tests", "cold", "--sets", "audio"]
     run += ["--seeds", "0", "--steps", "4", "--triplets", "16"]
     alone = {"raw audio", "ridge audio", "closed audio", "closed + ridge audio", "random"}
+    with_tower = {
+        f"tower {kinds}audio" for kinds in ("", "+ ridge ", "+ closed ", "+ closed + ridge ")
+    }
     for more, systems in (
-        (["--no-cdml"], alone),
-        ([], alone | {"cdml audio", "closed + cdml audio"}),
+        (["--no-cdml", "--no-tower"], alone),
+        (["--no-tower"], alone | {"cdml audio", "closed + cdml audio"}),
+        ([], alone | {"cdml audio", "closed + cdml audio"} | with_tower),
     ):
         assert movielens.main([*run, *more]) == 0
         assert "done before" not in capsys.readouterr().out
@@ -275,6 +279,7 @@ def test_from_folders_to_tables(folders, tmp_path, capsys):
     assert movielens.main(run) == 0
     assert "done before" in capsys.readouterr().out
     assert "closed + cdml audio - ridge audio" in told["differences"]
+    assert "tower + closed + ridge audio - closed + ridge audio" in told["differences"]
     assert "closed + ridge audio - raw audio" not in told["differences"]
     assert told["scores"]["raw audio"]["cold"]["auc"]["value"] > 0.6
     assert "| ridge audio |" in (workdir / "movielens.md").read_text()
@@ -291,7 +296,7 @@ def test_from_folders_to_tables(folders, tmp_path, capsys):
 def test_many_draws_without_training(folders, tmp_path):
     options = [part for name, folder in folders.items() for part in (f"--{name}", folder)]
     run = ["run", "--workdir", str(tmp_path), *options, "--tests", "cold", "t5", "--sets", "audio"]
-    assert movielens.main([*run, "--seeds", "0", "1", "--no-cdml"]) == 0
+    assert movielens.main([*run, "--seeds", "0", "1", "--no-cdml", "--no-tower"]) == 0
     assert movielens.main(["gather", "--workdir", str(tmp_path)]) == 0
     of = gathered(tmp_path)["tests"]
     systems = {"raw audio", "ridge audio", "closed audio", "closed + ridge audio", "random"}

@@ -147,8 +147,8 @@ def test_gather_reports_the_values_of_the_files(swept, capsys):
     assert tables.count("SIMULATED SESSIONS") == 4
     assert max(map(len, tables.splitlines())) <= 80
     assert "…" not in tables
-    assert "Popularity, train → eval and eval → eval, is an oracle" in remarks
-    assert "eval → eval: queries and candidates are new videos" in remarks
+    assert "Popularity, known → new and new → new, is an oracle" in remarks
+    assert "new → new: queries and candidates are new videos" in remarks
     assert result["missing"] == []
     assert result["columns"] == COLUMNS
     for direction, metrics in COLUMNS.items():
@@ -215,7 +215,7 @@ def test_the_table_is_written_in_every_form(swept):
     assert "&lt;b&gt;early&lt;/b&gt;" in page
     assert "<b>early" not in page
     assert "http" not in page.replace("http-equiv", "")
-    assert "NDCG@60, eval → eval" in html.unescape(page)
+    assert "NDCG@60, new → new" in html.unescape(page)
     assert "from train to eval and from eval to eval is an oracle" in " ".join(page.split())
     result = json.loads((swept / "tiny.json").read_text())
     assert [one["seeds"] for one in result["permuted"]] == [[0, 1]] * 5
@@ -473,7 +473,7 @@ def test_a_stopped_sweep_resumes(tmp_path):
     stopped.send_signal(signal.SIGTERM)
     _, errors = stopped.communicate(timeout=100)
     assert stopped.returncode == 143, errors
-    assert "goes on from there" in errors
+    assert "continues from there" in errors
     assert "train_seconds" in attempts(tmp_path, f"seed0/{REFERENCE}")[0]
     (line,) = (m for m in gather("sweep", tmp_path)["missing"] if m.startswith("seed0/late"))
     assert "stopped after step" in line

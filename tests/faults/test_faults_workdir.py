@@ -249,7 +249,7 @@ def test_another_graph_and_another_table_are_refused(workdir, data, tmp_path, ca
         assert "data, corpus:" in refused(capsys, "train", workdir, *options(paths))
         where = ["--corpus.table", str(paths[0]), "--corpus.edges", str(paths[1])]
         message = refused(capsys, "evaluate", workdir, *where)
-        assert "give the earlier data with --corpus.table" in message
+        assert "name the earlier data with --corpus.table" in message
     pq.write_table(edges, tmp_path / "edges.parquet")
     copied = shutil.copytree(data[0], tmp_path / "copy"), tmp_path / "edges.parquet"
     assert run("train", workdir, *options(copied)) == 0

@@ -122,7 +122,7 @@ def test_how_batches_are_read_does_not_change_the_fingerprint(opened):
     ("changes", "message"),
     [
         ({"batch": 0}, "batch_UNIT must be at least 1, found 0"),
-        ({"placement": "disk"}, "placement must be 'device' or 'host', found 'disk'"),
+        ({"placement": "disk"}, "placement must be 'automatic', 'device' or 'host', found"),
         ({"read_threads": -1}, "read_threads must lie between 0 and prefetch_batches"),
         ({"read_threads": 5}, "found 5 threads and 4 batches"),
     ],

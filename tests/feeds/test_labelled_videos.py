@@ -1,9 +1,17 @@
 """The feed of videos with labels: passes, parts of a pass, and the statistics a run starts from."""
 
-import numpy as np
+from dataclasses import replace
+from itertools import pairwise
 
-from vidembed.feeds.labelled_videos import VideosWithLabels
+import jax
+import numpy as np
+import pytest
+
+from tests.records.recorded_videos import LAYOUT, write
+from vidembed.corpora.labelled import LabelledPaths
+from vidembed.feeds.labelled_videos import VideosWithLabels, order_of_pass
 from vidembed.records.bytecode import dequantise
+from vidembed.records.importing import import_videos
 
 SIZE = 64
 READS = ("visual", "audio")
@@ -68,3 +76,74 @@ def test_statistics_are_those_of_numpy(clustered):
         np.testing.assert_allclose(rotated, np.diag(result["variances"]), atol=1e-4)
         assert (np.diff(result["variances"]) <= 0).all()
         np.testing.assert_allclose(directions.T @ directions, np.eye(len(directions)), atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [2, 5, 16, 1000])
+@pytest.mark.parametrize("size", [1, 2, 97])
+def test_a_pass_in_runs_has_each_place_once_and_keeps_neighbours(size, length):
+    orders = [order_of_pass(3, number, size, length).tolist() for number in range(12)]
+    for order in orders:
+        assert sorted(order) == list(range(size))
+        breaks = [place for before, place in pairwise(order) if place != before + 1]
+        # Runs begin a whole number of lengths apart, but for the first of all places.
+        assert len({place % length for place in [order[0], *breaks] if place}) <= 1
+    if size == 97 and length < size:
+        assert len({tuple(order) for order in orders}) == 12
+        assert len({order[0] % length for order in orders if order[0]}) > 1
+
+
+def test_a_feed_in_runs_is_another_sequence_of_the_same_videos(clustered):
+    feed, runs = opened(clustered), opened(clustered, run_length=8)
+    assert opened(clustered, run_length=1).fingerprint == feed.fingerprint
+    assert (
+        len({feed.fingerprint, runs.fingerprint, opened(clustered, run_length=9).fingerprint}) == 3
+    )
+    size, _ = runs.one_pass
+    rows = rows_of(runs, -(-2 * size // SIZE))[: 2 * size].reshape(2, size)
+    for order in rows:
+        assert sorted(order) == clustered.train_rows.tolist()
+        place = np.searchsorted(clustered.train_rows, order)
+        assert (np.diff(place) == 1).mean() > 0.8
+    assert (rows[0] != rows[1]).mean() > 0.9
+    with pytest.raises(ValueError, match="run_length must be at least 1, found 0"):
+        opened(clustered, run_length=0)
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    """The same videos as records on disk and as a table."""
+    folder = tmp_path_factory.mktemp("records")
+    write(folder)
+    table = str(tmp_path_factory.mktemp("imported") / "table")
+    import_videos(folder, table, LAYOUT.importing())
+    return LabelledPaths(records=str(folder), layout=LAYOUT), LabelledPaths(table=table)
+
+
+def test_training_from_records_is_training_from_the_table(paths):
+    records, table = (part.open() for part in paths)
+    assert records.rows == table.rows
+    assert records.space == table.space
+    options = VideosWithLabels(batch_videos=12, run_length=4)
+    feed = options.open(records, seed=5, reads=READS)
+    expected = replace(options, placement="host").open(table, seed=5, reads=READS)
+    assert feed.fingerprint == expected.fingerprint
+    assert feed.spec == expected.spec
+    assert feed.resident() == {}
+    for threads in (0, 1, 3):
+        threaded = replace(feed.config, read_threads=threads).open(records, seed=5)
+        for step, batch, _ in threaded.batches(7, 19):
+            jax.tree.map(np.testing.assert_array_equal, batch, expected.at(step))
+            np.testing.assert_array_equal(feed.ids_at(step), table.table.ids[batch["rows"]])
+    shares = [feed.at(3, (host, 3)) for host in range(3)]
+    for name in ("visual", "audio"):
+        whole = np.concatenate([share["features"][name] for share in shares])
+        np.testing.assert_array_equal(whole, expected.at(3)["features"][name])
+        assert len(shares[0]["features"][name]) == 4
+    jax.tree.map(np.testing.assert_array_equal, feed.statistics(), expected.statistics())
+
+
+def test_records_are_gathered_on_the_host_unless_they_cannot_be(paths):
+    records, table = (part.open() for part in paths)
+    assert VideosWithLabels().open(table, seed=0).config.placement == "device"
+    with pytest.raises(ValueError, match=r"stay on disk: use --feed\.placement host"):
+        VideosWithLabels(placement="device").open(records, seed=0)

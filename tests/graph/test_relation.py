@@ -129,7 +129,7 @@ def test_fingerprint_tells_content_not_order():
         ([0], [1], [np.inf], "bad weights"),
         ([0], [3], [1], r"rows in \[0, 3\), found 0 to 3"),
         ([-1], [1], [1], "found -1 to 1"),
-        ([0, 1], [1], [1], "equally many sources"),
+        ([0, 1], [1], [1], "one target and one weight per source"),
     ],
 )
 def test_edges_that_no_graph_may_hold_are_refused(source, target, weight, message):

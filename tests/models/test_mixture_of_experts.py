@@ -68,40 +68,46 @@ def unweighted(model):
 
 
 @lru_cache
+def scores_and_logits(model):
+    """Compiled, without a mesh."""
+    return jax.jit(lambda p, z: (model.scores(p, z, C), model.logits(p, z)))
+
+
+@lru_cache
 def on_one(model):
     return on_mesh(weighted(model), parameters_of(model), Z, LABELS, WEIGHTS)
 
 
-def probability(parameters, video, label):
-    """p(e|z) by Eq. 8, of one video and one class, and 1 − p, in float64."""
-    part = {n: np.asarray(p[label], np.float64) for n, p in parameters.items()}
-    experts = 1 / (1 + np.exp(-(part[EXPERTS] @ video + part[BIASES])))
-    if GATES not in part:
-        return experts[0]
-    gates = np.exp(part[GATES] @ video + part.get(GATE_BIASES, 0.0))
-    return np.sum(gates[1:] / np.sum(gates) * experts)
+def probabilities(parameters, z):
+    """p(e|z) by Eq. 8, f64[B, C], a class at a time."""
+    columns = []
+    for label in range(C):
+        part = {n: np.asarray(p[label], np.float64) for n, p in parameters.items()}
+        experts = 1 / (1 + np.exp(-(z @ part[EXPERTS].T + part[BIASES])))
+        if GATES in part:
+            gates = np.exp(z @ part[GATES].T + part.get(GATE_BIASES, 0.0))
+            experts = experts * gates[:, 1:] / gates.sum(axis=1, keepdims=True)
+        columns.append(experts.sum(axis=1))
+    return np.stack(columns, axis=1)
+
+
+TRUTH = np.array([[label in LABELS[video] for label in range(C)] for video in range(B)])
 
 
 def slow_losses(parameters, z):
-    losses = np.zeros(B)
-    for video in range(B):
-        for label in range(C):
-            p = probability(parameters, z[video], label)
-            losses[video] -= np.log(p if label in LABELS[video] else 1 - p)
-    return losses
+    p = probabilities(parameters, z.astype(np.float64))
+    return -np.sum(np.log(np.where(TRUTH, p, 1 - p)), axis=1)
 
 
 @pytest.mark.parametrize("model", MODELS, ids=repr)
 def test_scores_and_losses_are_the_formula(model):
     parameters = parameters_of(model)
-    z = Z.astype(np.float64)
-    slow = np.array([[probability(parameters, v, label) for label in range(C)] for v in z])
-    scores = on_mesh(lambda p, z: model.scores(p, z, C), parameters, Z)
+    slow = probabilities(parameters, Z.astype(np.float64))
+    scores, logits = scores_and_logits(model)(parameters, Z)
     np.testing.assert_allclose(scores[:, :C], slow, rtol=2e-5)
-    logits = jax.jit(model.logits)(parameters, Z)  # without a mesh
     np.testing.assert_allclose(logits[:, :C], np.log(slow / (1 - slow)), rtol=1e-4, atol=1e-5)
     losses = on_one(model)[0][1]
-    np.testing.assert_allclose(losses, slow_losses(parameters, z), rtol=1e-5)
+    np.testing.assert_allclose(losses, slow_losses(parameters, Z), rtol=1e-5)
 
 
 @pytest.mark.parametrize("model", MODELS, ids=repr)
@@ -117,14 +123,14 @@ def test_gradients_are_differences_of_the_formula(model):
         def moved(step, name=name, begin=begin, direction=direction):
             value = begin + step * direction
             part = parameters if name == "z" else parameters | {name: value}
-            return WEIGHTS @ slow_losses(part, value if name == "z" else Z.astype(np.float64))
+            return WEIGHTS @ slow_losses(part, value if name == "z" else Z)
 
         slope = (moved(1e-5) - moved(-1e-5)) / 2e-5
         gradient = by_z if name == "z" else by_parameters[name]
         assert np.sum(gradient * direction) == pytest.approx(slope, rel=1e-4), name
 
 
-@pytest.mark.parametrize("model", MODELS, ids=repr)
+@pytest.mark.parametrize("model", [TWO, MODELS[1]], ids=repr)
 def test_both_losses_have_one_gradient_and_blocks_change_nothing(model):
     parameters = parameters_of(model)
     whole = MixtureOfExperts(mixtures=model.mixtures, gate_bias=model.gate_bias)
@@ -137,8 +143,9 @@ def test_both_losses_have_one_gradient_and_blocks_change_nothing(model):
         )
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("model", [TWO, MODELS[3]], ids=repr)
+@pytest.mark.parametrize(
+    ("model", "shape"), [*((TWO, shape) for shape in SHAPES), (MODELS[3], (4, 2))], ids=repr
+)
 def test_devices_agree(model, shape):
     arguments = parameters_of(model), Z, LABELS, WEIGHTS
     result = on_mesh(weighted(model), *arguments, shape=shape)
@@ -148,11 +155,15 @@ def test_devices_agree(model, shape):
     gradient, _ = result[1]
     for name, part in gradient.items():
         assert part.addressable_shards[0].data.shape[0] == part.shape[0] // shape[1], name
-    logits = [
-        on_mesh(lambda p, z: model.logits(p, z, C), *arguments[:2], shape=each)
-        for each in (shape, (1, 1))
-    ]
-    np.testing.assert_allclose(*logits, rtol=1e-5)
+
+
+def test_devices_agree_on_scores():
+    def logits(parameters, z):
+        return TWO.logits(parameters, z, C)
+
+    arguments = parameters_of(TWO), Z
+    results = [on_mesh(logits, *arguments, shape=shape) for shape in ((2, 4), (1, 1))]
+    np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-6)
 
 
 def test_padding_classes_count_for_nothing():
@@ -161,10 +172,10 @@ def test_padding_classes_count_for_nothing():
         assert len(part) == 512
         assert not np.any(part[C:]), name
         assert np.all(np.any(part[:C].reshape(C, -1), axis=1)), name
-    scores = TWO.scores(parameters_of(TWO), Z, C)
+    scores, _ = scores_and_logits(TWO)(parameters_of(TWO), Z)
     assert np.all(scores[:, :C] > 0)
     assert not np.any(scores[:, C:])
-    assert np.max(jax.lax.top_k(TWO.logits(parameters_of(TWO), Z, C), C)[1]) == C - 1
+    assert np.max(jax.lax.top_k(scores, C)[1]) == C - 1
 
 
 def slow_terms(e, g, label):
@@ -181,9 +192,9 @@ def slow_terms(e, g, label):
 @pytest.mark.parametrize("size", [1.0, 30.0, 100.0, 1e4])
 def test_terms_of_any_logits_are_exact(size):
     random = np.random.default_rng(2)
-    e = random.uniform(-size, size, (7, 3, 50)).astype(np.float32)
-    g = random.uniform(-size, size, (7, 4, 50)).astype(np.float32)
-    label = random.random((7, 50)) < 0.5
+    e = random.uniform(-size, size, (7, 3, 20)).astype(np.float32)
+    g = random.uniform(-size, size, (7, 4, 20)).astype(np.float32)
+    label = random.random((7, 20)) < 0.5
     if size == 1e4:
         e[0], g[0] = np.sign(e[0]) * size, np.sign(g[0]) * size
     terms = jax.jit(log_loss)(e, g, label, jnp.ones(7, bool))
@@ -203,7 +214,7 @@ def test_the_slopes_of_an_improbable_class_keep_their_digits():
     e, g = np.array([-18.0, -20.0]), np.array([0.3, 0.0, 0.5])
     expected = slow_terms(e, g, False)
     arguments = e[None, :, None], g[None, :, None], np.zeros((1, 1), bool), np.ones(1, bool)
-    terms = log_loss(*jax.tree.map(jnp.asarray, arguments))
+    terms = jax.jit(log_loss)(*arguments)
     for value, slow in zip(terms, expected):
         np.testing.assert_allclose(np.ravel(value), np.ravel(slow), rtol=1e-5)
 
@@ -213,10 +224,9 @@ def test_logarithms_are_used_only_where_sums_would_underflow():
 
 
 @pytest.mark.parametrize("mixtures", [1, 2])
-@pytest.mark.parametrize("size", [1e4, -1e4])
-def test_losses_and_gradients_of_extreme_parameters_are_finite(mixtures, size):
+def test_losses_and_gradients_of_extreme_parameters_are_finite(mixtures):
     model = MixtureOfExperts(mixtures=mixtures)
-    extreme = {n: np.sign(p) * size for n, p in parameters_of(model).items()}
+    extreme = {n: np.sign(p) * 1e4 for n, p in parameters_of(model).items()}
     (_, losses), gradient = on_mesh(weighted(model), extreme, Z, LABELS, WEIGHTS)
     assert np.all(np.isfinite(losses))
     assert np.max(losses) > 1e5
@@ -229,8 +239,7 @@ def test_one_expert_is_logistic_regression():
     logits = (
         Z.astype(float) @ parameters[EXPERTS][:C, 0].T.astype(float) + parameters[BIASES][:C, 0]
     )
-    truth = np.array([[label in LABELS[v] for label in range(C)] for v in range(B)])
-    by_logits = WEIGHTS[:, None] * (1 / (1 + np.exp(-logits)) - truth)
+    by_logits = WEIGHTS[:, None] * (1 / (1 + np.exp(-logits)) - TRUTH)
     _, (gradient, _) = on_one(model)
     np.testing.assert_allclose(gradient[EXPERTS][:C, 0], by_logits.T @ Z, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(gradient[BIASES][:C, 0], by_logits.sum(0), rtol=1e-4, atol=1e-5)
@@ -243,7 +252,7 @@ def test_classes_start_at_their_priors(model):
     parameters = model.initialise(jax.random.key(0), size=D, biases=biases)
     assert parameters.keys() == model.split_axes.keys()
     assert set(model.split_axes.values()) == {0}
-    scores = model.scores(parameters, jnp.zeros((1, D)), C)
+    scores, _ = scores_and_logits(model)(parameters, jnp.zeros((B, D)))
     np.testing.assert_allclose(scores[0, :C], prior, rtol=1e-4)
     assert all(not np.any(p[C:]) for p in parameters.values())
     if model.mixtures > 1:
@@ -316,13 +325,14 @@ def test_gradients_of_classes_stay_where_the_classes_are():
 
 
 @pytest.mark.optimised
-def test_memory_of_a_device_falls_with_devices():
+@pytest.mark.parametrize("models", [(8,), pytest.param((2, 4, 8), marks=pytest.mark.long)])
+def test_memory_of_a_device_falls_with_devices(models):
     """4,716 classes with 100 experts on 768 inputs: 3 GB of parameters, and as much of gradient."""
     sizes = {}
-    for model in (1, 2, 4, 8):
+    for model in (1, *models):
         memory = compiled(4716, 100, 768, 512, (1, model)).memory_analysis()
         sizes[model] = memory.argument_size_in_bytes + memory.output_size_in_bytes
         sizes[model] += memory.temp_size_in_bytes
         assert memory.temp_size_in_bytes < 20e6, model
-    for model in (2, 4, 8):
+    for model in models:
         assert sizes[model] < sizes[1] / model * 1.1

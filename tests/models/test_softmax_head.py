@@ -65,9 +65,8 @@ def test_devices_agree(shape):
     assert len(part) == 512 // shape[1]
 
 
-@pytest.mark.parametrize("size", [1e4, -1e4])
-def test_extreme_parameters_have_finite_losses_and_gradients(size):
-    extreme = {name: np.sign(p) * size for name, p in PARAMETERS.items()}
+def test_extreme_parameters_have_finite_losses_and_gradients():
+    extreme = {name: np.sign(p) * 1e4 for name, p in PARAMETERS.items()}
     (_, losses), gradient = on_mesh(descend, extreme, Z, LABELS, WEIGHTS)
     assert np.all(np.isfinite(losses))
     assert np.max(losses) > 1e4

@@ -10,10 +10,14 @@ import pytest
 
 from tests.messages import encode_video
 from vidembed.__main__ import main as command
+from vidembed.cli import command_line, launch
+from vidembed.cli.offered import Offered
+from vidembed.recipes import cdml
 from vidembed.records.example import encode_example
 from vidembed.records.formats import Modality, Reading, VideoLevel
 from vidembed.records.framing import read_records, write_records
 from vidembed.records.inspecting import inspect, main
+from vidembed.records.schema import training_command
 from vidembed.records.shards import shards
 from vidembed.records.table import FeatureTable
 
@@ -203,6 +207,27 @@ def test_the_vocabulary_beside_the_shards_is_read_as_a_report_reads_it(good, cap
     assert "1 /m/x" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("modalities", "chosen"),
+    [
+        (["visual", "audio"], []),
+        (["clip", "sound"], ["--task.model.modalities", "clip", "sound"]),
+        (["clip"], ["task.model:single-modality", "--task.model.modality", "clip"]),
+    ],
+)
+def test_the_training_command_names_the_modalities_and_parses(modalities, chosen, tmp_path):
+    words = shlex.split(training_command("a table", modalities))
+    assert [word for word in chosen if word not in words] == []
+    assert ("--task.model.modalities" in words) == (len(chosen) == 3 and modalities[1:] != [])
+    places = {"WORKDIR": str(tmp_path / "w"), "EDGES": "e"}
+    given = [places.get(word, word) for word in words]
+    verb = launch._command("train", cdml.recipe, cdml.EVALUATION)
+    preset = cdml.PRESETS["laptop"].split()
+    shadow = Offered(cdml.OFFERED, verb).shadow(verb)
+    parsed = command_line.parse_one(shadow, given[5:], prog="vidembed", preset=preset)
+    assert parsed.recipe.corpus.table == "a table"
+
+
 def test_main_takes_vocabulary_and_options(good, tmp_path, capsys):
     names = tmp_path / "names.csv"
     names.write_text("Name,Index\nSpiel,1\n")
@@ -242,6 +267,8 @@ def test_foreign_records_are_described_once_with_the_command_that_imports_them(t
         "snd: floats (2 each), 10 of 50 lack it",
         "year: integers (1 each)",
     ]
+    training = shlex.split(inspection.training)
+    assert training[training.index("--task.model.modalities") :][1:3] == ["emb", "snd"]
     words = shlex.split(inspection.command)
     assert words[:4] == ["python", "-m", "vidembed", "import"]
     words[5] = str(tmp_path / "t")
@@ -250,6 +277,10 @@ def test_foreign_records_are_described_once_with_the_command_that_imports_them(t
     table = FeatureTable.open(tmp_path / "t")
     assert table.widths == {"emb": 3, "snd": 2}
     assert (~table.has("snd")).sum() == 10
+    # The last line is the next command, of the table with its own path; EDGES are still to be made.
+    assert command(["inspect", str(tmp_path / "t")]) == 0
+    last = capsys.readouterr().out.splitlines()[-1].removeprefix("train on it with: ")
+    assert shlex.split(last) == [str(tmp_path / "t") if w == "TABLE" else w for w in training]
     # With options that do not fit: each kind of fault once, with its count.
     assert command(["inspect", str(path), "--modalities", "visual:mean_rgb:4"]) == 1
     output = capsys.readouterr()

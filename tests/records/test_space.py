@@ -35,3 +35,14 @@ def test_values_of_two_spaces_are_not_compared_and_other_modalities_join_freely(
         "visual of the run is 'inception-pca', of work/table 'clip-b16': "
     )
     assert "--space NAME" in str(caught.value)
+
+
+def test_where_only_the_dtype_differs_the_remedy_is_the_dtype():
+    """A name for both spaces would hide that the rows are stored differently."""
+    first = {"visual": "8 bfloat16 from records: clip", "audio": "4 bfloat16 from records: a"}
+    other = {name: space.replace("bfloat16", "uint8") for name, space in first.items()}
+    with pytest.raises(SpaceError, match=r"import the new videos with --dtype bfloat16$") as caught:
+        check_same_space(first, other, names=("work/table", "the new videos"))
+    assert "--space" not in str(caught.value)
+    with pytest.raises(SpaceError, match="--space NAME"):  # the key differs, too
+        check_same_space(first, {**other, "visual": "8 uint8 from records: other"})

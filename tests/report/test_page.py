@@ -374,9 +374,9 @@ def test_a_run_with_validation_videos_shows_both_parts(write, inputs):
     )
     page = Page(html)
     assert "validation" not in page.text["dt"], "only test scores are at the top"
-    assert "validation: eval → train" in page.text["h3"]
-    assert "Eval videos are those for testing" in page.words
-    assert "Popularity from train to eval is an oracle" in page.words
+    assert "validation: new → known" in page.text["h3"]
+    assert "New videos are those for testing" in page.words
+    assert "Popularity, known → new, is an oracle" in page.words
     assert "from the test partition" in page.words
     assert "The best is chosen by the mean of map on validation." in page.words
     assert html.count("<details open>") == 2

@@ -42,7 +42,7 @@ def test_the_main_metric_among_new_videos_is_ndcg_at_60():
     first, second = results.panels(dict.fromkeys(("eval_to_train", "eval_to_eval"), systems))
     assert (first["main"], second["main"]) == ("ndcg@10", "ndcg@60")
     assert (first["oracle"], second["oracle"]) == (False, True)
-    assert "NDCG@60 of each system, eval → eval" in second["chart"]
+    assert "NDCG@60 of each system, new → new" in second["chart"]
     assert "popularity (oracle)" in second["chart"]
     assert first["metrics"] == list(measured)
     only = {"ndcg@60": score(0.2)}
@@ -73,15 +73,15 @@ def test_headlines():
     }
     found = {one["name"]: (one["value"], one["note"]) for one in results.headlines(summary)}
     assert found == {
-        "raw visual NDCG@10, eval → train": (
+        "raw visual NDCG@10, new → known": (
             "1.350 ×",
             "each seed: 1.30, 1.40; aim 1.35: missed",
         ),
-        "raw visual NDCG@10, train → eval": (
+        "raw visual NDCG@10, known → new": (
             "1.150 ×",
             "95 %: 1.10 to 1.20; aim 1.15: reached",
         ),
-        "raw visual NDCG@5, eval → eval": ("1.200 ×", ""),
+        "raw visual NDCG@5, new → new": ("1.200 ×", ""),
         "all stages": ("101.5 s", "the sum of 2 stages"),
         "peak memory": ("2.00 GB", ""),
     }

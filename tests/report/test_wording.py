@@ -53,7 +53,7 @@ def test_scores():
 
 
 def test_names():
-    assert wording.measured("eval_to_train/ndcg@10") == "NDCG@10, eval → train"
+    assert wording.measured("eval_to_train/ndcg@10") == "NDCG@10, new → known"
     assert wording.measured("map") == "MAP"
     assert wording.metric("recall@100") == "recall@100"
     assert wording.system("visual") == "raw visual"
@@ -62,7 +62,12 @@ def test_names():
     assert wording.system("popularity", "eval_to_eval") == "popularity (oracle)"
     assert wording.system("popularity", "eval_to_train") == "popularity"
     assert wording.system("visual", "eval_to_eval") == "raw visual"
-    assert wording.measured("eval_to_eval/ndcg@60") == "NDCG@60, eval → eval"
+    assert wording.measured("eval_to_eval/ndcg@60") == "NDCG@60, new → new"
+    assert wording.measured("cold_items/auc") == "AUC, cold items"
+    assert wording.in_words("mean of ndcg@5 over eval_to_eval, validation_train_to_eval") == (
+        "mean of NDCG@5 over new → new, validation: known → new"
+    )
+    assert wording.system("text_standardised") == "standardised text"
     assert wording.asked("eval_to_eval").startswith("queries and candidates are new videos")
     assert wording.asked("my_own") == wording.asked("validation_my_own") == ""
     assert str(wording.breaks("a/<b>_c")) == "a/<wbr>&lt;b&gt;_<wbr>c"
@@ -71,7 +76,7 @@ def test_names():
 def test_names_on_validation():
     assert wording.VALIDATION == queries.VALIDATION
     name = f"{queries.VALIDATION}train_to_eval"
-    assert wording.measured(f"{name}/ndcg@10") == "NDCG@10, validation: train → eval"
+    assert wording.measured(f"{name}/ndcg@10") == "NDCG@10, validation: known → new"
     assert wording.system("popularity", name) == "popularity (oracle)"
     assert (
         wording.asked(name)

@@ -180,7 +180,7 @@ def test_round_trip_through_bytes_and_damage_is_refused(shared):
     assert back.dimensions == 3
     flipped = [bytes([*data[:i], data[i] ^ 1, *data[i + 1 :]]) for i in range(len(data))]
     for damaged in [*flipped, *(data[:i] for i in range(len(data))), data + b"\0"]:
-        with pytest.raises(ValueError, match=r"not a quantiser, or a damaged one"):
+        with pytest.raises(ValueError, match=r"no quantiser, or are damaged"):
             Quantizer.from_bytes(damaged)
 
 

@@ -123,7 +123,7 @@ BAD = {
     "no candidate": ({"allowed": np.zeros(137, bool)}, "none of 137 videos may be rec"),
     "no videos": ({"vectors": VECTORS[:0]}, "set of candidates is empty"),
     "k": ({"k": 0}, "k is 0"),
-    "no times": ({"aggregate": Mean(half_life_seconds=5)}, "by the times of the watches"),
+    "no times": ({"aggregate": Mean(half_life_seconds=5)}, "needs the times of the watches"),
     "few times": (
         {"aggregate": Mean(half_life_seconds=5), "times": np.zeros(2)},
         r"\[2\] times for 3 watches",

@@ -212,7 +212,7 @@ REFUSED = {
     "new user": ({"user": UserVector.empty(D)}, "watched nothing"),
     "user of max": (
         {"user": UserVector.empty(D).watched(VECTORS[0]), "user_model": Max()},
-        "a vector of the user is a mean",
+        "a user vector is a mean",
     ),
     "history": ({"history": []}, "the history is empty"),
     "unknown": ({"history": ["x"]}, r"no video of the history \(1 ids \(x\)\)"),

@@ -158,7 +158,7 @@ def test_the_commands_on_a_run(corpus_paths, tmp_path, capsys):
     assert main(None, [*words, "--evaluator.directions", "eval_to_eval"], name="linear") == 0
     said = capsys.readouterr().out
     assert "2 steps of 8 shares are 1.0 passes over 16 shares of" in said
-    assert "eval_to_eval/ndcg@10" in said
+    assert "NDCG@10, new → new" in said
     assert main(None, ["show", "--workdir", workdir], name="linear") == 0
     table = FeatureTable.open(corpus_paths.table)
     loaded = vidembed.load(workdir)

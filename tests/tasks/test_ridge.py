@@ -129,7 +129,7 @@ def test_the_commands_on_a_run(corpus_paths, given, tmp_path, capsys):
     assert main(None, [*words, "--evaluator.directions", "eval_to_eval"], name="ridge") == 0
     assert main(None, ["show", "--workdir", workdir], name="ridge") == 0
     said = capsys.readouterr().out
-    assert "eval_to_eval/ndcg@10" in said
+    assert "NDCG@10, new → new" in said
     assert "2 steps of 8 targets are 1.0 passes over 16 shares of" in said
     assert f"parameters: {12 * SIZE + SIZE}" in said
 
@@ -167,7 +167,10 @@ def test_targets_that_cannot_be_learnt_are_refused(corpus, given, tmp_path):
     refused(of("a", ids, broken), tmp_path / "w", corpus, rf"1 of 300 .*NaN.*\({ids[7]}\): leave")
     ragged = [*values[:-1], values[0, :3]]
     refused(
-        of("b", ids, ragged), tmp_path / "w", corpus, "3 to 5 numbers: all must have equally many"
+        of("b", ids, ragged),
+        tmp_path / "w",
+        corpus,
+        "3 to 5 numbers: give all of them the same length",
     )
     wide = of("c", ids, np.arange(600.0).reshape(300, 2))
     refused(wide, tmp_path / "w", corpus, "targets have size 2.*--task.model.layers.size 2")

@@ -77,7 +77,7 @@ def test_a_softmax_head_through_the_verbs(made, tmp_path, capsys):
     hits = {k: np.mean([ranks[row] <= k for row in test]) for k in (1, 5)}
     assert hits[1] > 0.7
     for k, value in hits.items():
-        assert f"test/hit@{k} {value:.4f}" in " ".join(output.split())
+        assert f"hit@{k}, test {value:.4f}" in " ".join(output.split())
 
 
 @pytest.mark.fault(

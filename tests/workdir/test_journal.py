@@ -14,6 +14,9 @@ from tensorboardX.proto import event_pb2
 
 from vidembed.progress import Progress
 from vidembed.records.framing import read_records
+from vidembed.tasks.closed_form import ClosedForm
+from vidembed.tasks.metric_learning import MetricLearning
+from vidembed.tasks.ridge import Ridge
 from vidembed.workdir import journal as journals
 from vidembed.workdir.journal import Journal
 from vidembed.workdir.layout import Workdir
@@ -196,3 +199,18 @@ def test_if_events_cannot_be_written_no_file_stays_open(tmp_path, quiet):
     with pytest.raises(OSError, match="events"):
         journal.__enter__()
     assert journal._file.closed
+
+
+def test_the_terminal_leaves_out_a_loss_that_means_nothing(tmp_path):
+    for show_loss in (True, False):
+        out = io.StringIO()
+        progress = Progress(console=rich.console.Console(file=out, width=120))
+        with (
+            Journal(Workdir(tmp_path), 1, progress=progress, show_loss=show_loss) as journal,
+            journal.training(),
+        ):
+            journal.log(1, {"loss": 0.0, "triplets_per_second": 5.0})
+        assert ("loss 0.0000" in out.getvalue()) == show_loss
+        assert "5 triplets/s" in out.getvalue()
+    assert _lines(Workdir(tmp_path))[-1]["loss"] == 0.0
+    assert [task.optimised for task in (MetricLearning, ClosedForm, Ridge)] == [True, False, False]

@@ -58,7 +58,7 @@ def main(
     if precision is not None:
         chosen, thresholds = thresholds_of(model, precision=precision, top=top, progress=progress)
     assignment = Assignment(names=names, top=top, thresholds=thresholds, chosen=chosen)
-    source = videos_to_embed(videos, records, share, embeddings)
+    source = videos_to_embed(videos, records, share, embeddings, imported=loaded.imported)
     made = annotate_to(
         loaded, assignment, source, out, form=form, force=records.force, progress=progress
     )

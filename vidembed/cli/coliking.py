@@ -21,8 +21,8 @@ def main(
     on.)
 
     Args:
-        ratings: Parquet or CSV with user_id, item_id and, optionally, rating and timestamp; a
-            MovieLens folder; RecBole's .inter; or tfds:movielens/100k-ratings.
+        ratings: Parquet or CSV with user_id, item_id and, optionally, rating and timestamp (numbers
+            or ISO 8601); a MovieLens folder; RecBole's .inter; or tfds:movielens/100k-ratings.
         edges: the Parquet file to write.
         liked_from: lowest rating that counts as a like; without ratings every interaction is a
             like.

@@ -74,7 +74,8 @@ class _Measured:
         trained = [place for place, _ in places if (epath.Path(place) / RECIPE).exists()]
         if not trained:
             raise ValueError(
-                "all runs here are exports, which do not know their corpus: give a work directory"
+                "all runs here are exports, which do not store their corpus: give a work "
+                "directory as well"
             )
         with progress.stage("reading the data"):
             self._corpus: Any = recipe_of(Workdir(trained[0])).corpus.open()

@@ -11,6 +11,7 @@ from vidembed import PATH, files
 from vidembed.cli import command_line, names
 from vidembed.cli.guard import guarded
 from vidembed.cli.offered import Offered
+from vidembed.cli.report_options import ReportOptions
 from vidembed.cli.run_report import other_evaluators, report_run
 from vidembed.cli.scoreboard import Scoreboard, score_lines
 from vidembed.corpora.watched import CorpusPaths
@@ -21,7 +22,6 @@ from vidembed.engine.field_roles import located
 from vidembed.engine.protocols import CorpusOptions, Evaluator
 from vidembed.progress import Progress
 from vidembed.recipes import cdml, linear
-from vidembed.records.label_names import read_label_kinds
 from vidembed.workdir.layout import Workdir
 
 
@@ -61,19 +61,17 @@ class EvaluateComposite(_OfComposite):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ReportComposite(_OfComposite):
+class ReportComposite(_OfComposite, ReportOptions):
     """Write WORKDIR/report.html of a composite: scores, data, and examples of related videos."""
-
-    vocabulary: str | None = None
-    """A CSV file with Index and Name (YouTube-8M's vocabulary.csv), to name the labels."""
 
     def run(self) -> int:
         """Measures what is not yet measured, writes the report and prints its path."""
         progress = Progress()
-        label_kinds = read_label_kinds(self.vocabulary) if self.vocabulary else {}
+        captions, label_kinds = self.captions(), self.label_kinds()
         job = self.job(progress)
         job.measure(STEP)
-        progress.say(f"wrote {report_run(job, label_kinds, baselines=self.baselines)}")
+        place = report_run(job, label_kinds, baselines=self.baselines, captions=captions)
+        progress.say(f"wrote {place}")
         for line in other_evaluators(job):
             progress.say(line)
         return 0

@@ -27,7 +27,8 @@ def main(
     Running it again is safe: OUT is written completely or not at all, and vectors that were made in
     the same way are kept; --force replaces others. If interrupted, it resumes from OUT.partial (if
     OUT is local). The options for records say how an import would store them, which affects the
-    vectors; for a table they have no effect.
+    vectors; those not given are taken from the import that the run was trained on. For a table they
+    have no effect.
 
     Args:
         run: the work directory of a run, or an export, local or gs://.
@@ -44,10 +45,10 @@ def main(
     share = Share.parse(shard)
     with progress.stage(f"loading {run}"):
         loaded = load(run, step)
-    source = videos_to_embed(videos, records, share)
+    source = videos_to_embed(videos, records, share, imported=loaded.imported)
     made = embed_to(loaded, source, out, lacking=lacking, force=records.force, progress=progress)
     if made.already_there:
-        progress.say(f"{out}: the same vectors were made before; nothing to do")
+        progress.say(f"{out}: these vectors exist already; nothing to do")
         return
     progress.say(f"{out}: {made.videos:,} vectors of {loaded.size}; space: {loaded.space}")
     if made.taken_over:

@@ -76,7 +76,7 @@ def _end_of(error: BaseException) -> tuple[int, str]:
         # In training, the second Ctrl-C. Python's normal exit would wait for the other hosts.
         return EXIT_INTERRUPTED, "interrupted"
     if isinstance(error, StoppedError):
-        then = "" if STOPPING in str(error) else "; the same command goes on from there"
+        then = "" if STOPPING in str(error) else "; the same command continues from there"
         return EXIT_STOPPED, f"{error}{then}"
     if not isinstance(error, Exception):
         return 1, ""

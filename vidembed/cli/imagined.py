@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from vidembed.cli.host_memory import host_memory
+from vidembed.corpora.labelled import LabelledCorpus, LabelledPaths
+from vidembed.corpora.labels import Labels
 from vidembed.corpora.watched import Corpus, CorpusPaths
 from vidembed.engine.compiled_cost import Data
 from vidembed.engine.recipe import Recipe
@@ -23,6 +25,7 @@ from vidembed.records.table import FeatureTable
 from vidembed.tasks.spec import Spec
 
 YOUTUBE_8M_WIDTHS = {"visual": 1024, "audio": 128}
+LABELS, CLUSTERS = 3_862, 100_000
 CLUSTER_ROUNDS = 3
 """GCML's."""
 LEAST_VIDEOS, VIDEOS_PER_EXAMPLE, EDGES_PER_EXAMPLE = 100_000, 20, 8
@@ -38,11 +41,12 @@ class Imagined:
     """Videos of the corpus."""
     degree: float = 50.0
     """Mean relations per video (CDML's lecture keeps at most 50)."""
-    classes: int = 100_000
-    """Classes, for a task that has them."""
+    classes: int | None = None
+    """Classes, for a task that has them; None: 3,862 labels, as YouTube-8M since 2018, or 100,000
+    clusters."""
 
     def __post_init__(self) -> None:
-        if self.videos < 2 or self.degree <= 0 or self.classes < 2:
+        if self.videos < 2 or self.degree <= 0 or (self.classes or 2) < 2:
             raise ValueError(
                 f"videos {self.videos} and classes {self.classes} must be 2 or more, degree "
                 f"{self.degree} above 0"
@@ -67,6 +71,8 @@ def known_data(recipe: Recipe, imagined: Imagined) -> Known:
     Raises ValueError if it names none and the feed needs data that cannot be imagined.
     """
     paths = recipe.corpus
+    if isinstance(paths, LabelledPaths):
+        return _labelled(recipe, paths, imagined)
     if not isinstance(paths, CorpusPaths):
         return Known(data=Data(paths.open()), source=str(paths), host={})
     if not paths.table and recipe.feed.unit == "targets":
@@ -74,12 +80,9 @@ def known_data(recipe: Recipe, imagined: Imagined) -> Known:
             "a ridge computes its targets from real data: give --corpus.table and --corpus.edges"
         )
     if not paths.table:
-        videos = int(imagined.videos)
-        features = {
-            name: np.broadcast_to(np.uint8(0), (videos, width))
-            for name, width in YOUTUBE_8M_WIDTHS.items()
-        }
-        source = f"no table given: {videos:,} imagined videos of YouTube-8M's widths, uint8"
+        features = _features(imagined)
+        paths_words = "--corpus.table TABLE --corpus.edges EDGES"
+        source = _source(imagined, paths_words, "--videos and --degree change")
         return imagined_data(recipe, features, imagined, source)
     corpus = paths.open()
     return Known(
@@ -89,6 +92,49 @@ def known_data(recipe: Recipe, imagined: Imagined) -> Known:
     )
 
 
+def _features(imagined: Imagined) -> dict[str, np.ndarray]:
+    videos = int(imagined.videos)
+    widths = YOUTUBE_8M_WIDTHS.items()
+    return {name: np.broadcast_to(np.uint8(0), (videos, width)) for name, width in widths}
+
+
+def _source(imagined: Imagined, paths: str, sizes: str) -> str:
+    """What is imagined, the options that give real data instead, and those of its size."""
+    return (
+        f"IMAGINED, because no table is given: {int(imagined.videos):,} videos of YouTube-8M's "
+        f"widths, uint8 (for your data add {paths}, or a run's --workdir; {sizes} the imagined "
+        "size)"
+    )
+
+
+def _labelled(recipe: Recipe, paths: LabelledPaths, imagined: Imagined) -> Known:
+    """The labelled videos of an annotation recipe, or imagined ones with random labels."""
+    if paths.table:
+        corpus = paths.open()
+        source = f"{paths.table}, {len(corpus.table):,} videos"
+        return Known(data=Data(corpus), source=source, host={})
+    features = _features(imagined)
+    videos = min(int(imagined.videos), max(LEAST_VIDEOS, VIDEOS_PER_EXAMPLE * recipe.feed.examples))
+    table = _table({name: array[:videos] for name, array in features.items()})
+    classes = imagined.classes or LABELS
+    values = np.random.default_rng(0).integers(0, classes, videos, np.int32)
+    corpus = LabelledCorpus(
+        table=table,
+        is_train=train_rows(table.ids, seed=paths.split_seed, train_share=paths.train_share),
+        is_validation=np.zeros(0, bool),
+        labels=Labels(
+            offsets=np.arange(videos + 1),
+            values=values,
+            names=tuple(map("label {}".format, range(classes))),
+        ),
+    )
+    resident = {"features": {m: features[m] for m in recipe.task.reads}, "present": {}}
+    source = _source(imagined, "--corpus.table TABLE", "--videos changes")
+    source = f"{source}; one of {classes:,} labels each"
+    spec = Spec(widths=table.widths, classes=classes)
+    return Known(data=Data(corpus, spec, resident), source=source, host={}, imagined=True)
+
+
 def imagined_data(
     recipe: Recipe, features: Mapping[str, np.ndarray], imagined: Imagined, source: str = ""
 ) -> Known:
@@ -96,12 +142,13 @@ def imagined_data(
     corpus = _imagined_corpus(recipe, features, imagined.degree)
     videos = len(corpus.table)
     thinned = 2 * corpus.relations.edges / videos
+    classes = imagined.classes or CLUSTERS
     has_classes = recipe.feed.unit == "videos"
-    spec = Spec(widths=corpus.table.widths, classes=imagined.classes if has_classes else 0)
+    spec = Spec(widths=corpus.table.widths, classes=classes if has_classes else 0)
     resident = {"features": {m: features[m] for m in recipe.task.reads}, "present": {}}
     return Known(
         data=Data(corpus, spec, resident),
-        source=f"{source}; {imagined.degree:g} random relations per video are imagined, thinned "
+        source=f"{source}; {imagined.degree:g} random relations per video, imagined, thinned "
         f"to {thinned:.2f} among {videos:,} videos for the batches",
         host=_host(recipe, features, imagined.degree),
         imagined=True,
@@ -126,12 +173,7 @@ def _imagined_corpus(recipe: Recipe, features: Mapping[str, np.ndarray], degree:
     examples = recipe.feed.examples
     enough = math.isqrt(int(2 * EDGES_PER_EXAMPLE * examples * total / degree)) + 1
     videos = min(total, max(LEAST_VIDEOS, VIDEOS_PER_EXAMPLE * examples, enough))
-    table = FeatureTable(
-        ids=np.arange(videos).astype("S12"),
-        features={name: array[:videos] for name, array in features.items()},
-        label_offsets=np.zeros(videos + 1, np.int64),
-        label_values=np.zeros(0, np.int32),
-    )
+    table = _table({name: array[:videos] for name, array in features.items()})
     random = np.random.default_rng(0)
     edges = max(1, round(degree / 2 * videos * videos / total))
     source = random.integers(0, videos, edges)
@@ -147,4 +189,14 @@ def _imagined_corpus(recipe: Recipe, features: Mapping[str, np.ndarray], degree:
         train_graph=train_graph,
         simulated=True,
         hierarchy=affinity_clusters(train_graph, is_train, rounds=CLUSTER_ROUNDS),
+    )
+
+
+def _table(features: Mapping[str, np.ndarray]) -> FeatureTable:
+    videos = len(next(iter(features.values())))
+    return FeatureTable(
+        ids=np.arange(videos).astype("S12"),
+        features=dict(features),
+        label_offsets=np.zeros(videos + 1, np.int64),
+        label_values=np.zeros(0, np.int32),
     )

@@ -72,7 +72,7 @@ def main(
         if verify:
             with progress.stage(f"reading {path}"):
                 size = Index.open(path).verify()
-            progress.say(f"{path}: all {size:,} bytes are as they were written")
+            progress.say(f"{path}: all {size:,} bytes are unchanged since they were written")
         return
     if (prune or merge) and not refresh:
         raise ValueError("--prune and --merge update an existing index: add --refresh")

@@ -11,6 +11,7 @@ import tyro
 from vidembed.cli import command_line, descriptions, names
 from vidembed.cli.guard import guarded
 from vidembed.cli.offered import Offered
+from vidembed.cli.own_recipe import refuse_other_recipe
 from vidembed.cli.verbs import VERBS
 from vidembed.distributed.mesh import MeshShape
 from vidembed.engine.evaluation import Evaluation, evaluation_of, recipe_of
@@ -95,6 +96,8 @@ def _run(
         classes = classes_of(recipe) | classes_of(by_default)
         known = evaluation_of(Workdir(workdir), classes) if workdir and verb != "show" else None
         of_run = _recipe_of_run(verb, workdir, classes)
+        if of_run and workdir:
+            refuse_other_recipe(of_run, recipe, verb=verb, paper=paper, workdir=workdir)
         command = _command(verb, of_run or recipe, known or by_default)
         offered = Offered(module.OFFERED, command)
         shadow = offered.shadow(command)

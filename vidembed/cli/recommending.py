@@ -17,8 +17,8 @@ from vidembed.records.numpy_rows import read_ids
 from vidembed.records.outputs import RECOMMENDATIONS
 from vidembed.records.tabular import METADATA_KEY
 from vidembed.serving.choosing import Choosing
-from vidembed.serving.index import Found, Index
-from vidembed.serving.recommending import Asked, Watched, candidates_of, recommend
+from vidembed.serving.index import Index, RankedVideos
+from vidembed.serving.recommending import RecommendOptions, Watched, candidates_of, recommend
 from vidembed.serving.user_models import Max, Mean, Top, UserModel, Variance
 from vidembed.sessions.histories import UserHistories, user_histories
 
@@ -88,7 +88,7 @@ def main(
         "top": Top(count=top),
         "variance": Variance(weight=variance_weight),
     }
-    request = Asked(
+    request = RecommendOptions(
         k=k,
         model=models[user_model],
         choosing=Choosing(
@@ -131,7 +131,7 @@ def _write(
     place: Path,
     index: Index,
     users: UserHistories,
-    request: Asked,
+    request: RecommendOptions,
     candidates: np.ndarray | None,
     progress: Progress,
 ) -> dict[str, int]:
@@ -158,7 +158,7 @@ def _write(
     return counts
 
 
-def _columns(users: np.ndarray, results: Found) -> Iterator[tuple[str, Any]]:
+def _columns(users: np.ndarray, results: RankedVideos) -> Iterator[tuple[str, Any]]:
     ends = np.cumsum(results.counts)
     ranks = 1 + np.arange(len(results.ids)) - np.repeat(ends - results.counts, results.counts)
     yield "user_id", _text(np.repeat(users, results.counts))

@@ -45,7 +45,8 @@ class Scoreboard:
         if measured is self.job.selecting:
             name, value = measured.selection(result)
             best = measured.measurements.best() or {}
-            say(f"step {result['step']}  {name}: {value:.4f}; best so far: step {best.get('step')}")
+            score = f"{wording.in_words(name)}: {value:.4f}"
+            say(f"step {result['step']}  {score}; best so far: step {best.get('step')}")
         if not self.baselines:
             return
         last, shown = self.job.last_step(), list[bool]()
@@ -75,13 +76,15 @@ def score_lines(result: Mapping[str, Any]) -> Iterator[str]:
         ]
         left_out = reasons or [f"{counts['left_out']:,} videos without relevant videos"]
         yield (
-            f"step {result['step']}  {direction}: {counts['queries']:,} queries; "
+            f"step {result['step']}  {wording.direction(direction)}: "
+            f"{counts['queries']:,} queries; "
             f"left out: {', '.join(left_out)}"
         )
-    width = max([28, *map(len, result["scores"])])
+    names = {name: wording.measured(name) for name in result["scores"]}
+    width = max([28, *map(len, names.values())])
     for name, score in result["scores"].items():
         yield (
-            f"step {result['step']}  {name:{width}} {score['value']:.4f} "
+            f"step {result['step']}  {names[name]:{width}} {score['value']:.4f} "
             f"[{score['low']:.4f}, {score['high']:.4f}]{simulated}"
         )
 

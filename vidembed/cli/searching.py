@@ -12,7 +12,7 @@ from vidembed.deploy.videos import videos_to_embed
 from vidembed.records.importing import Importing
 from vidembed.records.numpy_rows import read_ids
 from vidembed.serving import given
-from vidembed.serving.index import Found
+from vidembed.serving.index import RankedVideos
 
 
 def main(
@@ -39,7 +39,8 @@ def main(
         history: videos that one user watched; returns the videos nearest to their mean, without
             the watched ones.
         record: a feature table, TFRecord, Parquet or .npy files whose videos are the queries; needs
-            run. The options for records are those of `embed`.
+            run. The options for records are those of the import that the run was trained on, if
+            not given.
         run: the run that the index was made with; only with record.
         step: checkpoint of the run: best, latest, or a number.
         k: results per query.
@@ -50,14 +51,16 @@ def main(
             "give one of --id, --history and --record, and --run if and only if --record is given"
         )
     allowed = [name for name in read_ids(within) if name] if within else None
-    opened = VideoIndex.open(index, load(run, step) if run else None)
+    loaded = load(run, step) if run else None
+    opened = VideoIndex.open(index, loaded)
     if history:
         ids, scores = opened.recommend(history, k, within=allowed)
-        _print(Found(ids, scores, np.array([len(ids)])), ["history"])
+        _print(RankedVideos(ids, scores, np.array([len(ids)])), ["history"])
     elif id:
         _print(opened.search(ids=id, k=k, within=allowed), map(_shown, given.names(id).tolist()))
     else:
-        for videos in videos_to_embed(record, records).blocks():
+        imported = loaded.imported if loaded else {}
+        for videos in videos_to_embed(record, records, imported=imported).blocks():
             results = opened.search(videos, k, within=allowed)
             _print(results, map(_shown, videos.ids.tolist()))
 
@@ -68,7 +71,7 @@ def _shown(name: bytes) -> str:
     return text.translate({ord("\t"): r"\t", ord("\n"): r"\n", ord("\r"): r"\r"})
 
 
-def _print(results: Found, queries: Iterable[str]) -> None:
+def _print(results: RankedVideos, queries: Iterable[str]) -> None:
     for query, (ids, scores) in zip(queries, results.each()):
         for rank, (name, score) in enumerate(zip(ids.tolist(), scores.tolist()), 1):
             print(f"{query}\t{rank}\t{_shown(name)}\t{score:.4f}")

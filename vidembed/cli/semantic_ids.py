@@ -63,10 +63,11 @@ def main(
     )
     if made.made["changed"]:
         progress.say(
-            f"{made.made['changed']:,} of these videos have other codes by now; they keep their IDs"
+            f"{made.made['changed']:,} of these videos would get other codes today; they keep "
+            "their IDs"
         )
     if exists:
-        progress.say(f"{out}: the same IDs were made before; nothing to do")
+        progress.say(f"{out}: these IDs exist already; nothing to do")
     else:
         new = f"{made.made['new']:,} of them new; codebooks: {codebook_of(out)}"
         progress.say(f"{out}: {len(made.ids):,} videos, {new}")

@@ -10,6 +10,7 @@ import tyro
 from vidembed import PATH
 from vidembed.cli import first_options
 from vidembed.cli.imagined import Imagined
+from vidembed.cli.report_options import ReportOptions
 from vidembed.cli.run_report import journal_warnings, other_evaluators, report_run, run_warnings
 from vidembed.cli.same_program import same_program
 from vidembed.cli.scoreboard import Scoreboard
@@ -28,9 +29,6 @@ from vidembed.engine.train import train
 from vidembed.engine.typed_json import to_json
 from vidembed.engine.watching import PATIENCE_SECONDS
 from vidembed.progress import Progress
-from vidembed.records.label_names import read_label_kinds
-from vidembed.records.titles import read_titles
-from vidembed.report.captions import Captions
 from vidembed.workdir.layout import Workdir
 from vidembed.workdir.versions import versions
 
@@ -135,7 +133,7 @@ class Train(_OnHosts):
                 evaluate=evaluate,
             )
         if last < recipe.steps:
-            progress.say(f"stopped and saved at step {last}; the same command goes on from there")
+            progress.say(f"stopped and saved at step {last}; the same command continues from there")
             return EXIT_STOPPED
         return 0
 
@@ -177,36 +175,20 @@ class Evaluate(_OnHosts):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Report(_OfRun):
+class Report(_OfRun, ReportOptions):
     """Write WORKDIR/report.html: curves, scores, data, and examples of related videos."""
 
     FIRST: ClassVar = first_options.REPORT
 
-    vocabulary: str | None = None
-    """A CSV file with Index and Name (YouTube-8M's vocabulary.csv), to name the labels; its column
-    Vertical1 adds scores by vertical."""
-    titles: str | None = None
-    """Titles of the videos: Parquet or CSV with `id, title`."""
-    url_template: str = ""
-    """Link each video to its page: 'https://example.com/watch?v={id}'."""
-    thumbnail_template: str = ""
-    """Show a picture of each video: 'https://example.com/{id}.jpg'. The browser that opens the
-    report loads them; vidembed itself fetches nothing."""
-
     def run(self) -> int:
         """Writes the report and prints its path."""
         progress = Progress()
-        captions = Captions(
-            titles=read_titles(self.titles) if self.titles else {},
-            link=self.url_template,
-            picture=self.thumbnail_template,
-        )
-        names = read_label_kinds(self.vocabulary) if self.vocabulary else {}
+        captions, label_kinds = self.captions(), self.label_kinds()
         job = self.job(progress)
         command = "" if job.selecting.best() is not None else same_program("evaluate", self.workdir)
         place = report_run(
             job,
-            names,
+            label_kinds,
             baselines=self.baselines,
             captions=captions,
             evaluate_command=command,

@@ -27,7 +27,8 @@ def read_numbered(path: epath.Path) -> tuple[np.ndarray, np.ndarray]:
 
     Raises ValueError with the first line of another form.
     """
-    ids, values = [], []
+    ids: list[bytes] = []
+    values: list[int] = []
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         match = _LINE.fullmatch(line)
         if match is None:

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vidembed.corpora.ratings_files import RATINGS, RatingsError, read_columns
+from vidembed.corpora.ratings_times import seconds_of
 from vidembed.records import columns
 
 STARS = (0.0, 5.0)
 """The lowest and highest accepted rating; NDCG's gain is 2^rating − 1."""
-_UNITS = {1e11: 1.0, 1e14: 1e3, 1e17: 1e6, np.inf: 1e9}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,8 +88,8 @@ def read_ratings(path: str | os.PathLike[str], *, scale: tuple[float, float] = S
 
     scale: the lowest and highest accepted rating. Of several rows with the same user and item the
     last counts, by time if all rows have one, else by position in the file. Raises RatingsError for
-    a file that is empty, lacks a column, mixes units of time, or whose ratings mostly lie outside
-    the scale.
+    a file that is empty, lacks a column, has times that cannot be read or compared
+    (`ratings_times`), or whose ratings mostly lie outside the scale.
     """
     return _cleaned(path, read_columns(path), scale)
 
@@ -104,7 +104,8 @@ def _cleaned(path: object, table: pa.Table, scale: tuple[float, float]) -> Ratin
     _note(notes, ~valid, "{} rows have no user or no item: left out")
     value = np.ones(len(table), np.float32)
     if explicit := "rating" in table.column_names:
-        value = _numbers(name, table, "rating").astype(np.float32)
+        numbers = columns.numbers_of(name, table, "rating", RATINGS)
+        value = np.array(numbers.to_numpy(zero_copy_only=False), np.float32)
         missing = valid & ~np.isfinite(value)
         _note(notes, missing, "{} ratings are missing or not a number: left out")
         outside = valid & ~missing & ~((value >= scale[0]) & (value <= scale[1]))
@@ -119,7 +120,7 @@ def _cleaned(path: object, table: pa.Table, scale: tuple[float, float]) -> Ratin
         valid &= ~missing & ~outside
     time = None
     if "time" in table.column_names:
-        time = _seconds(name, _numbers(name, table, "time"))
+        time = seconds_of(name, table, "time")
         _note(
             notes, valid & np.isnan(time), "{} of the rows have no timestamp, the others have one"
         )
@@ -147,29 +148,6 @@ def _cleaned(path: object, table: pa.Table, scale: tuple[float, float]) -> Ratin
         explicit=explicit,
         notes=tuple(notes),
     )
-
-
-def _numbers(path: str, table: pa.Table, what: str) -> np.ndarray:
-    """f64[rows], NaN for missing values; Parquet timestamps in seconds."""
-    column = table[what].combine_chunks()
-    if pa.types.is_timestamp(column.type):
-        micro = column.cast(pa.timestamp("us", column.type.tz), safe=False).cast(pa.int64())
-        table = pa.table({what: pc.divide(micro.cast(pa.float64()), 1e6)})
-    numbers = columns.numbers_of(path, table, what, RATINGS)
-    return np.array(numbers.to_numpy(zero_copy_only=False), np.float64)
-
-
-def _seconds(path: str, time: np.ndarray) -> np.ndarray:
-    """Convert times in milli-, micro- or nanoseconds to seconds; refuses a mix of units."""
-    known = time[np.isfinite(time)]
-    units = np.searchsorted(list(_UNITS), np.abs(known), side="right")
-    if len(set(units.tolist()) - {0}) > 1 or (units.any() and (known[units == 0] > 1e8).any()):
-        raise RatingsError(
-            f"{path}: timestamps mix units, found {known.min():.0f} to {known.max():.0f}: write "
-            "all of them in seconds"
-        )
-    unit = list(_UNITS.values())[int(units.max(initial=0))]
-    return np.where(np.isfinite(time), time, np.nan) / unit
 
 
 def _numbered(ids: pa.Array) -> tuple[np.ndarray, np.ndarray]:

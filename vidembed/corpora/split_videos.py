@@ -13,6 +13,7 @@ import numpy as np
 from vidembed import PATH
 from vidembed.records.split import LeakError, Split, by_hash, check_shares
 from vidembed.records.split_file import read_split
+from vidembed.records.stored_options import options_of
 from vidembed.records.table import FeatureTable
 
 
@@ -38,6 +39,11 @@ class SplitVideos:
     def space(self) -> Mapping[str, str]:
         """Modality → its space."""
         return self.table.space
+
+    @property
+    def imported(self) -> Mapping[str, Any]:
+        """The options of the table's import, which read further records of its kind."""
+        return options_of(self.table.manifest)
 
     @cached_property
     def is_test(self) -> np.ndarray:

@@ -96,7 +96,7 @@ def parts_of(path: str | os.PathLike[str]) -> list[Part]:
         if run.space != entry["space"]:
             raise ValueError(
                 f"{place}: {entry['run']} now makes vectors in the space {run.space!r}, when it "
-                f"was composed in {entry['space']!r}: it was trained anew; compose it again"
+                f"was composed in {entry['space']!r}: it was trained again; compose it again"
             )
         parts.append(Part(run, entry["weight"]))
     return parts
@@ -117,6 +117,7 @@ def joint(parts: Sequence[Part], name: str) -> Run:
         inputs |= run.inputs
     total = sum(weight for _, weight in parts)
     spaces = [[run.space, round(weight / total, 9)] for run, weight in parts]
+    first = parts[0].run.imported
     return Run(
         Composite(parts),
         name=name,
@@ -125,6 +126,7 @@ def joint(parts: Sequence[Part], name: str) -> Run:
         widths=widths,
         inputs=inputs,
         space=f"{len(parts)} runs, {xxhash.xxh3_64_hexdigest(json.dumps(spaces).encode())}",
+        imported=first if all(run.imported == first for run, _ in parts) else {},
     )
 
 

@@ -92,6 +92,7 @@ def export(
             m: {"width": w, "dtype": "float32", "space": run.inputs.get(m)}
             for m, w in run.widths.items()
         },
+        "imported": run.imported,
         "normalisation": "features go in as they are: the program standardises them by the train "
         f"split's mean and deviation. {UINT8}",
         "vector": {"size": run.size, "dtype": "float32", "unit_length": unit},

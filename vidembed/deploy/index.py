@@ -15,9 +15,15 @@ from vidembed.progress import Progress
 from vidembed.records.table import FeatureTable
 from vidembed.serving import given
 from vidembed.serving.choosing import Choosing
-from vidembed.serving.index import Found, Index
+from vidembed.serving.index import Index, RankedVideos
 from vidembed.serving.parts import without
-from vidembed.serving.recommending import Asked, Recommended, Watched, candidates_of, recommend
+from vidembed.serving.recommending import (
+    Recommended,
+    RecommendOptions,
+    Watched,
+    candidates_of,
+    recommend,
+)
 from vidembed.serving.user_models import Mean, UserModel
 from vidembed.serving.user_vector import UserVector
 
@@ -70,13 +76,12 @@ class VideoIndex:
         within: Any = None,
         effort: int | None = None,
         space: str | None = None,
-    ) -> Found:
+    ) -> RankedVideos:
         """The k nearest videos of each query, best first: fewer if there are fewer candidates.
 
         Query by vectors f32[Q, D], by features that the run embeds (a table, its folder, or arrays
-        by modality), or by ids, which are excluded from their own results. within: ids to search
-        among. effort: see `Index.search`. space: of the vectors, if known; SpaceError if the index
-        is in another. Raises ValueError for ids that the index lacks.
+        by modality), or by ids, which are excluded from their own results. within, effort, space:
+        as for `Index.search`. Raises ValueError for ids that the index lacks.
         """
         given.depth(k)
         if (vectors is None) == (ids is None):
@@ -119,14 +124,13 @@ class VideoIndex:
         history may then be empty. times: seconds of the watches. current: the video being watched,
         an id (not recommended either) or a vector f32[D]; a score is then
         (1 − blend) · user + blend · current. choosing: skips near-duplicates and adds diversity;
-        results are then in the order chosen.
-
-        Ids that the index lacks are skipped, with a warning; ValueError if it has none of them.
+        results are then in the order chosen. Ids that the index lacks are skipped, with a warning;
+        ValueError if it has none of them.
         """
         names = given.names(history)
         recommended = self._recommend(
             Watched.of([names], None if times is None else [times]),
-            Asked(k=k, model=user_model, blend=blend, choosing=choosing, effort=effort),
+            RecommendOptions(k=k, model=user_model, blend=blend, choosing=choosing, effort=effort),
             current if current is None else _listed(current),
             None if user is None else [user],
             within,
@@ -136,7 +140,7 @@ class VideoIndex:
             raise ValueError(f"the index has no video of the history ({lacking})")
         if len(recommended.unknown):
             _log.warning("the index lacks %s of the history", given.some(recommended.unknown))
-        return recommended.found.ids, recommended.found.scores
+        return recommended.ranked.ids, recommended.ranked.scores
 
     def recommend_many(
         self,
@@ -151,7 +155,7 @@ class VideoIndex:
         choosing: Choosing = Choosing(),
         within: Any = None,
         effort: int | None = None,
-    ) -> Found:
+    ) -> RankedVideos:
         """As `recommend`, for U users at once; every argument has one entry per user (current: ids
         or f32[U, D]).
 
@@ -159,7 +163,7 @@ class VideoIndex:
         """
         recommended = self._recommend(
             Watched.of(histories, times),
-            Asked(k=k, model=user_model, blend=blend, choosing=choosing, effort=effort),
+            RecommendOptions(k=k, model=user_model, blend=blend, choosing=choosing, effort=effort),
             current,
             users,
             within,
@@ -169,12 +173,12 @@ class VideoIndex:
         if recommended.without.any():
             counts = f"{int(recommended.without.sum()):,} of {len(recommended.without):,}"
             _log.warning("%s users have no video in the index, and get no recommendation", counts)
-        return recommended.found
+        return recommended.ranked
 
     def _recommend(
         self,
         watched: Watched,
-        options: Asked,
+        options: RecommendOptions,
         current: Any,
         users: Sequence[UserVector] | None,
         within: Any,

@@ -46,6 +46,7 @@ def load(
         widths={m: entry["width"] for m, entry in about["features"].items()},
         inputs={m: e["space"] for m, e in about["features"].items() if e["space"] is not None},
         space=about["space"],
+        imported=about.get("imported", {}),
     )
 
 
@@ -78,5 +79,6 @@ def opened(
         widths={modality: known[modality] for modality in reads},
         inputs=space,
         space=model.space(output, space),
+        imported=stored.get("imported", {}),
     )
     return run, model

@@ -41,6 +41,7 @@ class Run:
 
     widths: modality → number of features F. inputs: modality → the model that made the features,
     if known. space: identifies what made the vectors; only vectors in the same space are compared.
+    imported: options of the import of the training table (`records.stored_options`), if known.
     """
 
     def __init__(
@@ -53,10 +54,11 @@ class Run:
         widths: Mapping[str, int],
         inputs: Mapping[str, str],
         space: str,
+        imported: Mapping[str, Any] = {},
     ) -> None:
         self.compute = compute
         self.name, self.step, self.output, self.space = name, step, output, space
-        self.widths, self.inputs = dict(widths), dict(inputs)
+        self.widths, self.inputs, self.imported = dict(widths), dict(inputs), dict(imported)
         self._tried_without: set[str] = set()
 
     def __repr__(self) -> str:

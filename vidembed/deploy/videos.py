@@ -1,7 +1,7 @@
 """Read the videos to embed block by block: from a feature table or records, all or one share."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,6 +15,7 @@ from vidembed.records.importing import Importing
 from vidembed.records.kind import NUMPY
 from vidembed.records.origin import origin_of
 from vidembed.records.space import named_spaces
+from vidembed.records.stored_options import with_stored
 from vidembed.records.table import DTYPES, FeatureTable
 from vidembed.records.table_folder import table_state
 from vidembed.records.table_rows import as_stored, stored_as
@@ -67,13 +68,16 @@ def videos_to_embed(
     options: Importing = Importing(),
     share: Share = Share(),
     embeddings: Sequence[str] = (),
+    *,
+    imported: Mapping[str, Any] = {},
 ) -> VideosToEmbed:
     """The videos of a feature table, or of TFRecords, Parquet or .npy files (a file, a folder or a
     glob), as an import with these options would store them.
 
     embeddings: files of vectors that become modalities of a table; see `with_embeddings`.
 
-    A share of a table is a range of rows; a share of records is a range of files. Raises ValueError
+    A share of a table is a range of rows; a share of records is a range of files. imported: the
+    options of an earlier import (`Run.imported`), for those that are not given. Raises ValueError
     if the share is empty; iterating over the blocks raises what an import raises.
     """
     if options.append:
@@ -95,6 +99,7 @@ def videos_to_embed(
         raise ValueError(
             f"{path} is not a feature table: embeddings are joined with a table (import first)"
         )
+    options = with_stored(path, options, imported)
     whole = origin_of(path, options)
     part = share.part(len(whole.shards))
     if not whole.shards[part]:
@@ -108,13 +113,13 @@ def videos_to_embed(
     space = named_spaces(options.space, list(origin.format.widths))
 
     def of_records() -> Iterator[FeatureTable]:
-        checks = Checks(origin.format.widths, stored_as(options.dtype))
+        checks = Checks(origin.format.widths, stored_as(options.row_dtype))
         passing = usable_videos(pattern, origin, options, checks, Skips(), among={})
         with closing(passing):
             for videos in passing:
                 yield FeatureTable(
                     ids=videos.ids,
-                    features=as_stored(videos.features, DTYPES[options.dtype]),
+                    features=as_stored(videos.features, DTYPES[options.row_dtype]),
                     present={m: mask for m, mask in videos.present.items() if not mask.all()},
                     label_offsets=videos.label_offsets,
                     label_values=videos.label_values,

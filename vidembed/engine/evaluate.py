@@ -61,7 +61,7 @@ class EvaluationJob:
             raise ValueError(
                 f"the videos, edges or split have changed since {workdir} was trained (digest "
                 f"{rows} then, {self.corpus.rows} now). It can still embed and search, but not be "
-                "evaluated on them: give the earlier data with --corpus.table and --corpus.edges, "
+                "evaluated on them: name the earlier data with --corpus.table and --corpus.edges, "
                 "or train a new run with --init-from"
             )
         if "spec" in stored:

@@ -108,6 +108,7 @@ def train(
         shape = state_shape(recipe, spec, mesh)
         refuse_fewer_steps(workdir, checkpoints.latest() or 0, recipe.steps)
         about = {"spec": to_json(spec), "space": dict(corpus.space)}
+        about["imported"] = dict(getattr(corpus, "imported", {}))
         begin = None
         if recipe.init_from and checkpoints.latest() is None:
             # If this run was started before, use the step resolved then.
@@ -124,7 +125,7 @@ def train(
             done, state = first_state(recipe, feeds[0], begin, checkpoints, shape, progress, stop)
             phases = Phases(recipe, feeds, shape, mesh)
         if done == recipe.steps:
-            progress.say(f"nothing to do: all {done} steps are done; raise --steps to go on")
+            progress.say(f"nothing to do: all {done} steps are done; raise --steps to train longer")
         else:
             workdir.clear_done()
         in_flight: deque[tuple[int, dict[str, Any]]] = deque()
@@ -138,6 +139,7 @@ def train(
             resumed_from=done,
             progress=progress,
             diagnose=recipe.task.diagnose,
+            show_loss=getattr(recipe.task, "optimised", True),
         ) as journal:
             trained = Trained(recipe, journal, progress.say)
 

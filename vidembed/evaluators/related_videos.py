@@ -48,9 +48,9 @@ class RelatedVideos(Evaluator):
     """
 
     directions: tuple[Direction, ...] = CDML
-    """QUERIES_to_CANDIDATES by partition: eval_to_train, from new to known videos; train_to_eval,
-    from known to new ones; eval_to_eval, among new ones. The best checkpoint has the highest mean
-    NDCG over these directions."""
+    """QUERIES_to_CANDIDATES by partition: eval_to_train (shown as new → known), train_to_eval
+    (known → new), eval_to_eval (new → new). Known videos are those of the train partition. The best
+    checkpoint has the highest mean NDCG over these directions."""
     ks: tuple[int, ...] = (10,)
     """Depths of NDCG and recall; CDML reports 10, GCML 60. Checkpoints are compared at 10, or at
     the first depth if 10 is not given."""

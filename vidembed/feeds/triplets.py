@@ -65,7 +65,8 @@ class Triplets(RelatedVideoFeedOptions):
             )
         if not graph.edges:
             raise ValueError(
-                f"triplets need related videos, found no edge between the {trained} train videos; "
+                "triplets need related videos, but there is no edge between the "
+                f"{trained} train videos; "
                 "lower the co-watch threshold, check that sessions and table use the same ids, or "
                 "enlarge the train share"
             )

@@ -2,8 +2,8 @@
 
 import abc
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Literal, Protocol, get_args
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from vidembed.records.statistics import Statistics, train_statistics
 from vidembed.records.table import FeatureTable
 from vidembed.tasks.spec import Spec
 
-Placement = Literal["device", "host"]
+Placement = Literal["automatic", "device", "host"]
 
 
 class TrainVideos(Protocol):
@@ -133,12 +133,14 @@ class VideoFeedOptions(FeedOptions):
 
     placement: Annotated[Placement, TUNABLE] = "device"
     """device: keep the table on the devices and send row numbers. host: gather features on the
-    host and send them as stored."""
+    host and send them as stored. automatic: host for records that stay on disk, else device."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.placement not in ("device", "host"):
-            raise ValueError(f"placement must be 'device' or 'host', found {self.placement!r}")
+        if self.placement not in get_args(Placement):
+            raise ValueError(
+                f"placement must be 'automatic', 'device' or 'host', found {self.placement!r}"
+            )
 
     @abc.abstractmethod
     def _open(self, corpus: Any, *, seed: int, reads: tuple[str, ...]) -> VideoFeed: ...
@@ -153,7 +155,15 @@ class VideoFeedOptions(FeedOptions):
                 f"{missing[0]!r}. Name the data's modalities: --task.model.modalities ..., or "
                 "task.model:single-modality --task.model.modality NAME for one"
             )
-        return self._open(corpus, seed=seed, reads=reads)
+        if self.placement == "device" and not table.in_memory:
+            raise ValueError(
+                "--feed.placement device keeps the whole table on the devices, but these records "
+                "stay on disk: use --feed.placement host, or import them into a table"
+            )
+        placed = self.placement
+        if placed == "automatic":
+            placed = "device" if table.in_memory else "host"
+        return replace(self, placement=placed)._open(corpus, seed=seed, reads=reads)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,7 @@ class WholePass(OnePass):
         """Raises ValueError if no train video is related to another."""
         if not corpus.train_graph.edges:
             raise ValueError(
-                f"the closed form needs related videos, found no relation between the "
+                f"the closed form needs related videos, but there is no relation between the "
                 f"{int(corpus.is_train.sum())} train videos; lower the co-watch threshold, check "
                 "that sessions and table use the same ids, or enlarge the train share"
             )

@@ -230,6 +230,6 @@ def _same_videos(path: epath.Path, stored_ids: pa.ChunkedArray, table_ids: pa.Ar
         return
     row = next(row for row, pair in enumerate(zip(stored_ids, table_ids)) if pair[0] != pair[1])
     raise HierarchyError(
-        f"{path}: has other videos than the table: row {row} is {stored_ids[row]}, in the table "
+        f"{path}: lists other videos than the table: row {row} is {stored_ids[row]}, in the table "
         f"{table_ids[row]}: {remedy}"
     )

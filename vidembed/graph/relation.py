@@ -59,7 +59,7 @@ class RelationGraph:
         weight = np.asarray(weight, np.float32)
         if not source.shape == target.shape == weight.shape or source.ndim != 1:
             raise ValueError(
-                f"edges need equally many sources, targets and weights, found {source.shape}, "
+                f"edges need one target and one weight per source, found {source.shape}, "
                 f"{target.shape} and {weight.shape}"
             )
         if len(source):

@@ -58,17 +58,20 @@ class Skips:
 
 
 class Faults:
-    """The faults of one file: the first is raised, or, with `skips`, each is counted there."""
+    """The faults of one file: the first is raised, or, with `skips`, each is counted there.
 
-    def __init__(self, path: Any, skips: Skips | None = None) -> None:
-        self.path, self.count, self._skips = path, 0, skips
+    remedy: how to go on without the lost records, for the message of the fault that is raised.
+    """
+
+    def __init__(self, path: Any, skips: Skips | None = None, *, remedy: str = _GO_ON) -> None:
+        self.path, self.count, self._skips, self._remedy = path, 0, skips, remedy
 
     def add(self, record: int, offset: int | None, fault: str, *, content: bool = False) -> None:
         """Raise or count a RecordError, or a ContentError for a fault of the content."""
         self.count += 1
         kind = ContentError if content else RecordError
         if self._skips is None:
-            raise kind(self.path, record, offset, f"{fault}; {_GO_ON}")
+            raise kind(self.path, record, offset, f"{fault}; {self._remedy}")
         self._skips.add(kind(self.path, record, offset, fault))
 
 

@@ -99,25 +99,25 @@ class FrameLevel(_Format):
 
 YOUTUBE_8M = VideoLevel()
 YOUTUBE_8M_FRAMES = FrameLevel()
+DEFAULT_MODALITIES = tuple(f"{m.name}:{m.key}:{m.width}" for m in YOUTUBE_8M.modalities)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
     """Options for reading video-level records, as on the command line."""
 
-    modalities: tuple[str, ...] = tuple(
-        f"{m.name}:{m.key}:{m.width}" for m in YOUTUBE_8M.modalities
-    )
+    modalities: tuple[str, ...] = ()
     """modalities to read, each NAME:KEY:WIDTH; KEY is the key in an Example, a Parquet column (of
-    lists, or several columns named KEY plus a number), or the name of a file KEY.npy."""
+    lists, or several columns named KEY plus a number), or the name of a file KEY.npy. YouTube-8M's
+    (visual:mean_rgb:1024 audio:mean_audio:128) if not given."""
     id_key: str = ""
     """the key or column of the ids; id or video_id if not given."""
     ids: str | None = None
     """with .npy files: the ids of their rows, a text file with one id per line or a .npy file."""
-    labels_key: str = "labels"
-    """the key of the labels; empty if records have none."""
-    missing: Missing = "refuse"
-    """refuse records without one of the modalities, or mask the modality."""
+    labels_key: str | None = None
+    """the key of the labels, empty if records have none; labels if not given."""
+    missing: Missing | None = None
+    """refuse records without one of the modalities, or mask the modality; refuse if not given."""
     counts: str | None = None
     """JSON file with the expected number of records per shard; counts.json beside the shards if
     not given."""
@@ -126,13 +126,13 @@ class Reading:
 
     @property
     def chosen(self) -> bool:
-        """Whether the modalities differ from the defaults, YouTube-8M's."""
-        return self.modalities != Reading.modalities
+        """Whether modalities are given."""
+        return bool(self.modalities)
 
     def format(self) -> VideoLevel:
         """These options as a format. Raises ValueError for malformed modalities."""
         parsed = []
-        for text in self.modalities:
+        for text in self.modalities or DEFAULT_MODALITIES:
             name, _, rest = text.partition(":")
             key, _, width = rest.rpartition(":")
             if not (name and key and width.isdecimal()):
@@ -144,8 +144,10 @@ class Reading:
         return VideoLevel(
             modalities=tuple(parsed),
             id_keys=(self.id_key,) if self.id_key else VideoLevel.id_keys,
-            labels_key=self.labels_key or None,
-            missing=self.missing,
+            labels_key=VideoLevel.labels_key
+            if self.labels_key is None
+            else self.labels_key or None,
+            missing=self.missing or VideoLevel.missing,
         )
 
 

@@ -20,6 +20,7 @@ from vidembed.records.origin import Origin, origin_of
 from vidembed.records.outputs import check_apart
 from vidembed.records.schema import advice
 from vidembed.records.space import named_spaces
+from vidembed.records.stored_options import options_of, with_stored
 from vidembed.records.table import DTYPES
 from vidembed.records.table_append import TableExtension
 from vidembed.records.table_folder import TableWriter, name_spaces, read_manifest, table_state
@@ -42,8 +43,9 @@ Dtype = Literal["uint8", "bfloat16", "float32"]
 class Importing(Reading):
     """Options for importing records as the rows of a table."""
 
-    dtype: Dtype = "uint8"
-    """dtype of the stored features; uint8 is YouTube-8M's own quantisation over [-2, 2]."""
+    dtype: Dtype | None = None
+    """dtype of the stored features; uint8, YouTube-8M's own quantisation over [-2, 2], if not
+    given."""
     duplicates: Literal["error", "first"] = "error"
     """stop at repeated ids, or keep the first."""
     invalid: Literal["refuse", "drop", "mask"] = "refuse"
@@ -61,12 +63,17 @@ class Importing(Reading):
     visual=inception-pca. Features of two spaces are never compared; without a name, width, dtype
     and key identify the space."""
     append: bool = False
-    """add the videos, all or none, to the finished table TABLE, which must have the same
-    modalities, dtype and space. Ids already in it are refused, or, with --duplicates first,
-    skipped."""
+    """add the videos, all or none, to the finished table TABLE. Modalities, keys, dtype and space
+    are those of its import if not given. Ids already in it are refused, or, with --duplicates
+    first, skipped."""
     force: bool = False
     """replace a finished table. The old table stays until the new one is complete, so the disk
     must hold both for a while."""
+
+    @property
+    def row_dtype(self) -> Dtype:
+        """dtype of the stored features: the given one, or uint8."""
+        return self.dtype or "uint8"
 
 
 def import_videos(
@@ -91,9 +98,11 @@ def import_videos(
     """
     began = time.monotonic()
     check_apart(path, (pattern, options.ids, options.counts))
-    origin = origin_of(pattern, options)
     if options.append and options.force:
         raise ValueError("--append adds to a table and --force replaces it: give only one of them")
+    if options.append:
+        options = with_stored(pattern, options, options_of(read_manifest(path)))
+    origin = origin_of(pattern, options)
     with writing(path):
         return _import(pattern, origin, path, options, progress, began=began)
 
@@ -115,11 +124,15 @@ def _import(
         name_spaces(path, space)
         return report
 
-    checks, skips, chunks = Checks(format.widths, stored_as(options.dtype)), Skips(), list[Videos]()
+    checks, skips, chunks = (
+        Checks(format.widths, stored_as(options.row_dtype)),
+        Skips(),
+        list[Videos](),
+    )
     writer: TableWriter | TableExtension | None = None
     if options.append:
         writer = TableExtension(
-            path, source=source, space=space, widths=format.widths, dtype=options.dtype
+            path, source=source, space=space, widths=format.widths, dtype=options.row_dtype
         )
         if earlier := writer.earlier():
             fingerprint = writer.manifest["fingerprint"]
@@ -130,14 +143,14 @@ def _import(
     try:
         for chosen in videos:
             writer = writer or TableWriter(path, source=source, space=space, replace=options.force)
-            writer.append(as_stored(chosen.features, DTYPES[options.dtype]))
+            writer.append(as_stored(chosen.features, DTYPES[options.row_dtype]))
             chunks.append(chosen._replace(features={}))
         if writer is None or not writer.rows:
             raise refusal(pattern, ["no usable records" + advice(origin, pattern, options)])
         progress(len(files), len(files), checks.rows)
         arrays = beside_features(chunks)
         report = import_report(checks, skips, arrays, time.monotonic() - began)
-        spread = [*rounded(checks, options.dtype), *alike(checks)] if among is None else []
+        spread = [*rounded(checks, options.row_dtype), *alike(checks)] if among is None else []
         report["warnings"] = spread + off_scale(checks, among or {}) + not_text(checks)
         for entry in source["shards"]:
             entry["records"] = checks.records.get(entry["name"], 0)
@@ -175,7 +188,7 @@ def _finished(
     if differing:
         raise TableError(
             f"{os.fspath(path)} was imported differently: {'; '.join(differing)}. Choose another "
-            "path, or replace the table with force (--force)"
+            "path, or replace the table (--force)"
         )
     counts = {entry["name"]: entry["records"] for entry in earlier["shards"]}
     if earlier["report"]["skipped"] == 0 and (faults := check_counts(counts, expected, pattern)):

@@ -20,7 +20,7 @@ from vidembed.records.faults import Skips, grouped
 from vidembed.records.formats import Reading
 from vidembed.records.label_names import read_vocabulary
 from vidembed.records.origin import origin_of
-from vidembed.records.schema import NOTHING_FITS, import_command, schema_of
+from vidembed.records.schema import NOTHING_FITS, import_command, schema_of, training_command
 from vidembed.records.shards import is_glob
 from vidembed.records.streaming import stream_videos
 from vidembed.records.table import FeatureTable
@@ -42,6 +42,8 @@ class Inspection:
     """For records or rows: one line per key, with type, widths, and how many lack it."""
     command: str = ""
     """The import command that fits, or ""."""
+    training: str = ""
+    """The training command for the table, or for the one that `command` makes, or ""."""
 
 
 def inspect(
@@ -84,14 +86,14 @@ def inspect(
         "counts": counted if expected else "not checked: no counts.json beside the shards",
         **content_facts(checks, labels_key=format.labels_key),
     }
+    importable = fit if checks.rows or schema.records else None
     return Inspection(
         facts=facts,
         labels=checks.labels,
         faults=[*grouped(unreadable), *miscounted, *refused],
         holds=list(schema.lines()),
-        command=import_command(path, fit, dtype_options(checks))
-        if fit and (checks.rows or schema.records)
-        else "",
+        command=import_command(path, importable, dtype_options(checks)) if importable else "",
+        training=training_command("TABLE", format.widths) if importable else "",
     )
 
 
@@ -123,7 +125,8 @@ def _inspect_table(path: str | os.PathLike) -> Inspection:
         "made from": f"{shards:,} shards" if shards else "arrays in memory",
         **content_facts(checks),
     }
-    return Inspection(facts=facts, labels=checks.labels, faults=faults)
+    training = training_command(path, table.features)
+    return Inspection(facts=facts, labels=checks.labels, faults=faults, training=training)
 
 
 def _blocks(table: FeatureTable) -> Iterator[Videos]:
@@ -146,7 +149,7 @@ def main(
     vocabulary: str | None = None,
     max_faults: int = 100,
 ) -> int:
-    """Check video-level records or a feature table; print the contents and the import command.
+    """Check video-level records or a feature table; print the contents and the commands that fit.
 
     Reads everything and lists each kind of fault once: unreadable or truncated records, missing
     features, wrong widths, NaN, all-zero vectors, repeated ids, truncated shards, damaged tables.
@@ -188,6 +191,9 @@ def main(
         console.print(f"{path}: {len(inspection.faults):,} faults", style="bold red", markup=False)
         return 1
     console.print(f"{path}: no faults", style="green", markup=False)
+    if inspection.training:
+        # EDGES come from `cowatch`, WORKDIR is to be chosen.
+        console.print(f"train on it with: {inspection.training}", markup=False)
     return 0
 
 

@@ -47,8 +47,23 @@ def _is_source(source: Any) -> bool:
         return False
     if not all(_is_count(shard.get("records")) for shard in shards):
         return False
+    return _are_options(options)
+
+
+def _are_options(options: Mapping[str, Any]) -> bool:
+    """Whether these options of an import can be used for further records."""
     format = options.get("format", {})
-    return isinstance(format, dict) and _are_dicts(format.get("modalities", []), "name", "key")
+    if not isinstance(format, dict) or not _are_dicts(format.get("modalities", []), "name", "key"):
+        return False
+    id_keys, labels_key = format.get("id_keys", ["id"]), format.get("labels_key")
+    texts = [options.get("dtype", ""), "" if labels_key is None else labels_key]
+    return (
+        all(_is_count(modality.get("width")) for modality in format.get("modalities", []))
+        and isinstance(id_keys, list)
+        and bool(id_keys)
+        and all(isinstance(text, str) for text in [*id_keys, *texts])
+        and format.get("missing", "refuse") in ("refuse", "mask")
+    )
 
 
 def _is_report(report: Any) -> bool:

@@ -58,10 +58,7 @@ def read_offsets(path: str | PathLike[str], *, skips: Skips | None = None) -> Of
 
 
 def _build(path: epath.Path, skips: Skips | None) -> tuple[Offsets, bool]:
-    with path.open("rb") as file:
-        if is_gzip(file.read(HEADER.size)):
-            fault = "a gzip file has no random access; decompress it, or read it as a stream"
-            raise RecordError(path, 0, 0, fault)
+    refuse_gzip(path)
     faults = Faults(path, skips)
     starts, sizes, numbers = [], [], []
     for block in read_blocks(path, faults):
@@ -74,6 +71,14 @@ def _build(path: epath.Path, skips: Skips | None) -> tuple[Offsets, bool]:
         begin, begin + np.concatenate([empty, *sizes]), np.concatenate([empty, *numbers])
     )
     return offsets, faults.count == 0
+
+
+def refuse_gzip(path: epath.Path) -> None:
+    """Raise RecordError for a gzip file, which has no random access."""
+    with path.open("rb") as file:
+        if is_gzip(file.read(HEADER.size)):
+            fault = "a gzip file has no random access; decompress it, or read it as a stream"
+            raise RecordError(path, 0, 0, fault)
 
 
 def _load(sidecar: epath.Path, size: int, identity: bytes) -> Offsets | None:

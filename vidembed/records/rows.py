@@ -27,6 +27,6 @@ def read_rows(table: Rows, rows: np.ndarray, modalities: Iterable[str]) -> dict[
     """Features [B, F] of rows i64[B] as stored, and masks `present` bool[B] for the modalities that
     some rows lack."""
     modalities = tuple(modalities)
-    features = {m: np.take(table.features[m], rows, axis=0) for m in modalities}
+    features = {m: table.features[m][rows] for m in modalities}
     present = {m: table.present[m][rows] for m in modalities if m in table.present}
     return {"features": features, "present": present}

@@ -8,7 +8,7 @@ import dataclasses
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from os import PathLike, fspath
 from typing import Any
@@ -158,11 +158,22 @@ def import_command(path: str | PathLike[str], options: Reading, more: Iterable[s
         words += ["--modalities", *options.modalities]
     if options.id_key:
         words += ["--id-key", options.id_key]
-    if options.labels_key != Reading.labels_key and options.ids is None:
+    if options.labels_key not in (None, VideoLevel.labels_key) and options.ids is None:
         words += ["--labels-key", options.labels_key]
-    if options.missing != Reading.missing:
+    if options.missing not in (None, VideoLevel.missing):
         words += ["--missing", options.missing]
     return shlex.join([*words, *more])
+
+
+def training_command(table: str | PathLike[str], modalities: Collection[str]) -> str:
+    """The command line that trains on a table with these modalities."""
+    words = ["python", "-m", "vidembed", "train", "cdml", "--preset", "laptop"]
+    if len(modalities) == 1:
+        words += ["task.model:single-modality", "--task.model.modality", *modalities]
+    elif {*modalities} != {m.name for m in VideoLevel().modalities}:
+        words += ["--task.model.modalities", *modalities]
+    words += ["--workdir", "WORKDIR", "--corpus.table", fspath(table), "--corpus.edges", "EDGES"]
+    return shlex.join(words)
 
 
 def _features(origin: Origin, files: Iterable[Any]) -> Iterator[Mapping[str, Feature]]:

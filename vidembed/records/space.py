@@ -5,10 +5,13 @@ given by `import --space`; without a name, width, dtype and source of the featur
 space does not depend on the set of videos.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+_STAND_IN = re.compile(r"(?P<width>\d+) (?P<dtype>\w+) from (?P<origin>.*)", re.DOTALL)
 
 
 class SpaceError(ValueError):
@@ -56,14 +59,30 @@ def check_same_space(
     first, second: modality → space. A modality on one side only is accepted, because joining
     modalities by id compares nothing. names: the names of the two sides in the message.
     """
+    pairs = {m: (first[m], second[m]) for m in first if m in second and first[m] != second[m]}
+    if not pairs:
+        return
     differing = [
-        f"{modality} of {names[0]} is {first[modality]!r}, of {names[1]} {second[modality]!r}"
-        for modality in first
-        if modality in second and first[modality] != second[modality]
+        f"{modality} of {names[0]} is {one!r}, of {names[1]} {other!r}"
+        for modality, (one, other) in pairs.items()
     ]
-    if differing:
+    dtypes = {_dtype_apart(one, other) for one, other in pairs.values()}
+    if len(dtypes) == 1 and (dtype := dtypes.pop()):
         raise SpaceError(
-            f"{'; '.join(differing)}: numbers of two spaces must not be compared or appended to "
-            "one another. Use features from the same model; if they are from the same model, "
-            "give both one name: python -m vidembed import --space NAME"
+            f"{'; '.join(differing)}: only the dtype differs. Read or import {names[1]} with "
+            f"--dtype {dtype}"
         )
+    raise SpaceError(
+        f"{'; '.join(differing)}: numbers of two spaces must not be compared or appended to one "
+        "another. Use features from the same model; if they are from the same model, give both "
+        "one name: python -m vidembed import --space NAME"
+    )
+
+
+def _dtype_apart(one: str, other: str) -> str:
+    """The first space's dtype if two spaces without names differ in nothing else, else ""."""
+    parts, others = _STAND_IN.fullmatch(one), _STAND_IN.fullmatch(other)
+    if parts is None or others is None:
+        return ""
+    same = all(parts[name] == others[name] for name in ("width", "origin"))
+    return parts["dtype"] if same else ""

@@ -82,6 +82,11 @@ class FeatureTable:
         return len(self.ids)
 
     @property
+    def in_memory(self) -> bool:
+        """Whether features are arrays, which devices can hold."""
+        return True
+
+    @property
     def widths(self) -> dict[str, int]:
         """Modality name -> F."""
         return {name: array.shape[1] for name, array in self.features.items()}
@@ -110,12 +115,7 @@ class FeatureTable:
         `out` (name -> array of that shape and dtype) is filled if given; page faults of new memory
         would cost more than the copy. Raises IndexError for a row outside 0..N-1.
         """
-        indices = np.asarray(indices)
-        if indices.size and (indices.min() < 0 or indices.max() >= len(self)):
-            bad = indices[(indices < 0) | (indices >= len(self))]
-            raise IndexError(
-                f"{bad.size} row numbers lie outside 0..{len(self) - 1}, first {int(bad.flat[0])}"
-            )
+        indices = self._checked(indices)
         # The range is checked above; with any mode but "raise", take writes directly into `out`.
         return {
             name: np.take(
@@ -123,6 +123,16 @@ class FeatureTable:
             )
             for name, array in self.features.items()
         }
+
+    def _checked(self, indices: np.ndarray) -> np.ndarray:
+        """Row numbers; raises IndexError for those outside 0..N-1."""
+        indices = np.asarray(indices)
+        if indices.size and (indices.min() < 0 or indices.max() >= len(self)):
+            bad = indices[(indices < 0) | (indices >= len(self))]
+            raise IndexError(
+                f"{bad.size} row numbers lie outside 0..{len(self) - 1}, first {int(bad.flat[0])}"
+            )
+        return indices
 
     def labels(self, row: int) -> np.ndarray:
         """Labels i32[...] of one row."""

@@ -227,7 +227,7 @@ def name_spaces(path: str | os.PathLike, names: Mapping[str, str]) -> None:
     if differing:
         raise TableError(
             f"{os.fspath(path)} has another space: {'; '.join(differing)}. Leave --space out to "
-            "keep it, choose another path, or replace the table with force (--force)"
+            "keep it, choose another path, or replace the table (--force)"
         )
     if names.items() <= known.items():
         return

@@ -40,7 +40,7 @@ def refusal(pattern: str | os.PathLike, faults: Sequence[str]) -> RefusedError:
 def source_of(origin: Origin, options: "Importing") -> dict[str, Any]:
     """The manifest's entry for these files and options, in JSON types: equal for equal rows."""
     stored = {"format": json.loads(json.dumps(dataclasses.asdict(origin.format)))}
-    stored |= {name: getattr(options, name) for name in STORED}
+    stored |= {name: getattr(options, name) for name in STORED} | {"dtype": options.row_dtype}
     return {"options": stored, "shards": identities(origin.files, shard_names(origin.files))}
 
 
@@ -82,11 +82,12 @@ def usable_videos(
         stream.close()
     counts = compared(origin.shards, checks.records, skips.errors)
     faults = refused() + check_counts(counts, expected, pattern)
-    if options.dtype == "uint8":
+    dtype = options.row_dtype
+    if dtype == "uint8":
         faults += clipping(checks, allowed_share=options.max_clipped_share)
     if among is None:
-        faults += rounded(checks, options.dtype, beyond=options.max_rounding)
+        faults += rounded(checks, dtype, beyond=options.max_rounding)
     else:
-        faults += appended_rounded(checks, options.dtype, among=among, beyond=options.max_rounding)
+        faults += appended_rounded(checks, dtype, among=among, beyond=options.max_rounding)
     if faults:
         raise refusal(pattern, faults)

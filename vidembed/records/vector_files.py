@@ -176,7 +176,9 @@ class _Numpy:
     def add(self, videos: FeatureTable, vectors: np.ndarray) -> None:
         names = _text(videos.ids).to_pylist()
         if broken := [name for name in names if name.splitlines() != [name]]:
-            raise ValueError(f"id {broken[0]!r} is not one line: write OUT.parquet or a table")
+            raise ValueError(
+                f"id {broken[0]!r} contains a line break: write OUT.parquet or a table"
+            )
         self.ids += names
         data = np.ascontiguousarray(vectors, "<f4").data
         self.digest.update(data)

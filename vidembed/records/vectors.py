@@ -48,7 +48,8 @@ def _parquet(path: epath.Path) -> tuple[np.ndarray, np.ndarray]:
     widths = np.unique(np.asarray(lengths))
     if len(widths) > 1:
         raise VectorsError(
-            f"{path}: vectors have {widths[0]} to {widths[-1]} numbers: all must have equally many"
+            f"{path}: vectors have {widths[0]} to {widths[-1]} numbers: give all of them the same "
+            "length"
         )
     names = [name.encode() for name in ids.to_pylist()]
     width = int(widths[0]) if len(widths) else 0
@@ -71,7 +72,7 @@ def _numpy(path: Path) -> tuple[np.ndarray, np.ndarray]:
         vectors.dtype != "<f4" or record.get("digest") != numpy_digest(seen, ids, record)
     ):
         raise VectorsError(
-            f"{path}: it, its ids or its JSON are not as they were written: embed again"
+            f"{path}: it, its ids or its JSON have changed since they were written: embed again"
         )
     return np.array(ids.splitlines(), "S"), vectors
 

@@ -64,7 +64,7 @@ def read_videos(
     path = epath.Path(path)
     faults = Faults(path, skips)
     for block in read_blocks(path, faults, records=chunk_records):
-        yield _parse_block(block, format, faults)
+        yield parse_block(block, match(block, format), format, faults)
 
 
 def parse_video(payload: bytes, format: VideoLevel = YOUTUBE_8M) -> Video:
@@ -82,9 +82,11 @@ def parse_video(payload: bytes, format: VideoLevel = YOUTUBE_8M) -> Video:
     return Video(video_id, labels, vectors)
 
 
-def _parse_block(block: Block, format: VideoLevel, faults: Faults) -> Videos:
-    """Parse the records with the usual layout all at once, and the others one by one."""
-    matched = match(block, format)
+def parse_block(block: Block, matched: Matched, format: VideoLevel, faults: Faults) -> Videos:
+    """Parse the matched records, which have the usual layout, all at once, the others one by one.
+
+    Records without the content of `format` are added to `faults` and left out.
+    """
     videos = _gather(block.data, matched, format)
     if len(matched.rows) == len(block.starts):
         return videos

@@ -34,6 +34,12 @@ SYSTEMS: Mapping[str, str] = {
 
 VALIDATION = "validation_"
 """Prefix of directions whose new videos are the validation videos."""
+DIRECTIONS: Mapping[str, str] = {
+    "eval_to_train": "new → known",
+    "train_to_eval": "known → new",
+    "eval_to_eval": "new → new",
+}
+"""Directions for people: a known video is one of the train partition, a new one is held out."""
 ASKED: Mapping[str, str] = {
     "eval_to_train": "queries are new videos, candidates are known ones.",
     "train_to_eval": "queries are known videos, candidates are new ones.",
@@ -111,13 +117,23 @@ def words(name: str) -> str:
 def metric(name: str) -> str:
     """`ndcg@10` → `NDCG@10`, `map` → `MAP`."""
     kind, at, depth = name.partition("@")
-    return {"ndcg": "NDCG", "map": "MAP"}.get(kind, words(kind)) + at + depth
+    return {"ndcg": "NDCG", "map": "MAP", "auc": "AUC"}.get(kind, words(kind)) + at + depth
 
 
 def direction(name: str) -> str:
-    """`eval_to_train` → `eval → train`, `validation_eval_to_train` → `validation: eval → train`."""
-    part = "validation: " if name.startswith(VALIDATION) else ""
-    return part + words(name.removeprefix(VALIDATION).replace("_to_", " → "))
+    """`eval_to_train` → `new → known`, `validation_eval_to_train` → `validation: new → known`."""
+    part, bare = (
+        ("validation: " if name.startswith(VALIDATION) else ""),
+        name.removeprefix(VALIDATION),
+    )
+    return part + DIRECTIONS.get(bare, words(bare.replace("_to_", " → ")))
+
+
+def in_words(text: str) -> str:
+    """A text with the names of directions and metrics as people read them."""
+    names = f"({VALIDATION})?({'|'.join(DIRECTIONS)})"
+    text = re.sub(names, lambda match: direction(match[0]), text)
+    return re.sub(r"\bndcg@", "NDCG@", text)
 
 
 def by_part(names: Iterable[str]) -> dict[str, list[str]]:
@@ -138,7 +154,7 @@ def asked(name: str) -> str:
 
 
 def measured(name: str) -> str:
-    """`eval_to_train/ndcg@10` → `NDCG@10, eval → train`."""
+    """`eval_to_train/ndcg@10` → `NDCG@10, new → known`."""
     first, slash, last = name.rpartition("/")
     return f"{metric(last)}, {direction(first)}" if slash else metric(last)
 
@@ -158,4 +174,5 @@ def system(name: str, towards: str = "") -> str:
     """The display name of a system; popularity is an oracle if the candidates are new videos."""
     if name == "popularity" and oracles([towards]):
         return "popularity (oracle)"
-    return SYSTEMS.get(name, words(name))
+    modality = name.removesuffix("_standardised")
+    return SYSTEMS.get(name) or words(name if modality == name else f"standardised {modality}")

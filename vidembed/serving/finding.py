@@ -7,7 +7,7 @@ import numpy as np
 from vidembed.distributed import mesh as meshes
 from vidembed.serving.engines import with_effort
 from vidembed.serving.exact import Exact, few_sizes, pool_of
-from vidembed.serving.index import Found, Index
+from vidembed.serving.index import Index, RankedVideos
 from vidembed.serving.parts import find, joined, search, without
 from vidembed.serving.scoring import Histories, best_placed
 from vidembed.serving.segment import Segment
@@ -44,7 +44,7 @@ class Finder:
         self._parts = index.parts(candidates)
         self._engine = with_effort(index.engine, effort)
 
-    def find(self, given: Histories, seen: Seen, k: int) -> Found:
+    def find(self, given: Histories, seen: Seen, k: int) -> RankedVideos:
         """The k best unseen candidates of each user, best first."""
         if isinstance(self._engine, Exact):
             return self._of_all(given, seen, k)
@@ -52,7 +52,7 @@ class Finder:
             return self._near_one(given.queries, seen, k)
         return self._near_each(given, seen, k)
 
-    def _of_all(self, given: Histories, seen: Seen, k: int) -> Found:
+    def _of_all(self, given: Histories, seen: Seen, k: int) -> RankedVideos:
         """Score every vector."""
         mesh = meshes.make_mesh(meshes.MeshShape())
         part, row = find(self._parts, seen.ids)
@@ -64,7 +64,7 @@ class Finder:
 
         return joined(self._parts, len(seen.offsets) - 1, k, best)
 
-    def _near_one(self, queries: np.ndarray, seen: Seen, k: int) -> Found:
+    def _near_one(self, queries: np.ndarray, seen: Seen, k: int) -> RankedVideos:
         """Search near one vector per user, for k plus the number of excluded ids; users with
         similar numbers are searched together."""
         lengths = np.diff(seen.offsets)
@@ -76,9 +76,9 @@ class Finder:
             unseen = without(nearest, [seen.of(user) for user in users], k)
             for user, result in zip(users, unseen.each()):
                 results[user] = result
-        return found_of_each(results)
+        return ranked_of_each(results)
 
-    def _near_each(self, given: Histories, seen: Seen, k: int) -> Found:
+    def _near_each(self, given: Histories, seen: Seen, k: int) -> RankedVideos:
         """Search near each video of a history and near the current one, then score the results."""
         results = []
         for user, (start, end) in enumerate(zip(given.offsets[:-1], given.offsets[1:])):
@@ -94,7 +94,7 @@ class Finder:
             scores = self._scores(ids, history, current, given.blend)
             best = np.argsort(-scores, kind="stable")[:k]
             results.append((ids[best], scores[best]))
-        return found_of_each(results)
+        return ranked_of_each(results)
 
     def _scores(
         self, ids: np.ndarray, history: np.ndarray, current: np.ndarray | None, blend: float
@@ -111,9 +111,11 @@ class Finder:
         return scores
 
 
-def found_of_each(results: list[tuple[np.ndarray, np.ndarray]]) -> Found:
-    """Join the (ids, scores) of each query, as from `Found.each`."""
+def ranked_of_each(results: list[tuple[np.ndarray, np.ndarray]]) -> RankedVideos:
+    """Join the (ids, scores) of each query, as from `RankedVideos.each`."""
     ids, scores = zip(*results) if results else ((), ())
     counts = np.array([len(names) for names in ids], np.int64)
     empty = np.zeros(0, "S1"), np.zeros(0, np.float32)
-    return Found(np.concatenate([empty[0], *ids]), np.concatenate([empty[1], *scores]), counts)
+    return RankedVideos(
+        np.concatenate([empty[0], *ids]), np.concatenate([empty[1], *scores]), counts
+    )

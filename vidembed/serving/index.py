@@ -11,7 +11,7 @@ from vidembed.serving import given
 from vidembed.serving.changes import Draft
 from vidembed.serving.engines import engine_from_json, engine_of, engine_to_json, with_effort
 from vidembed.serving.exact import Exact
-from vidembed.serving.parts import Found, Part, find, only, search
+from vidembed.serving.parts import Part, RankedVideos, find, only, search
 from vidembed.serving.segment import Engine
 from vidembed.serving.versions import Folder, Version
 
@@ -121,12 +121,12 @@ class Index:
         within: Any = None,
         space: str | None = None,
         effort: int | None = None,
-    ) -> Found:
-        """Find the k nearest vectors of each query f32[Q, D] by dot product, best first.
+    ) -> RankedVideos:
+        """Return the k nearest videos of each query f32[Q, D], by dot product, best first.
 
-        within: ids to search among (None: all); a warning counts those that the index lacks. space:
-        the space of the queries; SpaceError if it differs from the index's. effort: replaces the
-        engine's `effort` for this search. If fewer than k vectors qualify, fewer rows are returned.
+        within: search among these ids only; a warning counts those that the index lacks. space: the
+        space of the queries, if known; SpaceError if the index is of another. effort: for this
+        search, instead of the engine's own. A query gets fewer than k videos if fewer qualify.
         """
         queries = given.finite(queries, "queries", width=self.dimension)
         given.same_space(space, self.space, "queries")
@@ -245,6 +245,6 @@ class Index:
             _log.warning("the index lacks %s of `within`", given.some(names[part < 0]))
         return only(parts, part, row)
 
-    def _search(self, queries: np.ndarray, k: int, within: Any, engine: Engine) -> Found:
+    def _search(self, queries: np.ndarray, k: int, within: Any, engine: Engine) -> RankedVideos:
         given.depth(k)
         return search(self.parts(within), queries, k, engine)

@@ -12,11 +12,11 @@ Part = tuple[Segment, np.ndarray]
 """A segment, and which of its rows were not removed, bool[rows]."""
 
 
-class Found(NamedTuple):
-    """Results of Q queries, one after another; a query with fewer than k results has fewer rows.
+class RankedVideos(NamedTuple):
+    """The best videos for each of Q queries or users, one query after another.
 
-    ids: S[R]; scores: f32[R], best first within a query; counts: i64[Q], results per query, with
-    sum R.
+    ids: S[R]; scores: f32[R], best first within a query; counts: i64[Q], videos per query (fewer
+    than k if no more qualify), with sum R.
     """
 
     ids: np.ndarray
@@ -50,7 +50,7 @@ def only(parts: Sequence[Part], part: np.ndarray, row: np.ndarray) -> list[Part]
     return restricted
 
 
-def search(parts: Sequence[Part], queries: np.ndarray, k: int, engine: Engine) -> Found:
+def search(parts: Sequence[Part], queries: np.ndarray, k: int, engine: Engine) -> RankedVideos:
     """Find the k nearest vectors of queries f32[Q, D]; ties go to the earlier row.
 
     Flat segments are searched exactly, the others by `engine`.
@@ -68,7 +68,7 @@ def joined(
     queries: int,
     k: int,
     nearest: Callable[[int, Segment, np.ndarray], tuple[np.ndarray, np.ndarray]],
-) -> Found:
+) -> RankedVideos:
     """Combine the best of each part into the k best of all.
 
     nearest(number, segment, bool[rows]) → (scores f32[Q, m], rows i64[Q, m]), best first, −inf if
@@ -85,18 +85,18 @@ def joined(
     rows = np.concatenate([np.zeros((queries, 0), np.int64), *numbered], axis=1)
     best, rows = top(np.concatenate(scores, axis=1), rows, k)
     exists = best > -np.inf
-    return Found(_ids(parts, firsts, rows[exists]), best[exists], exists.sum(axis=1))
+    return RankedVideos(_ids(parts, firsts, rows[exists]), best[exists], exists.sum(axis=1))
 
 
-def without(found: Found, left_out: Sequence[Any], k: int) -> Found:
-    """The first k results of each query, without its ids in `left_out` (one or several)."""
+def without(ranked: RankedVideos, left_out: Sequence[Any], k: int) -> RankedVideos:
+    """The first k videos of each query, without its ids in `left_out` (one or several)."""
     masks = []
-    for (ids, _), names in zip(found.each(), left_out):
+    for (ids, _), names in zip(ranked.each(), left_out):
         is_kept = ~np.isin(ids, names)
         masks.append(is_kept & (np.cumsum(is_kept) <= k))
     chosen = np.concatenate([np.zeros(0, np.bool_), *masks])
     counts = np.array([mask.sum() for mask in masks], np.int64)
-    return Found(found.ids[chosen], found.scores[chosen], counts)
+    return RankedVideos(ranked.ids[chosen], ranked.scores[chosen], counts)
 
 
 def _ids(parts: Sequence[Part], firsts: Sequence[int], rows: np.ndarray) -> np.ndarray:

@@ -153,7 +153,7 @@ class Quantizer:
         body, digest = data[:-8], data[-8:]
         if body[:8] != _MAGIC or len(body) < _HEAD.size or xxhash.xxh3_64_digest(body) != digest:
             raise ValueError(
-                f"these {len(data):,} bytes are not a quantiser, or a damaged one: restore the "
+                f"these {len(data):,} bytes are no quantiser, or are damaged: restore the "
                 "file from a copy, or fit the quantiser again"
             )
         _, dimensions, *shape = _HEAD.unpack_from(body)

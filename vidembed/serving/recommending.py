@@ -10,7 +10,7 @@ import numpy as np
 from vidembed.serving import given as checked
 from vidembed.serving.choosing import Choosing
 from vidembed.serving.finding import Finder, Seen
-from vidembed.serving.index import Found, Index
+from vidembed.serving.index import Index, RankedVideos
 from vidembed.serving.recommender import histories_for
 from vidembed.serving.user_models import Mean, UserModel
 from vidembed.serving.widening import UserBatch, best_of, users_at_once
@@ -50,8 +50,9 @@ class Watched(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """Options of a recommendation. blend: the weight of the video being watched."""
+class RecommendOptions:
+    """How to recommend. k: videos per user. model: scores videos by a history. blend: the weight of
+    the video being watched. effort: replaces the engine's, see `Index.search`."""
 
     k: int
     model: UserModel = Mean()
@@ -61,10 +62,10 @@ class Asked:
 
 
 class Recommended(NamedTuple):
-    """found: results of each user. unknown: ids S[n] of watches that the index lacks, with repeats.
-    without: bool[U], users without any video in the index, who get no recommendation."""
+    """ranked: the videos for each user. unknown: ids S[n] of watches that the index lacks,
+    with repeats. without: bool[U], users without any video in the index, who get nothing."""
 
-    found: Found
+    ranked: RankedVideos
     unknown: np.ndarray
     without: np.ndarray
 
@@ -72,7 +73,7 @@ class Recommended(NamedTuple):
 def recommend(
     index: Index,
     watched: Watched,
-    asked: Asked,
+    options: RecommendOptions,
     *,
     candidates: np.ndarray | None = None,
     current: np.ndarray | None = None,
@@ -89,12 +90,12 @@ def recommend(
     vector per user; other models take as candidates the engine's results near each video of the
     history and near the current one, and score these exactly.
     """
-    if users is not None and not asked.model.one_vector:
+    if users is not None and not options.model.one_vector:
         raise ValueError(
-            f"a vector of the user is a mean, but the model is {asked.model}: use Mean"
+            f"a user vector is a mean, but the user model is {options.model}: use Mean"
         )
-    finder = Finder(index, candidates, asked.model, asked.effort)
-    fetched = min(asked.choosing.candidates(asked.k), max(1, len(index)))
+    finder = Finder(index, candidates, options.model, options.effort)
+    fetched = min(options.choosing.candidates(options.k), max(1, len(index)))
     at_once = users_at_once(fetched, index.dimension, USERS_AT_ONCE)
     results, unknown, without = [], [np.zeros(0, "S1")], [np.zeros(0, bool)]
     for start, end in _blocks(watched.offsets, at_once):
@@ -109,22 +110,23 @@ def recommend(
             seen = seen.and_also(current_ids[rows][has])
         if users is None:
             times = None if part.times is None else part.times[known]
-            options: dict[str, Any] = {"times": times, "current": playing, "blend": asked.blend}
-            given = histories_for(asked.model, vectors, offsets, **options)
+            given = histories_for(
+                options.model, vectors, offsets, times=times, current=playing, blend=options.blend
+            )
         else:
             given = histories_for(
-                asked.model,
+                options.model,
                 users[rows],
                 np.arange(len(has) + 1),
                 times=np.zeros(len(has)),
                 current=playing,
-                blend=asked.blend,
+                blend=options.blend,
             )
-        if asked.choosing.chooses and playing is not None:
+        if options.choosing.chooses and playing is not None:
             vectors = np.insert(vectors, offsets[1:], playing, axis=0)
             offsets = offsets + np.arange(len(offsets))
         batch = UserBatch(given, seen, vectors, offsets)
-        best = best_of(index, finder, batch, asked.choosing, asked.k, fetched)
+        best = best_of(index, finder, batch, options.choosing, options.k, fetched)
         counts = np.zeros(len(has), np.int64)
         counts[has] = best.counts
         results.append(best._replace(counts=counts))
@@ -165,7 +167,7 @@ def _blocks(offsets: np.ndarray, at_once: int) -> Iterator[tuple[int, int]]:
         start = end
 
 
-def _all(results: Sequence[Found]) -> Found:
-    empty = Found(np.zeros(0, "S1"), np.zeros(0, np.float32), np.zeros(0, np.int64))
+def _all(results: Sequence[RankedVideos]) -> RankedVideos:
+    empty = RankedVideos(np.zeros(0, "S1"), np.zeros(0, np.float32), np.zeros(0, np.int64))
     ids, scores, counts = (np.concatenate(parts) for parts in zip(empty, *results))
-    return Found(ids, scores, counts)
+    return RankedVideos(ids, scores, counts)

@@ -224,7 +224,7 @@ class Variance:
 def checked_times(times: np.ndarray | None, count: int) -> np.ndarray:
     """Times of watches, f64[count] seconds; raises ValueError if missing or not finite."""
     if times is None:
-        raise ValueError("half_life_seconds goes by the times of the watches: give them")
+        raise ValueError("half_life_seconds needs the times of the watches: give times")
     seconds = np.asarray(times, np.float64)
     if seconds.shape != (count,):
         raise ValueError(f"{list(seconds.shape)} times for {count:,} watches: give one for each")

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from vidembed.serving.choosing import Choosing
-from vidembed.serving.finding import Finder, Seen, found_of_each
-from vidembed.serving.index import Found, Index
+from vidembed.serving.finding import Finder, Seen, ranked_of_each
+from vidembed.serving.index import Index, RankedVideos
 from vidembed.serving.scoring import Histories
 
 VALUES_AT_ONCE = 1 << 24
@@ -46,7 +46,7 @@ def users_at_once(fetched: int, dimension: int, most: int) -> int:
 
 def best_of(
     index: Index, finder: Finder, batch: UserBatch, choosing: Choosing, k: int, fetched: int
-) -> Found:
+) -> RankedVideos:
     """The k best of each user, chosen from `fetched` candidates.
 
     Users left with fewer than k by near-duplicates choose again from four times as many, until they
@@ -66,10 +66,12 @@ def best_of(
         again = best_of(index, finder, batch.of(users), choosing, k, wider)
         for user, result in zip(users.tolist(), again.each()):
             results[user] = result
-    return found_of_each(results)
+    return ranked_of_each(results)
 
 
-def _chosen(index: Index, candidates: Found, batch: UserBatch, choosing: Choosing, k: int) -> Found:
+def _chosen(
+    index: Index, candidates: RankedVideos, batch: UserBatch, choosing: Choosing, k: int
+) -> RankedVideos:
     """The choice from these candidates."""
     width = int(candidates.counts.max(initial=0))
     line = np.repeat(np.arange(len(candidates.counts)), candidates.counts)
@@ -81,7 +83,7 @@ def _chosen(index: Index, candidates: Found, batch: UserBatch, choosing: Choosin
     near[line, column] = index.vectors_of(candidates.ids)[0]
     places = choosing.choose(scores, near, k, batch.vectors, batch.offsets)
     rows = ((ends - candidates.counts)[:, None] + places)[places >= 0]
-    return Found(candidates.ids[rows], candidates.scores[rows], (places >= 0).sum(axis=1))
+    return RankedVideos(candidates.ids[rows], candidates.scores[rows], (places >= 0).sum(axis=1))
 
 
 def _rows(offsets: np.ndarray, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

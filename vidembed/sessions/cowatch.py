@@ -64,7 +64,7 @@ def count_cowatches(
 
     sessions: Parquet or CSV (one file, a folder at any depth, or a glob) with session_id,
     timestamp, video_id; `sessions.session_files` says which of them may be missing. Ids are text,
-    UTF-8 bytes or integers; `sessions.times` defines the valid timestamps.
+    UTF-8 bytes or integers; `records.times` defines the valid timestamps.
     edges: `source < target, weight`, sorted, one row per edge; weights are i64, or f64 if sessions
     have no order.
     counting: the fields of `sessions.pairs.Counting`, which define a co-watch and an edge.

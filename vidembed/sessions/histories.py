@@ -87,7 +87,7 @@ def user_histories(
     """Open the histories in Parquet or CSV files with user_id, video_id, timestamp.
 
     place: a file, a folder or a glob pattern. timed: order watches by timestamp if the files have
-    it (see `sessions.times`); ties, and files without timestamps, keep the order of the rows.
+    it (see `records.times`); ties, and files without timestamps, keep the order of the rows.
     needs_times: refuse files without timestamps. beside: the output path; data beyond
     `memory_limit` spills next to it. Raises SessionError, naming the file, if a file cannot be
     read or lacks a column, or a row lacks a value.

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from vidembed.records import times
 from vidembed.records.columns import NUL
 from vidembed.records.tabular_files import Group, id_sql, is_parquet, path_of, prepare
-from vidembed.sessions import times
 from vidembed.sessions.session_files import SESSIONS, SessionError
 
 IDS = ("session_id", "user_id", "video_id")

@@ -123,7 +123,8 @@ class Annotation(video.VideoTask):
 
         The loss of a video is the negative log-likelihood summed over classes. `constants` and
         features as in `video.batch_features`. `batch`: rows i32[B], labels i32[B, L] padded with
-        -1, counts f32[B], by which a video's loss is multiplied. Measures: `labels` per video.
+        -1, counts f32[B], by which a video's loss is multiplied. Measures: `labels` per video, and
+        `kept/visual`, the share of a modality's variance in its projection.
         """
         chex.assert_rank([batch["rows"], batch["labels"], batch["counts"]], [1, 2, 1])
         features, present = video.batch_features(constants, batch)
@@ -132,8 +133,9 @@ class Annotation(video.VideoTask):
         weights = batch["counts"] / batch["counts"].shape[0]
         classes = self._of_classes(parameters)
         loss, _ = self.classifier.weighted_loss(classes, inputs, batch["labels"], count, weights)
-        labels = jnp.mean(jnp.sum(batch["labels"] >= 0, axis=1))
-        return loss, (state, {"loss": loss, "labels": labels})
+        measures = {"loss": loss, "labels": jnp.mean(jnp.sum(batch["labels"] >= 0, axis=1))}
+        measures |= {f"kept/{m}": share for m, share in state.get("kept", {}).items()}
+        return loss, (state, measures)
 
     def _labels(self, parameters: Parameters, state: Arrays, arrays: Arrays) -> jax.Array:
         inputs = self._video(parameters, state, arrays)

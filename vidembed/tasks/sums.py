@@ -31,6 +31,7 @@ class SolvedMap(video.VideoTask):
     """λ, as a share of the mean eigenvalue of XᵀX: larger values trust directions of little
     variance less."""
     inherits: ClassVar[tuple[str, ...]] = ("parameters", "state/inputs")
+    optimised: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if (

@@ -21,6 +21,8 @@ class Task:
 
     fixed_classes: int = 0
     """The first classes that a run has from the run it starts from, and that do not learn."""
+    optimised: ClassVar[bool] = True
+    """Whether updates follow a loss; otherwise the loss is always 0 and not worth showing."""
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ class Journal:
     after each line. Remote storage cannot append: there the files are written whole, at most every
     30 seconds and at the end. A failed write, for example on a full disk, raises OSError with the
     file's name, but never hides another exception that ended the block. Warnings from `diagnose`, a
-    task's, are shown once.
+    task's, are shown once. show_loss: whether the terminal shows the loss; the file always has it.
     """
 
     def __init__(
@@ -50,12 +50,13 @@ class Journal:
         resumed_from: int = 0,
         progress: Progress | None = None,
         diagnose: Diagnose = lambda lines, *, finished: {},
+        show_loss: bool = True,
     ):
         self.workdir = workdir
         self.total_steps = total_steps
         self._first_host = is_first_host()
         self.progress = progress or Progress(quiet=not self._first_host)
-        self._resumed_from = resumed_from
+        self._resumed_from, self._show_loss = resumed_from, show_loss
         self._diagnosis = Diagnosis(diagnose, self.progress.say, steps=total_steps)
         self._logged: set[tuple[str, int]] = set()
         self._stack = contextlib.ExitStack()
@@ -142,7 +143,7 @@ class Journal:
         # The first logged step includes compilation; the pace is that of the steps after it.
         begin, first_step = self._begin = self._begin or (now, step)
         parts = []
-        if isinstance(values.get("loss"), float):
+        if self._show_loss and isinstance(values.get("loss"), float):
             parts.append(f"loss {values['loss']:.4f}")
         for name, value in values.items():
             if name.endswith("_per_second"):

@@ -177,10 +177,10 @@ class Workdir:
         return [f"{path}: {change}" for path, change in changes.items()]
 
     def read_recipe(self) -> dict[str, Any] | None:
-        """recipe.json ("recipe", "fingerprints", "spec", "space", "versions", "history"); None
-        before the start."""
+        """recipe.json ("recipe", "fingerprints", "spec", "space", "imported", "versions",
+        "history"); None before the start."""
         record = files.read_record(self.recipe_file, ("recipe", "fingerprints"), "of a run")
-        parts = ("recipe", "fingerprints", "spec", "space")
+        parts = ("recipe", "fingerprints", "spec", "space", "imported")
         if record and not all(isinstance(record.get(part, {}), dict) for part in parts):
             raise ValueError(
                 f"{self.recipe_file} is damaged: one of {', '.join(parts)} is not an object. "
