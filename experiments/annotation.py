@@ -12,34 +12,32 @@ done. W/seedS/NAME are ordinary runs.
 """
 
 import dataclasses
-import gc
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tyro
 
-from experiments.annotation_points import BASELINES_OF, BATCH, GROUPS, Group, Training, trainings
-from experiments.annotation_tables import gathered, print_tables, write_tables
+from experiments.annotation_points import (
+    BASELINES_OF,
+    BATCH,
+    GROUPS,
+    RESAMPLES,
+    Group,
+    Training,
+    trainings,
+)
+from experiments.annotation_runs import print_tables, train_and_evaluate, verb, write_tables
+from experiments.annotation_tables import gathered, remarks, tables
 from experiments.points import refuse_seeds
-from vidembed import __main__ as verbs
 from vidembed.cli import command_line
 from vidembed.corpora.labelled import LabelledPaths
 from vidembed.records.table import FeatureTable
 from vidembed.records.vectors import read_vector_file
-
-RESAMPLES = "100"
-"""Of each evaluation; `gather` resamples 1,000 times."""
-
-
-class FailedError(RuntimeError):
-    """A verb ended with an error, which it has printed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,7 +77,6 @@ class Run:
         run, table = world / training.name, world.parent / "table"
         count = len(_corpus(table, self.vocabulary, seed).train_rows)
         batches = -(-count // BATCH)
-        steps = str(batches * training.epochs)
         labels = (
             ("--corpus.labels", str(world / training.labels))
             if training.labels
@@ -95,18 +92,11 @@ class Run:
         whole = "--feed.whole-pass" in training.options
         parts = ("--optimiser.accumulate", str(batches)) if whole else ()
         data = ("--corpus.table", str(table), "--corpus.split-seed", str(seed), *labels, *beside)
-        verb(
-            "train", "annotation", "--workdir", str(run), *data, "--seed", str(seed),
-            "--task.model.modalities", *training.modalities, *training.options, *parts, *start,
-            "--steps", steps, "--checkpoints.every-steps", steps, "--log-every", str(batches),
+        train_and_evaluate(
+            run, *data, "--seed", str(seed), "--task.model.modalities", *training.modalities,
+            *training.options, *parts, *start, steps=batches * training.epochs, log_every=batches,
+            resamples=RESAMPLES, baselines=training.name == BASELINES_OF,
         )  # fmt: skip
-        once = () if training.name == BASELINES_OF else ("--no-baselines",)
-        verb(
-            "evaluate", "annotation", "--workdir", str(run), "--evaluator.resamples", RESAMPLES,
-            *once,
-        )  # fmt: skip
-        jax.clear_caches()  # each run has its own programs
-        gc.collect()
 
     def _embedding(self, world: Path, name: str, seed: int) -> None:
         """W/seedS/NAME.parquet: vectors of a run on simulated sessions."""
@@ -152,17 +142,10 @@ class Gather:
         """Print, and write annotation.json and annotation.md."""
         folder = Path(self.workdir)
         result = gathered(folder)
-        print_tables(result)
-        for path in write_tables(result, folder):
+        print_tables(tables(result), remarks(result))
+        for path in write_tables(result, tables(result), remarks(result), folder / "annotation"):
             print(f"wrote {path}")
         return 0
-
-
-def verb(*words: str) -> None:
-    """Run a verb of vidembed, and print its command."""
-    print(f"$ vidembed {shlex.join(words)}", flush=True)
-    if code := verbs.main(words):
-        raise FailedError(f"vidembed {words[0]} ended with code {code}: see above")
 
 
 def _corpus(table: Path, vocabulary: str, seed: int) -> Any:

@@ -1,26 +1,24 @@
 """The results of `experiments.annotation` as tables, with paired differences."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-
-from experiments.annotation_points import BASELINES_OF, EPOCHS, GROUPS, Training, trainings
+from experiments.annotation_points import (
+    BASELINES_OF,
+    EPOCHS,
+    GROUPS,
+    RESAMPLES,
+    Training,
+    trainings,
+)
+from experiments.annotation_runs import ALL, METRICS, Measured, Titled, as_json, interval_text
+from experiments.annotation_runs import measured as measured_run
 from experiments.paper import TABLE_6
-from vidembed import files
-from vidembed.engine.evaluation import evaluation_of, recipe_of
-from vidembed.metrics.intervals import Interval
 from vidembed.metrics.multilabel_intervals import bootstrap, differences
-from vidembed.records.scores_file import PerQuery
 from vidembed.workdir.layout import Workdir
-from vidembed.workdir.measurements import BASELINES
 from vidembed.workdir.versions import versions
 
-PART, ALL = "test", "all_held_out"
-METRICS = ("gap@20", "map_per_class@20", "map_per_video", "hit@1", "perr")
 TITLES = {
     "inputs": "Figure 6: inputs (SIMULATED sessions behind cdml, gcml and gcl)",
     "forms": "Forms of the input, visual + audio",
@@ -60,16 +58,6 @@ COMPARED = {
 """Training → the one that it is compared with, paired by video."""
 
 
-class Measured(NamedTuple):
-    """The last checkpoint of a training."""
-
-    per_video: PerQuery
-    scores: Mapping[str, Any]
-    popularity: Mapping[str, Any] | None
-    """Measured beside `BASELINES_OF` only."""
-    fingerprint: str
-
-
 def gathered(folder: Path) -> dict[str, Any]:
     """All results so far, as JSON values; raises ValueError if there are none."""
     seeds = sorted(int(path.name[4:]) for path in folder.glob("seed*") if path.name[4:].isdecimal())
@@ -77,7 +65,9 @@ def gathered(folder: Path) -> dict[str, Any]:
     every = {t.name: t for t in trainings(GROUPS, first=True)}
     for seed in seeds:
         for name in every:
-            if (result := _measured(Workdir(folder / f"seed{seed}" / name))) is not None:
+            if (
+                result := measured_run(Workdir(folder / f"seed{seed}" / name), RESAMPLES)
+            ) is not None:
                 measured.setdefault(name, {})[seed] = result
     if BASELINES_OF not in measured:
         raise ValueError(
@@ -100,24 +90,6 @@ def gathered(folder: Path) -> dict[str, Any]:
     }
 
 
-def _measured(run: Workdir) -> Measured | None:
-    evaluation = evaluation_of(run) if run.read_recipe() else None
-    if evaluation is None:
-        return None
-    measurements = run.measurements(evaluation.in_order[0].identity())
-    step = recipe_of(run).steps
-    result, baselines = measurements.read(step), measurements.read(BASELINES)
-    per_query = measurements.read_per_query(step)
-    if result is None or not per_query:
-        return None
-    return Measured(
-        per_video=per_query[PART],
-        scores=result["scores"],
-        popularity=baselines and baselines["systems"]["popularity"],
-        fingerprint=result["fingerprints"]["corpus"],
-    )
-
-
 def _row(training: Training, measured: Mapping[str, Mapping[int, Measured]]) -> dict[str, Any]:
     """Means over seeds on test videos with intervals, and the difference to another training."""
     own = measured[training.name]
@@ -125,18 +97,14 @@ def _row(training: Training, measured: Mapping[str, Mapping[int, Measured]]) -> 
         "name": training.name,
         "group": training.group,
         "seeds": list(own),
-        "scores": _as_json(bootstrap([of.per_video for of in own.values()], seed=0)),
+        "scores": as_json(bootstrap([of.per_video for of in own.values()], seed=0)),
         ALL: _means(own, "scores"),
     }
     other = COMPARED.get(training.name, "")
     if other in measured and (both := [seed for seed in own if seed in measured[other]]):
         pairs = ([of[seed].per_video for seed in both] for of in (own, measured[other]))
-        row |= {"minus": other, "difference": _as_json(differences(*pairs, seed=0))}
+        row |= {"minus": other, "difference": as_json(differences(*pairs, seed=0))}
     return row
-
-
-def _as_json(intervals: Mapping[str, Interval]) -> dict[str, Any]:
-    return {name: intervals[name]._asdict() for name in METRICS}
 
 
 def _means(by_seed: Mapping[int, Measured], of: str) -> dict[str, float]:
@@ -148,7 +116,8 @@ def _means(by_seed: Mapping[int, Measured], of: str) -> dict[str, float]:
     }
 
 
-def _tables(result: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[str], list[list[str]]]]:
+def tables(result: Mapping[str, Any]) -> Iterator[Titled]:
+    """One table per group that has results."""
     header = ["training", "seeds", *METRICS, "gap@20, all held out", "gap@20 minus", "of"]
     for group, title in TITLES.items():
         rows = [_line_of(row) for row in result["rows"] if row["group"] == group]
@@ -157,18 +126,14 @@ def _tables(result: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[str], lis
 
 
 def _line_of(row: Mapping[str, Any]) -> list[str]:
-    scores = [_interval(row["scores"][metric]) for metric in METRICS]
-    minus = _interval(row["difference"]["gap@20"], sign=True) if "minus" in row else ""
+    scores = [interval_text(row["scores"][metric]) for metric in METRICS]
+    minus = interval_text(row["difference"]["gap@20"], sign=True) if "minus" in row else ""
     seeds, held_out = str(len(row["seeds"])), f"{row[ALL]['gap@20']:.4f}"
     return [row["name"], seeds, *scores, held_out, minus, row.get("minus", "")]
 
 
-def _interval(of: Mapping[str, float], sign: bool = False) -> str:
-    form = "+.4f" if sign else ".4f"
-    return f"{of['value']:{form}} [{of['low']:{form}}, {of['high']:{form}}]"
-
-
-def _remarks(result: Mapping[str, Any]) -> Iterator[str]:
+def remarks(result: Mapping[str, Any]) -> Iterator[str]:
+    """What there is to say of the tables."""
     yield (
         f"Test videos are two thirds of what the hash leaves out of training, after {EPOCHS} "
         "passes (phases: as named); all held out: with the third for validation, too. Intervals "
@@ -181,33 +146,3 @@ def _remarks(result: Mapping[str, Any]) -> Iterator[str]:
     yield f"The paper's table 6, on the whole of YouTube-8M (quoted): {quoted}."
     if result["missing"]:
         yield f"Not run: {'; '.join(result['missing'])}."
-
-
-def print_tables(result: Mapping[str, Any]) -> None:
-    """All tables on the terminal, and what there is to say of them."""
-    console = Console(highlight=False)
-    for title, header, rows in _tables(result):
-        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-        for place, name in enumerate(header):
-            table.add_column(name, justify="right" if place else "left")
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-    for line in _remarks(result):
-        console.print(line, markup=False, soft_wrap=True)
-
-
-def write_tables(result: Mapping[str, Any], folder: Path) -> Iterator[Path]:
-    """Write annotation.json and annotation.md."""
-    files.write_json(folder / "annotation.json", dict(result))
-    lines = []
-    for title, header, rows in _tables(result):
-        lines += [f"**{title}**", "", _line(header), _line(["---"] * len(header))]
-        lines += [*map(_line, rows), ""]
-    lines += [f"- {line}" for line in _remarks(result)]
-    files.write_text(folder / "annotation.md", "\n".join(lines) + "\n")
-    yield from (folder / "annotation.json", folder / "annotation.md")
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

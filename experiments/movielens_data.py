@@ -66,7 +66,7 @@ def read_movies(movielens: str, trailers: str, text: str = "") -> Movies:
         "MovieLens as unpacked (ratings.csv, movies.csv, tags.csv; such as ml-latest-small from "
         "https://grouplens.org/datasets/movielens)",
     )
-    known = _columns(folder / "movies.csv", ("movieId", "title", "genres"))
+    known = columns_of(folder / "movies.csv", ("movieId", "title", "genres"))
     title = dict(zip(known["movieId"], known["title"]))
     notes: list[str] = []
     features: dict[str, np.ndarray] = {}
@@ -141,7 +141,7 @@ def _trailers(folder: str) -> tuple[list[str], dict[str, np.ndarray], list[str]]
 
 def _vectors(file: Path) -> dict[str, np.ndarray]:
     """Movie → f64[F]; the first row counts where a movie has several."""
-    of = _columns(file, ("itemId", "embedding"))
+    of = columns_of(file, ("itemId", "embedding"))
     vectors: dict[str, np.ndarray] = {}
     width = None
     for row, (name, numbers) in enumerate(zip(of["itemId"], of["embedding"])):
@@ -159,15 +159,21 @@ def _vectors(file: Path) -> dict[str, np.ndarray]:
 
 
 def _genres(of: Sequence[str]) -> np.ndarray:
-    names = sorted({name for one in of for name in one.split("|") if not name.startswith("(no ")})
-    return np.array([[name in one.split("|") for name in names] for one in of], np.float32)
+    each = [genres_of(cell) for cell in of]
+    names = sorted({name for genres in each for name in genres})
+    return np.array([[name in genres for name in names] for genres in each], np.float32)
+
+
+def genres_of(cell: str) -> list[str]:
+    """The genres in a cell of movies.csv; none for "(no genres listed)"."""
+    return [name for name in cell.split("|") if name and not name.startswith("(no ")]
 
 
 def _tags(file: Path) -> dict[str, str]:
     """Movie → its tags, joined; nothing where there is no file."""
     tags: dict[str, str] = {}
     if file.exists():
-        of = _columns(file, ("movieId", "tag"))
+        of = columns_of(file, ("movieId", "tag"))
         for name, tag in zip(of["movieId"], of["tag"]):
             tags[name] = f"{tags.get(name, '')} {tag}"
     return tags
@@ -175,7 +181,7 @@ def _tags(file: Path) -> dict[str, str]:
 
 def _text(file: Path) -> dict[str, str]:
     """Movie → overview and keywords; no title."""
-    of = _columns(file, ("movieId", "overview", "keywords"))
+    of = columns_of(file, ("movieId", "overview", "keywords"))
     each = zip(of["movieId"], of["overview"], of["keywords"])
     return {name: f"{overview} {keywords}" for name, overview, keywords in each}
 
@@ -189,7 +195,7 @@ def _youtube(file: Path) -> dict[str, str]:
     return {movie: f"https://www.youtube.com/watch?v={name}" for name, movie in rows}
 
 
-def _columns(file: Path, names: Sequence[str]) -> Mapping[str, list[str]]:
+def columns_of(file: Path, names: Sequence[str]) -> Mapping[str, list[str]]:
     """Columns of a CSV file as text; no cell is None."""
     table = tabular.read_table(epath.Path(file), MOVIES, names)
     ids = {name: ids_of(epath.Path(file), table, name, MOVIES) for name in names}

@@ -45,6 +45,7 @@ class Line:
     modality: str = "visual"
     learns_from: ClassVar[str] = "triplets"
     inherits: ClassVar[tuple[str, ...]] = ("parameters",)
+    fixed_classes: ClassVar[int] = 0
 
     @property
     def reads(self):

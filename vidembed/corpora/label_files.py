@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 from etils import epath
 
 from vidembed.corpora.labels import Labels
+from vidembed.corpora.numbered_labels import is_numbered, read_numbered
 from vidembed.records import tabular
 from vidembed.records.columns import ids_of
 from vidembed.records.label_names import read_vocabulary
@@ -21,7 +22,7 @@ class LabelsError(ValueError):
 
 LABELS = tabular.Kind(
     what="labels (Parquet, or CSV with a header: video_id, label)",
-    give="one Parquet or CSV file with the columns video_id and label",
+    give="one Parquet or CSV file with the columns video_id and label, or one in Sports-1M's form",
     refused=LabelsError,
 )
 
@@ -59,42 +60,24 @@ def labels_of_file(
     """The labels of a file of video_id and label (a name), one line per label, and remarks.
 
     Classes are the names of the vocabulary, in its order; without one, the names in the file,
-    sorted. Repeated lines count once. Videos that the table lacks are left out and counted. Raises
-    LabelsError for another file, empty cells, and names that the vocabulary lacks.
+    sorted. A file in Sports-1M's form has numbers of classes instead. Repeated lines count once.
+    Videos that the table lacks are left out and counted. Raises LabelsError for another file, empty
+    cells, and labels that the vocabulary lacks.
     """
     place = epath.Path(path)
-    file = tabular.read_table(place, LABELS, ["video_id", "label"])
-    ids, labels = (ids_of(place, file, column, LABELS) for column in ("video_id", "label"))
-    if ids.null_count or labels.null_count:
-        raise LabelsError(
-            f"{path}: {ids.null_count:,} lines have no video_id, {labels.null_count:,} no label: "
-            "remove them"
-        )
-    if not len(labels):
-        raise LabelsError(f"{path}: holds no labels; give {LABELS.give}")
-    names = _names(vocabulary) if vocabulary else tuple(sorted(pc.unique(labels).to_pylist()))
-    number = {name: index for index, name in enumerate(names)}
-    if len(number) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise LabelsError(f"{vocabulary}: two classes are named {twice!r}: give each its own name")
-    if unknown := [name for name in pc.unique(labels).to_pylist() if name not in number]:
-        raise LabelsError(
-            f"{path}: {len(unknown):,} labels are not in {vocabulary}, such as {unknown[0]!r}: add "
-            "them to the vocabulary, at its end, or correct them"
-        )
-    bytes_of_ids = np.array([name.encode() for name in ids.to_pylist()], np.bytes_)
-    rows = table.find(bytes_of_ids)
+    read = _by_number if is_numbered(place) else _by_name
+    ids, values, names = read(place, vocabulary)
+    rows = table.find(ids)
     known = rows >= 0
     notes: tuple[str, ...] = ()
     if not known.all():
-        absent = np.unique(bytes_of_ids[~known])
+        absent = np.unique(ids[~known])
         notes = (
             f"{path}: {len(absent):,} videos are not in the table, such as {some(absent, 1)}: left "
             "out",
         )
     if not known.any():
         raise LabelsError(f"{path}: none of its videos is in the table: check that the ids agree")
-    values = np.array([number[name] for name in labels.to_pylist()], np.int32)
     return _sorted(rows[known], values[known], len(table), names), notes
 
 
@@ -115,6 +98,50 @@ def frequent(labels: Labels, rows: np.ndarray, least: int) -> Labels:
     rows_of = np.repeat(np.arange(len(labels)), labels.per_row)[values >= 0]
     names = tuple(labels.names[place] for place in chosen)
     return _sorted(rows_of, values[values >= 0], len(labels), names)
+
+
+def _by_name(
+    path: epath.Path, vocabulary: str | os.PathLike[str]
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Ids S[L] and class numbers i32[L] of a file of names, and the names of all classes."""
+    file = tabular.read_table(path, LABELS, ["video_id", "label"])
+    ids, labels = (ids_of(path, file, column, LABELS) for column in ("video_id", "label"))
+    if ids.null_count or labels.null_count:
+        raise LabelsError(
+            f"{path}: {ids.null_count:,} lines have no video_id, {labels.null_count:,} no label: "
+            "remove them"
+        )
+    if not len(labels):
+        raise LabelsError(f"{path}: holds no labels; give {LABELS.give}")
+    names = _names(vocabulary) if vocabulary else tuple(sorted(pc.unique(labels).to_pylist()))
+    number = {name: index for index, name in enumerate(names)}
+    if len(number) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise LabelsError(f"{vocabulary}: two classes are named {twice!r}: give each its own name")
+    if unknown := [name for name in pc.unique(labels).to_pylist() if name not in number]:
+        raise LabelsError(
+            f"{path}: {len(unknown):,} labels are not in {vocabulary}, such as {unknown[0]!r}: add "
+            "them to the vocabulary, at its end, or correct them"
+        )
+    values = np.array([number[name] for name in labels.to_pylist()], np.int32)
+    return np.array([name.encode() for name in ids.to_pylist()], np.bytes_), values, names
+
+
+def _by_number(
+    path: epath.Path, vocabulary: str | os.PathLike[str]
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """As `_by_name`, of a file of class numbers."""
+    try:
+        ids, values = read_numbered(path)
+    except ValueError as error:
+        raise LabelsError(str(error)) from error
+    names = _names(vocabulary) if vocabulary else _numbered(int(values.max()) + 1)
+    if (beyond := values >= len(names)).any():
+        raise LabelsError(
+            f"{path}: {len(np.unique(values[beyond])):,} labels are outside the {len(names):,} "
+            f"classes of {vocabulary}, such as {values[beyond][0]} of {some(ids[beyond], 1)}"
+        )
+    return ids, values.astype(np.int32), names
 
 
 def _sorted(rows: np.ndarray, values: np.ndarray, size: int, names: tuple[str, ...]) -> Labels:

@@ -107,8 +107,8 @@ class LabelledPaths(SplitPaths):
     layout: RecordLayout = RecordLayout()
     """The content of the records."""
     labels: Annotated[str, PATH] = ""
-    """Own labels, Parquet or CSV of video_id, label (a name), one line per label; by default the
-    labels in the table."""
+    """Own labels, Parquet or CSV of video_id, label (a name), one line per label, or in Sports-1M's
+    form (lines of `URL 1,2`, numbers of classes); by default the labels in the table."""
     vocabulary: Annotated[str, PATH] = ""
     """Names of the classes: Index and Name, as in YouTube-8M's vocabulary.csv."""
     embeddings: Annotated[tuple[str, ...], PATH] = ()

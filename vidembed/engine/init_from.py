@@ -9,13 +9,14 @@ keep their fresh values. The optimiser starts fresh.
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from vidembed.distributed import mesh as meshes
+from vidembed.engine.inherited_classes import counts_of
 from vidembed.engine.model import step_named
 from vidembed.engine.protocols import Task
 from vidembed.engine.recipe import Recipe
@@ -44,6 +45,9 @@ class Plan:
     """Paths in `taken` that may be longer in this run → their axis; the source's rows are first."""
     differences: tuple[str, ...]
     """One line per array that only one of the runs has, or that differs in shape or dtype."""
+    classes: tuple[int, int] | None = None
+    """The source's classes and this run's, which begin with them: the rows of grown arrays. None if
+    a run does not name its classes; rows then end before trailing rows of zeros."""
 
 
 class Source(NamedTuple):
@@ -78,9 +82,8 @@ def compare(stored: Mapping[str, Any], fresh: Mapping[str, Any], task: Task) -> 
     differences = []
     for path, here in fresh.items():
         top, _, name = path.partition("/")
-        axis = None
+        axis = task.grown_axis(name if top == "parameters" else path)
         if top == "parameters":
-            axis = task.grown_axis(name)
             averaged = f"{AVERAGE}/{name}"
         else:
             averaged = path.replace(f"state/{BATCH_STATISTICS}", AVERAGE_STATISTICS, 1)
@@ -100,22 +103,30 @@ def compare(stored: Mapping[str, Any], fresh: Mapping[str, Any], task: Task) -> 
     return Plan(taken=taken, grown=grown, differences=tuple(differences))
 
 
-def planned(recipe: Recipe, source: Source, shape: State, corpus: Any) -> Plan:
+def planned(
+    recipe: Recipe,
+    source: Source,
+    shape: State,
+    corpus: Any,
+    class_names: Sequence[str] = (),
+) -> Plan:
     """Plan which arrays a run of this shape on these data copies from a source. Reads no array.
 
-    Raises ValueError if the runs differ and `recipe.init_partial` is off, if nothing fits, and if
-    the inputs of the runs are of different spaces.
+    Raises ValueError if the runs differ and `recipe.init_partial` is off, if nothing fits, if the
+    inputs of the runs are of different spaces, and if the classes of this run do not begin with
+    those of the source.
     """
     theirs = source.workdir.read_recipe() or {}
     if theirs.get("fingerprints", {}).get("corpus") != corpus.rows:
         names = (f"the data of {source.workdir}", "those of this run")
         check_same_space(theirs.get("space", {}), corpus.space, names=names)
+    classes = counts_of(str(source), theirs, class_names, fixed=recipe.task.fixed_classes)
     stored = source.checkpoints.entries(source.step)
     plan = compare(stored, entries_of(part_of(shape, recipe.task.inherits)), recipe.task)
     _refuse(str(source), plan.differences, recipe.init_partial)
     if not plan.taken:
         raise ValueError(f"{source} has no array that fits this run: name another run")
-    return plan
+    return replace(plan, classes=classes)
 
 
 def warnings_of(recipe: Recipe, source: Source) -> list[str]:
@@ -150,7 +161,9 @@ def begin_from(recipe: Recipe, source: Source, plan: Plan, state: State) -> tupl
     taken = {path: restored[theirs] for path, theirs in plan.taken.items()}
     differences, lines = list(plan.differences), []
     for path, axis in plan.grown.items():
-        theirs, ours = (int(_rows(array, axis)) for array in (taken[path], fresh[path]))
+        theirs, ours = plan.classes or (
+            int(_rows(array, axis)) for array in (taken[path], fresh[path])
+        )
         if theirs > ours:
             differences.append(f"{path}: {theirs:,} rows there, {ours:,} here, drawn anew")
             del taken[path]

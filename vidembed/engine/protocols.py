@@ -173,6 +173,11 @@ class Task(Protocol):
         """Prefixes of the paths in the state that a run copies from another run: "parameters",
         "state/inputs"."""
 
+    @property
+    def fixed_classes(self) -> int:
+        """The first classes that the run it is initialised from must have, since they do not
+        learn; 0 if all learn."""
+
     def masked(self, updates: Arrays, state: Any) -> Arrays:
         """The updates of the parameters, by name, with zeros for rows that must not change."""
 
@@ -181,7 +186,8 @@ class Task(Protocol):
         host; arrays of the state that it reads lie whole on every device."""
 
     def grown_axis(self, name: str) -> int | None:
-        """The axis of a parameter that may be longer than in the run it is initialised from."""
+        """The axis of a parameter, or of an array of the state by path, that may be longer than in
+        the run it is initialised from."""
 
 
 class Evaluator(Protocol):

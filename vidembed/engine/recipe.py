@@ -137,6 +137,11 @@ class Recipe:
                 f"evaluate_every {self.evaluate_every} must be a multiple of "
                 f"checkpoints.every_steps {self.checkpoints.every_steps}: checkpoints are evaluated"
             )
+        if self.task.fixed_classes and not self.init_from:
+            raise ValueError(
+                f"the first {self.task.fixed_classes:,} classes are fixed, so they must come from "
+                "another run: give --init-from RUN"
+            )
         for phase in self.resolved_phases:
             if self.task.learns_from != phase.feed.unit:
                 raise ValueError(

@@ -114,7 +114,8 @@ def train(
             # If this run was started before, use the step resolved then.
             name = (workdir.read_recipe() or {}).get("init_from", recipe.init_from)
             source = resolve(name)
-            begin = partial(begin_from, recipe, source, planned(recipe, source, shape, corpus))
+            plan = planned(recipe, source, shape, corpus, spec.class_names)
+            begin = partial(begin_from, recipe, source, plan)
             about["init_from"] = str(source)
         for change in claim(workdir, recipe, fingerprints, about):
             progress.say(f"changed since the run was started: --{change.replace('_', '-')}")

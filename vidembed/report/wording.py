@@ -35,6 +35,7 @@ SYSTEMS: Mapping[str, str] = {
 METRICS: Mapping[str, str] = {
     "ndcg": "NDCG",
     "map": "MAP",
+    "auc": "AUC",
     "gap": "GAP",
     "hit": "Hit",
     "perr": "PERR",

@@ -39,9 +39,14 @@ class Annotation(video.VideoTask):
     biases: Biases = "log_odds"
     """Start from each class's share of the train videos, or from even odds (zero). From zero, the
     first passes only learn that most classes are rare."""
+    fixed_classes: int = 0
+    """Learn only the classes from this number on; earlier classes and the network stay as in
+    --init-from. A class that a longer --corpus.vocabulary adds is then learnt by itself."""
     learns_from: ClassVar[str] = "videos"
 
     def __post_init__(self) -> None:
+        if self.fixed_classes < 0:
+            raise ValueError(f"fixed_classes must be 0 or more, found {self.fixed_classes}")
         if self.biases not in ("log_odds", "zero"):
             raise ValueError(f"biases must be log_odds or zero, found {self.biases!r}")
 
@@ -68,6 +73,11 @@ class Annotation(video.VideoTask):
         """
         if not spec.classes:
             raise ValueError("the feed gives no labels: choose a feed of videos with labels")
+        if self.fixed_classes >= spec.classes:
+            raise ValueError(
+                f"fixed_classes is {self.fixed_classes:,}, but there are {spec.classes:,} classes, "
+                "so nothing would learn: give a --corpus.vocabulary with more classes"
+            )
         network_key, class_key = jax.random.split(key)
         known = None if statistics is None else statistics.inputs
         parameters, state = super().init(network_key, spec, known)
@@ -86,6 +96,20 @@ class Annotation(video.VideoTask):
         """Add the axes of the classifier's parameters."""
         axes, of_state = super().layout(parameters, state)
         return axes | dict(self.classifier.split_axes), of_state
+
+    def masked(self, updates: Mapping[str, Any], state: Any) -> Mapping[str, Any]:
+        """With fixed classes, zeros for their rows and for the network.
+
+        Their probabilities then stay as they are, bit for bit, under a classifier whose classes are
+        independent, unless parameters are averaged: an average rounds.
+        """
+        if not self.fixed_classes:
+            return updates
+        return {name: self._of_new_classes(name, update) for name, update in updates.items()}
+
+    def grown_axis(self, name: str) -> int | None:
+        """Parameters of classes, and their log-odds, may have more rows."""
+        return 0 if name in (*self.classifier.split_axes, "state/classes/log_odds") else None
 
     def loss_and_measures(
         self,
@@ -117,6 +141,12 @@ class Annotation(video.VideoTask):
         inputs = self._video(parameters, state, arrays)
         count = state["classes"]["log_odds"].shape[0]
         return self.classifier.scores(self._of_classes(parameters), inputs, count)[:, :count]
+
+    def _of_new_classes(self, name: str, update: jax.Array) -> jax.Array:
+        if name not in self.classifier.split_axes:
+            return jnp.zeros_like(update)
+        number = jax.lax.broadcasted_iota(jnp.int32, update.shape, 0)
+        return jnp.where(number < self.fixed_classes, 0.0, update)
 
     def _of_classes(self, parameters: Parameters) -> Parameters:
         return {name: parameters[name] for name in self.classifier.split_axes}

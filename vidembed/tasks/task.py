@@ -22,6 +22,9 @@ class Task:
     optimised: ClassVar[bool] = True
     """Whether updates follow a loss; otherwise the loss is always 0 and not worth showing."""
 
+    fixed_classes: int = 0
+    """The first classes that a run has from the run it starts from, and that do not learn."""
+
     @property
     def reads(self) -> tuple[str, ...]:
         """The modalities that a batch must have; () if the task reads no features."""
@@ -52,9 +55,11 @@ class Task:
         return None
 
     def grown_axis(self, name: str) -> int | None:
-        """The axis along which a parameter may be longer than in the run that this one starts from.
+        """The axis along which an array may be longer than in the run that this one starts from.
 
-        Rows of zeros at its end are padding. None if the shape must be the same.
+        name: of a parameter, or the path of an array of the state ("state/classes/log_odds"). The
+        axis counts the classes if the feeds name them; otherwise rows of zeros at its end are
+        padding. None if the shape must be the same.
         """
         return None
 
