@@ -135,9 +135,9 @@ def _line_of(row: Mapping[str, Any]) -> list[str]:
 def remarks(result: Mapping[str, Any]) -> Iterator[str]:
     """What there is to say of the tables."""
     yield (
-        f"Test videos are two thirds of what the hash leaves out of training, after {EPOCHS} "
-        "passes (phases: as named); all held out: with the third for validation, too. Intervals "
-        "resample videos; differences are paired by video."
+        "Test videos are two thirds of what the hash leaves out of training; all held out: with "
+        f"the third for validation, too. Trained for {EPOCHS} passes, each rounded up to whole "
+        "batches (phases: as named). Intervals resample videos; differences are paired by video."
     )
     yield "Sessions behind cdml, gcml and gcl are SIMULATED from the labels of videos."
     popularity = result["popularity"]["gap@20"]
