@@ -22,7 +22,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tyro
 
-from experiments.annotation_points import BASELINES_OF, BATCH, GROUPS, Group, Training, trainings
+from experiments.annotation_points import (
+    BASELINES_OF,
+    BATCH,
+    GROUPS,
+    RESAMPLES,
+    Group,
+    Training,
+    trainings,
+)
 from experiments.annotation_runs import print_tables, train_and_evaluate, verb, write_tables
 from experiments.annotation_tables import gathered, remarks, tables
 from experiments.points import refuse_seeds
@@ -87,7 +95,7 @@ class Run:
         train_and_evaluate(
             run, *data, "--seed", str(seed), "--task.model.modalities", *training.modalities,
             *training.options, *parts, *start, steps=batches * training.epochs, log_every=batches,
-            baselines=training.name == BASELINES_OF,
+            resamples=RESAMPLES, baselines=training.name == BASELINES_OF,
         )  # fmt: skip
 
     def _embedding(self, world: Path, name: str, seed: int) -> None:

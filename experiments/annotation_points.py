@@ -8,6 +8,8 @@ Group = Literal["inputs", "forms", "experts", "phases", "halves"]
 GROUPS: tuple[Group, ...] = ("inputs", "forms", "experts", "phases", "halves")
 BATCH, EPOCHS = 512, 10
 CONTENT = ("visual", "audio")
+RESAMPLES = 100
+"""Of each evaluation; `gather` resamples 1,000 times."""
 BASELINES_OF = "visual"
 """The training beside which popularity is measured, which is the same for all."""
 PER_BLOCK = ("--task.model.norm", "per_block")

@@ -23,8 +23,6 @@ from vidembed.workdir.measurements import BASELINES
 
 PART, ALL = "test", "all_held_out"
 METRICS = ("gap@20", "map_per_class@20", "map_per_video", "hit@1", "perr")
-RESAMPLES = 100
-"""Of each evaluation; tables resample 1,000 times."""
 Titled = tuple[str, Sequence[str], list[list[str]]]
 """A table: title, header and rows."""
 
@@ -38,10 +36,10 @@ class Measured(NamedTuple):
 
     per_video: PerQuery
     scores: Mapping[str, Any]
-    popularity: Mapping[str, Any] | None
-    """With `popularity_per_video`, only if baselines were measured beside it."""
-    popularity_per_video: PerQuery | None
     fingerprint: str
+    popularity: Mapping[str, Any] | None
+    """None where baselines were not measured."""
+    popularity_per_video: PerQuery | None
 
 
 def verb(*words: str) -> None:
@@ -52,37 +50,48 @@ def verb(*words: str) -> None:
 
 
 def train_and_evaluate(
-    run: Path, *options: str, steps: int, log_every: int, baselines: bool
+    run: Path,
+    *options: str,
+    steps: int,
+    log_every: int,
+    resamples: int = 1000,
+    baselines: bool = True,
 ) -> None:
-    """An annotation run, measured at its last step only; what is done is skipped."""
+    """An annotation run, measured at its last step only; what is done is skipped.
+
+    resamples: behind the intervals that are printed; those of tables are made anew.
+    """
     length = ("--steps", str(steps), "--checkpoints.every-steps", str(steps))
     log = ("--log-every", str(log_every))
     verb("train", "annotation", "--workdir", str(run), *options, *length, *log)
-    options = ("--evaluator.resamples", str(RESAMPLES), *(() if baselines else ("--no-baselines",)))
-    verb("evaluate", "annotation", "--workdir", str(run), *options)
+    fewer = () if resamples == 1000 else ("--evaluator.resamples", str(resamples))
+    only = () if baselines else ("--no-baselines",)
+    verb("evaluate", "annotation", "--workdir", str(run), *fewer, *only)
     jax.clear_caches()  # each run has its own programs
     gc.collect()
 
 
-def measured(run: Workdir) -> Measured | None:
-    """The results of a run's last step; None if `train_and_evaluate` has not measured it."""
+def measured(run: Workdir, resamples: int = 1000) -> Measured | None:
+    """The results of a run's last step; None if it has not been measured with these resamples."""
     evaluation = evaluation_of(run) if run.read_recipe() else None
     if evaluation is None:
         return None
     evaluator = cast(Annotation, evaluation.in_order[0])
-    measurements = run.measurements(replace(evaluator, resamples=RESAMPLES).identity())
+    measurements = run.measurements(replace(evaluator, resamples=resamples).identity())
     step = recipe_of(run).steps
     result, baselines = measurements.read(step), measurements.read(BASELINES)
     per_query = measurements.read_per_query(step)
     if result is None or not per_query:
         return None
-    simple = baselines and read_scores(measurements.folder / f"{BASELINES}.parquet")
+    simple = None
+    if baselines:
+        simple = read_scores(measurements.folder / f"{BASELINES}.parquet")["popularity"][PART]
     return Measured(
         per_video=per_query[PART],
         scores=result["scores"],
-        popularity=baselines and baselines["systems"]["popularity"],
-        popularity_per_video=simple["popularity"][PART] if simple else None,
         fingerprint=result["fingerprints"]["corpus"],
+        popularity=baselines and baselines["systems"]["popularity"],
+        popularity_per_video=simple,
     )
 
 

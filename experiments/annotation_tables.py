@@ -4,7 +4,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.annotation_points import BASELINES_OF, EPOCHS, GROUPS, Training, trainings
+from experiments.annotation_points import (
+    BASELINES_OF,
+    EPOCHS,
+    GROUPS,
+    RESAMPLES,
+    Training,
+    trainings,
+)
 from experiments.annotation_runs import ALL, METRICS, Measured, Titled, as_json, interval_text
 from experiments.annotation_runs import measured as measured_run
 from experiments.paper import TABLE_6
@@ -58,7 +65,9 @@ def gathered(folder: Path) -> dict[str, Any]:
     every = {t.name: t for t in trainings(GROUPS, first=True)}
     for seed in seeds:
         for name in every:
-            if (result := measured_run(Workdir(folder / f"seed{seed}" / name))) is not None:
+            if (
+                result := measured_run(Workdir(folder / f"seed{seed}" / name), RESAMPLES)
+            ) is not None:
                 measured.setdefault(name, {})[seed] = result
     if BASELINES_OF not in measured:
         raise ValueError(
@@ -126,9 +135,9 @@ def _line_of(row: Mapping[str, Any]) -> list[str]:
 def remarks(result: Mapping[str, Any]) -> Iterator[str]:
     """What there is to say of the tables."""
     yield (
-        f"Test videos are two thirds of what the hash leaves out of training, after {EPOCHS} "
-        "passes (phases: as named); all held out: with the third for validation, too. Intervals "
-        "resample videos; differences are paired by video."
+        "Test videos are two thirds of what the hash leaves out of training; all held out: with "
+        f"the third for validation, too. Trained for {EPOCHS} passes, each rounded up to whole "
+        "batches (phases: as named). Intervals resample videos; differences are paired by video."
     )
     yield "Sessions behind cdml, gcml and gcl are SIMULATED from the labels of videos."
     popularity = result["popularity"]["gap@20"]

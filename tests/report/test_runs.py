@@ -74,3 +74,28 @@ def test_checkpoints_are_in_the_order_of_their_steps():
     (chart,) = runs.checkpoint_charts({"a": found[:1], "b": []})
     assert ">a</text>" in chart["svg"]
     assert "step" not in chart["svg"]
+
+
+def test_scores_of_parts_of_the_videos_share_charts_and_have_a_table_each():
+    names = ["test/gap@20", "test/hit@1", "validation/gap@20", "validation/hit@1"]
+    score = {"value": 0.1, "low": 0.0, "high": 0.2}
+    found = [
+        {
+            "step": step,
+            "scores": dict.fromkeys(names, score),
+            "selection": {"name": "validation/gap@20"},
+        }
+        for step in (4, 8)
+    ]
+    tables = runs.checkpoint_tables({"run": found})
+    assert [(table["name"], table["metrics"]) for table in tables] == [
+        ("run, test", names[:2]),
+        ("run, validation", names[2:]),
+    ]
+    assert runs.chosen_by({"run": found}) == ["GAP@20 on validation"]
+    for measured in (found, found[:1]):
+        charts = runs.checkpoint_charts({"run": measured})
+        assert [chart["title"] for chart in charts] == ["GAP@20", "Hit@1"]
+        for chart in charts:
+            assert ">test</text>" in chart["svg"]
+            assert ">validation</text>" in chart["svg"]

@@ -2,6 +2,7 @@ import pytest
 
 from vidembed.evaluators import queries
 from vidembed.report import wording
+from vidembed.report.meanings import meanings
 
 
 @pytest.mark.parametrize(
@@ -85,3 +86,24 @@ def test_names_on_validation():
     names = ["a/map", f"{name}/map", "b/map"]
     assert wording.by_part(names) == {"test": ["a/map", "b/map"], "validation": [f"{name}/map"]}
     assert wording.by_part(names[::2]) == {"": ["a/map", "b/map"]}
+
+
+def test_names_of_predicted_labels():
+    assert wording.measured("test/map_per_class@20") == "MAP@20 per class, test"
+    assert wording.measured("all_held_out/perr") == "PERR, all held out"
+    assert wording.metric("hit@5") == "Hit@5"
+    names = ["test/perr", "all_held_out/perr", "test/gap@20"]
+    assert wording.by_table(names) == {
+        "test": ["test/perr", "test/gap@20"],
+        "all held out": ["all_held_out/perr"],
+    }
+    assert wording.by_table(["a/map", "validation_a/map"]) == {
+        "test": ["a/map"],
+        "validation": ["validation_a/map"],
+    }
+    metrics = [name.partition("/")[2] for name in names]
+    assert [entry["name"] for entry in meanings(metrics)] == ["PERR", "PERR", "GAP@20"]
+    assert [entry["means"] for entry in meanings(["hit@1", "hit@5", "ndcg@10"])] == [
+        "the share of videos whose most probable label is true.",
+        "the share of videos with a true label among their 5 most probable.",
+    ]

@@ -147,7 +147,7 @@ def test_the_verbs_train_and_evaluate(paths, tmp_path, capsys):
     assert main(arguments=["train", *options], name="annotation") == 0
     assert main(arguments=["evaluate", "--workdir", str(tmp_path / "run")], name="annotation") == 0
     output = capsys.readouterr().out
-    assert "step 20  gap@20, test" in output
+    assert "step 20  GAP@20, test" in output
     assert "popularity" in output
 
 

@@ -4,17 +4,14 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vidembed.cli.run_sections import sections
 from vidembed.cli.scoreboard import below_raw
-from vidembed.corpora.watched import Corpus
 from vidembed.engine.evaluate import EvaluationJob
 from vidembed.engine.measured import Job
 from vidembed.engine.old_recipes import former_evaluator
 from vidembed.engine.protocols import Evaluator
 from vidembed.engine.typed_json import to_json, with_defaults
 from vidembed.report.captions import Captions
-from vidembed.report.clusters import clusters
-from vidembed.report.embedding_map import embedding_map
-from vidembed.report.gallery import gallery
 from vidembed.report.page import NO_CAPTIONS, write_report
 from vidembed.workdir.diagnosis import Diagnosis
 from vidembed.workdir.layout import Workdir
@@ -99,9 +96,9 @@ def run_warnings(job: EvaluationJob) -> list[str]:
     return warnings
 
 
-def data_notes(corpus: Corpus) -> list[str]:
-    """Notes on missing modalities and unused edges."""
-    table, edges, notes = corpus.table, corpus.edges_report, []
+def data_notes(corpus: Any) -> list[str]:
+    """Notes on missing modalities and unused edges, and from reading split and labels."""
+    table, edges, notes = corpus.table, getattr(corpus, "edges_report", {}), []
     for modality in table.features:
         if missing := int((~table.has(modality)).sum()):
             share = f"{missing:,} of {len(table):,} videos ({missing / len(table):.1%})"
@@ -116,7 +113,8 @@ def data_notes(corpus: Corpus) -> list[str]:
         notes.append(f"{loops:,} edges were dropped: they link a video to itself.")
     if merged := edges.get("merged"):
         notes.append(f"{merged:,} edges are duplicates; their weights were summed.")
-    return [*notes, *edges.get("notes", ()), *corpus.split_notes]
+    reading = (getattr(corpus, name, ()) for name in ("split_notes", "reading_notes"))
+    return [*notes, *edges.get("notes", ()), *(note for part in reading for note in part)]
 
 
 def report_run(
@@ -136,17 +134,9 @@ def report_run(
     `evaluate_command`, which evaluates it. warnings: problems of the run, shown at the top.
     """
     workdir, corpus, selecting = job.workdir, job.corpus, job.selecting
-    label_names = label_kinds.get("label", {})
-    model = job.model(job.step_named("latest"))
-    if "video" not in list(model) or not hasattr(corpus, "table"):
-        raise ValueError(
-            "the report shows related videos: it needs an output `video` and a feature table, but "
-            f"this run has the outputs {', '.join(model) or '(none)'} and a {type(corpus).__name__}"
-        )
-    slices = getattr(selecting.evaluator, "slices", None)
     measured = evaluations_of(workdir, selecting.evaluator)
     step = job.step_named("best" if measured else "latest")
-    embeddings = job.model(step)["video"](corpus.table)
+    shown = sections(job.model(step), corpus, selecting, label_kinds, measured=bool(measured))
     related, note, warnings = None, "", list(warnings)
     if baselines and measured:
         best = next(result for result in measured if result["step"] == step)
@@ -163,19 +153,16 @@ def report_run(
         journals={workdir.path.name: journal_of(workdir)},
         evaluations={workdir.path.name: measured},
         corpora={workdir.path.name: corpus.report()},
-        gallery=gallery(embeddings, corpus, label_names),
         recipe=job.described(),
-        clusters=clusters(corpus, label_names),
         related_videos=related,
         related_note=note,
-        slices=slices(embeddings, corpus, label_kinds) if slices and measured else {},
         warnings=warnings,
         remarks=other_evaluators(job),
         step=step,
         evaluate_command="" if measured else evaluate_command,
         captions=captions,
-        embedding_map=embedding_map(embeddings, corpus, label_names),
         notes=data_notes(corpus),
+        **shown,
     )
     return str(workdir.report_file)
 

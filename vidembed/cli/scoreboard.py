@@ -9,7 +9,7 @@ from vidembed.evaluators.baselines import CLOSED_FORM
 from vidembed.report import wording
 from vidembed.report.headline import headline
 
-NOT_RAW = ("popularity", "random", CLOSED_FORM, "ridge_", "svd_", "als", "bpr")
+NOT_RAW = ("popularity", "random", "chance", CLOSED_FORM, "ridge_", "svd_", "als", "bpr")
 """Prefixes of the names of baselines other than raw features."""
 
 

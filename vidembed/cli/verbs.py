@@ -176,7 +176,7 @@ class Evaluate(_OnHosts):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report(_OfRun, ReportOptions):
-    """Write WORKDIR/report.html: curves, scores, data, and examples of related videos."""
+    """Write WORKDIR/report.html: curves, scores, data, and examples."""
 
     FIRST: ClassVar = first_options.REPORT
 

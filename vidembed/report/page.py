@@ -9,11 +9,13 @@ import jinja2
 from etils import epath
 
 from vidembed import files
-from vidembed.report import charts, codes, results, runs, wording
+from vidembed.report import charts, codes, meanings, results, runs, wording
 from vidembed.report import sweep as sweeps
 from vidembed.report.captions import Captions
 
-FILTERS = ("score", "signed", "number", "breaks", "metric", "direction", "asked", "measured")
+FILTERS = (
+    "score", "signed", "number", "breaks", "metric", "direction", "asked", "measured", "is_part",
+)  # fmt: skip
 """The functions of `wording` that the templates use."""
 NO_CAPTIONS = Captions()
 """Videos are shown by their ids."""
@@ -35,6 +37,7 @@ def write_report(
     related_videos: Mapping[str, Any] | None = None,
     related_note: str = "",
     slices: Mapping[str, Any] | None = None,
+    labels: Mapping[str, Any] | None = None,
     warnings: Sequence[str] = (),
     remarks: Sequence[str] = (),
     step: int | None = None,
@@ -56,8 +59,12 @@ def write_report(
     sweep        the result of a sweep's `gather`
     coded        scores of coded vectors, for `vidembed.report.codes.section`
     related_videos   for a single run: direction → system → metric → {value, low, high}, as in a
-                     summary; related_note names the checkpoint of the trained system
+                     summary; a direction may be a part of the videos, for predicted labels;
+                     related_note names the checkpoint of the trained system
     slices       direction → kind → name → `evaluators.slices.Slice`, of the same checkpoint
+    labels       for predicted labels, each may be absent: `calibration` from
+                 `vidembed.report.reliability`, `classes` from `frequent_classes`, `examples` from
+                 `label_examples`
     warnings     problems of the run, in words, shown at the top
     remarks      notes on the measured checkpoints, such as those not shown
     step         for a single run: the checkpoint whose scores are at the top; None: the last one
@@ -77,6 +84,8 @@ def write_report(
         *corpora.values(),
         *(result for results_of_run in evaluations.values() for result in results_of_run),
     ]
+    panels = results.panels(summary.get("related_videos") or related_videos or {})
+    part_panels = [panel for panel in panels if wording.is_part(panel["direction"])]
     page = _environment().get_template("report.html")
     text = page.render(
         title=title,
@@ -89,7 +98,10 @@ def write_report(
         captions=captions,
         embedding_map=embedding_map,
         notes=notes,
-        panels=results.panels(summary.get("related_videos") or related_videos or {}),
+        panels=[panel for panel in panels if panel not in part_panels],
+        part_panels=part_panels,
+        meanings=meanings.meanings(name for panel in part_panels[:1] for name in panel["metrics"]),
+        labels=labels or {},
         related_note=related_note,
         slices=slices,
         audio=summary.get("audio_contribution") or {},
@@ -111,6 +123,7 @@ def write_report(
         corpora=list(corpora),
         counts=counts(corpora),
         degrees=degrees(corpora),
+        of_labels=any("classes" in report for report in corpora.values()),
         stages=_stages(summary.get("seconds") or {}),
         gallery=gallery,
         clusters=clusters,

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vidembed.report import charts, wording
-from vidembed.report.headline import headline
+from vidembed.report.headline import headline, on_top
 from vidembed.report.wording import is_number
 
-BOUNDS = ("trained_exchanged", "popularity", "random")
+BOUNDS = ("trained_exchanged", "popularity", "random", "chance")
 """Systems that do not rank by content: bounds, not competitors."""
 NOT_FEATURES = (*BOUNDS, "trained", "untrained", "composite", "closed_form", "ridge_", "svd_")
 """Name prefixes of the systems that are not raw or standardised features."""
@@ -65,13 +65,13 @@ def run_headlines(
     step: int | None,
 ) -> list[dict[str, str]]:
     """The numbers at the top for a single run: test scores of a checkpoint (the last if `step` is
-    None), each with those of the best raw features and the closed form, if measured."""
+    None), each with those of the best raw features and the closed form, if measured; for predicted
+    labels, with those of other parts of the videos, and the baselines."""
     measured = [checkpoints for checkpoints in evaluations.values() if checkpoints]
     if len(measured) != 1:
         return []
     last = max(measured[0], key=lambda result: result["step"])
     result = next((result for result in measured[0] if result["step"] == step), last)
-    shown, *_ = wording.by_part(result["scores"]).values()
     return [
         {
             "value": wording.score(interval.get("value")),
@@ -80,17 +80,30 @@ def run_headlines(
                 [
                     f"{wording.score(interval.get('low'))}–{wording.score(interval.get('high'))} "
                     f"at step {wording.number(result['step'])}",
+                    *_other_parts(result["scores"], name),
                     *_baselines(related_videos, name),
                 ]
             ),
         }
-        for name in shown
+        for name in on_top(result["scores"])
         for interval in [result["scores"][name]]
     ]
 
 
+def _other_parts(scores: Mapping[str, Any], name: str) -> list[str]:
+    """The same metric on other parts of the videos, in words; empty if there are none."""
+    part, _, metric = name.rpartition("/")
+    others = [
+        f"{wording.direction(other)} {wording.score(scores[f'{other}/{metric}'].get('value'))}"
+        for other in wording.PARTS
+        if other != part and wording.is_part(name) and f"{other}/{metric}" in scores
+    ]
+    return [", ".join(others)] if others else []
+
+
 def _baselines(related_videos: Mapping[str, Any], name: str) -> list[str]:
-    """The scores of the best raw features and the closed form, in words; empty if unknown."""
+    """The scores of the best raw features and the closed form, in words; for predicted labels, of
+    all baselines; empty if unknown."""
     direction, _, metric = name.rpartition("/")
     systems = related_videos.get(direction) or {}
     known: dict[str, float] = {
@@ -102,8 +115,8 @@ def _baselines(related_videos: Mapping[str, Any], name: str) -> list[str]:
     best = max(features, key=features.__getitem__, default="")
     baselines = [
         f"{wording.system(system)} {wording.score(known[system])}"
-        for system in (best, "closed_form")
-        if system in known
+        for system in (wording.in_order(known) if wording.is_part(name) else (best, "closed_form"))
+        if system in known and system != "trained"
     ]
     return [f"without training: {', '.join(baselines)}"] if baselines else []
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -92,30 +93,37 @@ def last_measures(journals: Journals) -> dict[str, Any]:
 
 
 def checkpoint_charts(evaluations: Journals) -> list[dict[str, Any]]:
-    """One chart (`title`, `svg`) per metric, over the step, or over runs of one checkpoint each."""
-    colours = families(list(evaluations))
-    metrics = dict.fromkeys(
-        metric for results in evaluations.values() for r in results for metric in r["scores"]
-    )
+    """One chart (`title`, `svg`) per metric, over the step, or over runs of one checkpoint each.
+
+    Scores of several parts of the videos share a chart, with one line or row per part.
+    """
+    charted: dict[str, dict[str, str]] = {}
+    for score in dict.fromkeys(
+        score for results in evaluations.values() for r in results for score in r["scores"]
+    ):
+        part, _, metric = score.rpartition("/")
+        if wording.is_part(score):
+            charted.setdefault(wording.metric(metric), {})[wording.direction(part)] = score
+        else:
+            charted[wording.measured(score)] = {"": score}
     several = any(len(results) > 1 for results in evaluations.values())
+    draw = _over_steps if several else _over_runs
     return [
-        {
-            "title": wording.measured(metric),
-            "svg": (_over_steps if several else _over_runs)(evaluations, metric, colours),
-        }
-        for metric in metrics
+        {"title": title, "svg": draw(title, evaluations, scores)}
+        for title, scores in charted.items()
     ]
 
 
 def checkpoint_tables(evaluations: Journals) -> list[dict[str, Any]]:
     """One table per run: `name`, `metrics`, and `rows` of step and intervals, by step.
 
-    A run with validation videos has two: of test scores and of validation scores.
+    A run with validation videos has two: of test scores and of validation scores. Scores of
+    predicted labels have one per part of the videos.
     """
     tables = []
     for name, results in evaluations.items():
         measured = dict.fromkeys(metric for result in results for metric in result["scores"])
-        for part, metrics in wording.by_part(measured).items() if results else ():
+        for part, metrics in wording.by_table(measured).items() if results else ():
             rows = [
                 {"step": r["step"], "cells": [r["scores"].get(m) or {} for m in metrics]}
                 for r in _by_step(results)
@@ -127,8 +135,17 @@ def checkpoint_tables(evaluations: Journals) -> list[dict[str, Any]]:
 
 def chosen_by(evaluations: Journals) -> list[str]:
     """Names of the scores that compare checkpoints, if these are on validation videos."""
+    part = "validation/"
     names = (r.get("selection", {}).get("name", "") for e in evaluations.values() for r in e)
-    return list(dict.fromkeys(name for name in names if name.endswith(" on validation")))
+    return list(
+        dict.fromkeys(
+            f"{wording.metric(name.removeprefix(part))} on validation"
+            if name.startswith(part)
+            else name
+            for name in names
+            if name.endswith(" on validation") or name.startswith(part)
+        )
+    )
 
 
 def _train_lines(journals: Journals) -> dict[str, list[Mapping[str, Any]]]:
@@ -152,23 +169,28 @@ def _curves(lines: Journals, measure: str) -> list[charts.Line]:
     ]
 
 
-def _over_steps(evaluations: Journals, metric: str, colours: Mapping[str, int]) -> str:
-    curves = []
+def _over_steps(title: str, evaluations: Journals, scores: Mapping[str, str]) -> str:
+    """scores: the name of each line → its score; with several, every run has a line for each."""
+    colours, curves = families(list(evaluations)), []
     for name, results in evaluations.items():
-        measured = [result for result in _by_step(results) if result["scores"].get(metric)]
-        scores = [result["scores"][metric] for result in measured]
-        if scores:
-            steps = (result["step"] for result in measured)
-            curves.append(charts.line(steps, scores, colours[name]))
-    return charts.lines(wording.measured(metric), curves)
+        for number, (label, metric) in enumerate(scores.items()):
+            measured = [result for result in _by_step(results) if result["scores"].get(metric)]
+            if values := [result["scores"][metric] for result in measured]:
+                steps = (result["step"] for result in measured)
+                curve = charts.line(steps, values, colours[name] * len(scores) + number)
+                curves.append(replace(curve, name=label))
+    return charts.lines(title, curves)
 
 
-def _over_runs(evaluations: Journals, metric: str, colours: Mapping[str, int]) -> str:
-    rows = []
+def _over_runs(title: str, evaluations: Journals, scores: Mapping[str, str]) -> str:
+    colours, rows = families(list(evaluations)), []
     for name, results in evaluations.items():
-        score = results[0]["scores"].get(metric) if results else None
-        rows += charts.dot(name, score or {}, colours[name])
-    return charts.dots(wording.measured(metric), rows)
+        for number, (label, metric) in enumerate(scores.items()):
+            score = results[0]["scores"].get(metric) if results else None
+            colour = colours[name] * len(scores) + number
+            named = label if label and len(evaluations) == 1 else f"{name} {label}".rstrip()
+            rows += charts.dot(named, score or {}, colour)
+    return charts.dots(title, rows)
 
 
 def _by_step(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

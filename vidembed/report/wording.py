@@ -29,8 +29,20 @@ SYSTEMS: Mapping[str, str] = {
     "untrained": "untrained network",
     "popularity": "popularity",
     "random": "random",
+    "chance": "chance",
 }
 """Names of systems, in display order."""
+METRICS: Mapping[str, str] = {
+    "ndcg": "NDCG",
+    "map": "MAP",
+    "auc": "AUC",
+    "gap": "GAP",
+    "hit": "Hit",
+    "perr": "PERR",
+    "map_per_class": "MAP per class",
+    "map_per_video": "MAP per video",
+}
+"""Names of metrics without their depth."""
 
 VALIDATION = "validation_"
 """Prefix of directions whose new videos are the validation videos."""
@@ -46,8 +58,17 @@ ASKED: Mapping[str, str] = {
     "eval_to_eval": "queries and candidates are new videos; a query is not among its own results.",
     "cold_items": "queries are users, candidates are new videos, which nothing was learned from.",
     "warm_items": "queries are users, candidates are known videos that they have not watched yet.",
+    "test": "videos are new to the network. Validation videos, if any, choose the checkpoint.",
+    "validation": "videos are new to the network, but choose the checkpoint.",
+    "all_held_out": "videos are those for testing and those for validation together.",
 }
 """Description of each direction."""
+PARTS = ("test", "validation", "all_held_out")
+"""Directions that are parts of the videos: scores of single videos, without candidates."""
+COUNTS: Mapping[str, str] = {
+    "held_out_labels_of_these": "share of the labels outside train that are of these classes",
+}
+"""Names of counts that are not their keys as words."""
 
 
 def is_number(value: Any) -> bool:
@@ -101,7 +122,8 @@ def memory(size: Any) -> str:
 
 def row(name: str, values: Sequence[Any]) -> dict[str, Any]:
     """A table row: its `name`, and its `cells` as text."""
-    return {"name": words(name), "cells": [number(value) for value in values]}
+    cells = [number(value) for value in values]
+    return {"name": COUNTS.get(name, words(name)), "cells": cells}
 
 
 def breaks(name: str) -> Markup:
@@ -115,9 +137,12 @@ def words(name: str) -> str:
 
 
 def metric(name: str) -> str:
-    """`ndcg@10` → `NDCG@10`, `map` → `MAP`."""
+    """`ndcg@10` → `NDCG@10`, `map` → `MAP`, `map_per_class@20` → `MAP@20 per class`."""
     kind, at, depth = name.partition("@")
-    return {"ndcg": "NDCG", "map": "MAP", "auc": "AUC"}.get(kind, words(kind)) + at + depth
+    if kind not in METRICS:
+        return words(kind) + at + depth
+    first, space, rest = METRICS[kind].partition(" ")
+    return first + at + depth + space + rest
 
 
 def direction(name: str) -> str:
@@ -144,6 +169,22 @@ def by_part(names: Iterable[str]) -> dict[str, list[str]]:
     if not validation:
         return {"": names}
     return {"test": [name for name in names if name not in validation], "validation": validation}
+
+
+def is_part(name: str) -> bool:
+    """Whether a direction, or that of a score, is a part of the videos: `test/gap@20`."""
+    return name.partition("/")[0] in PARTS
+
+
+def by_table(names: Iterable[str]) -> dict[str, list[str]]:
+    """Names of scores by the table that shows them: one per part of the videos, else `by_part`."""
+    names = list(names)
+    if not any(map(is_part, names)):
+        return by_part(names)
+    tables: dict[str, list[str]] = {}
+    for name in names:
+        tables.setdefault(direction(name.rpartition("/")[0]), []).append(name)
+    return tables
 
 
 def asked(name: str) -> str:

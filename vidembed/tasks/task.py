@@ -19,10 +19,11 @@ class Task:
     """Path prefixes of the training state that a run inherits from the run it starts from. What
     describes the run's own data is not inherited."""
 
-    fixed_classes: int = 0
-    """The first classes that a run has from the run it starts from, and that do not learn."""
     optimised: ClassVar[bool] = True
     """Whether updates follow a loss; otherwise the loss is always 0 and not worth showing."""
+
+    fixed_classes: int = 0
+    """The first classes that a run has from the run it starts from, and that do not learn."""
 
     @property
     def reads(self) -> tuple[str, ...]:
