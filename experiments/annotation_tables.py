@@ -143,8 +143,9 @@ def remarks(result: Mapping[str, Any]) -> Iterator[str]:
     """What there is to say of the tables."""
     yield (
         "On test videos, two thirds of what the hash leaves out of training; all: with the third "
-        f"for validation, too. MAP: per class, of the 20 best classes of each video. Trained for {EPOCHS} passes, each rounded up to whole "
-        "batches (phases: as named). Intervals resample videos; differences are paired by video."
+        "for validation, too. MAP: per class, of the 20 best classes of each video. Trained for "
+        f"{EPOCHS} passes, each rounded up to whole batches (phases: as named). Intervals resample "
+        "videos; differences are paired by video."
     )
     yield "Sessions behind cdml, gcml and gcl are SIMULATED from the labels of videos."
     popularity = result["popularity"]["gap@20"]

@@ -320,7 +320,7 @@ def test_a_single_run_shows_its_best_step_and_what_needs_no_training(write, inpu
     )  # fmt: skip
     assert f"{run[0]['scores'][MAIN]['value']:.3f}" in page.text["dd"]
     assert "at step 30" not in page.text["dd"]
-    beside = "at step 0; without training: text standardised 0.375, closed form 0.500"
+    beside = "at step 0; without training: standardised text 0.375, closed form 0.500"
     assert page.text["dd"].count(beside) == page.text["dd"].count("without training") == 1
     assert "No evaluation yet" not in page.words
 
