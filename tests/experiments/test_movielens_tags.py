@@ -75,7 +75,8 @@ def test_tags_that_people_typed_count_people_and_ids_are_replaced(tmp_path):
 
 
 @pytest.mark.fault(
-    "Annotation: tags of movies with a relevance outside [0, 1], a tag without a name, no names, no tag left",
+    "Annotation: tags of movies with a relevance outside [0, 1], a tag without a name, no names, "
+    "no tag left",
     "refused, naming file, movie and tag, and what to lower",
 )
 def test_tags_that_do_not_fit_are_refused(genome, tmp_path, capsys):
