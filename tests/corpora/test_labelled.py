@@ -192,6 +192,17 @@ def test_embeddings_become_a_modality_joined_by_id(paths, table, tmp_path):
 
 
 @pytest.mark.fault(
+    "Annotation: labels of a single class",
+    "refused: videos without labels are left out, so nothing is left to tell it from",
+)
+def test_a_single_class_is_refused(paths, table, tmp_path):
+    lines = [(name, "cat") for name in table.ids[::2].astype(str)]
+    own = labels_in(tmp_path / "one.parquet", lines)
+    with pytest.raises(ValueError, match=r"has the only class, 'cat', so there is nothing"):
+        replace(paths, labels=own).open()
+
+
+@pytest.mark.fault(
     "Annotation: embeddings of features of another space, with NaN, of no video, of a known name",
     "refused, naming file and space",
 )

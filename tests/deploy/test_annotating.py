@@ -2,17 +2,22 @@
 
 import csv
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from tests.tasks.made_labels import SMALL
 from tests.tasks.test_annotation import labelled, paths, probabilities, table, trained
+from tests.tasks.test_closed_form import run as run_recipe
 from vidembed.__main__ import main
 from vidembed.deploy.annotating import Assignment, annotate_to
 from vidembed.deploy.loading import opened
+from vidembed.deploy.thresholds import thresholds_of
 from vidembed.deploy.videos import videos_to_embed
+from vidembed.progress import Progress
 
 __all__ = ["labelled", "paths", "table", "trained"]
 
@@ -127,3 +132,34 @@ def test_what_cannot_be_written_is_refused(trained, paths, tmp_path, capsys):
     refused("top must be 1 or more", tmp_path / "out.csv", "--top", "0")
     refused("must lie above 0", tmp_path / "out.csv", "--precision", "2")
     refused("is one of the inputs", Path(paths.table) / "out.csv")
+
+
+@pytest.mark.fault(
+    "Annotation: labels that changed after training, where thresholds are chosen",
+    "other classes are refused, with the first that differs; other labels are warned of",
+)
+def test_thresholds_need_the_classes_of_the_training(trained, labelled, tmp_path, capsys):
+    model, said = opened(trained, "latest", "labels")[1], Progress()
+    names, options = labelled.labels.names, {"precision": 0.6, "top": 3, "progress": said}
+    thresholds_of(model, names=names, rows=labelled.rows, **options)
+    assert "WARNING" not in capsys.readouterr().out
+    thresholds_of(model, names=names, rows="of other data", **options)
+    assert "have changed since this run was trained" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="class 0 was 'another' and is 'label 0'"):
+        thresholds_of(model, names=("another", *names[1:]), rows="", **options)
+    with pytest.raises(ValueError, match=f"{len(names) - 1} then, {len(names)} now"):
+        thresholds_of(model, names=names[:-1], rows="", **options)
+
+
+@pytest.mark.fault(
+    "Annotation: the competition's form of a run that leaves out rare classes",
+    "refused: its class numbers are not those of the vocabulary",
+)
+def test_classes_numbered_anew_have_no_competition_form(paths, tmp_path, capsys):
+    rare = replace(paths, min_class_videos=1)
+    run_recipe(replace(SMALL, corpus=rare, steps=1), tmp_path / "run", rare.open())
+    capsys.readouterr()
+    out = tmp_path / "out.csv"
+    assert annotate(tmp_path / "run", paths, out, "--form", "youtube-8m") == 1
+    assert "numbers its" in "".join(capsys.readouterr())
+    assert annotate(tmp_path / "run", paths, out) == 0

@@ -37,6 +37,14 @@ def test_every_pass_has_each_labelled_train_video_once_in_another_order(clustere
     assert (rows_of(opened(clustered, seed=4), 2) != rows_of(feed, 2)).mean() > 0.9
 
 
+def test_modalities_that_the_model_does_not_read_are_named(clustered):
+    assert opened(clustered).notes == ()
+    feed = VideosWithLabels(batch_videos=SIZE).open(clustered, seed=3, reads=("audio",))
+    assert feed.notes == (
+        "the model does not read visual of the data, only audio (--task.model.modalities)",
+    )
+
+
 def test_labels_are_those_of_the_rows(clustered):
     batch = opened(clustered).at(5)
     assert batch["counts"].tolist() == [1.0] * SIZE

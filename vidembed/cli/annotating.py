@@ -37,7 +37,8 @@ def main(
         run: the work directory of an annotation run, local or gs://.
         videos: a feature table, or anything that import reads: TFRecord, Parquet or .npy files (a
             file, a folder or a glob).
-        out: OUT.parquet or OUT.csv: video_id, label, class, score, best first.
+        out: OUT.parquet or OUT.csv: video_id, label, class (its number in the run, from 0), score,
+            best first.
         step: best (by the run's evaluations), latest, or a number.
         top: labels per video at most.
         precision: keep only labels above a threshold per class, chosen on the run's validation
@@ -54,9 +55,23 @@ def main(
         loaded, model = opened(run, step, "labels")
     stored: Any = Workdir(run).read_recipe()
     names = stored["spec"]["class_names"]
+    corpus: Any = model.recipe.corpus
+    if form == "youtube-8m" and getattr(corpus, "min_class_videos", None):
+        raise ValueError(
+            f"{run} numbers its {len(names):,} classes anew, because it leaves out rare ones "
+            "(--corpus.min-class-videos), but the form of the competition has the numbers of the "
+            "vocabulary: use --form rows, which has names, or a run of all classes"
+        )
     chosen, thresholds = "", None
     if precision is not None:
-        chosen, thresholds = thresholds_of(model, precision=precision, top=top, progress=progress)
+        chosen, thresholds = thresholds_of(
+            model,
+            names=names,
+            rows=stored.get("fingerprints", {}).get("corpus", ""),
+            precision=precision,
+            top=top,
+            progress=progress,
+        )
     assignment = Assignment(names=names, top=top, thresholds=thresholds, chosen=chosen)
     source = videos_to_embed(videos, records, share, embeddings, imported=loaded.imported)
     made = annotate_to(

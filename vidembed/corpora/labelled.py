@@ -171,4 +171,10 @@ class LabelledPaths(SplitPaths):
                     f"none of the {int(mask.sum()):,} {name} videos has a label: check the labels, "
                     "or change the split (--corpus.train-share, --corpus.validation-share)"
                 )
+        if labels.classes < 2:
+            raise LabelsError(
+                f"every labelled video has the only class, {labels.names[0]!r}, so there is "
+                "nothing to tell apart: videos without labels are left out, so give the others a "
+                "label, too"
+            )
         return corpus

@@ -1,5 +1,6 @@
 """Thresholds of an annotation run: chosen on its validation videos, checked on its test videos."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,19 +14,39 @@ SCORES_AT_ONCE = 1 << 24
 
 
 def thresholds_of(
-    model: Model, *, precision: float, top: int, progress: Progress
+    model: Model,
+    *,
+    names: Sequence[str],
+    rows: str,
+    precision: float,
+    top: int,
+    progress: Progress,
 ) -> tuple[str, np.ndarray]:
     """(how they were chosen, thresholds f32[C]) for a wanted precision of a label.
 
     Opens the data of the run. Prints what the thresholds reach on validation videos, on which they
-    are chosen, and on test videos. Raises ValueError for a precision outside (0, 1], and if the run
-    has no validation videos.
+    are chosen, and on test videos, and warns if the data are not those of the training. names: the
+    C classes of the run. rows: the digest of its data (`LabelledCorpus.rows`); empty if it is not
+    stored. Raises ValueError for a precision outside (0, 1], if the run has no validation videos,
+    and if the data now have other classes.
     """
     if not 0 < precision <= 1:
         raise ValueError(f"precision {precision} must lie above 0 and at most at 1")
     recipe: Any = model.recipe
     with progress.stage("reading the run's data"):
         corpus = recipe.corpus.open()
+    if tuple(names) != corpus.labels.names:
+        raise ValueError(
+            f"the run's data now have other classes than when it was trained ({len(names):,} then, "
+            f"{corpus.labels.classes:,} now{_first_difference(names, corpus.labels.names)}), so no "
+            "thresholds can be chosen on them: restore the labels and the vocabulary, or leave out "
+            "--precision"
+        )
+    if rows and rows != corpus.rows:
+        progress.say(
+            "WARNING: the videos, labels or split have changed since this run was trained: if "
+            "train videos are now validation videos, precision is overstated"
+        )
     if "validation" not in corpus.parts:
         raise ValueError(
             "thresholds are chosen on validation videos, and this run has none "
@@ -47,6 +68,13 @@ def thresholds_of(
             f"WARNING: no threshold reaches a precision of {precision:g}: no video is labelled"
         )
     return f"precision {precision} on validation", chosen.thresholds
+
+
+def _first_difference(then: Sequence[str], now: Sequence[str]) -> str:
+    for place, (one, other) in enumerate(zip(then, now)):
+        if one != other:
+            return f"; class {place} was {one!r} and is {other!r}"
+    return ""
 
 
 def _predictions(

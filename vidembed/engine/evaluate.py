@@ -59,10 +59,10 @@ class EvaluationJob:
         rows = stored.get("fingerprints", {}).get("corpus", self.corpus.rows)
         if rows != self.corpus.rows:
             raise ValueError(
-                f"the videos, edges or split have changed since {workdir} was trained (digest "
-                f"{rows} then, {self.corpus.rows} now). It can still embed and search, but not be "
-                "evaluated on them: name the earlier data with --corpus.table and --corpus.edges, "
-                "or train a new run with --init-from"
+                f"the videos, edges, labels or split have changed since {workdir} was trained "
+                f"(digest {rows} then, {self.corpus.rows} now). It can still embed and search, but "
+                "not be evaluated on them: name the earlier data with --corpus.table and "
+                "--corpus.edges or --corpus.labels, or train a new run with --init-from"
             )
         if "spec" in stored:
             known = {*classes, *classes_of(recipe)}

@@ -117,6 +117,17 @@ class VideosWithLabelsFeed(VideoFeed):
         """See `Feed`."""
         return len(self._videos), "labelled train videos"
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Which modalities of the data, such as embeddings, the model does not read."""
+        unread = [modality for modality in self._table.features if modality not in self._reads]
+        if not unread:
+            return ()
+        return (
+            f"the model does not read {', '.join(unread)} of the data, only "
+            f"{', '.join(self._reads)} (--task.model.modalities)",
+        )
+
     def statistics(self) -> Any:
         """The `LabelStatistics` of the train videos."""
         known = super().statistics()
