@@ -187,11 +187,11 @@ def results(scores, truth, *, rows=None):
 
 
 def repeated(scores, truth, drawn):
-    """GAP and both MAP per class by loops, if each video is there as often as it is in `drawn`; a
-    class that no drawn video has keeps its precision."""
+    """GAP and both MAP per class by loops, if each video is there as often as it is in `drawn`,
+    over the classes that a drawn video has."""
     rows = np.sort(drawn)
-    metrics, whole = slowly(scores[rows], truth[rows])[0], slowly(scores, truth)[0]
-    maps = (whole[name] | metrics[name] for name in ("map_per_class_at_k", "map_per_class"))
+    metrics = slowly(scores[rows], truth[rows])[0]
+    maps = (metrics[name] for name in ("map_per_class_at_k", "map_per_class"))
     return [metrics["gap"], *(np.mean(list(each.values())) for each in maps)]
 
 

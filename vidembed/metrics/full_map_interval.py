@@ -37,7 +37,7 @@ def interval(
 ) -> Interval | None:
     """MAP per class over all videos, with the draws of `multilabel_intervals` for ids S[V].
 
-    A class that no drawn video has keeps its precision, as there. None if not all scores were kept.
+    Over the classes that a drawn video has, as there. None if not all scores were kept.
     """
     if predictions.all_scores is None:
         return None
@@ -89,7 +89,7 @@ def _measured(rankings: _Rankings, drawn: np.ndarray, harmonic: np.ndarray) -> n
     firsts = np.unique(rankings.begins)
     positives = np.add.reduceat(own, firsts, axis=0)
     precision = np.add.reduceat(sums, firsts, axis=0) / np.maximum(positives, 1)
-    return np.where(positives, precision, rankings.over_all[:, None]).mean(axis=0)
+    return precision.sum(axis=0) / np.sum(positives > 0, axis=0)
 
 
 def _sums_before(values: np.ndarray, begins: np.ndarray) -> np.ndarray:

@@ -1,9 +1,10 @@
 """Intervals of multi-label metrics by resampling videos, from stored results.
 
 GAP and MAP per class are not means over videos: in each resample the pooled predictions are ranked
-anew, each as often as its video was drawn, and the metric is computed exactly, not linearised. A
-class that no drawn video has keeps its precision over all videos: leaving it out would move the
-mean towards the common classes. What bias remains is subtracted; see `interval_of_rankings`.
+anew, each as often as its video was drawn, and the metric is computed exactly, not linearised. MAP
+is over the classes that a drawn video has, which moves it towards the common classes; this bias is
+subtracted, see `interval_of_rankings`. (With absent classes at their precision over all videos,
+intervals were a third as wide as they should be: most classes have one video.)
 
 Metrics of single videos go through `intervals.bootstrap`. All share their draws, so several runs
 (seeds) and paired differences are treated as in `intervals`.
@@ -135,17 +136,15 @@ def _resampler(run: PerQuery) -> Callable[[np.ndarray, np.ndarray], tuple[float,
     video, place = np.nonzero(labels >= 0)
     classes = labels[video, place]
     number = int(classes.max(initial=-1)) + 1
-    occurring = np.bincount(classes) > 0
-    over_all = _precision_by_class(run)
 
     def measure(drawn: np.ndarray, harmonic: np.ndarray) -> tuple[float, float]:
         positives = np.bincount(classes, drawn[video], minlength=number)
         if not positives.any():
             return np.nan, np.nan
         gap = whole.precision(drawn, harmonic, 1)[0] / positives.sum()
+        occurring = positives > 0
         sums = by_class.precision(drawn, harmonic, number)[occurring]
-        positives = positives[occurring]
-        return gap, np.where(positives, sums / np.maximum(positives, 1), over_all).mean()
+        return gap, (sums / positives[occurring]).mean()
 
     return measure
 
