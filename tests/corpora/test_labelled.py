@@ -160,8 +160,8 @@ def one_train_video(paths):
     return [(corpus.table.ids[np.flatnonzero(corpus.is_train)[0]].decode(), "cat")]
 
 
-def embedded(path, table, rows, vectors, inputs):
-    record = {"space": "video of step 3, abc", "inputs": inputs, "run": "r", "videos": {}}
+def embedded(path, table, rows, vectors, inputs, **more):
+    record = {"space": "video of step 3, abc", "inputs": inputs, "run": "r", "videos": {}, **more}
     part = FeatureTable(
         ids=table.ids[rows],
         features={"visual": table.features["visual"][rows]},
@@ -200,6 +200,23 @@ def test_a_single_class_is_refused(paths, table, tmp_path):
     own = labels_in(tmp_path / "one.parquet", lines)
     with pytest.raises(ValueError, match=r"has the only class, 'cat', so there is nothing"):
         replace(paths, labels=own).open()
+
+
+@pytest.mark.fault(
+    "Annotation: an embedding of a run that was trained on another split",
+    "a warning that names the options: scores on its train videos would be too high",
+)
+def test_an_embedding_of_another_split_is_remarked_on(paths, table, tmp_path):
+    rows, vectors = np.arange(200), np.ones((200, 2), np.float32)
+    own = {"split": "", "split_seed": 0, "train_share": 0.7}
+    for name, split, warned in (
+        ("same", own, False),
+        ("other", own | {"split_seed": 3}, True),
+        ("unknown", {}, False),
+    ):
+        file = embedded(tmp_path / f"{name}.parquet", table, rows, vectors, {}, split=split)
+        notes = " ".join(replace(paths, embeddings=(file,)).open().notes)
+        assert ("another split (split_seed)" in notes) == warned
 
 
 @pytest.mark.fault(

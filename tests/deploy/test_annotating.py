@@ -1,6 +1,7 @@
 """Labelling videos with a run: files against the run's own scores, thresholds, faults, resuming."""
 
 import csv
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+import vidembed
 from tests.tasks.made_labels import SMALL
 from tests.tasks.test_annotation import labelled, paths, probabilities, table, trained
 from tests.tasks.test_closed_form import run as run_recipe
@@ -110,6 +112,29 @@ def test_an_interrupted_run_resumes_with_the_same_labels(run, paths, tmp_path, m
     assert [line["class"] for line in resumed] == [line["class"] for line in whole]
     both = ([float(line["score"]) for line in lines] for lines in (resumed, whole))
     np.testing.assert_allclose(*both, rtol=1e-5)  # blocks of another size round differently
+
+
+def test_an_export_gives_the_same_probabilities_and_names(trained, table, tmp_path, capsys):
+    out = tmp_path / "model"
+    assert main(["export", str(trained), str(out), "--step", "latest"]) == 0
+    assert "to labels f32[5]" in capsys.readouterr().out
+    about = json.loads((out / "model.json").read_text())
+    assert about["output"] == "labels"
+    assert about["labels"] == [f"label {number}" for number in range(5)]
+    exported = vidembed.load(out).embed(table)
+    np.testing.assert_allclose(exported, probabilities(trained, table), atol=1e-6)
+
+
+@pytest.mark.fault(
+    "Annotation: videos that lack a modality or an embedding that the run reads",
+    "refused, naming it and the option that gives its vectors",
+)
+def test_a_missing_embedding_is_named(run, table, tmp_path):
+    part = replace(table, features={"visual": table.features["visual"]})
+    part.write(tmp_path / "part")
+    videos = videos_to_embed(tmp_path / "part")
+    with pytest.raises(ValueError, match=r"reads 'audio', .*--embeddings audio\.parquet"):
+        annotate_to(run, Assignment(names=tuple("abcde")), videos, tmp_path / "out.csv")
 
 
 @pytest.mark.fault(

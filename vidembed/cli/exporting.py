@@ -5,6 +5,7 @@ from typing import Annotated
 import tyro
 
 from vidembed.deploy.exporting import PLATFORMS, export
+from vidembed.deploy.loading import class_names
 from vidembed.progress import Progress
 
 
@@ -13,6 +14,7 @@ def main(
     out: Annotated[str, tyro.conf.arg(metavar="OUT")],
     *,
     step: str = "best",
+    output: str = "",
     onnx: bool = False,
 ) -> None:
     """Export a run: a program (model.stablehlo), weights (model.safetensors) and model.json.
@@ -25,14 +27,18 @@ def main(
         run: the work directory of a run, local or gs://.
         out: the folder to write, local or gs://.
         step: best (by the run's evaluations), latest, or a number.
+        output: video (vectors) or labels (probabilities of an annotation run's classes, whose names
+            are in model.json); by default labels if the run has them.
         onnx: also write ONNX (model.onnx, weights inside); needs the extra onnx.
     """
     progress = Progress()
+    output = output or ("labels" if class_names(run) else "video")
     with progress.stage(f"exporting {run}"):
-        about = export(run, out, step, onnx=onnx)
+        about = export(run, out, step, output=output, onnx=onnx)
     reads = ", ".join(f"{m} f32[{entry['width']}]" for m, entry in about["features"].items())
     size = about["vector"]["size"]
-    progress.say(f"{out}: step {about['step']}, {reads} to f32[{size}], for {', '.join(PLATFORMS)}")
+    made = f"{reads} to {output} f32[{size}]"
+    progress.say(f"{out}: step {about['step']}, {made}, for {', '.join(PLATFORMS)}")
     if onnx:
         entry = about["onnx"]
         progress.say(f"model.onnx: {', '.join(entry['inputs'])} to vectors, opset {entry['opset']}")

@@ -17,6 +17,7 @@ from vidembed.progress import Progress
 from vidembed.records.embeddings import with_embeddings
 from vidembed.records.record_layout import RecordLayout
 from vidembed.records.record_table import open_records
+from vidembed.records.split import split_options
 from vidembed.records.table import FeatureTable
 
 
@@ -85,7 +86,9 @@ class LabelledCorpus(SplitVideos):
             **{f"{part}_videos": int(mask.sum()) for part, mask in self.parts.items()},
             "videos_without_labels": int((~self.has_labels).sum()),
             "classes": self.labels.classes,
-            "labels_per_video": round(len(self.labels.values) / len(self.table), 2),
+            "labels_per_video": round(
+                len(self.labels.values) / max(1, int(self.has_labels.sum())), 2
+            ),
             "classes_without_train_videos": int((~seen).sum()),
             "held_out_labels_of_these": float((~seen[outside]).mean()) if len(outside) else 0.0,
         }
@@ -154,7 +157,7 @@ class LabelledPaths(SplitPaths):
             notes += more
         else:
             labels = labels_of_table(table, self.vocabulary)
-        table, more = with_embeddings(table, self.embeddings)
+        table, more = with_embeddings(table, self.embeddings, split=split_options(self))
         notes += more
         if self.min_class_videos:
             labels = frequent(labels, np.flatnonzero(split.train), self.min_class_videos)

@@ -126,6 +126,7 @@ def annotate_to(
         _writer(place, form, assignment.names, made) as write,
     ):
         for table in videos.blocks():
+            _check_modalities(run, table)
             rows = run.embeddable(table)
             left_out += len(table) - len(rows)
             if len(rows):
@@ -139,6 +140,15 @@ def annotate_to(
             )
         files.write_json(record_file, made)
     return Annotated(videos=partial.videos, labels=labels, left_out=left_out)
+
+
+def _check_modalities(run: Run, table: FeatureTable) -> None:
+    if missing := [modality for modality in run.widths if modality not in table.features]:
+        raise ValueError(
+            f"{run.name} reads {missing[0]!r}, and the videos have {', '.join(table.features)}: if "
+            f"it is an embedding, give its vectors for these videos (--embeddings {missing[0]}"
+            ".parquet); else import it"
+        )
 
 
 def _check_form(name: str, form: Form) -> None:

@@ -56,7 +56,7 @@ def embed_to(
     absent = dict.fromkeys(lacking, False)
     identity = videos.identity | ({"lacking": sorted(lacking)} if lacking else {})
     made = {"space": run.space, "inputs": dict(run.inputs), "run": run.name, "step": run.step}
-    made |= {"videos": identity}
+    made |= {"videos": identity, "split": run.split}
     existing = made_as(out)
     if existing is not None and not force:
         if not _equal(made, existing):

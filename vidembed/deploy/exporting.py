@@ -23,6 +23,7 @@ from jax import export as jax_export
 from vidembed import files
 from vidembed.deploy import onnx_program, safetensors
 from vidembed.deploy.composite import rows_of
+from vidembed.deploy.loading import class_names
 from vidembed.deploy.run import Run
 from vidembed.deploy.traced import traced
 from vidembed.records.bytecode import dequantise
@@ -43,6 +44,10 @@ CALL = (
 UINT8 = "a byte b of a YouTube-8M record or a uint8 table stands for b * 4/255 + 4/512 - 2"
 TRIED, CLOSE = 5, 1e-4
 """Number of made-up videos that test an export, and the tolerance of their vectors."""
+
+
+LABELS = "labels"
+"""The output of an annotation run: probabilities instead of vectors."""
 
 
 def export(
@@ -93,11 +98,13 @@ def export(
             for m, w in run.widths.items()
         },
         "imported": run.imported,
+        "split": run.split,
         "normalisation": "features go in as they are: the program standardises them by the train "
         f"split's mean and deviation. {UINT8}",
         "vector": {"size": run.size, "dtype": "float32", "unit_length": unit},
         "call": CALL,
         "platforms": list(PLATFORMS),
+        **({"labels": list(class_names(path))} if output == LABELS else {}),
         **({"onnx": onnx_program.described(run.widths, run.size)} if onnx else {}),
         "files": {name: xxhash.xxh3_128_hexdigest(content) for name, content in stored.items()},
         "versions": versions(),

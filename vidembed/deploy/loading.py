@@ -5,9 +5,11 @@ from collections.abc import Collection
 
 from etils import epath
 
+from vidembed import files
 from vidembed.deploy.run import Run
 from vidembed.distributed.mesh import MeshShape, make_mesh
 from vidembed.engine.model import Model, load_model
+from vidembed.records.split import split_options
 from vidembed.workdir.layout import Workdir
 
 
@@ -47,6 +49,7 @@ def load(
         inputs={m: e["space"] for m, e in about["features"].items() if e["space"] is not None},
         space=about["space"],
         imported=about.get("imported", {}),
+        split=about.get("split", {}),
     )
 
 
@@ -80,5 +83,16 @@ def opened(
         inputs=space,
         space=model.space(output, space),
         imported=stored.get("imported", {}),
+        split=split_options(model.recipe.corpus),
     )
     return run, model
+
+
+def class_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The names of the classes that a run, or an export of one, gives probabilities for; () for
+    others."""
+    place = epath.Path(path)
+    if (place / "model.json").exists():
+        return tuple((files.read_json(place / "model.json") or {}).get("labels", ()))
+    stored = files.read_json(place / "recipe.json") or {}
+    return tuple(stored.get("spec", {}).get("class_names", ()))

@@ -42,6 +42,7 @@ class Run:
     widths: modality → number of features F. inputs: modality → the model that made the features,
     if known. space: identifies what made the vectors; only vectors in the same space are compared.
     imported: options of the import of the training table (`records.stored_options`), if known.
+    split: the options of the split that it was trained on, if known.
     """
 
     def __init__(
@@ -55,10 +56,12 @@ class Run:
         inputs: Mapping[str, str],
         space: str,
         imported: Mapping[str, Any] = {},
+        split: Mapping[str, Any] = {},
     ) -> None:
         self.compute = compute
         self.name, self.step, self.output, self.space = name, step, output, space
         self.widths, self.inputs, self.imported = dict(widths), dict(inputs), dict(imported)
+        self.split = dict(split)
         self._tried_without: set[str] = set()
 
     def __repr__(self) -> str:

@@ -20,6 +20,8 @@ from vidembed.models.parameters import Parameters
 
 EXPERTS, BIASES = "classes/experts/kernel", "classes/experts/bias"
 GATES, GATE_BIASES = "classes/gates/kernel", "classes/gates/bias"
+EXPORTED = 512
+"""Videos of a batch that the blocks of an exported program are made for."""
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -49,9 +51,11 @@ def total_and_losses(
 
 def class_log_odds(parameters: Parameters, z: jax.Array, *, block_bytes: int) -> jax.Array:
     """f32[b, c]: log p − log(1 − p), on one device."""
-    cut = _cut(parameters, _blocks(parameters, len(z), block_bytes))
-    odds = jax.lax.map(lambda part: log_odds(*_score(part, z)).T, cut)
-    return jnp.moveaxis(odds, 0, 1).reshape(len(z), -1)
+    # An exported program has any number of videos, known only when it runs.
+    videos = z.shape[0]
+    blocks = _blocks(parameters, videos if isinstance(videos, int) else EXPORTED, block_bytes)
+    odds = jax.lax.map(lambda part: log_odds(*_score(part, z)).T, _cut(parameters, blocks))
+    return jnp.moveaxis(odds, 0, 1).reshape(videos, -1)
 
 
 def _losses(
@@ -139,7 +143,7 @@ def _score(part: Parameters, z: jax.Array) -> tuple[jax.Array, jax.Array | None]
 
     def logits(kernel: str, bias: str) -> jax.Array:
         scored = _product(part[kernel].reshape(-1, z.shape[1]), z, (1, 1))
-        scored = scored.reshape(*part[kernel].shape[:2], len(z))
+        scored = scored.reshape(*part[kernel].shape[:2], z.shape[0])
         return scored + part[bias][..., None] if bias in part else scored
 
     return logits(EXPERTS, BIASES), logits(GATES, GATE_BIASES) if GATES in part else None

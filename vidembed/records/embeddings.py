@@ -2,8 +2,9 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,19 +15,23 @@ from vidembed.records.vectors_by_id import join, refuse_not_finite
 
 
 def with_embeddings(
-    table: FeatureTable, paths: Sequence[str | os.PathLike[str]]
+    table: FeatureTable,
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    split: Mapping[str, Any] = {},
 ) -> tuple[FeatureTable, tuple[str, ...]]:
     """The table with one more modality per file, and remarks on the videos without a vector.
 
     paths: files of vectors as `vidembed embed` writes them. A modality has the name of its file
-    without its ending; its space is the one that the file records. Raises SpaceError for vectors
+    without its ending; its space is the one that the file records. split: options of the table's
+    split; a run that was trained on another one is remarked on. Raises SpaceError for vectors
     computed from features of another space than the table's, and ValueError for a name that the
     table has already, for vectors that are not finite, and if no video has one.
     """
     notes: tuple[str, ...] = ()
     for path in paths:
         table, more = _with(table, os.fspath(path))
-        notes += more
+        notes += (*more, *_of_another_split(os.fspath(path), split))
     return table, notes
 
 
@@ -60,6 +65,17 @@ def _with(table: FeatureTable, path: str) -> tuple[FeatureTable, tuple[str, ...]
         manifest["space"] = {**manifest.get("space", {}), name: str(space)}
     features = {**table.features, name: vectors}
     return dataclasses.replace(table, features=features, present=present, manifest=manifest), notes
+
+
+def _of_another_split(path: str, split: Mapping[str, Any]) -> Iterator[str]:
+    """A warning if the run behind vectors was trained on other videos than `split` trains on."""
+    theirs = (made_as(path) or {}).get("split") or {}
+    different = [name for name, value in split.items() if theirs.get(name, value) != value]
+    if different:
+        yield (
+            f"WARNING: the run behind {path} used another split ({', '.join(different)}): it may "
+            "have trained on test videos of this run, whose scores would then be too high"
+        )
 
 
 def _check_inputs(path: str, inputs: dict[str, str], table: FeatureTable) -> None:

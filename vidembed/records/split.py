@@ -1,6 +1,6 @@
 """Split the videos by a hash, before any relations are used."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xxhash
@@ -55,6 +55,14 @@ def train_rows(ids: np.ndarray, *, seed: int, train_share: float = 0.7) -> np.nd
     if ids.dtype.kind != "S":
         raise TypeError(f"ids must be bytes, found {ids.dtype}")
     return _lowest(ids, b"", seed, train_share)
+
+
+def split_options(options: object) -> dict[str, Any]:
+    """The options that decide which videos are for training, of anything that has them; {} for
+    others. Equal options split a video alike, whatever else is in the table."""
+    names = ("split", "split_seed", "train_share")
+    known = {name: getattr(options, name, None) for name in names}
+    return {} if None in known.values() else known
 
 
 def check_shares(train_share: float, validation_share: float = 0.0) -> None:
