@@ -13,6 +13,8 @@ def test_titles_of_text_and_parquet_are_read_alike(tmp_path):
     assert read_titles(csv) == read_titles(parquet) == {"v1": "Cats, dogs & <b>", "3": "Größe"}
     pq.write_table(pa.table({"id": [7], "title": ["numbered"]}), parquet)
     assert read_titles(parquet) == {"7": "numbered"}
+    csv.write_text("video_id,title\nv1,one\n")
+    assert read_titles(csv) == {"v1": "one"}
 
 
 @pytest.mark.parametrize(
@@ -22,6 +24,7 @@ def test_titles_of_text_and_parquet_are_read_alike(tmp_path):
         ({"id": ["a", ""], "title": ["x", "y"]}, "1 of 2 titles have no id"),
         ({"id": ["a"], "title": [3.5]}, "column title is of type double, and must be text"),
         ({"id": ["a"], "name": ["x"]}, "title"),
+        ({"name": ["a"], "title": ["x"]}, "column id is missing"),
     ],
 )
 def test_other_files_are_refused(tmp_path, columns, words):

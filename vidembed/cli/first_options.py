@@ -9,6 +9,9 @@ _SIZES = (
     "task.ridge",
     "task.power",
     "task.model.modalities",
+    "task.model.components",
+    "task.model.norm",
+    "task.classifier.mixtures",
     "task.model.modality",
     "task.model.layers.hidden",
     "task.model.layers.size",
@@ -16,7 +19,15 @@ _SIZES = (
 )
 """Fields of a recipe that users change first."""
 _EVALUATOR = ("evaluator.directions", "evaluator.ks", "evaluator.ratings", "evaluator.items")
-_DATA = ("workdir", "corpus.table", "corpus.edges", "corpus.hierarchy")
+_DATA = (
+    "workdir",
+    "corpus.table",
+    "corpus.edges",
+    "corpus.hierarchy",
+    "corpus.labels",
+    "corpus.vocabulary",
+    "corpus.embeddings",
+)
 TRAIN = (
     *_DATA,
     "preset",

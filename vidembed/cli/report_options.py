@@ -16,7 +16,7 @@ class ReportOptions:
     """A CSV file with Index and Name (YouTube-8M's vocabulary.csv), to name the labels; its column
     Vertical1 adds scores by vertical."""
     titles: str | None = None
-    """Titles of the videos: Parquet or CSV with `id, title`."""
+    """Titles of the videos: Parquet or CSV CSV with `id` (or `video_id`) and `title`."""
     url_template: str = ""
     """Link each video to its page: 'https://example.com/watch?v={id}'."""
     thumbnail_template: str = ""

@@ -133,7 +133,9 @@ def advice(origin: Origin, path: str | PathLike[str], options: Reading) -> str:
     if schema.fits(origin.format):
         return ""
     fit = schema.fitting(origin.format, options)
-    command = f"\nimport it with: {import_command(path, fit)}" if fit else f"\n{NOTHING_FITS}"
+    command = f"\n{NOTHING_FITS}"
+    if fit:
+        command = f"\nimport it with: {import_command(path, fit)}\n(inspect finds the dtype, too)"
     return "\n  holds ".join([f"\n{fspath(path)}", *schema.lines()]) + command
 
 

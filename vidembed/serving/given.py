@@ -77,7 +77,7 @@ def same_space(space: str | None, index_space: str, what: str) -> None:
         raise SpaceError(
             f"{what} are of the space {space!r}, the index is of {index_space!r}: vectors of two "
             "spaces cannot be compared; embed them with the model that the index was made with, "
-            "or make a separate index"
+            "make a separate index, or replace this one (index ... --force)"
         )
 
 

@@ -50,10 +50,11 @@ def _counted(report: Mapping[str, Any], edges: str) -> Iterator[str]:
         )
         yield f"{report['left_out_watches']:,} watches left out by lists: {'; '.join(ids)}"
     how = "in one session, in any order" if is_unordered else "one after the other"
-    weight = report["parameters"]["min_weight"]
+    weight, dropped = report["parameters"]["min_weight"], report["pairs"] - report["edges"]
     yield (
         f"{report['pairs']:,} pairs watched {how}, {report['edges']:,} of them at least {weight:g} "
         + ("(sum of weights)" if is_unordered else "times")
+        + (f"; {dropped:,} are dropped (--min-weight {weight:g})" if dropped else "")
     )
     if 0 < tie_share(report) <= WARNED_TIE_SHARE:
         yield f"{describe_ties(report)}, and are ordered by video id"
