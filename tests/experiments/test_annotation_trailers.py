@@ -12,6 +12,7 @@ from experiments.annotation_trailers import INPUTS, Trailers, main
 from tests.experiments.made_movies import made_movies
 
 
+@pytest.mark.long
 def test_genres_are_learnt_and_measured_against_popularity(tmp_path, monkeypatch, capsys):
     folders = made_movies(tmp_path)
     monkeypatch.setattr("experiments.annotation_trailers.INPUTS", ("audio",))

@@ -70,7 +70,7 @@ def test_a_direction_among_new_videos_is_shown_at_its_own_depth():
     both = [{"trained": one, "popularity": half}]
     out = io.StringIO()
     print_systems(summary(both), console=Console(file=out, width=80))
-    first, second = out.getvalue().split("eval queries, other eval candidates")
+    first, second = out.getvalue().split("new → new videos")
     assert "NDCG@10" in first
     assert row_of(first) == ["trained", "0.100", "0.100", "to", "0.100", "0.300", "0.400"]
     assert "NDCG@60" in second

@@ -99,6 +99,7 @@ def test_cold_movies_of_ones_own_taste_come_first():
     assert auc[0] > auc[1] + 0.05
 
 
+@pytest.mark.long
 def test_nothing_of_cold_movies_is_learned_from_and_the_seed_decides():
     features, likes, is_train = made()
     few = Tower(hidden=8, size=4, steps=5, users=16)

@@ -56,6 +56,7 @@ def test_files_in_the_form_of_sports_1m_are_numbers_of_classes(made, tmp_path):
     assert labels.names[7] == "label 7"
 
 
+@pytest.mark.long
 def test_a_softmax_head_through_the_verbs(made, tmp_path):
     paths, classes = made
     run = tmp_path / "run"

@@ -133,9 +133,7 @@ def advice(origin: Origin, path: str | PathLike[str], options: Reading) -> str:
     if schema.fits(origin.format):
         return ""
     fit = schema.fitting(origin.format, options)
-    command = f"\n{NOTHING_FITS}"
-    if fit:
-        command = f"\nimport it with: {import_command(path, fit)}\n(inspect finds the dtype, too)"
+    command = f"\nimport it with: {import_command(path, fit)}" if fit else f"\n{NOTHING_FITS}"
     return "\n  holds ".join([f"\n{fspath(path)}", *schema.lines()]) + command
 
 
