@@ -54,7 +54,9 @@ def with_new_class(paths, folder, names):
 LONGER = (*(f"label {number}" for number in range(CLASSES)), "new")
 
 
-@pytest.mark.parametrize(("devices", "unseen"), [(1, 0), pytest.param(8, 260, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    ("devices", "unseen"), [(1, 0), pytest.param(8, 260, marks=pytest.mark.long)]
+)
 def test_a_class_is_added_by_training_its_experts_alone(devices, unseen, trained, paths, tmp_path):
     """With many more classes the table is longer, too, by another multiple of 256 rows."""
     names = (*LONGER, *(f"unseen {number}" for number in range(unseen)))
