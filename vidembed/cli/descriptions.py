@@ -20,9 +20,23 @@ def of_fields(kind: type) -> Mapping[str, str]:
     texts: dict[str, str] = {}
     for base in reversed(kind.__mro__[:-1]):
         with contextlib.suppress(OSError, TypeError, SyntaxError):
-            [tree] = ast.parse(textwrap.dedent(inspect.getsource(base))).body
-            texts |= _below_fields(tree)
+            texts |= _below_fields(_tree(base))
     return texts
+
+
+def _tree(kind: type, attempts: int = 3) -> ast.AST:
+    """The syntax tree of a class.
+
+    CPython counts its depth of recursion for all threads together, so parsing sometimes fails with
+    a SystemError while another thread parses, too; the next attempt is independent of it.
+    """
+    try:
+        [tree] = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    except SystemError:
+        if attempts == 1:
+            raise
+        return _tree(kind, attempts - 1)
+    return tree
 
 
 def of_parameters(function: Callable[..., Any]) -> Mapping[str, str]:
