@@ -58,11 +58,11 @@ def _is_value(words, place):
 @pytest.fixture
 def mistakes(monkeypatch, tmp_path):
     """A function: the mistakes in the words of a command, which then ends unparsed."""
-    found = []
+    collected = []
 
     def checked(command, arguments, *, prog, preset=()):
         given = Arguments(command, arguments, preset=preset)
-        found.extend([*given.words.mistakes, *given._misplaced()])
+        collected.extend([*given.words.mistakes, *given._misplaced()])
         raise SystemExit(0)
 
     known = composite_verbs._known
@@ -72,11 +72,11 @@ def mistakes(monkeypatch, tmp_path):
     monkeypatch.setattr(composite_verbs, "_known", lambda place: known(None))
 
     def mistakes_of(words):
-        found.clear()
+        collected.clear()
         with pytest.raises(SystemExit) as end:
             main(words)
         assert end.value.code == 0, words
-        return list(found)
+        return list(collected)
 
     return mistakes_of
 

@@ -65,10 +65,10 @@ def test_the_competitions_form_has_a_line_per_video(trained, paths, table, tmp_p
         best = np.argsort(-scores, kind="stable")[:2]
         pairs = " ".join(f"{label} {scores[label]:.6f}" for label in best)
         assert line.split(",")[0] == name
-        words, wanted = line.split(",")[1].split(), pairs.split()
-        assert words[::2] == wanted[::2]
+        written, best_pairs = line.split(",")[1].split(), pairs.split()
+        assert written[::2] == best_pairs[::2]
         np.testing.assert_allclose(
-            [*map(float, words[1::2])], [*map(float, wanted[1::2])], atol=2e-6
+            [*map(float, written[1::2])], [*map(float, best_pairs[1::2])], atol=2e-6
         )
 
 
@@ -164,8 +164,8 @@ def test_what_cannot_be_written_is_refused(trained, paths, tmp_path, capsys):
     "other classes are refused, with the first that differs; other labels are warned of",
 )
 def test_thresholds_need_the_classes_of_the_training(trained, labelled, tmp_path, capsys):
-    model, said = opened(trained, "latest", "labels")[1], Progress()
-    names, options = labelled.labels.names, {"precision": 0.6, "top": 3, "progress": said}
+    _, model = opened(trained, "latest", "labels")
+    names, options = labelled.labels.names, {"precision": 0.6, "top": 3, "progress": Progress()}
     thresholds_of(model, names=names, rows=labelled.rows, **options)
     assert "WARNING" not in capsys.readouterr().out
     thresholds_of(model, names=names, rows="of other data", **options)

@@ -70,9 +70,9 @@ def test_a_class_is_added_by_training_its_experts_alone(devices, unseen, trained
         mesh=replace(SMALL.mesh, model=min(2, devices)),
         steps=24,
     )
-    said = run(recipe, tmp_path / "run", corpus, devices=devices)
+    notes = run(recipe, tmp_path / "run", corpus, devices=devices)
     line = f"parameters/classes/experts/kernel: 5 rows are taken, {1 + unseen} drawn anew"
-    assert line in said
+    assert line in notes
     before, after = (
         load_model(Workdir(path), "latest").arrays("labels") for path in (trained, tmp_path / "run")
     )

@@ -136,7 +136,7 @@ def report_run(
     workdir, corpus, selecting = job.workdir, job.corpus, job.selecting
     measured = evaluations_of(workdir, selecting.evaluator)
     step = job.step_named("best" if measured else "latest")
-    shown = sections(job.model(step), corpus, selecting, label_kinds, measured=bool(measured))
+    of_outputs = sections(job.model(step), corpus, selecting, label_kinds, measured=bool(measured))
     related, note, warnings = None, "", list(warnings)
     if baselines and measured:
         best = next(result for result in measured if result["step"] == step)
@@ -162,7 +162,7 @@ def report_run(
         evaluate_command="" if measured else evaluate_command,
         captions=captions,
         notes=data_notes(corpus),
-        **shown,
+        **of_outputs,
     )
     return str(workdir.report_file)
 

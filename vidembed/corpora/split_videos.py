@@ -70,9 +70,9 @@ class SplitVideos:
         rows = np.asarray(batch["rows"])
         leaked = np.unique(rows[~self.is_train[rows]])
         if len(leaked):
-            shown = ", ".join(i.decode(errors="replace") for i in self.table.ids[leaked[:10]])
+            first_ids = ", ".join(i.decode(errors="replace") for i in self.table.ids[leaked[:10]])
             raise LeakError(
-                f"{len(leaked)} videos of the eval partition are in a training batch: {shown}. "
+                f"{len(leaked)} videos of the eval partition are in a training batch: {first_ids}. "
                 "Scores after that would be invalid; this is a fault of the feed or the split"
             )
 

@@ -188,9 +188,9 @@ def _writer(
 
         def text(ids: np.ndarray, labels: Labels) -> int:
             if not pairs:
-                found = [list(row.values()) for row in _rows(ids, labels, names)]
-                lines.writerows([*row[:-1], f"{row[-1]:.6g}"] for row in found)
-                return len(found)
+                cells = [list(row.values()) for row in _rows(ids, labels, names)]
+                lines.writerows([*row[:-1], f"{row[-1]:.6g}"] for row in cells)
+                return len(cells)
             written = 0
             for name, (classes, scores) in zip(ids.tolist(), labels):
                 both = (f"{label} {score:.6f}" for label, score in zip(classes, scores))

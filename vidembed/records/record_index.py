@@ -108,13 +108,13 @@ def build_index(
     progress(len(files), len(files), total)
     index = _joined(chunks, counts, format, digests, dtype)
     faults.add_repeated(index.ids, index.first_rows)
-    found = faults.sentences()
-    found += check_counts(dict(zip(names, counts.tolist())), read_counts(files, None), pattern)
+    problems = faults.sentences()
+    problems += check_counts(dict(zip(names, counts.tolist())), read_counts(files, None), pattern)
     if layout.dtype == "uint8":
-        found += clipping(checks, allowed_share=options.max_clipped_share)
-    found += rounded(checks, layout.dtype, beyond=options.max_rounding)
-    if found:
-        raise refusal(pattern, found)
+        problems += clipping(checks, allowed_share=options.max_clipped_share)
+    problems += rounded(checks, layout.dtype, beyond=options.max_rounding)
+    if problems:
+        raise refusal(pattern, problems)
     return index
 
 

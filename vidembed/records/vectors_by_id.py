@@ -79,8 +79,8 @@ def refuse_not_finite(
 
 def some(ids: np.ndarray, most: int = NAMED) -> str:
     """The first ids, for a message."""
-    shown = ", ".join(bytes(i).decode(errors="replace") for i in ids[:most])
-    return f"{shown} ..." if len(ids) > most > 1 else shown
+    first = ", ".join(bytes(i).decode(errors="replace") for i in ids[:most])
+    return f"{first} ..." if len(ids) > most > 1 else first
 
 
 def _of_table(name: str) -> tuple[np.ndarray, np.ndarray]:

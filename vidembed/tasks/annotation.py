@@ -133,8 +133,8 @@ class Annotation(video.VideoTask):
         weights = batch["counts"] / batch["counts"].shape[0]
         classes = self._of_classes(parameters)
         loss, _ = self.classifier.weighted_loss(classes, inputs, batch["labels"], count, weights)
-        shown = loss / jnp.mean(batch["counts"])  # the last part of a pass has empty slots
-        measures = {"loss": shown, "labels": jnp.mean(jnp.sum(batch["labels"] >= 0, axis=1))}
+        per_video = loss / jnp.mean(batch["counts"])  # the last part of a pass has empty slots
+        measures = {"loss": per_video, "labels": jnp.mean(jnp.sum(batch["labels"] >= 0, axis=1))}
         measures |= {f"kept/{m}": share for m, share in state.get("kept", {}).items()}
         return loss, (state, measures)
 
