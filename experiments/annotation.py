@@ -95,7 +95,8 @@ class Run:
         train_and_evaluate(
             run, *data, "--seed", str(seed), "--task.model.modalities", *training.modalities,
             *training.options, *parts, *start, steps=batches * training.epochs, log_every=batches,
-            resamples=RESAMPLES, baselines=training.name == BASELINES_OF,
+            every=batches * training.every, resamples=RESAMPLES,
+            baselines=training.name == BASELINES_OF,
         )  # fmt: skip
 
     def _embedding(self, world: Path, name: str, seed: int) -> None:

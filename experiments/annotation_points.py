@@ -17,7 +17,9 @@ UNIT_BLOCKS = (*PER_BLOCK, "--task.model.components", "0")
 EQUAL_SIZE = 512
 """Components per modality with which visual + audio are as long as with an embedding of 256."""
 FREQUENT = ("--corpus.min-class-videos", "20")
-RPROP = ("optimiser.rule:rprop", "--feed.whole-pass")
+RPROP_LARGE = ("optimiser.rule:rprop", "--feed.whole-pass")
+"""The first step of RPROP is the learning rate of the recipe, 0.008."""
+RPROP = (*RPROP_LARGE, "--optimiser.learning-rate", "0.0001")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,8 @@ class Training:
     epochs: int = EPOCHS
     begins_from: str = ""
     """Another training of the seed, whose last checkpoint this one starts from."""
+    every: int = 0
+    """Passes between the checkpoints of its learning curve; 0: the last checkpoint alone."""
     labels: str = ""
     """A file of labels in the seed's folder, instead of the table's."""
     one_seed: bool = False
@@ -103,22 +107,26 @@ def _experts() -> Iterator[Training]:
 
 
 def _phases() -> Iterator[Training]:
-    """Full-batch phases after the first training: on the projections, then on the experts."""
+    """Full-batch phases after the first training, on the projections and then on the experts; and
+    the learning curves of these, beside one longer training."""
     start = "visual+audio"
-    for name, learns, rule, epochs in (
-        ("RPROP on A", "blocks", RPROP, 25),
-        ("Adam on A", "blocks", ("--optimiser.learning-rate", "0.001"), 10),
-        ("Adam on all, as long", "", (), 10),
+    for name, learns, rule, epochs, every in (
+        ("RPROP on A", "blocks", RPROP, 25, 0),
+        ("RPROP on A, large first step", "blocks", RPROP_LARGE, 25, 5),
+        ("RPROP on A, 50 steps", "blocks", RPROP, 50, 5),
+        ("Adam on A", "blocks", ("--optimiser.learning-rate", "0.001"), 10, 2),
+        ("Adam on all, as long", "", (), 10, 2),
     ):
         options = (*PER_BLOCK, *(("--learns", learns) if learns else ()), *rule)
         yield Training(
             name=name, group="phases", options=options, epochs=epochs, begins_from=start,
-            one_seed=True,
+            every=every, one_seed=True,
         )  # fmt: skip
     yield Training(
         name="RPROP on A, then on experts", group="phases", epochs=25, begins_from="RPROP on A",
-        options=(*PER_BLOCK, "--learns", "classes", *RPROP), one_seed=True,
+        options=(*PER_BLOCK, "--learns", "classes", *RPROP), every=5, one_seed=True,
     )  # fmt: skip
+    yield Training(name="20 passes", group="phases", epochs=20, every=2, one_seed=True)
 
 
 def _halves() -> Iterator[Training]:

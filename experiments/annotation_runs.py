@@ -37,6 +37,8 @@ class Measured(NamedTuple):
     per_video: PerQuery
     scores: Mapping[str, Any]
     fingerprint: str
+    curve: Mapping[int, Mapping[str, Any]]
+    """Step → scores of every measured checkpoint, in order."""
     popularity: Mapping[str, Any] | None
     """None where baselines were not measured."""
     popularity_per_video: PerQuery | None
@@ -54,19 +56,25 @@ def train_and_evaluate(
     *options: str,
     steps: int,
     log_every: int,
+    every: int = 0,
     resamples: int = 1000,
     baselines: bool = True,
 ) -> None:
-    """An annotation run, measured at its last step only; what is done is skipped.
+    """An annotation run, measured at its last step; what is done is skipped.
 
+    every: steps between further checkpoints that are measured; 0 for none.
     resamples: behind the intervals that are printed; those of tables are made anew.
     """
-    length = ("--steps", str(steps), "--checkpoints.every-steps", str(steps))
-    log = ("--log-every", str(log_every))
-    verb("train", "annotation", "--workdir", str(run), *options, *length, *log)
+    apart = every or steps
+    number = str(steps // apart)
+    saved = ("--checkpoints.every-steps", str(apart), "--checkpoints.keep-last", number)
+    length = ("--steps", str(steps), "--log-every", str(log_every))
+    verb("train", "annotation", "--workdir", str(run), *options, *length, *saved)
     fewer = () if resamples == 1000 else ("--evaluator.resamples", str(resamples))
     only = () if baselines else ("--no-baselines",)
-    verb("evaluate", "annotation", "--workdir", str(run), *fewer, *only)
+    for step in range(apart, steps + 1, apart):
+        at = ("--step", str(step))
+        verb("evaluate", "annotation", "--workdir", str(run), *at, *fewer, *only)
     jax.clear_caches()  # each run has its own programs
     gc.collect()
 
@@ -78,7 +86,7 @@ def measured(run: Workdir, resamples: int = 1000) -> Measured | None:
         return None
     evaluator = cast(Annotation, evaluation.in_order[0])
     measurements = run.measurements(replace(evaluator, resamples=resamples).identity())
-    step = recipe_of(run).steps
+    step, steps = recipe_of(run).steps, sorted(measurements.steps())
     result, baselines = measurements.read(step), measurements.read(BASELINES)
     per_query = measurements.read_per_query(step)
     if result is None or not per_query:
@@ -89,6 +97,7 @@ def measured(run: Workdir, resamples: int = 1000) -> Measured | None:
     return Measured(
         per_video=per_query[PART],
         scores=result["scores"],
+        curve={step: read["scores"] for step in steps if (read := measurements.read(step))},
         fingerprint=result["fingerprints"]["corpus"],
         popularity=baselines and baselines["systems"]["popularity"],
         popularity_per_video=simple,

@@ -12,7 +12,15 @@ from experiments.annotation_points import (
     Training,
     trainings,
 )
-from experiments.annotation_runs import ALL, METRICS, Measured, Titled, as_json, interval_text
+from experiments.annotation_runs import (
+    ALL,
+    METRICS,
+    PART,
+    Measured,
+    Titled,
+    as_json,
+    interval_text,
+)
 from experiments.annotation_runs import measured as measured_run
 from experiments.paper import TABLE_6
 from vidembed.metrics.multilabel_intervals import bootstrap, differences
@@ -46,9 +54,12 @@ COMPARED = {
     "frequent classes, H = 30": "frequent classes, H = 2",
     "frequent classes, H = 100": "frequent classes, H = 2",
     "RPROP on A": "visual+audio",
+    "RPROP on A, large first step": "visual+audio",
+    "RPROP on A, 50 steps": "visual+audio",
     "Adam on A": "visual+audio",
     "Adam on all, as long": "visual+audio",
     "RPROP on A, then on experts": "RPROP on A",
+    "20 passes": "visual+audio",
 } | {
     f"other half of the classes: visual+audio+cdml-half, {form}": (
         f"other half of the classes: visual+audio, {form}"
@@ -100,6 +111,11 @@ def _row(training: Training, measured: Mapping[str, Mapping[int, Measured]]) -> 
         "scores": as_json(bootstrap([of.per_video for of in own.values()], seed=0)),
         ALL: _means(own, "scores"),
     }
+    if training.every:
+        row["curve"] = {
+            training.every * number: scores[f"{PART}/gap@20"]["value"]
+            for number, scores in enumerate(next(iter(own.values())).curve.values(), start=1)
+        }
     other = COMPARED.get(training.name, "")
     if other in measured and (both := [seed for seed in own if seed in measured[other]]):
         pairs = ([of[seed].per_video for seed in both] for of in (own, measured[other]))
@@ -123,6 +139,17 @@ def tables(result: Mapping[str, Any]) -> Iterator[Titled]:
         rows = [_line_of(row) for row in result["rows"] if row["group"] == group]
         if rows:
             yield title, header, rows
+    if curves := [row for row in result["rows"] if row.get("curve")]:
+        passes = sorted({int(p) for row in curves for p in row["curve"]})
+        yield (
+            "Learning curves: GAP@20 of test videos by passes",
+            ["training", *map(str, passes)],
+            [[row["name"], *(_cell(row["curve"], p) for p in passes)] for row in curves],
+        )
+
+
+def _cell(curve: Mapping[int, float], passes: int) -> str:
+    return f"{curve[passes]:.4f}" if passes in curve else ""
 
 
 def _line_of(row: Mapping[str, Any]) -> list[str]:
