@@ -33,6 +33,7 @@ ARROWS = {
     "metrics": set(),
     "feeds": {"corpora", "graph", "tasks.spec"},
     "corpora": {"graph"},
+    "media": {"distributed.mesh"},
     "sessions": {"graph"},
     "graph": set(),
     "report": {"corpora", "graph", "metrics"},
@@ -50,6 +51,8 @@ ALONE = {
     "tensorstore": {"records"},
     "grain": {"records", "feeds"},
     "jinja2": {"report"},
+    "onnx": {"media/backbones"},
+    "onnxruntime": {"media/onnx.py", "deploy/onnx_program.py"},
     "faiss": {"serving/faiss_engine"},
     "tyro": {"cli", "records/importing.py", "records/inspecting.py"},
 }

@@ -1,0 +1,1 @@
+"""Video files: frames, sound, and features from networks that run over them."""
