@@ -81,10 +81,10 @@ class Backbone:
     def space(self) -> str:
         """What made the numbers: name, output, and a digest of the network and what it sees.
 
-        How often it looks at a file (`rate` of frames, `hop` of windows) is no part of it.
+        How often it looks at a file (`rate` of frames, the hop of windows) is no part of it.
         """
         seen = dataclasses.asdict(self.input)
-        often = {FrameInput: "rate", LogMelInput: "hop", WaveformInput: "hop_seconds"}
+        often = {FrameInput: "rate", LogMelInput: "hop_frames", WaveformInput: "hop_seconds"}
         seen.pop(often.get(type(self.input), ""), None)
         facts = (self.digest, sorted(seen.items()), self.layout, self.mean, self.scale)
         return f"{self.name}/{self.output}/{hashlib.sha256(repr(facts).encode()).hexdigest()[:8]}"

@@ -52,8 +52,10 @@ def kind_of(taken: Input) -> str:
 
 
 def paths_of(path: str | os.PathLike[str]) -> tuple[Path, Path]:
-    """The description and the ONNX file that `path` (either of them) has by default."""
+    """The description and the ONNX file of which `path` is one. Raises ValueError."""
     path = Path(path).expanduser()
+    if path.suffix not in (".json", ".onnx"):
+        raise ValueError(f"{path}: a backbone is named by its description, a .json file, or .onnx")
     return path.with_suffix(".json"), path.with_suffix(".onnx")
 
 

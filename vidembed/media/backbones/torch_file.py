@@ -7,6 +7,7 @@ those of a state dictionary and calls nothing: a name such as `torch.FloatStorag
 """
 
 import io
+import math
 import pickletools
 import struct
 from collections.abc import Callable
@@ -55,12 +56,14 @@ def read_tensors(content: bytes) -> dict[str, np.ndarray]:
     stream = io.BytesIO(content)
     try:
         magic, version, sizes, state, keys = (interpret(stream) for _ in range(5))
-        if (magic, version) != (MAGIC, VERSION) or not sizes["little_endian"]:
-            raise ValueError(f"magic number {magic!r}, version {version!r}")
+        if (magic, version) != (MAGIC, VERSION) or sizes["little_endian"] is not True:
+            raise ValueError("not a state dictionary in PyTorch's old format: other first numbers")
         numbers = _storages(stream, keys, state)
         tensors = {name: _tensor(entry, numbers) for name, entry in state.items()}
     except (KeyError, IndexError, TypeError, AttributeError, struct.error) as error:
-        raise ValueError(f"not a state dictionary in PyTorch's old format: {error!r}") from error
+        raise ValueError(
+            f"not a state dictionary in PyTorch's old format: {type(error).__name__}"
+        ) from error
     if stream.read(1):
         raise ValueError("more bytes follow the last storage: not a state dictionary")
     return tensors
@@ -116,20 +119,28 @@ class _Machine:
 
     def call(self) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
-        if function == Name(DICTIONARY) and arguments == ():
+        if not isinstance(function, Name) or not isinstance(arguments, tuple):
+            raise ValueError("the pickle calls something that is not a name: refused")
+        if function.text == DICTIONARY and not arguments:
             self.push({})
-        elif function == Name(TENSOR) and isinstance(arguments[0], Storage):
-            self.push(Strided(*arguments[:4]))
+        elif function.text == TENSOR:
+            storage, offset, shape, strides = arguments[:4]
+            if not isinstance(storage, Storage) or not _whole(offset, *shape, *strides):
+                raise ValueError("a tensor of something that is not a storage: refused")
+            self.push(Strided(storage, offset, shape, strides))
         else:
-            raise ValueError(f"the pickle calls {function!r}: refused")
+            raise ValueError(f"the pickle calls {function.text.replace(' ', '.')}: refused")
 
     def storage(self) -> None:
-        kind, name, key, _, count, view = self.stack.pop()
-        if kind != "storage" or view is not None:
-            raise ValueError(f"a persistent id of kind {kind!r}: expected a whole storage")
-        self.push(Storage(STORAGES[name.text], key, count))
+        kind, name, key, _, size, view = self.stack.pop()
+        known = isinstance(name, Name) and name.text in STORAGES and isinstance(key, str)
+        if kind != "storage" or view is not None or not known or not _whole(size):
+            raise ValueError("a persistent id that is not a whole storage: refused")
+        self.push(Storage(STORAGES[name.text], key, size))
 
     def set_items(self, pairs: list[Any]) -> None:
+        if not all(isinstance(key, str) for key in pairs[::2]):
+            raise ValueError("a dictionary with keys other than text: refused")
         self.stack[-1].update(zip(pairs[::2], pairs[1::2]))
 
     def set_item(self) -> None:
@@ -199,7 +210,12 @@ def _storages(stream: io.BytesIO, keys: list[str], state: dict[str, Any]) -> dic
 def _tensor(entry: Strided, numbers: dict[str, np.ndarray]) -> np.ndarray:
     flat = numbers[entry.storage.key][entry.offset :]
     last = sum((size - 1) * stride for size, stride in zip(entry.shape, entry.strides))
-    if min((0, *entry.shape, *entry.strides)) < 0 or entry.offset < 0 or last >= len(flat):
+    if last >= len(flat) or math.prod(entry.shape) > len(flat):
         raise ValueError(f"a tensor {entry.shape} reaches beyond its storage")
     steps = tuple(stride * flat.itemsize for stride in entry.strides)
     return np.lib.stride_tricks.as_strided(flat, entry.shape, steps).copy()
+
+
+def _whole(*numbers: Any) -> bool:
+    """Whether all are integers from 0."""
+    return all(type(number) is int and number >= 0 for number in numbers)
