@@ -1,1 +1,1 @@
-"""Video files: frames, sound, and features from networks that run over them."""
+"""Real video in: frames, sound and features from video files."""

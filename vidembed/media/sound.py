@@ -1,0 +1,91 @@
+"""The sound of a media file as one channel at a fixed rate, streamed in blocks."""
+
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vidembed.media.container import best_stream, decoded_frames, opened
+
+SAMPLE_RATE = 16_000
+
+
+class SoundBlock(NamedTuple):
+    """Consecutive samples. seconds: the time of the first, from the start of the file. samples:
+    f32[n], usually between -1 and 1."""
+
+    seconds: float
+    samples: np.ndarray
+
+
+def sound_blocks(
+    path: str | os.PathLike[str], trouble: list[str], *, sample_rate: int = SAMPLE_RATE
+) -> Iterator[SoundBlock]:
+    """The sound of a file: the mean of its channels, resampled by swresample.
+
+    Samples follow each other without gaps: their times count from the first one's. Samples that are
+    not finite become 0. What could not be decoded is appended to `trouble`. A file without sound
+    yields nothing. Raises as `vidembed.media.container.opened` does.
+    """
+    with opened(path) as container:
+        stream = best_stream(container, "audio")
+        if stream is None:
+            return
+        start: float | None = None
+        count = broken = 0
+        frames = decoded_frames(container, stream, os.fspath(path), trouble)
+        for frame, samples in _resampled(frames, sample_rate):
+            if start is None:
+                start = _start(container, frame)
+            finite = np.isfinite(samples)
+            if not finite.all():
+                broken += int((~finite).sum())
+                samples = np.where(finite, samples, np.float32(0))
+            if len(samples):
+                yield SoundBlock(start + count / sample_rate, samples)
+                count += len(samples)
+        if broken:
+            trouble.append(f"audio: {broken:,} samples are not finite; they were set to 0")
+        _compare_duration(stream, count / sample_rate, trouble)
+
+
+def _resampled(frames: Iterator[Any], sample_rate: int) -> Iterator[tuple[Any, np.ndarray]]:
+    """Each frame with the samples f32[n] that it adds; the last one with the rest."""
+    from av.audio.resampler import AudioResampler
+
+    resampler, form, frame = None, None, None
+    for frame in frames:
+        if (frame.format.name, frame.layout.name, frame.sample_rate) != form:
+            if resampler is not None:
+                yield from ((frame, _mean(out)) for out in resampler.resample(None))
+            form = frame.format.name, frame.layout.name, frame.sample_rate
+            resampler = AudioResampler("fltp", frame.layout, sample_rate)
+        frame.pts = None  # a gap in the times would be filled or refused
+        assert resampler is not None
+        yield from ((frame, _mean(out)) for out in resampler.resample(frame))
+    if resampler is not None:
+        yield from ((frame, _mean(out)) for out in resampler.resample(None))
+
+
+def _mean(frame: Any) -> np.ndarray:
+    channels = frame.to_ndarray()
+    return np.array(channels[0]) if len(channels) == 1 else channels.mean(0, dtype=np.float32)
+
+
+def _start(container: Any, frame: Any) -> float:
+    if frame.dts is None or not frame.time_base or container.start_time is None:
+        return 0.0
+    first = frame.dts * Fraction(frame.time_base)
+    return float(max(first - Fraction(container.start_time, 1_000_000), Fraction(0)))
+
+
+def _compare_duration(stream: Any, seconds: float, trouble: list[str]) -> None:
+    if not stream.duration or not stream.time_base:
+        return
+    stated = float(stream.duration * stream.time_base)
+    if seconds < stated - max(1.0, stated / 50):
+        trouble.append(
+            f"audio: ends after {seconds:.1f} of the {stated:.1f} seconds that the file states"
+        )
