@@ -1,0 +1,153 @@
+"""A backbone: a network in an ONNX file that turns frames, clips or sound into features.
+
+The description beside the file says what the network takes (`vidembed.media.description` shows a
+minimal one). Any ONNX file with one array as input can be a backbone. Further inputs `present_*` of
+`vidembed export --onnx` are true: all features of a frame are there.
+"""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vidembed.media import description
+from vidembed.media.fitting import facts
+from vidembed.media.inputs import FrameInput, Input, LogMelInput, WaveformInput
+from vidembed.media.layout import arranged
+from vidembed.media.onnx import CPU, Session
+
+BATCH = 32
+"""Frames or windows that the network sees at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """What a network takes and makes. `Backbone.open` reads and checks it."""
+
+    name: str
+    path: str
+    """The ONNX file."""
+    input: Input
+    input_name: str
+    output: str
+    """The graph's output that is the features, [N, width]; further axes must have size 1."""
+    width: int
+    layout: str
+    """The network's order of axes, such as NCHW; letters as in `vidembed.media.layout`."""
+    mean: tuple[float, ...] = (0.0,)
+    scale: tuple[float, ...] = (1.0,)
+    """The network gets (value - mean) / scale; one number, or one for each colour or band."""
+    modality: str = ""
+    licence: str = ""
+    source: str = ""
+    digest: str = ""
+    """sha256 of the ONNX file, in hexadecimal."""
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, output: str | None = None) -> "Backbone":
+        """Read a description and check the ONNX file against it.
+
+        path: the JSON file, or the ONNX file with the JSON beside it. output: another output than
+        the description's. Raises ValueError if the file was changed, or the input or the output
+        does not fit, FileNotFoundError if one of the two files is missing, and ImportError without
+        onnxruntime.
+        """
+        about, onnx_path = description.paths_of(path)
+        stated = description.read(about)
+        if "onnx" in stated:
+            onnx_path = about.parent / stated.pop("onnx")
+        content = _content(onnx_path)
+        digest = hashlib.sha256(content).hexdigest()
+        if stated.setdefault("digest", digest) != digest:
+            raise ValueError(
+                f"{onnx_path} is not the file that {about} describes: its sha256 is {digest}, "
+                f"expected {stated['digest']}. Restore it from a copy; if the change is meant, "
+                "write the new digest there (vectors of the old and new file must not be mixed)"
+            )
+        if output is not None and output != stated["output"]:
+            stated |= {"output": output}
+            stated.pop("width", None)
+        session = Session(content, name=str(onnx_path), optimise=False)
+        try:
+            return cls(**{**stated, **facts(session, stated), "path": str(onnx_path)})
+        except ValueError as error:
+            raise ValueError(f"{about}: {error}") from error
+
+    @property
+    def space(self) -> str:
+        """What made the numbers: name, output, and a digest of the network and what it sees.
+
+        How often it looks at a file (`rate` of frames, the hop of windows) is no part of it.
+        """
+        seen = dataclasses.asdict(self.input)
+        often = {FrameInput: "rate", LogMelInput: "hop_frames", WaveformInput: "hop_seconds"}
+        seen.pop(often.get(type(self.input), ""), None)
+        facts = (self.digest, sorted(seen.items()), self.layout, self.mean, self.scale)
+        return f"{self.name}/{self.output}/{hashlib.sha256(repr(facts).encode()).hexdigest()[:8]}"
+
+    def runner(
+        self, *, providers: Sequence[str] = (CPU,), threads: int = 0, batch: int = BATCH
+    ) -> "Runner":
+        """The network, ready to run. providers, threads: as for `Session`. batch: frames or windows
+        that it sees at once; a graph with a fixed batch size has its own."""
+        content = _content(Path(self.path))
+        if hashlib.sha256(content).hexdigest() != self.digest:
+            raise ValueError(f"{self.path} was changed after it was opened: start again")
+        session = Session(content, name=self.path, providers=providers, threads=threads)
+        return Runner(self, session, batch)
+
+
+class Runner:
+    """Turns values into features."""
+
+    def __init__(self, backbone: Backbone, session: Session, batch: int) -> None:
+        if batch < 1:
+            raise ValueError(f"batch is {batch}: give a positive number")
+        self.backbone, self.session = backbone, session
+        tensor = session.inputs[backbone.input_name]
+        self._dtype, fixed = tensor.dtype, tensor.shape[0]
+        self._batch, self._fixed = fixed or batch, fixed is not None
+        self._flags = [name for name in session.inputs if name != backbone.input_name]
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """f32[n, width] of u8[n, H, W, 3], u8[n, T, H, W, 3], f32[n, frames, bands] or f32[n,
+        samples]. Raises ValueError for another shape, or if a feature is not finite."""
+        starts = range(0, len(values), self._batch)
+        parts = [self._features(values[start : start + self._batch]) for start in starts]
+        return np.concatenate([np.zeros((0, self.backbone.width), np.float32), *parts])
+
+    def _features(self, values: np.ndarray) -> np.ndarray:
+        of, count = self.backbone, len(values)
+        if self._fixed and count < self._batch:  # repeat the last one, and drop the results
+            values = np.concatenate([values, *[values[-1:]] * (self._batch - count)])
+        given = arranged(
+            values, of.layout, of.input, mean=of.mean, scale=of.scale, dtype=self._dtype
+        )
+        flags = {name: np.ones(len(values), np.bool_) for name in self._flags}
+        made = self.session.run(of.output, {of.input_name: given, **flags})
+        if made.size != len(values) * of.width or len(made) != len(values):
+            raise ValueError(
+                f"{of.path}: output {of.output!r} has shape {made.shape} for {len(values)} inputs: "
+                f"expected [{len(values)}, {of.width}]"
+            )
+        features = made.reshape(len(values), of.width)[:count].astype(np.float32)
+        if not np.isfinite(features).all():
+            raise ValueError(
+                f"{of.path}: output {of.output!r} is not finite: check mean, scale and layout in "
+                "its description"
+            )
+        return features
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{path}: there is no such file; the description beside it names the ONNX file under "
+            "'onnx', by default that of its own name"
+        ) from None

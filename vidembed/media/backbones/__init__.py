@@ -1,0 +1,1 @@
+"""The default backbones: wheels of pip packages → tensors → ONNX graphs with their descriptions."""
