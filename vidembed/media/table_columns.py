@@ -1,0 +1,166 @@
+"""Which modalities a table of extracted videos has, and from which features they are pooled."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from vidembed.media.backbone import Backbone
+from vidembed.media.feature_store import FeatureStore
+from vidembed.media.inputs import ClipInput, FrameInput
+from vidembed.media.pooling import Pooling
+from vidembed.media.video_table import Column, rows_of
+from vidembed.media.whitening import VIDEOS_PER_COMPONENT, Whitening, fitted
+
+MOTION_RATE = 8.0
+"""Frames per second of motion: at one per second, consecutive frames are other scenes."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TableOptions:
+    """What decides the rows of a table beside the backbones; stored in its manifest."""
+
+    pool: tuple[Pooling, ...] = ("mean",)
+    """mean; statistics (mean, deviation and top five); first (the first frame, as a thumbnail);
+    motion (mean difference between consecutive frames, the modality `activity`). The first of
+    them becomes visual and audio, further ones of frames visual-POOLING."""
+    rate: float | None = None
+    """Frames per second; default: 8 with motion, else as the backbone's description says."""
+    pca: int | None = None
+    """Replace the features of each modality by this many whitened principal components, fitted on
+    train videos and stored in TABLE.pca; at most a fifth of the number of these videos."""
+    pca_on: Literal["rows", "frames"] = "rows"
+    """Fit the components on pooled rows, or on frames before pooling."""
+    window: float | None = None
+    """One row per window of this many seconds, VIDEO@START-END, instead of one per video."""
+    dtype: Literal["uint8", "float16", "bfloat16", "float32"] = "uint8"
+    """dtype of the stored features; uint8 covers the range of each modality's values."""
+
+    def __post_init__(self) -> None:
+        if not self.pool or len(set(self.pool)) < len(self.pool):
+            raise ValueError(f"--pool {' '.join(self.pool)}: name one or more, each once")
+        if self.pca is not None and self.pca < 1:
+            raise ValueError(f"--pca {self.pca}: give 1 or more components")
+        if self.rate is not None and not 0 < self.rate <= 120:
+            raise ValueError(f"--rate {self.rate}: give frames per second above 0, at most 120")
+        if self.window is not None and not 0 < self.window < float("inf"):
+            raise ValueError(f"--window {self.window}: give seconds above 0")
+
+    def as_json(self) -> dict[str, Any]:
+        """The options as JSON values."""
+        return {**dataclasses.asdict(self), "pool": list(self.pool)}
+
+    def as_stored(self, manifest: Mapping[str, Any], path: str) -> "TableOptions":
+        """The options of the table with this manifest, for an append. Raises ValueError if the
+        table was not extracted, or if other options were given."""
+        stored = manifest.get("source", {}).get("options", {}).get("extract")
+        if stored is None:
+            raise ValueError(f"{path} was not made by `extract`: append with `vidembed import`")
+        for name, value in self.as_json().items():
+            default = getattr(TableOptions(), name)
+            if value not in (stored[name], list(default) if name == "pool" else default):
+                raise ValueError(
+                    f"--{name.replace('_', '-')} is {value!r}, but {path} was made with "
+                    f"{stored[name]!r}: leave it out, or make another table"
+                )
+        return TableOptions(**{**stored, "pool": tuple(stored["pool"])})
+
+    def at_rate(self, backbone: Backbone) -> Backbone:
+        """The backbone, with frames at the rate of these options."""
+        rate = self.rate or (MOTION_RATE if "motion" in self.pool else None)
+        if rate is None or not isinstance(backbone.input, FrameInput):
+            return backbone
+        return dataclasses.replace(backbone, input=dataclasses.replace(backbone.input, rate=rate))
+
+    def columns(
+        self, backbones: Mapping[str, Backbone], stores: Mapping[str, FeatureStore]
+    ) -> list[Column]:
+        """The modalities of a table, by backbone name. Raises ValueError if two have one name."""
+        columns: list[Column] = []
+        for name, backbone in backbones.items():
+            seen = isinstance(backbone.input, FrameInput | ClipInput)
+            heard = [how for how in self.pool if how in ("mean", "statistics")][:1] or ["mean"]
+            for modality, how in _named(backbone.modality, self.pool if seen else heard):
+                columns.append(
+                    Column(
+                        modality=modality, store=stores[name], pooling=how, width=backbone.width,
+                        space=backbone.space,
+                    )
+                )  # fmt: skip
+        names = [column.modality for column in columns]
+        if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+            raise ValueError(
+                f"{twice[0]!r} would be made by two backbones: choose one (--backbone NAME), or "
+                "name another `modality` in one description"
+            )
+        return columns
+
+
+def whitened(
+    columns: Sequence[Column],
+    options: TableOptions,
+    train_ids: Sequence[str],
+    folder: str | os.PathLike[str],
+    *,
+    stored: bool,
+    say: Callable[[str], None],
+) -> list[Column]:
+    """The columns with components: read from `folder`/MODALITY.npz, if `stored`, else fitted on the
+    train videos and written there. Raises ValueError for components of other features."""
+    if options.pca is None:
+        return list(columns)
+    made = []
+    for column in columns:
+        file = os.path.join(folder, f"{column.modality}.npz")
+        if not stored:
+            components = _fitted(column, options, train_ids, say)
+            os.makedirs(folder, exist_ok=True)
+            components.write(file)
+        components, expected = Whitening.read(file), _space(column, options)
+        if components.space != expected:
+            raise ValueError(f"{file} holds components of {components.space!r}, not {expected!r}")
+        if options.pca_on == "rows":
+            made.append(dataclasses.replace(column, rows_whitening=components))
+        else:
+            made.append(dataclasses.replace(column, frames_whitening=components))
+    return made
+
+
+def _fitted(
+    column: Column, options: TableOptions, train_ids: Sequence[str], say: Callable[[str], None]
+) -> Whitening:
+    """Components on train videos; at most a fifth of their number, with a warning."""
+    rows = rows_of([column], train_ids)
+    videos, modality, asked = len(rows.ids), column.modality, options.pca or 0
+    most = videos // VIDEOS_PER_COMPONENT
+    if most < 1:
+        raise ValueError(
+            f"--pca {asked}: {videos} train videos have {modality}, and components need "
+            f"{VIDEOS_PER_COMPONENT} videos each"
+        )
+    if most < asked:
+        say(
+            f"WARNING: {modality}: {most} components instead of {asked}, a fifth of its {videos} "
+            "train videos: more are noise and harm neighbours"
+        )
+    of_frames = (column.frames(video).values for video in train_ids)
+    blocks = iter([rows.features[modality]]) if options.pca_on == "rows" else of_frames
+    width = column.row_width if options.pca_on == "rows" else column.width
+    made = fitted(blocks, min(asked, most, width), space=_space(column, options))
+    say(f"{modality}: {made.size} components have {made.variance_share:.0%} of the variance")
+    return made
+
+
+def _space(column: Column, options: TableOptions) -> str:
+    return f"{column.space} / {column.pooling if options.pca_on == 'rows' else 'frames'}"
+
+
+def _named(modality: str, poolings: Sequence[Pooling]) -> list[tuple[str, Pooling]]:
+    """(modality, pooling) of each pooling of a backbone's features."""
+    rest = [how for how in poolings if how != "motion"]
+    named: list[tuple[str, Pooling]] = [
+        (modality if how == rest[0] else f"{modality}-{how}", how) for how in rest
+    ]
+    if "motion" in poolings:
+        named.append(("activity" if modality == "visual" else f"{modality}-motion", "motion"))
+    return named
