@@ -60,7 +60,8 @@ def test_clips_are_frames_at_a_stride(film):
 def test_a_film_shorter_than_a_clip_repeats_its_last_frame(tmp_path):
     path = write_video(tmp_path / "film.mp4", range(3))
     _, clips = read(ClipInput(**SMALL, frames=6, stride=1), path)
-    assert [number_of(image) for image in clips[0]] == [0, 1, 2, 2, 2, 2] and len(clips) == 1
+    assert [number_of(image) for image in clips[0]] == [0, 1, 2, 2, 2, 2]
+    assert len(clips) == 1
 
 
 @pytest.mark.parametrize("value", ALL[2:4])
@@ -90,9 +91,11 @@ def test_waveform_windows_are_those_of_the_whole_sound(film, value):
 def test_sound_shorter_than_a_window_is_followed_by_silence(tmp_path, value):
     samples = np.full((900, 1), 0.5, np.float32)
     times, windows = read(value, write_wave(tmp_path / "short.wav", samples))
-    assert times.tolist() == [0.0] and len(windows) == 1
+    assert times.tolist() == [0.0]
+    assert len(windows) == 1
     if isinstance(value, WaveformInput):
-        assert (windows[0, :900] == 0.5).all() and not windows[0, 900:].any()
+        assert (windows[0, :900] == 0.5).all()
+        assert not windows[0, 900:].any()
     else:
         assert windows.shape == (1, value.window_frames, value.log_mel.bands)
 

@@ -88,7 +88,7 @@ def sound(samples):
 
 @pytest.mark.parametrize("front", FRONTS.values(), ids=FRONTS.keys())
 def test_frames_equal_the_written_out_definition(front):
-    waveform = sound(1500)
+    waveform = sound(1100)
     result = front(waveform)
     assert result.dtype == np.float32
     np.testing.assert_allclose(result, slow(front, waveform), rtol=2e-4, atol=2e-4)
@@ -117,13 +117,16 @@ def test_the_bands_are_those_of_the_published_front_ends():
     bins = np.arange(257) * 31.25
     at_peak = bins[VGGISH.matrix.argmax(0)]
     assert np.abs(at_peak - centres).max() <= 31.25
-    assert not VGGISH.matrix[bins <= 125].any() and not VGGISH.matrix[bins >= 7500].any()
+    assert not VGGISH.matrix[bins <= 125].any()
+    assert not VGGISH.matrix[bins >= 7500].any()
     # Slaney: linear to 1 kHz, 200/3 Hz per mel; triangles of equal area in Hz.
     matrix = MUSICNN.matrix.astype(float)
-    assert mel_of(1000, "slaney") == 15 and hertz_of(42, "slaney") == pytest.approx(6400)
+    assert mel_of(1000, "slaney") == 15
+    assert hertz_of(42, "slaney") == pytest.approx(6400)
     wide = matrix[:, 60:]
     np.testing.assert_allclose(wide.sum(0) * 31.25, 1, atol=0.05)
-    assert (matrix >= 0).all() and matrix[0].sum() == 0
+    assert (matrix >= 0).all()
+    assert matrix[0].sum() == 0
 
 
 @pytest.mark.parametrize(

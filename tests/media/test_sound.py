@@ -37,7 +37,8 @@ def test_a_tone_is_resampled_to_itself(tmp_path, name):
     trouble = []
     _, samples = read(path, trouble)
     time = np.arange(len(samples)) / 16_000
-    assert abs(len(samples) - 32_000) < 1100 and trouble == []
+    assert abs(len(samples) - 32_000) < 1100
+    assert trouble == []
     middle = slice(4000, 28_000)
     wave = np.exp(2j * np.pi * 440 * time[middle])
     amplitude = 2 * abs((samples[middle] * wave).mean())
@@ -65,7 +66,8 @@ def test_samples_that_are_not_finite_are_silence(tmp_path):
         out.mux(stream.encode())
     trouble = []
     _, result = read(tmp_path / "nan.wav", trouble)
-    assert np.isfinite(result).all() and (result[100:103] == 0).all()
+    assert np.isfinite(result).all()
+    assert (result[100:103] == 0).all()
     assert trouble == ["audio: 3 samples are not finite; they were set to 0"]
 
 
@@ -76,19 +78,21 @@ def test_truncated_sound_gives_its_beginning(tmp_path):
     trouble = []
     _, samples = read(path, trouble)
     np.testing.assert_allclose(samples, 0.5, atol=1e-4)
-    assert abs(len(samples) - 30_000) < 200 and trouble == []  # a wav states no duration
+    assert abs(len(samples) - 30_000) < 200
+    assert trouble == []
     film = write_video(
         tmp_path / "film.mp4", range(75), sound=tone(3), container_options={"movflags": "faststart"}
     )
     film.write_bytes(film.read_bytes()[: film.stat().st_size * 6 // 10])
     _, samples = read(film, trouble)
-    assert 8000 < len(samples) < 40_000 and "of the 3.0 seconds" in trouble[-1]
+    assert 8000 < len(samples) < 40_000
+    assert "of the 3.0 seconds" in trouble[-1]
 
 
 def test_a_header_alone_is_refused(tmp_path):
     path = tmp_path / "empty.wav"
     write_wave(path, np.zeros((0, 1), np.float32))
-    with pytest.raises(MediaError, match="empty.wav: no frame of its audio"):
+    with pytest.raises(MediaError, match=r"empty\.wav: no frame of its audio"):
         read(path)
 
 

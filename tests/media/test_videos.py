@@ -46,8 +46,9 @@ def test_ids_and_folders_are_checked(tmp_path):
     first, second = touch(tmp_path / "films", "a.mp4", "z/a.mkv")
     with pytest.raises(VideosError, match="stands for two files") as refused:
         video_files([tmp_path / "films"])
-    assert first in str(refused.value) and second in str(refused.value)
-    with pytest.raises(VideosError, match="short.mp4: its name holds no YouTube id"):
+    assert first in str(refused.value)
+    assert second in str(refused.value)
+    with pytest.raises(VideosError, match=r"short\.mp4: its name holds no YouTube id"):
         id_of("short.mp4", "youtube")
     touch(tmp_path / "texts", "a.txt", "b.pdf")
     with pytest.raises(VideosError, match=r"found 2 files with the endings .pdf, .txt") as refused:
