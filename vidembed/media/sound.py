@@ -23,7 +23,8 @@ class SoundBlock(NamedTuple):
 def sound_blocks(
     path: str | os.PathLike[str], trouble: list[str], *, sample_rate: int = SAMPLE_RATE
 ) -> Iterator[SoundBlock]:
-    """The sound of a file: the mean of its channels, resampled by swresample.
+    """The sound of a file in blocks of about a second: the mean of its channels, resampled by
+    swresample.
 
     Samples follow each other without gaps: their times count from the first one's. Samples that are
     not finite become 0. What could not be decoded is appended to `trouble`. A file without sound
@@ -35,17 +36,21 @@ def sound_blocks(
             return
         start: float | None = None
         count = broken = 0
+        parts: list[np.ndarray] = []
         frames = decoded_frames(container, stream, os.fspath(path), trouble)
-        for frame, samples in _resampled(frames, sample_rate):
+        for frame, part in _resampled(frames, sample_rate):
             if start is None:
                 start = _start(container, frame)
-            finite = np.isfinite(samples)
-            if not finite.all():
-                broken += int((~finite).sum())
-                samples = np.where(finite, samples, np.float32(0))
-            if len(samples):
+            parts.append(part)
+            # A codec's own blocks are so short that calls cost more than arithmetic.
+            if sum(map(len, parts)) >= sample_rate:
+                samples, faults = _finite(parts)
                 yield SoundBlock(start + count / sample_rate, samples)
-                count += len(samples)
+                count, broken, parts = count + len(samples), broken + faults, []
+        samples, faults = _finite(parts)
+        if start is not None and len(samples):
+            yield SoundBlock(start + count / sample_rate, samples)
+            count, broken = count + len(samples), broken + faults
         if broken:
             trouble.append(f"audio: {broken:,} samples are not finite; they were set to 0")
         compare_duration(container, stream, count / sample_rate, trouble)
@@ -67,6 +72,13 @@ def _resampled(frames: Iterator[Any], sample_rate: int) -> Iterator[tuple[Any, n
         yield from ((frame, _mean(out)) for out in resampler.resample(frame))
     if resampler is not None:
         yield from ((frame, _mean(out)) for out in resampler.resample(None))
+
+
+def _finite(parts: list[np.ndarray]) -> tuple[np.ndarray, int]:
+    """The samples f32[n] of all parts, with 0 for those that are not finite, and their number."""
+    samples = np.concatenate(parts) if parts else np.empty(0, np.float32)
+    finite = np.isfinite(samples)
+    return np.where(finite, samples, np.float32(0)), int((~finite).sum())
 
 
 def _mean(frame: Any) -> np.ndarray:
