@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vidembed.media.container import best_stream, decoded_frames, opened
+from vidembed.media.container import best_stream, compare_duration, decoded_frames, opened
 
 SAMPLE_RATE = 16_000
 
@@ -23,7 +23,8 @@ class SoundBlock(NamedTuple):
 def sound_blocks(
     path: str | os.PathLike[str], trouble: list[str], *, sample_rate: int = SAMPLE_RATE
 ) -> Iterator[SoundBlock]:
-    """The sound of a file: the mean of its channels, resampled by swresample.
+    """The sound of a file in blocks of about a second: the mean of its channels, resampled by
+    swresample.
 
     Samples follow each other without gaps: their times count from the first one's. Samples that are
     not finite become 0. What could not be decoded is appended to `trouble`. A file without sound
@@ -35,20 +36,24 @@ def sound_blocks(
             return
         start: float | None = None
         count = broken = 0
+        parts: list[np.ndarray] = []
         frames = decoded_frames(container, stream, os.fspath(path), trouble)
-        for frame, samples in _resampled(frames, sample_rate):
+        for frame, part in _resampled(frames, sample_rate):
             if start is None:
                 start = _start(container, frame)
-            finite = np.isfinite(samples)
-            if not finite.all():
-                broken += int((~finite).sum())
-                samples = np.where(finite, samples, np.float32(0))
-            if len(samples):
+            parts.append(part)
+            # A codec's own blocks are so short that calls cost more than arithmetic.
+            if sum(map(len, parts)) >= sample_rate:
+                samples, faults = _finite(parts)
                 yield SoundBlock(start + count / sample_rate, samples)
-                count += len(samples)
+                count, broken, parts = count + len(samples), broken + faults, []
+        samples, faults = _finite(parts)
+        if start is not None and len(samples):
+            yield SoundBlock(start + count / sample_rate, samples)
+            count, broken = count + len(samples), broken + faults
         if broken:
             trouble.append(f"audio: {broken:,} samples are not finite; they were set to 0")
-        _compare_duration(stream, count / sample_rate, trouble)
+        compare_duration(container, stream, count / sample_rate, trouble)
 
 
 def _resampled(frames: Iterator[Any], sample_rate: int) -> Iterator[tuple[Any, np.ndarray]]:
@@ -69,6 +74,13 @@ def _resampled(frames: Iterator[Any], sample_rate: int) -> Iterator[tuple[Any, n
         yield from ((frame, _mean(out)) for out in resampler.resample(None))
 
 
+def _finite(parts: list[np.ndarray]) -> tuple[np.ndarray, int]:
+    """The samples f32[n] of all parts, with 0 for those that are not finite, and their number."""
+    samples = np.concatenate(parts) if parts else np.empty(0, np.float32)
+    finite = np.isfinite(samples)
+    return np.where(finite, samples, np.float32(0)), int((~finite).sum())
+
+
 def _mean(frame: Any) -> np.ndarray:
     channels = frame.to_ndarray()
     return np.array(channels[0]) if len(channels) == 1 else channels.mean(0, dtype=np.float32)
@@ -79,13 +91,3 @@ def _start(container: Any, frame: Any) -> float:
         return 0.0
     first = frame.dts * Fraction(frame.time_base)
     return float(max(first - Fraction(container.start_time, 1_000_000), Fraction(0)))
-
-
-def _compare_duration(stream: Any, seconds: float, trouble: list[str]) -> None:
-    if not stream.duration or not stream.time_base:
-        return
-    stated = float(stream.duration * stream.time_base)
-    if seconds < stated - max(1.0, stated / 50):
-        trouble.append(
-            f"audio: ends after {seconds:.1f} of the {stated:.1f} seconds that the file states"
-        )
