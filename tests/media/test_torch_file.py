@@ -181,7 +181,7 @@ def test_names_are_only_called_as_pytorch_does(arrays):
 def test_tensors_beyond_their_storage_and_damaged_files(arrays):
     content = file_of(entries_of(arrays), arrays)
     for cut in range(0, len(content), 7):
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r"old format|pickle|truncated"):
             read_tensors(content[:cut])
     with pytest.raises(ValueError, match="more bytes follow"):
         read_tensors(content + b"\0")
