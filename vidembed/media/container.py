@@ -10,8 +10,14 @@ from etils import epath
 
 from vidembed.files import is_remote
 
-_TEXT_FORMATS = ("tty", "bin", "xbin", "adf", "idf")
-"""FFmpeg shows any text as a film of a terminal, if the name ends in .txt and the like."""
+FORMATS = (
+    "aac", "ac3", "aiff", "amr", "ape", "asf", "au", "avi", "caf", "dts", "dv", "eac3", "flac",
+    "flv", "gif", "h263", "h264", "hevc", "ivf", "m4v", "matroska", "mov", "mp3", "mpeg", "mpegts",
+    "mpegvideo", "mxf", "nsv", "nut", "obu", "ogg", "rm", "tta", "vvc", "w64", "wav", "wtv", "wv",
+)  # fmt: skip
+"""FFmpeg's names of the formats that are read. Playlists, which name further files or hosts, are
+none of them, nor text, which FFmpeg would show as a film of a terminal."""
+_OPTIONS = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "none"}
 
 _decoded = 0
 
@@ -37,9 +43,8 @@ def decoded_count() -> int:
 def opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     """A media file, local or in a bucket, as an `av.container.InputContainer`.
 
-    Files that it refers to, such as a playlist's, are not opened, nor is the network used. Raises
-    MediaError for what is no media file, with what was found instead, and OSError if it cannot be
-    read.
+    No other file is opened, nor is the network used. Raises MediaError for what is not of
+    `FORMATS`, with what was found instead, and OSError if it cannot be read.
     """
     check_installed()
     import av
@@ -48,15 +53,11 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     _refuse_folders_and_empty(path)
     with _bytes_of(path) as file:
         try:
-            container = av.open(
-                file, mode="r", metadata_errors="replace", io_open=_refuse_reference
-            )
+            container = av.open(file, mode="r", metadata_errors="replace", options=_OPTIONS)
         except av.FFmpegError as error:
             raise MediaError(f"{path}: is no media file that FFmpeg can read, but {_kind(path)}: "
                 f"{error.strerror}") from error  # fmt: skip
         with container:
-            if container.format.name in _TEXT_FORMATS:
-                raise MediaError(f"{path}: is no media file, but {_kind(path)}")
             if not container.streams.video and not container.streams.audio:
                 kinds = ", ".join(sorted({stream.type for stream in container.streams}))
                 raise MediaError(
@@ -85,7 +86,8 @@ def best_stream(container: Any, kind: str) -> Any | None:
 def decoded_frames(container: Any, stream: Any, path: str, trouble: list[str]) -> Iterator[Any]:
     """The frames of a stream in order of presentation, on one thread.
 
-    What cannot be decoded is skipped, and then told in `trouble`. If nothing at all can be decoded,
+    Damaged packets are skipped; damaged frames, of which the decoder has concealed parts, are not.
+    `trouble` counts both at the end. If nothing at all can be decoded,
     raises MediaError if the file has no streams of another kind.
     """
     import av
@@ -95,7 +97,7 @@ def decoded_frames(container: Any, stream: Any, path: str, trouble: list[str]) -
         _nothing(container, stream, path, "FFmpeg has no decoder for it", trouble)
         return
     context.thread_count = 1  # the workers are as many as the cores
-    frames = packets = failures = 0
+    frames = packets = failures = corrupt = 0
     first = ""
     for packet in _packets(container, stream, trouble):
         _count_one()
@@ -110,11 +112,15 @@ def decoded_frames(container: Any, stream: Any, path: str, trouble: list[str]) -
             continue
         for picture in pictures:
             frames += 1
+            corrupt += picture.is_corrupt
             yield picture
     if not frames:
         why = first or ("it is empty" if not packets else "its packets hold no frame")
         _nothing(container, stream, path, why, trouble)
-    elif failures:
+        return
+    if corrupt:
+        trouble.append(f"{stream.type}: {corrupt:,} of {frames:,} frames are damaged")
+    if failures:
         trouble.append(f"{stream.type}: {failures:,} of {packets:,} packets are damaged ({first})")
 
 
@@ -158,14 +164,25 @@ def _refuse_folders_and_empty(path: str) -> None:
         raise MediaError(f"{path}: is no regular file, and a video file was expected")
 
 
+def compare_duration(container: Any, stream: Any, seconds: float, trouble: list[str]) -> None:
+    """Append to `trouble` if a stream was decoded for fewer seconds than the file states."""
+    stated = None
+    if stream.duration and stream.time_base:
+        stated = float(stream.duration * stream.time_base)
+    elif container.duration and len(container.streams.get()) == 1:
+        late = (stream.start_time or 0) * (stream.time_base or 0)
+        stated = container.duration / 1e6 - max(0.0, float(late))
+    if stated is not None and seconds < stated - max(1.0, stated / 50):
+        trouble.append(
+            f"{stream.type}: ends after {seconds:.1f} of the {stated:.1f} seconds that the file "
+            "states"
+        )
+
+
 def _bytes_of(path: str) -> BinaryIO:
     if not is_remote(path):
         return open(path, "rb")
     return cast(BinaryIO, epath.Path(path).open("rb"))
-
-
-def _refuse_reference(url: str, *_: object) -> None:
-    raise OSError(f"it refers to {url!r}, which is not opened")
 
 
 def _kind(path: str) -> str:

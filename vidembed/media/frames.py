@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from vidembed.media.container import best_stream, decoded_frames, opened
+from vidembed.media.container import best_stream, compare_duration, decoded_frames, opened
 
 Fit = Literal["squeeze", "crop"]
 LONGEST_SECONDS = 600
@@ -84,7 +84,7 @@ def sampled_frames(
             yield SampledFrame(float(at), float(shown), scaled(previous))
             k += 1
         trouble.extend(clock.trouble)
-        _compare_duration(stream, end - start, trouble)
+        compare_duration(container, stream, float(end - start), trouble)
 
 
 def _file_start(container: Any, first: Fraction) -> Fraction:
@@ -92,17 +92,6 @@ def _file_start(container: Any, first: Fraction) -> Fraction:
     if container.start_time is None:
         return first
     return min(Fraction(container.start_time, 1_000_000), first)
-
-
-def _compare_duration(stream: Any, seconds: Fraction, trouble: list[str]) -> None:
-    if not stream.duration or not stream.time_base:
-        return
-    stated = stream.duration * stream.time_base
-    if seconds < stated - max(Fraction(1), stated / 50):
-        trouble.append(
-            f"{stream.type}: ends after {float(seconds):.1f} of the {float(stated):.1f} seconds "
-            "that the file states"
-        )
 
 
 class _Clock:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vidembed.media.container import best_stream, decoded_frames, opened
+from vidembed.media.container import best_stream, compare_duration, decoded_frames, opened
 
 SAMPLE_RATE = 16_000
 
@@ -48,7 +48,7 @@ def sound_blocks(
                 count += len(samples)
         if broken:
             trouble.append(f"audio: {broken:,} samples are not finite; they were set to 0")
-        _compare_duration(stream, count / sample_rate, trouble)
+        compare_duration(container, stream, count / sample_rate, trouble)
 
 
 def _resampled(frames: Iterator[Any], sample_rate: int) -> Iterator[tuple[Any, np.ndarray]]:
@@ -79,13 +79,3 @@ def _start(container: Any, frame: Any) -> float:
         return 0.0
     first = frame.dts * Fraction(frame.time_base)
     return float(max(first - Fraction(container.start_time, 1_000_000), Fraction(0)))
-
-
-def _compare_duration(stream: Any, seconds: float, trouble: list[str]) -> None:
-    if not stream.duration or not stream.time_base:
-        return
-    stated = float(stream.duration * stream.time_base)
-    if seconds < stated - max(1.0, stated / 50):
-        trouble.append(
-            f"audio: ends after {seconds:.1f} of the {stated:.1f} seconds that the file states"
-        )

@@ -44,9 +44,9 @@ def work(connection: Connection, inputs: Mapping[str, Input], folder: str) -> No
         Path("/proc/self/oom_score_adj").write_text("500")
     import av  # noqa: F401  a fault of the installation shows here, before any file
 
+    send(connection, {"ready": True}, None)
     outbox: queue.Queue[Message] = queue.Queue(BLOCKS_AHEAD)
     threading.Thread(target=_send_all, args=(connection, outbox), daemon=True).start()
-    outbox.put(({"ready": True}, None))
     while True:
         try:
             path = connection.recv_bytes().decode(errors="surrogateescape")
@@ -116,12 +116,14 @@ def _copied(path: str, folder: str) -> Path:
 def _send_all(connection: Connection, outbox: queue.Queue[Message]) -> None:
     """Send messages, and a beat while packets are being decoded; a thread of its own, so that
     decoding goes on while the parent is busy."""
-    count = decoded_count()
+    count, parent = decoded_count(), os.getppid()
     try:
         while True:
             try:
                 message, block = outbox.get(timeout=BEAT_SECONDS)
             except queue.Empty:
+                if os.getppid() != parent:
+                    os._exit(1)
                 if count == (count := decoded_count()):
                     continue
                 message, block = {"beat": True}, None
