@@ -17,7 +17,6 @@ from vidembed.media.onnx import CPU, Session
 
 IMAGE = graph((3, 4, 6), (2, 3))
 MEAN, SCALE = (120.0, 110.0, 100.0), (60.0, 50.0, 40.0)
-UNFIT = "Video files: a backbone that does not fit its description"
 
 
 @pytest.mark.parametrize(
@@ -112,7 +111,7 @@ def test_a_description_is_read_as_it_was_written(tmp_path):
 
 
 @pytest.mark.fault(
-    UNFIT,
+    "Video files: a backbone that does not fit its description",
     "1: which entry of the description or which input or output of the graph, what it is, what was "
     "expected, and a layout that would fit",
 )
@@ -154,7 +153,7 @@ def test_what_does_not_fit_is_refused(tmp_path, content, entries, message):
         Backbone.open(path)
 
 
-@pytest.mark.fault(UNFIT)
+@pytest.mark.fault("Video files: a backbone that does not fit its description")
 @pytest.mark.parametrize(
     ("about", "message"),
     [
