@@ -10,7 +10,7 @@ import io
 import math
 import pickletools
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,7 +73,7 @@ def interpret(stream: io.BytesIO) -> Any:
     """The value of the next pickle in the stream: numbers, text, tuples, lists, dictionaries,
     `Name`, `Storage` and `Strided`. Raises ValueError for other opcodes and names, by name."""
     machine = _Machine()
-    for opcode, argument, _ in pickletools.genops(stream):
+    for opcode, argument in _opcodes(stream):
         if opcode.name == "STOP":
             return machine.stack.pop()
         step = _STEPS.get(opcode.name)
@@ -84,6 +84,14 @@ def interpret(stream: io.BytesIO) -> Any:
             )
         step(machine, argument)
     raise ValueError("the pickle has no end")
+
+
+def _opcodes(stream: io.BytesIO) -> Iterator[tuple[pickletools.OpcodeInfo, Any]]:
+    try:
+        for opcode, argument, _ in pickletools.genops(stream):
+            yield opcode, argument
+    except ValueError as error:
+        raise ValueError(f"a pickle in the file is damaged or truncated: {error}") from error
 
 
 class _Machine:
