@@ -43,7 +43,7 @@ class SplitVideos:
     @property
     def imported(self) -> Mapping[str, Any]:
         """The options of the table's import, which read further records of its kind."""
-        return options_of(self.table.manifest)
+        return options_of(self.table.manifest, self.table.ranges)
 
     @cached_property
     def is_test(self) -> np.ndarray:

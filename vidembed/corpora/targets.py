@@ -7,7 +7,7 @@ import numpy as np
 
 from vidembed.graph.factors import log_factors
 from vidembed.graph.relation import RelationGraph
-from vidembed.records.bytecode import dequantise
+from vidembed.records.rows import float_rows
 from vidembed.records.table import FeatureTable
 from vidembed.records.vectors_by_id import join, refuse_not_finite
 
@@ -52,7 +52,7 @@ def from_modality(modality: str, table: FeatureTable, is_train: np.ndarray) -> T
             f"{', '.join(table.features)} (--feed.modality)"
         )
     rows = np.flatnonzero(table.has(modality))
-    vectors = dequantise(table.features[modality][rows])
+    vectors = float_rows(table, modality, rows)
     return _targets(f"modality {modality}", table, is_train, rows, vectors, ())
 
 

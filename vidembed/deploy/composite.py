@@ -144,7 +144,8 @@ class Composite:
             features = {m: source.features[m] for m in run.widths}
             present = {m: source.present[m] for m in run.widths if m in source.present}
             readable = has_any_modality({m: present[m][rows] for m in present}, run.widths)
-            part = run.compute(VideoRows(features=features, present=present), rows)
+            videos = VideoRows(features=features, present=present, ranges=source.ranges)
+            part = run.compute(videos, rows)
             vectors.append(part if readable is None else np.where(readable[:, None], part, 0))
         return np.asarray(side_by_side(vectors, [weight for _, weight in self._parts]))
 

@@ -26,9 +26,8 @@ from vidembed.deploy.composite import rows_of
 from vidembed.deploy.loading import class_names
 from vidembed.deploy.run import Run
 from vidembed.deploy.traced import traced
-from vidembed.records.bytecode import dequantise
 from vidembed.records.outputs import check_apart
-from vidembed.records.rows import Rows
+from vidembed.records.rows import Rows, float_rows
 from vidembed.workdir.versions import versions
 
 KIND, VERSION = "vidembed export", 1
@@ -41,7 +40,10 @@ CALL = (
     "float32[N, width]; present: modality -> bool[N], false where a video lacks it (its features "
     "are then ignored)"
 )
-UINT8 = "a byte b of a YouTube-8M record or a uint8 table stands for b * 4/255 + 4/512 - 2"
+UINT8 = (
+    "a byte b of a YouTube-8M record or a uint8 table stands for b * 4/255 + 4/512 - 2, "
+    "unless the table gives a modality a range of its own"
+)
 TRIED, CLOSE = 5, 1e-4
 """Number of made-up videos that test an export, and the tolerance of their vectors."""
 
@@ -146,7 +148,7 @@ class Exported:
 
     def __call__(self, source: Rows, rows: np.ndarray) -> np.ndarray:
         """f32[N, D] for the rows i64[N]."""
-        features = {m: dequantise(array[rows]) for m, array in source.features.items()}
+        features = {m: float_rows(source, m, rows) for m in source.features}
         every = np.ones(len(rows), np.bool_)
         present = {m: source.present[m][rows] if m in source.present else every for m in features}
         return self.vectors(features, present)

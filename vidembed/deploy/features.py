@@ -12,9 +12,8 @@ from vidembed.deploy.index import VideoIndex
 from vidembed.deploy.inputs import InputError
 from vidembed.deploy.run import Run
 from vidembed.progress import Progress
-from vidembed.records.bytecode import dequantise
 from vidembed.records.outputs import check_apart
-from vidembed.records.rows import Rows
+from vidembed.records.rows import Rows, float_rows
 from vidembed.records.statistics import train_statistics
 from vidembed.records.table import FeatureTable
 from vidembed.serving.segment import Engine
@@ -84,7 +83,7 @@ def _standardised(
     """f32[n, sum of widths] of unit length."""
     parts = []
     for name, centre in centres.items():
-        part = (dequantise(source.features[name][rows]) - centre) * scales[name]
+        part = (float_rows(source, name, rows) - centre) * scales[name]
         if name in source.present:
             part[~source.present[name][rows]] = 0
         parts.append(part)

@@ -5,12 +5,13 @@ missing modality would silently give a different vector.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from vidembed.records.bytecode import quantise
+from vidembed.records.bytecode import YOUTUBE_8M, Range
 from vidembed.records.table import DTYPES, FeatureTable
 
 BLOCK_ROWS = 16_384
@@ -24,11 +25,13 @@ class InputError(ValueError):
 @dataclass(frozen=True, kw_only=True)
 class VideoRows:
     """The features that a model reads for N videos: u8|bf16|f16|f32[N, F] per modality, as stored
-    (uint8 is quantised: `records.bytecode`), and present bool[N] for modalities that some lack."""
+    (uint8 is quantised: `records.bytecode`), present bool[N] for modalities that some lack, and the
+    ranges of bytes that are not YouTube-8M's."""
 
     features: Mapping[str, np.ndarray]
     present: Mapping[str, np.ndarray]
     ids: np.ndarray | None = None
+    ranges: Mapping[str, Range] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.features.values())))
@@ -76,8 +79,8 @@ def video_rows(
                 f"give present={{'{modality}': False}} (--lacking {modality})"
             )
         arrays[modality] = np.broadcast_to(np.float32(0), (count, width))
-    ids = videos.ids if isinstance(videos, FeatureTable) else None
-    return VideoRows(features={m: arrays[m] for m in widths}, present=known, ids=ids)
+    ids, ranges = (videos.ids, videos.ranges) if isinstance(videos, FeatureTable) else (None, {})
+    return VideoRows(features={m: arrays[m] for m in widths}, present=known, ids=ids, ranges=ranges)
 
 
 def featureless(rows: VideoRows) -> np.ndarray:
@@ -99,7 +102,8 @@ def check_values(rows: VideoRows, numbers: np.ndarray | None = None) -> None:
     for modality, array in rows.features.items():
         having = numbers[rows.has(modality)[numbers]]
         blocks = [having[at : at + BLOCK_ROWS] for at in range(0, len(having), BLOCK_ROWS)]
-        for words, bad in (("hold NaN or infinity", _not_finite), ("are all zero", _all_zero)):
+        all_zero = partial(_all_zero, range=rows.ranges.get(modality))
+        for words, bad in (("hold NaN or infinity", _not_finite), ("are all zero", all_zero)):
             faulty = [row for block in blocks for row in block[bad(array[block])].tolist()]
             if faulty:
                 raise InputError(
@@ -140,9 +144,11 @@ def _not_finite(block: np.ndarray) -> np.ndarray:
     return np.logical_not(np.isfinite(block.astype(np.float32)).all(axis=1))
 
 
-def _all_zero(block: np.ndarray) -> np.ndarray:
-    """Stored zeros; for bytes, also quantised zeros."""
+def _all_zero(block: np.ndarray, range: Range | None) -> np.ndarray:
+    """Stored zeros; for bytes, quantised zeros, and in YouTube-8M's range also bytes of zero."""
+    if range is not None:
+        return np.asarray((block == range.quantise(np.zeros(1))).all(axis=1))
     nonzero = block.any(axis=1)
     if block.dtype == np.uint8:
-        nonzero &= (block != quantise(np.zeros(1))).any(axis=1)
+        nonzero &= (block != YOUTUBE_8M.quantise(np.zeros(1))).any(axis=1)
     return np.logical_not(nonzero)

@@ -139,6 +139,7 @@ def _digest(rows: VideoRows) -> bytes:
     digest = xxhash.xxh3_128()
     for arrays in (rows.features, rows.present):
         for name, array in sorted(arrays.items()):
-            digest.update(f"{name} {array.dtype} ".encode())
+            own = f"{rows.ranges[name]!r} " if name in rows.ranges else ""
+            digest.update(f"{name} {array.dtype} {own}".encode())
             digest.update(np.ascontiguousarray(array).view(np.uint8).data)
     return digest.digest()

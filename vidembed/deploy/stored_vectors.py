@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from vidembed.records.bytecode import dequantise
+from vidembed.records.rows import float_rows
 from vidembed.records.table import FeatureTable
 from vidembed.records.table_folder import table_state
 from vidembed.records.vector_files import MAKER, made_as, written_to
@@ -67,8 +67,8 @@ def _table(name: str) -> StoredVectors:
             f"{name} is a table of {', '.join(table.features)}: give one with a single modality, "
             "as written by `python -m vidembed embed`"
         )
-    [(modality, features)] = table.features.items()
-    return _checked(name, table.ids, dequantise(features), table.space[modality])
+    [modality] = table.features
+    return _checked(name, table.ids, float_rows(table, modality), table.space[modality])
 
 
 def _checked(name: str, ids: np.ndarray, vectors: Any, space: str | None) -> StoredVectors:

@@ -11,6 +11,7 @@ import numpy as np
 from vidembed.records.checks import Checks
 from vidembed.records.embeddings import with_embeddings
 from vidembed.records.faults import Skips
+from vidembed.records.import_ranges import chosen_ranges
 from vidembed.records.importing import Importing
 from vidembed.records.kind import NUMPY
 from vidembed.records.origin import origin_of
@@ -113,15 +114,17 @@ def videos_to_embed(
     # A share checks its own files only.
     pattern = str(path) if share.of == 1 else str(origin.shards[0])
     space = named_spaces(options.space, list(origin.format.widths))
+    ranges = chosen_ranges(origin, options)
 
     def of_records() -> Iterator[FeatureTable]:
-        checks = Checks(origin.format.widths, stored_as(options.row_dtype))
+        checks = Checks(origin.format.widths, stored_as(options.row_dtype), ranges=ranges)
         passing = usable_videos(pattern, origin, options, checks, Skips(), among={})
         with closing(passing):
             for videos in passing:
                 yield FeatureTable(
                     ids=videos.ids,
-                    features=as_stored(videos.features, DTYPES[options.row_dtype]),
+                    features=as_stored(videos.features, DTYPES[options.row_dtype], ranges),
+                    ranges=ranges,
                     present={m: mask for m, mask in videos.present.items() if not mask.all()},
                     label_offsets=videos.label_offsets,
                     label_values=videos.label_values,

@@ -10,7 +10,7 @@ from vidembed.corpora.held_out import Part
 from vidembed.corpora.watched import Corpus
 from vidembed.evaluators.closed_form import closed_form
 from vidembed.evaluators.queries import Direction, asked_of, queries
-from vidembed.records.bytecode import dequantise
+from vidembed.records.rows import float_rows
 from vidembed.records.scores_file import PerQuery
 from vidembed.records.statistics import Statistics, train_statistics
 from vidembed.records.table import FeatureTable
@@ -99,7 +99,7 @@ def raw_features(
         first += table.widths[name]
         for start in range(0, len(table), ROWS_AT_ONCE):
             rows = slice(start, start + ROWS_AT_ONCE)
-            part[rows] = dequantise(table.features[name][rows])
+            part[rows] = float_rows(table, name, rows)
         if statistics:
             mean, deviation = statistics[name]["mean"], statistics[name]["deviation"]
             varies = deviation > 1e-6

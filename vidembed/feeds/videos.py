@@ -11,6 +11,7 @@ from vidembed import TUNABLE
 from vidembed.feeds.feed import ONE_HOST, Batch, Buffers, Feed, FeedOptions
 from vidembed.graph.hierarchy import Hierarchy
 from vidembed.graph.relation import RelationGraph
+from vidembed.records.bytecode import ranged
 from vidembed.records.rows import resident_rows
 from vidembed.records.statistics import Statistics, train_statistics
 from vidembed.records.table import FeatureTable
@@ -113,7 +114,8 @@ class VideoFeed(Feed):
         batch = self._drawn(step, host_slice)
         if self.config.placement == "host":
             rows = batch["rows"][..., host_slice]
-            batch["features"] = self._table.rows(rows, out=out)
+            stored, ranges = self._table.rows(rows, out=out), self._table.ranges
+            batch["features"] = {m: ranged(a, ranges.get(m)) for m, a in stored.items()}
             if self._table.present:
                 batch["present"] = {name: mask[rows] for name, mask in self._table.present.items()}
         return batch

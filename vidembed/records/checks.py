@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import ml_dtypes
 import numpy as np
 
-from vidembed.records.bytecode import HIGH, LOW, OFFSET, STEP
+from vidembed.records.bytecode import YOUTUBE_8M, Range
 from vidembed.records.rounding import Rounding
 from vidembed.records.youtube8m import Videos
 
@@ -20,8 +20,6 @@ LEAVE_OUT = (
     "importing with invalid='drop' (--invalid drop) leaves these videos out, with 'mask' "
     "(--invalid mask) the modality"
 )
-# Values beyond these change by more than half a step when quantised.
-CLIP_BELOW, CLIP_ABOVE = OFFSET - STEP / 2, OFFSET + (HIGH - LOW) + STEP / 2
 
 
 @dataclasses.dataclass
@@ -50,6 +48,8 @@ class ModalityChecks:
     width: int
     stored: np.dtype = FLOAT32
     """The float dtype to store; values too large for it would become infinity."""
+    range: Range = YOUTUBE_8M
+    """What bytes would cover."""
     missing: int = 0
     not_finite: Finding = dataclasses.field(default_factory=Finding)
     all_zero: Finding = dataclasses.field(default_factory=Finding)
@@ -60,7 +60,7 @@ class ModalityChecks:
     rounding: Rounding = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
-        self.rounding = Rounding(self.width)
+        self.rounding = Rounding(self.width, step=self.range.step)
 
     @property
     def clipped_share(self) -> float:
@@ -94,8 +94,9 @@ class ModalityChecks:
         self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
         self.values += rows.size
         self.rounding.add(rows)
-        if low < CLIP_BELOW or high > CLIP_ABOVE:
-            self.clipped += int(((rows < CLIP_BELOW) | (rows > CLIP_ABOVE)).sum())
+        below, above = self.range.bounds
+        if low < below or high > above:
+            self.clipped += self.range.clipped(rows)
         unusable = np.zeros(len(present), np.bool_)
         unusable[present] = bad
         return unusable
@@ -104,9 +105,18 @@ class ModalityChecks:
 class Checks:
     """Counts over all shards; remembers every id, about 100 bytes per video."""
 
-    def __init__(self, widths: Mapping[str, int], stored: np.dtype = FLOAT32) -> None:
+    def __init__(
+        self,
+        widths: Mapping[str, int],
+        stored: np.dtype = FLOAT32,
+        *,
+        ranges: Mapping[str, Range] = {},
+    ) -> None:
         self.records: dict[str, int] = {}
-        self.modalities = {name: ModalityChecks(width, stored) for name, width in widths.items()}
+        self.modalities = {
+            name: ModalityChecks(width, stored, ranges.get(name, YOUTUBE_8M))
+            for name, width in widths.items()
+        }
         self.duplicates, self.without_features, self.not_text = Finding(), Finding(), Finding()
         self.without_labels = 0
         self.labels: Counter[int] = Counter()

@@ -45,7 +45,8 @@ def content_facts(checks: Checks, *, labels_key: str | None = "") -> dict[str, s
             continue
         facts[name] = (
             f"width {modality.width}, values {modality.low:.4g} to {modality.high:.4g}, "
-            f"{modality.clipped_share:.2%} beyond uint8's [-2, 2]; {modality.missing:,} missing, "
+            f"{modality.clipped_share:.2%} beyond uint8's {modality.range}; "
+            f"{modality.missing:,} missing, "
             f"{modality.not_finite.count:,} with NaN or infinity, {modality.all_zero.count:,} zero"
         )
         if (share := modality.rounding.share("uint8")) > WARN_ABOVE:

@@ -15,7 +15,8 @@ from vidembed.records.checks import Checks, alike, not_text
 from vidembed.records.counts import check_counts, read_counts
 from vidembed.records.faults import Skips
 from vidembed.records.formats import Reading
-from vidembed.records.lossy import off_scale, rounded
+from vidembed.records.import_ranges import chosen_ranges, kept_ranges
+from vidembed.records.lossy import FEW_CLIPPED, clipping, off_scale, rounded
 from vidembed.records.origin import Origin, origin_of
 from vidembed.records.outputs import check_apart
 from vidembed.records.schema import advice
@@ -46,6 +47,10 @@ class Importing(Reading):
     dtype: Dtype | None = None
     """dtype of the stored features; uint8, YouTube-8M's own quantisation over [-2, 2], if not
     given."""
+    byte_range: tuple[str, ...] = ()
+    """with uint8, the values that bytes cover: LOW:HIGH, or MODALITY=LOW:HIGH for each; auto takes
+    the smallest and largest value of each modality, in one more pass over the files. [-2, 2] if not
+    given. Larger and smaller values are clipped."""
     duplicates: Literal["error", "first"] = "error"
     """stop at repeated ids, or keep the first."""
     invalid: Literal["refuse", "drop", "mask"] = "refuse"
@@ -54,7 +59,7 @@ class Importing(Reading):
     on_error: Literal["error", "skip"] = "error"
     """stop at an unreadable record, or skip it (at most 100)."""
     max_clipped_share: float = 0.01
-    """with uint8, the largest accepted share of values beyond [-2, 2]."""
+    """with uint8, the largest accepted share of values beyond the range of the bytes."""
     max_rounding: float = 0.1
     """the largest accepted rounding by the dtype, as a share of the features' spread; above 0.03
     there is a warning."""
@@ -124,11 +129,7 @@ def _import(
         name_spaces(path, space)
         return report
 
-    checks, skips, chunks = (
-        Checks(format.widths, stored_as(options.row_dtype)),
-        Skips(),
-        list[Videos](),
-    )
+    skips, chunks = Skips(), list[Videos]()
     writer: TableWriter | TableExtension | None = None
     if options.append:
         writer = TableExtension(
@@ -137,13 +138,20 @@ def _import(
         if earlier := writer.earlier():
             fingerprint = writer.manifest["fingerprint"]
             return {**earlier, "fingerprint": fingerprint, "already_there": True}
+        ranges = kept_ranges(origin, options, writer.ranges)
+    else:
+        ranges = chosen_ranges(origin, options)
+    checks = Checks(format.widths, stored_as(options.row_dtype), ranges=ranges)
+    if isinstance(writer, TableExtension):
         checks.add_existing(writer.ids, os.fspath(path))
     among = writer.statistics() if isinstance(writer, TableExtension) else None
     videos = usable_videos(pattern, origin, options, checks, skips, among=among, progress=progress)
     try:
         for chosen in videos:
-            writer = writer or TableWriter(path, source=source, space=space, replace=options.force)
-            writer.append(as_stored(chosen.features, DTYPES[options.row_dtype]))
+            writer = writer or TableWriter(
+                path, source=source, space=space, replace=options.force, ranges=ranges
+            )
+            writer.append(as_stored(chosen.features, DTYPES[options.row_dtype], ranges))
             chunks.append(chosen._replace(features={}))
         if writer is None or not writer.rows:
             raise refusal(pattern, ["no usable records" + advice(origin, pattern, options)])
@@ -151,7 +159,8 @@ def _import(
         arrays = beside_features(chunks)
         report = import_report(checks, skips, arrays, time.monotonic() - began)
         spread = [*rounded(checks, options.row_dtype), *alike(checks)] if among is None else []
-        report["warnings"] = spread + off_scale(checks, among or {}) + not_text(checks)
+        clipped = clipping(checks, allowed_share=FEW_CLIPPED) if among and ranges else []
+        report["warnings"] = spread + clipped + off_scale(checks, among or {}) + not_text(checks)
         for entry in source["shards"]:
             entry["records"] = checks.records.get(entry["name"], 0)
         manifest = writer.finish(arrays, source={**source, "report": report})
@@ -179,9 +188,9 @@ def _finished(
         {k: v for k, v in entry.items() if k != "records"} for entry in earlier.get("shards", [])
     ]
     differing = [
-        f"{key} is {source['options'][key]!r}, was {earlier.get('options', {}).get(key)!r}"
-        for key in source["options"]
-        if source["options"][key] != earlier.get("options", {}).get(key)
+        f"{key} is {source['options'].get(key)!r}, was {earlier.get('options', {}).get(key)!r}"
+        for key in dict.fromkeys([*source["options"], "byte_range"])
+        if source["options"].get(key) != earlier.get("options", {}).get(key)
     ]
     if stored != source["shards"]:
         differing.append("the shards differ (in names, sizes or contents)")

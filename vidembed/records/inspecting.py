@@ -12,7 +12,6 @@ from rich.console import Console
 
 from vidembed.progress import Progress
 from vidembed.records.arrays import TableError
-from vidembed.records.bytecode import dequantise
 from vidembed.records.checks import Checks, refusals
 from vidembed.records.counts import check_counts, compared, read_counts
 from vidembed.records.facts import content_facts, dtype_options, shard_facts
@@ -20,6 +19,7 @@ from vidembed.records.faults import Skips, grouped
 from vidembed.records.formats import Reading
 from vidembed.records.label_names import read_vocabulary
 from vidembed.records.origin import origin_of
+from vidembed.records.rows import float_rows
 from vidembed.records.schema import NOTHING_FITS, import_command, schema_of, training_command
 from vidembed.records.shards import is_glob
 from vidembed.records.streaming import stream_videos
@@ -109,12 +109,15 @@ def _inspect_table(path: str | os.PathLike) -> Inspection:
     except TableError as error:
         faults = str(error).splitlines()
         return Inspection(facts={"table": os.fspath(path)}, labels={}, faults=faults)
-    checks = Checks(table.widths)
+    checks = Checks(table.widths, ranges=table.ranges)
     for videos in _blocks(table):
         checks.add(os.fspath(path), videos)
     # Rows with a masked modality hold zeros and are not checked.
     faults = refusals(checks, duplicates="error", invalid="refuse")
-    stored = {name: str(array.dtype) for name, array in table.features.items()}
+    stored = {
+        name: f"{array.dtype} {table.ranges.get(name, '')}".rstrip()
+        for name, array in table.features.items()
+    }
     sources = [table.manifest["source"], *table.manifest["source"].get("appended", [])]
     shards = sum(len(source.get("shards", [])) for source in sources)
     facts = {
@@ -137,7 +140,7 @@ def _blocks(table: FeatureTable) -> Iterator[Videos]:
             table.ids[rows],
             offsets - offsets[0],
             table.label_values[offsets[0] : offsets[-1]],
-            {name: dequantise(array[rows]) for name, array in table.features.items()},
+            {name: float_rows(table, name, rows) for name in table.features},
             {name: table.has(name)[rows] for name in table.features},
         )
 

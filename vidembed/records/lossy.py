@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from vidembed.records.bytecode import STEP
 from vidembed.records.checks import Checks
 from vidembed.records.rounding import WARN_ABOVE, Rounding
 
@@ -53,7 +52,7 @@ def rounded(checks: Checks, dtype: str, *, beyond: float = WARN_ABOVE) -> list[s
     for name, modality in checks.modalities.items():
         share, coarse = modality.rounding.share(dtype), modality.rounding.coarse(dtype)
         if share > beyond or coarse > modality.width / parts:
-            steps = f", with a step of {STEP:.4f}," if dtype == "uint8" else ""
+            steps = f", with a step of {modality.range.step:.4g}," if dtype == "uint8" else ""
             sentences.append(
                 f"{name}: {dtype}{steps} rounds the values (from {modality.low:.3g} to "
                 f"{modality.high:.3g}) by {share:.1%} of their spread, and {coarse} of "
@@ -64,10 +63,14 @@ def rounded(checks: Checks, dtype: str, *, beyond: float = WARN_ABOVE) -> list[s
     return sentences
 
 
+FEW_CLIPPED = 0.001
+"""The share of appended values that a range of bytes may clip without a warning."""
+
+
 def clipping(checks: Checks, *, allowed_share: float) -> list[str]:
     """Sentences on modalities in which quantising to uint8 would clip too many values."""
     return [
-        f"{name}: {modality.clipped_share:.2%} of the values lie outside [-2, 2] (from "
+        f"{name}: {modality.clipped_share:.2%} of the values lie outside {modality.range} (from "
         f"{modality.low:.3g} to {modality.high:.3g}) and uint8 would clip them; at most "
         f"{allowed_share:.2%} is allowed: store bfloat16 or float32 (--dtype bfloat16)"
         for name, modality in checks.modalities.items()

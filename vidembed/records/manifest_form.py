@@ -1,7 +1,14 @@
-"""Check the entries of a table's manifest and their types."""
+"""The versions of a table's manifest; check its entries and their types."""
 
 from collections.abc import Mapping
 from typing import Any
+
+from vidembed.records.bytecode import Range
+
+KIND, VERSION, LATER_VERSION, RANGED_VERSION = "vidembed feature table", 1, 2, 3
+VERSIONS = (VERSION, LATER_VERSION, RANGED_VERSION)
+"""In version 2, after an append or a replacement, entries have a `path` if it is not their name. In
+version 3 some entries have a `range` of their bytes, which earlier versions would not obey."""
 
 
 def damaged(manifest: Mapping[str, Any]) -> str:
@@ -16,6 +23,8 @@ def damaged(manifest: Mapping[str, Any]) -> str:
         texts = [entry.get("dtype"), entry.get("xxh3"), entry.get("path", array)]
         if not all(isinstance(text, str) for text in texts):
             return f"arrays: {array}"
+        if "range" in entry and not _is_range(entry["range"], entry["dtype"]):
+            return f"arrays: {array}: range"
         per_row = array == "ids" or array.startswith(("features/", "present/"))
         if per_row and shape[0] != manifest["rows"]:
             return f"rows: {manifest['rows']!r}, and {array} has {shape[0]}"
@@ -34,6 +43,17 @@ def damaged(manifest: Mapping[str, Any]) -> str:
 
 def _is_count(value: Any) -> bool:
     return type(value) is int and value >= 0
+
+
+def _is_range(value: Any, dtype: str) -> bool:
+    numbers = isinstance(value, list) and all(type(v) in (int, float) for v in value)
+    if dtype != "uint8" or not numbers or len(value) != 2:
+        return False
+    try:
+        Range(*value)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_source(source: Any) -> bool:
@@ -91,3 +111,10 @@ def _are_dicts(values: Any, *names: str) -> bool:
         isinstance(value, dict) and all(isinstance(value.get(name), str) for name in names)
         for value in values
     )
+
+
+def version_of(entries: Mapping[str, Mapping[str, Any]], *, later: bool) -> int:
+    """The version of a manifest with these arrays. later: after an append or a replacement."""
+    if any("range" in entry for entry in entries.values()):
+        return RANGED_VERSION
+    return LATER_VERSION if later else VERSION

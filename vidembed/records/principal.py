@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidembed.distributed import mesh as meshes
-from vidembed.records.bytecode import dequantise
+from vidembed.records.rows import float_rows
 from vidembed.records.table import FeatureTable
 
 BLOCK_ROWS = 16_384
@@ -43,7 +43,7 @@ def _covariance(
 ) -> np.ndarray:
     """f64[F, F]"""
     rows = np.flatnonzero(is_train & table.has(modality))
-    stored, width = table.features[modality], len(mean)
+    width = len(mean)
     total = np.zeros((width, width))
     # Blocks of one shape, so that the function is compiled once; rows of zeros add nothing.
     size = min(BLOCK_ROWS, len(rows))
@@ -52,7 +52,7 @@ def _covariance(
         for start in range(0, len(rows), size):
             block = np.zeros((size, width), np.float32)
             some = rows[start : start + size]
-            block[: len(some)] = dequantise(stored[some]) - mean
+            block[: len(some)] = float_rows(table, modality, some) - mean
             total += np.asarray(products(meshes.place_rows(mesh, block)), np.float64)
     return total / len(rows)
 

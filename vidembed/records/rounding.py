@@ -20,7 +20,9 @@ _SAMPLE_ROWS = 256  # per chunk, and fewer in later chunks, so that the cost is 
 class Rounding:
     """Running statistics of one modality: the spread of its rows, and the rounding by dtypes."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, *, step: float = STEP) -> None:
+        """step: the distance of two levels of uint8."""
+        self.step = step
         self._rows, self._weight = 0, 0.0
         self._mean, self._squares, self._bfloat16 = np.zeros((3, width))
 
@@ -93,7 +95,7 @@ class Rounding:
     def _error(self, dtype: str) -> np.ndarray:
         """Mean square of the rounding of each dimension, f64[F]."""
         if dtype == "uint8":
-            return np.full_like(self._mean, STEP**2 / 12)
+            return np.full_like(self._mean, self.step**2 / 12)
         if dtype == "bfloat16":
             return self._bfloat16 / max(1.0, self._weight)
         return np.zeros_like(self._mean)

@@ -5,6 +5,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from vidembed.records.bytecode import Range, dequantise, ranged
+
 
 class Rows(Protocol):
     """Features with one row per video, such as a FeatureTable."""
@@ -13,6 +15,19 @@ class Rows(Protocol):
     def features(self) -> Mapping[str, np.ndarray]: ...
     @property
     def present(self) -> Mapping[str, np.ndarray]: ...
+    @property
+    def ranges(self) -> Mapping[str, Range]: ...
+
+
+def float_rows(table: Rows, modality: str, rows: Any = slice(None)) -> np.ndarray:
+    """The values f32[n, F] of one modality, for some rows or all of them."""
+    values: np.ndarray = dequantise(stored_rows(table, modality, rows))
+    return values
+
+
+def stored_rows(table: Rows, modality: str, rows: Any = slice(None)) -> Any:
+    """Features [n, F] of one modality as stored: bytes with a range of their own are `Ranged`."""
+    return ranged(table.features[modality][rows], table.ranges.get(modality))
 
 
 def resident_rows(table: Rows, modalities: Iterable[str]) -> dict[str, Any]:
@@ -20,13 +35,16 @@ def resident_rows(table: Rows, modalities: Iterable[str]) -> dict[str, Any]:
     `present` u8[N] for the modalities that some rows lack."""
     modalities = tuple(modalities)
     present = {m: table.present[m].astype(np.uint8) for m in modalities if m in table.present}
-    return {"features": {m: table.features[m] for m in modalities}, "present": present}
+    return {
+        "features": {m: ranged(table.features[m], table.ranges.get(m)) for m in modalities},
+        "present": present,
+    }
 
 
 def read_rows(table: Rows, rows: np.ndarray, modalities: Iterable[str]) -> dict[str, Any]:
     """Features [B, F] of rows i64[B] as stored, and masks `present` bool[B] for the modalities that
     some rows lack."""
     modalities = tuple(modalities)
-    features = {m: table.features[m][rows] for m in modalities}
+    features = {m: stored_rows(table, m, rows) for m in modalities}
     present = {m: table.present[m][rows] for m in modalities if m in table.present}
     return {"features": features, "present": present}

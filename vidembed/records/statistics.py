@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from vidembed.records.bytecode import dequantise
+from vidembed.records.rows import float_rows
 from vidembed.records.table import FeatureTable
 
 Statistics = Mapping[str, Mapping[str, np.ndarray]]
@@ -18,16 +18,16 @@ def train_statistics(table: FeatureTable, is_train: np.ndarray) -> dict[str, dic
     in float64, so that the result does not depend on the block size.
     """
     statistics = {}
-    for modality, stored in table.features.items():
+    for modality, width in table.widths.items():
         rows = np.flatnonzero(is_train & table.has(modality))
         rows = rows[:: -(-len(rows) // SAMPLE_ROWS) or 1]
         if not len(rows):
             raise ValueError(f"no train video has {modality!r}: leave it out of the model")
-        mean = np.zeros(stored.shape[1])
-        for block in _blocks(stored, rows):
+        mean = np.zeros(width)
+        for block in _blocks(table, modality, rows):
             mean += block.sum(0) / len(rows)
-        variance = np.zeros(stored.shape[1])
-        for block in _blocks(stored, rows):
+        variance = np.zeros(width)
+        for block in _blocks(table, modality, rows):
             variance += np.square(block - mean).sum(0) / len(rows)
         statistics[modality] = {
             "mean": mean.astype(np.float32),
@@ -36,6 +36,6 @@ def train_statistics(table: FeatureTable, is_train: np.ndarray) -> dict[str, dic
     return statistics
 
 
-def _blocks(stored: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
+def _blocks(table: FeatureTable, modality: str, rows: np.ndarray) -> Iterator[np.ndarray]:
     for start in range(0, len(rows), BLOCK_ROWS):
-        yield dequantise(stored[rows[start : start + BLOCK_ROWS]]).astype(np.float64)
+        yield float_rows(table, modality, rows[start : start + BLOCK_ROWS]).astype(np.float64)

@@ -5,18 +5,24 @@ import os
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from vidembed.records.byte_ranges import range_words, ranges_of
+from vidembed.records.bytecode import Range
 from vidembed.records.formats import Reading, VideoLevel
 from vidembed.records.shards import shards
 
 Options = TypeVar("Options", bound=Reading)
 
 
-def options_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def options_of(
+    manifest: Mapping[str, Any], ranges: Mapping[str, Range] | None = None
+) -> dict[str, Any]:
     """The options of `import` by which a table's rows were read and stored, in JSON types.
 
-    modalities, id_key, labels_key, missing, dtype and space, each as on the command line. {} for a
-    table that was not imported from records.
+    modalities, id_key, labels_key, missing, dtype, byte_range and space, each as on the command
+    line. {} for a table that was not imported from records. ranges: those of the table, by default
+    the manifest's.
     """
+    words = range_words(ranges_of(manifest) if ranges is None else ranges)
     options, names = manifest.get("source", {}).get("options", {}), manifest.get("space", {})
     format = options.get("format", {})
     if (
@@ -31,6 +37,7 @@ def options_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "labels_key": format["labels_key"] or "",
         "missing": format["missing"],
         "dtype": options["dtype"],
+        **({"byte_range": words} if words else {}),
         "space": [f"{modality}={name}" for modality, name in sorted(names.items())],
     }
 
@@ -40,8 +47,9 @@ def with_stored(
 ) -> Options:
     """`options`, with the stored ones (see `options_of`) in place of those that were not given.
 
-    The name of a space is taken over only for modalities that are read by the stored key. `.npy`
-    files keep the modalities of their names unless there is a file for each stored key.
+    Names of spaces and ranges of bytes are taken over only for modalities that are read by the
+    stored key. `.npy` files keep the modalities of their names unless there is a file for each
+    stored key.
     """
     values: dict[str, Any] = {
         field.name: stored[field.name]
@@ -52,10 +60,12 @@ def with_stored(
         keys = {_key(modality) for modality in values["modalities"]}
         if not keys <= {file.stem for file in shards(pattern)}:
             del values["modalities"]
-    if "space" in values:
-        read = values.get("modalities", options.modalities)
-        same = {text.partition(":")[0] for text in read if text in stored["modalities"]}
-        values["space"] = [name for name in stored["space"] if name.partition("=")[0] in same]
+    read = values.get("modalities", options.modalities)
+    same = {text.partition(":")[0] for text in read if text in stored.get("modalities", ())}
+    for name in {"space", "byte_range"} & values.keys():
+        values[name] = [text for text in stored[name] if text.partition("=")[0] in same]
+    if getattr(options, "dtype", None) not in (None, "uint8"):
+        values.pop("byte_range", None)
     typed: Any = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
     return dataclasses.replace(options, **typed)
 

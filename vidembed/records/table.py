@@ -16,6 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vidembed.records.arrays import TableError, describe, read_array
+from vidembed.records.byte_ranges import ranges_of, with_ranges
+from vidembed.records.bytecode import Range
+from vidembed.records.rows import float_rows
 from vidembed.records.space import stand_in
 from vidembed.records.table_folder import TableWriter, fingerprint, read_manifest
 from vidembed.records.table_lock import writing
@@ -36,6 +39,7 @@ class FeatureTable:
     features        name -> u8|bf16|f16|f32[N, F]; uint8 is quantised (vidembed.records.bytecode)
     present         name -> bool[N], only for modalities that some videos lack
     label_offsets   i64[N+1], label_values i32[L]: row i has label_values[offsets[i]:offsets[i+1]]
+    ranges          name -> the range of its bytes, only for uint8 that is not YouTube-8M's
     manifest        source of the table and digests on disk; empty for a table made in memory
     """
 
@@ -44,6 +48,7 @@ class FeatureTable:
     label_offsets: np.ndarray
     label_values: np.ndarray
     present: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    ranges: dict[str, Range] = dataclasses.field(default_factory=dict)
     manifest: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -63,6 +68,12 @@ class FeatureTable:
                 raise TableError(
                     f"present[{name!r}] must be bool[{rows}] of a modality among "
                     f"{', '.join(self.features)}; got {mask.dtype}{list(mask.shape)}"
+                )
+        for name, range in self.ranges.items():
+            if name not in self.features or self.features[name].dtype != np.uint8:
+                raise TableError(
+                    f"ranges[{name!r}] {range} is for bytes, but the table has no such modality of "
+                    f"uint8: it has {', '.join(f'{n} {a.dtype}' for n, a in self.features.items())}"
                 )
         offsets, values = self.label_offsets, self.label_values
         if offsets.dtype != np.int64 or offsets.shape != (rows + 1,):
@@ -106,6 +117,10 @@ class FeatureTable:
     def has(self, modality: str) -> np.ndarray:
         """Whether each row has the modality, bool[N]."""
         return self.present.get(modality, np.ones(len(self), np.bool_))
+
+    def floats(self, modality: str, rows: Any = slice(None)) -> np.ndarray:
+        """The values f32[n, F] of one modality, for some rows or all of them."""
+        return float_rows(self, modality, rows)
 
     def rows(
         self, indices: np.ndarray, out: Mapping[str, np.ndarray] | None = None
@@ -168,7 +183,8 @@ class FeatureTable:
             return fingerprint(self.manifest["arrays"])
         arrays = self._beside_features()
         arrays |= {f"features/{name}": array for name, array in self.features.items()}
-        return fingerprint({name: describe(array) for name, array in arrays.items()})
+        entries = {name: describe(array) for name, array in arrays.items()}
+        return fingerprint(with_ranges(entries, self.ranges))
 
     def _beside_features(self) -> dict[str, np.ndarray]:
         return arrays_beside_features(self.ids, self.label_offsets, self.label_values, self.present)
@@ -177,7 +193,7 @@ class FeatureTable:
         """Store the table in a new folder. Raises TableError if the folder holds one already."""
         known = {name: self.manifest.get(name, {}) for name in ("source", "space")}
         with writing(path):
-            writer = TableWriter(path, **known)
+            writer = TableWriter(path, **known, ranges=self.ranges)
             writer.append(self.features)
             writer.finish(self._beside_features())
 
@@ -205,6 +221,7 @@ class FeatureTable:
             present=_below("present/", arrays),
             label_offsets=arrays["label_offsets"],
             label_values=arrays["label_values"],
+            ranges=ranges_of(manifest),
             manifest=manifest,
         )
 

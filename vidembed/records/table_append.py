@@ -12,12 +12,18 @@ from typing import Any
 import numpy as np
 
 from vidembed.records.arrays import ArrayWriter, TableError, explained, folder, read_array
-from vidembed.records.bytecode import dequantise
+from vidembed.records.byte_ranges import ranges_of
+from vidembed.records.bytecode import YOUTUBE_8M, dequantise, ranged
+from vidembed.records.manifest_form import version_of
 from vidembed.records.rounding import Rounding
 from vidembed.records.space import check_same_space, stand_in
 from vidembed.records.table import DTYPES, arrays_beside_features
 from vidembed.records.table_files import MANIFEST, PLACE, left_over, new_place, remove
-from vidembed.records.table_folder import LATER_VERSION, encode, fingerprint, read_manifest
+from vidembed.records.table_folder import (
+    encode,
+    fingerprint,
+    read_manifest,
+)
 from vidembed.records.youtube8m import offsets_of
 
 FIRST_ROWS = 4096
@@ -40,10 +46,14 @@ class TableExtension:
 
         source, space, widths, dtype: of the new videos. Raises TableError if there is no finished
         table or if modalities, widths or dtype differ, and SpaceError if spaces differ.
+
+        ranges: modality -> the range of the table's bytes, if it is not YouTube-8M's; new bytes
+        must be of it.
         """
         self.path, self._source, self.rows = os.fspath(path), dict(source), 0
         self.manifest = read_manifest(path)
         self._entries = self.manifest["arrays"]
+        self.ranges = ranges_of(self.manifest)
         self._writers: dict[str, ArrayWriter] = {}
         known = {
             name.removeprefix("features/"): np.empty(
@@ -90,8 +100,9 @@ class TableExtension:
                 modality = name.removeprefix("features/")
                 present = self._old.get(f"present/{modality}", np.ones(len(self.ids), np.bool_))
                 rows = self._read(name, verify=False, rows=first)[present[first]]
-                statistics[modality] = Rounding(rows.shape[1])
-                statistics[modality].add(dequantise(rows))
+                range = self.ranges.get(modality, YOUTUBE_8M)
+                statistics[modality] = Rounding(rows.shape[1], step=range.step)
+                statistics[modality].add(dequantise(ranged(rows, range)))
         return statistics
 
     def earlier(self) -> Mapping[str, Any] | None:
@@ -141,7 +152,7 @@ class TableExtension:
         before = self.manifest["source"]
         manifest = {
             **self.manifest,
-            "version": LATER_VERSION,
+            "version": version_of(entries, later=True),
             "rows": len(self.ids) + self.rows,
             "arrays": dict(sorted(entries.items())),
             "fingerprint": fingerprint(entries),

@@ -14,7 +14,9 @@ import numpy as np
 import xxhash
 
 from vidembed.records.arrays import ArrayWriter, TableError, explained, folder, location
-from vidembed.records.manifest_form import damaged
+from vidembed.records.byte_ranges import with_ranges
+from vidembed.records.bytecode import Range
+from vidembed.records.manifest_form import KIND, VERSIONS, damaged, version_of
 from vidembed.records.table_files import (
     GROUP,
     MANIFEST,
@@ -23,9 +25,6 @@ from vidembed.records.table_files import (
     new_place,
     remove,
 )
-
-KIND, VERSION, LATER_VERSION = "vidembed feature table", 1, 2
-"""In version 2, after an append or a replacement, entries have a `path` if it is not their name."""
 
 
 class TableWriter:
@@ -38,14 +37,17 @@ class TableWriter:
         source: Mapping[str, Any],
         space: Mapping[str, str] = {},
         replace: bool = False,
+        ranges: Mapping[str, Range] = {},
     ) -> None:
         """Claim a folder that is empty, holds an unfinished table or, with `replace`, a finished
         one. The finished table stays until the new one is complete, unless its manifest is damaged.
 
         space: modality -> the name of its space, if it has one.
+        ranges: modality -> the range of its bytes, if it is not YouTube-8M's.
         """
         self.path = os.fspath(path)
         self.rows, self._source, self._space = 0, dict(source), dict(space)
+        self._ranges = dict(ranges)
         self._features: dict[str, ArrayWriter] = {}
         self._writers: dict[str, ArrayWriter] = {}
         self._folder = folder(path)
@@ -114,11 +116,12 @@ class TableWriter:
         for writer in self._writers.values():
             writer.flush()  # start all writes before waiting for any
         entries = {name: writer.finish() for name, writer in self._writers.items()}
+        entries = with_ranges(entries, self._ranges)
         if self._place:
             entries = {n: {**entry, "path": self._place + n} for n, entry in entries.items()}
         manifest = {
             "kind": KIND,
-            "version": LATER_VERSION if self._place else VERSION,
+            "version": version_of(entries, later=bool(self._place)),
             "rows": self.rows,
             "arrays": dict(sorted(entries.items())),
             "fingerprint": fingerprint(entries),
@@ -159,9 +162,11 @@ class TableWriter:
 
 
 def fingerprint(entries: Mapping[str, Mapping[str, Any]]) -> str:
-    """Digest of a table from the digests of its arrays (name -> {dtype, shape, xxh3})."""
+    """Digest of a table from the digests of its arrays (name -> {dtype, shape, xxh3},
+    and `range` for bytes that have one of their own)."""
     known = {
         name: [entry["dtype"], list(entry["shape"]), entry["xxh3"]]
+        + ([entry["range"]] if "range" in entry else [])
         for name, entry in entries.items()
     }
     return xxhash.xxh3_128_hexdigest(json.dumps(known, sort_keys=True).encode())
@@ -203,9 +208,9 @@ def read_manifest(path: str | os.PathLike) -> dict[str, Any]:
             raise TableError(f"{name}/{MANIFEST} is damaged: import the table again")
         if type(manifest["version"]) is not int:
             raise TableError(f"{name}/{MANIFEST} is damaged, version: import the table again")
-        if manifest["version"] not in (VERSION, LATER_VERSION):
+        if manifest["version"] not in VERSIONS:
             raise TableError(
-                f"{name} has version {manifest['version']}, this vidembed reads {VERSION}: "
+                f"{name} has version {manifest['version']}, this vidembed reads {VERSIONS[-1]}: "
                 "import it again"
             )
         if wrong := damaged(manifest):

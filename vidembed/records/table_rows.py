@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vidembed.records.bytecode import quantise
+from vidembed.records.bytecode import YOUTUBE_8M, Range
 from vidembed.records.checks import DUPLICATES, FEATURELESS, Checks, Finding, findings
 from vidembed.records.faults import Skips
 from vidembed.records.table import DTYPES, arrays_beside_features
@@ -50,10 +50,15 @@ def stored_as(dtype: str) -> np.dtype:
     return np.dtype(np.float32) if dtype == "uint8" else DTYPES[dtype]
 
 
-def as_stored(features: Mapping[str, np.ndarray], dtype: np.dtype) -> dict[str, np.ndarray]:
-    """Convert features, name -> f32[n, F], to the stored dtype."""
+def as_stored(
+    features: Mapping[str, np.ndarray], dtype: np.dtype, ranges: Mapping[str, Range] = {}
+) -> dict[str, np.ndarray]:
+    """Convert features, name -> f32[n, F], to the stored dtype; bytes by their ranges, name ->
+    range, or YouTube-8M's."""
     return {
-        name: quantise(rows) if dtype == np.uint8 else rows.astype(dtype)
+        name: ranges.get(name, YOUTUBE_8M).quantise(rows)
+        if dtype == np.uint8
+        else rows.astype(dtype)
         for name, rows in features.items()
     }
 

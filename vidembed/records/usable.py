@@ -41,6 +41,8 @@ def source_of(origin: Origin, options: "Importing") -> dict[str, Any]:
     """The manifest's entry for these files and options, in JSON types: equal for equal rows."""
     stored = {"format": json.loads(json.dumps(dataclasses.asdict(origin.format)))}
     stored |= {name: getattr(options, name) for name in STORED} | {"dtype": options.row_dtype}
+    if options.byte_range:
+        stored["byte_range"] = list(options.byte_range)
     return {"options": stored, "shards": identities(origin.files, shard_names(origin.files))}
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidembed.records.bytecode import dequantise
+from vidembed.records.rows import float_rows
 from vidembed.records.table import FeatureTable
 from vidembed.records.table_folder import table_state
 from vidembed.records.vectors import read_vector_file
@@ -89,6 +89,6 @@ def _of_table(name: str) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(
             f"{name} is a table of {', '.join(table.features)}: give one with a single modality"
         )
-    [(modality, features)] = table.features.items()
+    [modality] = table.features
     present = table.has(modality)
-    return table.ids[present], dequantise(features)[present]
+    return table.ids[present], float_rows(table, modality, present)
