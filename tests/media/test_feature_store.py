@@ -31,9 +31,7 @@ def test_other_files_and_settings_are_not_read(stored, tmp_path):
     assert FeatureStore(tmp_path, rate).read("é/1") is None
 
 
-@pytest.mark.fault(
-    "Video files: stored features of frames are damaged", "they are extracted anew"
-)
+@pytest.mark.fault("Video files: stored features of frames are damaged", "they are extracted anew")
 @pytest.mark.parametrize("how", ["cut", "flipped"])
 def test_damaged_features_are_not_read(stored, how):
     [file] = stored.folder.iterdir()

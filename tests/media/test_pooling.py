@@ -1,5 +1,7 @@
 """Pooled rows equal loops over features and frames."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,8 @@ def test_rows_equal_loops(frames):
     tops = [sum(sorted(column.tolist())[-5:]) / 5 for column in frames.T]
     statistics = np.concatenate([frames.mean(0), frames.std(0), tops])
     motion = [
-        sum(abs(float(b) - float(a)) for a, b in zip(column, column[1:])) / 8 for column in frames.T
+        sum(abs(float(b) - float(a)) for a, b in itertools.pairwise(column)) / 8
+        for column in frames.T
     ]
     expected = {"mean": frames.mean(0), "statistics": statistics, "first": frames[0]}
     for how, row in {**expected, "motion": motion}.items():

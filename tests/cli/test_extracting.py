@@ -1,0 +1,295 @@
+"""`vidembed extract`: rows equal slow ones; stops, faults and further videos lose nothing."""
+
+import json
+
+import av
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from tests.media.clips import tone, turn, write_video
+from tests.media.graphs import WAVE, graph, write
+from vidembed.__main__ import main
+from vidembed.media import extracting
+from vidembed.media.frames import sampled_frames
+from vidembed.records.formats import FrameLevel, Modality
+from vidembed.records.frames import read_frames
+from vidembed.records.table import FeatureTable
+from vidembed.records.window_ids import window_of
+
+SIZE = 32
+STAMPS = range(0, 75)
+
+
+@pytest.fixture(scope="module")
+def backbones(tmp_path_factory):
+    """Two networks: 4 by 4 colours of a frame, and the 8 samples of half a second of sound."""
+    folder = tmp_path_factory.mktemp("backbones")
+    nodes = [
+        helper.make_node("AveragePool", ["data"], ["p"], kernel_shape=[8, 8], strides=[8, 8]),
+        helper.make_node("Flatten", ["p"], ["features"]),
+    ]
+    ends = [
+        helper.make_tensor_value_info("data", TensorProto.FLOAT, ["N", 3, SIZE, SIZE]),
+        helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", 48]),
+    ]
+    made = helper.make_graph(nodes, "colours", ends[:1], ends[1:])
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    taken = {"kind": "frame", "height": SIZE, "width": SIZE, "fit": "squeeze", "rate": 5.0}
+    write(folder, model.SerializeToString(), taken, scale=128, name="colours")
+    (folder / "net.json").rename(folder / "colours.json")
+    (folder / "net.onnx").rename(folder / "colours.onnx")
+    write(folder, graph((8,), ()), WAVE, "NS", name="samples")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Six videos of three seconds that begin at other pictures; the second has sound."""
+    folder = tmp_path_factory.mktemp("clips")
+    for number in range(6):
+        sound = tone(3) if number == 1 else None
+        path = folder / f"clip{number}.mp4"
+        write_video(path, [40 * number + stamp for stamp in STAMPS], sound=sound)
+    return folder
+
+
+@pytest.fixture
+def extract(backbones, tmp_path, capsys):
+    """Runs the verb; returns exit code, table and what it printed."""
+
+    def run(*words, table="table", exits=0):
+        place, given = tmp_path / table, [str(word) for word in words]
+        options = next((n for n, word in enumerate(given) if word[:2] == "--"), len(given))
+        given = [*given[:options], str(place), "--backbones", str(backbones), *given[options:]]
+        code = main(["extract", *given])
+        printed = capsys.readouterr()
+        assert code == exits, printed.err + printed.out
+        return FeatureTable.open(place) if place.exists() else None, printed.out + printed.err
+
+    return run
+
+
+def slowly(path):
+    """Features f64[T, 48] of every fifth frame of 25 per second, by averages of blocks."""
+    rows = []
+    for frame in sampled_frames(path, 5.0, [], height=SIZE, width=SIZE, fit="squeeze"):
+        blocks = frame.image.astype(np.float64).reshape(4, 8, 4, 8, 3).mean((1, 3)) / 128
+        rows.append(blocks.transpose(2, 0, 1).reshape(-1))
+    return np.array(rows)
+
+
+def test_rows_equal_slow_ones_and_missing_sound_is_masked(extract, clips):
+    table, said = extract(clips, "--pool", "mean", "motion", "first", "--dtype", "float32")
+    assert table.ids.tolist() == [b"clip%d" % n for n in range(6)]
+    assert table.has("audio").tolist() == [n == 1 for n in range(6)]
+    assert "visual 48" in said
+    for row, name in enumerate(table.ids.astype(str)):
+        frames = slowly(clips / f"{name}.mp4")
+        motion = np.abs(np.diff(frames, axis=0)).mean(0)
+        for modality, expected in (
+            ("visual", frames.mean(0)), ("visual-first", frames[0]), ("activity", motion),
+        ):  # fmt: skip
+            np.testing.assert_allclose(table.features[modality][row], expected, atol=1e-4)
+    assert table.space["activity"].startswith("colours/features/")
+
+
+def test_bytes_cover_the_values_and_an_append_keeps_their_range(extract, clips, tmp_path):
+    first = [clips / f"clip{n}.mp4" for n in range(4)]
+    exact, _ = extract(clips, "--dtype", "float32", table="exact")
+    extract(*first)
+    table, said = extract(clips, "--append")
+    assert "2 rows added" in said
+    assert [*table.ids] == [*exact.ids]
+    bytes_range = table.ranges["visual"]
+    values = bytes_range.dequantise(table.features["visual"])
+    inside = np.clip(exact.features["visual"], *bytes_range.bounds)
+    np.testing.assert_allclose(values, inside, atol=bytes_range.step / 2 + 1e-6)
+    assert "nothing to do" in extract(clips)[1]
+    assert "holds all 6" in extract(clips, "--append")[1]
+
+
+@pytest.mark.fault(
+    "Video files: videos are added with other options, or to a table of other features",
+    "refused, naming both values",
+)
+def test_appends_of_other_rows_are_refused(extract, clips, tmp_path):
+    first = clips / "clip0.mp4"
+    extract(first)
+    assert "lacks 5 of 6 videos" in extract(clips, exits=1)[1]
+    assert "--append" in extract(clips, exits=1)[1]
+    for words, message in (
+        (("--pool", "first"), "--pool is ['first']"),
+        (("--dtype", "float16"), "--dtype is 'float16'"),
+        (("--force",), "only one of them"),
+        (("--rate", "2"), "--rate is 2.0"),
+    ):
+        assert message in extract(clips, "--append", *words, exits=1)[1]
+
+
+@pytest.mark.fault(
+    "Video files: some files cannot be decoded",
+    "the others are extracted; exit code 1, a list of files and reasons; later runs add them",
+)
+def test_a_bad_file_costs_that_file(extract, clips, tmp_path):
+    folder = tmp_path / "some"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"clip{number}.mp4").write_bytes((clips / f"clip{number}.mp4").read_bytes())
+    good = (folder / "clip1.mp4").read_bytes()
+    (folder / "clip1.mp4").write_bytes(b"no video at all")
+    table, said = extract(folder, exits=1)
+    assert table.ids.tolist() == [b"clip0", b"clip2"]
+    assert "FAILED" in said
+    assert "clip1.mp4" in said
+    (folder / "clip1.mp4").write_bytes(good)
+    table, said = extract(folder, "--append")
+    assert sorted(table.ids.tolist()) == [b"clip0", b"clip1", b"clip2"]
+
+
+def test_only_bad_files_make_no_table(extract, tmp_path):
+    (tmp_path / "bad.mp4").write_bytes(b"no video at all")
+    table, said = extract(tmp_path / "bad.mp4", exits=1)
+    assert table is None
+    assert "1 videos could not be read" in said
+
+
+@pytest.mark.fault(
+    "Video files: a stop in the middle", "the same command goes on with the files that are left"
+)
+def test_a_stop_loses_no_finished_file(extract, clips, tmp_path, monkeypatch):
+    decoded = extracting.decoded
+
+    def stopped(*given, **options):
+        for number, file in enumerate(decoded(*given, **options)):
+            if number == 3:
+                raise KeyboardInterrupt
+            yield file
+
+    monkeypatch.setattr(extracting, "decoded", stopped)
+    extract(clips, exits=130)
+    monkeypatch.setattr(extracting, "decoded", decoded)
+    table, said = extract(clips)
+    assert "3 videos were extracted before" in said
+    whole, _ = extract(clips, table="whole")
+    for name, array in whole.features.items():
+        np.testing.assert_array_equal(table.features[name], array)
+    assert not (tmp_path / "table.features").exists()
+
+
+def test_shards_into_one_folder_equal_one_run(extract, clips, tmp_path):
+    common = ("--features", tmp_path / "common")
+    for part in ("1/2", "2/2"):
+        table, _ = extract(clips, *common, "--shard", part, table="parts")
+        assert table is None
+    parts, said = extract(clips, *common, table="parts")
+    assert "6 videos were extracted before" in said
+    assert parts.fingerprint == extract(clips, table="whole")[0].fingerprint
+    assert "--shard needs" in extract(clips, "--shard", "1/2", table="none", exits=1)[1]
+
+
+def test_components_are_fitted_on_train_videos_and_kept_for_later_ones(extract, clips, tmp_path):
+    split = tmp_path / "split.csv"
+    names = [f"clip{n}" for n in range(6)]
+    split.write_text(
+        "id,split\n" + "".join(f"{n},{'train' if n != 'clip5' else 'test'}\n" for n in names)
+    )
+    words = ("--backbone", "colours", "--split", split, "--dtype", "float32")
+    raw, _ = extract(clips, *words[:2], *words[4:], table="raw")
+    table, said = extract(clips, *words, "--pca", "4")
+    assert "1 components instead of 4" in said
+    train = raw.features["visual"][:5].astype(np.float64)
+    axis = np.linalg.svd(train - train.mean(0), full_matrices=False)[2][0]
+    expected = (raw.features["visual"] - train.mean(0)) @ axis
+    expected /= expected[:5].std()
+    made = table.features["visual"][:, 0]
+    np.testing.assert_allclose(np.abs(made), np.abs(expected), atol=1e-3)
+    reused, _ = extract(
+        clips, *words, "--pca", "4", "--components", tmp_path / "table.pca", table="reused"
+    )
+    np.testing.assert_array_equal(reused.features["visual"], table.features["visual"])
+    assert reused.space == table.space
+
+
+def test_frames_are_written_as_frame_level_records(extract, clips, tmp_path):
+    records = tmp_path / "records"
+    words = ("--backbone", "colours", "--pca", "1", "--pca-on", "frames", "--train-share", "0.999")
+    _, said = extract(clips, *words, "--frame-records", records, "--dtype", "float32")
+    format = FrameLevel(modalities=(Modality(name="visual", key="rgb", width=1),))
+    [file] = records.iterdir()
+    videos = {video.id: video for video in read_frames(file, format)}
+    assert len(videos) == 6
+    assert len(videos[b"clip0"].frames["visual"]) == 15
+    assert "clipped" in said
+    bare = extract(clips, "--frame-records", records, table="bare", exits=1)[1]
+    assert "--pca-on frames" in bare
+
+
+def test_windows_are_rows_of_their_own(extract, clips):
+    table, _ = extract(clips / "clip1.mp4", "--backbone", "colours", "--window", "2")
+    windows = [window_of(name.decode()) for name in table.ids.tolist()]
+    assert [(w.video, w.start, w.end) for w in windows] == [("clip1", 0, 2), ("clip1", 2, 4)]
+    frames = slowly(clips / "clip1.mp4")
+    expected = [frames[:10].mean(0), frames[10:].mean(0)]
+    values = table.ranges["visual"].dequantise(table.features["visual"])
+    np.testing.assert_allclose(values, expected, atol=table.ranges["visual"].step)
+
+
+def test_a_changed_copy_of_a_video_is_its_nearest_neighbour(extract, clips, tmp_path, capsys):
+    """Re-encoded at a low quality, cropped, cut, and turned in its metadata."""
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    for name, edges, frames in (("crop", (4, 8), 75), ("cut", (0, 0), 50), ("low", (0, 0), 75)):
+        with (
+            av.open(str(clips / "clip2.mp4")) as source,
+            av.open(str(folder / f"clip2-{name}.mp4"), "w") as out,
+        ):
+            stream = out.add_stream("libx264", rate=25, options={"crf": "35"})
+            top, left = edges
+            for number, frame in enumerate(source.decode(video=0)):
+                image = frame.to_ndarray(format="rgb24")
+                image = image[top : image.shape[0] - top, left : image.shape[1] - left]
+                if number < frames:
+                    stream.height, stream.width, stream.pix_fmt = *image.shape[:2], "yuv420p"
+                    out.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image))))
+            out.mux(stream.encode())
+    extract(clips, folder, "--backbone", "colours")
+    index = str(tmp_path / "index")
+    assert main(["index", str(tmp_path / "table"), index]) == 0
+    copies = [f"clip2-{name}" for name in ("crop", "cut", "low", "turned")]
+    capsys.readouterr()
+    assert main(["search", index, "-k", "4", "--id", *copies]) == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    nearest = {query: {line[2] for line in lines if line[0] == query} for query in copies}
+    for query in copies:
+        assert nearest[query] == {"clip2", *copies} - {query}
+
+
+def _write(path, images):
+    """A strongly compressed video of 25 frames per second."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=25, options={"crf": "35"})
+        stream.height, stream.width, stream.pix_fmt = *images[0].shape[:2], "yuv420p"
+        for image in images:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image))))
+        out.mux(stream.encode())
+    return path
+
+
+@pytest.mark.fault(
+    "Video files: no folder of backbones, or an empty one", "the message says how to get them"
+)
+def test_missing_backbones_are_explained(clips, tmp_path, capsys):
+    assert main(["extract", str(clips), str(tmp_path / "t")]) == 1
+    assert "--backbones FOLDER" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    words = ["extract", str(clips), str(tmp_path / "t"), "--backbones", str(tmp_path / "empty")]
+    assert main(words) == 1
+    assert "holds no backbone" in capsys.readouterr().err
+
+
+def test_the_manifest_says_how_the_rows_were_made(extract, clips, tmp_path):
+    extract(clips, "--pool", "statistics")
+    manifest = json.loads((tmp_path / "table" / "manifest.json").read_text())
+    assert manifest["source"]["options"]["extract"]["pool"] == ["statistics"]
+    assert manifest["source"]["shards"][0]["records"] == 6
