@@ -154,7 +154,7 @@ def test_a_signal_leaves_no_process_behind(tmp_path, number):
     (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode != 0
-    assert errors.count("Traceback") <= 1
+    assert errors.count("Traceback") <= 1, errors
     deadline = time.monotonic() + 10
     waiting = children
     while waiting and time.monotonic() < deadline:

@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from multiprocessing import resource_tracker
 from typing import Any
 
 from vidembed.media.container import check_installed
@@ -221,6 +222,7 @@ def _for_children() -> Iterator[None]:
     """Start processes here with one thread for linear algebra, and deaf to Ctrl-C."""
     names: dict[str, Any] = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")
     before = {name: os.environ.get(name) for name in names}
+    resource_tracker.ensure_running()  # which, when it begins, lets signals through again
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     os.environ.update(names)
     try:
