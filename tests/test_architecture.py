@@ -54,7 +54,7 @@ ALONE = {
     "faiss": {"serving/faiss_engine"},
     "av": {"media"},
     "onnx": {"media/backbones"},
-    "onnxruntime": {"media/onnx.py", "deploy/onnx_program.py"},
+    "onnxruntime": {"media/onnx.py"},
     "tyro": {"cli", "records/importing.py", "records/inspecting.py"},
 }
 """Library → the folders and files that may import it."""

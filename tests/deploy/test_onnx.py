@@ -13,6 +13,7 @@ import xxhash
 
 from vidembed.__main__ import main
 from vidembed.deploy import onnx_program
+from vidembed.media.backbone import Backbone
 from vidembed.models.fusion import EarlyFusion, LateFusion, Layers, SingleModality
 from vidembed.tasks.metric_learning import MetricLearning
 from vidembed.tasks.spec import Spec
@@ -103,6 +104,24 @@ def test_a_stranger_makes_the_vectors_of_a_run(converter, run, workdir, tmp_path
     present["visual"] |= ~present["audio"]  # every video of a run has a modality
     vectors = run.embed(features, present=present)
     in_another_process(folder / "model.onnx", features, present, vectors, tmp_path)
+
+
+@pytest.mark.long
+def test_an_export_is_a_backbone(converter, tmp_path):
+    embed, widths = network(SingleModality(layers=Layers(hidden=(16,), size=6)))
+    (tmp_path / "model.onnx").write_bytes(onnx_program.to_onnx(embed, widths))
+    about = {
+        "name": "run",
+        "onnx": "model.onnx",
+        "input": {"kind": "waveform", "seconds": 0.5, "sample_rate": 16},
+        "layout": "NS",
+        "output": "vectors",
+    }
+    (tmp_path / "run.json").write_text(json.dumps(about))
+    features = np.random.default_rng(1).normal(size=(5, 8)).astype(np.float32)
+    vectors = embed({"visual": features}, {"visual": np.ones(5, np.bool_)})
+    made = Backbone.open(tmp_path / "run.json").runner()(features)
+    np.testing.assert_allclose(made, vectors, atol=2e-6)
 
 
 @pytest.mark.long

@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
 
+from vidembed.media.onnx import Session
+
 PACKAGES = ("jax2onnx", "onnxruntime")
 OPSET = 18
 """The oldest opset that supports jax2onnx's operations; runtimes have read it since 2023."""
@@ -67,7 +69,7 @@ def to_onnx(
                 output_names=[VECTORS],
             )
         content: bytes = model.SerializeToString()
-        _session(content)
+        Session(content, name="the converted program")
     except Exception as error:  # Both packages raise many types, some of their own.
         raise ValueError(
             f"this network could not be converted to ONNX: {type(error).__name__}: {error}. Only "
@@ -83,7 +85,7 @@ def run_onnx(
     """f32[N, D] from features f32[N, F] and present bool[N] by modality, by onnxruntime."""
     arrays = [*features.values(), *(present[m] for m in features)]
     inputs = dict(zip(_inputs(features), arrays))
-    return np.asarray(_session(content).run([VECTORS], inputs)[0])
+    return Session(content, name="the converted program").run(VECTORS, inputs)
 
 
 def described(widths: Mapping[str, int], size: int) -> dict[str, Any]:
@@ -104,14 +106,6 @@ def described(widths: Mapping[str, int], size: int) -> dict[str, Any]:
 def _inputs(widths: Mapping[str, Any]) -> Iterator[str]:
     for prefix in ("features", "present"):
         yield from (f"{prefix}_{modality}" for modality in widths)
-
-
-def _session(content: bytes) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors are raised anyway
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 @contextlib.contextmanager
