@@ -14,9 +14,9 @@ ARROWS = {
     "cli": {
         "engine", "recipes", "workdir", "distributed", "corpora", "sessions", "graph", "feeds",
         "models", "mining", "losses", "tasks", "metrics", "evaluators", "report",
-        "deploy", "serving",
+        "deploy", "serving", "media",
     },
-    "deploy": {"engine", "recipes", "serving", "workdir", "metrics", "distributed.mesh"},
+    "deploy": {"engine", "recipes", "serving", "workdir", "metrics", "media", "distributed.mesh"},
     "recipes": {
         "engine", "corpora", "feeds", "models", "mining", "losses", "tasks", "evaluators",
         "serving",
@@ -31,8 +31,9 @@ ARROWS = {
     "evaluators": {"metrics", "corpora", "graph", "models", "serving", "distributed.mesh"},
     "serving": {"distributed.mesh"},
     "metrics": set(),
-    "feeds": {"corpora", "graph", "tasks.spec"},
-    "corpora": {"graph"},
+    "feeds": {"corpora", "graph", "media", "tasks.spec"},
+    "corpora": {"graph", "media"},
+    "media": set(),
     "sessions": {"graph"},
     "graph": set(),
     "report": {"corpora", "graph", "metrics"},
@@ -51,6 +52,9 @@ ALONE = {
     "grain": {"records", "feeds"},
     "jinja2": {"report"},
     "faiss": {"serving/faiss_engine"},
+    "av": {"media"},
+    "onnx": {"media/backbones"},
+    "onnxruntime": {"media/onnx.py", "deploy/onnx_program.py"},
     "tyro": {"cli", "records/importing.py", "records/inspecting.py"},
 }
 """Library → the folders and files that may import it."""

@@ -1,0 +1,1 @@
+"""Real video in: frames, sound and features from video files."""
