@@ -63,7 +63,13 @@ def read_split(
     place = table.find(np.array([name.encode() for name in ids], np.bytes_))
     entry = _entries(path, place, table)
     if "split" in file.column_names:
-        split = _as_named(path, file, entry)
+        part = named_parts(path, file)[entry]
+        for name in ("train", "test"):
+            if not (part == name).any():
+                raise SplitError(
+                    f"{path}: none of the {len(part):,} videos of the table is for {name}"
+                )
+        split = Split(part == "train", part == "validation")
     else:
         groups = np.array([name.encode() for name in file["group"].to_pylist()], np.bytes_)
         split = by_hash(
@@ -112,7 +118,12 @@ def _entries(path: epath.Path, place: np.ndarray, table: FeatureTable) -> np.nda
     return entry
 
 
-def _as_named(path: epath.Path, file: pa.Table, entry: np.ndarray) -> Split:
+def named_parts(path: epath.PathLike, file: pa.Table) -> np.ndarray:
+    """The part of each row, U[n]: train, validation or test, from a file's text column `split`.
+
+    Raises SplitError for unknown names, and for a `group` (if there is such a column) in more than
+    one part.
+    """
     coded = file["split"].combine_chunks().dictionary_encode()
     words, code = coded.dictionary.to_pylist(), coded.indices.to_numpy()
     unknown = [number for number, word in enumerate(words) if word not in WORDS]
@@ -127,14 +138,10 @@ def _as_named(path: epath.Path, file: pa.Table, entry: np.ndarray) -> Split:
     part = np.array([WORDS[word] for word in words])[code]
     if "group" in file.column_names:
         _refuse_torn(path, file["group"].combine_chunks(), part)
-    part = part[entry]
-    for name in ("train", "test"):
-        if not (part == name).any():
-            raise SplitError(f"{path}: none of the {len(part):,} videos of the table is for {name}")
-    return Split(part == "train", part == "validation")
+    return part
 
 
-def _refuse_torn(path: epath.Path, groups: pa.Array, part: np.ndarray) -> None:
+def _refuse_torn(path: epath.PathLike, groups: pa.Array, part: np.ndarray) -> None:
     parts = pa.table({"group": groups, "part": part}).group_by("group", use_threads=False)
     by_group = parts.aggregate([("part", "distinct")])
     counts = pc.list_value_length(by_group["part_distinct"])
