@@ -84,7 +84,7 @@ class TableOptions:
                 columns.append(
                     Column(
                         modality=modality, store=stores[name], pooling=how, width=backbone.width,
-                        space=backbone.space,
+                        space=backbone.space, rate=getattr(backbone.input, "rate", None),
                     )
                 )  # fmt: skip
         names = [column.modality for column in columns]

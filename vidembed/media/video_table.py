@@ -34,6 +34,8 @@ class Column:
     """Of the backbone's features."""
     space: str
     """Of the backbone's features."""
+    rate: float | None = None
+    """Frames per second, which decides how far apart consecutive frames are."""
     rows_whitening: Whitening | None = None
     """Applied to pooled rows."""
     frames_whitening: Whitening | None = None
@@ -57,7 +59,8 @@ class Column:
         parts = [self.space]
         if self.frames_whitening is not None:
             parts.append(f"pca {self.frames_whitening.size} {self.frames_whitening.digest}")
-        parts.append(self.pooling)
+        at = f" at {self.rate:g}/s" if self.pooling == "motion" and self.rate else ""
+        parts.append(self.pooling + at)
         if self.rows_whitening is not None:
             parts.append(f"pca {self.rows_whitening.size} {self.rows_whitening.digest}")
         return " / ".join(parts)
