@@ -60,7 +60,7 @@ def main(
             made_video(folder / f"made{number}.mp4", seconds, height, width, seed=number)
         files = video_files([videos or name])
         rows = []
-        for chosen in (*([backbone] for backbone in every), every):
+        for chosen in (*([backbone] for backbone in every), *([every] if every[1:] else [])):
             rows += _rows(chosen, files, folder, rounds)
         for length in (seconds, 10 * seconds):
             path = made_video(folder / f"{length}.mp4", length, height, width, seed=99)
