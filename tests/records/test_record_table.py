@@ -10,7 +10,7 @@ import pytest
 
 from tests.messages import encode_video
 from tests.records.recorded_videos import LAYOUT, SIZES, VIDEOS, payloads, write
-from vidembed.records import record_index_file, record_reader
+from vidembed.records import record_index_file, record_payloads
 from vidembed.records.arrays import TableError
 from vidembed.records.faults import RecordError
 from vidembed.records.framing import frame, read_records, write_records
@@ -101,8 +101,8 @@ def test_rows_are_written_to_given_memory(both):
 
 @pytest.mark.parametrize(("buffer", "gap"), [(1, 0), (250, 0), (250, 40), (1 << 20, 1 << 20)])
 def test_how_records_are_read_together_does_not_matter(both, monkeypatch, buffer, gap):
-    monkeypatch.setattr(record_reader, "BUFFER_BYTES", buffer)
-    monkeypatch.setattr(record_reader, "GAP_BYTES", gap)
+    monkeypatch.setattr(record_payloads, "BUFFER_BYTES", buffer)
+    monkeypatch.setattr(record_payloads, "GAP_BYTES", gap)
     records, table = both
     for seed in range(4):
         rows = np.random.default_rng(seed).integers(0, VIDEOS, 50)
