@@ -162,11 +162,11 @@ def test_an_index_is_kept_and_made_again_if_a_file_changed(own, tmp_path, monkey
     first = open_records(tmp_path, LAYOUT, index=index)
     assert [path.name for path in tmp_path.iterdir() if path not in own] == ["index"]
     made = []
-    build = record_index_file.build_index
+    build = record_index_file.builder_of(LAYOUT)
     monkeypatch.setattr(
         record_index_file,
-        "build_index",
-        lambda *given, **options: (made.append(1), build(*given, **options))[1],
+        "builder_of",
+        lambda _: lambda *given, **options: (made.append(1), build(*given, **options))[1],
     )
     os.utime(own[0], ns=(1, 1))  # the same content
     again = open_records(tmp_path, LAYOUT, index=index)

@@ -4,6 +4,7 @@ The usual layout is a context, then lists, each a key and a value in which every
 same few bytes.
 """
 
+import functools
 import re
 from typing import NamedTuple
 
@@ -18,17 +19,17 @@ _HEAD = re.compile(rb"([\x0a\x12])([\x80-\xff]{0,3}[\0-\x7f])")
 
 class FrameList(NamedTuple):
     """Where the frames of a modality are in a payload: frame i is the F bytes from start + i·stride
-    on; the payload has `count` of them."""
+    on; the payload has `number` of them."""
 
     start: int
     stride: int
-    count: int
+    number: int
 
     def bytes_of(self, payload: np.ndarray, width: int, most: int) -> np.ndarray:
         """The first frames u8[T, F] in a payload u8[...], at most `most`; a view."""
-        count = min(self.count, most)
+        number = min(self.number, most)
         strides = (self.stride * payload.strides[0], payload.strides[0])
-        return np.ndarray((count, width), np.uint8, payload, self.start, strides)
+        return np.ndarray((number, width), np.uint8, payload, self.start, strides)
 
 
 def locate_frames(
@@ -71,9 +72,20 @@ def _field(data: bytes, number: int, start: int, stop: int) -> tuple[int, int]:
 
 def _equal_frames(payload: bytes, start: int, stop: int, width: int) -> FrameList:
     """The frames of a list in which each follows the same few bytes. Raises ValueError."""
-    step = encode_bytes(1, encode_bytes(1, encode_bytes(1, bytes(width))))
-    head = np.frombuffer(step[:-width], np.uint8)
-    rows = np.frombuffer(memoryview(payload)[start:stop], np.uint8).reshape(-1, len(step))
+    head = np.frombuffer(_head(width), np.uint8)
+    rows = np.frombuffer(memoryview(payload)[start:stop], np.uint8)
+    rows = rows.reshape(-1, len(head) + width)
     if (rows[:, : len(head)] != head).any():
         raise ValueError("a frame has another layout")
-    return FrameList(start + len(head), len(step), len(rows))
+    return FrameList(start + len(head), stride_of(width), len(rows))
+
+
+def stride_of(width: int) -> int:
+    """Bytes from one frame of a modality to the next."""
+    return len(_head(width)) + width
+
+
+@functools.cache
+def _head(width: int) -> bytes:
+    """The bytes before each frame."""
+    return encode_bytes(1, encode_bytes(1, encode_bytes(1, bytes(width))))[:-width]
