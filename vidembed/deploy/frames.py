@@ -63,5 +63,7 @@ def frame_blocks(
             manifest={
                 "source": table.manifest["source"],
                 "space": {name: spaces[name] for name in names},
+                # That of a still picture.
+                "may_be_zero": [name for name in names if name.endswith("_deviation")],
             },
         )

@@ -29,6 +29,8 @@ class VideoRows:
     features: Mapping[str, np.ndarray]
     present: Mapping[str, np.ndarray]
     ids: np.ndarray | None = None
+    may_be_zero: tuple[str, ...] = ()
+    """Modalities of which zeros are values as any other."""
 
     def __len__(self) -> int:
         return len(next(iter(self.features.values())))
@@ -77,7 +79,13 @@ def video_rows(
             )
         arrays[modality] = np.broadcast_to(np.float32(0), (count, width))
     ids = videos.ids if isinstance(videos, FeatureTable) else None
-    return VideoRows(features={m: arrays[m] for m in widths}, present=known, ids=ids)
+    manifest = videos.manifest if isinstance(videos, FeatureTable) else {}
+    return VideoRows(
+        features={m: arrays[m] for m in widths},
+        present=known,
+        ids=ids,
+        may_be_zero=tuple(manifest.get("may_be_zero", ())),
+    )
 
 
 def featureless(rows: VideoRows) -> np.ndarray:
@@ -100,6 +108,8 @@ def check_values(rows: VideoRows, numbers: np.ndarray | None = None) -> None:
         having = numbers[rows.has(modality)[numbers]]
         blocks = [having[at : at + BLOCK_ROWS] for at in range(0, len(having), BLOCK_ROWS)]
         for words, bad in (("hold NaN or infinity", _not_finite), ("are all zero", _all_zero)):
+            if bad is _all_zero and modality in rows.may_be_zero:
+                continue
             faulty = [row for block in blocks for row in block[bad(array[block])].tolist()]
             if faulty:
                 raise InputError(

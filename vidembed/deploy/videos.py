@@ -153,7 +153,9 @@ def part_of_table(table: FeatureTable, rows: np.ndarray) -> FeatureTable:
         present={m: mask[rows] for m, mask in table.present.items()},
         label_offsets=offsets,
         label_values=table.label_values[values],
-        manifest={name: table.manifest.get(name, {}) for name in ("source", "space")},
+        manifest={
+            name: table.manifest.get(name, {}) for name in ("source", "space", "may_be_zero")
+        },
     )
 
 
