@@ -7,10 +7,11 @@ with every kernel, of the real classes) at the rate of a square float32 product,
 gradient written) at the rate of a copy, both of the same round. The limit of scores is one product
 with every kernel. "plain" is the formula by logsumexp with JAX's own gradient, logits whole. Memory
 is what the compiled program allocates beside its arguments and results. Ratios are medians over
-rounds; the notes have that of the best times, too, for machines with other work. Two minutes on two
-cores.
+rounds; the notes have that of the best times, too, for machines with other work. With torch, the
+same update in PyTorch, from whole logits; its memory is not measured. Three minutes on two cores.
 """
 
+import importlib.util
 import statistics
 from collections.abc import Callable
 from functools import partial
@@ -32,6 +33,7 @@ SQUARE = 2048
 COPIED = 64 * 2**20
 """Numbers in the array that is copied."""
 COPY = "copy in place"
+RATE = 0.008
 LABELS = 20
 """Places for the labels of a video."""
 
@@ -46,6 +48,8 @@ def main(
 ) -> None:
     """Measure each number of experts with its number of classes."""
     works: dict[str, Callable[[], Any]] = {FULL: square_products(SQUARE)[FULL], COPY: copies()}
+    if not (has_torch := importlib.util.find_spec("torch") is not None):
+        print("no peer: PyTorch is not installed (pip install -e '.[bench]')")
     needs: dict[str, tuple[float, float]] = {}
     memory = {}
     for experts, count in zip(mixtures, classes, strict=True):
@@ -57,6 +61,8 @@ def main(
             f"{name}: update, plain": (update(model, plain, count, size, videos), 3, moved),
             f"{name}: scores": (scores(model, count, size, videos), 1, 0),
         }
+        if has_torch:
+            cases[f"{name}: update, peer: PyTorch"] = (peer(model, count, size, videos), 3, moved)
         for case, (measured, products, case_bytes) in cases.items():
             works[case], memory[case] = measured
             needs[case] = products * product, case_bytes
@@ -131,7 +137,7 @@ def update(
     model: MixtureOfExperts, loss: Callable[..., jax.Array], count: int, size: int, videos: int
 ) -> tuple[Callable[[], Any], int]:
     """A function that takes one more step, and the bytes its program allocates."""
-    rule = Optimiser(learning_rate=0.008).transformation()
+    rule = Optimiser(learning_rate=RATE).transformation()
     z, labels = batch(count, size, videos)
 
     def step(parameters: Any, state: Any) -> Any:
@@ -154,6 +160,17 @@ def update(
         return total, by_z
 
     return work, temporaries(program)
+
+
+def peer(
+    model: MixtureOfExperts, count: int, size: int, videos: int
+) -> tuple[Callable[[], Any], int]:
+    """A function that takes one more step in PyTorch; 0 for its memory."""
+    from experiments.benchmarks import annotation_peer
+
+    z, labels = map(np.array, batch(count, size, videos))
+    parameters = model.initialise(jax.random.key(0), size=size, biases=jnp.full(count, -6.0))
+    return annotation_peer.updates(parameters, z, labels, count, RATE), 0
 
 
 def scores(

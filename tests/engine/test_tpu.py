@@ -11,7 +11,9 @@ from vidembed.cli.show import show
 from vidembed.distributed import mesh as meshes
 from vidembed.engine.compiled_cost import step_arguments, step_cost
 from vidembed.engine.slices import EXAMPLES, slice_devices
+from vidembed.models.blocks import Blocks
 from vidembed.models.fusion import LateFusion, Layers
+from vidembed.recipes import annotation
 
 pytestmark = [
     pytest.mark.tpu,
@@ -20,6 +22,7 @@ pytestmark = [
     ),
 ]
 MODEL = LateFusion(layers=Layers(hidden=(64,), size=16))
+BLOCKS = Blocks(components=16)
 IMAGINED = Imagined(videos=20_000, degree=8, classes=500)
 FEATURES_TRAVEL_BY = "all-to-all"
 """What the compiler makes of the gather of stored features."""
@@ -27,13 +30,14 @@ FEATURES_TRAVEL_BY = "all-to-all"
 
 def small(recipe):
     feed = replace(recipe.feed, **{f"batch_{recipe.feed.unit}": 64})
-    return replace(recipe, task=replace(recipe.task, model=MODEL), feed=feed)
+    model = BLOCKS if recipe == annotation.recipe else MODEL
+    return replace(recipe, task=replace(recipe.task, model=model), feed=feed)
 
 
 @pytest.mark.parametrize(
     "recipe",
-    [cdml.recipe, *gcml.RECIPES.values()],
-    ids=["cdml", *(f"gcml-{n}" for n in gcml.RECIPES)],
+    [cdml.recipe, *gcml.RECIPES.values(), annotation.recipe],
+    ids=["cdml", *(f"gcml-{n}" for n in gcml.RECIPES), "annotation"],
 )
 def test_every_recipe_compiles_for_a_slice(recipe):
     recipe = small(recipe)

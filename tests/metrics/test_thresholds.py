@@ -36,6 +36,9 @@ def test_thresholds_are_those_of_a_loop_over_cuts():
         expected = np.where(np.isnan(of_class), np.inf if np.isnan(common) else common, of_class)
         np.testing.assert_array_equal(chosen.thresholds, expected.astype(np.float32))
         assert chosen.own == count - len(lacking)
+        for label, lacks in enumerate(np.isnan(of_class)):
+            here = (classes == label) & (scores >= chosen.thresholds[label])
+            assert chosen.positives[label] == (-1 if lacks else (hits & here).sum())
         own, shared = own + chosen.own, shared + np.isfinite(expected[lacking]).sum()
         result = reached(scores, classes, hits, positives=80, thresholds=chosen.thresholds)
         inside = [

@@ -291,6 +291,14 @@ def test_foreign_records_are_described_once_with_the_command_that_imports_them(t
     # An import also prints the command that fits.
     assert command(["import", str(path), str(tmp_path / "u")]) == 1
     assert inspection.command in capsys.readouterr().err
+    # With the dtype that the values need.
+    wide = [example | {"emb": 100 * example["emb"]} for example in examples]
+    write_records(path, [encode_example(example) for example in wide])
+    assert (needed := inspect(path).command).endswith("--dtype bfloat16")
+    assert command(["import", str(path), str(tmp_path / "u")]) == 1
+    assert needed in capsys.readouterr().err
+    assert command(["import", str(path), str(tmp_path / "u"), "--dtype", "float32"]) == 1
+    assert "--dtype float32" in capsys.readouterr().err
 
 
 @pytest.mark.fault("Records: records of another layout")

@@ -10,7 +10,7 @@ import pytest
 
 from tests.messages import encode_video
 from tests.records.recorded_videos import LAYOUT, SIZES, VIDEOS, payloads, write
-from vidembed.records import record_index_file, record_reader
+from vidembed.records import record_index_file, record_payloads
 from vidembed.records.arrays import TableError
 from vidembed.records.faults import RecordError
 from vidembed.records.framing import frame, read_records, write_records
@@ -101,8 +101,8 @@ def test_rows_are_written_to_given_memory(both):
 
 @pytest.mark.parametrize(("buffer", "gap"), [(1, 0), (250, 0), (250, 40), (1 << 20, 1 << 20)])
 def test_how_records_are_read_together_does_not_matter(both, monkeypatch, buffer, gap):
-    monkeypatch.setattr(record_reader, "BUFFER_BYTES", buffer)
-    monkeypatch.setattr(record_reader, "GAP_BYTES", gap)
+    monkeypatch.setattr(record_payloads, "BUFFER_BYTES", buffer)
+    monkeypatch.setattr(record_payloads, "GAP_BYTES", gap)
     records, table = both
     for seed in range(4):
         rows = np.random.default_rng(seed).integers(0, VIDEOS, 50)
@@ -162,11 +162,11 @@ def test_an_index_is_kept_and_made_again_if_a_file_changed(own, tmp_path, monkey
     first = open_records(tmp_path, LAYOUT, index=index)
     assert [path.name for path in tmp_path.iterdir() if path not in own] == ["index"]
     made = []
-    build = record_index_file.build_index
+    build = record_index_file.builder_of(LAYOUT)
     monkeypatch.setattr(
         record_index_file,
-        "build_index",
-        lambda *given, **options: (made.append(1), build(*given, **options))[1],
+        "builder_of",
+        lambda _: lambda *given, **options: (made.append(1), build(*given, **options))[1],
     )
     os.utime(own[0], ns=(1, 1))  # the same content
     again = open_records(tmp_path, LAYOUT, index=index)

@@ -39,7 +39,7 @@ def main(
     Args:
         run: the work directory of an annotation run, local or gs://.
         videos: a feature table, or anything that import reads: TFRecord, Parquet or .npy files (a
-            file, a folder or a glob).
+            file, a folder or a glob). Frame-level TFRecords are recognised and pooled.
         out: OUT.parquet or OUT.csv: video_id, label, class (its number in the run, from 0), score,
             best first. Rows of windows (`extract --window`) also have start and end in seconds.
         step: best (by the run's evaluations), latest, or a number.
@@ -76,7 +76,9 @@ def main(
             progress=progress,
         )
     assignment = Assignment(names=names, top=top, thresholds=thresholds, chosen=chosen)
-    source = videos_to_embed(videos, records, share, embeddings, imported=loaded.imported)
+    source = videos_to_embed(
+        videos, records, share, embeddings, imported=loaded.imported, reads=loaded.widths
+    )
     made = annotate_to(
         loaded, assignment, source, out, form=form, force=records.force, progress=progress
     )

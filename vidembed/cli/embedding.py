@@ -45,7 +45,7 @@ def main(
     share = Share.parse(shard)
     with progress.stage(f"loading {run}"):
         loaded = load(run, step)
-    source = videos_to_embed(videos, records, share, imported=loaded.imported)
+    source = videos_to_embed(videos, records, share, imported=loaded.imported, reads=loaded.widths)
     made = embed_to(loaded, source, out, lacking=lacking, force=records.force, progress=progress)
     if made.already_there:
         progress.say(f"{out}: these vectors exist already; nothing to do")

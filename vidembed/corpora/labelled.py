@@ -15,6 +15,7 @@ from vidembed.corpora.labels import Labels
 from vidembed.corpora.split_videos import SplitPaths, SplitVideos
 from vidembed.progress import Progress
 from vidembed.records.embeddings import with_embeddings
+from vidembed.records.frame_table import FrameTable, open_frames
 from vidembed.records.record_layout import RecordLayout
 from vidembed.records.record_table import open_records
 from vidembed.records.split import split_options
@@ -137,8 +138,9 @@ class LabelledPaths(SplitPaths):
         if self.table:
             return super().open_table()
         progress = Progress(console=Console(stderr=True))
+        open_them = open_frames if self.layout.level == "frame" else open_records
         with progress.stage(f"indexing {self.records}", unit="files") as stage:
-            return open_records(
+            return open_them(
                 self.records,
                 self.layout,
                 index=self.index,
@@ -151,7 +153,7 @@ class LabelledPaths(SplitPaths):
         """Read, check and split the data; raises if a file is missing or does not fit."""
         table = self.open_table()
         split = self.split_of(table)
-        notes = split.notes
+        notes = split.notes + (table.notes if isinstance(table, FrameTable) else ())
         if self.labels:
             labels, more = labels_of_file(self.labels, table, self.vocabulary)
             notes += more

@@ -141,5 +141,5 @@ def _check_modalities(run: Run, table: FeatureTable) -> None:
         raise ValueError(
             f"{run.name} reads {missing[0]!r}, and the videos have {', '.join(table.features)}: if "
             f"it is an embedding, give its vectors for these videos (--embeddings {missing[0]}"
-            ".parquet); else import it"
+            ".parquet); if it is pooled from frames, give frame-level records; else import it"
         )

@@ -5,7 +5,7 @@ missing modality would silently give a different vector.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,8 @@ class VideoRows:
     present: Mapping[str, np.ndarray]
     ids: np.ndarray | None = None
     ranges: Mapping[str, Range] = field(default_factory=dict)
+    may_be_zero: tuple[str, ...] = ()
+    """Modalities of which zeros are values as any other."""
 
     def __len__(self) -> int:
         return len(next(iter(self.features.values())))
@@ -79,8 +81,11 @@ def video_rows(
                 f"give present={{'{modality}': False}} (--lacking {modality})"
             )
         arrays[modality] = np.broadcast_to(np.float32(0), (count, width))
-    ids, ranges = (videos.ids, videos.ranges) if isinstance(videos, FeatureTable) else (None, {})
-    return VideoRows(features={m: arrays[m] for m in widths}, present=known, ids=ids, ranges=ranges)
+    rows = VideoRows(features={m: arrays[m] for m in widths}, present=known)
+    if not isinstance(videos, FeatureTable):
+        return rows
+    may_be_zero = tuple(videos.manifest.get("may_be_zero", ()))
+    return replace(rows, ids=videos.ids, ranges=videos.ranges, may_be_zero=may_be_zero)
 
 
 def featureless(rows: VideoRows) -> np.ndarray:
@@ -104,6 +109,8 @@ def check_values(rows: VideoRows, numbers: np.ndarray | None = None) -> None:
         blocks = [having[at : at + BLOCK_ROWS] for at in range(0, len(having), BLOCK_ROWS)]
         all_zero = partial(_all_zero, range=rows.ranges.get(modality))
         for words, bad in (("hold NaN or infinity", _not_finite), ("are all zero", all_zero)):
+            if bad is all_zero and modality in rows.may_be_zero:
+                continue
             faulty = [row for block in blocks for row in block[bad(array[block])].tolist()]
             if faulty:
                 raise InputError(

@@ -11,6 +11,8 @@ from vidembed.metrics.thresholds import Chosen, Reached, class_thresholds, reach
 from vidembed.progress import Progress
 
 SCORES_AT_ONCE = 1 << 24
+FEW = 10
+"""True labels from which on a class's own threshold is chosen without a warning."""
 
 
 def thresholds_of(
@@ -63,6 +65,14 @@ def thresholds_of(
     )
     for name in ("validation", "test"):
         progress.say(_sentence(name, _reached(parts[name], chosen), chosen, count))
+    few = np.flatnonzero((chosen.positives >= 0) & (chosen.positives < FEW))
+    if len(few):
+        rarest = int(few[np.argmin(chosen.positives[few])])
+        progress.say(
+            f"WARNING: the thresholds of {len(few):,} classes rest on fewer than {FEW} true labels "
+            f"of validation videos, {names[rarest]!r} on {chosen.positives[rarest]}: on other "
+            "videos their precision may be lower. More videos (--corpus.validation-share) help"
+        )
     if np.isinf(chosen.thresholds).all():
         progress.say(
             f"WARNING: no threshold reaches a precision of {precision:g}: no video is labelled"

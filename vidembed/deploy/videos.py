@@ -1,19 +1,22 @@
 """Read the videos to embed block by block: from a feature table or records, all or one share."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from vidembed.deploy.frames import frame_blocks, frame_layout, holds_frames
 from vidembed.records.checks import Checks
 from vidembed.records.embeddings import with_embeddings
 from vidembed.records.faults import Skips
+from vidembed.records.frame_table import frame_source
 from vidembed.records.import_ranges import chosen_ranges
 from vidembed.records.importing import Importing
-from vidembed.records.kind import NUMPY
+from vidembed.records.kind import NUMPY, RECORDS
 from vidembed.records.origin import origin_of
 from vidembed.records.space import named_spaces
 from vidembed.records.stored_options import with_stored
@@ -72,14 +75,16 @@ def videos_to_embed(
     embeddings: Sequence[str] = (),
     *,
     imported: Mapping[str, Any] = {},
+    reads: Collection[str] = (),
 ) -> VideosToEmbed:
     """The videos of a feature table, or of TFRecords, Parquet or .npy files (a file, a folder or a
-    glob), as an import with these options would store them.
+    glob), as an import with these options would store them. Frame-level TFRecords are pooled.
 
     embeddings: files of vectors that become modalities of a table; see `with_embeddings`.
 
     A share of a table is a range of rows; a share of records is a range of files. imported: the
-    options of an earlier import (`Run.imported`), for those that are not given. Raises ValueError
+    options of an earlier import (`Run.imported`), for those that are not given. reads: the
+    modalities that are used, for frame-level records. Raises ValueError
     if the share is empty; iterating over the blocks raises what an import raises.
     """
     if options.append:
@@ -102,7 +107,7 @@ def videos_to_embed(
         raise ValueError(
             f"{path} is not a feature table: embeddings are joined with a table (import first)"
         )
-    options = with_stored(path, options, imported)
+    given, options = options, with_stored(path, options, imported)
     whole = origin_of(path, options)
     part = share.part(len(whole.shards))
     if not whole.shards[part]:
@@ -110,6 +115,11 @@ def videos_to_embed(
     # All arrays share one file of ids, so they have only one share.
     files = whole.files if whole.kind == NUMPY else whole.files[part]
     origin = replace(whole, shards=whole.shards[part], files=files)
+    if whole.kind == RECORDS and holds_frames(origin.files[0]):
+        layout = frame_layout(given, imported.get("frames", {}))
+        identity = frame_source(origin.files, layout) | {"space": list(layout.space)} | named
+        blocks = partial(frame_blocks, str(path), origin.files, layout, reads)
+        return VideosToEmbed(identity=identity, total=None, blocks=blocks, inputs=(path,))
     source = source_of(origin, options)
     # A share checks its own files only.
     pattern = str(path) if share.of == 1 else str(origin.shards[0])
@@ -148,7 +158,9 @@ def part_of_table(table: FeatureTable, rows: np.ndarray) -> FeatureTable:
         present={m: mask[rows] for m, mask in table.present.items()},
         label_offsets=offsets,
         label_values=table.label_values[values],
-        manifest={name: table.manifest.get(name, {}) for name in ("source", "space")},
+        manifest={
+            name: table.manifest.get(name, {}) for name in ("source", "space", "may_be_zero")
+        },
     )
 
 

@@ -78,7 +78,8 @@ class VideosWithLabelsFeed(VideoFeed):
     labels    i32[B/hosts, L]          own    classes, padded with -1
     counts    f32[B/hosts]             own    1; 0 for a video that does not count
     weight    f32[]                    whole  with `whole_pass`: factor of the gradient
-    features  name -> [B/hosts, F]     own
+    features  name -> [B/hosts, F]     own    of frame-level records u8[B/hosts, T, F]
+    lengths   i32[B/hosts]             own    their frames, of frame-level records
     present   name -> bool[B/hosts]    own
     """
 
@@ -88,6 +89,7 @@ class VideosWithLabelsFeed(VideoFeed):
         "counts": 0,
         "weight": None,
         "features": 0,
+        "lengths": 0,
         "present": 0,
     }
     config: VideosWithLabels

@@ -54,7 +54,8 @@ class VideoFeed(Feed):
     """Batches of table rows i32[..., B], which are whole on every host.
 
     In host placement a batch holds the host's part of `features` (name → [..., F], as stored) and,
-    if the table has missing rows, `present` (name → bool[...]). Gathered features are written to a
+    if the table has missing rows, `present` (name → bool[...]). Of frame-level records these are
+    frames u8[..., T, F], and `lengths` i32[...] says how many. Gathered features are written to a
     ring of reused buffers, because page faults of new memory cost more than the gather.
     """
 
@@ -94,8 +95,8 @@ class VideoFeed(Feed):
         """Number of examples in one pass over the data drawn from, and the name of these."""
 
     def statistics(self) -> Statistics:
-        """Mean and deviation of each feature over the train split."""
-        return train_statistics(self._table, self._corpus.is_train)
+        """Mean and deviation of each feature over the train split, of the modalities read."""
+        return train_statistics(self._table, self._corpus.is_train, self._reads)
 
     def resident(self) -> Mapping[str, Any]:
         """Arrays that a step gathers from the devices: features as stored, and which videos have
@@ -114,8 +115,11 @@ class VideoFeed(Feed):
         batch = self._drawn(step, host_slice)
         if self.config.placement == "host":
             rows = batch["rows"][..., host_slice]
+            out = self._table.new_rows(rows.shape, self._reads) if out is None else out
             stored, ranges = self._table.rows(rows, out=out), self._table.ranges
             batch["features"] = {m: ranged(a, ranges.get(m)) for m, a in stored.items()}
+            if self._table.lengths is not None:
+                batch["lengths"] = self._table.lengths[rows]
             if self._table.present:
                 batch["present"] = {name: mask[rows] for name, mask in self._table.present.items()}
         return batch
@@ -123,10 +127,7 @@ class VideoFeed(Feed):
     def _buffers(self, examples: int) -> Buffers:
         if self.config.placement != "host":
             return None
-        return {
-            name: np.empty((*self.groups, examples, array.shape[1]), array.dtype)
-            for name, array in self._table.features.items()
-        }
+        return self._table.new_rows((*self.groups, examples), self._reads)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +158,12 @@ class VideoFeedOptions(FeedOptions):
                 f"{missing[0]!r}. Name the data's modalities: --task.model.modalities ..., or "
                 "task.model:single-modality --task.model.modality NAME for one"
             )
+        for modality in reads:
+            if not (corpus.is_train & table.has(modality)).any():
+                raise ValueError(
+                    f"no train video has {modality!r}: leave it out of the model "
+                    "(--task.model.modalities), or check the records"
+                )
         if self.placement == "device" and not table.in_memory:
             raise ValueError(
                 "--feed.placement device keeps the whole table on the devices, but these records "

@@ -10,10 +10,12 @@ LEAST = 5
 
 class Chosen(NamedTuple):
     """Thresholds f32[C]: a class is assigned from this score on; infinite if it never is. `own`:
-    the number of classes with a threshold of their own; the others share one."""
+    the number of classes with a threshold of their own; the others share one. positives i64[C]: the
+    true predictions from the own threshold on; −1 for the others."""
 
     thresholds: np.ndarray
     own: int
+    positives: np.ndarray
 
 
 class Reached(NamedTuple):
@@ -38,17 +40,19 @@ def class_thresholds(
     """
     real = classes >= 0
     score, number, hit = scores[real], classes[real], hits[real]
-    thresholds = np.full(count, np.nan, np.float32)
+    thresholds, positives = np.full(count, np.nan, np.float32), np.full(count, -1)
     order = np.argsort(number, kind="stable")
     starts = np.searchsorted(number[order], np.arange(count + 1))
     for label in np.flatnonzero(np.diff(starts) >= LEAST):
         some = order[starts[label] : starts[label + 1]]
         thresholds[label] = _threshold(score[some], hit[some], precision)
+        if not np.isnan(thresholds[label]):
+            positives[label] = int(hit[some][score[some] >= thresholds[label]].sum())
     own = ~np.isnan(thresholds)
     rest = ~own[number]
     shared = _threshold(score[rest], hit[rest], precision)
     thresholds[~own] = np.inf if np.isnan(shared) else shared
-    return Chosen(thresholds, int(own.sum()))
+    return Chosen(thresholds, int(own.sum()), positives)
 
 
 def reached(

@@ -8,6 +8,7 @@ From the paper: each modality projected to 256 principal components, the joined 
 (Eq. 7), a mixture of logistic experts per class with a dummy state (Eq. 8), Adam with a rate of
 0.008 and batches of 512. It tries 5, 10, 30 and 100 experts without stating its choice; 2 is the
 default of YouTube-8M's starter code. Labels are those in the table, or your own (--corpus.labels).
+Frame-level records are pooled on the device (--corpus.records, --corpus.layout.level frame).
 Embeddings of other runs become inputs beside the features (--corpus.embeddings). The options that
 matter: --task.model.norm, --task.classifier.mixtures, --steps.
 """

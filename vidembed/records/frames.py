@@ -4,7 +4,6 @@ YouTube-8M's layout (`tf.train.SequenceExample`; https://research.google.com/you
 is the default, with the segment labels of its 2019 release if a record has them.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any, NamedTuple
@@ -15,9 +14,7 @@ from etils import epath
 from vidembed.records.example import (
     Feature,
     MessageError,
-    encode_bytes,
     encode_sequence_example,
-    parse_features,
     parse_sequence_example,
 )
 from vidembed.records.faults import Faults, Skips
@@ -30,12 +27,11 @@ from vidembed.records.formats import (
     read_labels,
     refuse_missing,
 )
+from vidembed.records.frame_layout import locate_frames
 from vidembed.records.framing import read_blocks
 
 _SEGMENT_KEYS = ("segment_start_times", "segment_end_times", "segment_labels", "segment_scores")
 _SEGMENT_KINDS = ("int64_list", "int64_list", "int64_list", "float_list")
-# The head (tag and length) of field 1 or 2 with a string or a nested message.
-_HEAD = re.compile(rb"([\x0a\x12])([\x80-\xff]{0,3}[\0-\x7f])")
 
 
 class Segments(NamedTuple):
@@ -91,6 +87,7 @@ def parse_frames(payload: bytes, format: FrameLevel = YOUTUBE_8M_FRAMES) -> Fram
     video_id = read_id(context, format.id_keys)
     labels = read_labels(context, format.labels_key)
     present = {}
+    refuse_video_level(context, lists)
     for modality in format.modalities:
         frames = lists.get(modality.key, ())
         if len(frames):
@@ -111,6 +108,21 @@ def parse_frames(payload: bytes, format: FrameLevel = YOUTUBE_8M_FRAMES) -> Fram
         {m.name: m.name in present for m in format.modalities},
         _read_segments(context),
     )
+
+
+def refuse_video_level(context: Mapping[str, Feature], lists: Mapping[str, Any]) -> None:
+    """Raise MessageError for a video-level record where a frame-level one is expected."""
+    vectors = [
+        key
+        for key, feature in context.items()
+        if feature.kind == "float_list" and len(feature.values) > 1 and key not in _SEGMENT_KEYS
+    ]
+    if not lists and vectors:
+        raise MessageError(
+            "expected a frame-level record (tf.train.SequenceExample), but this is a video-level "
+            f"record (tf.train.Example) with one vector per video: {', '.join(sorted(vectors))}. "
+            "To train on these, leave out --corpus.layout.level frame"
+        )
 
 
 def encode_frames(
@@ -150,51 +162,15 @@ def encode_frames(
 
 
 def _by_layout(payload: bytes, format: FrameLevel) -> tuple[dict[str, Feature], dict[str, Any]]:
-    """The fast path: context, and by key the frames u8[T, F] of the format's modalities.
-
-    For the usual layout: a context, then lists, each a key and a value in which every frame follows
-    the same few bytes. Raises ValueError for any other layout.
-    """
-    widths = {modality.key: modality.width for modality in format.modalities}
-    lists: dict[str, Any] = {}
-    context, position = _field(payload, 1, 0, len(payload))
-    features = payload[context:position]
-    position, stop = _field(payload, 2, position, len(payload))
-    while position < stop:
-        entry, entry_end = _field(payload, 1, position, stop)
-        key, key_end = _field(payload, 1, entry, entry_end)
-        value, position = _field(payload, 2, key_end, entry_end)
-        name = payload[key:key_end].decode()
-        if position < entry_end or name in lists:
-            raise ValueError(f"{name} has another layout")
-        lists[name] = ()
-        if name in widths:
-            steps = memoryview(payload)[value:position]
-            lists[name] = _equal_frames(steps, widths[name], format.max_frames)
-    if stop < len(payload):
-        raise ValueError("the record holds more than a context and lists")
-    return parse_features(features), lists
-
-
-def _field(data: bytes, number: int, start: int, stop: int) -> tuple[int, int]:
-    """Begin and end of the value of field `number` (1 or 2), whose head is at `start`."""
-    head = _HEAD.match(data, start, stop)
-    if head is None or head[1][0] >> 3 != number:
-        raise ValueError(f"field {number} is not at byte {start}")
-    size = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(head[2]))
-    if head.end() + size > stop:
-        raise ValueError(f"field {number} runs past its message")
-    return head.end(), head.end() + size
-
-
-def _equal_frames(steps: memoryview, width: int, max_frames: int) -> np.ndarray:
-    """The first frames u8[T, F] of a list in which each frame follows the same few bytes."""
-    step = encode_bytes(1, encode_bytes(1, encode_bytes(1, bytes(width))))
-    head = np.frombuffer(step[:-width], np.uint8)
-    rows = np.frombuffer(steps, np.uint8).reshape(-1, len(step))
-    if (rows[:, : len(head)] != head).any():
-        raise ValueError("a frame has another layout")
-    return rows[:max_frames, len(head) :].copy()
+    """The fast path: context, and by key the frames u8[T, F] of the format's modalities. Raises
+    ValueError for any but the usual layout."""
+    context, located = locate_frames(payload, format)
+    data, lists = np.frombuffer(payload, np.uint8), dict[str, Any](located)
+    for modality in format.modalities:
+        if modality.key in located:
+            frames = located[modality.key].bytes_of(data, modality.width, format.max_frames)
+            lists[modality.key] = frames.copy()
+    return context, lists
 
 
 def _by_protobuf(payload: bytes, format: FrameLevel) -> tuple[dict[str, Feature], dict[str, Any]]:

@@ -87,8 +87,10 @@ def refuse_frame_level(payload: bytes) -> None:
     kind = record_kind(payload)
     if kind.startswith(FRAME_LEVEL):
         raise MessageError(
-            f"expected a video-level record (tf.train.Example), but these are {kind}: average "
-            "the frames of each video first (vidembed.records.frames.read_frames reads them, "
+            f"expected a video-level record (tf.train.Example), but these are {kind}: `train "
+            "annotation` reads them with --corpus.layout.level frame, and `annotate` as they are. "
+            "For a table, average the frames of each video first "
+            "(vidembed.records.frames.read_frames reads them, "
             "vidembed.records.writer.write_videos writes the result)"
         )
 

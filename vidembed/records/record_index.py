@@ -46,6 +46,7 @@ class RecordIndex(NamedTuple):
     ids            S[N], distinct
     label_offsets  i64[N + 1], label_values i32[L]
     digests        name -> {dtype, shape, xxh3} of the features [N, F] as a table would store them
+    lengths        i32[N]       frames of the video; empty for video-level records
     """
 
     first_rows: np.ndarray
@@ -57,6 +58,7 @@ class RecordIndex(NamedTuple):
     label_offsets: np.ndarray
     label_values: np.ndarray
     digests: dict[str, dict[str, Any]]
+    lengths: np.ndarray = np.zeros(0, np.int32)
 
 
 class Located(NamedTuple):

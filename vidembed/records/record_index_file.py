@@ -20,13 +20,16 @@ from etils import epath
 
 from vidembed.files import local_path, whole_file
 from vidembed.records.counts import shard_names
-from vidembed.records.record_index import Progress, RecordIndex, build_index
+from vidembed.records.frame_index import builder_of
+from vidembed.records.record_index import Progress, RecordIndex
 from vidembed.records.record_layout import RecordLayout
 from vidembed.records.remote import ends_digest
 
 # Increase this whenever an index would hold something else than before.
-VERSION = 1
-_ARRAYS = ("first_rows", "starts", "sizes", "crcs", "ids", "label_offsets", "label_values")
+VERSION = 2
+_ARRAYS = (
+    "first_rows", "starts", "sizes", "crcs", "ids", "label_offsets", "label_values", "lengths",
+)  # fmt: skip
 _HEAD, _VECTORS = "head", "vectors/"
 _DAMAGED = (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile, zlib.error)
 
@@ -41,7 +44,7 @@ def read_index(
     *,
     progress: Progress = lambda *_: None,
 ) -> RecordIndex:
-    """The index of the files: read from the local folder, or made by `build_index` and written.
+    """The index of the files: read from the local folder, or made and written.
 
     A stored index is used if each file has the same size, and the same modification time or the
     same first and last 64 KiB. Other changes are detected by the crcs when records are read.
@@ -50,7 +53,7 @@ def read_index(
     index = _load(path, files)
     if index is None:
         before = _identities(files)
-        index = build_index(pattern, files, layout, progress=progress)
+        index = builder_of(layout)(pattern, files, layout, progress=progress)
         _store(path, before, index)
     return index
 

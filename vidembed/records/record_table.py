@@ -1,18 +1,20 @@
 """A feature table whose features stay in TFRecord files and are read when they are indexed."""
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from vidembed.files import is_remote
 from vidembed.records.arrays import TableError, describe
+from vidembed.records.frame_index import builder_of
 from vidembed.records.kind import RECORDS
-from vidembed.records.origin import origin_of
-from vidembed.records.record_index import ABSENT, Progress, build_index
+from vidembed.records.origin import Origin, origin_of
+from vidembed.records.record_index import ABSENT, Progress, RecordIndex
 from vidembed.records.record_index_file import read_index
 from vidembed.records.record_layout import RecordLayout
 from vidembed.records.record_reader import RecordReader
@@ -50,7 +52,7 @@ class RecordColumn:
 
     def __getitem__(self, rows: Any) -> np.ndarray:
         """Rows [..., F], by any index of the first axis that NumPy accepts."""
-        chosen = np.asarray(_numbers(rows, len(self)))
+        chosen = np.asarray(row_numbers(rows, len(self)))
         values = np.empty((chosen.size, self.shape[1]), self.dtype)
         self.reader.read(chosen.reshape(-1), {self.name: values})
         return values.reshape(*chosen.shape, self.shape[1])
@@ -84,10 +86,7 @@ class RecordTable(FeatureTable):
         indices = self._checked(indices)
         columns = {n: c for n, c in self.features.items() if isinstance(c, RecordColumn)}
         if out is None:
-            out = {
-                name: np.empty((*indices.shape, array.shape[1]), array.dtype)
-                for name, array in self.features.items()
-            }
+            out = self.new_rows(indices.shape)
         if columns:
             reader = next(iter(columns.values())).reader
             whole = {name: np.ascontiguousarray(out[name]) for name in columns}
@@ -124,21 +123,7 @@ def open_records(
     kind, and RecordError or RefusedError, naming file and record, for faults that an import
     refuses too.
     """
-    pattern = os.fspath(pattern)
-    if is_remote(pattern):
-        raise ValueError(
-            f"{pattern}: records are read at random while training, which takes one request each "
-            "from a bucket: copy the files to a local disk, or import them into a table "
-            "(python -m vidembed import)"
-        )
-    origin = origin_of(pattern, layout.importing())
-    if origin.kind != RECORDS:
-        raise ValueError(
-            f"{pattern}: {origin.files[0]} is {origin.kind}: only TFRecord files are read while "
-            "training; import these into a table (python -m vidembed import)"
-        )
-    make: Callable[..., Any] = partial(read_index, index) if index else build_index
-    known = make(pattern, origin.files, layout, progress=progress)
+    origin, known = indexed(pattern, layout, index=index, progress=progress)
     reader = RecordReader(origin.files, known, origin.format, DTYPES[layout.dtype])
     present = {name: vectors != ABSENT for name, vectors in known.vectors.items()}
     columns: dict[str, Any] = {
@@ -158,7 +143,36 @@ def open_records(
     )
 
 
-def _numbers(rows: Any, size: int) -> Any:
+def indexed(
+    pattern: str | os.PathLike[str],
+    layout: RecordLayout,
+    *,
+    index: str | os.PathLike[str] = "",
+    files: Sequence[epath.Path] | None = None,
+    progress: Progress = lambda *_: None,
+) -> tuple[Origin, RecordIndex]:
+    """The files of a pattern, or only `files` of them, and their index; see `open_records`."""
+    pattern = os.fspath(pattern)
+    if is_remote(pattern):
+        raise ValueError(
+            f"{pattern}: records are read at random while training, which takes one request each "
+            "from a bucket: copy the files to a local disk, or import them into a table "
+            "(python -m vidembed import)"
+        )
+    origin = origin_of(pattern, layout.importing())
+    if origin.kind != RECORDS:
+        raise ValueError(
+            f"{pattern}: {origin.files[0]} is {origin.kind}: only TFRecord files are read while "
+            "training; import these into a table (python -m vidembed import)"
+        )
+    if files is not None:
+        origin = replace(origin, shards=files, files=files)
+        pattern = os.fspath(files[0])
+    make = partial(read_index, index) if index else builder_of(layout)
+    return origin, make(pattern, origin.files, layout, progress=progress)
+
+
+def row_numbers(rows: Any, size: int) -> Any:
     """Row numbers i64 from 0 on, of an index of one axis of `size`; raises IndexError."""
     if isinstance(rows, slice):
         return np.arange(*rows.indices(size))

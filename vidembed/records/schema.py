@@ -9,6 +9,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from os import PathLike, fspath
 from typing import Any
@@ -16,12 +17,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vidembed.records.checks import Checks
 from vidembed.records.example import Feature, MessageError, parse_example
+from vidembed.records.facts import dtype_options
 from vidembed.records.faults import RecordError, Skips
 from vidembed.records.formats import Reading, VideoLevel, name_of
 from vidembed.records.framing import read_records
 from vidembed.records.kind import PARQUET, RECORDS
 from vidembed.records.origin import Origin
+from vidembed.records.youtube8m import read_videos
 
 FILES, RECORDS_EACH = 10, 1000
 """The number of files to look into, and the number of records in each."""
@@ -133,8 +137,25 @@ def advice(origin: Origin, path: str | PathLike[str], options: Reading) -> str:
     if schema.fits(origin.format):
         return ""
     fit = schema.fitting(origin.format, options)
-    command = f"\nimport it with: {import_command(path, fit)}" if fit else f"\n{NOTHING_FITS}"
+    command = f"\n{NOTHING_FITS}"
+    if fit:
+        command = f"\nimport it with: {import_command(path, fit, _dtype(origin, fit))}"
     return "\n  holds ".join([f"\n{fspath(path)}", *schema.lines()]) + command
+
+
+def _dtype(origin: Origin, options: Reading) -> list[str]:
+    """The option for the dtype: the given one, or what the first records need."""
+    if given := getattr(options, "dtype", None):
+        return ["--dtype", given]
+    files = origin.shards[:: -(-len(origin.shards) // FILES)]
+    checks = Checks(options.format().widths)
+    skips = Skips(limit=2**62, quiet=True)
+    for file in files:
+        read = partial(origin.read or read_videos, file, options.format(), skips=skips)
+        with contextlib.suppress(RecordError):
+            for videos in islice(read(), 1):
+                checks.add(fspath(file), videos)
+    return dtype_options(checks)
 
 
 def schema_of(origin: Origin) -> Schema:

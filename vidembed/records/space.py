@@ -7,7 +7,7 @@ space does not depend on the set of videos.
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -37,7 +37,16 @@ def named_spaces(words: Sequence[str], modalities: Sequence[str]) -> dict[str, s
     return names
 
 
-def stand_in(modality: str, features: np.ndarray, source: Mapping[str, Any]) -> str:
+class Features(Protocol):
+    """Features [N, F], in memory or not."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype: ...
+
+
+def stand_in(modality: str, features: Features, source: Mapping[str, Any]) -> str:
     """The text that identifies the space of features [N, F] without a name.
 
     source: the entry `source` in the manifest of their table.

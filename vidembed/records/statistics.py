@@ -1,6 +1,6 @@
 """Mean and standard deviation of each feature over the train split, to standardise inputs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
@@ -11,14 +11,19 @@ Statistics = Mapping[str, Mapping[str, np.ndarray]]
 BLOCK_ROWS, SAMPLE_ROWS = 16_384, 1_000_000
 
 
-def train_statistics(table: FeatureTable, is_train: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+def train_statistics(
+    table: FeatureTable, is_train: np.ndarray, modalities: Collection[str] = ()
+) -> dict[str, dict[str, np.ndarray]]:
     """Modality → {"mean": f32[F], "deviation": f32[F]}, over train rows that have the modality.
+
+    modalities: only these, if any are given.
 
     Above SAMPLE_ROWS train rows only every k-th is used, which is enough for two moments. Sums are
     in float64, so that the result does not depend on the block size.
     """
     statistics = {}
-    for modality, width in table.widths.items():
+    for modality in modalities or table.features:
+        width = table.widths[modality]
         rows = np.flatnonzero(is_train & table.has(modality))
         rows = rows[:: -(-len(rows) // SAMPLE_ROWS) or 1]
         if not len(rows):

@@ -19,25 +19,35 @@ def options_of(
     """The options of `import` by which a table's rows were read and stored, in JSON types.
 
     modalities, id_key, labels_key, missing, dtype, byte_range and space, each as on the command
-    line. {} for a table that was not imported from records. ranges: those of the table, by default
-    the manifest's.
+    line. {} for a table that was not imported from records; only `frames`, the fields of a
+    `RecordLayout`, for frame-level records. ranges: those of the table, by default the manifest's.
     """
     words = range_words(ranges_of(manifest) if ranges is None else ranges)
     options, names = manifest.get("source", {}).get("options", {}), manifest.get("space", {})
     format = options.get("format", {})
+    if options.get("level") == "frame":
+        return {"frames": _frame_options(format, names)}
     if (
         not {"modalities", "id_keys", "labels_key", "missing"} <= {*format}
         or "dtype" not in options
     ):
         return {}
+    byte_range = {"byte_range": words} if words else {}
+    return {**_common(format, names), "dtype": options["dtype"], **byte_range}
+
+
+def _frame_options(format: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of a `RecordLayout` of frame-level records, in JSON types."""
+    return {**_common(format, names), "level": "frame", "max_frames": format["max_frames"]}
+
+
+def _common(format: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     id_keys = tuple(format["id_keys"])
     return {
         "modalities": [f"{m['name']}:{m['key']}:{m['width']}" for m in format["modalities"]],
         "id_key": "" if id_keys == VideoLevel.id_keys else id_keys[0],
         "labels_key": format["labels_key"] or "",
         "missing": format["missing"],
-        "dtype": options["dtype"],
-        **({"byte_range": words} if words else {}),
         "space": [f"{modality}={name}" for modality, name in sorted(names.items())],
     }
 

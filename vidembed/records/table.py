@@ -7,7 +7,7 @@ is written last: a folder without one is an interrupted import and is never read
 import dataclasses
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import ml_dtypes
@@ -127,8 +127,8 @@ class FeatureTable:
     ) -> dict[str, np.ndarray]:
         """Features of rows i[...] as stored, name -> [..., F].
 
-        `out` (name -> array of that shape and dtype) is filled if given; page faults of new memory
-        would cost more than the copy. Raises IndexError for a row outside 0..N-1.
+        `out`, as `new_rows` makes it, is filled if given; page faults of new memory would cost more
+        than the copy. Raises IndexError for a row outside 0..N-1.
         """
         indices = self._checked(indices)
         # The range is checked above; with any mode but "raise", take writes directly into `out`.
@@ -138,6 +138,21 @@ class FeatureTable:
             )
             for name, array in self.features.items()
         }
+
+    def new_rows(
+        self, shape: tuple[int, ...], modalities: Collection[str] = ()
+    ) -> dict[str, np.ndarray]:
+        """Memory for `rows` of indices of this shape; modalities: those that are used, if known."""
+        del modalities
+        return {
+            name: np.empty((*shape, array.shape[1]), array.dtype)
+            for name, array in self.features.items()
+        }
+
+    @property
+    def lengths(self) -> np.ndarray | None:
+        """i32[N]: how many frames of each video `rows` gives, if it gives frames."""
+        return None
 
     def _checked(self, indices: np.ndarray) -> np.ndarray:
         """Row numbers; raises IndexError for those outside 0..N-1."""

@@ -15,6 +15,7 @@ from vidembed.distributed import mesh
 from vidembed.models.fusion import LateFusion
 from vidembed.models.parameters import Network, Parameters, apply, initialise, parts, split_axes
 from vidembed.records.bytecode import dequantise
+from vidembed.records.frame_pooling import pooled_features
 from vidembed.records.rows import Rows, read_rows
 from vidembed.tasks.outputs import Output
 from vidembed.tasks.spec import Spec
@@ -115,9 +116,13 @@ class VideoTask(Task):
 def batch_features(constants: Arrays, batch: Arrays) -> tuple[Arrays, Arrays]:
     """(features, present) of batch["rows"] i32[..., B], from the batch or from the devices.
 
+    Frames u8[B, T, F] of the batch, with lengths i32[B], are pooled to every statistic.
     `constants` are the `resident_rows`, split over the devices; {} if the batch carries its
     features. batch["exchange"], if present, plans how rows travel between devices.
     """
+    if "lengths" in batch:
+        vectors = pooled_features(batch["features"], batch["lengths"])
+        return vectors, batch.get("present", {})
     if "features" in batch:
         return batch["features"], batch.get("present", {})
     rows, plan = batch["rows"], batch.get("exchange")

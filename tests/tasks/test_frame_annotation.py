@@ -1,0 +1,144 @@
+"""Annotation from frame-level records: the same run as from a table that was pooled on the host."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from tests.records.recorded_frames import LAYOUT, MOST, VIDEOS, pooled_table, write
+from tests.tasks.made_labels import FEED, SMALL
+from tests.tasks.test_annotation import probabilities
+from tests.tasks.test_closed_form import refused, run
+from vidembed.__main__ import main
+from vidembed.cli.launch import main as launch
+from vidembed.corpora.labelled import LabelledPaths
+from vidembed.models.blocks import Blocks
+from vidembed.workdir.layout import Workdir
+
+READS = ("visual", "visual_top5", "audio_deviation")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("frames")
+    write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def frames(folder):
+    return LabelledPaths(records=str(folder), layout=LAYOUT).open()
+
+
+@pytest.fixture(scope="module")
+def pooled(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pooled") / "table"
+    pooled_table().write(path)
+    return LabelledPaths(table=str(path)).open()
+
+
+def recipe_of(modalities, **fields):
+    task = replace(SMALL.task, model=Blocks(components=2, modalities=modalities))
+    retention = replace(SMALL.checkpoints, every_steps=3)
+    return replace(SMALL, **{"task": task, "steps": 6, "checkpoints": retention} | fields)
+
+
+@pytest.fixture(scope="module")
+def trained(frames, tmp_path_factory):
+    path = tmp_path_factory.mktemp("annotation") / "run"
+    run(recipe_of(READS), path, frames)
+    return path
+
+
+def losses(path):
+    lines = Workdir(path).metrics_file.read_text().splitlines()
+    return [json.loads(line)["loss"] for line in lines]
+
+
+def test_training_is_that_of_the_pooled_table(trained, frames, pooled, tmp_path):
+    np.testing.assert_array_equal(frames.is_train, pooled.is_train)
+    run(recipe_of(READS), tmp_path / "pooled", pooled)
+    first, second = losses(trained), losses(tmp_path / "pooled")
+    assert len(first) == 6
+    assert first[-1] < first[0]
+    np.testing.assert_allclose(first, second, rtol=2e-4)
+    ours = probabilities(trained, frames.table)
+    expected = probabilities(tmp_path / "pooled", pooled.table)
+    np.testing.assert_allclose(ours, expected, atol=2e-3)
+
+
+@pytest.mark.long
+def test_eight_devices_give_the_same(trained, frames, tmp_path):
+    run(recipe_of(READS), tmp_path / "eight", frames, devices=8)
+    eight, one = (probabilities(path, frames.table) for path in (tmp_path / "eight", trained))
+    np.testing.assert_allclose(eight, one, atol=2e-4)
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(trained, frames, tmp_path):
+    run(recipe_of(READS, steps=3), tmp_path / "run", frames)
+    run(recipe_of(READS), tmp_path / "run", frames)
+    resumed, whole = (probabilities(path, frames.table) for path in (tmp_path / "run", trained))
+    np.testing.assert_array_equal(resumed, whole)
+
+
+def test_batches_are_functions_of_the_step_for_any_workers(frames):
+    reads = ("visual_top5", "audio")
+    feed = replace(FEED, run_length=4).open(frames, seed=3, reads=reads)
+    threaded = replace(feed.config, read_threads=3, prefetch_batches=4)
+    threaded = threaded.open(frames, seed=3, reads=reads)
+    for step, batch, _ in threaded.batches(2, 9):
+        expected = feed.at(step)
+        assert {*batch["features"]} == {"visual", "audio"}
+        assert batch["features"]["visual"].shape == (32, MOST, 7)
+        np.testing.assert_array_equal(batch["lengths"], frames.table.lengths[batch["rows"]])
+        for name, array in expected["features"].items():
+            np.testing.assert_array_equal(batch["features"][name], array)
+        halves = [feed.at(step, (host, 2))["features"]["visual"] for host in (0, 1)]
+        np.testing.assert_array_equal(np.concatenate(halves), batch["features"]["visual"])
+    assert feed.statistics().inputs.keys() == {*reads}
+
+
+def test_the_verbs_train_evaluate_and_annotate(folder, tmp_path, capsys):
+    work, out = str(tmp_path / "run"), tmp_path / "out.parquet"
+    options = [
+        *("--workdir", work, "--corpus.records", str(folder), "--corpus.layout.level", "frame"),
+        *("--corpus.layout.modalities", *LAYOUT.modalities, "--corpus.layout.missing", "mask"),
+        *("--corpus.layout.max-frames", str(MOST), "--feed.batch-videos", "32", "--steps", "4"),
+        *("--task.model.components", "2", "--task.model.modalities", *READS),
+        *("--checkpoints.every-steps", "4"),
+    ]
+    assert launch(arguments=["train", *options], name="annotation") == 0
+    assert launch(arguments=["evaluate", "--workdir", work], name="annotation") == 0
+    output = capsys.readouterr().out
+    assert "step 4  GAP@20, test" in output
+    assert "videos have no frame" in output
+    assert main(["annotate", work, str(folder), str(out), "--top", "5"]) == 0
+    assert "1 videos have neither" in capsys.readouterr().out
+    rows = pq.read_table(out).to_pylist()
+    assert len(rows) == 5 * (VIDEOS - 1)
+    corpus = LabelledPaths(records=str(folder), layout=LAYOUT).open()
+    expected = probabilities(work, corpus.table)
+    for row in rows[::7]:
+        score = expected[int(row["video_id"][1:]), row["class"]]
+        np.testing.assert_allclose(row["score"], score, rtol=1e-4)
+    part = str(tmp_path / "part.csv")
+    assert main(["annotate", work, str(folder), part, "--shard", "2/3", "--top", "1"]) == 0
+    assert "1 labels of 1 videos" in capsys.readouterr().out
+
+
+@pytest.mark.fault(
+    "Annotation: a modality that no train video has",
+    "refused before anything is computed, naming it",
+)
+def test_what_the_data_lack_is_named_early(frames, pooled, tmp_path):
+    table = replace(frames.table, present={"audio": np.zeros(VIDEOS, bool)})
+    lacking = replace(frames, table=table)
+    refused(
+        recipe_of(("visual", "audio")),
+        tmp_path / "a",
+        lacking,
+        "no train video has 'audio': leave it out",
+    )
+    refused(recipe_of(("visual_deviations",)), tmp_path / "b", frames, "no 'visual_deviations'")
