@@ -1,6 +1,7 @@
 """`vidembed extract`: rows equal slow ones; stops, faults and further videos lose nothing."""
 
 import json
+import resource
 from fractions import Fraction
 
 import av
@@ -157,17 +158,21 @@ def test_appends_of_other_rows_are_refused(extract, clips, tmp_path):
 def test_a_bad_file_costs_that_file(extract, clips, tmp_path):
     folder = tmp_path / "some"
     folder.mkdir()
+    listed = tmp_path / "list.csv"
+    listed.write_text(f"id,path\ngone,gone.mp4\nclip3,{clips}/clip3.mp4\n")
     for number in range(3):
         (folder / f"clip{number}.mp4").write_bytes((clips / f"clip{number}.mp4").read_bytes())
     good = (folder / "clip1.mp4").read_bytes()
     (folder / "clip1.mp4").write_bytes(b"no video at all")
-    table, said = extract(folder, exits=1)
-    assert table.ids.tolist() == [b"clip0", b"clip2"]
+    table, said = extract(folder, listed, "--backbone", "colours", exits=1)
+    assert table.ids.tolist() == [b"clip0", b"clip2", b"clip3"]
     assert "FAILED" in said
+    assert "gone.mp4" in said
     assert "clip1.mp4" in said
     (folder / "clip1.mp4").write_bytes(good)
     table, said = extract(folder, "--append")
-    assert sorted(table.ids.tolist()) == [b"clip0", b"clip1", b"clip2"]
+    assert table.ids.tolist() == [b"clip0", b"clip2", b"clip3", b"clip1"]
+    assert list(table.features) == ["visual"]
 
 
 @pytest.mark.long
@@ -199,6 +204,26 @@ def test_a_stop_loses_no_finished_file(extract, clips, tmp_path, monkeypatch):
     for name, array in whole.features.items():
         np.testing.assert_array_equal(table.features[name], array)
     assert not (tmp_path / "table.features").exists()
+
+
+@pytest.mark.fault(
+    "Video files: the disk is full while features are stored",
+    "1: the file and the reason; finished videos stay, and the same command goes on",
+)
+def test_a_full_disk_is_named_and_loses_nothing(extract, clips, tmp_path):
+    extract(clips / "clip0.mp4", "--features", tmp_path / "frames", table="first")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))  # makes writes really fail
+    try:
+        table, said = extract(clips, "--features", tmp_path / "frames", exits=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert table is None
+    assert "File too large" in said
+    assert ".npz" in said
+    table, said = extract(clips, "--features", tmp_path / "frames")
+    assert "1 videos were extracted before" in said
+    assert len(table) == 6
 
 
 @pytest.mark.long

@@ -18,15 +18,19 @@ def stored(tmp_path):
 
 
 def test_features_come_back(stored, tmp_path):
-    features = FeatureStore(tmp_path, MADE_WITH).read("é/1", ORIGIN)
+    store = FeatureStore(tmp_path, MADE_WITH)
+    assert store.made_before("é/1", ORIGIN)
+    assert store.remarks("é/1") == ("stops after 3 s",)
+    features = store.read("é/1")
     np.testing.assert_array_equal(features.times, np.arange(3.0))
     np.testing.assert_array_equal(features.values, np.ones((3, 2)))
     assert features.remarks == ("stops after 3 s",)
 
 
 def test_other_files_and_settings_are_not_read(stored, tmp_path):
-    assert stored.read("é/1", {**ORIGIN, "size": 11}) is None
+    assert not stored.made_before("é/1", {**ORIGIN, "size": 11})
     assert stored.read("other") is None
+    assert stored.remarks("other") == ()
     rate = {**MADE_WITH, "input": {"rate": 2.0}}
     assert FeatureStore(tmp_path, rate).read("é/1") is None
 
@@ -41,4 +45,4 @@ def test_damaged_features_are_not_read(stored, how):
     else:
         content[content.index(np.ones(2, np.float32).tobytes())] ^= 1
         file.write_bytes(content)
-    assert stored.read("é/1", ORIGIN) is None
+    assert stored.read("é/1") is None

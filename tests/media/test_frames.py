@@ -265,3 +265,13 @@ def test_a_real_film_has_the_frames_of_a_published_list(rate):
     expected = begins[np.searchsorted(begins, times + 1e-6, "right") - 1]
     np.testing.assert_allclose([frame.shown_seconds for frame in result], expected, atol=1e-5)
     assert times[-1] < end <= times[-1] + 1 / rate
+
+
+@pytest.mark.long
+def test_frames_of_8k_are_scaled_one_at_a_time(tmp_path):
+    path = write_video(
+        tmp_path / "8k.mp4", range(3), time_base=Fraction(1), size=(4320, 7680),
+        options={"preset": "ultrafast", "crf": "40"},
+    )  # fmt: skip
+    images = [of.image for of in sampled_frames(path, [], rate=Fraction(1), height=64, width=128)]
+    assert [number_of(image) for image in images] == [0, 1, 2]

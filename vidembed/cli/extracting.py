@@ -9,12 +9,11 @@ from typing import Annotated
 
 import numpy as np
 import tyro
-import xxhash
 
 from vidembed.deploy.videos import Share
 from vidembed.media.backbone import Backbone
 from vidembed.media.backbones.taking import take_backbones
-from vidembed.media.extracting import Extracted, extract, origin_of
+from vidembed.media.extracting import Extracted, extract
 from vidembed.media.feature_store import FeatureStore
 from vidembed.media.frame_records import write_frame_records
 from vidembed.media.table_columns import TableOptions, whitened
@@ -43,9 +42,10 @@ class TrainPart:
     split: str | None = None
     """With --pca: a file of id, split (or id, group), as --corpus.split of training."""
 
-    def of(self, videos: Sequence[VideoFile]) -> list[str]:
-        """The ids of the train videos."""
-        ids, seed, share = _bytes([v.id for v in videos]), self.split_seed, self.train_share
+    def of(self, videos: Sequence[str]) -> list[str]:
+        """The train videos among these ids."""
+        ids = np.array([video.encode() for video in videos])
+        seed, share = self.split_seed, self.train_share
         if self.split is None:
             chosen = train_rows(ids, seed=seed, train_share=share)
         else:
@@ -54,7 +54,7 @@ class TrainPart:
                 label_offsets=np.zeros(len(ids) + 1, np.int64), label_values=np.zeros(0, np.int32),
             )  # fmt: skip
             chosen = read_split(self.split, bare, seed=seed, train_share=share).train
-        return [video.id for video, is_train in zip(videos, chosen) if is_train]
+        return [video for video, is_train in zip(videos, chosen) if is_train]
 
 
 DEFAULTS, BY_HASH = TableOptions(), TrainPart()
@@ -134,7 +134,9 @@ def main(
     with progress.stage("listing videos"):
         videos = video_files(sources, id_rule=ids)
     if append:
-        options = options.as_stored(read_manifest(table), table)
+        manifest = read_manifest(table)
+        options = options.as_stored(manifest, table)
+        backbone = backbone or tuple(manifest["source"]["options"]["backbones"])
     todo = _lacking(table, videos, append=append, force=force)
     if not todo:
         progress.say(f"{table} holds all {len(videos):,} videos; nothing to do")
@@ -157,29 +159,30 @@ def main(
         patience_seconds=patience_seconds,
         progress=progress,
     )
-    if not shard and len(made.failures) < len(todo):
-        source = {"options": {"extract": options.as_json()}, "shards": [_listed(todo)]}
+    failed = {failure.video.id for failure in made.failures}
+    whole = [video.id for video in todo if video.id not in failed]
+    if whole and not shard:
+        source = {"options": {"extract": options.as_json(), "backbones": list(chosen)}}
         columns = whitened(
-            columns, options, train.of(todo), components or f"{table}.pca",
+            columns, options, train.of(whole), components or f"{table}.pca",
             stored=append or components is not None, say=progress.say,
         )  # fmt: skip
-        rows = rows_of(columns, [video.id for video in todo], options.window)
-        warnings = write_table(
+        rows = rows_of(columns, whole, options.window)
+        for line in write_table(
             table, columns, rows, source=source, dtype=options.dtype, append=append, replace=force
-        )
-        for line in warnings:
+        ):
             progress.say(f"WARNING: {line}")
+        names = ", ".join(f"{column.modality} {column.row_width}" for column in columns)
+        progress.say(f"{table}: {len(rows.ids):,} rows {'added' if append else 'written'}: {names}")
         if frame_records:
-            number, clipped = write_frame_records(frame_records, columns, [v.id for v in todo])
+            number, clipped = write_frame_records(frame_records, columns, whole)
             progress.say(
                 f"{frame_records}: frames of {number:,} videos; {clipped:.1%} of the values clipped"
             )
-        names = ", ".join(f"{column.modality} {column.row_width}" for column in columns)
-        progress.say(f"{table}: {len(rows.ids):,} rows {'added' if append else 'written'}: {names}")
-        if features is None and not made.failures:
+        if features is None and not failed:
             shutil.rmtree(place, ignore_errors=True)
     _say(made, progress)
-    return int(bool(made.failures))
+    return int(bool(failed))
 
 
 def _lacking(
@@ -213,18 +216,6 @@ def _chosen(folder: str, names: Sequence[str]) -> Iterator[Backbone]:
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"{folder} has no backbone {unknown[0]!r}: it has {', '.join(known)}")
     yield from (known[name] for name in names or known)
-
-
-def _listed(videos: Sequence[VideoFile]) -> dict[str, object]:
-    """The files in the manifest of the table: their number, and a digest of ids and contents."""
-    digest = xxhash.xxh3_128()
-    for video in videos:
-        digest.update(f"{video.id} {origin_of(video)}\n".encode())
-    return {"name": "video files", "records": len(videos), "xxh3": digest.hexdigest()}
-
-
-def _bytes(ids: Sequence[str]) -> np.ndarray:
-    return np.array([video.encode() for video in ids])
 
 
 def _say(made: Extracted, progress: Progress) -> None:

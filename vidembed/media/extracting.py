@@ -12,11 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
-from vidembed.media.backbone import Backbone
+from vidembed.media.backbone import Backbone, Runner
 from vidembed.media.feature_store import FeatureStore, FrameFeatures
-from vidembed.media.inputs import Block
 from vidembed.media.videos import VideoFile
-from vidembed.media.workers import decoded
+from vidembed.media.workers import DecodedFile, decoded
 from vidembed.progress import Progress, ends_in
 
 ESTIMATE_AFTER_SECONDS = 5.0
@@ -59,64 +58,110 @@ def extract(
     without a frame a worker is ended, and its file has failed.
     """
     progress, done = progress or Progress(), Extracted()
-    origins = {video.id: origin_of(video) for video in videos}
-    todo = []
-    for video in videos:
-        before = [store.read(video.id, origins[video.id]) for store in stores.values()]
-        if None in before:
-            todo.append(video)
-        else:
-            done.stored_before += 1
-            _remark(done, video, [line for of in before if of for line in of.remarks])
+    todo, origins = _unfinished(videos, stores, done)
     if not todo:
         return done
-    networks = {
-        name: of.runner(providers=(provider,), threads=threads) for name, of in backbones.items()
-    }
-    sizes = {video.id: origins[video.id]["size"] for video in todo}
-    total = sum(sizes.values())
+    session: dict[str, Any] = {"providers": (provider,), "threads": threads}
+    networks = {name: backbone.runner(**session) for name, backbone in backbones.items()}
     inputs = {name: backbone.input for name, backbone in backbones.items()}
+    sizes = {video.id: origins[video.id]["size"] for video in todo}
     with progress.stage("extracting", len(todo), "videos") as stage:
-        read, estimated, since = 0, False, (0.0, 0)
+        estimate = _Estimate(sum(sizes.values()))
         jobs = decoded(todo, inputs, workers=workers, patience_seconds=patience_seconds)
-        for number, file in enumerate(jobs, start=1):
-            parts: dict[str, list[Block]] = {name: [] for name in backbones}
-            for name, block in file.blocks():
-                began = time.monotonic()
-                features = networks[name](block.values)
-                done.network_seconds += time.monotonic() - began
-                parts[name].append(Block(block.times, features))
-            done.decode_seconds += file.decode_seconds
-            if file.error:
-                done.failures.append(Failure(file.file, file.error))
-            else:
-                for name, blocks in parts.items():
-                    made = _joined(blocks, backbones[name].width, file.trouble)
-                    stores[name].write(file.file.id, origins[file.file.id], made)
-                done.made += 1
-                _remark(done, file.file, file.trouble)
-            read += sizes[file.file.id]
-            stage.update(number, note=f"{len(done.failures)} failed" if done.failures else "")
-            if number == 1:  # before it, workers and networks start
-                since = stage.seconds, read
-            elif not estimated and stage.seconds - since[0] > ESTIMATE_AFTER_SECONDS:
-                estimated = True
-                left = (stage.seconds - since[0]) * (total - read) / max(1, read - since[1])
-                progress.say(f"{len(todo) - number:,} more videos take about {ends_in(left)}")
+        try:
+            for number, file in enumerate(jobs, start=1):
+                features = _features_of(file, networks, done)
+                if file.error:
+                    done.failures.append(Failure(file.file, file.error))
+                else:
+                    for name, made in features.items():
+                        stores[name].write(file.file.id, origins[file.file.id], made)
+                    done.made += 1
+                    _remark(done, file.file, file.trouble)
+                failed = f"{len(done.failures)} failed" if done.failures else ""
+                stage.update(number, note=failed)
+                left = estimate.seconds_left(sizes[file.file.id], stage.seconds)
+                if left is not None and number < len(todo):
+                    progress.say(f"{len(todo) - number:,} more videos take about {ends_in(left)}")
+        except BaseException:
+            if done.made:
+                progress.say(
+                    f"the features of {done.made:,} videos are stored: the same command goes on"
+                )
+            raise
     return done
+
+
+class _Estimate:
+    """The seconds that are left, once, by bytes read; workers and networks start before the first
+    file is done, and are not counted."""
+
+    def __init__(self, total_bytes: int) -> None:
+        self._left, self._read = total_bytes, 0
+        self._since: float | None = None
+        self._said = False
+
+    def seconds_left(self, file_bytes: int, seconds: float) -> float | None:
+        """Count a file that was done at `seconds`; None but the first time it can be said."""
+        self._left -= file_bytes
+        if self._since is None:
+            self._since = seconds
+            return None
+        self._read += file_bytes
+        passed = seconds - self._since
+        if self._said or passed < ESTIMATE_AFTER_SECONDS or not self._read:
+            return None
+        self._said = True
+        return passed * self._left / self._read
+
+
+def _unfinished(
+    videos: Sequence[VideoFile], stores: Mapping[str, FeatureStore], done: Extracted
+) -> tuple[list[VideoFile], dict[str, dict[str, Any]]]:
+    """The videos without stored features, and what identifies the contents of their files."""
+    todo, origins = [], {}
+    for video in videos:
+        try:
+            origin = origin_of(video)
+        except OSError as error:
+            done.failures.append(Failure(video, error.strerror or str(error)))
+            continue
+        if all(store.made_before(video.id, origin) for store in stores.values()):
+            done.stored_before += 1
+            _remark(done, video, [line for s in stores.values() for line in s.remarks(video.id)])
+        else:
+            origins[video.id] = origin
+            todo.append(video)
+    return todo, origins
+
+
+def _features_of(
+    file: DecodedFile, networks: Mapping[str, Runner], done: Extracted
+) -> dict[str, FrameFeatures]:
+    """Run the networks over a file as it is decoded, by backbone name."""
+    times: dict[str, list[np.ndarray]] = {name: [np.zeros(0)] for name in networks}
+    values = {
+        name: [np.zeros((0, network.backbone.width), np.float32)]
+        for name, network in networks.items()
+    }
+    for name, block in file.blocks():
+        began = time.monotonic()
+        values[name].append(networks[name](block.values))
+        times[name].append(block.times)
+        done.network_seconds += time.monotonic() - began
+    done.decode_seconds += file.decode_seconds
+    return {
+        name: FrameFeatures(
+            np.concatenate(times[name]), np.concatenate(values[name]), tuple(file.trouble)
+        )
+        for name in networks
+    }
 
 
 def origin_of(video: VideoFile) -> dict[str, Any]:
     """What identifies the contents of a file: its size and its time of change."""
     about = epath.Path(video.path).stat()
     return {"size": int(about.length), "modified": float(about.mtime)}
-
-
-def _joined(blocks: Sequence[Block], width: int, remarks: Sequence[str]) -> FrameFeatures:
-    if not blocks:
-        return FrameFeatures(np.zeros(0), np.zeros((0, width), np.float32), tuple(remarks))
-    times = np.concatenate([block.times for block in blocks])
-    return FrameFeatures(times, np.concatenate([b.values for b in blocks]), tuple(remarks))
 
 
 def _remark(done: Extracted, video: VideoFile, lines: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ f32[T, D], and what they were made from. IDs are hashed, because an id may hold 
 import io
 import json
 import zipfile
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,15 +56,29 @@ class FeatureStore:
         )
         files.write_bytes(self._place(video_id), buffer.getvalue())
 
-    def read(self, video_id: str, origin: dict[str, Any] | None = None) -> FrameFeatures | None:
-        """The features of a video; None if there are none, if they are damaged, or, with `origin`,
-        if they were made from another file."""
+    def read(self, video_id: str) -> FrameFeatures | None:
+        """The features of a video; None if there are none, or if they are damaged."""
+        return self._read(video_id, None, lambda of: (of["times"], of["values"]))
+
+    def made_before(self, video_id: str, origin: dict[str, Any]) -> bool:
+        """Whether the features of a video are stored, made from this file; reads no features."""
+        return self._read(video_id, origin, lambda of: ()) is not None
+
+    def remarks(self, video_id: str) -> tuple[str, ...]:
+        """What could not be decoded of a stored video."""
+        about = self._read(video_id, None, lambda of: ())
+        return () if about is None else about.remarks
+
+    def _read(
+        self, video_id: str, origin: dict[str, Any] | None, arrays: Callable[[Any], Sequence[Any]]
+    ) -> FrameFeatures | None:
         try:
             with self._place(video_id).open("rb") as file, np.load(file, allow_pickle=False) as of:
                 about = json.loads(of["about"].tobytes())
                 if about["id"] != video_id or (origin is not None and about["origin"] != origin):
                     return None
-                return FrameFeatures(of["times"], of["values"], tuple(about["remarks"]))
+                times, values = arrays(of) or (np.zeros(0), np.zeros((0, 0), np.float32))
+                return FrameFeatures(times, values, tuple(about["remarks"]))
         except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
 

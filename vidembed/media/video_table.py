@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import xxhash
 
 from vidembed.media.feature_store import FeatureStore, FrameFeatures
 from vidembed.media.pooling import Pooling, pool, pooled_width
@@ -185,8 +186,11 @@ def write_table(
                 "missing": {name: int((~mask).sum()) for name, mask in masks.items()},
                 "findings": {},
             }  # fmt: skip
+            digest = xxhash.xxh3_128_hexdigest(names.tobytes())
+            listed = {"name": "video files", "records": count, "xxh3": digest}
             writer.finish(
-                arrays_beside_features(names, *empty, masks), source={**source, "report": report}
+                arrays_beside_features(names, *empty, masks),
+                source={**source, "shards": [listed], "report": report},
             )
         except BaseException:
             writer.abandon()
