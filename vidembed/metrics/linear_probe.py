@@ -11,7 +11,7 @@ import numpy as np
 import scipy.optimize
 from scipy.special import logsumexp
 
-MOST_ITERATIONS, TOLERANCE = 2000, 1e-6
+MOST_ITERATIONS, TOLERANCE = 2000, 1e-7
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,23 +39,23 @@ def fit(features: np.ndarray, labels: np.ndarray, *, classes: int, l2: float) ->
     """
     if not l2 > 0:
         raise ValueError(f"l2 must be positive, found {l2}: without it separable classes diverge")
-    # In the principal directions of the rows, each scaled to a curvature of about one: the weights
-    # lie in their span, and steps are few even if a few dimensions are much larger than others.
-    rows = len(features)
-    left, sizes, directions = np.linalg.svd(np.asarray(features, np.float64), full_matrices=False)
-    scale = 1 / np.sqrt(np.square(sizes) / (4 * rows) + l2)
-    inputs, penalties = left * (sizes * scale), l2 * np.square(scale)[:, None]
-    width, expected = len(sizes), np.eye(classes)[labels]
+    features = np.asarray(features, np.float64)
+    basis = None
+    if features.shape[1] > len(features):
+        # The weights lie in the span of the rows: fit in its coordinates, N instead of D.
+        basis, triangle = np.linalg.qr(features.T)
+        features = triangle.T
+    rows, width = features.shape
+    expected = np.eye(classes)[labels]
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights, biases = np.split(flat.reshape(width + 1, classes), [width])
-        scores = inputs @ weights + biases
+        scores = features @ weights + biases
         normaliser = logsumexp(scores, axis=1)
         loss = (normaliser - (scores * expected).sum(axis=1)).mean()
         residual = (np.exp(scores - normaliser[:, None]) - expected) / rows
-        slopes = inputs.T @ residual + penalties * weights
-        gradient = np.concatenate([slopes, residual.sum(axis=0)[None]])
-        return loss + (penalties * np.square(weights)).sum() / 2, gradient.ravel()
+        gradient = np.concatenate([features.T @ residual + l2 * weights, residual.sum(0)[None]])
+        return loss + l2 / 2 * np.square(weights).sum(), gradient.ravel()
 
     options: dict[str, float] = {"maxiter": MOST_ITERATIONS, "maxfun": 10 * MOST_ITERATIONS}
     options |= {"maxcor": 20, "gtol": TOLERANCE, "ftol": 1e-13}
@@ -67,7 +67,7 @@ def fit(features: np.ndarray, labels: np.ndarray, *, classes: int, l2: float) ->
             "the features, or choose a larger l2"
         )
     weights, biases = np.split(result.x.reshape(width + 1, classes), [width])
-    return LinearClassifier(weights=directions.T @ (scale[:, None] * weights), biases=biases[0])
+    return LinearClassifier(weights=weights if basis is None else basis @ weights, biases=biases[0])
 
 
 def chosen_l2(
