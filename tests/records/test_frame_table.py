@@ -115,9 +115,21 @@ def test_means_are_video_level_features_to_the_byte_grid_on_any_device():
     one = pool(jnp.asarray(batch), jnp.asarray(lengths))
     eight = pool(jax.device_put(batch, split), jax.device_put(lengths, split))
     np.testing.assert_array_equal(one["visual"], vectors)
-    for name in ("visual", "visual_top5"):  # sums of whole numbers
+    for name in ("visual", "visual_top5"):
         np.testing.assert_array_equal(eight[name], one[name])
+    # The last bit: of the variance, products may be fused with sums.
     np.testing.assert_allclose(eight["visual_deviation"], one["visual_deviation"], atol=5e-7)
+
+
+def test_the_loop_of_a_cpu_and_the_reduction_elsewhere_are_equal(monkeypatch):
+    rng = np.random.default_rng(0)
+    frames = jnp.asarray(rng.integers(0, 256, (6, 11, 5), np.uint8))
+    frames = frames.at[:, 3:6].set(255)  # ties
+    lengths = jnp.array([0, 1, 4, 5, 6, 11])
+    loops = pooled_features({"visual": frames}, lengths)
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *a, cpu, default: default(*a))
+    for name, array in pooled_features({"visual": frames}, lengths).items():
+        np.testing.assert_array_equal(loops[name], array)
 
 
 def test_the_fingerprint_follows_frames_and_their_limit(folder, table, tmp_path):
