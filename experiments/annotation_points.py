@@ -55,27 +55,31 @@ def trainings(groups: tuple[Group, ...], first: bool) -> Iterator[Training]:
 
 
 def _inputs() -> Iterator[Training]:
-    """Figure 6: what embeddings add to content, with two experts."""
+    """Figure 6: what embeddings add to content, with two experts; controls with one seed."""
     singles: tuple[tuple[str, ...], ...] = (("visual",), ("audio",))
     for modalities in (*singles, CONTENT):
         yield Training(name="+".join(modalities), group="inputs", modalities=modalities)
     wide = (*PER_BLOCK, "--task.model.components", str(EQUAL_SIZE))
-    yield Training(name="visual+audio, equal size", group="inputs", options=wide)
+    yield Training(name="visual+audio, equal size", group="inputs", options=wide, one_seed=True)
     for embedding in ("cdml", "gcml", "gcl"):
         modalities = (*CONTENT, embedding)
         yield Training(name=f"visual+audio+{embedding}", group="inputs", modalities=modalities)
     permuted = (*CONTENT, "cdml-permuted")
-    yield Training(name="visual+audio+permuted cdml", group="inputs", modalities=permuted)
+    yield Training(
+        name="visual+audio+permuted cdml", group="inputs", modalities=permuted, one_seed=True
+    )
     alone = (*UNIT_BLOCKS, "--task.classifier.mixtures", "1")
     for embedding in ("cdml", "gcml", "gcl"):
         yield Training(
-            name=f"{embedding} alone", group="inputs", modalities=(embedding,), options=alone
-        )
+            name=f"{embedding} alone", group="inputs", modalities=(embedding,), options=alone,
+            one_seed=True,
+        )  # fmt: skip
     for modalities in (CONTENT, (*CONTENT, "cdml")):
         name = "+".join(modalities)
         yield Training(
-            name=f"{name}, unit blocks", group="inputs", modalities=modalities, options=UNIT_BLOCKS
-        )
+            name=f"{name}, unit blocks", group="inputs", modalities=modalities,
+            options=UNIT_BLOCKS, one_seed=True,
+        )  # fmt: skip
 
 
 def _forms() -> Iterator[Training]:
@@ -140,4 +144,5 @@ def _halves() -> Iterator[Training]:
             yield Training(
                 name=f"other half of the classes: {'+'.join(modalities)}, {name}", group="halves",
                 modalities=modalities, options=options, labels="other_half.parquet",
+                one_seed=True,
             )  # fmt: skip

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.optimize
 from scipy.special import logsumexp
 
-MOST_ITERATIONS, TOLERANCE = 2000, 1e-7
+MOST_ITERATIONS, TOLERANCE = 2000, 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
