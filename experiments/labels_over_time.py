@@ -78,7 +78,8 @@ class LabelsOverTime:
             "train", "annotation", "--workdir", run, "--preset", "laptop", "--corpus.table", table,
             "--corpus.labels", str(folder / "labels.csv"), "--corpus.split",
             str(folder / "split.csv"), "--task.model.modalities", "visual",
-            "--task.model.components", "64", "--feed.batch-videos", "128", "--seed", str(self.seed),
+            "--corpus.validation-share", "0", "--task.model.components", "64",
+            "--feed.batch-videos", "128", "--seed", str(self.seed),
         )  # fmt: skip
         joined = self._joined(clips, folder / "joined")
         scores = {}
@@ -125,6 +126,7 @@ def measured(
     """
     right, errors, middles = [], [], []
     alerts: dict[str, list[bool]] = {"windows": [], "whole": []}
+    false: dict[str, list[bool]] = {"windows": [], "whole": []}
     for video in joined:
         rows = windows[video.id]
         starts = sorted({row["start"] for row in rows})
@@ -139,11 +141,11 @@ def measured(
         border = starts[division(np.log(np.maximum(table, 1e-6)))]
         errors.append(abs(border - video.joint))
         middles.append(abs(video.end / 2 - video.joint))
-        for label in (video.first, video.second):
+        for label in labels:
+            shown = alerts if label in (video.first, video.second) else false
             for name, of in (("windows", rows), ("whole", whole[video.id])):
-                alerts[name].append(
-                    any(row["score"] >= threshold for row in of if row["label"] == label)
-                )
+                scores = [row["score"] for row in of if row["label"] == label]
+                shown[name].append(max(scores) >= threshold)
     return {
         "videos": len(joined),
         "windows_right": float(np.mean(right)),
@@ -152,6 +154,8 @@ def measured(
         "middle_error_median_seconds": float(np.median(middles)),
         "classes_alerted_in_a_window": float(np.mean(alerts["windows"])),
         "classes_alerted_by_the_whole": float(np.mean(alerts["whole"])),
+        "other_classes_alerted_in_a_window": float(np.mean(false["windows"] or [0.0])),
+        "other_classes_alerted_by_the_whole": float(np.mean(false["whole"] or [0.0])),
         "threshold": threshold,
     }
 

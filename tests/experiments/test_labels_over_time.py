@@ -41,7 +41,8 @@ def test_measures_of_a_made_case():
     a = [0.9, 0.8, 0.6, 0.1]
     windows = {"v": [row(float(n), "a", s) for n, s in enumerate(a)]}
     windows["v"] += [row(float(n), "b", 1 - s) for n, s in enumerate(a)]
-    whole = {"v": [row(None, "a", 0.7), row(None, "b", 0.3)]}
+    windows["v"] += [row(float(n), "c", 0.5 * (n == 0)) for n in range(4)]
+    whole = {"v": [row(None, "a", 0.7), row(None, "b", 0.3), row(None, "c", 0.1)]}
     result = measured([Joined("v", "a", "b", 2.0, 4.0)], windows, whole, 0.5, 1.0)
     assert result["windows_right"] == 0.75  # the third one is b, and labelled a
     assert result["joint_error_median_seconds"] == 1.0
@@ -50,6 +51,8 @@ def test_measures_of_a_made_case():
         1,
         0.5,
     )
+    assert result["other_classes_alerted_in_a_window"] == 1
+    assert result["other_classes_alerted_by_the_whole"] == 0
 
 
 def test_absent_clips_are_refused(tmp_path):
