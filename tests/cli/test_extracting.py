@@ -238,6 +238,7 @@ def test_shards_into_one_folder_equal_one_run(extract, clips, tmp_path):
     assert "--shard needs" in extract(clips, "--shard", "1/2", table="none", exits=1)[1]
 
 
+@pytest.mark.long
 def test_components_are_fitted_on_train_videos_and_kept_for_later_ones(extract, clips, tmp_path):
     split = tmp_path / "split.csv"
     names = [f"clip{n}" for n in range(6)]
@@ -261,6 +262,7 @@ def test_components_are_fitted_on_train_videos_and_kept_for_later_ones(extract, 
     assert reused.space == table.space
 
 
+@pytest.mark.long
 def test_frames_are_written_as_frame_level_records(extract, clips, tmp_path):
     records = tmp_path / "records"
     words = ("--backbone", "colours", "--pca", "1", "--pca-on", "frames", "--train-share", "0.999")

@@ -72,6 +72,7 @@ def trained(corpus, corpus_paths, tables, tmp_path_factory):
     ]
 
 
+@pytest.mark.long
 def test_training_and_embedding_equal_those_of_floats(trained, tables, corpus):
     own, floats = tables
     (_, device), (_, expected) = trained

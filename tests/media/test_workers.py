@@ -85,6 +85,7 @@ def test_a_fault_costs_one_file(tmp_path):
     assert active_children() == []
 
 
+@pytest.mark.long
 def test_a_slow_consumer_neither_fills_memory_nor_counts_as_silence(tmp_path):
     chosen = files(tmp_path, "long", "a")
     blocks = 0

@@ -121,6 +121,7 @@ def test_means_are_video_level_features_to_the_byte_grid_on_any_device():
     np.testing.assert_allclose(eight["visual_deviation"], one["visual_deviation"], atol=5e-7)
 
 
+@pytest.mark.long
 def test_the_loop_of_a_cpu_and_the_reduction_elsewhere_are_equal(monkeypatch):
     rng = np.random.default_rng(0)
     frames = jnp.asarray(rng.integers(0, 256, (6, 11, 5), np.uint8))

@@ -76,6 +76,7 @@ def test_eight_devices_give_the_same(trained, frames, tmp_path):
     np.testing.assert_allclose(eight, one, atol=2e-4)
 
 
+@pytest.mark.long
 def test_a_resumed_run_is_the_uninterrupted_one(trained, frames, tmp_path):
     run(recipe_of(READS, steps=3), tmp_path / "run", frames)
     run(recipe_of(READS), tmp_path / "run", frames)
@@ -100,6 +101,7 @@ def test_batches_are_functions_of_the_step_for_any_workers(frames):
     assert feed.statistics().inputs.keys() == {*reads}
 
 
+@pytest.mark.long
 def test_the_verbs_train_evaluate_and_annotate(folder, tmp_path, capsys):
     work, out = str(tmp_path / "run"), tmp_path / "out.parquet"
     options = [
