@@ -108,6 +108,7 @@ def test_statistics_and_baselines_equal_those_of_floats(tables, corpus):
         assert all(a.array.dtype == np.uint8 for a in stored["features"].values())
 
 
+@pytest.mark.long
 def test_indexes_and_exports_obey_the_range(trained, tables, tmp_path):
     own, floats = tables
     path, run = trained[0]
