@@ -154,8 +154,8 @@ def measured(
         "middle_error_median_seconds": float(np.median(middles)),
         "classes_alerted_in_a_window": float(np.mean(alerts["windows"])),
         "classes_alerted_by_the_whole": float(np.mean(alerts["whole"])),
-        "other_classes_alerted_in_a_window": float(np.mean(false["windows"] or [0.0])),
-        "other_classes_alerted_by_the_whole": float(np.mean(false["whole"] or [0.0])),
+        "other_classes_alerted_in_a_window": float(np.mean(false["windows"] or [False])),
+        "other_classes_alerted_by_the_whole": float(np.mean(false["whole"] or [False])),
         "threshold": threshold,
     }
 
