@@ -13,8 +13,9 @@ from vidembed.media.feature_store import FeatureStore, FrameFeatures
 from vidembed.media.pooling import Pooling, pool, pooled_width
 from vidembed.media.whitening import Whitening
 from vidembed.records.bytecode import Range
-from vidembed.records.table import DTYPES, arrays_beside_features
+from vidembed.records.table import DTYPES
 from vidembed.records.table_append import TableExtension
+from vidembed.records.table_files import arrays_beside_features
 from vidembed.records.table_folder import TableWriter
 from vidembed.records.table_lock import writing
 from vidembed.records.window_ids import Window

@@ -20,6 +20,7 @@ from vidembed.records.byte_ranges import ranges_of, with_ranges
 from vidembed.records.bytecode import Range
 from vidembed.records.rows import float_rows
 from vidembed.records.space import stand_in
+from vidembed.records.table_files import arrays_beside_features
 from vidembed.records.table_folder import TableWriter, fingerprint, read_manifest
 from vidembed.records.table_lock import writing
 
@@ -239,23 +240,6 @@ class FeatureTable:
             ranges=ranges_of(manifest),
             manifest=manifest,
         )
-
-
-def arrays_beside_features(
-    ids: np.ndarray,
-    label_offsets: np.ndarray,
-    label_values: np.ndarray,
-    present: Mapping[str, np.ndarray],
-) -> dict[str, np.ndarray]:
-    """The arrays that a table stores besides features, by name; ids S[N] become u8[N, W]."""
-    width = max(1, int(np.char.str_len(ids).max(initial=1)))
-    trimmed = np.ascontiguousarray(ids.astype(f"S{width}"))
-    return {
-        "ids": trimmed.view(np.uint8).reshape(len(ids), width),
-        "label_offsets": label_offsets,
-        "label_values": label_values,
-        **{f"present/{name}": mask for name, mask in present.items()},
-    }
 
 
 def _below(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

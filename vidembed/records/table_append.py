@@ -17,8 +17,15 @@ from vidembed.records.bytecode import YOUTUBE_8M, dequantise, ranged
 from vidembed.records.manifest_form import version_of
 from vidembed.records.rounding import Rounding
 from vidembed.records.space import check_same_space, stand_in
-from vidembed.records.table import DTYPES, arrays_beside_features
-from vidembed.records.table_files import MANIFEST, PLACE, left_over, new_place, remove
+from vidembed.records.table import DTYPES
+from vidembed.records.table_files import (
+    MANIFEST,
+    PLACE,
+    arrays_beside_features,
+    left_over,
+    new_place,
+    remove,
+)
 from vidembed.records.table_folder import (
     encode,
     fingerprint,

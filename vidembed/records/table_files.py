@@ -1,10 +1,12 @@
-"""The files of a table: their paths, and which of them are left over."""
+"""The files of a table: their paths, those that are left over, and the arrays beside features."""
 
 import contextlib
 import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy as np
 
 from vidembed.records.arrays import folder, location
 
@@ -47,3 +49,20 @@ def remove(path: str | os.PathLike, unwanted: Callable[[str], bool]) -> None:
         for below, _, _ in os.walk(place["path"], topdown=False):
             with contextlib.suppress(OSError):  # not empty
                 os.rmdir(below)
+
+
+def arrays_beside_features(
+    ids: np.ndarray,
+    label_offsets: np.ndarray,
+    label_values: np.ndarray,
+    present: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """The arrays that a table stores besides features, by name; ids S[N] become u8[N, W]."""
+    width = max(1, int(np.char.str_len(ids).max(initial=1)))
+    trimmed = np.ascontiguousarray(ids.astype(f"S{width}"))
+    return {
+        "ids": trimmed.view(np.uint8).reshape(len(ids), width),
+        "label_offsets": label_offsets,
+        "label_values": label_values,
+        **{f"present/{name}": mask for name, mask in present.items()},
+    }

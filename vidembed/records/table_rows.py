@@ -12,7 +12,8 @@ import numpy as np
 from vidembed.records.bytecode import YOUTUBE_8M, Range
 from vidembed.records.checks import DUPLICATES, FEATURELESS, Checks, Finding, findings
 from vidembed.records.faults import Skips
-from vidembed.records.table import DTYPES, arrays_beside_features
+from vidembed.records.table import DTYPES
+from vidembed.records.table_files import arrays_beside_features
 from vidembed.records.youtube8m import Videos, offsets_of
 
 

@@ -19,7 +19,8 @@ import xxhash
 from etils import epath
 
 from vidembed import files
-from vidembed.records.table import FeatureTable, arrays_beside_features
+from vidembed.records.table import FeatureTable
+from vidembed.records.table_files import arrays_beside_features
 from vidembed.records.table_folder import TableWriter, read_manifest, table_state
 from vidembed.records.table_lock import writing
 from vidembed.records.tabular import METADATA_KEY
