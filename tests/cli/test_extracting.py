@@ -139,6 +139,8 @@ def test_bytes_cover_the_values_and_an_append_keeps_their_range(extract, clips, 
 def test_appends_of_other_rows_are_refused(extract, clips, tmp_path):
     first = clips / "clip0.mp4"
     extract(first)
+    assert "--pool is ['first']" in extract(first, "--pool", "first", exits=1)[1]
+    assert "--components holds" in extract(first, "--components", "c", table="c", exits=1)[1]
     said = extract(clips, exits=1)[1]
     assert "lacks 5 of 6 videos" in said
     assert "--append" in said
@@ -275,6 +277,8 @@ def test_frames_are_written_as_frame_level_records(extract, clips, tmp_path):
     assert "clipped" in said
     bare = extract(clips, "--frame-records", records, table="bare", exits=1)[1]
     assert "--pca-on frames" in bare
+    full = extract(clips, *words, "--frame-records", records, table="full", exits=1)[1]
+    assert "is not empty" in full
 
 
 def test_windows_are_rows_of_their_own(extract, clips):

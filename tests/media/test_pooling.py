@@ -1,11 +1,14 @@
 """Pooled rows equal loops over features and frames."""
 
 import itertools
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from vidembed.media.pooling import pool, pooled_width
+from vidembed.media.video_table import _numbers, _parts
+from vidembed.records.window_ids import window_of
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +40,16 @@ def test_one_frame_has_no_motion(frames):
     np.testing.assert_array_equal(pool(frames[:1], "first"), frames[0])
     with pytest.raises(ValueError, match="no frames"):
         pool(frames[:0], "mean")
+
+
+@pytest.mark.parametrize("window", [0.1, 0.2, 1.6, 2.0, 1 / 3])
+def test_every_frame_is_in_exactly_one_window(window):
+    for rate in (1, 5, 8, 10):
+        times = np.arange(40) / rate
+        numbers = _numbers(times, window)
+        expected = [
+            Fraction(k, rate) // Fraction(window).limit_denominator(1000) for k in range(40)
+        ]
+        assert numbers.tolist() == expected
+    ids = [id for id, _ in _parts("v", [numbers], window)]
+    assert len(ids) == len({window_of(id) for id in ids}) == len(set(expected))

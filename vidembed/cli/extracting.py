@@ -124,20 +124,34 @@ def main(
             "name a folder of backbones (--backbones FOLDER); if it does not exist, the default "
             "ones are downloaded to it"
         )
-    *sources, table = paths or ("",)
+    *sources, table = [path.rstrip("/") or path for path in paths] or [""]
+    if not paths and backbone:
+        raise ValueError(
+            f"no videos are given, only backbones {' '.join(backbone)}: put VIDEOS and TABLE "
+            "before the options"
+        )
+    if components and options.pca is None and not append:
+        raise ValueError("--components holds components of a table made with --pca: add --pca N")
+    if frame_records and not append and (options.pca is None or options.pca_on != "frames"):
+        raise ValueError("--frame-records holds whitened components: add --pca N --pca-on frames")
+    if frame_records and os.path.isdir(frame_records) and os.listdir(frame_records):
+        raise ValueError(f"{frame_records} is not empty: name another folder (--frame-records)")
     if paths:
-        check_apart(table, [*sources, backbones, features])
+        check_apart(table, [*sources, backbones, features, frame_records])
     if not os.path.isdir(backbones):
         take_backbones(backbones, wheels=wheels, progress=progress)
     if not paths:
         return 0
     with progress.stage("listing videos"):
         videos = video_files(sources, id_rule=ids)
-    if append:
+    finished = table_state(table) == "finished"
+    if append and not finished:
+        raise ValueError(f"{table} is not a finished table: leave out --append")
+    if finished and not force:
         manifest = read_manifest(table)
         options = options.as_stored(manifest, table)
         backbone = backbone or tuple(manifest["source"]["options"]["backbones"])
-    todo = _lacking(table, videos, append=append, force=force)
+    todo = _lacking(table, videos, append=append, force=force, windows=options.window is not None)
     if not todo:
         progress.say(f"{table} holds all {len(videos):,} videos; nothing to do")
         return 0
@@ -186,16 +200,15 @@ def main(
 
 
 def _lacking(
-    table: str, videos: Sequence[VideoFile], *, append: bool, force: bool
+    table: str, videos: Sequence[VideoFile], *, append: bool, force: bool, windows: bool
 ) -> list[VideoFile]:
     """The videos to extract: all, or those that a finished table lacks. Raises ValueError if the
     table lacks some, and neither --append nor --force is given."""
     if force or table_state(table) != "finished":
-        if append:
-            raise ValueError(f"{table} is not a finished table: leave out --append")
         return list(videos)
     known = {id.decode() for id in FeatureTable.open(table).ids.tolist()}
-    known |= {window.video for id in known if (window := window_of(id)) is not None}
+    if windows:
+        known = {window.video for id in known if (window := window_of(id)) is not None}
     todo = [video for video in videos if video.id not in known]
     if todo and not append:
         raise ValueError(

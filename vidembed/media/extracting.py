@@ -70,7 +70,11 @@ def extract(
         jobs = decoded(todo, inputs, workers=workers, patience_seconds=patience_seconds)
         try:
             for number, file in enumerate(jobs, start=1):
-                features = _features_of(file, networks, done)
+                try:
+                    features = _features_of(file, networks, done)
+                except ValueError as error:  # such as features that are not finite
+                    done.failures.append(Failure(file.file, str(error)))
+                    continue
                 if file.error:
                     done.failures.append(Failure(file.file, file.error))
                 else:

@@ -152,7 +152,7 @@ def _fitted(
 
 
 def _space(column: Column, options: TableOptions) -> str:
-    return f"{column.space} / {column.pooling if options.pca_on == 'rows' else 'frames'}"
+    return f"{column.space} / {column.made_by if options.pca_on == 'rows' else 'frames'}"
 
 
 def _named(modality: str, poolings: Sequence[Pooling]) -> list[tuple[str, Pooling]]:

@@ -1,6 +1,5 @@
 """Pooled rows of extracted videos as a feature table: a new one, or appended to one."""
 
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,13 +55,18 @@ class Column:
         return self.width if self.frames_whitening is None else self.frames_whitening.size
 
     @property
+    def made_by(self) -> str:
+        """The pooling; of motion with its rate."""
+        at = f" at {self.rate:g}/s" if self.pooling == "motion" and self.rate else ""
+        return self.pooling + at
+
+    @property
     def row_space(self) -> str:
         """What made a row: the backbone's space, the pooling, and the components."""
         parts = [self.space]
         if self.frames_whitening is not None:
             parts.append(f"pca {self.frames_whitening.size} {self.frames_whitening.digest}")
-        at = f" at {self.rate:g}/s" if self.pooling == "motion" and self.rate else ""
-        parts.append(self.pooling + at)
+        parts.append(self.made_by)
         if self.rows_whitening is not None:
             parts.append(f"pca {self.rows_whitening.size} {self.rows_whitening.digest}")
         return " / ".join(parts)
@@ -71,7 +75,10 @@ class Column:
         """The features of a video's frames, with components if these are of frames."""
         features = self.store.read(video_id)
         if features is None:
-            return FrameFeatures(np.zeros(0), np.zeros((0, self.frame_width), np.float32))
+            raise ValueError(
+                f"{self.store.folder}: the features of {video_id!r} are damaged or were removed: "
+                "remove this folder, and run the same command again"
+            )
         if self.frames_whitening is None or not len(features.values):
             return features
         return features._replace(values=self.frames_whitening(features.values))
@@ -100,11 +107,12 @@ def rows_of(columns: Sequence[Column], videos: Iterable[str], window: float | No
     rows: dict[str, list[np.ndarray | None]] = {column.modality: [] for column in columns}
     for video in videos:
         frames = {column.modality: column.frames(video) for column in columns}
-        for name, start, end in _parts(video, frames.values(), window):
+        numbers = {name: _numbers(of.times, window) for name, of in frames.items()}
+        for name, number in _parts(video, numbers.values(), window):
             made = {}
             for column in columns:
-                times, values, _ = frames[column.modality]
-                made[column.modality] = column.row(values[(times >= start) & (times < end)])
+                values = frames[column.modality].values
+                made[column.modality] = column.row(values[numbers[column.modality] == number])
             if any(row is not None for row in made.values()):
                 ids.append(name)
                 for modality, row in made.items():
@@ -118,17 +126,23 @@ def rows_of(columns: Sequence[Column], videos: Iterable[str], window: float | No
     return Rows(ids=ids, features=features, present=present)
 
 
-def _parts(
-    video: str, frames: Iterable[FrameFeatures], window: float | None
-) -> Iterator[tuple[str, float, float]]:
-    """(id, start, end) of the whole video, or of its windows."""
+def _numbers(times: np.ndarray, window: float | None) -> np.ndarray:
+    """The number i64[T] of the window in which each frame begins; 0 without windows. A frame within
+    a millionth of a window before its border counts as after it, as times are rounded."""
     if window is None:
-        yield video, -math.inf, math.inf
+        return np.zeros(len(times), np.int64)
+    return np.floor(times / window + 1e-6).astype(np.int64)
+
+
+def _parts(
+    video: str, numbers: Iterable[np.ndarray], window: float | None
+) -> Iterator[tuple[str, int]]:
+    """(id, number) of the whole video, or of its windows that have a frame."""
+    if window is None:
+        yield video, 0
         return
-    last = max((float(of.times[-1]) for of in frames if len(of.times)), default=-1.0)
-    for number in range(int(last // window) + 1 if last >= 0 else 0):
-        part = Window(video, number * window, (number + 1) * window)
-        yield part.id, part.start, part.end
+    for number in sorted({number for of in numbers for number in of.tolist()}):
+        yield Window(video, number * window, (number + 1) * window).id, number
 
 
 def write_table(

@@ -88,11 +88,11 @@ def id_of(path: str | os.PathLike[str], rule: IdRule = "name") -> str:
         return _checked(path, stem)
     if stem_id := _BRACKETED.findall(stem):
         return str(stem_id[-1])
+    if at_end := _DOWNLOADED.search(stem):
+        return at_end[1]
     words = _YOUTUBE.findall(stem)
     if len(words) == 1:
         return str(words[0])
-    if at_end := _DOWNLOADED.search(stem):
-        return at_end[1]
     raise VideosError(
         f"{path}: its name holds no YouTube id (11 letters, digits, - or _, such as in "
         "'Title [dQw4w9WgXcQ].mp4'): rename it, use the file names as ids (name), or give a "

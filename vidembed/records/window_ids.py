@@ -16,7 +16,11 @@ class Window(NamedTuple):
     @property
     def id(self) -> str:
         """VIDEO@START-END"""
-        return f"{self.video}@{self.start:g}-{self.end:g}"
+        return f"{self.video}@{_seconds(self.start)}-{_seconds(self.end)}"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.6f}".rstrip("0").rstrip(".")
 
 
 def window_of(id: str) -> Window | None:
