@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import tyro
 
+from vidembed.cli.train_part import TrainPart
 from vidembed.deploy.videos import Share
 from vidembed.media.backbone import Backbone
 from vidembed.media.backbones.taking import take_backbones
@@ -21,40 +21,12 @@ from vidembed.media.video_table import rows_of, write_table
 from vidembed.media.videos import IdRule, VideoFile, video_files
 from vidembed.progress import Progress
 from vidembed.records.outputs import check_apart
-from vidembed.records.split import train_rows
-from vidembed.records.split_file import read_split
 from vidembed.records.table import FeatureTable
 from vidembed.records.table_folder import read_manifest, table_state
 from vidembed.records.window_ids import window_of
 
 LISTED = 20
 """Failed files, and remarks on others, that are listed at the end."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainPart:
-    """Which videos are for training: components are fitted on these alone."""
-
-    split_seed: int = 0
-    """With --pca: seed of the split, as --corpus.split-seed of training."""
-    train_share: float = 0.7
-    """With --pca: share of train videos, as --corpus.train-share of training."""
-    split: str | None = None
-    """With --pca: a file of id, split (or id, group), as --corpus.split of training."""
-
-    def of(self, videos: Sequence[str]) -> list[str]:
-        """The train videos among these ids."""
-        ids = np.array([video.encode() for video in videos])
-        seed, share = self.split_seed, self.train_share
-        if self.split is None:
-            chosen = train_rows(ids, seed=seed, train_share=share)
-        else:
-            bare = FeatureTable(
-                ids=ids, features={"none": np.zeros((len(ids), 1), np.uint8)},
-                label_offsets=np.zeros(len(ids) + 1, np.int64), label_values=np.zeros(0, np.int32),
-            )  # fmt: skip
-            chosen = read_split(self.split, bare, seed=seed, train_share=share).train
-        return [video for video, is_train in zip(videos, chosen) if is_train]
 
 
 DEFAULTS, BY_HASH = TableOptions(), TrainPart()
@@ -138,7 +110,7 @@ def main(
         raise ValueError(f"{frame_records} is not empty: name another folder (--frame-records)")
     if paths:
         check_apart(table, [*sources, backbones, features, frame_records])
-    if not os.path.isdir(backbones):
+    if not paths or not os.path.isdir(backbones):
         take_backbones(backbones, wheels=wheels, progress=progress)
     if not paths:
         return 0
@@ -182,6 +154,12 @@ def main(
             stored=append or components is not None, say=progress.say,
         )  # fmt: skip
         rows = rows_of(columns, whole, options.window)
+        videos_of_rows = {w.video if (w := window_of(id)) else id for id in rows.ids} | {*rows.ids}
+        if none := [video for video in whole if video not in videos_of_rows]:
+            progress.say(
+                f"{len(none):,} videos have none of these modalities and are left out, first "
+                f"{none[0]!r}"
+            )
         for line in write_table(
             table, columns, rows, source=source, dtype=options.dtype, append=append, replace=force
         ):

@@ -95,6 +95,8 @@ def _rows(
     for id, (classes, scores) in zip(ids.tolist(), labels):
         window = window_of(id.decode()) if windows else None
         video: dict[str, Any] = {"video_id": id.decode()}
+        if windows:
+            video |= {"start": None, "end": None}  # of a row that is no window
         if window is not None:
             video = {"video_id": window.video, "start": window.start, "end": window.end}
         for label, score in zip(classes.tolist(), scores.tolist()):
