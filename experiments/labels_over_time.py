@@ -81,11 +81,13 @@ class LabelsOverTime:
             "--corpus.validation-share", "0", "--task.model.components", "64",
             "--feed.batch-videos", "128", "--seed", str(self.seed),
         )  # fmt: skip
-        joined = self._joined(clips, folder / "joined")
+        pairs = folder / f"joined{self.pairs}-seed{self.seed}"
+        joined = self._joined(clips, pairs)
         scores = {}
         for name, window in (("whole", ()), ("windows", ("--window", f"{self.window:g}"))):
-            rows, out = str(folder / name), folder / f"{name}.parquet"
-            verb("extract", str(folder / "joined"), rows, *frames, *rate, *window)
+            made_with = f"{pairs.name}-{self.rate:g}{''.join(window)}"
+            rows, out = str(folder / f"{name}-{made_with}"), folder / f"{name}-{made_with}.parquet"
+            verb("extract", str(pairs), rows, *frames, *rate, *window)
             verb("annotate", run, rows, str(out), "--step", "latest")
             scores[name] = _scores(out)
         result = measured(joined, scores["windows"], scores["whole"], self.threshold, self.window)
@@ -142,10 +144,10 @@ def measured(
         errors.append(abs(border - video.joint))
         middles.append(abs(video.end / 2 - video.joint))
         for label in labels:
-            shown = alerts if label in (video.first, video.second) else false
+            reached = alerts if label in (video.first, video.second) else false
             for name, of in (("windows", rows), ("whole", whole[video.id])):
                 scores = [row["score"] for row in of if row["label"] == label]
-                shown[name].append(max(scores) >= threshold)
+                reached[name].append(max(scores) >= threshold)
     return {
         "videos": len(joined),
         "windows_right": float(np.mean(right)),

@@ -13,6 +13,7 @@ from tests.media.clips import picture, tone, turn
 from tests.media.graphs import WAVE, graph, write
 from vidembed.__main__ import main
 from vidembed.media import extracting
+from vidembed.media.backbone import Runner
 from vidembed.media.frames import sampled_frames
 from vidembed.records.formats import FrameLevel, Modality
 from vidembed.records.frames import read_frames
@@ -83,9 +84,9 @@ def extract(backbones, tmp_path, capsys):
         options = next((n for n, word in enumerate(given) if word[:2] == "--"), len(given))
         given = [*given[:options], str(place), "--backbones", str(backbones), *given[options:]]
         code = main(["extract", *given])
-        printed = capsys.readouterr()
-        assert code == exits, printed.err + printed.out
-        return FeatureTable.open(place) if place.exists() else None, printed.out + printed.err
+        captured = capsys.readouterr()
+        assert code == exits, captured.err + captured.out
+        return FeatureTable.open(place) if place.exists() else None, captured.out + captured.err
 
     return run
 
@@ -100,10 +101,10 @@ def slowly(path):
 
 
 def test_rows_equal_slow_ones_and_missing_sound_is_masked(extract, clips, tmp_path):
-    table, said = extract(clips, "--pool", "mean", "motion", "first", *EXACT, "--rate", "5")
+    table, printed = extract(clips, "--pool", "mean", "motion", "first", *EXACT, "--rate", "5")
     assert table.ids.tolist() == [b"clip%d" % n for n in range(6)]
     assert table.has("audio").tolist() == [n == 1 for n in range(6)]
-    assert "visual 48" in said
+    assert "visual 48" in printed
     manifest = json.loads((tmp_path / "table" / "manifest.json").read_text())
     assert manifest["source"]["options"]["extract"]["pool"] == ["mean", "motion", "first"]
     assert manifest["source"]["shards"][0]["records"] == 6
@@ -121,8 +122,8 @@ def test_bytes_cover_the_values_and_an_append_keeps_their_range(extract, clips, 
     first = [clips / f"clip{n}.mp4" for n in range(4)]
     exact, _ = extract(clips, "--dtype", "float32", table="exact")
     extract(*first)
-    table, said = extract(clips, "--append")
-    assert "2 rows added" in said
+    table, printed = extract(clips, "--append")
+    assert "2 rows added" in printed
     assert [*table.ids] == [*exact.ids]
     bytes_range = table.ranges["visual"]
     values = bytes_range.dequantise(table.features["visual"])
@@ -141,9 +142,9 @@ def test_appends_of_other_rows_are_refused(extract, clips, tmp_path):
     extract(first)
     assert "--pool is ['first']" in extract(first, "--pool", "first", exits=1)[1]
     assert "--components holds" in extract(first, "--components", "c", table="c", exits=1)[1]
-    said = extract(clips, exits=1)[1]
-    assert "lacks 5 of 6 videos" in said
-    assert "--append" in said
+    printed = extract(clips, exits=1)[1]
+    assert "lacks 5 of 6 videos" in printed
+    assert "--append" in printed
     for words, message in (
         (("--pool", "first"), "--pool is ['first']"),
         (("--dtype", "float16"), "--dtype is 'float16'"),
@@ -166,23 +167,41 @@ def test_a_bad_file_costs_that_file(extract, clips, tmp_path):
         (folder / f"clip{number}.mp4").write_bytes((clips / f"clip{number}.mp4").read_bytes())
     good = (folder / "clip1.mp4").read_bytes()
     (folder / "clip1.mp4").write_bytes(b"no video at all")
-    table, said = extract(folder, listed, "--backbone", "colours", exits=1)
+    table, printed = extract(folder, listed, "--backbone", "colours", exits=1)
     assert table.ids.tolist() == [b"clip0", b"clip2", b"clip3"]
-    assert "FAILED" in said
-    assert "gone.mp4" in said
-    assert "clip1.mp4" in said
+    assert "FAILED" in printed
+    assert "gone.mp4" in printed
+    assert "clip1.mp4" in printed
     (folder / "clip1.mp4").write_bytes(good)
-    table, said = extract(folder, "--append")
+    table, printed = extract(folder, "--append")
     assert table.ids.tolist() == [b"clip0", b"clip2", b"clip3", b"clip1"]
     assert list(table.features) == ["visual"]
+
+
+@pytest.mark.fault(
+    "Video files: a network makes NaN of a file", "that file is left out and listed; exit code 1"
+)
+def test_features_that_are_not_finite_cost_that_file(extract, clips, monkeypatch):
+    run, files = Runner.__call__, iter(range(99))
+
+    def not_finite(runner, values):
+        if runner.backbone.name == "colours" and next(files) == 1:
+            raise ValueError("output 'features' is not finite")
+        return run(runner, values)
+
+    monkeypatch.setattr(Runner, "__call__", not_finite)
+    three = [clips / f"clip{n}.mp4" for n in (0, 2, 3)]
+    table, printed = extract(*three, "--backbone", "colours", exits=1)
+    assert len(table) == 2
+    assert "is not finite" in printed
 
 
 @pytest.mark.long
 def test_only_bad_files_make_no_table(extract, tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"no video at all")
-    table, said = extract(tmp_path / "bad.mp4", exits=1)
+    table, printed = extract(tmp_path / "bad.mp4", exits=1)
     assert table is None
-    assert "1 videos could not be read" in said
+    assert "1 videos could not be read" in printed
 
 
 @pytest.mark.fault(
@@ -200,8 +219,8 @@ def test_a_stop_loses_no_finished_file(extract, clips, tmp_path, monkeypatch):
     monkeypatch.setattr(extracting, "decoded", stopped)
     extract(clips, exits=130)
     monkeypatch.setattr(extracting, "decoded", decoded)
-    table, said = extract(clips)
-    assert "3 videos were extracted before" in said
+    table, printed = extract(clips)
+    assert "3 videos were extracted before" in printed
     whole, _ = extract(clips, table="whole")
     for name, array in whole.features.items():
         np.testing.assert_array_equal(table.features[name], array)
@@ -217,14 +236,14 @@ def test_a_full_disk_is_named_and_loses_nothing(extract, clips, tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))  # makes writes really fail
     try:
-        table, said = extract(clips, "--features", tmp_path / "frames", exits=1)
+        table, printed = extract(clips, "--features", tmp_path / "frames", exits=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert table is None
-    assert "File too large" in said
-    assert ".npz" in said
-    table, said = extract(clips, "--features", tmp_path / "frames")
-    assert "1 videos were extracted before" in said
+    assert "File too large" in printed
+    assert ".npz" in printed
+    table, printed = extract(clips, "--features", tmp_path / "frames")
+    assert "1 videos were extracted before" in printed
     assert len(table) == 6
 
 
@@ -234,8 +253,8 @@ def test_shards_into_one_folder_equal_one_run(extract, clips, tmp_path):
     for part in ("1/2", "2/2"):
         table, _ = extract(clips, *common, "--shard", part, table="parts")
         assert table is None
-    parts, said = extract(clips, *common, table="parts")
-    assert "6 videos were extracted before" in said
+    parts, printed = extract(clips, *common, table="parts")
+    assert "6 videos were extracted before" in printed
     assert parts.fingerprint == extract(clips, table="whole")[0].fingerprint
     assert "--shard needs" in extract(clips, "--shard", "1/2", table="none", exits=1)[1]
 
@@ -249,8 +268,8 @@ def test_components_are_fitted_on_train_videos_and_kept_for_later_ones(extract, 
     )
     words = ("--backbone", "colours", "--split", split, "--dtype", "float32")
     raw, _ = extract(clips, *words[:2], *words[4:], table="raw")
-    table, said = extract(clips, *words, "--pca", "4")
-    assert "1 components instead of 4" in said
+    table, printed = extract(clips, *words, "--pca", "4")
+    assert "1 components instead of 4" in printed
     train = raw.features["visual"][:5].astype(np.float64)
     axis = np.linalg.svd(train - train.mean(0), full_matrices=False)[2][0]
     expected = (raw.features["visual"] - train.mean(0)) @ axis
@@ -262,19 +281,24 @@ def test_components_are_fitted_on_train_videos_and_kept_for_later_ones(extract, 
     )
     np.testing.assert_array_equal(reused.features["visual"], table.features["visual"])
     assert reused.space == table.space
+    more = tmp_path / "more"
+    more.mkdir()
+    (more / "clip6.mp4").write_bytes((clips / "clip0.mp4").read_bytes())
+    appended, _ = extract(more, "--append", "--split", split, table="reused")
+    np.testing.assert_array_equal(appended.features["visual"][6], appended.features["visual"][0])
 
 
 @pytest.mark.long
 def test_frames_are_written_as_frame_level_records(extract, clips, tmp_path):
     records = tmp_path / "records"
     words = ("--backbone", "colours", "--pca", "1", "--pca-on", "frames", "--train-share", "0.999")
-    _, said = extract(clips, *words, "--frame-records", records, "--dtype", "float32")
+    _, printed = extract(clips, *words, "--frame-records", records, "--dtype", "float32")
     format = FrameLevel(modalities=(Modality(name="visual", key="rgb", width=1),))
     [file] = records.iterdir()
     videos = {video.id: video for video in read_frames(file, format)}
     assert len(videos) == 6
     assert len(videos[b"clip0"].frames["visual"]) == 15
-    assert "clipped" in said
+    assert "clipped" in printed
     bare = extract(clips, "--frame-records", records, table="bare", exits=1)[1]
     assert "--pca-on frames" in bare
     full = extract(clips, *words, "--frame-records", records, table="full", exits=1)[1]

@@ -16,7 +16,7 @@ from vidembed.media.backbones.taking import take_backbones
 from vidembed.media.extracting import Extracted, extract
 from vidembed.media.feature_store import FeatureStore
 from vidembed.media.frame_records import write_frame_records
-from vidembed.media.table_columns import TableOptions, whitened
+from vidembed.media.table_columns import TableOptions, whitened, write_components
 from vidembed.media.video_table import rows_of, write_table
 from vidembed.media.videos import IdRule, VideoFile, video_files
 from vidembed.progress import Progress
@@ -149,10 +149,8 @@ def main(
     whole = [video.id for video in todo if video.id not in failed]
     if whole and not shard:
         source = {"options": {"extract": options.as_json(), "backbones": list(chosen)}}
-        columns = whitened(
-            columns, options, train.of(whole), components or f"{table}.pca",
-            stored=append or components is not None, say=progress.say,
-        )  # fmt: skip
+        known = components or (f"{table}.pca" if append else None)
+        columns = whitened(columns, options, train.of(whole), known, say=progress.say)
         rows = rows_of(columns, whole, options.window)
         videos_of_rows = {w.video if (w := window_of(id)) else id for id in rows.ids} | {*rows.ids}
         if none := [video for video in whole if video not in videos_of_rows]:
@@ -164,6 +162,8 @@ def main(
             table, columns, rows, source=source, dtype=options.dtype, append=append, replace=force
         ):
             progress.say(f"WARNING: {line}")
+        if not append:
+            write_components(columns, f"{table}.pca")
         names = ", ".join(f"{column.modality} {column.row_width}" for column in columns)
         progress.say(f"{table}: {len(rows.ids):,} rows {'added' if append else 'written'}: {names}")
         if frame_records:

@@ -100,30 +100,39 @@ def whitened(
     columns: Sequence[Column],
     options: TableOptions,
     train_ids: Sequence[str],
-    folder: str | os.PathLike[str],
+    folder: str | os.PathLike[str] | None,
     *,
-    stored: bool,
     say: Callable[[str], None],
 ) -> list[Column]:
-    """The columns with components: read from `folder`/MODALITY.npz, if `stored`, else fitted on the
-    train videos and written there. Raises ValueError for components of other features."""
+    """The columns with components: read from `folder`/MODALITY.npz, or, if it is None, fitted on
+    the train videos. Raises ValueError for components of other features."""
     if options.pca is None:
         return list(columns)
     made = []
     for column in columns:
-        file = os.path.join(folder, f"{column.modality}.npz")
-        if not stored:
+        if folder is None:
             components = _fitted(column, options, train_ids, say)
-            os.makedirs(folder, exist_ok=True)
-            components.write(file)
-        components, expected = Whitening.read(file), _space(column, options)
-        if components.space != expected:
-            raise ValueError(f"{file} holds components of {components.space!r}, not {expected!r}")
+        else:
+            file = os.path.join(folder, f"{column.modality}.npz")
+            components, expected = Whitening.read(file), _space(column, options)
+            if components.space != expected:
+                raise ValueError(
+                    f"{file} holds components of {components.space!r}, not {expected!r}"
+                )
         if options.pca_on == "rows":
             made.append(dataclasses.replace(column, rows_whitening=components))
         else:
             made.append(dataclasses.replace(column, frames_whitening=components))
     return made
+
+
+def write_components(columns: Sequence[Column], folder: str | os.PathLike[str]) -> None:
+    """Store the components of the columns, if they have any, where `whitened` reads them."""
+    for column in columns:
+        components = column.rows_whitening or column.frames_whitening
+        if components is not None:
+            os.makedirs(folder, exist_ok=True)
+            components.write(os.path.join(folder, f"{column.modality}.npz"))
 
 
 def _fitted(

@@ -107,7 +107,7 @@ def fitted(
     deviations = np.sqrt(variances[:size]) if whiten else np.ones(size)
     return Whitening(
         mean=mean.astype(np.float32),
-        directions=principal["directions"][:, :size],
+        directions=np.ascontiguousarray(principal["directions"][:, :size]),
         deviations=deviations.astype(np.float32),
         space=space,
         variance_share=float(variances[:size].sum() / variances.sum()),
