@@ -150,7 +150,8 @@ def main(
     if whole and not shard:
         source = {"options": {"extract": options.as_json(), "backbones": list(chosen)}}
         known = components or (f"{table}.pca" if append else None)
-        columns = whitened(columns, options, train.of(whole), known, say=progress.say)
+        fitted_on = train.of(whole) if options.pca and known is None else []
+        columns = whitened(columns, options, fitted_on, known, say=progress.say)
         rows = rows_of(columns, whole, options.window)
         videos_of_rows = {w.video if (w := window_of(id)) else id for id in rows.ids} | {*rows.ids}
         if none := [video for video in whole if video not in videos_of_rows]:
