@@ -99,3 +99,7 @@ def test_manifests_are_checked(tmp_path, text, words):
     with pytest.raises(VideosError, match=words) as refused:
         video_files([path])
     assert "list.csv" in str(refused.value) or "stands for" in words
+
+
+def test_an_id_at_the_end_comes_before_a_word_of_the_same_length():
+    assert id_of("Development of a thing-dQw4w9WgXcQ.mp4", "youtube") == "dQw4w9WgXcQ"
