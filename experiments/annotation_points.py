@@ -96,6 +96,11 @@ def _forms() -> Iterator[Training]:
     }
     for name, options in forms.items():
         yield Training(name=name, group="forms", options=options, one_seed=True)
+    for biases in ("log_odds", "zero"):
+        yield Training(
+            name=f"biases from {biases.replace('_', '-')}, 60 passes", group="forms", epochs=60,
+            options=(*PER_BLOCK, "--task.biases", biases), every=10, one_seed=True,
+        )  # fmt: skip
 
 
 def _experts() -> Iterator[Training]:

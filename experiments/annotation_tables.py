@@ -48,6 +48,7 @@ COMPARED = {
     "whitened, unit blocks": "visual+audio",
     "standardised features": "visual+audio",
     "biases from zero": "visual+audio",
+    "biases from zero, 60 passes": "biases from log-odds, 60 passes",
     "H = 1": "visual+audio",
     "H = 5": "visual+audio",
     "H = 10": "visual+audio",
