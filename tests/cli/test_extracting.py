@@ -86,7 +86,8 @@ def extract(backbones, tmp_path, capsys):
         code = main(["extract", *given])
         captured = capsys.readouterr()
         assert code == exits, captured.err + captured.out
-        return FeatureTable.open(place) if place.exists() else None, captured.out + captured.err
+        finished = (place / "manifest.json").exists()
+        return FeatureTable.open(place) if finished else None, captured.out + captured.err
 
     return run
 
@@ -171,11 +172,60 @@ def test_a_bad_file_costs_that_file(extract, clips, tmp_path):
     assert table.ids.tolist() == [b"clip0", b"clip2", b"clip3"]
     assert "FAILED" in printed
     assert "gone.mp4" in printed
-    assert "clip1.mp4" in printed
+    assert printed.count(f"{folder}/clip1.mp4") == 1
+    again = extract(folder, listed, exits=1)[1]
+    assert "holds 3 of 5 videos" in again
+    assert again.count("FAILED") == 2
+    tried = extract(folder, listed, "--append", exits=1)[1]
+    assert "2 videos could not be read" in tried
     (folder / "clip1.mp4").write_bytes(good)
+    assert "lacks 1 of 4 videos, first 'clip1'" in extract(folder, clips / "clip3.mp4", exits=1)[1]
     table, printed = extract(folder, "--append")
     assert table.ids.tolist() == [b"clip0", b"clip2", b"clip3", b"clip1"]
     assert list(table.features) == ["visual"]
+    (folder / "clip0.mp4").write_bytes(good)
+    assert "1 files are not those" in extract(folder)[1]
+
+
+def test_a_video_without_any_modality_is_known(extract, clips):
+    """Only the second has sound."""
+    two = [clips / "clip0.mp4", clips / "clip1.mp4"]
+    table, printed = extract(*two, "--backbone", "samples")
+    assert table.ids.tolist() == [b"clip1"]
+    assert "1 videos have none of these modalities and are left out, first 'clip0'" in printed
+    assert "holds all 2" in extract(*two)[1]
+    table, printed = extract(*two, clips / "clip2.mp4", "--append")
+    assert "first 'clip2'" in printed
+    assert len(table) == 1
+
+
+@pytest.mark.fault(
+    "Video files: a split file, components, backbones or TABLE that cannot be used",
+    "refused by name before any file is decoded",
+)
+def test_mistakes_are_found_before_any_file_is_decoded(extract, clips, tmp_path, monkeypatch):
+    extract(clips / "clip0.mp4", "--backbone", "colours")
+    extract(clips / "clip0.mp4", "--backbone", "colours", "--pool", "first", table="other")
+    (tmp_path / "file").write_text("a file")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "notes.txt").write_text("notes")
+
+    def decoded(*_, **__):
+        raise AssertionError("a file is decoded")
+
+    monkeypatch.setattr("vidembed.cli.extracting.extract", decoded)
+    new = {"table": "new", "exits": 1}
+    for words, given, message in (
+        (("--pca", "2", "--split", tmp_path / "gone.csv"), new, "gone.csv"),
+        (("--pca", "2", "--train-share", "0.001"), new, "components need 5 videos each"),
+        (("--pca", "2", "--components", tmp_path / "gone"), new, "does not hold principal"),
+        (("--workers", "0"), new, "--workers 0"),
+        ((), {"table": "file/table", "exits": 1}, "file"),
+        ((), {"table": "folder", "exits": 1}, "holds other files"),
+        (("--append", "--backbone", "samples"), {"exits": 1}, "was made with other backbones"),
+        (("--append", "--pool", "mean"), {"table": "other", "exits": 1}, "--pool is ['mean']"),
+    ):
+        assert message in extract(clips, *words, **given)[1]
 
 
 @pytest.mark.fault(
@@ -305,7 +355,7 @@ def test_frames_are_written_as_frame_level_records(extract, clips, tmp_path):
     assert "is not empty" in full
 
 
-def test_windows_are_rows_of_their_own(extract, clips):
+def test_windows_are_rows_of_their_own(extract, clips, backbones, tmp_path, capsys):
     table, _ = extract(clips / "clip0.mp4", "--backbone", "colours", "--window", "2")
     windows = [window_of(name.decode()) for name in table.ids.tolist()]
     assert [(w.video, w.start, w.end) for w in windows] == [("clip0", 0, 2), ("clip0", 2, 4)]
@@ -313,6 +363,9 @@ def test_windows_are_rows_of_their_own(extract, clips):
     expected = [frames[:10].mean(0), frames[10:].mean(0)]
     values = table.ranges["visual"].dequantise(table.features["visual"])
     np.testing.assert_allclose(values, expected, atol=table.ranges["visual"].step)
+    slash = [str(clips / "clip0.mp4"), f"{tmp_path}/table/", "--backbones", str(backbones)]
+    assert main(["extract", *slash]) == 0
+    assert "holds all 1 videos" in capsys.readouterr().out
 
 
 def test_a_changed_copy_of_a_video_is_its_nearest_neighbour(extract, clips, tmp_path, capsys):

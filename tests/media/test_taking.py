@@ -16,7 +16,7 @@ import rich.console
 from tests.media.graphs import graph
 from vidembed.media.backbone import Backbone
 from vidembed.media.backbones.defaults import DEFAULTS
-from vidembed.media.backbones.taking import take_backbones
+from vidembed.media.backbones.taking import chosen_backbones, take_backbones
 from vidembed.media.inputs import FrameInput
 from vidembed.progress import Progress
 
@@ -151,3 +151,17 @@ def test_libraries_are_asked_for_first(default, tmp_path, lacking, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == lacking else 1)
     with pytest.raises(ImportError, match=rf"needs {lacking}, .*: pip install 'vidembed\[media\]'"):
         take(tmp_path / "backbones", default)
+
+
+@pytest.mark.fault(
+    "Video files: one of the two default backbones is missing, as after a lost connection",
+    "refused, naming the command that gets it; each can be chosen by name",
+)
+def test_half_of_the_defaults_is_not_taken_for_all(default, tmp_path):
+    named = replace(default, name=DEFAULTS[1].name)
+    (backbone,), _ = take(tmp_path / "b", named, wheels=tmp_path / "wheels")
+    with pytest.raises(ValueError, match=f"not the other default backbone, {DEFAULTS[0].name}"):
+        chosen_backbones(tmp_path / "b")
+    assert chosen_backbones(tmp_path / "b", [named.name]) == [backbone]
+    take(tmp_path / "b", default, wheels=tmp_path / "wheels")
+    assert [of.name for of in chosen_backbones(tmp_path / "b")] == ["average", named.name]

@@ -22,6 +22,11 @@ def test_folders_are_searched_in_depth_and_files_taken_as_they_are(tmp_path):
     videos = [VideoFile("a", a), VideoFile("b", b), VideoFile("c", upper)]
     assert video_files([tmp_path / "films"]) == videos
     assert video_files([other, tmp_path / "films"]) == [VideoFile("clip", other), *videos]
+    assert video_files([a, tmp_path / "films", a, upper]) == videos, "each file once"
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "films").symlink_to(tmp_path / "films")
+    (tmp_path / "films" / "z" / "back").symlink_to(tmp_path / "links")  # a circle
+    assert [video.id for video in video_files([tmp_path / "links"])] == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(

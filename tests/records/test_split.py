@@ -55,6 +55,17 @@ def test_validation_is_a_second_hash_inside_what_is_not_train():
 GOLDEN_VALIDATION = "000010000000000000000000"
 
 
+def test_windows_of_a_video_stay_together():
+    windows = np.array([b"%s@%d-%d" % (i, n, n + 1) for i in IDS[:99].tolist() for n in range(9)])
+    assert (
+        train_rows(windows, seed=5).tolist() == np.repeat(train_rows(IDS[:99], seed=5), 9).tolist()
+    )
+    others = np.array([b"me@home", b"\xff@1-2", b"a@1-b", b"@1-2"])
+    expected = [xxhash.xxh3_64(i, seed=3).intdigest() / 2**64 < 0.5
+                for i in (b"me@home", b"\xff", b"a@1-b", b"@1-2")]  # fmt: skip
+    assert train_rows(others, seed=3, train_share=0.5).tolist() == expected
+
+
 def test_equal_keys_stay_together():
     groups = np.array([f"g{i // 7}" for i in range(2000)]).astype("S")
     part = np.stack(by_hash(groups, seed=2, validation_share=0.5)[:2])

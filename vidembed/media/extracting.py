@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from etils import epath
 
 from vidembed.media.backbone import Backbone, Runner
 from vidembed.media.feature_store import FeatureStore, FrameFeatures
+from vidembed.media.video_list import origin_of
 from vidembed.media.videos import VideoFile
 from vidembed.media.workers import DecodedFile, decoded
 from vidembed.progress import Progress, ends_in
@@ -31,12 +31,14 @@ class Failure(NamedTuple):
 @dataclass(kw_only=True)
 class Extracted:
     """What became of the files: how many were made now and how many before; failures; remarks by
-    file; seconds spent decoding (all workers together) and in the networks."""
+    file; the origins of files that could be read, by id; seconds spent decoding (all workers
+    together) and in the networks."""
 
     made: int = 0
     stored_before: int = 0
     failures: list[Failure] = field(default_factory=list)
     remarks: list[tuple[VideoFile, str]] = field(default_factory=list)
+    origins: dict[str, dict[str, Any]] = field(default_factory=dict)
     decode_seconds: float = 0.0
     network_seconds: float = 0.0
 
@@ -58,7 +60,7 @@ def extract(
     without a frame a worker is ended, and its file has failed.
     """
     progress, done = progress or Progress(), Extracted()
-    todo, origins = _unfinished(videos, stores, done)
+    todo, origins = _unfinished(videos, stores, done), done.origins
     if not todo:
         return done
     session: dict[str, Any] = {"providers": (provider,), "threads": threads}
@@ -121,22 +123,22 @@ class _Estimate:
 
 def _unfinished(
     videos: Sequence[VideoFile], stores: Mapping[str, FeatureStore], done: Extracted
-) -> tuple[list[VideoFile], dict[str, dict[str, Any]]]:
-    """The videos without stored features, and what identifies the contents of their files."""
-    todo, origins = [], {}
+) -> list[VideoFile]:
+    """The videos without stored features; `done` gets what identifies the contents of all files."""
+    todo = []
     for video in videos:
         try:
-            origin = origin_of(video)
+            done.origins[video.id] = origin_of(video)
         except OSError as error:
             done.failures.append(Failure(video, error.strerror or str(error)))
             continue
+        origin = done.origins[video.id]
         if all(store.made_before(video.id, origin) for store in stores.values()):
             done.stored_before += 1
             _remark(done, video, [line for s in stores.values() for line in s.remarks(video.id)])
         else:
-            origins[video.id] = origin
             todo.append(video)
-    return todo, origins
+    return todo
 
 
 def _features_of(
@@ -160,12 +162,6 @@ def _features_of(
         )
         for name in networks
     }
-
-
-def origin_of(video: VideoFile) -> dict[str, Any]:
-    """What identifies the contents of a file: its size and its time of change."""
-    about = epath.Path(video.path).stat()
-    return {"size": int(about.length), "modified": float(about.mtime)}
 
 
 def _remark(done: Extracted, video: VideoFile, lines: Sequence[str]) -> None:

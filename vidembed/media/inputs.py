@@ -40,6 +40,11 @@ class FrameInput:
     def __post_init__(self) -> None:
         _check_picture(self.height, self.width, self.fit, self.rate)
 
+    @property
+    def lasts(self) -> float:
+        """Seconds that a frame covers: none."""
+        return 0.0
+
     def blocks(self, path: str | os.PathLike[str], trouble: list[str]) -> Iterator[Block]:
         """The frames of a file, of which each is the one shown at k / rate seconds (see
         `vidembed.media.frames.sampled_frames`). A file without video yields nothing."""
@@ -70,6 +75,11 @@ class ClipInput:
         if self.frames < 1 or self.stride < 1:
             raise ValueError(f"{self}: frames and stride must be at least 1")
 
+    @property
+    def lasts(self) -> float:
+        """Seconds that a clip covers."""
+        return self.frames * self.stride / self.rate
+
     def blocks(self, path: str | os.PathLike[str], trouble: list[str]) -> Iterator[Block]:
         """The whole clips of a file. If it is shorter than one, the last frame is repeated. A file
         without video yields nothing."""
@@ -98,6 +108,11 @@ class LogMelInput:
         if self.window_frames < 1 or self.hop_frames < 1:
             raise ValueError(f"{self}: window_frames and hop_frames must be at least 1")
 
+    @property
+    def lasts(self) -> float:
+        """Seconds that a window covers."""
+        return self.window_frames * self.log_mel.hop_samples / self.log_mel.sample_rate
+
     def blocks(self, path: str | os.PathLike[str], trouble: list[str]) -> Iterator[Block]:
         """The whole windows of a file. Sound shorter than one is followed by silence. A file
         without sound yields nothing."""
@@ -125,6 +140,11 @@ class WaveformInput:
     def __post_init__(self) -> None:
         if min(self.samples, self.hop_samples) < 1:
             raise ValueError(f"{self}: seconds and hop_seconds must last at least one sample")
+
+    @property
+    def lasts(self) -> float:
+        """Seconds that a window covers."""
+        return self.seconds
 
     @property
     def samples(self) -> int:

@@ -20,24 +20,24 @@ MOTION_RATE = 8.0
 class TableOptions:
     """What decides the rows of a table beside the backbones; stored in its manifest."""
 
-    pool: tuple[Pooling, ...] = ("mean",)
-    """mean; statistics (mean, deviation and top five); first (the first frame, as a thumbnail);
-    motion (mean difference between consecutive frames, the modality `activity`). The first of
-    them becomes visual and audio, further ones of frames visual-POOLING."""
+    pool: tuple[Pooling, ...] | None = None
+    """mean (default); statistics (mean, deviation and top five); first (the first frame, as a
+    thumbnail); motion (mean difference between consecutive frames, the modality `activity`). The
+    first of them becomes visual and audio, further ones of frames visual-POOLING."""
     rate: float | None = None
     """Frames per second; default: 8 with motion, else as the backbone's description says."""
     pca: int | None = None
     """Replace the features of each modality by this many whitened principal components, fitted on
     train videos and stored in TABLE.pca; at most a fifth of the number of these videos."""
-    pca_on: Literal["rows", "frames"] = "rows"
-    """Fit the components on pooled rows, or on frames before pooling."""
+    pca_on: Literal["rows", "frames"] | None = None
+    """Fit the components on pooled rows (default), or on frames before pooling."""
     window: float | None = None
     """One row per window of this many seconds, VIDEO@START-END, instead of one per video."""
-    dtype: Literal["uint8", "float16", "bfloat16", "float32"] = "uint8"
-    """dtype of the stored features; uint8 covers the range of each modality's values."""
+    dtype: Literal["uint8", "float16", "bfloat16", "float32"] | None = None
+    """dtype of the stored features; uint8 (default) covers the range of each modality's values."""
 
     def __post_init__(self) -> None:
-        if not self.pool or len(set(self.pool)) < len(self.pool):
+        if self.pool is not None and (not self.pool or len(set(self.pool)) < len(self.pool)):
             raise ValueError(f"--pool {' '.join(self.pool)}: name one or more, each once")
         if self.pca is not None and self.pca < 1:
             raise ValueError(f"--pca {self.pca}: give 1 or more components")
@@ -46,9 +46,16 @@ class TableOptions:
         if self.window is not None and not 0 < self.window < float("inf"):
             raise ValueError(f"--window {self.window}: give seconds above 0")
 
+    def filled(self) -> "TableOptions":
+        """The options with the defaults of a new table where none was given."""
+        return dataclasses.replace(
+            self, pool=self.pool or ("mean",), pca_on=self.pca_on or "rows",
+            dtype=self.dtype or "uint8",
+        )  # fmt: skip
+
     def as_json(self) -> dict[str, Any]:
         """The options as JSON values."""
-        return {**dataclasses.asdict(self), "pool": list(self.pool)}
+        return {**dataclasses.asdict(self), "pool": self.pool and list(self.pool)}
 
     def as_stored(self, manifest: Mapping[str, Any], path: str) -> "TableOptions":
         """The options of the table with this manifest, for an append. Raises ValueError if the
@@ -57,8 +64,7 @@ class TableOptions:
         if stored is None:
             raise ValueError(f"{path} was not made by `extract`: append with `vidembed import`")
         for name, value in self.as_json().items():
-            default = getattr(TableOptions(), name)
-            if value not in (stored[name], list(default) if name == "pool" else default):
+            if value is not None and value != stored[name]:
                 raise ValueError(
                     f"--{name.replace('_', '-')} is {value!r}, but {path} was made with "
                     f"{stored[name]!r}: leave it out, or make another table"
@@ -67,7 +73,7 @@ class TableOptions:
 
     def at_rate(self, backbone: Backbone) -> Backbone:
         """The backbone, with frames at the rate of these options."""
-        rate = self.rate or (MOTION_RATE if "motion" in self.pool else None)
+        rate = self.rate or (MOTION_RATE if "motion" in (self.pool or ()) else None)
         if rate is None or not isinstance(backbone.input, FrameInput):
             return backbone
         return dataclasses.replace(backbone, input=dataclasses.replace(backbone.input, rate=rate))
@@ -77,14 +83,16 @@ class TableOptions:
     ) -> list[Column]:
         """The modalities of a table, by backbone name. Raises ValueError if two have one name."""
         columns: list[Column] = []
+        pool = self.filled().pool or ()
         for name, backbone in backbones.items():
             seen = isinstance(backbone.input, FrameInput | ClipInput)
-            heard = [how for how in self.pool if how in ("mean", "statistics")][:1] or ["mean"]
-            for modality, how in _named(backbone.modality, self.pool if seen else heard):
+            heard = [how for how in pool if how in ("mean", "statistics")][:1] or ["mean"]
+            for modality, how in _named(backbone.modality, pool if seen else heard):
                 columns.append(
                     Column(
                         modality=modality, store=stores[name], pooling=how, width=backbone.width,
                         space=backbone.space, rate=getattr(backbone.input, "rate", None),
+                        seconds=backbone.input.lasts,
                     )
                 )  # fmt: skip
         names = [column.modality for column in columns]
@@ -126,6 +134,15 @@ def whitened(
     return made
 
 
+def check_components(options: TableOptions, videos: int, *, having: str = "") -> None:
+    """Raise ValueError if so many train videos are too few for any component."""
+    if videos < VIDEOS_PER_COMPONENT:
+        raise ValueError(
+            f"--pca {options.pca}: there are {videos} train videos{having}, and components need "
+            f"{VIDEOS_PER_COMPONENT} videos each"
+        )
+
+
 def write_components(columns: Sequence[Column], folder: str | os.PathLike[str]) -> None:
     """Store the components of the columns, if they have any, where `whitened` reads them."""
     for column in columns:
@@ -141,12 +158,8 @@ def _fitted(
     """Components on train videos; at most a fifth of their number, with a warning."""
     rows = rows_of([column], train_ids)
     videos, modality, asked = len(rows.ids), column.modality, options.pca or 0
+    check_components(options, videos, having=f" that have {modality}")
     most = videos // VIDEOS_PER_COMPONENT
-    if most < 1:
-        raise ValueError(
-            f"--pca {asked}: {videos} train videos have {modality}, and components need "
-            f"{VIDEOS_PER_COMPONENT} videos each"
-        )
     if most < asked:
         say(
             f"WARNING: {modality}: {most} components instead of {asked}, a fifth of its {videos} "

@@ -37,6 +37,8 @@ class Column:
     """Of the backbone's features."""
     rate: float | None = None
     """Frames per second, which decides how far apart consecutive frames are."""
+    seconds: float = 0.0
+    """What one of the backbone's features covers: a window of sound or a clip; 0 for a frame."""
     rows_whitening: Whitening | None = None
     """Applied to pooled rows."""
     frames_whitening: Whitening | None = None
@@ -101,8 +103,9 @@ class Rows:
 
 
 def rows_of(columns: Sequence[Column], videos: Iterable[str], window: float | None = None) -> Rows:
-    """One row per video that has a modality; with `window`, one per window of so many seconds,
-    which has the frames that begin in it."""
+    """One row per video that has a modality; with `window`, one per window of so many seconds in
+    which a frame begins. It has the frames that begin in it or, of a modality in which none does,
+    the last one before if that lasts into it (3 s of sound cover windows of 1 s)."""
     ids: list[str] = []
     rows: dict[str, list[np.ndarray | None]] = {column.modality: [] for column in columns}
     for video in videos:
@@ -111,8 +114,12 @@ def rows_of(columns: Sequence[Column], videos: Iterable[str], window: float | No
         for name, number in _parts(video, numbers.values(), window):
             made = {}
             for column in columns:
-                values = frames[column.modality].values
-                made[column.modality] = column.row(values[numbers[column.modality] == number])
+                of, begun = frames[column.modality], numbers[column.modality]
+                chosen = np.flatnonzero(begun == number)
+                if window is not None and not len(chosen):
+                    lasting = of.times + column.seconds > number * window
+                    chosen = np.flatnonzero(lasting & (begun < number))[-1:]
+                made[column.modality] = column.row(of.values[chosen])
             if any(row is not None for row in made.values()):
                 ids.append(name)
                 for modality, row in made.items():

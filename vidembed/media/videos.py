@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -51,10 +51,11 @@ def video_files(
 ) -> list[VideoFile]:
     """The videos of folders, files and manifests, sorted by id within each path.
 
-    Folders are searched with their subfolders for files with one of `SUFFIXES`. Other files are
-    videos themselves, whatever they are called, except manifests (`MANIFEST_SUFFIXES`), which are
-    in the order of their rows. id_rule: see `id_of`. Raises VideosError for a folder without
-    videos, a path that does not exist, and two files of one id.
+    Folders are searched with their subfolders, links to folders included, for files with one of
+    `SUFFIXES`. Other files are videos themselves, whatever they are called, except manifests
+    (`MANIFEST_SUFFIXES`), which are in the order of their rows. A file that is given twice counts
+    once. id_rule: see `id_of`. Raises VideosError for a folder without videos, a path that does not
+    exist, and two files of one id.
     """
     videos = []
     for path in (os.fspath(path) for path in paths):
@@ -72,6 +73,10 @@ def video_files(
             )
     if not videos:
         raise VideosError("no videos: give folders, files or a manifest")
+    once: dict[tuple[str, str], VideoFile] = {}
+    for video in videos:
+        once.setdefault((video.id, _real(video.path)), video)
+    videos = list(once.values())
     _refuse_doubles(videos, "rename one of them, or give a manifest with the columns id and path")
     return videos
 
@@ -139,7 +144,7 @@ def _in_folder(folder: epath.Path) -> list[str]:
     if is_remote(folder):
         files = [os.fspath(file) for file in folder.glob("**/*")]
     else:
-        files = [os.path.join(at, name) for at, _, names in os.walk(folder) for name in names]
+        files = [os.path.join(at, name) for at, names in _walk(folder) for name in names]
     videos = [
         file for file in files
         if file.lower().endswith(SUFFIXES) and not os.path.basename(file).startswith(".")
@@ -152,6 +157,21 @@ def _in_folder(folder: epath.Path) -> list[str]:
             f"{', '.join(others[: tabular.LISTED]) or 'of none'}"
         )
     return videos
+
+
+def _walk(folder: epath.Path) -> Iterator[tuple[str, list[str]]]:
+    """(folder, its files), for a folder and those in it, each once even if links lead back."""
+    seen = set()
+    for at, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(at)) in seen:
+            folders.clear()
+        else:
+            seen.add(real)
+            yield at, names
+
+
+def _real(path: str) -> str:
+    return path if is_remote(path) else os.path.realpath(path)
 
 
 def _checked(where: object, video_id: str) -> str:

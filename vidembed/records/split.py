@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import xxhash
 
+from vidembed.records.window_ids import video_of
+
 SALT = b"validation:"
 """Prefix for the second hash of a key, which makes the two hashes independent."""
 
@@ -32,6 +34,7 @@ def by_hash(
     `train_rows` chooses the train part. Of the other videos, those whose xxh3_64 of "validation:"
     plus key lies in the lowest `validation_share` of the 2^64 values are for validation. So the
     validation share never changes the train part; it only takes videos from the test part.
+    Windows of a video stay together, too: the key of VIDEO@START-END is VIDEO.
     """
     check_shares(train_share, validation_share)
     train = train_rows(keys, seed=seed, train_share=train_share)
@@ -45,8 +48,9 @@ def train_rows(ids: np.ndarray, *, seed: int, train_share: float = 0.7) -> np.nd
     """The videos for training, bool[N], by a seeded hash of ids S[N].
 
     A video is for training if xxh3_64(id, seed) lies in the lowest `train_share` of the 2^64
-    values. This depends only on its own id: adding videos moves no other video, and a larger share
-    only moves videos from evaluation to training. CDML splits 7:3 (section 4.1).
+    values; of a window of a video, VIDEO@START-END, the hash is that of VIDEO. This depends only on
+    its own id: adding videos moves no other video, and a larger share only moves videos from
+    evaluation to training. CDML splits 7:3 (section 4.1).
     """
     check_shares(train_share)
     if seed < 0:
@@ -79,4 +83,5 @@ def check_shares(train_share: float, validation_share: float = 0.0) -> None:
 def _lowest(keys: np.ndarray, salt: bytes, seed: int, share: float) -> np.ndarray:
     """Whether each key's hash lies in the lowest `share` of all values, bool[len(keys)]."""
     bound, digest = int(share * 2**64), xxhash.xxh3_64_intdigest
-    return np.fromiter((digest(salt + key, seed) < bound for key in keys.tolist()), bool, len(keys))
+    videos = map(video_of, keys.tolist())
+    return np.fromiter((digest(salt + key, seed) < bound for key in videos), bool, len(keys))

@@ -23,6 +23,14 @@ def _seconds(value: float) -> str:
     return f"{value:.6f}".rstrip("0").rstrip(".")
 
 
+def video_of(id: bytes) -> bytes:
+    """The video whose window has this id; the id itself if it is of another form."""
+    if b"@" not in id:
+        return id
+    window = window_of(id.decode(errors="surrogateescape"))
+    return id if window is None else window.video.encode(errors="surrogateescape")
+
+
 def window_of(id: str) -> Window | None:
     """The window with this id; None for an id of another form."""
     match = _WINDOW.fullmatch(id)

