@@ -13,7 +13,8 @@ import pytest
 
 import vidembed
 from vidembed.__main__ import main
-from vidembed.deploy import exporting, safetensors
+from vidembed.deploy import exporting
+from vidembed.records import safetensors
 from vidembed.records.bytecode import dequantise
 
 STRANGER = """

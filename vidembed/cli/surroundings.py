@@ -11,7 +11,7 @@ from typing import Any
 
 from vidembed.distributed.stopped import StoppedError
 
-STOPPING = "stopped as asked; unfinished output was removed: run the same command to start again"
+STOPPING = "stopped as asked; unfinished output was removed: run the same command again"
 _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 

@@ -6,10 +6,8 @@ other runtimes, with the weights inside. `model.json` is written last: a folder 
 interrupted export.
 """
 
-import importlib.util
-import json
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -21,17 +19,25 @@ from etils import epath
 from jax import export as jax_export
 
 from vidembed import files
-from vidembed.deploy import onnx_program, safetensors
+from vidembed.deploy import onnx_program
 from vidembed.deploy.composite import rows_of
 from vidembed.deploy.loading import class_names
 from vidembed.deploy.run import Run
 from vidembed.deploy.traced import traced
+from vidembed.records import safetensors
+from vidembed.records.export_folder import (
+    ABOUT,
+    KIND,
+    PROGRAM,
+    VERSION,
+    WEIGHTS,
+    Exported,
+    digest_of,
+    needs_flatbuffers,
+)
 from vidembed.records.outputs import check_apart
-from vidembed.records.rows import Rows, float_rows
 from vidembed.workdir.versions import versions
 
-KIND, VERSION = "vidembed export", 1
-ABOUT, PROGRAM, WEIGHTS = "model.json", "model.stablehlo", "model.safetensors"
 ONNX = "model.onnx"
 PLATFORMS = ("cpu", "cuda", "tpu")
 CALL = (
@@ -69,7 +75,7 @@ def export(
     converted to ONNX; ImportError if flatbuffers, or the ONNX converter, is missing.
     """
     check_apart(out, [path])
-    _needs_flatbuffers()
+    needs_flatbuffers()
     if onnx:
         onnx_program.check_installed()
     folder = epath.Path(out)
@@ -111,59 +117,11 @@ def export(
         "files": {name: xxhash.xxh3_128_hexdigest(content) for name, content in stored.items()},
         "versions": versions(),
     }
-    about["digest"] = _digest(about)
+    about["digest"] = digest_of(about)
     for name, content in stored.items():
         files.write_bytes(folder / name, content)
     files.write_json(folder / ABOUT, about)
     return about
-
-
-def read_export(folder: epath.Path) -> tuple[dict[str, Any], "Exported"]:
-    """The contents of model.json, and the program; ValueError for a damaged or newer export."""
-    _needs_flatbuffers()
-    about = files.read_json(folder / ABOUT)
-    if not isinstance(about, dict) or about.get("kind") != KIND or about.get("version") != VERSION:
-        raise ValueError(f"{folder / ABOUT} does not describe an export of version {VERSION}")
-    if about.get("digest") != _digest(about):
-        raise ValueError(
-            f"{folder / ABOUT} was changed after it was written: restore it from a copy, or export "
-            "again"
-        )
-    contents = {name: (folder / name).read_bytes() for name in (PROGRAM, WEIGHTS)}
-    for name, content in contents.items():
-        if xxhash.xxh3_128_hexdigest(content) != about["files"][name]:
-            raise ValueError(
-                f"{folder / name} is damaged or belongs to another export: export again"
-            )
-    return about, Exported(contents[PROGRAM], safetensors.from_bytes(contents[WEIGHTS]))
-
-
-class Exported:
-    """The program with its weights on the devices."""
-
-    def __init__(self, program: bytes, weights: Mapping[str, np.ndarray]) -> None:
-        self.weights, self.program = dict(weights), jax_export.deserialize(bytearray(program)).call
-        self._call = jax.jit(self.program)
-        self._weights = jax.device_put(dict(weights))
-
-    def __call__(self, source: Rows, rows: np.ndarray) -> np.ndarray:
-        """f32[N, D] for the rows i64[N]."""
-        features = {m: float_rows(source, m, rows) for m in source.features}
-        every = np.ones(len(rows), np.bool_)
-        present = {m: source.present[m][rows] if m in source.present else every for m in features}
-        return self.vectors(features, present)
-
-    def vectors(
-        self, features: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray]
-    ) -> np.ndarray:
-        """f32[N, D] from features f32[N, F] and present bool[N] by modality."""
-        return np.asarray(self._call(self._weights, features, present))
-
-
-def _digest(about: Mapping[str, Any]) -> str:
-    """Digest of the other entries of model.json, so that an edited space is noticed."""
-    rest = {name: value for name, value in about.items() if name != "digest"}
-    return xxhash.xxh3_128_hexdigest(json.dumps(rest, sort_keys=True).encode())
 
 
 def _refuse_others(folder: epath.Path) -> None:
@@ -176,14 +134,6 @@ def _refuse_others(folder: epath.Path) -> None:
     others = [name for name in sorted(names - {PROGRAM, WEIGHTS, ONNX}) if name[0] != "."]
     if others:
         raise ValueError(f"{folder} holds other files ({others[0]}): choose an empty folder")
-
-
-def _needs_flatbuffers() -> None:
-    if importlib.util.find_spec("flatbuffers") is None:
-        raise ImportError(
-            "jax.export stores programs with flatbuffers, which is not installed: "
-            "pip install -e '.[serve]'"
-        )
 
 
 def _check_equal(vectors: Callable[..., np.ndarray], run: Run) -> bool:

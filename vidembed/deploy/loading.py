@@ -9,6 +9,7 @@ from vidembed import files
 from vidembed.deploy.run import Run
 from vidembed.distributed.mesh import MeshShape, make_mesh
 from vidembed.engine.model import Model, load_model
+from vidembed.records.export_folder import read_export
 from vidembed.records.split import split_options
 from vidembed.workdir.layout import Workdir
 
@@ -35,8 +36,6 @@ def load(
         return read_composite(place)
     if not (place / "model.json").exists():
         return opened(place, step, output, classes)[0]
-    from vidembed.deploy.exporting import read_export
-
     about, compute = read_export(place)
     if step not in ("best", "latest", about["step"], str(about["step"])):
         raise ValueError(f"{place} is an export of step {about['step']} only, not {step}")

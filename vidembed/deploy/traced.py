@@ -12,6 +12,7 @@ from etils import epath
 from vidembed.deploy import composite
 from vidembed.deploy.loading import load, opened
 from vidembed.deploy.run import Run
+from vidembed.records.export_folder import read_export
 
 Weights = Mapping[str, Any]
 
@@ -51,8 +52,6 @@ def traced(
 
 
 def _export(place: epath.Path, step: str | int) -> Traced:
-    from vidembed.deploy.exporting import read_export
-
     _, exported = read_export(place)
     return Traced(load(place, step), exported.weights, exported.program)
 

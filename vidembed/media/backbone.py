@@ -1,8 +1,8 @@
 """A backbone: a network in an ONNX file that turns frames, clips or sound into features.
 
 The description beside the file says what the network takes (`vidembed.media.description` shows a
-minimal one). Any ONNX file with one array as input can be a backbone. Further inputs `present_*` of
-`vidembed export --onnx` are true: all features of a frame are there.
+minimal one). Any ONNX file with one array as input can be a backbone, and so can an export of
+vidembed. Further inputs `present_*`, as exports have, are true: all features of a frame are there.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from vidembed.media.fitting import facts
 from vidembed.media.inputs import FrameInput, Input, LogMelInput, WaveformInput
 from vidembed.media.layout import arranged
 from vidembed.media.onnx import CPU, Session
+from vidembed.media.stablehlo import ExportSession
+from vidembed.records.export_folder import ABOUT
 
 BATCH = 8
 """Frames or windows that the network sees at once. More are no faster on a CPU, and take memory:
@@ -31,7 +34,7 @@ class Backbone:
 
     name: str
     path: str
-    """The ONNX file."""
+    """The ONNX file, or the folder of an export."""
     input: Input
     input_name: str
     output: str
@@ -46,7 +49,7 @@ class Backbone:
     licence: str = ""
     source: str = ""
     digest: str = ""
-    """sha256 of the ONNX file, in hexadecimal."""
+    """sha256 of the ONNX file, or of an export's model.json, in hexadecimal."""
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, output: str | None = None) -> "Backbone":
@@ -57,24 +60,25 @@ class Backbone:
         does not fit, FileNotFoundError if one of the two files is missing, and ImportError without
         onnxruntime.
         """
-        about, onnx_path = description.paths_of(path)
+        about, place = description.paths_of(path)
         stated = description.read(about)
-        if "onnx" in stated:
-            onnx_path = about.parent / stated.pop("onnx")
-        content = _content(onnx_path)
+        for named in ("onnx", "export"):
+            if named in stated:
+                place = about.parent / stated.pop(named)
+        content = _content(place)
         digest = hashlib.sha256(content).hexdigest()
         if stated.setdefault("digest", digest) != digest:
             raise ValueError(
-                f"{onnx_path} is not the file that {about} describes: its sha256 is {digest}, "
+                f"{place} is not the file that {about} describes: its sha256 is {digest}, "
                 f"expected {stated['digest']}. Restore it from a copy; if the change is meant, "
                 "write the new digest there (vectors of the old and new file must not be mixed)"
             )
         if output is not None and output != stated["output"]:
             stated |= {"output": output}
             stated.pop("width", None)
-        session = Session(content, name=str(onnx_path), optimise=False)
+        session = _session(place, content, optimise=False)
         try:
-            return cls(**{**stated, **facts(session, stated), "path": str(onnx_path)})
+            return cls(**{**stated, **facts(session, stated), "path": str(place)})
         except ValueError as error:
             raise ValueError(f"{about}: {error}") from error
 
@@ -94,18 +98,19 @@ class Backbone:
         self, *, providers: Sequence[str] = (CPU,), threads: int = 0, batch: int = BATCH
     ) -> "Runner":
         """The network, ready to run. providers, threads: as for `Session`. batch: frames or windows
-        that it sees at once; a graph with a fixed batch size has its own."""
+        that it sees at once; a graph with a fixed batch size has its own. An export runs on JAX's
+        devices, whatever providers and threads say."""
         content = _content(Path(self.path))
         if hashlib.sha256(content).hexdigest() != self.digest:
             raise ValueError(f"{self.path} was changed after it was opened: start again")
-        session = Session(content, name=self.path, providers=providers, threads=threads)
+        session = _session(Path(self.path), content, providers=providers, threads=threads)
         return Runner(self, session, batch)
 
 
 class Runner:
     """Turns values into features."""
 
-    def __init__(self, backbone: Backbone, session: Session, batch: int) -> None:
+    def __init__(self, backbone: Backbone, session: Session | ExportSession, batch: int) -> None:
         if batch < 1:
             raise ValueError(f"batch is {batch}: give a positive number")
         self.backbone, self.session = backbone, session
@@ -144,11 +149,18 @@ class Runner:
         return features
 
 
+def _session(path: Path, content: bytes, **options: Any) -> Session | ExportSession:
+    """The network of an ONNX file, or of an export."""
+    return ExportSession(path) if path.is_dir() else Session(content, name=str(path), **options)
+
+
 def _content(path: Path) -> bytes:
+    """What says which network it is: the ONNX file, or an export's model.json, which has the
+    digests of the other files."""
     try:
-        return path.read_bytes()
+        return (path / ABOUT if path.is_dir() else path).read_bytes()
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{path}: there is no such file; the description beside it names the ONNX file under "
-            "'onnx', by default that of its own name"
+            "'onnx' (by default that of its own name), or the folder of an export under 'export'"
         ) from None

@@ -14,9 +14,10 @@ A minimal one, `my-network.json` beside `my-network.onnx`:
 `input`: its kind is one of `frame`, `clip`, `log-mel` and `waveform`; the other entries are the
 fields of the classes in `vidembed.media.inputs`, and have their defaults. `mean` and `scale` are of
 bytes from 0 to 255 (for pixels from 0 to 1, multiply them by 255); the network gets
-(value - mean) / scale. Optional: `onnx` (the file, by default that of the same name), `input_name`,
-`width`, `modality`, `licence`, `source`, and `digest`, the sha256 of the ONNX file: with it, a
-changed file is refused.
+(value - mean) / scale. Optional: `onnx` (the file, by default that of the same name), `export` (in
+its place, the folder of a `vidembed export`, whose input is features_MODALITY and whose output is
+vectors), `input_name`, `width`, `modality`, `licence`, `source`, and `digest`, the sha256 of the
+ONNX file: with it, a changed file is refused.
 """
 
 import json
@@ -40,8 +41,9 @@ MODALITIES = {"frame": "visual", "clip": "activity", "log-mel": "audio", "wavefo
 """The modality of each kind of input, unless the description names another."""
 REQUIRED = {"name": str, "input": dict, "layout": str, "output": str}
 OPTIONAL = {
-    "onnx": str, "input_name": str, "mean": (int, float, list), "scale": (int, float, list),
-    "width": int, "modality": str, "licence": str, "source": str, "digest": str,
+    "onnx": str, "export": str, "input_name": str, "mean": (int, float, list),
+    "scale": (int, float, list), "width": int, "modality": str, "licence": str, "source": str,
+    "digest": str,
 }  # fmt: skip
 EXAMPLE = "see vidembed/media/description.py for a minimal example"
 

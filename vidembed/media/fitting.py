@@ -9,11 +9,12 @@ from vidembed.media.description import MODALITIES, kind_of
 from vidembed.media.inputs import Input
 from vidembed.media.layout import axes_of, check_layout, fits, fitting, shape_in
 from vidembed.media.onnx import Session, Tensor
+from vidembed.media.stablehlo import ExportSession
 
 FLOATS = ("float32", "float16", "float64")
 
 
-def facts(session: Session, stated: Mapping[str, Any]) -> dict[str, Any]:
+def facts(session: Session | ExportSession, stated: Mapping[str, Any]) -> dict[str, Any]:
     """What a description may leave out: input_name, width and modality. Raises ValueError, saying
     what the graph has, where the description does not fit it."""
     taken: Input = stated["input"]
