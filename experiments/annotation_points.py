@@ -101,6 +101,11 @@ def _forms() -> Iterator[Training]:
             name=f"biases from {biases.replace('_', '-')}, 60 passes", group="forms", epochs=60,
             options=(*PER_BLOCK, "--task.biases", biases), every=10, one_seed=True,
         )  # fmt: skip
+    logistic = (*PER_BLOCK, "--task.classifier.mixtures", "1", "--task.biases", "zero")
+    yield Training(
+        name="H = 1, biases from zero, 160 passes", group="forms", options=logistic, epochs=160,
+        every=20, one_seed=True,
+    )  # fmt: skip
 
 
 def _experts() -> Iterator[Training]:

@@ -49,6 +49,7 @@ COMPARED = {
     "standardised features": "visual+audio",
     "biases from zero": "visual+audio",
     "biases from zero, 60 passes": "biases from log-odds, 60 passes",
+    "H = 1, biases from zero, 160 passes": "H = 1",
     "H = 1": "visual+audio",
     "H = 5": "visual+audio",
     "H = 10": "visual+audio",
