@@ -7,6 +7,7 @@ parameters, all in one pass. The logits of a batch are thus never whole in memor
 stays in the cache of a CPU core, and the gradient of a class is only on the device that has it.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 
 from vidembed.distributed import mesh
 from vidembed.models.label_classifier import label_table, without_unknown
-from vidembed.models.mixture_terms import log_loss, log_odds
+from vidembed.models.mixture_terms import log_loss
 from vidembed.models.parameters import Parameters
 
 EXPERTS, BIASES = "classes/experts/kernel", "classes/experts/bias"
@@ -49,13 +50,19 @@ def total_and_losses(
     return jnp.sum(losses * weights), losses
 
 
-def class_log_odds(parameters: Parameters, z: jax.Array, *, block_bytes: int) -> jax.Array:
-    """f32[b, c]: log p − log(1 − p), on one device."""
+def over_class_blocks(
+    terms: Callable[[jax.Array, jax.Array | None], jax.Array],
+    parameters: Parameters,
+    z: jax.Array,
+    *,
+    block_bytes: int,
+) -> jax.Array:
+    """f32[b, c]: `log_odds` or `probability` of each class, on one device."""
     # An exported program has any number of videos, known only when it runs.
     videos = z.shape[0]
     blocks = _blocks(parameters, videos if isinstance(videos, int) else EXPORTED, block_bytes)
-    odds = jax.lax.map(lambda part: log_odds(*_score(part, z)).T, _cut(parameters, blocks))
-    return jnp.moveaxis(odds, 0, 1).reshape(videos, -1)
+    values = jax.lax.map(lambda part: terms(*_score(part, z)).T, _cut(parameters, blocks))
+    return jnp.moveaxis(values, 0, 1).reshape(videos, -1)
 
 
 def _losses(

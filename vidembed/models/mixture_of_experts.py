@@ -13,7 +13,7 @@ Thousands of classes with many experts exceed a device's memory: parameters are 
 the mesh's model axis, and `mixture_blocks` scores some of a device's classes at a time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -27,10 +27,11 @@ from vidembed.models.mixture_blocks import (
     EXPERTS,
     GATE_BIASES,
     GATES,
-    class_log_odds,
     losses_of,
+    over_class_blocks,
     total_and_losses,
 )
+from vidembed.models.mixture_terms import log_odds, probability
 from vidembed.models.parameters import Parameters
 
 LARGEST_PRIOR = 0.999
@@ -133,15 +134,7 @@ class MixtureOfExperts:
         −inf from class `count` on; without it padding has numbers without a meaning. Runs on the
         current mesh, or without one.
         """
-        rows = parameters[BIASES].shape[0]
-        run = partial(class_log_odds, block_bytes=self.block_bytes)
-        if not jax.sharding.get_abstract_mesh().empty:
-            by_class, split = mesh.model_spec(0), mesh.batch_spec(0)
-            run = mesh.on_devices(run, (by_class, split), mesh.batch_by_class_spec())
-        logits = run(dict(parameters), z)
-        return jnp.where(
-            jnp.arange(rows)[None] < (rows if count is None else count), logits, -jnp.inf
-        )
+        return self._of_classes(log_odds, -jnp.inf, parameters, z, count)
 
     def scores(
         self,
@@ -150,4 +143,22 @@ class MixtureOfExperts:
         count: jax.Array | int | None = None,
     ) -> jax.Array:
         """f32[B, Cp]: p(e|z) of each class; 0 from class `count` on. See `logits`."""
-        return jax.nn.sigmoid(self.logits(parameters, z, count))
+        return self._of_classes(probability, 0.0, parameters, z, count)
+
+    def _of_classes(
+        self,
+        terms: Callable[[jax.Array, jax.Array | None], jax.Array],
+        padding: float,
+        parameters: Mapping[str, jax.Array],
+        z: jax.Array,
+        count: jax.Array | int | None,
+    ) -> jax.Array:
+        """f32[B, Cp]: a number of each class; `padding` from class `count` on."""
+        rows = parameters[BIASES].shape[0]
+        run = partial(over_class_blocks, terms, block_bytes=self.block_bytes)
+        if not jax.sharding.get_abstract_mesh().empty:
+            specs = mesh.model_spec(0), mesh.batch_spec(0)
+            run = mesh.on_devices(run, specs, mesh.batch_by_class_spec())
+        values = run(dict(parameters), z)
+        real = jnp.arange(rows)[None] < (rows if count is None else count)
+        return jnp.where(real, values, padding)

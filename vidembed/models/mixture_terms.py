@@ -59,6 +59,11 @@ def log_loss(e: jax.Array, g: jax.Array | None, labels: jax.Array, real: jax.Arr
     return jax.lax.cond(jnp.min(true) >= SMALLEST, from_sums, where_needed_from_logarithms)
 
 
+def probability(e: jax.Array, g: jax.Array | None) -> jax.Array:
+    """p: f32[c, B]; below `SMALLEST` too large by what cutting the logits adds."""
+    return jax.nn.sigmoid(e[:, 0]) if g is None else _mix(e, g).p
+
+
 def log_odds(e: jax.Array, g: jax.Array | None) -> jax.Array:
     """log p − log(1 − p): f32[c, B]."""
     if g is None:
