@@ -60,6 +60,7 @@ def main(
             f"{name}: update": (update(model, weighted(model), count, size, videos), 3, moved),
             f"{name}: update, plain": (update(model, plain, count, size, videos), 3, moved),
             f"{name}: scores": (scores(model, count, size, videos), 1, 0),
+            f"{name}: scores, the product alone": (bare(logits, size, videos), 1, 0),
         }
         if has_torch:
             cases[f"{name}: update, peer: PyTorch"] = (peer(model, count, size, videos), 3, moved)
@@ -181,6 +182,15 @@ def scores(
     z, _ = batch(count, size, videos)
     program = jax.jit(partial(model.scores, count=count)).lower(parameters, z).compile()
     return partial(program, parameters, z), temporaries(program)
+
+
+def bare(logits: int, size: int, videos: int) -> tuple[Callable[[], Any], int]:
+    """The product with every kernel at once, all of its logits written."""
+    z, _ = batch(logits, size, videos)
+    kernels = jax.random.normal(jax.random.key(1), (size, logits))
+    multiply = jax.jit(partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST))
+    program = multiply.lower(z, kernels).compile()
+    return partial(program, z, kernels), temporaries(program)
 
 
 def temporaries(program: Any) -> int:

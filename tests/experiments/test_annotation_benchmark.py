@@ -21,7 +21,7 @@ def test_reports_updates_and_scores(tmp_path, monkeypatch):
     cases = [
         f"H = {h}, {c} classes: {kind}"
         for h, c in ((2, 30), (3, 20))
-        for kind in ("update", "update, plain", "scores")
+        for kind in ("update", "update, plain", "scores", "scores, the product alone")
     ]
     assert [row["case"] for row in rows if "peer" not in row["case"]] == cases
     assert all(row["seconds"] > 0 and row["limit_seconds"] > 0 for row in rows)

@@ -155,7 +155,8 @@ class MixtureOfExperts:
     ) -> jax.Array:
         """f32[B, Cp]: a number of each class; `padding` from class `count` on."""
         rows = parameters[BIASES].shape[0]
-        run = partial(over_class_blocks, terms, block_bytes=self.block_bytes)
+        # Nothing but the logits is held, so that larger blocks fit into the cache.
+        run = partial(over_class_blocks, terms, block_bytes=4 * self.block_bytes)
         if not jax.sharding.get_abstract_mesh().empty:
             specs = mesh.model_spec(0), mesh.batch_spec(0)
             run = mesh.on_devices(run, specs, mesh.batch_by_class_spec())
