@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 from fractions import Fraction
 
 import av
@@ -15,6 +16,7 @@ from vidembed.__main__ import main
 from vidembed.media import extracting
 from vidembed.media.backbone import Runner
 from vidembed.media.frames import sampled_frames
+from vidembed.media.video_list import read_list, write_list
 from vidembed.records.formats import FrameLevel, Modality
 from vidembed.records.frames import read_frames
 from vidembed.records.table import FeatureTable
@@ -184,10 +186,25 @@ def test_a_bad_file_costs_that_file(extract, clips, tmp_path):
     assert table.ids.tolist() == [b"clip0", b"clip2", b"clip3", b"clip1"]
     assert list(table.features) == ["visual"]
     (folder / "clip0.mp4").write_bytes(good)
-    assert "1 files are not those" in extract(folder)[1]
+    assert f"{folder}/clip0.mp4: its size or time has changed" in extract(folder)[1]
+    # As if the process had been killed between the table and its list.
+    entries = read_list(tmp_path / "table")
+    write_list(tmp_path / "table", [entries["gone"], entries["clip1"]._replace(state="failed")])
+    assert "nothing to do" in extract(folder, "--append")[1]
 
 
-def test_a_video_without_any_modality_is_known(extract, clips):
+@pytest.mark.fault(
+    "Video files: videos are added in shards", "all of them are added by the run without --shard"
+)
+def test_an_append_in_shards_adds_all(extract, clips, tmp_path):
+    extract(clips / "clip0.mp4", "--backbone", "colours")
+    for part in ("1/2", "2/2", ""):
+        shard = ("--shard", part) if part else ()
+        table, _ = extract(clips, "--append", "--features", tmp_path / "common", *shard)
+        assert len(table) == (1 if part else 6)
+
+
+def test_a_video_without_any_modality_is_known(extract, clips, tmp_path, monkeypatch):
     """Only the second has sound."""
     two = [clips / "clip0.mp4", clips / "clip1.mp4"]
     table, printed = extract(*two, "--backbone", "samples")
@@ -197,16 +214,30 @@ def test_a_video_without_any_modality_is_known(extract, clips):
     table, printed = extract(*two, clips / "clip2.mp4", "--append")
     assert "first 'clip2'" in printed
     assert len(table) == 1
+    monkeypatch.chdir(clips)  # the list names absolute paths, and is a manifest
+    extract("clip0.mp4", "clip1.mp4", "--backbone", "colours", table="relative")
+    table, _ = extract(tmp_path / "relative.videos.csv", "--backbone", "colours", table="same")
+    assert len(table) == 2
+    other = tmp_path / "clip0.mp4"
+    other.write_bytes(two[1].read_bytes())  # now with sound
+    table, _ = extract(other, "--append")
+    assert table.ids.tolist() == [b"clip1", b"clip0"]
 
 
 @pytest.mark.fault(
     "Video files: a split file, components, backbones or TABLE that cannot be used",
     "refused by name before any file is decoded",
 )
-def test_mistakes_are_found_before_any_file_is_decoded(extract, clips, tmp_path, monkeypatch):
+def test_mistakes_are_found_before_any_file_is_decoded(
+    extract, clips, backbones, tmp_path, monkeypatch
+):
     extract(clips / "clip0.mp4", "--backbone", "colours")
     extract(clips / "clip0.mp4", "--backbone", "colours", "--pool", "first", table="other")
     (tmp_path / "file").write_text("a file")
+    other = tmp_path / "backbones"
+    shutil.copytree(backbones, other)
+    about = json.loads((other / "colours.json").read_text())
+    (other / "colours.json").write_text(json.dumps(about | {"scale": 64}))
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "notes.txt").write_text("notes")
 
@@ -218,12 +249,14 @@ def test_mistakes_are_found_before_any_file_is_decoded(extract, clips, tmp_path,
     for words, given, message in (
         (("--pca", "2", "--split", tmp_path / "gone.csv"), new, "gone.csv"),
         (("--pca", "2", "--train-share", "0.001"), new, "components need 5 videos each"),
-        (("--pca", "2", "--components", tmp_path / "gone"), new, "does not hold principal"),
+        (("--pca", "2", "--components", tmp_path / "gone"), new, "no such file of principal"),
         (("--workers", "0"), new, "--workers 0"),
         ((), {"table": "file/table", "exits": 1}, "file"),
         ((), {"table": "folder", "exits": 1}, "holds other files"),
-        (("--append", "--backbone", "samples"), {"exits": 1}, "was made with other backbones"),
+        (("--append", "--backbone", "samples"), {"exits": 1}, "made with the backbones colours"),
         (("--append", "--pool", "mean"), {"table": "other", "exits": 1}, "--pool is ['mean']"),
+        (("--append", "--components", "c"), {"exits": 1}, "was made without --pca"),
+        (("--append", "--backbones", other), {"exits": 1}, "was made with other backbones"),
     ):
         assert message in extract(clips, *words, **given)[1]
 
@@ -353,6 +386,11 @@ def test_frames_are_written_as_frame_level_records(extract, clips, tmp_path):
     assert "--pca-on frames" in bare
     full = extract(clips, *words, "--frame-records", records, table="full", exits=1)[1]
     assert "is not empty" in full
+    complete = extract(clips, *words, "--frame-records", tmp_path / "more", exits=1)[1]
+    assert "lacks none" in complete
+    assert (tmp_path / "table.pca").exists()
+    extract(clips, "--force")
+    assert not (tmp_path / "table.pca").exists()
 
 
 def test_windows_are_rows_of_their_own(extract, clips, backbones, tmp_path, capsys):

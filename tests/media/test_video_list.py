@@ -39,6 +39,11 @@ def test_videos_are_new_failed_or_changed(tmp_path):
     assert [video.id for video in found.new] == ["mended", "new"]
     assert [entry.video.id for entry in found.failed] == ["failed"]
     assert [video.id for video in found.changed] == ["changed"]
+    entries["mended"] = entries["mended"]._replace(state="empty")
+    entries["failed"] = entries["failed"]._replace(state="empty")
+    found = standing(videos, entries, ["old", "same", "changed", "gone"])
+    assert [video.id for video in found.new] == ["mended", "new"]
+    assert not found.failed
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,26 @@
 """Rows of windows: which frames and which windows of sound each has."""
 
 import numpy as np
+import pytest
 
 from vidembed.media.feature_store import FrameFeatures
-from vidembed.media.video_table import Column, rows_of
+from vidembed.media.video_table import Column, rows_of, write_table
+from vidembed.records.table import FeatureTable
 from vidembed.records.window_ids import window_of
+
+
+@pytest.mark.fault(
+    "Video files: two processes add the same videos", "the second is refused, naming the first"
+)
+def test_rows_that_another_process_added_meanwhile_are_refused(tmp_path):
+    values = FrameFeatures(np.zeros(1), np.array([[1.0]], np.float32))
+    columns = [column("visual", 0.0, dict.fromkeys("abc", values))]
+    write_table(tmp_path / "t", columns, rows_of(columns, ["a"]), source={"options": {}})
+    more = rows_of(columns, ["b", "c"])
+    write_table(tmp_path / "t", columns, more, source={"options": {}}, append=True)
+    with pytest.raises(ValueError, match="has got 2 of these rows meanwhile, first 'b'"):
+        write_table(tmp_path / "t", columns, more, source={"options": {}}, append=True)
+    assert FeatureTable.open(tmp_path / "t").ids.tolist() == [b"a", b"b", b"c"]
 
 
 class Features(dict):

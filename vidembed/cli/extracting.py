@@ -124,9 +124,17 @@ def main(
     earlier = Earlier.of(table, force=force)
     if append and not earlier.finished:
         raise ValueError(f"{table} is not a finished table: leave out --append")
-    options, backbone = earlier.options(options), backbone or earlier.backbones
+    options = earlier.options(options, backbone, components)
+    backbone = backbone or earlier.backbones
     found = earlier.standing(videos)
+    changed = "its size or time has changed since; the table has its old rows (--force: all anew)"
+    _listed("WARNING", [(video, changed) for video in found.changed], progress)
     todo = earlier.lacking(videos, found, append=append, say=progress.say)
+    if not todo and frame_records:
+        raise ValueError(
+            f"--frame-records writes videos as they are added, and {table} lacks none: make it "
+            "anew (--force), with --features to decode nothing again"
+        )
     if not todo:
         _say_failed([Failure(entry.video, entry.reason) for entry in found.failed], progress)
         return int(bool(found.failed))
@@ -183,10 +191,9 @@ def main(
         progress.say(
             f"{frame_records}: frames of {number:,} videos; {clipped:.1%} of the values clipped"
         )
-    if rows is not None or append:
+    if not shard:
         in_rows = videos_of_rows(rows.ids if rows else [], options.window)
-        empty = earlier.remember(todo, made, in_rows)
-        if empty:
+        if empty := earlier.remember(todo, made, in_rows):
             progress.say(
                 f"{len(empty):,} videos have none of these modalities and are left out, first "
                 f"{empty[0]!r}"

@@ -46,10 +46,23 @@ class Earlier:
         options = self.manifest.get("source", {}).get("options", {})
         return tuple(options.get("backbones", ()))
 
-    def options(self, given: TableOptions) -> TableOptions:
+    def options(
+        self, given: TableOptions, backbones: Sequence[str], components: str | None
+    ) -> TableOptions:
         """The table's options; without one those given, with defaults for the rest. Raises
-        ValueError if others are given than the table has."""
-        return given.as_stored(self.manifest, self.path) if self.finished else given.filled()
+        ValueError if others are given than the table has, other backbones (by name), or components
+        for a table without."""
+        if not self.finished:
+            return given.filled()
+        options = given.as_stored(self.manifest, self.path)
+        if backbones and set(backbones) != set(self.backbones):
+            raise ValueError(
+                f"{self.path} was made with the backbones {', '.join(self.backbones)}, not "
+                f"{', '.join(backbones)}: leave out --backbone, or make another table"
+            )
+        if components and options.pca is None:
+            raise ValueError(f"{self.path} was made without --pca: leave out --components")
+        return options
 
     def standing(self, videos: Sequence[VideoFile]) -> Standing:
         """Which of the videos are new, failed before, or changed since."""
@@ -72,11 +85,6 @@ class Earlier:
         without `append`."""
         if not self.finished:
             return found.new
-        if found.changed:
-            say(
-                f"WARNING: {len(found.changed):,} files are not those that {self.path} was made "
-                f"from, first {found.changed[0].path}: its rows stay; make it anew (--force)"
-            )
         if found.new and not append:
             raise ValueError(
                 f"{self.path} exists and lacks {len(found.new):,} of {len(videos):,} videos, first "
@@ -110,7 +118,8 @@ class Earlier:
         self, videos: Sequence[VideoFile], made: Extracted, in_rows: Iterable[str]
     ) -> list[str]:
         """Write the list of files with what became of these; returns the ids without any row."""
-        entries, rows = dict(self.entries), set(in_rows)
+        # Another process may have appended meanwhile.
+        entries, rows = dict(read_list(self.path) if self.finished else {}), set(in_rows)
         reasons = {failure.video.id: failure.reason for failure in made.failures}
         for video in videos:
             origin, reason = made.origins.get(video.id, {}), reasons.get(video.id)

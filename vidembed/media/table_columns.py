@@ -1,5 +1,6 @@
 """Which modalities a table of extracted videos has, and from which features they are pooled."""
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -144,7 +145,14 @@ def check_components(options: TableOptions, videos: int, *, having: str = "") ->
 
 
 def write_components(columns: Sequence[Column], folder: str | os.PathLike[str]) -> None:
-    """Store the components of the columns, if they have any, where `whitened` reads them."""
+    """Store the components of the columns, if they have any, where `whitened` reads them; those
+    of an earlier table are removed."""
+    if os.path.isdir(folder):
+        for name in os.listdir(folder):
+            if name.endswith(".npz"):
+                os.remove(os.path.join(folder, name))
+        with contextlib.suppress(OSError):  # not empty
+            os.rmdir(folder)
     for column in columns:
         components = column.rows_whitening or column.frames_whitening
         if components is not None:

@@ -40,7 +40,7 @@ class Standing(NamedTuple):
     failed: list[Entry]
     """Failed before; their files have not changed since."""
     changed: list[VideoFile]
-    """In the table, from another file of this name."""
+    """In the table, from a file of another size or time."""
 
 
 def list_of(table: str | os.PathLike[str]) -> str:
@@ -50,6 +50,9 @@ def list_of(table: str | os.PathLike[str]) -> str:
 
 def origin_of(video: VideoFile) -> dict[str, Any]:
     """What identifies the contents of a file: its size and its time of change. Raises OSError."""
+    if not files.is_remote(video.path):
+        local = os.stat(video.path)
+        return {"size": local.st_size, "modified": local.st_mtime_ns / 1e9}
     about = epath.Path(video.path).stat()
     return {"size": int(about.length), "modified": float(about.mtime)}
 
@@ -79,13 +82,14 @@ def read_list(table: str | os.PathLike[str]) -> dict[str, Entry]:
 
 
 def write_list(table: str | os.PathLike[str], entries: Iterable[Entry]) -> None:
-    """Write the entries, whole or not at all."""
+    """Write the entries, whole or not at all; local paths are made absolute."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for video, origin, state, reason in entries:
+        path = video.path if files.is_remote(video.path) else os.path.abspath(video.path)
         size, modified = origin.get("size", -1), origin.get("modified", 0.0)
-        writer.writerow((video.id, video.path, size, modified, state, reason))
+        writer.writerow((video.id, path, size, modified, state, reason))
     files.write_bytes(list_of(table), text.getvalue().encode("utf-8", "surrogateescape"))
 
 
@@ -96,16 +100,13 @@ def standing(
     found, rows = Standing([], [], []), set(in_table)
     for video in videos:
         entry = entries.get(video.id)
-        if entry is None:
-            if video.id not in rows:
-                found.new.append(video)
+        if video.id in rows:  # whatever the list says, which is written after the table
+            if entry and entry.state == "extracted" and _origin(video) not in ({}, entry.origin):
+                found.changed.append(video)
+        elif entry is None or entry.state == "extracted" or _origin(video) != entry.origin:
+            found.new.append(video)
         elif entry.state == "failed":
-            if _origin(video) == entry.origin:
-                found.failed.append(entry._replace(video=video))
-            else:
-                found.new.append(video)
-        elif _origin(video) not in ({}, entry.origin):
-            found.changed.append(video)
+            found.failed.append(entry._replace(video=video))
     return found
 
 

@@ -179,6 +179,12 @@ def write_table(
             widths = {column.modality: column.row_width for column in columns}
             writer = TableExtension(path, source=source, space=spaces, widths=widths, dtype=dtype)
             ranges = {name: writer.ranges.get(name, Range()) for name in features}
+            known = set(writer.ids.astype(str).tolist())
+            if twice := [id for id in rows.ids if id in known]:
+                raise ValueError(
+                    f"{path} has got {len(twice):,} of these rows meanwhile, first {twice[0]!r}, "
+                    "from another process: run the same command again"
+                )
         else:
             ranges = {
                 name: Range.covering(values[present[name]].min(), values[present[name]].max())

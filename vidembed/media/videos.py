@@ -178,7 +178,10 @@ def _checked(where: object, video_id: str) -> str:
     try:
         check_id(video_id.encode())
     except (MessageError, UnicodeEncodeError) as error:
-        raise VideosError(f"{where}: the id {video_id!r} cannot be used: {error}") from error
+        raise VideosError(
+            f"{where}: the id {video_id!r} cannot be used: {error}. Rename the file, or give a "
+            "manifest with an id of its own"
+        ) from error
     return video_id
 
 

@@ -60,7 +60,12 @@ class Whitening:
 
     @staticmethod
     def read(path: epath.PathLike) -> "Whitening":
-        """Raises ValueError for another file."""
+        """Raises ValueError for another file, and FileNotFoundError without one."""
+        if not epath.Path(path).exists():
+            raise FileNotFoundError(
+                f"{path}: there is no such file of principal components: name the folder of them "
+                "(--components), or make the table anew (--force)"
+            )
         try:
             with np.load(io.BytesIO(epath.Path(path).read_bytes()), allow_pickle=False) as of:
                 stored: dict[str, Any] = {name: of[name] for name in of.files}

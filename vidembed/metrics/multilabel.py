@@ -3,7 +3,7 @@
 All are computed from scores f32[b, C], block by block. A video's k best classes stay in memory, as
 do its own metrics; all scores stay only up to `ALL_SCORES` of them.
 
-Conventions, and those of the YouTube-8M starter code (google/youtube-8m, `eval_util.py`):
+Conventions, and those of the YouTube-8M starter code of 2018 (google/youtube-8m, `eval_util.py`):
 
 - GAP@k pools the k best classes of all videos and ranks them together. Average precision of this
   list, its sum divided by all true classes of all videos: those below rank k are missed. The same
