@@ -141,8 +141,13 @@ def test_labels_that_do_not_fit_are_refused(paths, table, tmp_path):
     with pytest.raises(ValueError, match="0 lines have no video_id, 1 no label"):
         replace(paths, labels=empty).open()
     foreign = labels_in(tmp_path / "foreign.parquet", [("x", "a")])
-    with pytest.raises(ValueError, match="none of its videos is in the table"):
+    with pytest.raises(ValueError, match="none of its videos is in the table: check that"):
         replace(paths, labels=foreign).open()
+    windows = np.array([b"%s@0-4" % id for id in table.ids.tolist()])
+    replace(table, ids=windows, manifest={}).write(tmp_path / "windows")
+    of_videos = labels_in(tmp_path / "of_videos.parquet", [("v001", "a")])
+    with pytest.raises(ValueError, match="its rows are windows, so train on"):
+        replace(paths, table=str(tmp_path / "windows"), labels=of_videos).open()
     with pytest.raises(ValueError, match=r"none of the .* test videos has a label"):
         replace(paths, labels=labels_in(tmp_path / "one.parquet", one_train_video(paths))).open()
     bare = replace(

@@ -13,6 +13,7 @@ from vidembed.records.columns import ids_of
 from vidembed.records.label_names import read_vocabulary
 from vidembed.records.table import FeatureTable
 from vidembed.records.vectors_by_id import some
+from vidembed.records.window_ids import window_of
 from vidembed.records.youtube8m import offsets_of
 
 
@@ -77,7 +78,13 @@ def labels_of_file(
             "out",
         )
     if not known.any():
-        raise LabelsError(f"{path}: none of its videos is in the table: check that the ids agree")
+        why = "check that the ids agree"
+        if window_of(table.ids[0].decode(errors="surrogateescape")) is not None:
+            why = (
+                "its rows are windows, so train on the table of whole videos and annotate this "
+                "one, or label windows (VIDEO@START-END)"
+            )
+        raise LabelsError(f"{path}: none of its videos is in the table: {why}")
     return _sorted(rows[known], values[known], len(table), names), notes
 
 
