@@ -55,6 +55,7 @@ ALONE = {
     "av": {"media"},
     "onnx": {"media/backbones"},
     "onnxruntime": {"media/onnx.py"},
+    "tokenizers": {"records/vocabulary.py"},
     "tyro": {"cli", "records/importing.py", "records/inspecting.py"},
 }
 """Library → the folders and files that may import it."""
