@@ -10,6 +10,10 @@ import pytest
 from vidembed.records.vocabulary import END, PADDING, SPECIAL, START, UNKNOWN, Vocabulary, words_of
 
 
+def is_letter(letter):
+    return unicodedata.category(letter)[0] in "LNM"
+
+
 def plain_words(text):
     """Character by character: letters, digits, marks, apostrophes between two of them."""
     text = unicodedata.normalize("NFC", text).lower().replace("\u2019", "'")
@@ -19,9 +23,7 @@ def plain_words(text):
         name = unicodedata.name(letter, "")
         if name.startswith(("CJK UNIFIED", "HIRAGANA LETTER", "KATAKANA LETTER")):
             words, word = [*words, word, letter], ""
-        elif unicodedata.category(letter)[0] in "LNM":
-            word += letter
-        elif letter == "'" and word and unicodedata.category(after)[0] in "LNM":
+        elif is_letter(letter) or (letter == "'" and word and is_letter(after)):
             word += letter
         else:
             words, word = [*words, word], ""

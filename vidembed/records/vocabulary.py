@@ -1,6 +1,6 @@
 """The words of captions as numbers. No other module imports `tokenizers`, which is an extra.
 
-A text is put in Unicode's form NFC and in lower case, and typographic apostrophes become plain ones.
+A text is put in Unicode's form NFC and in lower case; typographic apostrophes become plain ones.
 A word is then a run of letters, digits and combining marks, with apostrophes inside it ("don't");
 everything else separates words and is dropped. Chinese and Japanese characters are words of their
 own, because no blanks separate the words there.
