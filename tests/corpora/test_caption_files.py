@@ -68,8 +68,6 @@ FORMS = {
 def test_every_form_holds_the_same_captions(text, packed, tmp_path):
     content = text.encode()
     path = write(tmp_path / "file.dat", gzip.compress(content) if packed else content)
-    if packed and text.startswith("\ufeff"):
-        pytest.skip("nobody writes a mark into a compressed file")
     file = read_captions(path)
     assert pairs_of(file) == PAIRS
     assert file.notes == ()
@@ -129,7 +127,10 @@ def changed(number, **fields):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (json.dumps(OBJECTS, indent=1)[:120], r"line 8, character \d+: is not JSON"),
+        (
+            json.dumps(OBJECTS, indent=1)[:120],
+            r"line 10, character 1: is not JSON .* if it ends early",
+        ),
         ('[\n{"video_id": "a",\n "caption": x}]', r"line 3, character 13: .*near '.*x}\]'"),
         (json.dumps(MSRVTT)[:-9], r"line 1, character \d+: is not JSON .* if it ends early"),
         (FORMS["lines"] + '{"video_id": "v9"', "line 5, character 18: is not JSON"),
@@ -192,7 +193,7 @@ def test_missing_and_truncated_files_are_refused(tmp_path):
     with pytest.raises(CaptionsError, match="is a folder"):
         read_captions(tmp_path)
     packed = gzip.compress(json.dumps(MSRVTT).encode())[:-30]
-    with pytest.raises(CaptionsError, match="cannot be read as captions|is not JSON"):
+    with pytest.raises(CaptionsError, match=r"cannot be read as captions|is not JSON"):
         read_captions(write(tmp_path / "m.json.gz", packed))
 
 
@@ -257,7 +258,11 @@ def test_features_of_the_imagined_world_tell_its_aspects_apart():
 
 FOLDER = os.environ.get("VIDEMBED_TEXT_DATA", "")
 PUBLISHED = {
-    "msrvtt_validate_test_videodatainfo.json.gz": (69_740, 3_487, {"validation": 497, "test": 2_990}),
+    "msrvtt_validate_test_videodatainfo.json.gz": (
+        69_740,
+        3_487,
+        {"validation": 497, "test": 2_990},
+    ),
     "MSRVTT_JSFUSION_test.csv": (1_000, 1_000, {}),
     "msrvtt_test_1k.json": (1_000, 1_000, {}),
     "msvd_test.csv.gz": (27_768, 670, {}),
