@@ -256,7 +256,7 @@ def test_features_of_the_imagined_world_tell_its_aspects_apart():
     assert 0.05 < words["somebody"] / words.total() < 0.15
 
 
-FOLDER = os.environ.get("VIDEMBED_TEXT_DATA", "")
+FOLDER = os.environ.get("VIDEMBED_TEXT", "")
 PUBLISHED = {
     "msrvtt_validate_test_videodatainfo.json.gz": (
         69_740,
@@ -276,7 +276,7 @@ PUBLISHED = {
 def test_published_files_have_their_known_counts(name):
     path = Path(FOLDER) / name
     if not FOLDER or not path.exists():
-        pytest.skip(f"set VIDEMBED_TEXT_DATA to a folder with {name}")
+        pytest.skip(f"VIDEMBED_TEXT names no folder with {name}")
     file = read_captions(path)
     counts = dict(Counter(file.parts.values()))
     assert (len(file.ids), len(set(file.ids)), counts) == PUBLISHED[name]

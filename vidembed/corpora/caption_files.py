@@ -109,8 +109,8 @@ def _in_language(
             f"{path}: {others_count:,} captions in languages other than {language} are left out "
             "(--corpus.language)",
         )
-    of_these = ([values[place] for place in chosen] for values in (ids, texts))
-    return Entries(*of_these, []), notes
+    ids, texts = ([values[place] for place in chosen] for values in (ids, texts))
+    return Entries(ids, texts, []), notes
 
 
 def _check_ids(path: str | os.PathLike[str], ids: Sequence[str]) -> None:

@@ -171,7 +171,10 @@ class CaptionPaths(SplitPaths):
         vocabulary = Vocabulary.of(
             captions.of(np.flatnonzero(split.train)).texts, least=self.least_count
         )
-        counts = vocabulary.word_counts(captions.texts)
+        # A text has no more words than characters, so that only a few must be split for this.
+        counts = vocabulary.word_counts(
+            [t for t in captions.texts if len(t) > self.longest_caption]
+        )
         if long := int((counts > self.longest_caption).sum()):
             notes += (
                 f"{long:,} captions have more than {self.longest_caption} words (at most "
