@@ -6,10 +6,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from vidembed.corpora.caption_rows import Captions
+from vidembed.corpora.captions import CaptionCorpus
 from vidembed.corpora.labels import Labels
 from vidembed.graph.affinity import affinity_clusters
 from vidembed.graph.relation import RelationGraph
 from vidembed.records.table import FeatureTable
+from vidembed.records.vocabulary import Vocabulary
 
 VIDEOS = 400
 
@@ -44,8 +47,25 @@ def clustered():
         values=np.concatenate(values).astype(np.int32),
         names=tuple("abcdefghi"),
     )
+    sizes = rng.integers(0, 4, VIDEOS)
+    texts = tuple(
+        " ".join(rng.choice(list("abcdefgh"), rng.integers(1, 9))) for _ in range(sizes.sum())
+    )
+    captioned = CaptionCorpus(
+        table=table,
+        is_train=is_train,
+        is_validation=np.zeros(0, bool),
+        captions=Captions(texts=texts, offsets=np.concatenate([[0], np.cumsum(sizes)])),
+        vocabulary=Vocabulary.of(texts),
+        longest=9,
+    )
     return SimpleNamespace(
         labels=labels,
+        captions=captioned.captions,
+        train_captions=captioned.train_captions,
+        vocabulary=captioned.vocabulary,
+        text_source=captioned.text_source,
+        text_fingerprint=captioned.text_fingerprint,
         train_rows=np.flatnonzero(is_train & (per_row > 0)),
         table=table,
         train_graph=graph,

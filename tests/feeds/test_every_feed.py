@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from vidembed.feeds.captions import VideoCaptions
 from vidembed.feeds.labelled import LabelledVideos
 from vidembed.feeds.labelled_videos import VideosWithLabels
 from vidembed.feeds.negatives import SiblingNegatives
@@ -22,6 +23,7 @@ FEEDS = {
     "labelled": LabelledVideos(batch_videos=64),
     "with labels": VideosWithLabels(batch_videos=64),
     "parts of a pass": VideosWithLabels(batch_videos=64, whole_pass=True),
+    "captions": VideoCaptions(batch_pairs=64),
     "whole pass": WholePass(batch_shares=64),
     "target pass": TargetPass(batch_targets=64, factors=5),
 }

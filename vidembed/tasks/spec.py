@@ -16,3 +16,9 @@ class Spec:
     """K, the width of the target vectors that the feed gives; 0 for none."""
     class_names: tuple[str, ...] = ()
     """Names of the classes, where the feed knows them."""
+    words: int = 0
+    """W, the size of the vocabulary of captions; 0 for none."""
+    sentence_width: int = 0
+    """E, the width of the sentence vectors that the feed gives instead of words; 0 for none."""
+    vocabulary: tuple[str, ...] = ()
+    """The W words by number, where the feed knows them."""

@@ -1,0 +1,150 @@
+"""The feed of videos with captions; batch k is a pure function of k."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Protocol
+
+import numpy as np
+import xxhash
+
+from vidembed.corpora.caption_rows import Captions, TextSource
+from vidembed.feeds.feed import Batch
+from vidembed.feeds.labelled_videos import order_of_pass
+from vidembed.feeds.one_pass import check_step
+from vidembed.feeds.videos import TrainVideos, VideoFeed, VideoFeedOptions
+from vidembed.records.vocabulary import Vocabulary
+from vidembed.tasks.spec import Spec
+
+# Increase this whenever the same seed and data would give other batches than before.
+SEQUENCE = 1
+
+
+class CaptionedTrainVideos(TrainVideos, Protocol):
+    """Videos with captions; the corpus of a run on captions has them."""
+
+    @property
+    def captions(self) -> Captions: ...
+    @property
+    def train_captions(self) -> np.ndarray: ...
+    @property
+    def vocabulary(self) -> Vocabulary: ...
+    @property
+    def text_source(self) -> TextSource: ...
+    @property
+    def text_fingerprint(self) -> str: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoCaptions(VideoFeedOptions):
+    """Pairs of a train video and a caption: each caption once per pass, in a new random order.
+
+    A pass need not be a whole number of batches: the last batch goes on with the next pass.
+    """
+
+    batch_pairs: int = 128
+    """Pairs of a video and a caption per batch."""
+    unit: ClassVar[str] = "pairs"
+
+    def _open(
+        self, corpus: CaptionedTrainVideos, *, seed: int, reads: tuple[str, ...]
+    ) -> "VideoCaptionsFeed":
+        if not len(corpus.train_captions):
+            raise ValueError("no train video has a caption: check the captions and the split")
+        return VideoCaptionsFeed(self, corpus, seed=seed, reads=reads)
+
+
+class VideoCaptionsFeed(VideoFeed):
+    """Batches of B pairs, with captions of at most L tokens, or with sentence vectors:
+
+    rows       i32[B]                   whole  table row of each pair: equal rows, equal videos
+    tokens     i32[B/hosts, L]          own    words by number, padded with 0
+    words      i32[B/hosts]             own    the tokens of each caption
+    sentences  f32[B/hosts, E]          own    instead of both, if the corpus has vectors
+    features   name -> [B/hosts, F]     own
+    lengths    i32[B/hosts]             own    frames of each video, of frame-level records
+    present    name -> bool[B/hosts]    own
+
+    L is the length of the longest train caption.
+    """
+
+    split_axes: Mapping[str, int | None] = {
+        "rows": None,
+        "tokens": 0,
+        "words": 0,
+        "sentences": 0,
+        "features": 0,
+        "lengths": 0,
+        "present": 0,
+    }
+    config: VideoCaptions
+    _corpus: CaptionedTrainVideos
+
+    def __init__(
+        self,
+        config: VideoCaptions,
+        corpus: CaptionedTrainVideos,
+        *,
+        seed: int,
+        reads: tuple[str, ...],
+    ) -> None:
+        super().__init__(config, corpus, seed=seed, reads=reads)
+        self._captions, self._source = corpus.train_captions, corpus.text_source
+        self._passes: dict[int, np.ndarray] = {}
+
+    @property
+    def spec(self) -> Spec:
+        """See `Feed`; includes the words, or the width of sentence vectors."""
+        if self._source.sentences is not None:
+            width = self._source.sentences.shape[1]
+            return Spec(widths=self._table.widths, sentence_width=width)
+        words = self._corpus.vocabulary.words
+        return Spec(widths=self._table.widths, words=len(words), vocabulary=words)
+
+    @property
+    def one_pass(self) -> tuple[int, str]:
+        """See `Feed`."""
+        return len(self._captions), "captions of train videos"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """See `Feed`."""
+        settings = ("captions", SEQUENCE, self.config.batch_pairs, self.seed)
+        data = (self._table.fingerprint, self._corpus.text_fingerprint)
+        digest = xxhash.xxh3_128(repr((*settings, *data)).encode())
+        digest.update(self._captions.astype(np.int64).tobytes())
+        return digest.hexdigest()
+
+    def captions_at(self, step: int) -> np.ndarray:
+        """The captions i64[B] of the whole batch `step`."""
+        check_step(step)
+        size, total = self.config.batch_pairs, len(self._captions)
+        number, place = np.divmod(np.arange(size, dtype=np.int64) + step * size, total)
+        captions = np.empty(size, np.int64)
+        for each in np.unique(number):
+            captions[number == each] = self._order(int(each))[place[number == each]]
+        return captions
+
+    def _drawn(self, step: int, host_slice: slice) -> Batch:
+        captions = self.captions_at(step)
+        text = self._source.read(captions[host_slice])
+        if "tokens" in text:
+            text["tokens"] = text["tokens"][:, : self._longest]
+        return {"rows": self._corpus.captions.videos[captions], **text}
+
+    @cached_property
+    def _longest(self) -> int:
+        """L."""
+        assert self._source.words is not None, "only words have a length"
+        return int(self._source.words[self._captions].max())
+
+    def _order(self, number: int) -> np.ndarray:
+        """i64[n]: the captions of train videos in the random order of a pass."""
+        if number not in self._passes:
+            known = dict(self._passes)  # threads may add at the same time: replace, never change
+            while len(known) > 2:
+                known.pop(min(known))
+            order = order_of_pass(self.seed, number, len(self._captions), 1)
+            self._passes = {**known, number: self._captions[order]}
+            return self._captions[order]
+        return self._passes[number]
