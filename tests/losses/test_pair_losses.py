@@ -27,10 +27,11 @@ def by_loops(loss, scores, own, forbidden):
     scores = np.asarray(scores, np.float64)
     result = []
     for row, positive in enumerate(own):
-        others = []
-        for column in range(scores.shape[1]):
-            if column != positive and not forbidden[row, column]:
-                others.append(scores[row, column])
+        others = [
+            scores[row, column]
+            for column in range(scores.shape[1])
+            if column != positive and not forbidden[row, column]
+        ]
         s = scores[row, positive]
         if isinstance(loss, InfoNCE):
             total = np.exp(s / loss.temperature)
@@ -101,7 +102,8 @@ def test_nan_stays_nan(loss):
     own = jnp.array([0, 0, 0])
     run = jax.jit(lambda s: loss(s, own, jnp.zeros((3, 3), bool), parameters=parameters(loss)))
     value = np.asarray(run(scores))
-    assert np.isnan(value[:2]).all() and np.isfinite(value[2])
+    assert np.isnan(value[:2]).all()
+    assert np.isfinite(value[2])
 
 
 def test_ties_do_not_raise_the_rank():
@@ -200,9 +202,10 @@ def test_masking_captions_of_the_same_video_where_they_score_alike():
 @pytest.mark.fault("Captions: a batch of pairs does not divide over the devices", "refused")
 def test_an_uneven_batch_is_refused():
     videos, texts, rows = pairs()
-    with jax.set_mesh(meshes.make_mesh(meshes.MeshShape(), jax.devices()[:3])):
-        with pytest.raises(ValueError, match="8 pairs is not divisible by 3 devices"):
-            both(SumOfHinges(), videos, texts, rows, parameters={})
+    mesh = meshes.make_mesh(meshes.MeshShape(), jax.devices()[:3])
+    says = "8 pairs is not divisible by 3 devices"
+    with jax.set_mesh(mesh), pytest.raises(ValueError, match=says):
+        both(SumOfHinges(), videos, texts, rows, parameters={})
 
 
 @pytest.mark.parametrize(
