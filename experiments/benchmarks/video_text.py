@@ -8,7 +8,9 @@ reading the captions' weights in all resamples once, at the rate of a copy.
 """
 
 import statistics
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import tyro
@@ -40,12 +42,20 @@ def main(
     for start in range(0, len(owners), 4096):
         of_texts[start : start + 4096] += 0.1 * of_videos[owners[start : start + 4096]]
     ranks = partial(caption_ranks, of_videos, of_texts, owners)
-    works = {"ranks": ranks, "ranks, dual softmax": partial(ranks, temperature=0.05)}
+    works: dict[str, Callable[[], Any]] = {
+        "ranks": ranks,
+        "ranks, dual softmax": partial(ranks, temperature=0.05),
+    }
     products = {"ranks": 1, "ranks, dual softmax": 2}
     intervals = partial(bootstrap, ranks(), owners, at=(1, 5, 10), seed=0, resamples=RESAMPLES)
     line = np.ones(len(owners))
     copy = partial(np.copyto, np.empty_like(line), line)
-    cases = {**square_products(SQUARE), **works, INTERVALS: intervals, COPY: copy}
+    cases: dict[str, Callable[[], Any]] = {
+        **square_products(SQUARE),
+        **works,
+        INTERVALS: intervals,
+        COPY: copy,
+    }
     seconds = in_rounds(cases, rounds=rounds)
     arithmetic = videos * len(owners) * dimensions / SQUARE**3
     rows = [

@@ -85,8 +85,8 @@ def caption_ranks(
         to_video[:, rows[inside]] = by_text[:, inside]
         to_text += by_video
     return BothRanks(
-        _ranks(*to_video, np.ones(len(texts), np.int64)),
-        _ranks(*to_text, right),
+        _ranks(to_video, np.ones(len(texts), np.int64)),
+        _ranks(to_text, right),
     )
 
 
@@ -165,7 +165,8 @@ def _own(
     return own, reach
 
 
-def _ranks(above: np.ndarray, at_least: np.ndarray, right: np.ndarray) -> Ranks:
+def _ranks(counts: np.ndarray, right: np.ndarray) -> Ranks:
+    above, at_least = counts
     return Ranks(above, np.maximum(at_least - above - right, 0), right)
 
 
