@@ -12,7 +12,7 @@ TESTS = Path(__file__).resolve().parent
 PAGE = TESTS / "FAULTS.md"
 SECTIONS = (
     "Records", "Relations and sessions", "Runs", "Processes", "Scores", "A run in use", "Indexes",
-    "Recommendation", "Annotation", "Quantisers", "Video files",
+    "Recommendation", "Annotation", "Quantisers", "Video files", "Captions",
 )  # fmt: skip
 HEAD = """# Faults, and the tests that provoke them
 
