@@ -189,7 +189,7 @@ def test_captions_in_another_form_are_refused():
     def begin(task, spec):
         jax.eval_shape(lambda: task.init(jax.random.key(0), spec, None))
 
-    with pytest.raises(ValueError, match="reads words, and the feed gives none: choose task.model"):
+    with pytest.raises(ValueError, match="reads words, and the feed gives none"):
         begin(TASK, SENTENCES)
     with pytest.raises(ValueError, match="reads sentence vectors, and the feed gives none"):
         begin(of_sentences, SPEC)
