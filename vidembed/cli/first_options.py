@@ -4,6 +4,7 @@ _SIZES = (
     "steps",
     "feed.batch-triplets",
     "feed.batch-videos",
+    "feed.batch-pairs",
     "optimiser.learning-rate",
     "task.loss.margin",
     "task.ridge",
@@ -11,6 +12,7 @@ _SIZES = (
     "task.model.modalities",
     "task.model.components",
     "task.model.norm",
+    "task.model.spaces",
     "task.classifier.mixtures",
     "task.model.modality",
     "task.model.layers.hidden",
@@ -25,6 +27,7 @@ _DATA = (
     "corpus.edges",
     "corpus.hierarchy",
     "corpus.labels",
+    "corpus.captions",
     "corpus.vocabulary",
     "corpus.embeddings",
 )

@@ -4,7 +4,7 @@ import dataclasses
 import importlib
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
@@ -12,7 +12,7 @@ from vidembed.cli import command_line, descriptions, names
 from vidembed.cli.guard import guarded
 from vidembed.cli.offered import Offered
 from vidembed.cli.own_recipe import refuse_other_recipe
-from vidembed.cli.verbs import VERBS
+from vidembed.cli.verbs import VERBS, Preset
 from vidembed.distributed.mesh import MeshShape
 from vidembed.engine.evaluation import Evaluation, evaluation_of, recipe_of
 from vidembed.engine.field_roles import classes_of, located
@@ -99,7 +99,8 @@ def _run(
         if of_run and workdir:
             refuse_other_recipe(of_run, recipe, verb=verb, paper=paper, workdir=workdir)
         command = _command(verb, of_run or recipe, known or by_default)
-        offered = Offered(module.OFFERED, command)
+        presets = Literal[tuple(module.PRESETS)]  # type: ignore[valid-type]
+        offered = Offered({**module.OFFERED, Preset: presets}, command)
         shadow = offered.shadow(command)
         commands.append(shadow)
         preset = module.PRESETS.get(command_line.option_of(arguments, "--preset"), "").split()

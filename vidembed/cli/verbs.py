@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import jax
 import tyro
@@ -35,7 +35,10 @@ from vidembed.workdir.versions import versions
 RecipeOptions = Annotated[Recipe, tyro.conf.arg(name="")]
 ImaginedOptions = Annotated[Imagined, tyro.conf.arg(name="")]
 ClusterOptions = Annotated[Cluster, tyro.conf.arg(name="")]
-Preset = Literal["laptop"]
+
+
+class Preset(str):
+    """The name of a set of options; the command line offers those of the recipe's PRESETS."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,7 +96,8 @@ class Train(_OnHosts):
     FIRST: ClassVar = first_options.TRAIN
 
     preset: Preset | None = None
-    """Sizes for a laptop without a GPU instead of the paper's. Explicit options take precedence."""
+    """A set of options, such as sizes for a laptop without a GPU. Explicit options take
+    precedence."""
     steal: bool = False
     """Take over the work directory from a run that still holds it."""
 
@@ -213,7 +217,8 @@ class Show:
     workdir: str | None = None
     """Start from the recipe of this run."""
     preset: Preset | None = None
-    """Sizes for a laptop without a GPU instead of the paper's. Explicit options take precedence."""
+    """A set of options, such as sizes for a laptop without a GPU. Explicit options take
+    precedence."""
     compile: tuple[str, ...] = ()
     """TPU slices to compile for, such as v5e:8x8; no TPU is needed. Default: the local devices."""
     imagined: ImaginedOptions = Imagined()

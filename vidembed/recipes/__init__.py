@@ -6,5 +6,6 @@ PAPERS = {
     "ridge": "a linear map onto given vectors, or factors of the relations, in closed form",
     "gcml": "relational graph clustering: smart triplets, cluster labels, and a control",
     "annotation": "label videos: a mixture of experts over features and embeddings",
+    "jemc": "videos and captions in joint spaces, searched by text",
 }
 """File → description. A file is imported only when the command line names it."""
