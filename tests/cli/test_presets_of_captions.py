@@ -4,8 +4,7 @@ import pytest
 
 from tests.cli.test_arguments import ended, given
 from vidembed.models.text import Gru, Sentences
-
-jemc = pytest.importorskip("vidembed.recipes.jemc")
+from vidembed.recipes import jemc
 
 
 def test_each_preset_is_what_it_says(monkeypatch):

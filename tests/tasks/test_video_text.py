@@ -9,9 +9,6 @@ import numpy as np
 import pytest
 
 from vidembed.distributed import mesh as meshes
-
-pytest.importorskip("vidembed.losses.both_directions")
-
 from vidembed.losses.info_nce import InfoNCE
 from vidembed.losses.ranking import HardestHinge, SumOfHinges
 from vidembed.models.text import Gru, Sentences
