@@ -13,6 +13,7 @@ from vidembed.records.importing import Importing
 from vidembed.records.numpy_rows import read_ids
 from vidembed.serving import given
 from vidembed.serving.index import RankedVideos
+from vidembed.serving.parts import without
 
 
 def main(
@@ -20,8 +21,10 @@ def main(
     *,
     id: tuple[str, ...] = (),
     history: tuple[str, ...] = (),
+    text: tuple[str, ...] = (),
     record: str = "",
     run: str = "",
+    encoder: str = "",
     step: str = "best",
     k: Annotated[int, tyro.conf.arg(aliases=["-k"])] = 10,
     within: str = "",
@@ -38,17 +41,23 @@ def main(
             begins with a dash: --id=-x
         history: videos that one user watched; returns the videos nearest to their mean, without
             the watched ones.
+        text: sentences, each a separate query; needs a run that embeds text (jemc). With one --id
+            too, the query is the mean of sentence and video.
         record: a feature table, TFRecord, Parquet or .npy files whose videos are the queries; needs
             run. The options for records are those of the import that the run was trained on, if
             not given.
-        run: the run that the index was made with; only with record.
+        run: the run that the index was made with; only with record or text.
+        encoder: the folder of the run's sentence encoder, if it is not where it was in training.
         step: checkpoint of the run: best, latest, or a number.
         k: results per query.
         within: a file of ids, one per line: only these are returned.
     """
-    if [bool(id), bool(history), bool(record)].count(True) != 1 or bool(record) != bool(run):
+    blended = len(text) == len(id) == 1
+    kinds = [bool(id) and not blended, bool(history), bool(record), bool(text)]
+    if kinds.count(True) != 1 or (bool(record) or bool(text)) != bool(run):
         raise ValueError(
-            "give one of --id, --history and --record, and --run if and only if --record is given"
+            "give one of --id, --history, --record and --text (or one --id with one --text), and "
+            "--run if and only if --record or --text is given"
         )
     allowed = [name for name in read_ids(within) if name] if within else None
     loaded = load(run, step) if run else None
@@ -56,6 +65,16 @@ def main(
     if history:
         ids, scores = opened.recommend(history, k, within=allowed)
         _print(RankedVideos(ids, scores, np.array([len(ids)])), ["history"])
+    elif text:
+        assert loaded is not None
+        vectors, names = loaded.embed_text(text, encoder=encoder or None), list(map(_line, text))
+        if blended:
+            known = opened.index.vectors_of(given.names(id))
+            mean, query = _mean(vectors, *known, id[0]), f"{names[0]} + {id[0]}"
+            results = opened.search(mean, k + 1, within=allowed)
+            _print(without(results, given.names(id).tolist(), k), [query])
+        else:
+            _print(opened.search(vectors, k, within=allowed), names)
     elif id:
         _print(opened.search(ids=id, k=k, within=allowed), map(_shown, given.names(id).tolist()))
     else:
@@ -63,6 +82,18 @@ def main(
         for videos in videos_to_embed(record, records, imported=imported).blocks():
             results = opened.search(videos, k, within=allowed)
             _print(results, map(_shown, videos.ids.tolist()))
+
+
+def _mean(sentence: np.ndarray, video: np.ndarray, indexed: np.ndarray, id: str) -> np.ndarray:
+    """f32[1, D]: the mean of both at equal lengths."""
+    if not indexed.all():
+        raise ValueError(f"the index lacks {id!r}: leave out --id, or give another")
+    return (sentence / np.linalg.norm(sentence) + video / np.linalg.norm(video)).astype(np.float32)
+
+
+def _line(text: str) -> str:
+    """A sentence without tabs and line ends."""
+    return " ".join(text.split())
 
 
 def _shown(name: bytes) -> str:

@@ -11,6 +11,7 @@ import xxhash
 from vidembed import PATH
 from vidembed.corpora.caption_files import ENGLISH, CaptionFile, CaptionsError, read_captions
 from vidembed.corpora.caption_rows import Captions, TextSource, joined, published_split
+from vidembed.corpora.sentence_vectors import sentence_vectors
 from vidembed.corpora.split_videos import SplitPaths, SplitVideos
 from vidembed.records.vocabulary import Vocabulary
 
@@ -27,6 +28,8 @@ class CaptionCorpus(SplitVideos):
     """Tokens of a caption at most, with START and END; further words are cut off."""
     vectors: np.ndarray | None = None
     """f32[M, E]: a sentence vector of each caption, to use instead of its words."""
+    sentence_space: str = ""
+    """What made the sentence vectors."""
     reading_notes: tuple[str, ...] = ()
     """Remarks from reading captions and split."""
 
@@ -80,6 +83,7 @@ class CaptionCorpus(SplitVideos):
         known = (self.captions.fingerprint, self.vocabulary.words, self.longest)
         digest = xxhash.xxh3_128(repr(known).encode())
         if self.vectors is not None:
+            digest.update(self.sentence_space.encode())
             digest.update(np.ascontiguousarray(self.vectors).tobytes())
         return digest.hexdigest()
 
@@ -128,6 +132,10 @@ class CaptionPaths(SplitPaths):
     captions: Annotated[str, PATH] = ""
     """Captions: CSV, Parquet or JSON lines of video_id, caption; MSR-VTT's videodatainfo.json; a
     list of 1k-A; MSVD's CSV. A column split (train, validation, test) applies."""
+    encoder: Annotated[str, PATH] = ""
+    """Folder of a sentence encoder, whose vectors are read instead of words. If there is no such
+    folder, the default one (all-MiniLM-L6-v2, 22 MB) is downloaded to it. Vectors are computed
+    once, and stored in it."""
     language: str = ENGLISH
     """Of a file with captions in several languages (MSVD): the one to read; "" for all."""
     max_unknown_share: float = 0.01
@@ -180,8 +188,11 @@ class CaptionPaths(SplitPaths):
                 f"{long:,} captions have more than {self.longest_caption} words (at most "
                 f"{int(counts.max())}): the others are cut off (--corpus.longest-caption)",
             )
+        encoded = sentence_vectors(self.encoder, captions.texts) if self.encoder else None
         corpus = CaptionCorpus(
             table=table,
+            vectors=None if encoded is None else encoded.vectors,
+            sentence_space="" if encoded is None else encoded.space,
             is_train=split.train,
             is_validation=split.validation,
             captions=captions,

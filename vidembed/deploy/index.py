@@ -73,6 +73,7 @@ class VideoIndex:
         k: int = 10,
         *,
         ids: Any = None,
+        text: str | Sequence[str] | None = None,
         within: Any = None,
         effort: int | None = None,
         space: str | None = None,
@@ -80,12 +81,12 @@ class VideoIndex:
         """The k nearest videos of each query, best first: fewer if there are fewer candidates.
 
         Query by vectors f32[Q, D], by features that the run embeds (a table, its folder, or arrays
-        by modality), or by ids, which are excluded from their own results. within, effort, space:
-        as for `Index.search`. Raises ValueError for ids that the index lacks.
+        by modality), by ids, which are excluded from their own results, or by sentences. within,
+        effort, space: as for `Index.search`. Raises ValueError for ids that the index lacks.
         """
         given.depth(k)
-        if (vectors is None) == (ids is None):
-            raise ValueError("give either vectors or ids to search by")
+        given.one_query(vectors=vectors, ids=ids, text=text)
+        vectors = vectors if text is None else self._run().embed_text(text)
         if ids is None:
             if isinstance(vectors, FeatureTable | Mapping | str | os.PathLike):
                 vectors = self._run().embed(vectors)
@@ -158,7 +159,6 @@ class VideoIndex:
     ) -> RankedVideos:
         """As `recommend`, for U users at once; every argument has one entry per user (current: ids
         or f32[U, D]).
-
         Users without any video in the index get nothing (their count is 0), with a warning.
         """
         recommended = self._recommend(

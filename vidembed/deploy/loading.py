@@ -1,7 +1,9 @@
 """Load a run from its work directory or an export, without its data or training script."""
 
+import functools
 import os
 from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
@@ -12,6 +14,9 @@ from vidembed.engine.model import Model, load_model
 from vidembed.records.export_folder import read_export
 from vidembed.records.split import split_options
 from vidembed.workdir.layout import Workdir
+
+if TYPE_CHECKING:
+    from vidembed.deploy.text_queries import TextQueries
 
 
 def load(
@@ -73,6 +78,13 @@ def opened(
             "cannot embed features; vidembed.engine.model.load_model gives its raw outputs"
         )
     space = {m: name for m, name in stored.get("space", {}).items() if m in reads}
+
+    def texts(encoder: str | os.PathLike[str] | None) -> "TextQueries":
+        from vidembed.deploy.text_queries import TextQueries
+
+        return TextQueries.open(workdir, model.step, mesh=mesh, classes=classes, encoder=encoder)
+
+    embeds_text: Any = functools.cache(texts)  # restored when it is first used
     run = Run(
         model[output],
         name=str(place),
@@ -83,6 +95,7 @@ def opened(
         space=model.space(output, space),
         imported=stored.get("imported", {}),
         split=split_options(model.recipe.corpus),
+        texts=embeds_text if "text" in model.recipe.task.outputs else None,
     )
     return run, model
 

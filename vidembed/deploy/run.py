@@ -5,8 +5,8 @@ import functools
 import logging
 import os
 import time
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from vidembed.records.table import FeatureTable
 from vidembed.serving.index import Index
 from vidembed.serving.segment import Engine
 from vidembed.serving.versions import Folder
+
+if TYPE_CHECKING:
+    from vidembed.deploy.text_queries import TextQueries
 
 _log = logging.getLogger(__name__)
 QUIET_SECONDS = 2.0
@@ -42,7 +45,8 @@ class Run:
     widths: modality → number of features F. inputs: modality → the model that made the features,
     if known. space: identifies what made the vectors; only vectors in the same space are compared.
     imported: options of the import of the training table (`records.stored_options`), if known.
-    split: the options of the split that it was trained on, if known.
+    split: the options of the split that it was trained on, if known. texts: opens what embeds
+    sentences, of a run that does, given the folder of a sentence encoder.
     """
 
     def __init__(
@@ -57,8 +61,9 @@ class Run:
         space: str,
         imported: Mapping[str, Any] = {},
         split: Mapping[str, Any] = {},
+        texts: Callable[[str | os.PathLike[str] | None], "TextQueries"] | None = None,
     ) -> None:
-        self.compute = compute
+        self.compute, self._texts = compute, texts
         self.name, self.step, self.output, self.space = name, step, output, space
         self.widths, self.inputs, self.imported = dict(widths), dict(inputs), dict(imported)
         self.split = dict(split)
@@ -106,6 +111,19 @@ class Run:
         known = self.rows(table, present)
         check_values(known, rows)
         return self._vectors(known, rows, progress or Progress())
+
+    def embed_text(
+        self, texts: str | Sequence[str], *, encoder: str | os.PathLike[str] | None = None
+    ) -> np.ndarray:
+        """The vectors f32[n, D] of n sentences, or f32[1, D] of one; their dot products with those
+        of videos rank videos.
+
+        encoder: the folder of the sentence encoder, if it is not where it was in training. Raises
+        ValueError if the run does not embed text; else see `text_queries.TextQueries`.
+        """
+        if self._texts is None:
+            raise ValueError(f"{self.name} does not embed text: train one with `train jemc`")
+        return self._texts(encoder)([texts] if isinstance(texts, str) else texts)
 
     def index(
         self,

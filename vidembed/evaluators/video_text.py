@@ -152,12 +152,12 @@ class VideoText(Evaluator):
         return Selection(name=name, value=values[name])
 
     def counts(self, corpus: CaptionedVideos) -> dict[str, dict[str, int]]:
-        """Direction → number of `queries`, of videos to search, and of videos `left_out`."""
+        """Direction → number of `queries`, and of videos `left_out`."""
         counts = {}
         for part, inside in corpus.parts.items():
             measured = gallery(corpus, part)
             videos, captions = len(measured.rows), len(measured.numbers)
-            common = {"videos": videos, "left_out": int(inside.sum()) - videos}
+            common = {"left_out": int(inside.sum()) - videos}
             for direction, queries in zip(BothRanks._fields, (captions, videos), strict=True):
                 counts[f"{part}/{direction}"] = {"queries": queries} | common
         return counts

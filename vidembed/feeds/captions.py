@@ -13,11 +13,14 @@ from vidembed.feeds.feed import Batch
 from vidembed.feeds.labelled_videos import order_of_pass
 from vidembed.feeds.one_pass import check_step
 from vidembed.feeds.videos import TrainVideos, VideoFeed, VideoFeedOptions
+from vidembed.records.statistics import Statistics
 from vidembed.records.vocabulary import Vocabulary
 from vidembed.tasks.spec import Spec
 
 # Increase this whenever the same seed and data would give other batches than before.
 SEQUENCE = 1
+SENTENCES = "sentences"
+"""The name of sentence vectors in a batch, and among the statistics."""
 
 
 class CaptionedTrainVideos(TrainVideos, Protocol):
@@ -33,6 +36,8 @@ class CaptionedTrainVideos(TrainVideos, Protocol):
     def text_source(self) -> TextSource: ...
     @property
     def text_fingerprint(self) -> str: ...
+    @property
+    def sentence_space(self) -> str: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,10 +101,20 @@ class VideoCaptionsFeed(VideoFeed):
     def spec(self) -> Spec:
         """See `Feed`; includes the words, or the width of sentence vectors."""
         if self._source.sentences is not None:
-            width = self._source.sentences.shape[1]
-            return Spec(widths=self._table.widths, sentence_width=width)
+            width, space = self._source.sentences.shape[1], self._corpus.sentence_space
+            return Spec(widths=self._table.widths, sentence_width=width, sentence_space=space)
         words = self._corpus.vocabulary.words
         return Spec(widths=self._table.widths, words=len(words), vocabulary=words)
+
+    def statistics(self) -> Statistics:
+        """Mean and deviation of each feature over the train videos, and of `sentences` over their
+        captions, if the corpus has vectors."""
+        known = super().statistics()
+        if self._source.sentences is None:
+            return known
+        vectors = self._source.sentences[self._captions].astype(np.float64)
+        of_text = {"mean": vectors.mean(0), "deviation": vectors.std(0)}
+        return {**known, SENTENCES: {n: v.astype(np.float32) for n, v in of_text.items()}}
 
     @property
     def one_pass(self) -> tuple[int, str]:

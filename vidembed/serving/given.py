@@ -96,3 +96,9 @@ def depth(k: int) -> None:
     """Raise ValueError unless k, the number of results, is 1 or more."""
     if k < 1:
         raise ValueError(f"k is {k}: ask for one result or more")
+
+
+def one_query(**queries: object) -> None:
+    """Raise ValueError unless exactly one of these is given."""
+    if sum(query is not None for query in queries.values()) != 1:
+        raise ValueError(f"give one of {', '.join(queries)} to search by")

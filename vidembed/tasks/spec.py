@@ -18,6 +18,8 @@ class Spec:
     """Names of the classes, where the feed knows them."""
     words: int = 0
     """W, the size of the vocabulary of captions; 0 for none."""
+    sentence_space: str = ""
+    """What made the sentence vectors."""
     sentence_width: int = 0
     """E, the width of the sentence vectors that the feed gives instead of words; 0 for none."""
     vocabulary: tuple[str, ...] = ()
