@@ -31,7 +31,7 @@ def opened(corpus, *, seed=3, **options):
 
 def known(corpus, **changes):
     names = ("table", "is_train", "captions", "train_captions", "vocabulary", "text_source",
-             "text_fingerprint")  # fmt: skip
+             "text_fingerprint", "sentence_space")  # fmt: skip
     return SimpleNamespace(**{name: getattr(corpus, name) for name in names} | changes)
 
 
@@ -83,6 +83,10 @@ def test_sentence_vectors_take_the_place_of_words(corpus):
     assert batch.keys() == {"rows", "sentences"}
     np.testing.assert_array_equal(batch["sentences"], vectors[feed.captions_at(2)[SIZE // 2 :]])
     assert (feed.spec.sentence_width, feed.spec.words, feed.spec.vocabulary) == (5, 0, ())
+    known_of_text = feed.statistics()["sentences"]
+    train = vectors[corpus.train_captions]
+    np.testing.assert_allclose(known_of_text["mean"], train.mean(0), atol=1e-6)
+    np.testing.assert_allclose(known_of_text["deviation"], train.std(0), atol=1e-6)
 
 
 def test_other_captions_are_another_sequence(corpus):
