@@ -72,7 +72,7 @@ def test_ids_that_the_index_lacks_are_counted(corpus, index):
     with pytest.raises(ValueError, match=r"lacks 2 ids \(x, y\) of 3 queries"):
         index.search(ids=["x", "v0001", "y"])
     for nothing in ({}, {"vectors": np.ones((1, 8), np.float32), "ids": ["v0001"]}):
-        with pytest.raises(ValueError, match="give either vectors or ids"):
+        with pytest.raises(ValueError, match="give one of vectors, ids, text"):
             index.search(**nothing)
 
 
@@ -204,7 +204,7 @@ def test_the_commands_make_update_and_search_an_index(workdir, corpus, vectors, 
     for words, message in (
         (["search", path, "--id", "x"], "lacks 1 ids (x)"),
         (["search", path, "--id=-x"], "lacks 1 ids (-x)"),
-        (["search", path], "give one of --id, --history and --record"),
+        (["search", path], "give one of --id, --history, --record and --text"),
         (["search", path, "--id", "v0000", "-k", "0"], "k is 0"),
         (["search", tmp_path, "--id", "x"], "error: "),
         (made, "--refresh"),
