@@ -32,6 +32,8 @@ from vidembed.records.table import FeatureTable
 from vidembed.workdir.versions import versions
 
 RANKS = (*(f"text_to_video/r@{k}" for k in AT), "text_to_video/median_rank", "video_to_text/r@10")
+AT_ONCE = 500
+"""Texts that are encoded before their vectors are written."""
 Results = dict[str, list[dict[str, Interval]]]
 """System → measures of each seed."""
 
@@ -56,7 +58,7 @@ class Closed:
     def run(self) -> int:
         """Fit, measure, print the table, and write words.json and words.md."""
         folder, results, notes = Path(self.workdir), Results(), list[str]()
-        encode = cached(SentenceEncoder.open(self.encoder), folder / "sentences")
+        encode = cached(SentenceEncoder.open(self.encoder, threads=1), folder / "sentences")
         for seed in self.seeds:
             data = self.data(folder, seed)
             data.write(folder / f"seed{seed}")
@@ -116,17 +118,20 @@ class Trailers(Closed):
 def cached(encoder: SentenceEncoder, folder: Path) -> Encode:
     """The encoder, with all vectors that it has made kept in memory and in a folder."""
     known: dict[str, np.ndarray] = {}
+    made_by = xxhash.xxh3_64(encoder.space.encode()).hexdigest()
+    for path in sorted(folder.glob(f"{made_by}-*.npz")):
+        with np.load(path) as stored:
+            known.update(zip(stored["texts"].tolist(), stored["vectors"]))
 
     def encode(texts: Sequence[str]) -> np.ndarray:
         missing = [text for text in dict.fromkeys(texts) if text not in known]
-        if missing:
-            digest = xxhash.xxh3_128(repr((encoder.space, missing)).encode()).hexdigest()
-            path = folder / f"{digest}.npy"
-            if not path.exists():
-                folder.mkdir(parents=True, exist_ok=True)
-                print(f"encoding {len(missing):,} texts", flush=True)
-                np.save(path, encoder(missing))
-            known.update(zip(missing, np.load(path)))
+        for start in range(0, len(missing), AT_ONCE):
+            some = missing[start : start + AT_ONCE]
+            vectors, name = encoder(some), xxhash.xxh3_128(repr(some).encode()).hexdigest()
+            folder.mkdir(parents=True, exist_ok=True)
+            np.savez(folder / f"{made_by}-{name}.npz", texts=np.array(some), vectors=vectors)
+            known.update(zip(some, vectors))
+            print(f"encoded {start + len(some):,} of {len(missing):,} new texts", flush=True)
         return np.stack([known[text] for text in texts])
 
     return encode

@@ -25,6 +25,7 @@ UNSEEN = (
 SUBSETS = 4
 """Captions of a video at most, beside the one that names all of its labels."""
 TRAIN, VALIDATION = 0.7, 0.1
+WRITTEN = ("movieId", "overview", "overview_2", "tagline", "keywords", "tmdb_genres")
 PARTS = ("train", "validation", "test")
 
 
@@ -142,15 +143,14 @@ def trailers(movielens: str, folder: str, text: str, seed: int) -> Worded:
     Movies that share a trailer are in one part. Raises MovieLensError for absent or other files.
     """
     movies = read_movies(movielens, folder)
-    columns = ("movieId", "overview", "overview_2", "tagline", "keywords", "tmdb_genres")
-    written = columns_of(need(text, "--text", f"the folder of {TEXT}") / TEXT, columns)
+    written = columns_of(need(text, "--text", f"the folder of {TEXT}") / TEXT, WRITTEN)
     tags = columns_of(Path(movielens) / "tags.csv", ("movieId", "tag"))
     tagged: dict[str, dict[str, None]] = {}
     for movie, tag in zip(tags["movieId"], tags["tag"]):
         tagged.setdefault(movie, {})[tag] = None
     ids, captions = movies.table.ids.astype(str), []
     rows = {name: row for row, name in enumerate(ids)}
-    for movie, *cells in zip(*(written[name] for name in columns)):
+    for movie, *cells in zip(*(written[name] for name in WRITTEN)):
         if movie in rows:
             *told, keywords, genres = cells
             lists = (keywords.split("|"), genres_of(genres), tagged.get(movie, ()))
