@@ -67,9 +67,7 @@ def measured(
     captions = data.whole_of("test")
     test, owners = np.unique(data.videos[captions], return_inverse=True)
     texts = answers.texts([Question(data.texts[n], data.asked[n]) for n in captions])
-    ranks = caption_ranks(
-        answers.videos[test].astype(np.float32), texts.astype(np.float32), owners
-    )
+    ranks = caption_ranks(answers.videos[test].astype(np.float32), texts.astype(np.float32), owners)
     result = dict(bootstrap(ranks, owners, at=AT, seed=seed, resamples=resamples))
     for name, each in asked.items():
         scores = answers.texts(each.questions) @ answers.videos[each.gallery].T

@@ -17,6 +17,8 @@ Encode = Callable[[Sequence[str]], np.ndarray]
 """n texts → f32[n, E]."""
 SPACES = (("visual",), ("visual", "audio"))
 """The modalities of each space of the ridge: their scores are added."""
+LARGE = 100.0
+"""Features with values above this have scales that differ widely."""
 VARIANCE = 1e-8
 """Features of less variance than this share of the largest are constant."""
 
@@ -51,15 +53,14 @@ def systems(
 ) -> Iterator[tuple[str, Answers]]:
     """All closed forms and controls, by name."""
     train, target = data.parts["train"], _targets(data, encode)
-    mean = target.videos[train].mean(axis=0)
+    mean = target[train].mean(axis=0)
 
     def sentences(of: Sequence[Question]) -> np.ndarray:
         return units(encode([each.text for each in of]).astype(np.float64) - mean)
 
-    goal = units(target.videos - mean)
+    goal = units(target - mean)
     maps = [
-        units(ridge(standardised(data, space), goal, train, penalties.features))
-        for space in SPACES
+        units(ridge(standardised(data, space), goal, train, penalties.features)) for space in SPACES
     ]
     videos = np.concatenate(maps, axis=1)
 
@@ -96,10 +97,6 @@ def standardised(data: Worded, modalities: Sequence[str]) -> np.ndarray:
     return np.concatenate(parts, axis=1)
 
 
-LARGE = 100.0
-"""Features with values above this have scales that differ widely."""
-
-
 def ridge(rows: np.ndarray, target: np.ndarray, train: np.ndarray, penalty: float) -> np.ndarray:
     """f64[N, k]: what a ridge regression on train videos predicts for all, without intercept."""
     some, count = rows[train], int(train.sum())
@@ -113,17 +110,13 @@ def units(rows: np.ndarray) -> np.ndarray:
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
-class _Targets(NamedTuple):
-    videos: np.ndarray
-
-
-def _targets(data: Worded, encode: Encode) -> _Targets:
+def _targets(data: Worded, encode: Encode) -> np.ndarray:
     """f64[N, E]: the mean sentence vector of each video's captions; zeros without."""
     vectors = encode(data.texts).astype(np.float64)
     sums = np.zeros((len(data.table), vectors.shape[1]))
     np.add.at(sums, data.videos, vectors)
     counts = np.bincount(data.videos, minlength=len(sums))
-    return _Targets(sums / np.maximum(counts, 1)[:, None])
+    return sums / np.maximum(counts, 1)[:, None]
 
 
 def _cca(
@@ -147,9 +140,7 @@ def _cca(
     size = min(penalties.components, len(correlations))
     of_videos = scipy.linalg.solve_triangular(left.T, u[:, :size]) * correlations[:size]
     of_texts = scipy.linalg.solve_triangular(right.T, v[:size].T) * correlations[:size]
-    return Answers(
-        units(rows @ of_videos), lambda of: units((sentences(of) - middle) @ of_texts)
-    )
+    return Answers(units(rows @ of_videos), lambda of: units((sentences(of) - middle) @ of_texts))
 
 
 def _labels(data: Worded, train: np.ndarray, penalty: float) -> Answers:

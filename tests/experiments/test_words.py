@@ -102,7 +102,8 @@ def test_a_sentence_ridge_equals_least_squares_with_rows_for_the_penalty(made):
     """The first space of the ridge against numpy's least squares on extended rows."""
     train = made.parts["train"]
     rows = standardised(made, ("visual",))
-    assert np.allclose(rows[train].mean(axis=0), 0) and np.allclose(rows[train].std(axis=0), 1)
+    assert np.allclose(rows[train].mean(axis=0), 0)
+    assert np.allclose(rows[train].std(axis=0), 1)
     named = dict(systems(made, encode, Penalties(features=0.5), 0))
     vectors = encode(made.texts).astype(np.float64)
     target = np.stack(
@@ -135,7 +136,8 @@ def test_trailers_have_one_caption_a_movie_without_its_title(tmp_path):
     assert np.isfinite(standardised(data, ("visual", "audio"))).all()
     assert not questions(data)
     names = [name for name, _ in systems(data, encode, Penalties(), 0)]
-    assert "CCA" in names and not any("labels" in name for name in names)
+    assert "CCA" in names
+    assert not any("labels" in name for name in names)
 
 
 def test_the_command_prints_and_writes_what_training_reads(made, tmp_path, monkeypatch, capsys):
@@ -155,7 +157,8 @@ def test_the_command_prints_and_writes_what_training_reads(made, tmp_path, monke
     options = ["--workdir", str(work), "--encoder", "e", "--seeds", "0", "--resamples", "40"]
     assert words.main(["youtube8m", *options]) == 0
     result = json.loads((work / "words.json").read_text())
-    assert "CCA" in result["systems"] and "CCA" in (work / "words.md").read_text()
+    assert "CCA" in result["systems"]
+    assert "CCA" in (work / "words.md").read_text()
     with (work / "seed0" / "split.csv").open() as file:
         split = {row["id"]: row["split"] for row in csv.DictReader(file)}
     with (work / "seed0" / "captions.csv").open() as file:
@@ -163,5 +166,3 @@ def test_the_command_prints_and_writes_what_training_reads(made, tmp_path, monke
     for name, mask in made.parts.items():
         ids = set(made.table.ids[mask].astype(str))
         assert ids == {each for each in captioned if split[each] == name}
-
-
