@@ -142,13 +142,23 @@ def table(results: Mapping[str, Sequence[Mapping[str, Interval]]]) -> Iterator[T
     first = next(iter(results.values()))[0]
     names = (*RANKS, *(name for name in first if "/" not in name and name != "sum_of_recalls"))
     rows = [
-        [system, *(_cell(name, [each[name].value for each in seeds]) for name in names)]
+        [system, *(_cell(name, [e[name].value for e in seeds if name in e]) for name in names)]
         for system, seeds in results.items()
     ]
-    yield "Search by words, per cent; means over seeds ± half their range", ["", *names], rows
+    yield (
+        "Search by words, per cent; means over seeds ± half their range",
+        ["", *map(_short, names)],
+        rows,
+    )
+
+
+def _short(name: str) -> str:
+    return name.replace("text_to_video/", "t→v ").replace("video_to_text/", "v→t ")
 
 
 def _cell(name: str, values: Sequence[float]) -> str:
+    if not values:
+        return "–"
     scale, digits = (1, 0) if "rank" in name else (100, 1)
     half = (max(values) - min(values)) / 2 * scale
     return f"{float(np.mean(values)) * scale:.{digits}f} ± {half:.{digits}f}"

@@ -12,6 +12,8 @@ from vidembed.metrics.caption_ranks import caption_ranks
 from vidembed.metrics.intervals import Interval, interval_over_runs, times_drawn
 
 AT = (1, 5, 10)
+LEAST = 5
+"""Videos of the gallery that bear a label which is asked for."""
 QUERIES, LABELS, BY_NAME, BY_DESCRIPTION = (
     "label sets", "seen labels", "unseen by name", "unseen by description"
 )  # fmt: skip
@@ -27,7 +29,7 @@ class Asked(NamedTuple):
 
 def questions(data: Worded) -> dict[str, Asked]:
     """Label sets and seen labels among test videos; unseen labels among those and all that were
-    kept out. A question without a right answer is left out; {} for data without labels."""
+    kept out. Labels need `LEAST` right answers, sets one; {} for data without labels."""
     if not data.names:
         return {}
     test = np.flatnonzero(data.parts["test"])
@@ -51,7 +53,7 @@ def questions(data: Worded) -> dict[str, Asked]:
         right = np.stack(
             [np.logical_and.reduce([bearing[n][gallery] for n in each.labels]) for each in of]
         )
-        some = right.any(axis=1)
+        some = right.sum(axis=1) >= (1 if name == QUERIES else LEAST)
         chosen = [each for each, kept in zip(of, some) if kept]
         result[name] = Asked(chosen, right[some], gallery)
     return result
@@ -70,7 +72,10 @@ def measured(
     ranks = caption_ranks(answers.videos[test].astype(np.float32), texts.astype(np.float32), owners)
     result = dict(bootstrap(ranks, owners, at=AT, seed=seed, resamples=resamples))
     for name, each in asked.items():
-        scores = answers.texts(each.questions) @ answers.videos[each.gallery].T
+        texts = answers.texts(each.questions)
+        if not texts.any():
+            continue  # the system knows none of them
+        scores = texts @ answers.videos[each.gallery].T
         values = average_precisions(scores, each.right)
         drawn = times_drawn(len(values), seed=seed, resamples=resamples)
         means = np.concatenate([block @ values / len(values) for block in drawn])

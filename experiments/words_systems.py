@@ -146,11 +146,13 @@ def _cca(
 def _labels(data: Worded, train: np.ndarray, penalty: float) -> Answers:
     """A ridge to the labels of train videos themselves; a question is the sum of its labels."""
     known: Mapping[int, int] = {
-        int(label): place for place, label in enumerate(np.unique(data.table.label_values))
+        int(label): place
+        for place, label in enumerate(np.setdiff1d(data.table.label_values, data.unseen))
     }
     borne = np.zeros((len(data.table), len(known)))
     row = np.repeat(np.arange(len(borne)), np.diff(data.table.label_offsets))
-    borne[row, [known[int(label)] for label in data.table.label_values]] = 1
+    taught = np.isin(data.table.label_values, list(known))
+    borne[row[taught], [known[int(label)] for label in data.table.label_values[taught]]] = 1
     videos = ridge(standardised(data, SPACES[-1]), borne, train, penalty)
 
     def texts(of: Sequence[Question]) -> np.ndarray:
