@@ -1,0 +1,198 @@
+"""Search by words: closed forms on real features, which a trained system has to surpass.
+
+    python -m experiments.words youtube8m --workdir W --records FOLDER --vocabulary vocabulary.csv
+    python -m experiments.words trailers --workdir W --movielens M --trailers T --text X
+
+Captions of YouTube-8M are made of the names of its labels; 40 labels are kept out, for zero-shot.
+W/seedS holds captions, split, labels and label sets as files, with which
+`vidembed train jemc --corpus.table W/table --corpus.captions W/seedS/captions.csv --corpus.split
+W/seedS/split.csv` learns from the same videos. MovieLens, its trailers and their texts may not be
+passed on.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+import xxhash
+
+from experiments.annotation_runs import Titled, print_tables, verb, write_tables
+from experiments.points import refuse_seeds
+from experiments.words_data import Worded, trailers, youtube8m
+from experiments.words_measures import AT, measured, questions
+from experiments.words_systems import Encode, Penalties, systems
+from vidembed.cli import command_line
+from vidembed.media.sentences import SentenceEncoder
+from vidembed.metrics.intervals import Interval
+from vidembed.records.table import FeatureTable
+from vidembed.workdir.versions import versions
+
+RANKS = (*(f"text_to_video/r@{k}" for k in AT), "text_to_video/median_rank", "video_to_text/r@10")
+AT_ONCE = 500
+"""Texts that are encoded before their vectors are written."""
+Results = dict[str, list[dict[str, Interval]]]
+"""System → measures of each seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Closed:
+    """What both data sets share."""
+
+    workdir: str
+    """Folder for the table, the files of each seed and the results."""
+    encoder: str
+    """Folder of a sentence encoder (`vidembed.media.sentences`)."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Each has its own split and captions."""
+    penalties: Penalties = field(default_factory=Penalties)
+    resamples: int = 200
+    """Behind the intervals of each seed, in words.json."""
+
+    def __post_init__(self) -> None:
+        refuse_seeds(self.seeds)
+
+    def run(self) -> int:
+        """Fit, measure, print the table, and write words.json and words.md."""
+        folder, results, notes = Path(self.workdir), Results(), list[str]()
+        encode = cached(SentenceEncoder.open(self.encoder, threads=1), folder / "sentences")
+        for seed in self.seeds:
+            data = self.data(folder, seed)
+            data.write(folder / f"seed{seed}")
+            asked = questions(data)
+            notes.append(_counts(data, seed))
+            print(notes[-1], flush=True)
+            for name, answers in systems(data, encode, self.penalties, seed):
+                scores = measured(data, answers, asked, seed=seed, resamples=self.resamples)
+                results.setdefault(name, []).append(scores)
+        tables = list(table(results))
+        print_tables(tables, notes)
+        for path in write_tables(as_json(results, self.seeds), tables, notes, folder / "words"):
+            print(f"wrote {path}")
+        return 0
+
+    def data(self, folder: Path, seed: int) -> Worded:
+        """The videos with words of a seed."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class YouTube8M(Closed):
+    """Videos of YouTube-8M, captions from the names of their labels."""
+
+    records: str = "data/youtube8m"
+    """Video-level TFRecords: a folder, a file or a pattern."""
+    vocabulary: str = "data/youtube8m/vocabulary.csv"
+    """Names and descriptions of the labels."""
+
+    def data(self, folder: Path, seed: int) -> Worded:
+        """See `youtube8m`; the table is made first where there is none."""
+        if not (folder / "table").exists():
+            verb("import", self.records, str(folder / "table"))
+        return youtube8m(FeatureTable.open(folder / "table"), self.vocabulary, seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trailers(Closed):
+    """Trailers of movies, with what people wrote about the movies."""
+
+    movielens: str = ""
+    """MovieLens as unpacked: movies.csv and tags.csv."""
+    trailers: str = ""
+    """Trailer features of MMTF-14K: audio*.csv, visual*.csv."""
+    text: str = ""
+    """Folder of trailer_text.csv (overview, tagline, keywords)."""
+
+    def data(self, folder: Path, seed: int) -> Worded:
+        """See `trailers`; the table is written for training."""
+        data = trailers(self.movielens, self.trailers, self.text, seed)
+        if not (folder / "table").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            data.table.write(folder / "table")
+        return data
+
+
+def cached(encoder: SentenceEncoder, folder: Path) -> Encode:
+    """The encoder, with all vectors that it has made kept in memory and in a folder."""
+    known: dict[str, np.ndarray] = {}
+    made_by = xxhash.xxh3_64(encoder.space.encode()).hexdigest()
+    for path in sorted(folder.glob(f"{made_by}-*.npz")):
+        with np.load(path) as stored:
+            known.update(zip(stored["texts"].tolist(), stored["vectors"]))
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        missing = [text for text in dict.fromkeys(texts) if text not in known]
+        for start in range(0, len(missing), AT_ONCE):
+            some = missing[start : start + AT_ONCE]
+            vectors, name = encoder(some), xxhash.xxh3_128(repr(some).encode()).hexdigest()
+            folder.mkdir(parents=True, exist_ok=True)
+            np.savez(folder / f"{made_by}-{name}.npz", texts=np.array(some), vectors=vectors)
+            known.update(zip(some, vectors))
+            print(f"encoded {start + len(some):,} of {len(missing):,} new texts", flush=True)
+        return np.stack([known[text] for text in texts])
+
+    return encode
+
+
+def table(results: Mapping[str, Sequence[Mapping[str, Interval]]]) -> Iterator[Titled]:
+    """Means over seeds, and over how much the seeds range."""
+    first = next(iter(results.values()))[0]
+    names = (*RANKS, *(name for name in first if "/" not in name and name != "sum_of_recalls"))
+    rows = [
+        [system, *(_cell(name, [e[name].value for e in seeds if name in e]) for name in names)]
+        for system, seeds in results.items()
+    ]
+    yield (
+        "Search by words, per cent; means over seeds ± half their range",
+        ["", *map(_short, names)],
+        rows,
+    )
+
+
+def _short(name: str) -> str:
+    return name.replace("text_to_video/", "t→v ").replace("video_to_text/", "v→t ")
+
+
+def _cell(name: str, values: Sequence[float]) -> str:
+    if not values:
+        return "–"
+    scale, digits = (1, 0) if "rank" in name else (100, 1)
+    half = (max(values) - min(values)) / 2 * scale
+    return f"{float(np.mean(values)) * scale:.{digits}f} ± {half:.{digits}f}"
+
+
+def as_json(
+    results: Mapping[str, Sequence[Mapping[str, Interval]]], seeds: Sequence[int]
+) -> dict[str, Any]:
+    """All measures with their intervals, per seed."""
+    systems = {
+        name: [{key: value._asdict() for key, value in each.items()} for each in of]
+        for name, of in results.items()
+    }
+    return {"seeds": list(seeds), "systems": systems, "versions": versions()}
+
+
+def _counts(data: Worded, seed: int) -> str:
+    parts = ", ".join(
+        f"{int(mask.sum()):,} {name} ({len(data.captions_of(name)):,} captions)"
+        for name, mask in data.parts.items()
+    )
+    return f"seed {seed}: videos {parts}; {int(data.kept_out.sum()):,} kept out for zero-shot"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the data set of the command line; returns an exit code."""
+    missing: Any = {"workdir": tyro.MISSING, "encoder": tyro.MISSING}
+    commands = {"youtube8m": YouTube8M(**missing), "trailers": Trailers(**missing)}
+    given = sys.argv[1:] if arguments is None else arguments
+    chosen = command_line.parse(
+        commands, given, prog="python -m experiments.words", description="Search by words."
+    )
+    return command_line.guarded(chosen.run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
