@@ -18,22 +18,19 @@ from typing import Any
 
 import numpy as np
 import tyro
-import xxhash
 
 from experiments.annotation_runs import Titled, print_tables, verb, write_tables
 from experiments.points import refuse_seeds
 from experiments.words_data import Worded, trailers, youtube8m
 from experiments.words_measures import AT, measured, questions
-from experiments.words_systems import Encode, Penalties, systems
+from experiments.words_systems import Penalties, systems
 from vidembed.cli import command_line
-from vidembed.media.sentences import SentenceEncoder
+from vidembed.corpora.sentence_vectors import sentence_vectors
 from vidembed.metrics.intervals import Interval
 from vidembed.records.table import FeatureTable
 from vidembed.workdir.versions import versions
 
 RANKS = (*(f"text_to_video/r@{k}" for k in AT), "text_to_video/median_rank", "video_to_text/r@10")
-AT_ONCE = 500
-"""Texts that are encoded before their vectors are written."""
 Results = dict[str, list[dict[str, Interval]]]
 """System → measures of each seed."""
 
@@ -58,7 +55,10 @@ class Closed:
     def run(self) -> int:
         """Fit, measure, print the table, and write words.json and words.md."""
         folder, results, notes = Path(self.workdir), Results(), list[str]()
-        encode = cached(SentenceEncoder.open(self.encoder, threads=1), folder / "sentences")
+
+        def encode(texts: Sequence[str]) -> np.ndarray:
+            return sentence_vectors(self.encoder, texts).vectors
+
         for seed in self.seeds:
             data = self.data(folder, seed)
             data.write(folder / f"seed{seed}")
@@ -113,28 +113,6 @@ class Trailers(Closed):
             folder.mkdir(parents=True, exist_ok=True)
             data.table.write(folder / "table")
         return data
-
-
-def cached(encoder: SentenceEncoder, folder: Path) -> Encode:
-    """The encoder, with all vectors that it has made kept in memory and in a folder."""
-    known: dict[str, np.ndarray] = {}
-    made_by = xxhash.xxh3_64(encoder.space.encode()).hexdigest()
-    for path in sorted(folder.glob(f"{made_by}-*.npz")):
-        with np.load(path) as stored:
-            known.update(zip(stored["texts"].tolist(), stored["vectors"]))
-
-    def encode(texts: Sequence[str]) -> np.ndarray:
-        missing = [text for text in dict.fromkeys(texts) if text not in known]
-        for start in range(0, len(missing), AT_ONCE):
-            some = missing[start : start + AT_ONCE]
-            vectors, name = encoder(some), xxhash.xxh3_128(repr(some).encode()).hexdigest()
-            folder.mkdir(parents=True, exist_ok=True)
-            np.savez(folder / f"{made_by}-{name}.npz", texts=np.array(some), vectors=vectors)
-            known.update(zip(some, vectors))
-            print(f"encoded {start + len(some):,} of {len(missing):,} new texts", flush=True)
-        return np.stack([known[text] for text in texts])
-
-    return encode
 
 
 def table(results: Mapping[str, Sequence[Mapping[str, Interval]]]) -> Iterator[Titled]:

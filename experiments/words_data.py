@@ -78,7 +78,7 @@ class Worded:
             ("video_id", "caption"),
             ((ids[row], text) for row, text in zip(self.videos, self.texts)),
         )
-        of = {row: part for part in PARTS for row in np.flatnonzero(self.parts[part])}
+        of = {row: part for part in PARTS for row in np.flatnonzero(self.parts[part]).tolist()}
         split = ((name, of.get(row, "test")) for row, name in enumerate(ids))
         _write(folder / "split.csv", ("id", "split"), split)
         labels = (
@@ -117,7 +117,7 @@ def youtube8m(
     kept_out[row[np.isin(table.label_values, unseen)]] = True
     rng = np.random.default_rng(seed)
     captions: list[tuple[int, str, frozenset[int]]] = []
-    for video in np.flatnonzero(~kept_out):
+    for video in np.flatnonzero(~kept_out).tolist():
         labels = [int(label) for label in table.labels(video) if int(label) in names]
         captions += [(int(video), *each) for each in _wordings(labels, names, rng)]
     return _worded(table, captions, seed, kept_out, names, descriptions, unseen)

@@ -30,5 +30,9 @@ def test_vectors_are_computed_once_and_damaged_ones_again(tmp_path, monkeypatch)
     for damaged in (bytes(content), b"", content[:40]):
         stored.write_bytes(damaged)
         np.testing.assert_array_equal(sentence_vectors(folder, texts, quiet).vectors, expected)
-    sentence_vectors(folder, texts[:2], quiet)
-    assert calls == [texts, texts, texts, texts[:2]]
+    longer = [*texts[1:], "car", *texts[:1], "car"]
+    vectors = sentence_vectors(folder, longer, quiet).vectors
+    np.testing.assert_array_equal(vectors[[3, 0, 1]], expected)
+    np.testing.assert_array_equal(vectors[2], vectors[4])
+    assert calls == [texts, texts, texts, ["car"]]
+    assert sentence_vectors(folder, [], quiet).vectors.shape == (0, 3)

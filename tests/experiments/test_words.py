@@ -11,6 +11,7 @@ from experiments.words_data import WRITTEN, plain, trailers, youtube8m
 from experiments.words_measures import average_precisions, measured, questions
 from experiments.words_systems import Penalties, standardised, systems
 from tests.experiments.made_movies import made_movies, write_csv
+from vidembed.corpora.sentence_vectors import SentenceVectors
 from vidembed.records.table import FeatureTable
 
 LABELS, WIDTH = 12, 16
@@ -141,17 +142,9 @@ def test_trailers_have_one_caption_a_movie_without_its_title(tmp_path):
 
 
 def test_the_command_prints_and_writes_what_training_reads(made, tmp_path, monkeypatch, capsys):
-    class Encoder:
-        space = "made"
-
-        @staticmethod
-        def open(folder, threads):
-            return Encoder()
-
-        def __call__(self, texts):
-            return encode(texts)
-
-    monkeypatch.setattr(words, "SentenceEncoder", Encoder)
+    monkeypatch.setattr(
+        words, "sentence_vectors", lambda folder, texts: SentenceVectors(encode(texts), folder)
+    )
     monkeypatch.setattr(words.YouTube8M, "data", lambda self, folder, seed: made)
     work = tmp_path / "work"
     options = ["--workdir", str(work), "--encoder", "e", "--seeds", "0", "--resamples", "40"]
