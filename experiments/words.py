@@ -10,8 +10,9 @@ W/seedS/split.csv` learns from the same videos. MovieLens, its trailers and thei
 passed on.
 """
 
+import itertools
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from experiments.annotation_runs import Titled, print_tables, verb, write_tables
 from experiments.points import refuse_seeds
 from experiments.words_data import Worded, trailers, youtube8m
 from experiments.words_measures import AT, measured, questions
-from experiments.words_systems import Penalties, systems
+from experiments.words_systems import THIRD, Answers, Penalties, systems
+from experiments.words_trained import trained
 from vidembed.cli import command_line
 from vidembed.corpora.sentence_vectors import sentence_vectors
 from vidembed.metrics.intervals import Interval
@@ -45,6 +47,8 @@ class Closed:
     """Folder of a sentence encoder (`vidembed.media.sentences`)."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Each has its own split and captions."""
+    train: bool = False
+    """Also train joint spaces (`train jemc --preset recommended`)."""
     penalties: Penalties = field(default_factory=Penalties)
     resamples: int = 200
     """Behind the intervals of each seed, in words.json."""
@@ -65,7 +69,12 @@ class Closed:
             asked = questions(data)
             notes.append(_counts(data, seed))
             print(notes[-1], flush=True)
-            for name, answers in systems(data, encode, self.penalties, seed):
+            closed = dict(systems(data, encode, self.penalties, seed))
+            learned: Iterable[tuple[str, Answers]] = ()
+            if self.train:
+                place = folder / f"seed{seed}", folder / "table"
+                learned = trained(data, closed[THIRD], *place, self.encoder, seed)
+            for name, answers in itertools.chain(closed.items(), learned):
                 scores = measured(data, answers, asked, seed=seed, resamples=self.resamples)
                 results.setdefault(name, []).append(scores)
         tables = list(table(results))

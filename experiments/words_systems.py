@@ -15,6 +15,7 @@ from vidembed.models.ridge import ridge_map
 
 Encode = Callable[[Sequence[str]], np.ndarray]
 """n texts → f32[n, E]."""
+RIDGE, THIRD = "ridge to sentence vectors", "ridge to sentence vectors, one space"
 SPACES = (("visual",), ("visual", "audio"))
 """The modalities of each space of the ridge: their scores are added."""
 LARGE = 100.0
@@ -71,7 +72,8 @@ def systems(
     noise = rng.standard_normal(videos.shape)
     yield "chance", Answers(noise, twice)
     yield "ridge, features shuffled", Answers(videos[rng.permutation(len(videos))], twice)
-    yield "ridge to sentence vectors", Answers(videos, twice)
+    yield RIDGE, Answers(videos, twice)
+    yield THIRD, Answers(maps[-1], sentences)
     yield "CCA", _cca(standardised(data, SPACES[-1]), goal, train, sentences, penalties)
     if data.names:
         yield "ridge to labels, which it knows", _labels(data, train, penalties.features)
