@@ -124,12 +124,15 @@ def test_an_exception_leaves_no_process_behind(tmp_path):
 
 
 PROGRAM = """
+import signal
 import sys
 from pathlib import Path
 from tests.media.told import Told, files
 from vidembed.media.workers import decoded
 from multiprocessing import active_children
 if __name__ == "__main__":
+    # Under a job in the background it would be ignored from the start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for item in decoded(files(Path(sys.argv[1]), "hang", "long"), {"x": Told()}, workers=2):
         next(item.blocks())
         print(*(child.pid for child in active_children()), flush=True)

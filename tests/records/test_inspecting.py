@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from tests.messages import encode_video
 from vidembed.__main__ import main as command
 from vidembed.cli import command_line, launch
 from vidembed.cli.offered import Offered
+from vidembed.cli.verbs import Preset
 from vidembed.recipes import cdml
 from vidembed.records.example import encode_example
 from vidembed.records.formats import Modality, Reading, VideoLevel
@@ -223,7 +225,8 @@ def test_the_training_command_names_the_modalities_and_parses(modalities, chosen
     given = [places.get(word, word) for word in words]
     verb = launch._command("train", cdml.recipe, cdml.EVALUATION)
     preset = cdml.PRESETS["laptop"].split()
-    shadow = Offered(cdml.OFFERED, verb).shadow(verb)
+    offered = {**cdml.OFFERED, Preset: Literal["laptop"]}
+    shadow = Offered(offered, verb).shadow(verb)
     parsed = command_line.parse_one(shadow, given[5:], prog="vidembed", preset=preset)
     assert parsed.recipe.corpus.table == "a table"
 
