@@ -10,6 +10,7 @@ W/seedS/split.csv` learns from the same videos. MovieLens, its trailers and thei
 passed on.
 """
 
+import abc
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,7 +39,7 @@ Results = dict[str, list[dict[str, Interval]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Closed:
+class Closed(abc.ABC):
     """What both data sets share."""
 
     workdir: str
@@ -83,9 +84,9 @@ class Closed:
             print(f"wrote {path}")
         return 0
 
+    @abc.abstractmethod
     def data(self, folder: Path, seed: int) -> Worded:
         """The videos with words of a seed."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)

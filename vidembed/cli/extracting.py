@@ -126,18 +126,18 @@ def main(
         raise ValueError(f"{table} is not a finished table: leave out --append")
     options = earlier.options(options, backbone, components)
     backbone = backbone or earlier.backbones
-    found = earlier.standing(videos)
+    standing = earlier.standing(videos)
     changed = "its size or time has changed since; the table has its old rows (--force: all anew)"
-    _listed("WARNING", [(video, changed) for video in found.changed], progress)
-    todo = earlier.lacking(videos, found, append=append, say=progress.say)
+    _listed("WARNING", [(video, changed) for video in standing.changed], progress)
+    todo = earlier.lacking(videos, standing, append=append, say=progress.say)
     if not todo and frame_records:
         raise ValueError(
             f"--frame-records writes videos as they are added, and {table} lacks none: make it "
             "anew (--force), with --features to decode nothing again"
         )
     if not todo:
-        _say_failed([Failure(entry.video, entry.reason) for entry in found.failed], progress)
-        return int(bool(found.failed))
+        _say_failed([Failure(entry.video, entry.reason) for entry in standing.failed], progress)
+        return int(bool(standing.failed))
     chosen = {of.name: options.at_rate(of) for of in chosen_backbones(backbones, backbone)}
     place = features or f"{table}.features"
     stores = {

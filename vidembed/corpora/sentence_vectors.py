@@ -18,7 +18,7 @@ from vidembed.progress import Progress
 
 FOLDER = "vectors"
 """Of the encoder's folder."""
-AT_ONCE = 500
+AT_ONCE = 100
 """Sentences that are encoded before their vectors are written."""
 
 
@@ -49,7 +49,8 @@ def sentence_vectors(
         with progress.stage("encoding sentences", len(missing), "sentences") as stage:
             for start in range(0, len(missing), AT_ONCE):
                 some = missing[start : start + AT_ONCE]
-                vectors = network(some, lambda done, start=start: stage.update(start + done))  # type: ignore[misc]
+                vectors = network(some)
+                stage.update(start + len(some))
                 _write(store, made_by, some, vectors)
                 known.update(zip(some, vectors))
     rows = [known[text] for text in texts]

@@ -67,7 +67,6 @@ class _Hinges(abc.ABC):
         """Hinges have no parameters."""
         return {}
 
-    @abc.abstractmethod
     def __call__(
         self,
         scores: jax.Array,
@@ -77,6 +76,12 @@ class _Hinges(abc.ABC):
         parameters: Mapping[str, jax.Array],
     ) -> jax.Array:
         """scores f32[b, N], own i32[b], forbidden bool[b, N] → f32[b], not reduced."""
+        del parameters
+        return self._of(scores, own_scores(scores, own), negatives(scores, own, forbidden))
+
+    @abc.abstractmethod
+    def _of(self, scores: jax.Array, positive: jax.Array, allowed: jax.Array) -> jax.Array:
+        """f32[b] of scores f32[b, N], those of the positives f32[b], and negatives bool[b, N]."""
 
     def _hardest(self, scores: jax.Array, positive: jax.Array, allowed: jax.Array) -> jax.Array:
         """The largest hinge f32[b]; 0 without a negative. Equal negatives share the gradient."""
@@ -88,17 +93,8 @@ class _Hinges(abc.ABC):
 class SumOfHinges(_Hinges):
     """Σ max(0, margin − s(own) + s(negative)) over all negatives (VSE, Kiros et al. 2014)."""
 
-    def __call__(
-        self,
-        scores: jax.Array,
-        own: jax.Array,
-        forbidden: jax.Array,
-        *,
-        parameters: Mapping[str, jax.Array],
-    ) -> jax.Array:
-        del parameters
-        allowed = negatives(scores, own, forbidden)
-        hinges = jax.nn.relu(self.margin - own_scores(scores, own)[:, None] + scores)
+    def _of(self, scores: jax.Array, positive: jax.Array, allowed: jax.Array) -> jax.Array:
+        hinges = jax.nn.relu(self.margin - positive[:, None] + scores)
         return jnp.sum(jnp.where(allowed, hinges, 0.0), axis=1)
 
 
@@ -106,17 +102,8 @@ class SumOfHinges(_Hinges):
 class HardestHinge(_Hinges):
     """max(0, margin − s(own) + s(negative)) of the best negative (VSE++, Faghri et al. 2018)."""
 
-    def __call__(
-        self,
-        scores: jax.Array,
-        own: jax.Array,
-        forbidden: jax.Array,
-        *,
-        parameters: Mapping[str, jax.Array],
-    ) -> jax.Array:
-        del parameters
-        allowed = negatives(scores, own, forbidden)
-        return self._hardest(scores, own_scores(scores, own), allowed)
+    def _of(self, scores: jax.Array, positive: jax.Array, allowed: jax.Array) -> jax.Array:
+        return self._hardest(scores, positive, allowed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,17 +123,7 @@ class WeightedRanking(_Hinges):
         if not 0 <= self.weight < float("inf"):
             raise ValueError(f"weight is {self.weight}, but must be 0 or more (1 in JEMC's code)")
 
-    def __call__(
-        self,
-        scores: jax.Array,
-        own: jax.Array,
-        forbidden: jax.Array,
-        *,
-        parameters: Mapping[str, jax.Array],
-    ) -> jax.Array:
-        del parameters
-        allowed = negatives(scores, own, forbidden)
-        positive = own_scores(scores, own)
+    def _of(self, scores: jax.Array, positive: jax.Array, allowed: jax.Array) -> jax.Array:
         rank = 1 + jnp.sum(allowed & (scores > positive[:, None]), axis=1)
         above_last = (scores.shape[1] - rank + 1).astype(scores.dtype)
         factor = jax.lax.stop_gradient(1 + self.weight / above_last)
