@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+import vidembed
 from tests.records.recorded_frames import LAYOUT, MOST, VIDEOS, pooled_table, write
 from tests.tasks.made_labels import FEED, SMALL
 from tests.tasks.test_annotation import probabilities
@@ -14,7 +15,14 @@ from tests.tasks.test_closed_form import refused, run
 from vidembed.__main__ import main
 from vidembed.cli.launch import main as launch
 from vidembed.corpora.labelled import LabelledPaths
+from vidembed.deploy.exporting import export
+from vidembed.deploy.inputs import InputError
+from vidembed.engine import model as engine_model
+from vidembed.engine.model import load_model
 from vidembed.models.blocks import Blocks
+from vidembed.records.frame_rows import Frames
+from vidembed.records.frames import encode_frames
+from vidembed.records.framing import write_records
 from vidembed.workdir.layout import Workdir
 
 READS = ("visual", "visual_top5", "audio_deviation")
@@ -144,3 +152,97 @@ def test_what_the_data_lack_is_named_early(frames, pooled, tmp_path):
         "no train video has 'audio': leave it out",
     )
     refused(recipe_of(("visual_deviations",)), tmp_path / "b", frames, "no 'visual_deviations'")
+
+
+def attending(**fields):
+    """A recipe whose model pools visual frames itself."""
+    recipe = recipe_of(("visual", "audio"), **fields)
+    return replace(recipe, task=replace(recipe.task, attention=("visual",)))
+
+
+@pytest.fixture(scope="module")
+def attended(frames, tmp_path_factory):
+    path = tmp_path_factory.mktemp("attention") / "run"
+    run(attending(), path, frames)
+    return path
+
+
+def test_attention_starts_as_the_mean_learns_and_annotates(attended, frames, folder, tmp_path):
+    run(recipe_of(("visual", "audio")), tmp_path / "mean", frames)
+    first, second = losses(tmp_path / "mean"), losses(attended)
+    np.testing.assert_allclose(second[0], first[0], rtol=1e-5)
+    assert not np.allclose(second[-1], first[-1], rtol=1e-4)
+    model = load_model(Workdir(attended), "latest")
+    assert np.abs(model.arrays("labels")["parameters"]["attention/visual"]).min() > 1e-3
+    expected = model["labels"](frames.table)
+    out = tmp_path / "out.parquet"
+    arguments = ["annotate", str(attended), str(folder), str(out), "--step", "latest"]
+    assert main([*arguments, "--top", "5"]) == 0
+    rows = pq.read_table(out).to_pylist()
+    assert len(rows) == 5 * (VIDEOS - 1)
+    for row in rows[::7]:
+        score = expected[int(row["video_id"][1:]), row["class"]]
+        np.testing.assert_allclose(row["score"], score, rtol=1e-4)
+
+
+def test_blocks_of_frames_hold_few_bytes(attended, frames, monkeypatch):
+    model = load_model(Workdir(attended), "latest")
+    expected, sizes = model["labels"](frames.table), []
+    read = frames.table.frames.read
+    monkeypatch.setattr(
+        Frames, "read", lambda self, rows, names: sizes.append(len(rows)) or read(rows, names)
+    )
+    monkeypatch.setattr(engine_model, "BLOCK_BYTES", 20 * (MOST * 7 + 4 + 12 + 2))
+    np.testing.assert_allclose(model["labels"](frames.table), expected, rtol=2e-5)
+    assert sizes == [1, *[20] * (VIDEOS // 20)]
+
+
+@pytest.mark.long
+def test_attention_finds_the_frame_that_tells(tmp_path):
+    """Of nine frames one, which bears a mark, says the class; the others say another one."""
+    rng = np.random.default_rng(0)
+    signs = rng.choice([-1, 1], (300, MOST))
+    told = rng.integers(0, MOST, 300)
+    signs[:, 0] *= -1
+    records = []
+    for number, (places, marked) in enumerate(zip(signs, told)):
+        frames = np.clip(128 + 60 * places[:, None] * np.ones(7), 0, 255).astype(np.uint8)
+        frames[:, 0] = np.where(np.arange(MOST) == marked, 255, 0)
+        labels = [int(places[marked] > 0)]
+        both = {"visual": frames, "audio": np.full((MOST, 3), 128, np.uint8)}
+        records.append(encode_frames(f"v{number:03d}", labels, both, format=LAYOUT.frame_format()))
+    write_records(tmp_path / "videos.tfrecord", records)
+    corpus = LabelledPaths(records=str(tmp_path / "videos.tfrecord"), layout=LAYOUT).open()
+    final = {}
+    for attention in ((), ("visual",)):
+        recipe = recipe_of(("visual",), steps=60)
+        recipe = replace(recipe, task=replace(recipe.task, attention=attention))
+        run(recipe, tmp_path / f"run{len(attention)}", corpus)
+        final[attention] = np.mean(losses(tmp_path / f"run{len(attention)}")[-5:])
+    assert final["visual",] < 0.5 * final[()]
+
+
+@pytest.mark.long
+def test_attention_on_eight_devices_and_resumed(attended, frames, tmp_path):
+    run(attending(), tmp_path / "eight", frames, devices=8)
+    run(attending(steps=3), tmp_path / "run", frames)
+    run(attending(), tmp_path / "run", frames)
+    one = probabilities(attended, frames.table)
+    np.testing.assert_allclose(probabilities(tmp_path / "eight", frames.table), one, atol=2e-4)
+    np.testing.assert_array_equal(probabilities(tmp_path / "run", frames.table), one)
+
+
+@pytest.mark.fault(
+    "Annotation: learned weights of frames for data without frames, or a modality that is not read",
+    "refused before training, when vectors are given to the run, and on export",
+)
+def test_attention_needs_frames(attended, frames, pooled, tmp_path):
+    refused(attending(), tmp_path / "a", pooled, "--corpus.layout.level frame")
+    recipe = recipe_of(("audio",))
+    recipe = replace(recipe, task=replace(recipe.task, attention=("visual",)))
+    refused(recipe, tmp_path / "b", frames, "names 'visual', but the model reads audio")
+    with pytest.raises(InputError, match="pools the frames of visual itself"):
+        vectors = {"visual": np.ones((2, 7), np.float32), "audio": np.ones((2, 3), np.float32)}
+        vidembed.load(attended, "latest").embed(vectors)
+    with pytest.raises(ValueError, match="an export takes vectors"):
+        export(attended, tmp_path / "export", "latest")

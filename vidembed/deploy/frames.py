@@ -47,7 +47,8 @@ def frame_layout(options: Importing, stored: Mapping[str, Any]) -> RecordLayout:
 def frame_blocks(
     pattern: str, files: Sequence[epath.Path], layout: RecordLayout, reads: Collection[str]
 ) -> Iterator[FeatureTable]:
-    """The videos as small tables of the pooled modalities `reads`, all means if none is given."""
+    """The videos as small tables of the pooled modalities `reads`, all means if none is given; the
+    tables can read the frames, too."""
     table = open_frames(pattern, layout, files=files)
     spaces = table.space
     names = [n for n in table.features if n in reads] or list(layout.frame_format().widths)
@@ -60,6 +61,7 @@ def frame_blocks(
             present={n: mask[rows] for n, mask in table.present.items() if n in names},
             label_offsets=offsets - offsets[0],
             label_values=table.label_values[offsets[0] : offsets[-1]],
+            frames=table.frames.part(rows) if table.frames else None,
             manifest={
                 "source": table.manifest["source"],
                 "space": {name: spaces[name] for name in names},

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from vidembed.records.bytecode import YOUTUBE_8M, Range
+from vidembed.records.frame_rows import Frames
 from vidembed.records.table import DTYPES, FeatureTable
 
 BLOCK_ROWS = 16_384
@@ -34,6 +35,8 @@ class VideoRows:
     ranges: Mapping[str, Range] = field(default_factory=dict)
     may_be_zero: tuple[str, ...] = ()
     """Modalities of which zeros are values as any other."""
+    frames: Frames | None = None
+    """The frames that the features are pooled from, for a model that reads them."""
 
     def __len__(self) -> int:
         return len(next(iter(self.features.values())))
@@ -85,7 +88,8 @@ def video_rows(
     if not isinstance(videos, FeatureTable):
         return rows
     may_be_zero = tuple(videos.manifest.get("may_be_zero", ()))
-    return replace(rows, ids=videos.ids, ranges=videos.ranges, may_be_zero=may_be_zero)
+    rows = replace(rows, ids=videos.ids, ranges=videos.ranges, frames=videos.frames)
+    return replace(rows, may_be_zero=may_be_zero)
 
 
 def featureless(rows: VideoRows) -> np.ndarray:

@@ -96,6 +96,7 @@ def opened(
         imported=stored.get("imported", {}),
         split=split_options(model.recipe.corpus),
         texts=embeds_text if "text" in model.recipe.task.outputs else None,
+        frames_of=getattr(model.recipe.task, "attention", ()),
     )
     return run, model
 

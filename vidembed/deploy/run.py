@@ -46,7 +46,8 @@ class Run:
     if known. space: identifies what made the vectors; only vectors in the same space are compared.
     imported: options of the import of the training table (`records.stored_options`), if known.
     split: the options of the split that it was trained on, if known. texts: opens what embeds
-    sentences, of a run that does, given the folder of a sentence encoder.
+    sentences, of a run that does, given the folder of a sentence encoder. frames_of: modalities of
+    which it reads frames.
     """
 
     def __init__(
@@ -62,11 +63,12 @@ class Run:
         imported: Mapping[str, Any] = {},
         split: Mapping[str, Any] = {},
         texts: Callable[[str | os.PathLike[str] | None], "TextQueries"] | None = None,
+        frames_of: Sequence[str] = (),
     ) -> None:
         self.compute, self._texts = compute, texts
         self.name, self.step, self.output, self.space = name, step, output, space
         self.widths, self.inputs, self.imported = dict(widths), dict(inputs), dict(imported)
-        self.split = dict(split)
+        self.split, self.frames_of = dict(split), tuple(frames_of)
         self._tried_without: set[str] = set()
 
     def __repr__(self) -> str:
@@ -186,7 +188,14 @@ class Run:
         if isinstance(videos, FeatureTable):
             theirs = {m: space for m, space in videos.space.items() if m in self.widths}
             check_same_space(self.inputs, theirs, names=(self.name, "the table"))
-        return video_rows(videos, self.widths, present)
+        rows = video_rows(videos, self.widths, present)
+        if self.frames_of and rows.frames is None:
+            raise InputError(
+                f"{self.name} pools the frames of {' and '.join(self.frames_of)} itself: give "
+                "frame-level records instead of vectors (`vidembed embed` and `vidembed annotate` "
+                "take them)"
+            )
+        return rows
 
     def embeddable(
         self, table: FeatureTable, present: Mapping[str, Any] | None = None

@@ -39,6 +39,11 @@ def traced(
     if (place / composite.EXPORT).exists():
         return _export(place, step)
     run, model = opened(path, step, output, classes)
+    if run.frames_of:
+        raise ValueError(
+            f"{path} pools the frames of {' and '.join(run.frames_of)} with learned weights, and "
+            "an export takes vectors: use the run itself (`vidembed embed`, `vidembed annotate`)"
+        )
     apply, part = model.function(output), model.arrays(output)
     leaves, tree = jax.tree_util.tree_flatten_with_path(part)
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]

@@ -158,6 +158,7 @@ def part_of_table(table: FeatureTable, rows: np.ndarray) -> FeatureTable:
         present={m: mask[rows] for m, mask in table.present.items()},
         label_offsets=offsets,
         label_values=table.label_values[values],
+        frames=None if table.frames is None else table.frames.part(rows),
         manifest={
             name: table.manifest.get(name, {}) for name in ("source", "space", "may_be_zero")
         },

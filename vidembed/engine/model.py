@@ -22,6 +22,8 @@ from vidembed.workdir.checkpoints.store import CheckpointError, Checkpoints
 from vidembed.workdir.layout import Workdir
 
 BLOCK_ROWS = 4096
+BLOCK_BYTES = 256 << 20
+"""Inputs of a block at most, if its rows are large, as those of frames are."""
 
 
 class Model(Mapping[str, Callable[..., np.ndarray]]):
@@ -78,7 +80,7 @@ class Model(Mapping[str, Callable[..., np.ndarray]]):
             last row, so that every block has the same shape and one compiled function suffices."""
             rows = np.arange(len(source)) if rows is None else np.asarray(rows)
             size = self.mesh.size
-            block = -(-min(BLOCK_ROWS, len(rows)) // size) * size
+            block = -(-_block_rows(output.read, source, rows) // size) * size
             blocks = []
             with jax.set_mesh(self.mesh):
                 for start in range(0, len(rows), block):
@@ -111,6 +113,12 @@ class Model(Mapping[str, Callable[..., np.ndarray]]):
 
     def __len__(self) -> int:
         return len(self._outputs)
+
+
+def _block_rows(read: Callable[[Any, Any], Any], source: Any, rows: np.ndarray) -> int:
+    """How many of the rows are read at a time."""
+    one = sum(leaf.nbytes for leaf in jax.tree.leaves(read(source, rows[:1])))
+    return min(BLOCK_ROWS, len(rows), max(1, BLOCK_BYTES // max(1, one)))
 
 
 def load_model(

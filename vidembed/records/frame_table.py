@@ -15,6 +15,7 @@ from vidembed.records.arrays import TableError, describe
 from vidembed.records.counts import shard_names
 from vidembed.records.frame_pooling import FLOAT32, STATISTICS, pooled_name
 from vidembed.records.frame_reader import FrameReader
+from vidembed.records.frame_rows import Frames
 from vidembed.records.record_index import ABSENT, Progress
 from vidembed.records.record_layout import RecordLayout
 from vidembed.records.record_table import RecordTable, indexed, row_numbers
@@ -175,6 +176,7 @@ def open_frames(
             "source": frame_source(origin.files, layout),
             "space": named_spaces(layout.space, list(format.widths)),
         },
+        frames=Frames(reader=reader, records=np.arange(len(known.ids))),
     )
 
 

@@ -1,11 +1,12 @@
 """Read stored rows of some modalities: all rows for the devices, or those of a batch."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 
 from vidembed.records.bytecode import Range, dequantise, ranged
+from vidembed.records.frame_rows import FrameRows, Frames
 
 
 class Rows(Protocol):
@@ -17,6 +18,8 @@ class Rows(Protocol):
     def present(self) -> Mapping[str, np.ndarray]: ...
     @property
     def ranges(self) -> Mapping[str, Range]: ...
+    @property
+    def frames(self) -> Frames | None: ...
 
 
 def float_rows(table: Rows, modality: str, rows: Any = slice(None)) -> np.ndarray:
@@ -41,10 +44,24 @@ def resident_rows(table: Rows, modalities: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def read_rows(table: Rows, rows: np.ndarray, modalities: Iterable[str]) -> dict[str, Any]:
+def read_rows(
+    table: Rows, rows: np.ndarray, modalities: Iterable[str], framed: Collection[str] = ()
+) -> dict[str, Any]:
     """Features [B, F] of rows i64[B] as stored, and masks `present` bool[B] for the modalities that
-    some rows lack."""
+    some rows lack.
+
+    framed: modalities of which the frames are read instead, as `FrameRows`. Without frames, a
+    vector counts as a video of one frame.
+    """
     modalities = tuple(modalities)
-    features = {m: stored_rows(table, m, rows) for m in modalities}
+    features: dict[str, Any] = {
+        m: stored_rows(table, m, rows) for m in modalities if m not in framed
+    }
+    if table.frames is not None:
+        features |= table.frames.read(rows, framed)
+    else:
+        single = np.ones(len(rows), np.int32)
+        vectors = {m: float_rows(table, m, rows) for m in framed}
+        features |= {m: FrameRows(array[:, None], single) for m, array in vectors.items()}
     present = {m: table.present[m][rows] for m in modalities if m in table.present}
     return {"features": features, "present": present}

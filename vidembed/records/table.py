@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from vidembed.records.arrays import TableError, describe, read_array
 from vidembed.records.byte_ranges import ranges_of, with_ranges
 from vidembed.records.bytecode import Range
+from vidembed.records.frame_rows import Frames
 from vidembed.records.rows import float_rows
 from vidembed.records.space import stand_in
 from vidembed.records.table_files import arrays_beside_features
@@ -42,6 +43,7 @@ class FeatureTable:
     label_offsets   i64[N+1], label_values i32[L]: row i has label_values[offsets[i]:offsets[i+1]]
     ranges          name -> the range of its bytes, only for uint8 that is not YouTube-8M's
     manifest        source of the table and digests on disk; empty for a table made in memory
+    frames          where the frames are that the features are pooled from, if they can be read
     """
 
     ids: np.ndarray
@@ -51,6 +53,7 @@ class FeatureTable:
     present: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     ranges: dict[str, Range] = dataclasses.field(default_factory=dict)
     manifest: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
+    frames: Frames | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         rows = len(self.ids)

@@ -39,6 +39,9 @@ class Annotation(video.VideoTask):
     biases: Biases = "log_odds"
     """Start from each class's share of the train videos, or from even odds (zero). From zero, the
     first passes only learn that most classes are rare."""
+    attention: tuple[str, ...] = ()
+    """Of frame-level records: modalities, such as visual, whose frames are averaged with learned
+    weights, a softmax of one linear score per frame. They start equal, as those of the mean."""
     fixed_classes: int = 0
     """Learn only the classes from this number on; earlier classes and the network stay as in
     --init-from. A class that a longer --corpus.vocabulary adds is then learnt by itself."""
@@ -127,7 +130,7 @@ class Annotation(video.VideoTask):
         `kept/visual`, the share of a modality's variance in its projection.
         """
         chex.assert_rank([batch["rows"], batch["labels"], batch["counts"]], [1, 2, 1])
-        features, present = video.batch_features(constants, batch)
+        features, present = video.batch_features(constants, batch, self.attention)
         inputs = self.embed(parameters, state, features, present, key)
         count = state["classes"]["log_odds"].shape[0]
         weights = batch["counts"] / batch["counts"].shape[0]

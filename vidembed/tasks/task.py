@@ -25,6 +25,9 @@ class Task:
     fixed_classes: int = 0
     """The first classes that a run has from the run it starts from, and that do not learn."""
 
+    attention: tuple[str, ...] = ()
+    """Modalities whose frames are pooled with learned weights."""
+
     @property
     def reads(self) -> tuple[str, ...]:
         """The modalities that a batch must have; () if the task reads no features."""

@@ -3,7 +3,7 @@
 Inputs are standardised by the mean and scale of the train split, kept in the task's state.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,16 +12,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidembed.distributed import mesh
+from vidembed.models.frame_attention import attend
 from vidembed.models.fusion import LateFusion
 from vidembed.models.parameters import Network, Parameters, apply, initialise, parts, split_axes
 from vidembed.records.bytecode import dequantise
 from vidembed.records.frame_pooling import pooled_features
+from vidembed.records.frame_rows import FrameRows
 from vidembed.records.rows import Rows, read_rows
 from vidembed.tasks.outputs import Output
 from vidembed.tasks.spec import Spec
 from vidembed.tasks.task import Axes, Task
 
 Arrays = Mapping[str, Any]
+ATTENTION = "attention/"
+"""Prefix of the weights of frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +45,9 @@ class VideoTask(Task):
         """The embedding of a video, from a FeatureTable; needs the network and the statistics that
         standardise its inputs."""
         network = tuple(f"parameters/{part}" for part in parts(self.model))
-        video = Output(apply=self._video, read=self._read, needs=(*network, "state/inputs"))
+        weights = (ATTENTION.removesuffix("/"),) if self.attention else ()
+        needs = (*network, *(f"parameters/{name}" for name in weights), "state/inputs")
+        video = Output(apply=self._video, read=self._read, needs=needs)
         return {"video": video}
 
     def init(
@@ -54,6 +60,13 @@ class VideoTask(Task):
         constant over the train split is scaled to zero.
         """
         parameters, inputs = initialise(self.model, spec.widths, key), {}
+        if unread := [m for m in self.attention if m not in self.model.modalities]:
+            raise ValueError(
+                f"--task.attention names {unread[0]!r}, but the model reads "
+                f"{', '.join(self.model.modalities)}"
+            )
+        for modality in self.attention:
+            parameters[ATTENTION + modality] = jnp.zeros(spec.widths[modality])
         for modality in self.model.modalities:
             if statistics is None:
                 width = spec.widths[modality]
@@ -83,11 +96,19 @@ class VideoTask(Task):
     ) -> jax.Array:
         """Embed stored features u8|bf16|f32[..., F] per modality as unit vectors f32[..., D].
 
+        Those of `attention` are `FrameRows`, or vectors that are pooled already.
+
         `present`: bool[...] for modalities that some videos lack. If a modality is missing, late
         fusion skips its tower in the product, and early fusion uses the train split's mean.
         `key` turns dropout on.
         """
-        inputs = self.standardised(state, features, present)
+        vectors = {
+            m: attend(values, parameters[ATTENTION + m])
+            if isinstance(values, FrameRows)
+            else values
+            for m, values in features.items()
+        }
+        inputs = self.standardised(state, vectors, present)
         return apply(self.model, parameters, inputs, key, present=present)
 
     def standardised(
@@ -110,19 +131,29 @@ class VideoTask(Task):
         return self.embed(parameters, state, arrays["features"], arrays["present"])
 
     def _read(self, source: Rows, rows: np.ndarray) -> dict[str, Any]:
-        return read_rows(source, rows, self.reads)
+        return read_rows(source, rows, self.reads, self.attention)
 
 
-def batch_features(constants: Arrays, batch: Arrays) -> tuple[Arrays, Arrays]:
+def batch_features(
+    constants: Arrays, batch: Arrays, attention: Collection[str] = ()
+) -> tuple[Arrays, Arrays]:
     """(features, present) of batch["rows"] i32[..., B], from the batch or from the devices.
 
-    Frames u8[B, T, F] of the batch, with lengths i32[B], are pooled to every statistic.
+    Frames u8[B, T, F] of the batch, with lengths i32[B], are pooled to every statistic; those of
+    the modalities `attention` stay frames. Raises ValueError if these are to be pooled but the
+    batch has no frames.
     `constants` are the `resident_rows`, split over the devices; {} if the batch carries its
     features. batch["exchange"], if present, plans how rows travel between devices.
     """
     if "lengths" in batch:
-        vectors = pooled_features(batch["features"], batch["lengths"])
-        return vectors, batch.get("present", {})
+        frames, lengths = batch["features"], batch["lengths"]
+        framed = {name: FrameRows(frames[name], lengths) for name in attention}
+        return pooled_features(frames, lengths) | framed, batch.get("present", {})
+    if attention:
+        raise ValueError(
+            f"--task.attention {' '.join(attention)} needs frames: give frame-level records "
+            "(--corpus.records PATH --corpus.layout.level frame), not a table"
+        )
     if "features" in batch:
         return batch["features"], batch.get("present", {})
     rows, plan = batch["rows"], batch.get("exchange")
