@@ -2,9 +2,9 @@
 
 Made records of YouTube-8M's layout (120 to 300 frames of 1,024 + 128 bytes, random), in random
 order, with labels and checked crcs, by the feed of an annotation run; the index, one pass that
-parses every record; and pooling on the device, once for the means alone and once for all
-statistics. The limit is reading the same files from end to end and nothing else. Files warm in the
-page cache. A minute on two cores.
+parses every record; and pooling on the device, for the means alone, for all statistics, and with
+learned weights. The limit is reading the same files from end to end and nothing else. Files warm in
+the page cache. A minute on two cores.
 """
 
 import tempfile
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
 
@@ -26,7 +27,9 @@ from experiments.benchmarks.streaming_labels import (
     read_files,
     row_of,
 )
+from vidembed.models.frame_attention import attend
 from vidembed.records.frame_pooling import STATISTICS, pooled_features, pooled_name
+from vidembed.records.frame_rows import FrameRows
 from vidembed.records.frame_table import open_frames
 from vidembed.records.frames import encode_frames
 from vidembed.records.framing import write_records
@@ -72,6 +75,10 @@ def main(
             pool = jax.jit(partial(chosen, names))
             arrays = jax.device_put((batch["features"], batch["lengths"]))
             cases[f"pooling, {name}"] = Case(partial(waited, pool, *arrays), 1)
+        weights = {name: jnp.zeros(width) for name, width in WIDTHS.items()}
+        for name, function in (("", attended), (" and its gradient", jax.grad(total))):
+            compiled = jax.jit(function)
+            cases[f"attention{name}"] = Case(partial(waited, compiled, weights, *arrays), 1)
         seconds = in_rounds(cases, rounds=rounds)
         each = sum(path.stat().st_size for path in paths) / videos
     report("streaming_frames", [row_of(n, cases, seconds, batch_videos, each) for n in cases])
@@ -88,6 +95,18 @@ def chosen(
     """The pooled vectors of these names; the others are not computed."""
     vectors = pooled_features(features, lengths)
     return {name: vectors[name] for name in names}
+
+
+def attended(
+    weights: dict[str, jax.Array], features: dict[str, Any], lengths: jax.Array
+) -> dict[str, jax.Array]:
+    """The vectors of attention with these weights."""
+    return {n: attend(FrameRows(features[n], lengths), vector) for n, vector in weights.items()}
+
+
+def total(*arguments: Any) -> jax.Array:
+    """A sum over the vectors of attention."""
+    return sum((jnp.sum(jnp.square(each)) for each in attended(*arguments).values()), jnp.zeros(()))
 
 
 def write(folder: Path, videos: int, files: int, shortest: int, longest: int) -> list[Path]:

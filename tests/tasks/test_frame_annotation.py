@@ -241,8 +241,9 @@ def test_attention_needs_frames(attended, frames, pooled, tmp_path):
     recipe = recipe_of(("audio",))
     recipe = replace(recipe, task=replace(recipe.task, attention=("visual",)))
     refused(recipe, tmp_path / "b", frames, "names 'visual', but the model reads audio")
+    vectors = {"visual": np.ones((2, 7), np.float32), "audio": np.ones((2, 3), np.float32)}
+    run_of_frames = vidembed.load(attended, "latest")
     with pytest.raises(InputError, match="pools the frames of visual itself"):
-        vectors = {"visual": np.ones((2, 7), np.float32), "audio": np.ones((2, 3), np.float32)}
-        vidembed.load(attended, "latest").embed(vectors)
+        run_of_frames.embed(vectors)
     with pytest.raises(ValueError, match="an export takes vectors"):
         export(attended, tmp_path / "export", "latest")
