@@ -76,6 +76,20 @@ def test_long_captions_outside_train_do_not_widen_a_batch(corpus):
     np.testing.assert_array_equal(opened(wide).at(1)["tokens"], opened(corpus).at(1)["tokens"])
 
 
+def test_batches_are_as_wide_as_their_captions_need_and_of_few_widths(corpus):
+    tokens = np.pad(corpus.text_source.tokens, ((0, 0), (0, 60)))
+    words = corpus.text_source.words.copy()
+    words[corpus.train_captions[:3]] = 9, 20, 41
+    feed = opened(known(corpus, text_source=TextSource(tokens=tokens, words=words)))
+    widths = set()
+    for step in range(20):
+        most = words[feed.captions_at(step)].max()
+        widths.add(width := feed.at(step)["tokens"].shape[1])
+        assert width == next(each for each in (8, 16, 32, 41) if each >= most)
+        assert feed.at(step, (1, 2))["tokens"].shape == (SIZE // 2, width)
+    assert len(widths) > 2
+
+
 def test_sentence_vectors_take_the_place_of_words(corpus):
     vectors = np.random.default_rng(0).normal(size=(len(corpus.captions), 5)).astype(np.float32)
     feed = opened(known(corpus, text_source=TextSource(sentences=vectors)))

@@ -19,6 +19,8 @@ from vidembed.tasks.spec import Spec
 
 # Increase this whenever the same seed and data would give other batches than before.
 SEQUENCE = 1
+SHORTEST = 8
+"""Tokens of a batch's captions at least."""
 SENTENCES = "sentences"
 """The name of sentence vectors in a batch, and among the statistics."""
 
@@ -70,7 +72,8 @@ class VideoCaptionsFeed(VideoFeed):
     lengths    i32[B/hosts]             own    frames of each video, of frame-level records
     present    name -> bool[B/hosts]    own
 
-    L is the length of the longest train caption.
+    L is the least of 8, 16, 32 and so on that holds the captions of the batch, at most the length
+    of the longest train caption: a step is compiled for few lengths, and few tokens are padding.
     """
 
     split_axes: Mapping[str, int | None] = {
@@ -144,14 +147,20 @@ class VideoCaptionsFeed(VideoFeed):
         captions = self.captions_at(step)
         text = self._source.read(captions[host_slice])
         if "tokens" in text:
-            text["tokens"] = text["tokens"][:, : self._longest]
+            text["tokens"] = text["tokens"][:, : self._length(captions)]
         return {"rows": self._corpus.captions.videos[captions], **text}
 
     @cached_property
     def _longest(self) -> int:
-        """L."""
+        """Tokens of the longest train caption."""
         assert self._source.words is not None, "only words have a length"
         return int(self._source.words[self._captions].max())
+
+    def _length(self, captions: np.ndarray) -> int:
+        """L, equal on all hosts."""
+        assert self._source.words is not None, "only words have a length"
+        most = int(self._source.words[captions].max())
+        return min(self._longest, max(SHORTEST, 1 << (most - 1).bit_length()))
 
     def _order(self, number: int) -> np.ndarray:
         """i64[n]: the captions of train videos in the random order of a pass."""
