@@ -3,11 +3,11 @@ experiments.benchmarks.joint_step`.
 
 The paper's shape: 128 pairs, spaces object and activity with audio (2,048 + 1,024 + 1,024 features)
 of 1,024 dimensions, each with a GRU over 300-dimensional embeddings of 11,750 words. Captions have
-6 to 16 words, mean 11, padded to 16; for the GRU by itself all have 16. A limit is the products that
-nothing can leave out (of real words, not padding; three of each kernel for a gradient), at the rate
-of a 2048³ product in the same rounds. "bare products" are those of the GRU alone, in their real
-shapes and order; "plain scan" has JAX's own gradient. With torch, the same step in PyTorch with
-packed sequences. Memory is what the compiled program allocates. Two minutes on two cores.
+6 to 16 words, mean 11, padded to 16; for the GRU by itself all have 16. A limit is the products
+that nothing can leave out (of real words, not padding; three of each kernel for a gradient), at the
+rate of a 2048³ product in the same rounds. "bare products" are those of the GRU alone, in their
+real shapes and order; "plain scan" has JAX's own gradient. With torch, the same step in PyTorch
+with packed sequences. Memory is what the compiled program allocates. Two minutes on two cores.
 """
 
 import importlib.util
