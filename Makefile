@@ -14,7 +14,7 @@ test: .venv/installed-test lint
 
 # Compiled as users compile: what is to be equal bit for bit is tested so, too.
 test-long: .venv/installed-long
-	OPTIMISED=1 .venv/bin/python -m pytest -m "long or optimised"
+	OPTIMISED=1 .venv/bin/python -m pytest -n 2 --dist loadfile -m "long or optimised"
 
 # Compiles every recipe for a TPU slice; needs no TPU. In a .venv of its own: beside libtpu every run
 # on a machine without a TPU would begin with its complaints.
