@@ -13,6 +13,7 @@ _SIZES = (
     "task.model.components",
     "task.model.norm",
     "task.model.spaces",
+    "task.model.pairs",
     "task.classifier.mixtures",
     "task.model.modality",
     "task.model.layers.hidden",
