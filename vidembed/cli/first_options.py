@@ -61,6 +61,7 @@ REPORT = (
     "titles",
     "url-template",
     "thumbnail-template",
+    "texts",
     "baselines",
     "corpus.table",
     "corpus.edges",
