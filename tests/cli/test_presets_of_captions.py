@@ -3,6 +3,8 @@
 import pytest
 
 from tests.cli.test_arguments import ended, given
+from vidembed.engine.typed_json import to_json
+from vidembed.models.shared_space import SharedSpace
 from vidembed.models.text import Gru, Sentences
 from vidembed.recipes import jemc
 
@@ -31,6 +33,15 @@ def test_each_preset_is_what_it_says(monkeypatch):
     assert recommended.task.loss == jemc.InfoNCE(temperature=0.07)
     assert recommended.task.model.text == Sentences(hidden=(512,), size=256, dropout=0.2)
     assert recommended.task.model.feature_dropout == 0.5
+    shared = recipe_of(
+        "recommended", "task.model:shared-space", "--task.model.modalities", "visual", "audio",
+        "--task.model.pairs", "visual~audio",
+    )  # fmt: skip
+    text = recommended.task.model.text
+    asked = SharedSpace(
+        modalities=("visual", "audio"), pairs=("visual~audio",), text=text, feature_dropout=0.5
+    )
+    assert to_json(shared.task.model) == to_json(asked)
     # Without a preset: as the code, but a video's other captions are no negatives.
     assert jemc.recipe.task.mask_same
     assert jemc.recipe.steps == code.steps

@@ -96,6 +96,21 @@ def test_a_row_without_negatives_has_no_loss_and_no_gradient(loss):
     assert all(np.all(np.asarray(leaf) == 0) for leaf in jax.tree.leaves(gradient))
 
 
+def test_a_row_without_negatives_has_the_sigmoid_of_its_positive():
+    loss, forbidden = Sigmoid(temperature=0.5, bias=1.0), jnp.ones((1, 2), bool)
+    total = lambda s: loss(s, jnp.array([0]), forbidden, parameters=parameters(loss)).sum()  # noqa: E731
+    value, gradient = jax.jit(jax.value_and_grad(total))(jnp.array([[0.5, 0.9]]))
+    np.testing.assert_allclose(value, np.log1p(np.exp(-2.0)), rtol=1e-6)
+    np.testing.assert_allclose(gradient, [[-2 / (1 + np.exp(2.0)), 0]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=IDS)
+def test_nan_of_the_positive_stays_without_negatives(loss):
+    scores, forbidden = jnp.array([[jnp.nan, 0.1]]), jnp.ones((1, 2), bool)
+    run = jax.jit(lambda s: loss(s, jnp.array([0]), forbidden, parameters=parameters(loss)))
+    assert np.isnan(run(scores)).all()
+
+
 @pytest.mark.parametrize("loss", LOSSES, ids=IDS)
 def test_nan_stays_nan(loss):
     scores = jnp.array([[0.5, jnp.nan, 0.1], [jnp.nan, 0.1, 0.2], [0.0, 0.1, 0.2]])

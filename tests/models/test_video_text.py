@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from vidembed.models.joint import Compared, split_blocks
 from vidembed.models.parameters import apply, initialise
 from vidembed.models.text import Sentences
 from vidembed.models.video_text import JointSpaces
@@ -50,7 +51,8 @@ def test_a_video_has_a_unit_vector_in_each_space(made):
     assert np.abs(p["maps/0/kernel"]).max() <= np.sqrt(6 / (5 + D))  # Xavier, uniform
     vectors = jax.jit(lambda p, x: apply(MODEL, p, x))(p, features)
     np.testing.assert_allclose(vectors, expected(features, p), atol=1e-5)
-    assert [part.shape for part in MODEL.parts_of(vectors)] == [(B, D), (B, D)]
+    assert [part.shape for part in split_blocks(vectors, D)] == [(B, D), (B, D)]
+    assert MODEL.compared == Compared(with_text=((0, 0), (1, 1)))
 
 
 def test_a_space_without_its_modalities_is_zero_and_has_no_gradient(made):

@@ -17,7 +17,7 @@ LAYOUT = RecordLayout(
 POOLED = tuple(
     f"{modality}{statistic}"
     for modality in ("visual", "audio")
-    for statistic in ("", "_deviation", "_top5")
+    for statistic in ("", "_deviation", "_top5", "_max")
 )
 SIZES = (75, 1, 84)
 VIDEOS, CLASSES = sum(SIZES), 5
@@ -55,7 +55,7 @@ def write(folder):
 
 
 def pooled_by_loops(frames):
-    """{"": mean, "_deviation", "_top5"} of u8[t, F] in float64, feature by feature."""
+    """{"": mean, "_deviation", "_top5", "_max"} of u8[t, F] in float64, feature by feature."""
     columns = dequantise(frames[:MOST]).astype(np.float64).T.tolist()
     means = [sum(column) / len(column) for column in columns]
     squares = [
@@ -67,6 +67,7 @@ def pooled_by_loops(frames):
         "": np.array(means),
         "_deviation": np.sqrt(squares),
         "_top5": np.array([sum(five) / len(five) for five in largest]),
+        "_max": np.array([five[-1] for five in largest]),
     }
 
 

@@ -115,7 +115,7 @@ def test_means_are_video_level_features_to_the_byte_grid_on_any_device():
     one = pool(jnp.asarray(batch), jnp.asarray(lengths))
     eight = pool(jax.device_put(batch, split), jax.device_put(lengths, split))
     np.testing.assert_array_equal(one["visual"], vectors)
-    for name in ("visual", "visual_top5"):
+    for name in ("visual", "visual_top5", "visual_max"):
         np.testing.assert_array_equal(eight[name], one[name])
     # The last bit: of the variance, products may be fused with sums.
     np.testing.assert_allclose(eight["visual_deviation"], one["visual_deviation"], atol=5e-7)
@@ -140,6 +140,12 @@ def test_the_fingerprint_follows_frames_and_their_limit(folder, table, tmp_path)
     np.testing.assert_array_equal(kept.lengths, table.lengths)
     assert open_frames(folder, replace(LAYOUT, max_frames=8)).fingerprint != table.fingerprint
     assert open_frames(folder, replace(LAYOUT, max_frames=300)).reader.steps == 12
+    # The maximum came later than the first stored runs; it must not change their data.
+    features, present = ({n: a for n, a in arrays.items() if not n.endswith("_max")}
+                         for arrays in (table.features, table.present))  # fmt: skip
+    assert "visual_max" in table.present
+    former = replace(table, features=features, present=present)
+    assert former.fingerprint == table.fingerprint
 
 
 @pytest.mark.fault(

@@ -6,6 +6,7 @@ from typing import Any
 
 from vidembed.cli.run_sections import sections
 from vidembed.cli.scoreboard import below_raw
+from vidembed.cli.text_section import NO_TEXTS, Texts
 from vidembed.engine.evaluate import EvaluationJob
 from vidembed.engine.measured import Job
 from vidembed.engine.old_recipes import former_evaluator
@@ -81,7 +82,7 @@ def beside_baselines(
     table: dict[str, dict[str, dict[str, Any]]] = {}
     for system, scores in systems.items():
         for name, interval in scores.items():
-            direction, _, metric = name.partition("/")
+            direction, _, metric = name.rpartition("/")
             table.setdefault(direction, {}).setdefault(system, {})[metric] = interval
     return table
 
@@ -123,6 +124,7 @@ def report_run(
     *,
     baselines: bool = True,
     captions: Captions = NO_CAPTIONS,
+    texts: Texts = NO_TEXTS,
     evaluate_command: str = "",
     warnings: Sequence[str] = (),
 ) -> str:
@@ -131,12 +133,15 @@ def report_run(
     label_kinds: as returned by `read_label_kinds`. The scores are those of the evaluator that
     selects the best checkpoint; other evaluators are listed. With `baselines`, the baselines stand
     beside the scores of that step. A run without evaluation is shown at its latest checkpoint, with
-    `evaluate_command`, which evaluates it. warnings: problems of the run, shown at the top.
+    `evaluate_command`, which evaluates it. texts: sentences whose best videos are shown, for a run
+    on captions; raises ValueError for any other run. warnings: problems, shown at the top.
     """
     workdir, corpus, selecting = job.workdir, job.corpus, job.selecting
     measured = evaluations_of(workdir, selecting.evaluator)
     step = job.step_named("best" if measured else "latest")
-    of_outputs = sections(job.model(step), corpus, selecting, label_kinds, measured=bool(measured))
+    of_outputs = sections(
+        job.model(step), corpus, selecting, label_kinds, texts=texts, measured=bool(measured)
+    )
     related, note, warnings = None, "", list(warnings)
     if baselines and measured:
         best = next(result for result in measured if result["step"] == step)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from vidembed.cli.text_section import NO_TEXTS, Texts, text_section
 from vidembed.corpora.labelled import LabelledCorpus
 from vidembed.corpora.watched import Corpus
 from vidembed.engine.measured import Measured
@@ -20,22 +21,37 @@ LabelKinds = Mapping[str, Mapping[int, str]]
 
 
 def sections(
-    model: Any, corpus: Any, selecting: Measured, label_kinds: LabelKinds, *, measured: bool
+    model: Any,
+    corpus: Any,
+    selecting: Measured,
+    label_kinds: LabelKinds,
+    *,
+    texts: Texts = NO_TEXTS,
+    measured: bool,
 ) -> dict[str, Any]:
     """Arguments of `write_report` for a model's outputs at one checkpoint.
 
     Related videos for the output `video` and a corpus with relations; predicted labels for the
-    output `labels` and a corpus with labels. measured: whether the checkpoint has scores. Raises
-    ValueError for a run with neither.
+    output `labels` and a corpus with labels; texts with the videos that they find for the outputs
+    `video` and `text` and a corpus with captions. measured: whether the checkpoint has scores.
+    Raises ValueError for a run with none of these, and for texts that it cannot embed.
     """
+    if {"video", "text"} <= set(model) and hasattr(corpus, "captions"):
+        return text_section(model, corpus, texts)
+    if texts.given:
+        raise ValueError(
+            f"--texts shows what sentences find, and this run has no output `text`, only "
+            f"{', '.join(model) or '(none)'}: leave them out, or train one with `train jemc`"
+        )
     if "video" in list(model) and hasattr(corpus, "relations"):
         return _related_videos(model, corpus, selecting, label_kinds, measured=measured)
     if "labels" in list(model) and hasattr(corpus, "labels"):
         return _predicted_labels(model, corpus, selecting, label_kinds, measured=measured)
     raise ValueError(
-        "the report shows related videos or predicted labels: it needs an output `video` and a "
-        "corpus with relations, or an output `labels` and a corpus with labels, but this run has "
-        f"the outputs {', '.join(model) or '(none)'} and a {type(corpus).__name__}"
+        "the report shows related videos, predicted labels or a search by words: it needs an "
+        "output `video` and a corpus with relations, an output `labels` and a corpus with labels, "
+        "or outputs `video` and `text` and a corpus with captions, but this run has the outputs "
+        f"{', '.join(model) or '(none)'} and a {type(corpus).__name__}"
     )
 
 

@@ -1,6 +1,6 @@
 """Print the scores of a measured checkpoint to the terminal, beside those of the baselines."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -111,10 +111,11 @@ def _table(
         for name in wording.in_order(baselines["systems"])
     }
     simulated = "SIMULATED sessions" if result["simulated_sessions"] else ""
-    heads = (wording.metric(metric) for metric in metrics.values())
-    yield _line(simulated, heads)
-    bare = (wording.direction(direction.removeprefix(wording.VALIDATION)) for direction in metrics)
-    yield _line(f"{part} videos" if part else "", bare)
+    heads = [wording.metric(metric) for metric in metrics.values()]
+    bare = [wording.direction(direction.removeprefix(wording.VALIDATION)) for direction in metrics]
+    width = max(14, *(len(head) + 2 for head in heads))
+    yield _line(simulated, heads, width)
+    yield _line(f"{part} videos" if part else "", bare, width)
     oracles = wording.oracles(metrics)
     for name, cells in rows.items():
         marked = oracles if name == wording.system("popularity") else []
@@ -122,7 +123,7 @@ def _table(
             f"{wording.score(value)}{'*' if direction in marked else ' '}"
             for direction, value in cells.items()
         )
-        yield _line(name, values)
+        yield _line(name, values, width)
 
 
 def below_raw(result: Mapping[str, Any], baselines: Mapping[str, Any], *, last: int) -> str | None:
@@ -193,5 +194,5 @@ def _cells(scores: Mapping[str, Any], metrics: Mapping[str, str]) -> dict[str, f
     return {d: scores[f"{d}/{metric}"]["value"] for d, metric in metrics.items()}
 
 
-def _line(name: str, cells: Iterator[str]) -> str:
-    return f"  {name:32}" + "".join(f"{cell:>14}" for cell in cells).rstrip()
+def _line(name: str, cells: Iterable[str], width: int) -> str:
+    return f"  {name:32}" + "".join(f"{cell:>{width}}" for cell in cells).rstrip()

@@ -15,6 +15,7 @@ from vidembed.cli.run_report import journal_warnings, other_evaluators, report_r
 from vidembed.cli.same_program import same_program
 from vidembed.cli.scoreboard import Scoreboard
 from vidembed.cli.show import show
+from vidembed.cli.text_section import texts_of
 from vidembed.distributed.agree import agree
 from vidembed.distributed.join import Cluster
 from vidembed.distributed.stopped import EXIT_STOPPED
@@ -184,6 +185,10 @@ class Report(_OfRun, ReportOptions):
 
     FIRST: ClassVar = first_options.REPORT
 
+    texts: tuple[str, ...] = ()
+    """Of a run on captions (jemc): sentences whose best videos are shown, beside those of random
+    captions."""
+
     def run(self) -> int:
         """Writes the report and prints its path."""
         progress = Progress()
@@ -195,6 +200,7 @@ class Report(_OfRun, ReportOptions):
             label_kinds,
             baselines=self.baselines,
             captions=captions,
+            texts=texts_of(job, self.texts),
             evaluate_command=command,
             warnings=run_warnings(job),
         )

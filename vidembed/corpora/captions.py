@@ -11,8 +11,9 @@ import xxhash
 from vidembed import PATH
 from vidembed.corpora.caption_files import ENGLISH, CaptionFile, CaptionsError, read_captions
 from vidembed.corpora.caption_rows import Captions, TextSource, joined, published_split
+from vidembed.corpora.record_paths import RecordPaths, reading_notes
 from vidembed.corpora.sentence_vectors import sentence_vectors
-from vidembed.corpora.split_videos import SplitPaths, SplitVideos
+from vidembed.corpora.split_videos import SplitVideos
 from vidembed.records.vocabulary import Vocabulary
 
 
@@ -122,7 +123,7 @@ class CaptionCorpus(SplitVideos):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionPaths(SplitPaths):
+class CaptionPaths(RecordPaths):
     """The paths to the data of a run on captions, and the options of its split.
 
     If the file of captions says in which part each video is, that split applies, unless another is
@@ -157,7 +158,7 @@ class CaptionPaths(SplitPaths):
 
     def open(self) -> CaptionCorpus:
         """Read, check and split the data; raises if a file is missing or does not fit."""
-        if self.table and not self.captions:
+        if (self.table or self.records) and not self.captions:
             raise ValueError("no captions given: set --corpus.captions PATH")
         table = self.open_table()
         file = read_captions(self.captions, language=self.language)
@@ -198,7 +199,7 @@ class CaptionPaths(SplitPaths):
             captions=captions,
             vocabulary=vocabulary,
             longest=self.longest_caption + 2,
-            reading_notes=notes + split.notes,
+            reading_notes=notes + split.notes + reading_notes(table),
         )
         if not corpus.parts["test"].any():
             raise CaptionsError(

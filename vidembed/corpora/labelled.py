@@ -7,19 +7,14 @@ from typing import Annotated
 
 import numpy as np
 import xxhash
-from rich.console import Console
 
 from vidembed import PATH
 from vidembed.corpora.label_files import LabelsError, frequent, labels_of_file, labels_of_table
 from vidembed.corpora.labels import Labels
-from vidembed.corpora.split_videos import SplitPaths, SplitVideos
-from vidembed.progress import Progress
+from vidembed.corpora.record_paths import RecordPaths, reading_notes
+from vidembed.corpora.split_videos import SplitVideos
 from vidembed.records.embeddings import with_embeddings
-from vidembed.records.frame_table import FrameTable, open_frames
-from vidembed.records.record_layout import RecordLayout
-from vidembed.records.record_table import open_records
 from vidembed.records.split import split_options
-from vidembed.records.table import FeatureTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,20 +91,13 @@ class LabelledCorpus(SplitVideos):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelledPaths(SplitPaths):
+class LabelledPaths(RecordPaths):
     """The paths to the data of an annotation run, and the options of its split.
 
     Validation takes a third of the videos outside train by default: scores on the other two thirds
     are then independent of the choice of the checkpoint.
     """
 
-    records: Annotated[str, PATH] = ""
-    """Instead of a table: TFRecords that are read while training, for data that no memory holds. A
-    local file, folder or glob."""
-    index: Annotated[str, PATH] = ""
-    """A local folder for the index of the records, so that only the first run makes it."""
-    layout: RecordLayout = RecordLayout()
-    """The content of the records."""
     labels: Annotated[str, PATH] = ""
     """Own labels, Parquet or CSV of video_id, label (a name), one line per label, or in Sports-1M's
     form (lines of `URL 1,2`, numbers of classes); by default the labels in the table."""
@@ -123,37 +111,11 @@ class LabelledPaths(SplitPaths):
     validation_share: float = 1 / 3
     """Share of the videos outside train by which checkpoints are chosen; scores use the rest."""
 
-    def open_table(self) -> FeatureTable:
-        """The feature table, or the records as one; raises ValueError unless one is given."""
-        if self.table and self.records:
-            raise ValueError(
-                "both a table and records are given: leave out --corpus.records, or set "
-                "--corpus.table '' to read records while training"
-            )
-        if not self.table and not self.records:
-            raise ValueError(
-                "no table given: set --corpus.table PATH, or --corpus.records PATH for TFRecords "
-                "that are read while training"
-            )
-        if self.table:
-            return super().open_table()
-        progress = Progress(console=Console(stderr=True))
-        open_them = open_frames if self.layout.level == "frame" else open_records
-        with progress.stage(f"indexing {self.records}", unit="files") as stage:
-            return open_them(
-                self.records,
-                self.layout,
-                index=self.index,
-                progress=lambda done, files, videos: stage.update(
-                    done, files, note=f"{videos:,} records"
-                ),
-            )
-
     def open(self) -> LabelledCorpus:
         """Read, check and split the data; raises if a file is missing or does not fit."""
         table = self.open_table()
         split = self.split_of(table)
-        notes = split.notes + (table.notes if isinstance(table, FrameTable) else ())
+        notes = split.notes + reading_notes(table)
         if self.labels:
             labels, more = labels_of_file(self.labels, table, self.vocabulary)
             notes += more

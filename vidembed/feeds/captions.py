@@ -3,16 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Protocol
+from typing import Annotated, ClassVar, Protocol
 
 import numpy as np
 import xxhash
 
+from vidembed import TUNABLE
 from vidembed.corpora.caption_rows import Captions, TextSource
 from vidembed.feeds.feed import Batch
 from vidembed.feeds.labelled_videos import order_of_pass
 from vidembed.feeds.one_pass import check_step
-from vidembed.feeds.videos import TrainVideos, VideoFeed, VideoFeedOptions
+from vidembed.feeds.videos import Placement, TrainVideos, VideoFeed, VideoFeedOptions
 from vidembed.records.statistics import Statistics
 from vidembed.records.vocabulary import Vocabulary
 from vidembed.tasks.spec import Spec
@@ -51,6 +52,9 @@ class VideoCaptions(VideoFeedOptions):
 
     batch_pairs: int = 128
     """Pairs of a video and a caption per batch."""
+    placement: Annotated[Placement, TUNABLE] = "automatic"
+    """device: keep the table on the devices and send row numbers. host: gather features on the
+    host and send them as stored. automatic: host for records that stay on disk, else device."""
     unit: ClassVar[str] = "pairs"
 
     def _open(

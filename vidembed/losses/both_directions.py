@@ -1,6 +1,7 @@
 """A loss from videos to texts plus the loss from texts to videos, over the whole batch."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import chex
 import jax
@@ -8,6 +9,15 @@ import jax.numpy as jnp
 
 from vidembed.distributed import mesh
 from vidembed.losses.ranking import PairLoss
+
+
+class _Pairs(NamedTuple):
+    """Pairs of a video and a text, of a device or of the whole batch."""
+
+    videos: jax.Array
+    texts: jax.Array
+    rows: jax.Array
+    usable: jax.Array | None
 
 
 def both(
@@ -18,12 +28,14 @@ def both(
     *,
     parameters: Mapping[str, jax.Array],
     mask_same: bool = True,
+    usable: jax.Array | None = None,
 ) -> jax.Array:
     """The loss of each pair: videos f32[B, D], texts f32[B, D], rows i32[B] → f32[B].
 
     Pair i is videos[i] and texts[i]; its negatives are the texts and the videos of all other pairs.
     `rows` says which video each pair is of. mask_same=False also counts pairs of the same video as
-    negatives, as the published code of VSE, VSE++ and JEMC does.
+    negatives, as the published code of VSE, VSE++ and JEMC does. usable bool[B]: the other pairs,
+    one side of which is missing, have loss 0 and are no negatives; None: all are usable.
 
     Each device scores its own B/n pairs against the gathered others: about 2·B²/n·4 bytes. B must
     be divisible by the number of devices.
@@ -32,45 +44,34 @@ def both(
     chex.assert_shape(rows, (len(videos),))
 
     def scored(
-        own_videos: jax.Array,
-        own_texts: jax.Array,
-        own_rows: jax.Array,
-        values: Mapping[str, jax.Array],
-        first: jax.Array | int,
-        whole: tuple[jax.Array, jax.Array, jax.Array],
+        own: _Pairs, values: Mapping[str, jax.Array], first: jax.Array | int, whole: _Pairs
     ) -> jax.Array:
-        all_videos, all_texts, all_rows = whole
-        own = first + jnp.arange(len(own_rows), dtype=jnp.int32)
-        same = own_rows[:, None] == all_rows[None]
+        place = first + jnp.arange(len(own.rows), dtype=jnp.int32)
+        same = own.rows[:, None] == whole.rows[None]
         forbidden = same if mask_same else jnp.zeros_like(same)
-        to_texts = _products(own_videos, all_texts)
-        to_videos = _products(own_texts, all_videos)
-        return loss(to_texts, own, forbidden, parameters=values) + loss(
-            to_videos, own, forbidden, parameters=values
+        if whole.usable is not None:
+            forbidden = forbidden | ~whole.usable[None]
+        to_texts = _products(own.videos, whole.texts)
+        to_videos = _products(own.texts, whole.videos)
+        losses = loss(to_texts, place, forbidden, parameters=values) + loss(
+            to_videos, place, forbidden, parameters=values
         )
+        return losses if own.usable is None else jnp.where(own.usable, losses, 0.0)
 
-    def on_device(
-        own_videos: jax.Array,
-        own_texts: jax.Array,
-        own_rows: jax.Array,
-        values: Mapping[str, jax.Array],
-    ) -> jax.Array:
-        first = mesh.device_number() * len(own_rows)
-        mine = own_videos, own_texts, own_rows
-        everyone = (mesh.gather(own_videos, 0), mesh.gather(own_texts, 0), mesh.gather(own_rows, 0))
-        return scored(*mine, values, first, everyone)
+    def on_device(own: _Pairs, values: Mapping[str, jax.Array]) -> jax.Array:
+        first = mesh.device_number() * len(own.rows)
+        return scored(own, values, first, jax.tree.map(lambda side: mesh.gather(side, 0), own))
 
-    devices = jax.sharding.get_abstract_mesh().size
+    pairs, devices = _Pairs(videos, texts, rows, usable), jax.sharding.get_abstract_mesh().size
     if devices <= 1:
-        return scored(videos, texts, rows, parameters, 0, (videos, texts, rows))
+        return scored(pairs, parameters, 0, pairs)
     if len(rows) % devices:
         raise ValueError(
             f"a batch of {len(rows)} pairs is not divisible by {devices} devices: choose a batch "
             "size that is a multiple of them"
         )
     split, whole = mesh.everywhere_spec(0), mesh.batch_spec(None)
-    specs = (split, split, split, whole)
-    return mesh.on_devices(on_device, specs, split)(videos, texts, rows, dict(parameters))
+    return mesh.on_devices(on_device, (split, whole), split)(pairs, dict(parameters))
 
 
 def _products(queries: jax.Array, pool: jax.Array) -> jax.Array:

@@ -91,11 +91,15 @@ class _Hinges(abc.ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class SumOfHinges(_Hinges):
-    """Σ max(0, margin − s(own) + s(negative)) over all negatives (VSE, Kiros et al. 2014)."""
+    """Σ max(0, margin − s(own) + s(negative)) over all negatives (VSE, Kiros et al. 2014).
+
+    A row without a negative has loss 0.
+    """
 
     def _of(self, scores: jax.Array, positive: jax.Array, allowed: jax.Array) -> jax.Array:
         hinges = jax.nn.relu(self.margin - positive[:, None] + scores)
-        return jnp.sum(jnp.where(allowed, hinges, 0.0), axis=1)
+        # The product adds 0, or NaN if the positive's score is NaN and the row has no negative.
+        return jnp.sum(jnp.where(allowed, hinges, 0.0), axis=1) + 0.0 * positive
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,75 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
-from vidembed.models.fusion import Compute, Dense
+from vidembed.models.fusion import Compute
+from vidembed.models.joint import Compared, TextSide, VideoMaps
 from vidembed.models.text import Gru, TextEncoder, check_dropout
-from vidembed.pairwise import normalise
 
 JOIN = "+"
 SPACES = ("object", "activity+audio")
 """The paper's two spaces."""
-
-
-class VideoMaps(nnx.Module):
-    """f32[..., F] by modality → f32[..., S·D]: one unit vector per space, side by side.
-
-    A space all of whose modalities a video lacks has a zero vector: its similarity is 0.
-    """
-
-    def __init__(self, shape: "JointSpaces", widths: Mapping[str, int], rngs: nnx.Rngs) -> None:
-        self.groups = shape.groups
-        self.dropout = nnx.Dropout(shape.feature_dropout)
-        self.maps = nnx.List(
-            _xavier(sum(widths[m] for m in group), shape.text.size, shape.compute, rngs)
-            for group in shape.groups
-        )
-
-    def __call__(
-        self,
-        features: Mapping[str, jax.Array],
-        key: jax.Array | None,
-        present: Mapping[str, jax.Array],
-    ) -> jax.Array:
-        vectors = []
-        for number, (group, linear) in enumerate(zip(self.groups, self.maps)):
-            of_space = None if key is None else jax.random.fold_in(key, number)
-            joined = jnp.concatenate([features[m] for m in group], axis=-1)
-            joined = self.dropout(joined, deterministic=key is None, rngs=of_space)
-            vector = normalise(linear(joined))
-            if all(m in present for m in group):
-                has_any = jnp.stack([present[m] for m in group]).any(axis=0)
-                vector = jnp.where(has_any[..., None], vector, jnp.zeros_like(vector))
-            vectors.append(vector)
-        return jnp.concatenate(vectors, axis=-1)
-
-
-class TextEncoders(nnx.Module):
-    """A text encoder for each space: arrays [B, ...] → f32[B, S·D], unit vectors side by side."""
-
-    def __init__(self, shape: "JointSpaces", widths: Mapping[str, int], rngs: nnx.Rngs) -> None:
-        self.texts = nnx.List(shape.text.module(widths, rngs) for _ in shape.groups)
-
-    def __call__(
-        self,
-        features: Mapping[str, jax.Array],
-        key: jax.Array | None,
-        present: Mapping[str, jax.Array],
-    ) -> jax.Array:
-        del present
-        keys = [None if key is None else jax.random.fold_in(key, n) for n in range(len(self.texts))]
-        encoded = [encoder(features, of) for encoder, of in zip(self.texts, keys)]
-        return jnp.concatenate(encoded, axis=-1)
-
-
-def _xavier(inputs: int, outputs: int, compute: Compute, rngs: nnx.Rngs) -> Dense:
-    """A linear map f32[F, D], uniform after Glorot as in the published code, with a bias of 0."""
-    linear = Dense(inputs, outputs, compute=compute, rngs=rngs)
-    kernel = nnx.initializers.xavier_uniform()(rngs.params(), (inputs, outputs), jnp.float32)
-    linear.kernel = nnx.Param(kernel, split=None)
-    return linear
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +61,17 @@ class JointSpaces:
         return len(self.spaces) * self.text.size
 
     @property
-    def texts(self) -> "TextSide":
+    def text_blocks(self) -> int:
+        """S, the text encoders."""
+        return len(self.spaces)
+
+    @property
+    def compared(self) -> Compared:
+        """In each space, the video with the text."""
+        return Compared(with_text=tuple((n, n) for n in range(len(self.spaces))))
+
+    @property
+    def texts(self) -> TextSide:
         """The texts' side, as a network over the arrays of a caption."""
         return TextSide(joint=self)
 
@@ -140,27 +90,6 @@ class JointSpaces:
                 "for one space"
             )
 
-    def parts_of(self, vectors: jax.Array) -> list[jax.Array]:
-        """f32[..., S·D] → the vectors f32[..., D] of each space."""
-        return jnp.split(vectors, len(self.spaces), axis=-1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextSide:
-    """The text encoders of all spaces, as `models.parameters` takes networks."""
-
-    joint: JointSpaces
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """The arrays of captions that the encoders read."""
-        return self.joint.text.modalities
-
-    @property
-    def size(self) -> int:
-        """S·D."""
-        return self.joint.size
-
-    def module(self, widths: Mapping[str, int], rngs: nnx.Rngs) -> TextEncoders:
-        """The encoders; widths as in `TextEncoder.module`."""
-        return TextEncoders(self.joint, widths, rngs)
+    def joined(self, blocks: jax.Array) -> jax.Array:
+        """The blocks as they are: a dot product adds the similarities of the spaces."""
+        return blocks

@@ -9,6 +9,9 @@ GRU for each; the hardest negative of the batch counts, weighted by the rank of 
 (--task.loss). Similarities of the spaces are added. Other modalities and spaces are named by
 --task.model.spaces: `visual visual+audio`, or `visual+audio` for one space of both.
 
+task.model:shared-space is the paper's other arrangement (Table 1): one space of all modalities and
+one text encoder, with a loss between modalities of the same video (--task.model.pairs).
+
 Paper and published code disagree, so each is a preset: `paper` has a rate of 0.002, a tenth of it
 every 15 passes; `published-code` 0.0002, half of it every 10 passes. Both have batches of 128, 30
 passes, margin 0.2, gradients clipped at a norm of 2, summed losses, and count a video's other
@@ -36,7 +39,10 @@ from vidembed.feeds.captions import VideoCaptions
 from vidembed.losses.info_nce import InfoNCE
 from vidembed.losses.ranking import HardestHinge, PairLoss, SumOfHinges, WeightedRanking
 from vidembed.losses.sigmoid import Sigmoid
+from vidembed.models.joint import JointModel
+from vidembed.models.shared_space import SharedSpace
 from vidembed.models.text import Gru, Sentences, TextEncoder
+from vidembed.models.video_text import JointSpaces
 from vidembed.tasks.video_text import VideoText
 
 PASS, PASSES = 1_018, 30
@@ -75,6 +81,7 @@ OFFERED: Mapping[type, Any] = {
     Task: VideoText,
     FeedOptions: VideoCaptions,
     Evaluator: VideoTextScores,
+    JointModel: JointSpaces | SharedSpace,
     TextEncoder: Gru | Sentences,
     PairLoss: WeightedRanking | HardestHinge | SumOfHinges | InfoNCE | Sigmoid,
     Rule: Adam | Sgd | Adagrad | Rprop,

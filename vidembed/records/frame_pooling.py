@@ -77,10 +77,25 @@ def top5(frames: jax.Array, lengths: jax.Array) -> jax.Array:
     return byte * np.float32(STEP) + dequantise(np.zeros((), np.uint8))
 
 
+def largest(frames: jax.Array, lengths: jax.Array) -> jax.Array:
+    """The largest value f32[B, F] of each feature over the frames; 0 bytes if there are none."""
+
+    def larger(known: jax.Array, frame: jax.Array, inside: jax.Array) -> jax.Array:
+        return jnp.maximum(known, jnp.where(inside, frame, jnp.uint8(0)))
+
+    def whole(frames: jax.Array, lengths: jax.Array) -> jax.Array:
+        return jnp.max(jnp.where(_inside(frames, lengths), frames, jnp.uint8(0)), axis=1)
+
+    start = jnp.zeros((frames.shape[0], frames.shape[2]), jnp.uint8)
+    byte = _over_frames(larger, start, whole, frames, lengths).astype(jnp.float32)
+    return byte * np.float32(STEP) + dequantise(np.zeros((), np.uint8))
+
+
 STATISTICS: Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
     "mean": mean,
     "deviation": deviation,
     "top5": top5,
+    "max": largest,
 }
 
 

@@ -58,7 +58,8 @@ class PooledColumn:
 class FrameTable(RecordTable):
     """N videos in frame-level TFRecords: ids and labels in memory, frames on disk.
 
-    `features` are `PooledColumn`s (visual, visual_deviation, visual_top5, ...), or arrays that were
+    `features` are `PooledColumn`s (visual, visual_deviation, visual_top5,
+    visual_max, ...), or arrays that were
     added. `rows` gives the frames themselves.
     """
 
@@ -116,7 +117,11 @@ class FrameTable(RecordTable):
     @cached_property
     def fingerprint(self) -> str:
         """See `FeatureTable`; from the digests of the index."""
-        entries = {name: describe(array) for name, array in self._beside_features().items()}
+        # Without the masks of the maximum, which repeat those of the mean: stored runs, from before
+        # there was a maximum, know the data by this fingerprint.
+        repeated = {f"present/{n}" for n, c in self._columns.items() if c.statistic == "max"}
+        beside = {n: array for n, array in self._beside_features().items() if n not in repeated}
+        entries = {name: describe(array) for name, array in beside.items()}
         frames = self.reader.index.digests
         entries |= {f"frames/{name}": entry for name, entry in frames.items()}
         added = self.features.keys() - self._columns.keys()

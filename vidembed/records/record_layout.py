@@ -24,7 +24,7 @@ class RecordLayout:
     """video: one vector of floats per modality. frame: a vector of bytes per second of the video
     (SequenceExamples). A batch then has the frames, and each step makes modalities of them that the
     model may read: visual is their mean, visual_deviation their standard deviation, visual_top5
-    the mean of the five largest values of each feature."""
+    the mean of the five largest values of each feature, visual_max the largest."""
     max_frames: int = 300
     """Of frame-level records: use at most this many frames, the first."""
     modalities: tuple[str, ...] = DEFAULT_MODALITIES

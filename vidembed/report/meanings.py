@@ -1,6 +1,7 @@
-"""Say what the metrics of predicted labels mean."""
+"""Say what the metrics of predicted labels and of a search by words mean."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from vidembed.report import wording
 
@@ -17,6 +18,10 @@ MEANINGS: Mapping[str, str] = {
     "mean over videos.",
     "map_per_video": "each video orders all classes by probability; the mean of their average "
     "precisions.",
+    "r": "the share of queries with a right answer among the first {depth}.",
+    "median_rank": "the median, over queries, of the rank of the first right answer, 1 at best.",
+    "mean_rank": "the mean of these ranks.",
+    "sum_of_recalls": "the sum of the shares R of both directions; it compares checkpoints.",
 }
 """Metric, its name up to the depth, or without depth → what it means."""
 
@@ -30,3 +35,8 @@ def meanings(metrics: Iterable[str]) -> list[dict[str, str]]:
         if text:
             entries.append({"name": wording.metric(metric), "means": text.format(depth=depth)})
     return entries
+
+
+def of_panels(panels: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """The meanings of the metrics of all panels, each once."""
+    return meanings(dict.fromkeys(name for panel in panels for name in panel["metrics"]))

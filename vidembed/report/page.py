@@ -38,6 +38,7 @@ def write_report(
     related_note: str = "",
     slices: Mapping[str, Any] | None = None,
     labels: Mapping[str, Any] | None = None,
+    text_queries: Mapping[str, Any] | None = None,
     warnings: Sequence[str] = (),
     remarks: Sequence[str] = (),
     step: int | None = None,
@@ -65,6 +66,8 @@ def write_report(
     labels       for predicted labels, each may be absent: `calibration` from
                  `vidembed.report.reliability`, `classes` from `frequent_classes`, `examples` from
                  `label_examples`
+    text_queries for a search by words: `queries`, from `vidembed.report.text_queries`, and
+                 `searched`, the number of videos
     warnings     problems of the run, in words, shown at the top
     remarks      notes on the measured checkpoints, such as those not shown
     step         for a single run: the checkpoint whose scores are at the top; None: the last one
@@ -86,6 +89,7 @@ def write_report(
     ]
     panels = results.panels(summary.get("related_videos") or related_videos or {})
     part_panels = [panel for panel in panels if wording.is_part(panel["direction"])]
+    text_panels = part_panels if any(wording.is_text(p["direction"]) for p in part_panels) else []
     page = _environment().get_template("report.html")
     text = page.render(
         title=title,
@@ -99,9 +103,12 @@ def write_report(
         embedding_map=embedding_map,
         notes=notes,
         panels=[panel for panel in panels if panel not in part_panels],
-        part_panels=part_panels,
-        meanings=meanings.meanings(name for panel in part_panels[:1] for name in panel["metrics"]),
+        part_panels=[] if text_panels else part_panels,
+        text_panels=text_panels,
+        meanings=meanings.of_panels(part_panels[:1]),
+        text_meanings=meanings.of_panels(text_panels),
         labels=labels or {},
+        text_queries=text_queries,
         related_note=related_note,
         slices=slices,
         audio=summary.get("audio_contribution") or {},
@@ -123,7 +130,7 @@ def write_report(
         corpora=list(corpora),
         counts=counts(corpora),
         degrees=degrees(corpora),
-        of_labels=any("classes" in report for report in corpora.values()),
+        of=_of(corpora),
         stages=_stages(summary.get("seconds") or {}),
         gallery=gallery,
         clusters=clusters,
@@ -175,6 +182,13 @@ def degrees(corpora: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
             svg = charts.bars(title, histogram, below="related videos")
             drawn.append({"title": title, "svg": svg})
     return drawn
+
+
+def _of(corpora: Mapping[str, Mapping[str, Any]]) -> str:
+    """What the videos have: labels, captions or relations."""
+    known = {"classes": "labels", "captions": "captions"}
+    found = [word for key, word in known.items() if any(key in each for each in corpora.values())]
+    return found[0] if found else "relations"
 
 
 def _stages(seconds: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -41,6 +41,7 @@ METRICS: Mapping[str, str] = {
     "perr": "PERR",
     "map_per_class": "MAP per class",
     "map_per_video": "MAP per video",
+    "r": "R",
 }
 """Names of metrics without their depth."""
 
@@ -60,6 +61,8 @@ ASKED: Mapping[str, str] = {
     "warm_items": "queries are users, candidates are known videos that they have not watched yet.",
     "test": "videos are new to the network. Validation videos, if any, choose the checkpoint.",
     "validation": "videos are new to the network, but choose the checkpoint.",
+    "text_to_video": "each caption is a query, and its video the right answer.",
+    "video_to_text": "each video is a query, and its captions are right answers.",
     "all_held_out": "videos are those for testing and those for validation together.",
 }
 """Description of each direction."""
@@ -77,8 +80,11 @@ def is_number(value: Any) -> bool:
 
 
 def score(value: Any) -> str:
-    """A metric between 0 and 1 (or a distance), to three decimal places."""
-    return f"{value:.3f}" if is_number(value) else ABSENT
+    """A metric between 0 and 1 (or a distance), to three decimal places; from 10 on, which only
+    ranks reach, to one."""
+    if not is_number(value):
+        return ABSENT
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
 
 
 def signed(value: Any) -> str:
@@ -137,7 +143,11 @@ def words(name: str) -> str:
 
 
 def metric(name: str) -> str:
-    """`ndcg@10` → `NDCG@10`, `map` → `MAP`, `map_per_class@20` → `MAP@20 per class`."""
+    """`ndcg@10` → `NDCG@10`, `map` → `MAP`, `map_per_class@20` → `MAP@20 per class`,
+    `text_to_video/r@1` → `text → video R@1`."""
+    towards, slash, name = name.rpartition("/")
+    if slash:
+        return f"{direction(towards)} {metric(name)}"
     kind, at, depth = name.partition("@")
     if kind not in METRICS:
         return words(kind) + at + depth
@@ -151,7 +161,7 @@ def direction(name: str) -> str:
         ("validation: " if name.startswith(VALIDATION) else ""),
         name.removeprefix(VALIDATION),
     )
-    return part + DIRECTIONS.get(bare, words(bare.replace("_to_", " → ")))
+    return part + DIRECTIONS.get(bare, words(bare.replace("_to_", " → ").replace("/", ", ")))
 
 
 def in_words(text: str) -> str:
@@ -176,6 +186,11 @@ def is_part(name: str) -> bool:
     return name.partition("/")[0] in PARTS
 
 
+def is_text(direction: str) -> bool:
+    """Whether a direction is of a search by words: `test/text_to_video`."""
+    return direction.endswith(("/text_to_video", "/video_to_text"))
+
+
 def by_table(names: Iterable[str]) -> dict[str, list[str]]:
     """Names of scores by the table that shows them: one per part of the videos, else `by_part`."""
     names = list(names)
@@ -189,7 +204,8 @@ def by_table(names: Iterable[str]) -> dict[str, list[str]]:
 
 def asked(name: str) -> str:
     """A sentence that describes a direction, or "" for an unknown one."""
-    sentence = ASKED.get(name.removeprefix(VALIDATION), "")
+    direction = name.rpartition("/")[2] if is_text(name) else name
+    sentence = ASKED.get(direction.removeprefix(VALIDATION), "")
     validation = sentence and name.startswith(VALIDATION)
     return f"{sentence} New videos are those for validation." if validation else sentence
 

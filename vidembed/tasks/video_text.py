@@ -1,8 +1,8 @@
 """Joint embedding of videos and texts from pairs of a video and a caption (JEMC, ICMR 2018).
 
-Videos and captions are embedded in each space; a ranking loss in both directions compares every
-pair with the other pairs of the batch, over all devices. The paper trains its spaces apart and adds
-their similarities at the end: `fused` trains that sum instead.
+Videos and captions have unit vectors side by side, the blocks of the model; a ranking loss in both
+directions compares every pair with the other pairs of the batch, over all devices. The paper trains
+its spaces apart and adds their similarities at the end: `fused` trains that sum instead.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +16,7 @@ import numpy as np
 
 from vidembed.losses.both_directions import both
 from vidembed.losses.ranking import PairLoss, WeightedRanking
+from vidembed.models.joint import JointModel, is_known, split_blocks
 from vidembed.models.parameters import Parameters, apply, initialise, parts
 from vidembed.models.text import SENTENCES, TOKENS, WORDS
 from vidembed.models.video_text import JointSpaces
@@ -38,12 +39,13 @@ REMEDY = (
 class VideoText(video.VideoTask):
     """Vectors of videos and of texts whose dot product says whether they belong together."""
 
-    model: JointSpaces = JointSpaces()
-    """The spaces, and the networks of both sides."""
+    model: JointModel = JointSpaces()
+    """The spaces, or the one shared space, and the networks of both sides."""
     loss: PairLoss = WeightedRanking()
     """The loss of a pair among the pairs of the batch; counted from both sides."""
     fused: bool = False
-    """Train the sum of the spaces' similarities, not each space by itself as the paper does."""
+    """Train the similarity that is searched by, the sum over the spaces or the mean over the
+    modalities of a shared space, not each by itself as the paper does."""
     mask_same: bool = True
     """A video's other captions are no negatives; the published code counts them as negatives."""
     reduce: Literal["mean", "sum"] = "mean"
@@ -57,8 +59,8 @@ class VideoText(video.VideoTask):
 
     @property
     def outputs(self) -> Mapping[str, Output]:
-        """`video`, from a FeatureTable, and `text`, from rows of captions: f32[N, S·D], whose dot
-        product is the sum of the spaces' cosine similarities."""
+        """`video`, from a FeatureTable, and `text`, from rows of captions: f32[N, size], whose dot
+        product is the sum of the spaces' cosine similarities (of a shared space, the mean)."""
         network = (f"parameters/{part}" for part in parts(self.model.texts))
         centre = ("state/text",) if self._reads_sentences else ()
         text = Output(apply=self._text, read=self._read_text, needs=(*network, *centre))
@@ -67,8 +69,8 @@ class VideoText(video.VideoTask):
     def init(
         self, key: jax.Array, spec: Spec, statistics: Mapping[str, Arrays] | None
     ) -> tuple[Parameters, dict[str, Any]]:
-        """Add the text encoders, and the learned parameters of the loss: f32[S], one per space, or
-        f32[1] if fused.
+        """Add the text encoders, and the learned parameters of the loss: f32[C], one for each of
+        the compared blocks (spaces, say), or one for all blocks with the text if fused.
 
         The state also has `text`: {"mean": f32[E]} of sentence vectors, from
         statistics["sentences"] if that is given, else 0. Raises ValueError for a feed without what
@@ -79,7 +81,9 @@ class VideoText(video.VideoTask):
         parameters, state = super().init(video_key, spec, statistics)
         parameters |= initialise(self.model.texts, self._text_widths(spec), text_key)
         for name, value in self.loss.learned.items():
-            parameters[LOSS + name] = jnp.full((self._losses,), value, jnp.float32)
+            with_text = 1 if self.fused else len(self.model.compared.with_text)
+            count = with_text + len(self.model.compared.within_video)
+            parameters[LOSS + name] = jnp.full((count,), value, jnp.float32)
         if self._reads_sentences:
             known = (statistics or {}).get(SENTENCES, {})
             mean = known.get("mean", np.zeros(spec.sentence_width))
@@ -89,8 +93,8 @@ class VideoText(video.VideoTask):
     def embed_text(
         self, parameters: Parameters, state: Arrays, arrays: Arrays, key: jax.Array | None = None
     ) -> jax.Array:
-        """Embed captions: tokens i32[B, L] and words i32[B], or sentences f32[B, E], as the spaces'
-        unit vectors side by side, f32[B, S·D]. `key` turns dropout on.
+        """Embed captions: tokens i32[B, L] and words i32[B], or sentences f32[B, E], as unit
+        vectors side by side, f32[B, T·D]. `key` turns dropout on.
 
         Sentence vectors are centred and brought to length √E, the size of standardised features.
         """
@@ -113,7 +117,8 @@ class VideoText(video.VideoTask):
 
         `constants` and features as in `video.batch_features`. `batch`: rows i32[B], and the arrays
         of captions as in `embed_text`. Measures: `loss` per pair, `similarity` of the pairs in the
-        mean of the spaces, `spread` of the videos and `text_spread`, and the loss's parameters.
+        mean of the blocks, `spread` of the videos' blocks and `text_spread`, and the loss's
+        parameters.
         """
         chex.assert_rank(batch["rows"], 1)
         features, present = video.batch_features(constants, batch)
@@ -122,12 +127,13 @@ class VideoText(video.VideoTask):
         texts = self.embed_text(parameters, state, batch, text_key)
         losses = self._of_pairs(parameters, videos, texts, batch["rows"])
         loss = jnp.sum(losses) if self.reduce == "sum" else jnp.mean(losses)
-        spaces = len(self.model.spaces)
+        blocks, text_blocks = (side.shape[-1] // self.model.text.size for side in (videos, texts))
+        similarity = jnp.mean(jnp.sum(self.model.joined(videos) * texts, axis=-1))
         measures = {
             "loss": jnp.mean(losses),
-            "similarity": jnp.mean(jnp.sum(videos * texts, axis=-1)) / spaces,
-            "spread": 1 - jnp.sum(jnp.square(jnp.mean(videos, axis=0))) / spaces,
-            "text_spread": 1 - jnp.sum(jnp.square(jnp.mean(texts, axis=0))) / spaces,
+            "similarity": similarity / text_blocks,
+            "spread": 1 - jnp.sum(jnp.square(jnp.mean(videos, axis=0))) / blocks,
+            "text_spread": 1 - jnp.sum(jnp.square(jnp.mean(texts, axis=0))) / text_blocks,
         }
         for name in self.loss.learned:
             for number, value in enumerate(parameters[LOSS + name]):
@@ -142,25 +148,28 @@ class VideoText(video.VideoTask):
     def _reads_sentences(self) -> bool:
         return SENTENCES in self.model.text.modalities
 
-    @property
-    def _losses(self) -> int:
-        return 1 if self.fused else len(self.model.spaces)
-
     def _of_pairs(
         self, parameters: Parameters, videos: jax.Array, texts: jax.Array, rows: jax.Array
     ) -> jax.Array:
-        """f32[B]: the loss of each pair, summed over the spaces unless they are fused."""
-        sides = [[side] if self.fused else self.model.parts_of(side) for side in (videos, texts)]
+        """f32[B]: the loss of each pair, summed over the compared blocks."""
+        compared, size = self.model.compared, self.model.text.size
+        of_video, of_text = split_blocks(videos, size), split_blocks(texts, size)
+        sides = [(of_video[video], of_text[text]) for video, text in compared.with_text]
+        if self.fused:
+            sides = [(self.model.joined(videos), texts)]
+        with_text = len(sides)
+        sides += [(of_video[one], of_video[other]) for one, other in compared.within_video]
         total = jnp.zeros(rows.shape, jnp.float32)
-        for number, (of_videos, of_texts) in enumerate(zip(*sides)):
-            learned = {name: parameters[LOSS + name][number] for name in self.loss.learned}
+        for number, (one, other) in enumerate(sides):
             total += both(
                 self.loss,
-                of_videos,
-                of_texts,
+                one,
+                other,
                 rows,
-                parameters=learned,
-                mask_same=self.mask_same,
+                parameters={name: parameters[LOSS + name][number] for name in self.loss.learned},
+                # A video is never its own negative, whatever holds for its captions.
+                mask_same=self.mask_same or number >= with_text,
+                usable=is_known(one) & is_known(other) if compared.skip_missing else None,
             )
         return total
 
@@ -178,6 +187,9 @@ class VideoText(video.VideoTask):
                 "task.model.text:sentences for sentence vectors, or a feed of captions"
             )
         return {TOKENS: spec.words, WORDS: 1}
+
+    def _video(self, parameters: Parameters, state: Arrays, arrays: Arrays) -> jax.Array:
+        return self.model.joined(super()._video(parameters, state, arrays))
 
     def _text(self, parameters: Parameters, state: Arrays, arrays: Arrays) -> jax.Array:
         return self.embed_text(parameters, state, arrays)
