@@ -4,14 +4,17 @@ import numpy as np
 import pytest
 
 from experiments.cdml import recipe as cdml
+from vidembed.__main__ import main
 from vidembed.cli.imagined import LEAST_VIDEOS, Imagined, known_data
+from vidembed.cli.show import show
 from vidembed.distributed.mesh import make_mesh
 from vidembed.engine.compiled_cost import step_arguments
+from vidembed.engine.passes import Lengths
 from vidembed.engine.phases import open_feeds
 from vidembed.feeds.labelled import LabelledVideos
 from vidembed.feeds.negatives import SiblingNegatives
 from vidembed.feeds.triplets import Triplets
-from vidembed.recipes import ridge
+from vidembed.recipes import jemc, ridge
 from vidembed.tasks.cluster_labels import ClusterLabels
 
 
@@ -75,3 +78,39 @@ def test_imagined_data_say_so_first_and_how_to_give_real_ones(clustered_paths):
     assert all(f"--{o}" in source for o in ("corpus.table", "corpus.edges", "workdir", "videos"))
     real = known_data(replace(recipe, corpus=clustered_paths), Imagined()).source
     assert "imagined" not in real.lower()
+
+
+@pytest.mark.parametrize("preset", ["", "recommended"])
+def test_captions_are_imagined_in_the_numbers_of_msrvtt(preset, capsys):
+    """Parameters are counted by hand: words through a GRU, or sentence vectors, for each space."""
+    options = ["--preset", preset] if preset else []
+    assert main(["show", "jemc", *options]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "IMAGINED, because no table is given: 10,000 videos with 20 captions each" in text
+    steps = "12 passes (3,060 steps)" if preset else "30 passes (30,540 steps)"
+    assert f"training {steps}" in text
+    assert "IMAGINED: with your data, other steps" in text
+    size = 256 if preset else 1024
+    words = 11_754 * 300 + (300 + 1024) * 3 * 1024 + 4 * 1024
+    sentences = (384 + 1) * 512 + (512 + 1) * 256
+    per_space = (2048 + 1) * size + (sentences if preset else words)
+    assert f"parameters: {2 * per_space + (2 if preset else 0):,}" in text
+    assert "pairs 512" in text if preset else "pairs 128" in text
+
+
+def test_imagined_captions_by_hand():
+    known = known_data(jemc.recipe, Imagined(videos=100))
+    corpus = known.data.corpus
+    assert corpus.report() == {
+        "videos": 100, "train_videos": 65, "test_videos": 30, "validation_videos": 5,
+        "videos_without_captions": 0, "captions": 2000, "train_captions": 1300, "words": 11_754,
+    }  # fmt: skip
+    feed = open_feeds(jemc.recipe, corpus)[0]
+    assert feed.at(0)["tokens"].shape == (128, 62)
+    assert all(array.strides == (0, 0) for array in corpus.table.features.values())
+
+
+def test_lengths_of_thinned_data_are_not_known(capsys):
+    recipe = replace(cdml, feed=Triplets(batch_triplets=64))
+    show(recipe, (), Imagined(videos=1000, degree=4), Lengths(passes=3))
+    assert "is known only with the data: passes 3" in capsys.readouterr().out

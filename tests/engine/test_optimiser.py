@@ -1,3 +1,5 @@
+import math
+
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -9,8 +11,8 @@ PARAMETERS = {"a/kernel": jnp.array([1.0, -2.0]), "a/bias": jnp.array([0.5])}
 GRADIENT = {"a/kernel": jnp.array([0.3, 4.0]), "a/bias": jnp.array([-1.0])}
 
 
-def updates(optimiser, count=3):
-    rule, parameters = optimiser.transformation(), PARAMETERS
+def updates(optimiser, count=3, steps=None):
+    rule, parameters = optimiser.transformation(steps), PARAMETERS
     state = rule.init(parameters)
     for _ in range(count):
         direction, state = rule.update(GRADIENT, state, parameters)
@@ -27,6 +29,40 @@ def test_stepwise_decay_is_the_papers():
 def test_warmup_rises_to_the_rate():
     optimiser = Optimiser(learning_rate=1.0, warmup_steps=4)
     assert [float(optimiser.rate(s)) for s in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
+
+
+@pytest.mark.parametrize(("warmup", "accumulate"), [(0, 1), (4, 1), (3, 2), (0, 5)])
+def test_a_cosine_is_the_closed_formula(warmup, accumulate):
+    optimiser = Optimiser(
+        learning_rate=0.3, schedule="cosine", warmup_steps=warmup, accumulate=accumulate, decay=0.5
+    )
+    steps = 30
+    updates = steps // accumulate
+    for step in range(steps + 1):
+        done = step // accumulate
+        share = min(max(done - warmup, 0) / (updates - warmup), 1)
+        slow = 0.3 * (1 + math.cos(math.pi * share)) / 2 * min(1, (done + 1) / max(warmup, 1))
+        assert float(optimiser.rate(step, steps)) == pytest.approx(slow, abs=1e-7), step
+    assert float(optimiser.rate(steps, steps)) == 0
+
+
+def test_updates_by_a_cosine_equal_optax():
+    got = updates(Optimiser(learning_rate=0.1, schedule="cosine"), count=5, steps=8)
+    reference = optax.adam(optax.cosine_decay_schedule(0.1, 8))
+    state, parameters = reference.init(PARAMETERS), PARAMETERS
+    for _ in range(5):
+        direction, state = reference.update(GRADIENT, state, parameters)
+        parameters = optax.apply_updates(parameters, direction)
+    for name in got:
+        np.testing.assert_allclose(got[name], parameters[name], rtol=1e-6)
+
+
+def test_a_cosine_without_an_end_is_refused():
+    cosine = Optimiser(schedule="cosine", warmup_steps=10)
+    with pytest.raises(ValueError, match="needs the number of steps"):
+        cosine.rate(0)
+    with pytest.raises(ValueError, match="found 10 updates and warmup_steps 10: train longer"):
+        cosine.rate(0, 10)
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,24 @@ def test_what_does_not_learn_stays_bit_for_bit():
     assert rates == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.05, 0.1, 0.1, 0.05, 0.025, 0.025])
 
 
+def test_a_cosine_ends_with_the_last_round_of_its_phase():
+    """7 of 13 steps belong to the second phase, whose third round is cut short."""
+    cosine = replace(SGD, schedule="cosine", learning_rate=0.2)
+    of = recipe(phases=(Phase(steps=2), Phase(steps=3, optimiser=cosine)), steps=13)
+    assert [of.steps_of(phase) for phase in (0, 1)] == [6, 7]
+    _, measured = states(of, map(batch, range(13)))
+    rates = [float(m["learning_rate"]) for m in measured]
+    falling = iter(0.1 * (1 + np.cos(np.pi * np.arange(7) / 7)))
+    slow = [0.1 if step % 5 < 2 else next(falling) for step in range(13)]
+    assert rates == pytest.approx(slow, rel=1e-5)
+    assert recipe(steps=3, phases=of.phases).steps_of(1) == 1
+    assert recipe(steps=2, phases=of.phases).steps_of(1) == 0
+    with pytest.raises(ValueError, match="found 7 updates and warmup_steps 9"):
+        replace(
+            of, phases=(Phase(steps=2), Phase(steps=3, optimiser=replace(cosine, warmup_steps=9)))
+        )
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_batches_gathered_are_one_batch_of_all(momentum):
     sgd = replace(SGD, rule=Sgd(momentum=momentum), warmup_steps=3)

@@ -13,7 +13,7 @@ from vidembed.engine.compiled_cost import step_arguments, step_cost
 from vidembed.engine.slices import EXAMPLES, slice_devices
 from vidembed.models.blocks import Blocks
 from vidembed.models.fusion import LateFusion, Layers
-from vidembed.recipes import annotation
+from vidembed.recipes import annotation, jemc
 
 pytestmark = [
     pytest.mark.tpu,
@@ -54,6 +54,20 @@ def test_every_recipe_compiles_for_a_slice(recipe):
     features = [c for c in cost.collectives if c.operands.startswith(("u8", "u32"))]
     assert {each.kind for each in features} == {FEATURES_TRAVEL_BY}
     assert set(cost.seconds()) == {"products", "memory", "links"}
+
+
+def test_videos_and_captions_compile_for_a_slice():
+    text = replace(jemc.recipe.task.model.text, units=32, embedding=16)
+    model = replace(jemc.recipe.task.model, text=text)
+    recipe = replace(jemc.recipe, task=replace(jemc.recipe.task, model=model))
+    mesh = meshes.make_mesh(recipe.mesh, slice_devices("v5e:2x2"))
+    data = known_data(recipe, Imagined(videos=20_000)).data
+    cost = step_cost(recipe, step_arguments(recipe, data, mesh), mesh)
+    assert cost.device_kind == "TPU v5 lite"
+    assert cost.arguments["constants"] == 20_000 // 4 * (2048 + 2 * 1024) * 4
+    assert cost.unknown_loops == 0
+    assert 0.5 * cost.operations < sum(cost.products.values()) < cost.operations
+    assert all(each.devices == 4 for each in cost.collectives)
 
 
 @pytest.mark.fault(

@@ -20,6 +20,7 @@ from vidembed.engine.placing import place_constants
 from vidembed.engine.recipe import Recipe, Retention
 from vidembed.engine.step import compile_update, new_state, state_shape
 from vidembed.engine.train import NonFiniteLoss, train
+from vidembed.engine.typed_json import changed_fields
 from vidembed.evaluators.related_videos import RelatedVideos
 from vidembed.feeds.forbidden import Capacities
 from vidembed.feeds.negatives import SiblingNegatives
@@ -104,6 +105,35 @@ def test_resumed_equals_uninterrupted_bit_for_bit(recipe, corpus, tmp_path):
     # Another seed gives another run.
     run(replace(recipe, seed=1), tmp_path / "other", corpus)
     assert losses(tmp_path / "other") != losses(tmp_path / "whole")
+
+
+def test_a_cosine_resumes_bit_for_bit_and_fixes_the_number_of_steps(recipe, corpus, tmp_path):
+    cosine = replace(recipe.optimiser, schedule="cosine", warmup_steps=2)
+    recipe = replace(recipe, optimiser=cosine)
+    run(recipe, tmp_path / "whole", corpus)
+
+    def killed(step):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(replace(recipe, evaluate_every=3), tmp_path / "parts", corpus, evaluate=killed)
+    assert run(recipe, tmp_path / "parts", corpus) == 7
+    assert_same(
+        stored(recipe, tmp_path / "whole", corpus, 7), stored(recipe, tmp_path / "parts", corpus, 7)
+    )
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+    with pytest.raises(RecipeChangedError, match=r"--steps: stored 7, given 9"):
+        run(replace(recipe, steps=9), tmp_path / "parts", corpus)
+
+
+def test_a_recipe_stored_before_there_were_schedules_goes_on(recipe, corpus, tmp_path):
+    run(replace(recipe, steps=3), tmp_path, corpus)
+    file = Workdir(tmp_path).recipe_file
+    record = json.loads(file.read_text())
+    del record["recipe"]["optimiser"]["schedule"]
+    file.write_text(json.dumps(record))
+    assert run(recipe, tmp_path, corpus) == 7
+    assert "schedule" not in changed_fields(recipe.optimiser)
 
 
 def test_running_again_does_nothing(recipe, corpus, tmp_path):

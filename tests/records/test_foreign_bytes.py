@@ -41,6 +41,12 @@ def parquet():
     return file.getvalue()
 
 
+def npz(save=np.savez):
+    file = io.BytesIO()
+    save(file, v=ROWS, ids=np.arange(9))
+    return file.getvalue()
+
+
 SNAPPED = pa.compress(RECORDS, codec="snappy", asbytes=True)
 KINDS = {
     "TFRecord": RECORDS,
@@ -52,6 +58,7 @@ KINDS = {
     "snappy-compressed TFRecord ": len(SNAPPED).to_bytes(4) + SNAPPED,
     "Parquet": parquet(),
     "a numpy file": npy(ROWS),
+    "a zip archive": npz(),
     "text": "id,v\nä,1\n".encode(),
     "a web page": b"<!DOCTYPE html><html></html>",
     "one bare message, tf.train.Example": encode_example({"id": b"x"}),
@@ -78,12 +85,13 @@ def test_the_kind_shows_by_the_first_bytes_whatever_the_name(tmp_path, kind, cap
         (tmp_path / "ids").write_text("".join(f"v{i}\n" for i in range(9)))
         code = main(["inspect", str(path), *options])
         output = capsys.readouterr().out
-        readable = kind in ("TFRecord", "gzip-compressed TFRecord", "Parquet", "a numpy file")
+        arrays = ("a numpy file", "a zip archive")
+        readable = kind in ("TFRecord", "gzip-compressed TFRecord", "Parquet", *arrays)
         assert code == (0 if readable else 1), output
         if readable:
             assert output.count("import it with: python -m vidembed import") == 1
             # rich must not replace ":v:" by an emoji.
-            assert "--modalities v:v:3" in output or kind == "a numpy file"
+            assert "--modalities v:v:3" in output or kind in arrays
         elif kind not in ("empty", "of no known kind"):
             assert f"is not a TFRecord file, but {kind.strip()}" in output
 
@@ -104,7 +112,8 @@ def test_frame_level_records_are_named(tmp_path, capsys):
         assert "frame-level records" in capsys.readouterr().err
 
 
-SEEDS = st.sampled_from([*KINDS.values(), RECORDS, parquet(), npy(ROWS), npy(np.arange(9))])
+ARRAYS = [npy(ROWS), npy(np.arange(9)), npz(), npz(np.savez_compressed)]
+SEEDS = st.sampled_from([*KINDS.values(), RECORDS, parquet(), *ARRAYS])
 DAMAGE = st.lists(st.tuples(st.integers(0, 1 << 12), st.binary(max_size=4)), max_size=3)
 
 

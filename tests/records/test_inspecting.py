@@ -14,6 +14,7 @@ from vidembed.__main__ import main as command
 from vidembed.cli import command_line, launch
 from vidembed.cli.offered import Offered
 from vidembed.cli.verbs import Preset
+from vidembed.engine.passes import Lengths
 from vidembed.recipes import cdml
 from vidembed.records.example import encode_example
 from vidembed.records.formats import Modality, Reading, VideoLevel
@@ -223,7 +224,7 @@ def test_the_training_command_names_the_modalities_and_parses(modalities, chosen
     assert ("--task.model.modalities" in words) == (len(chosen) == 3 and modalities[1:] != [])
     places = {"WORKDIR": str(tmp_path / "w"), "EDGES": "e"}
     given = [places.get(word, word) for word in words]
-    verb = launch._command("train", cdml.recipe, cdml.EVALUATION)
+    verb = launch._command("train", cdml.recipe, cdml.EVALUATION, Lengths())
     preset = cdml.PRESETS["laptop"].split()
     offered = {**cdml.OFFERED, Preset: Literal["laptop"]}
     shadow = Offered(offered, verb).shadow(verb)

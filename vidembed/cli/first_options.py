@@ -2,6 +2,7 @@
 
 _SIZES = (
     "steps",
+    "passes",
     "feed.batch-triplets",
     "feed.batch-videos",
     "feed.batch-pairs",

@@ -13,6 +13,14 @@ from typing import Any
 import numpy as np
 
 from vidembed.cli.host_memory import host_memory
+from vidembed.cli.imagined_text import (
+    CAPTIONS,
+    MSRVTT,
+    SENTENCE_WIDTH,
+    VOCABULARY,
+    imagined_text,
+)
+from vidembed.corpora.captions import CaptionPaths
 from vidembed.corpora.labelled import LabelledCorpus, LabelledPaths
 from vidembed.corpora.labels import Labels
 from vidembed.corpora.watched import Corpus, CorpusPaths
@@ -20,11 +28,13 @@ from vidembed.engine.compiled_cost import Data
 from vidembed.engine.recipe import Recipe
 from vidembed.graph.affinity import affinity_clusters
 from vidembed.graph.relation import RelationGraph
+from vidembed.models.text import SENTENCES
 from vidembed.records.split import train_rows
 from vidembed.records.table import FeatureTable
 from vidembed.tasks.spec import Spec
 
 YOUTUBE_8M_WIDTHS = {"visual": 1024, "audio": 128}
+VIDEOS = 8_000_000
 LABELS, CLUSTERS = 3_862, 100_000
 CLUSTER_ROUNDS = 3
 """GCML's."""
@@ -37,8 +47,9 @@ batch would be related to each other, or be drawn repeatedly."""
 class Imagined:
     """The size of the imagined data if the recipe names no corpus."""
 
-    videos: float = 8e6
-    """Videos of the corpus."""
+    videos: float | None = None
+    """Videos of the corpus; None: 8 million, about YouTube-8M's, or with captions 10,000, as
+    MSR-VTT's."""
     degree: float = 50.0
     """Mean relations per video (CDML's lecture keeps at most 50)."""
     classes: int | None = None
@@ -46,11 +57,15 @@ class Imagined:
     clusters."""
 
     def __post_init__(self) -> None:
-        if self.videos < 2 or self.degree <= 0 or (self.classes or 2) < 2:
+        if not self.number(VIDEOS) >= 2 or self.degree <= 0 or (self.classes or 2) < 2:
             raise ValueError(
                 f"videos {self.videos} and classes {self.classes} must be 2 or more, degree "
                 f"{self.degree} above 0"
             )
+
+    def number(self, default: int) -> int:
+        """The videos that were asked for, or else `default`."""
+        return default if self.videos is None else int(self.videos)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,6 +78,8 @@ class Known:
     host: Mapping[str, float]
     """Memory on every host by purpose, in bytes; {} if unknown."""
     imagined: bool = False
+    whole: bool = False
+    """Whether an imagined corpus has all its examples, so that passes over it can be counted."""
 
 
 def known_data(recipe: Recipe, imagined: Imagined) -> Known:
@@ -73,8 +90,11 @@ def known_data(recipe: Recipe, imagined: Imagined) -> Known:
     paths = recipe.corpus
     if isinstance(paths, LabelledPaths):
         return _labelled(recipe, paths, imagined)
+    if isinstance(paths, CaptionPaths) and not paths.table:
+        return _captioned(recipe, paths, imagined)
     if not isinstance(paths, CorpusPaths):
-        return Known(data=Data(paths.open()), source=str(paths), host={})
+        source = getattr(paths, "table", "") or str(paths)
+        return Known(data=Data(paths.open()), source=source, host={})
     if not paths.table and recipe.feed.unit == "targets":
         raise ValueError(
             "a ridge computes its targets from real data: give --corpus.table and --corpus.edges"
@@ -93,7 +113,7 @@ def known_data(recipe: Recipe, imagined: Imagined) -> Known:
 
 
 def _features(imagined: Imagined) -> dict[str, np.ndarray]:
-    videos = int(imagined.videos)
+    videos = imagined.number(VIDEOS)
     widths = YOUTUBE_8M_WIDTHS.items()
     return {name: np.broadcast_to(np.uint8(0), (videos, width)) for name, width in widths}
 
@@ -101,7 +121,7 @@ def _features(imagined: Imagined) -> dict[str, np.ndarray]:
 def _source(imagined: Imagined, paths: str, sizes: str) -> str:
     """What is imagined, the options that give real data instead, and those of its size."""
     return (
-        f"IMAGINED, because no table is given: {int(imagined.videos):,} videos of YouTube-8M's "
+        f"IMAGINED, because no table is given: {imagined.number(VIDEOS):,} videos of YouTube-8M's "
         f"widths, uint8 (for your data add {paths}, or a run's --workdir; {sizes} the imagined "
         "size)"
     )
@@ -114,7 +134,9 @@ def _labelled(recipe: Recipe, paths: LabelledPaths, imagined: Imagined) -> Known
         source = f"{paths.table}, {len(corpus.table):,} videos"
         return Known(data=Data(corpus), source=source, host={})
     features = _features(imagined)
-    videos = min(int(imagined.videos), max(LEAST_VIDEOS, VIDEOS_PER_EXAMPLE * recipe.feed.examples))
+    videos = min(
+        imagined.number(VIDEOS), max(LEAST_VIDEOS, VIDEOS_PER_EXAMPLE * recipe.feed.examples)
+    )
     table = _table({name: array[:videos] for name, array in features.items()})
     classes = imagined.classes or LABELS
     values = np.random.default_rng(0).integers(0, classes, videos, np.int32)
@@ -133,6 +155,22 @@ def _labelled(recipe: Recipe, paths: LabelledPaths, imagined: Imagined) -> Known
     source = f"{source}; one of {classes:,} labels each"
     spec = Spec(widths=table.widths, classes=classes)
     return Known(data=Data(corpus, spec, resident), source=source, host={}, imagined=True)
+
+
+def _captioned(recipe: Recipe, paths: CaptionPaths, imagined: Imagined) -> Known:
+    """Imagined videos with captions."""
+    task: Any = recipe.task
+    sentences = SENTENCES in task.model.text.modalities
+    videos = imagined.number(sum(MSRVTT.values()))
+    corpus = imagined_text(paths, recipe.task.reads, videos=videos, sentences=sentences)
+    features = ", ".join(f"{name} {width:,}" for name, width in corpus.table.widths.items())
+    text = f"sentence vectors of {SENTENCE_WIDTH}" if sentences else f"{VOCABULARY:,} words"
+    source = (
+        f"IMAGINED, because no table is given: {videos:,} videos with {CAPTIONS} captions each, "
+        f"split as MSR-VTT, {features}; {text} (for your data add --corpus.table TABLE "
+        "--corpus.captions CAPTIONS, or a run's --workdir; --videos changes the imagined size)"
+    )
+    return Known(data=Data(corpus), source=source, host={}, imagined=True, whole=True)
 
 
 def imagined_data(

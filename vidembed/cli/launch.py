@@ -10,12 +10,14 @@ import tyro
 
 from vidembed.cli import command_line, descriptions, names
 from vidembed.cli.guard import guarded
+from vidembed.cli.lengths import lengths_of, unless_in_steps
 from vidembed.cli.offered import Offered
 from vidembed.cli.own_recipe import refuse_other_recipe
 from vidembed.cli.verbs import VERBS, Preset
 from vidembed.distributed.mesh import MeshShape
 from vidembed.engine.evaluation import Evaluation, evaluation_of, recipe_of
 from vidembed.engine.field_roles import classes_of, located
+from vidembed.engine.passes import Lengths
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.watching import PATIENCE_SECONDS, await_run
 from vidembed.progress import Progress
@@ -39,11 +41,13 @@ def main(
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     prog = f"python -m experiments.{name}"
+    lengths = Lengths()
     if recipe is None:
         recipe, given, prog = _chosen(name, given, prog)
+        lengths = lengths_of(_module(name))
     words = {word: descriptions.summary(verb).rstrip(".") for word, verb in VERBS.items()}
     verb, rest = command_line.choose(words, given, prog=prog)
-    return _run(verb, name, recipe, rest, prog=f"{prog} {verb}", evaluation=evaluation)
+    return _run(verb, name, recipe, rest, lengths, prog=f"{prog} {verb}", evaluation=evaluation)
 
 
 def of_paper(verb: str, arguments: Sequence[str], *, prog: str) -> int:
@@ -55,7 +59,7 @@ def of_paper(verb: str, arguments: Sequence[str], *, prog: str) -> int:
 
         return composite_verbs.main(verb, given, prog=f"{prog} {paper}")
     recipe, given, prog = _chosen(paper, given, f"{prog} {paper}")
-    return _run(verb, paper, recipe, given, prog=prog)
+    return _run(verb, paper, recipe, given, lengths_of(_module(paper)), prog=prog)
 
 
 def _chosen(paper: str, arguments: list[str], prog: str) -> tuple[Recipe, list[str], str]:
@@ -75,6 +79,7 @@ def _run(
     paper: str,
     recipe: Recipe,
     arguments: Sequence[str],
+    lengths: Lengths,
     *,
     prog: str,
     evaluation: Evaluation | None = None,
@@ -86,7 +91,7 @@ def _run(
         by_default = evaluation or module.EVALUATION
         follows = verb == "evaluate" and "--follow" in arguments
         if follows and workdir and not command_line.asks_help(arguments):
-            command = _command(verb, recipe, by_default)
+            command = _command(verb, recipe, by_default, lengths)
             shadow = Offered(module.OFFERED, command).shadow(command)
             command_line.refuse_unknown(shadow, arguments, prog=prog)
             given = command_line.option_of(arguments, "--patience-seconds") or ""
@@ -98,12 +103,15 @@ def _run(
         of_run = _recipe_of_run(verb, workdir, classes)
         if of_run and workdir:
             refuse_other_recipe(of_run, recipe, verb=verb, paper=paper, workdir=workdir)
-        command = _command(verb, of_run or recipe, known or by_default)
+        preset = module.PRESETS.get(command_line.option_of(arguments, "--preset"), "").split()
+        by_passes, preset = unless_in_steps(lengths, preset, arguments)
+        if of_run:
+            by_passes = Lengths()  # a run has its steps
+        command = _command(verb, of_run or recipe, known or by_default, by_passes)
         presets = Literal[tuple(module.PRESETS)]  # type: ignore[valid-type]
         offered = Offered({**module.OFFERED, Preset: presets}, command)
         shadow = offered.shadow(command)
         commands.append(shadow)
-        preset = module.PRESETS.get(command_line.option_of(arguments, "--preset"), "").split()
         chosen = command_line.parse_one(shadow, arguments, prog=prog, preset=preset)
         code: int = located(offered.plain(chosen)).run()
         return code
@@ -114,12 +122,15 @@ def _run(
     return guarded(run, stops=not command_line.asks_help(arguments), as_typed=as_typed)
 
 
-def _command(verb: str, recipe: Recipe, evaluation: Evaluation) -> Any:
+def _command(verb: str, recipe: Recipe, evaluation: Evaluation, lengths: Lengths) -> Any:
     """A verb with its defaults."""
     if verb == "show":
-        return VERBS[verb](recipe=recipe)
+        return VERBS[verb](recipe=recipe, lengths=lengths)
     first, *others = evaluation.in_order
-    return VERBS[verb](recipe=recipe, evaluator=first, others=tuple(others), workdir=tyro.MISSING)
+    options = {"lengths": lengths} if verb == "train" else {}
+    return VERBS[verb](
+        recipe=recipe, evaluator=first, others=tuple(others), workdir=tyro.MISSING, **options
+    )
 
 
 def _module(paper: str) -> Any:

@@ -7,10 +7,11 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-from vidembed.cli.imagined import Imagined, known_data
+from vidembed.cli.imagined import Imagined, Known, known_data
 from vidembed.distributed import mesh as meshes
 from vidembed.engine.compiled_cost import StepCost, dividing, step_arguments, step_cost
 from vidembed.engine.pace import Pace
+from vidembed.engine.passes import Lengths
 from vidembed.engine.phases import open_feeds
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.slices import slice_devices
@@ -25,13 +26,19 @@ DATA_SHEET = "from the data sheet, at peak rates; not measured"
 NO_DATA_SHEET = "no times are given: vidembed has no data sheet for this device"
 
 
-def show(recipe: Recipe, slices: Sequence[str] = (), imagined: Imagined | None = None) -> None:
+def show(
+    recipe: Recipe,
+    slices: Sequence[str] = (),
+    imagined: Imagined | None = None,
+    lengths: Lengths | None = None,
+) -> None:
     """Prints the recipe as JSON, and the cost of a step on each named TPU slice, or else here.
 
     Raises ValueError before printing anything if a slice is unknown or the recipe is invalid.
     """
     places = {name: slice_devices(name) for name in slices} or _here(recipe)
     known = known_data(recipe, imagined or Imagined())
+    recipe, words = _in_steps(recipe, lengths or Lengths(), known)
     data, feeds = known.data, open_feeds(recipe, known.data.corpus)
     console, progress = Console(width=WIDTH, highlight=False), Progress()
     fitted = {
@@ -42,6 +49,8 @@ def show(recipe: Recipe, slices: Sequence[str] = (), imagined: Imagined | None =
     arguments = {name: step_arguments(fitted[name], data, mesh) for name, mesh in grids.items()}
     console.print_json(json.dumps(recipe.to_json()))
     console.print(f"data: {known.source}", markup=False)
+    if words:
+        console.print(words, markup=False)
     single = meshes.imagined_mesh(meshes.MeshShape(), 1)
     parameters = state_shape(recipe, data.spec or feeds[0].spec, single)["parameters"].values()
     console.print(f"parameters: {sum(leaf.size for leaf in parameters):,}")
@@ -72,6 +81,17 @@ def show(recipe: Recipe, slices: Sequence[str] = (), imagined: Imagined | None =
             console.print(f"{name}: {line}", markup=False)
     if known.host:
         console.print(_table(_host_lines(known.host, costs)))
+
+
+def _in_steps(recipe: Recipe, lengths: Lengths, known: Known) -> tuple[Recipe, str]:
+    """The recipe with lengths in steps, as far as the data is known, and what to say of them."""
+    if not lengths.given:
+        return recipe, ""
+    if known.imagined and not known.whole:
+        unknown = ", ".join(f"{name} {value:g}" for name, value in lengths.given.items())
+        return recipe, f"how many steps these are is known only with the data: {unknown}"
+    recipe, words = lengths.in_steps(recipe, known.data.corpus)
+    return recipe, f"{words} (IMAGINED: with your data, other steps)" if known.imagined else words
 
 
 def _here(recipe: Recipe) -> dict[str, list[jax.Device]]:

@@ -24,6 +24,7 @@ from vidembed.engine.evaluate import EvaluationJob
 from vidembed.engine.evaluation import Evaluation, recipe_of
 from vidembed.engine.field_roles import classes_of, fields_with, without
 from vidembed.engine.measured import values_of_all
+from vidembed.engine.passes import Lengths
 from vidembed.engine.protocols import Evaluator
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.train import train
@@ -34,6 +35,7 @@ from vidembed.workdir.layout import Workdir
 from vidembed.workdir.versions import versions
 
 RecipeOptions = Annotated[Recipe, tyro.conf.arg(name="")]
+LengthOptions = Annotated[Lengths, tyro.conf.arg(name="")]
 ImaginedOptions = Annotated[Imagined, tyro.conf.arg(name="")]
 ClusterOptions = Annotated[Cluster, tyro.conf.arg(name="")]
 
@@ -99,18 +101,22 @@ class Train(_OnHosts):
     preset: Preset | None = None
     """A set of options, such as sizes for a laptop without a GPU. Explicit options take
     precedence."""
+    lengths: LengthOptions = Lengths()
     steal: bool = False
     """Take over the work directory from a run that still holds it."""
 
     def run(self) -> int:
         """Trains; returns 0 when all steps are done, 143 when stopped by request."""
-        progress = self.join()
-        workdir, recipe = Workdir(self.workdir), self.recipe
+        progress = self.join(lengths=to_json(self.lengths))
+        workdir = Workdir(self.workdir)
         with StopFlag() as stop, workdir.lease(steal=self.steal) as lease:
             if lease.notice:
                 progress.say(lease.notice)
             with progress.stage("reading the data"), stop.raising():
-                corpus = recipe.corpus.open()
+                corpus = self.recipe.corpus.open()
+                recipe, words = self.lengths.in_steps(self.recipe, corpus)
+            if words:
+                progress.say(words)
             scoreboard = None
 
             def evaluate(step: int) -> dict[str, float]:
@@ -227,6 +233,7 @@ class Show:
     precedence."""
     compile: tuple[str, ...] = ()
     """TPU slices to compile for, such as v5e:8x8; no TPU is needed. Default: the local devices."""
+    lengths: LengthOptions = Lengths()
     imagined: ImaginedOptions = Imagined()
     recipe: RecipeOptions
 
@@ -234,7 +241,7 @@ class Show:
         """Prints to the terminal."""
         if self.workdir:
             recipe_of(Workdir(self.workdir), classes_of(self.recipe))
-        show(self.recipe, self.compile, self.imagined)
+        show(self.recipe, self.compile, self.imagined, self.lengths)
         return 0
 
 

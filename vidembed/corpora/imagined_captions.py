@@ -8,6 +8,7 @@ are ambiguous: they leave out the object or the action, and so fit several video
 import csv
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,7 @@ CLEAR = ("a {object} {action} while {sound}", "the {object} {action} and {sound}
          "{sound} as a {object} {action}")  # fmt: skip
 AMBIGUOUS = ("somebody {action} while {sound}", "a {object} is seen and {sound}")
 WIDTHS = {"object": 12, "activity": 10, "audio": 8}
+MSVD_COLUMNS = ("VideoID", "Start", "End", "WorkerID", "Language", "Description")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,7 +42,7 @@ class ImaginedCaptions:
     """N imagined videos: their features, captions and parts."""
 
     table: FeatureTable
-    """Modalities object f32[N, 12], activity f32[N, 10] and audio f32[N, 8]."""
+    """Modalities object, activity and audio, f32[N, F] of the widths that were asked for."""
     texts: tuple[tuple[str, ...], ...]
     """The captions of each video."""
     parts: tuple[str, ...]
@@ -72,6 +74,17 @@ class ImaginedCaptions:
         with open(path, "w", encoding="utf-8") as file:
             json.dump({"info": MADE_UP, "videos": videos, "sentences": sentences}, file)
 
+    def write_msvd(self, path: str | os.PathLike[str]) -> None:
+        """Write the form of MSVD's CSV, which has no split. Ids must be those of `clips`."""
+        with open(path, "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(MSVD_COLUMNS)
+            for name, texts in zip(self._names(), self.texts):
+                clip = name.rsplit("_", 2)
+                if len(clip) != 3:
+                    raise ValueError(f"{name} is not VIDEO_START_END: imagine them with clips=True")
+                writer.writerows([*clip, 0, "English", text] for text in texts)
+
     def _names(self) -> list[str]:
         return [name.decode() for name in self.table.ids.tolist()]
 
@@ -83,26 +96,30 @@ def imagined_captions(
     ambiguous: float = 0.2,
     noise: float = 0.3,
     silent: float = 0.1,
+    clips: bool = False,
+    widths: Mapping[str, int] = WIDTHS,
     seed: int = 0,
 ) -> ImaginedCaptions:
     """Imagine videos with captions.
 
     captions: of each video. ambiguous: share of the captions that leave something out. noise:
     deviation of each feature, beside directions of unit length. silent: share of the videos without
-    audio features. Parts are those of a hash of the ids: 70% train, a third of the rest validation.
+    audio features. clips: ids as MSVD's, VIDEO_START_END. widths: of object, activity and audio, in
+    this order. Parts are those of a hash of the ids: 70% train, a third of the rest validation.
     """
     random = np.random.default_rng(seed)
     choices = (OBJECTS, ACTIONS, SOUNDS)
     aspects = np.stack([random.integers(0, len(each), videos) for each in choices], axis=1)
     features = {}
-    for place, (modality, width) in enumerate(WIDTHS.items()):
+    for place, (modality, width) in enumerate(widths.items()):
         directions = random.normal(size=(len(choices[place]), width))
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
         values = directions[aspects[:, place]] + noise * random.normal(size=(videos, width))
         features[modality] = values.astype(np.float32)
     has_sound = random.random(videos) >= silent
     features["audio"][~has_sound] = 0
-    ids = np.array([b"imagined%05d" % number for number in range(videos)])
+    form = b"imagined%05d_0_10" if clips else b"imagined%05d"
+    ids = np.array([form % number for number in range(videos)])
     split = by_hash(ids, seed=seed, validation_share=1 / 3)
     table = FeatureTable(
         ids=ids,

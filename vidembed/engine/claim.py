@@ -44,5 +44,13 @@ def completed_like(recipe: Recipe) -> Completed:
     return lambda stored: with_defaults(modernised(stored), recipe)
 
 
+def tunable(recipe: Recipe) -> frozenset[str]:
+    """Dotted paths of the fields that may change between the starts of a run."""
+    if any(phase.optimiser.schedule == "cosine" for phase in recipe.resolved_phases):
+        # The rate of every step depends on the number of steps.
+        return fields_with(recipe, PATH, TUNABLE) - {"steps"}
+    return fields_with(recipe, PATH, TUNABLE)
+
+
 def _how(recipe: Recipe) -> dict[str, Any]:
-    return {"tunable": fields_with(recipe, PATH, TUNABLE), "completed": completed_like(recipe)}
+    return {"tunable": tunable(recipe), "completed": completed_like(recipe)}

@@ -1,8 +1,8 @@
-"""Optimisers from Optax with the paper's stepwise learning-rate decay."""
+"""Optimisers from Optax with the paper's stepwise learning-rate decay, or a cosine."""
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -145,6 +145,10 @@ class Optimiser:
     """How a gradient becomes an update."""
     learning_rate: float = 1e-3
     """The learning rate at the start, after the warmup."""
+    schedule: Literal["stepwise", "cosine"] = "stepwise"
+    """How the learning rate falls. stepwise: by `decay` every `decay_steps`. cosine: along half a
+    cosine after the warmup, to zero at the end of the run (of all rounds of a phase); the number of
+    steps then cannot be changed once the run is started, and decay is not used."""
     decay: float = 0.002
     """Share by which the learning rate falls every `decay_steps`."""
     decay_steps: int = 100_000
@@ -184,27 +188,48 @@ class Optimiser:
         if self.average_decay is not None and not 0 < self.average_decay < 1:
             raise ValueError(f"average_decay {self.average_decay} is outside (0, 1)")
 
-    def rate(self, step: int | jnp.ndarray) -> jnp.ndarray:
-        """The learning rate of the update that follows step `step`."""
-        step = jnp.asarray(step) // self.accumulate if self.accumulate > 1 else step
-        stepwise = (1 - self.decay) ** (jnp.asarray(step) // self.decay_steps)
-        warm = jnp.minimum(1.0, (jnp.asarray(step) + 1) / max(self.warmup_steps, 1))
-        return self.learning_rate * stepwise * warm
+    def rate(self, step: int | jnp.ndarray, steps: int | None = None) -> jnp.ndarray:
+        """The learning rate of the update that follows step `step`.
 
-    def transformation(self) -> optax.GradientTransformation:
-        """The whole update as one Optax transformation."""
+        steps: those of the whole run, or of all rounds of a phase; only a cosine needs them, and
+        raises ValueError without (`optax.cosine_decay_schedule`; Loshchilov and Hutter, 2017,
+        without restarts).
+        """
+        update = jnp.asarray(step)
+        update = update // self.accumulate if self.accumulate > 1 else update
+        warm = jnp.minimum(1.0, (update + 1) / max(self.warmup_steps, 1))
+        if self.schedule == "stepwise":
+            return self.learning_rate * (1 - self.decay) ** (update // self.decay_steps) * warm
+        if steps is None:
+            raise ValueError("a cosine schedule needs the number of steps of the run")
+        falling = optax.cosine_decay_schedule(1.0, self.falling_updates(steps))
+        return self.learning_rate * falling(jnp.maximum(update - self.warmup_steps, 0)) * warm
+
+    def falling_updates(self, steps: int) -> int:
+        """Updates of a cosine over `steps` steps; ValueError if the warmup leaves none."""
+        updates = steps // self.accumulate
+        if updates <= self.warmup_steps:
+            raise ValueError(
+                f"a cosine schedule needs more updates than its warmup, found {updates:,} updates "
+                f"and warmup_steps {self.warmup_steps:,}: train longer, or shorten the warmup"
+            )
+        return updates - self.warmup_steps
+
+    def transformation(self, steps: int | None = None) -> optax.GradientTransformation:
+        """The whole update as one Optax transformation; steps: see `rate`."""
         parts = [self.rule.rule()]
         if self.clip_norm is not None:
             parts.insert(0, optax.clip_by_global_norm(self.clip_norm))
         if self.weight_decay:
             kernels = lambda parameters: {n: n.endswith("kernel") for n in parameters}  # noqa: E731
             parts.append(optax.add_decayed_weights(self.weight_decay, mask=kernels))
-        if self.accumulate == 1:
-            return optax.chain(*parts, optax.scale_by_learning_rate(self.rate))
         # Optax counts updates, but `rate` counts batches.
         every = self.accumulate
-        rate = optax.scale_by_learning_rate(lambda updates: self.rate(updates * every))
-        return optax.MultiSteps(optax.chain(*parts, rate), every).gradient_transformation()
+        rate = optax.scale_by_learning_rate(lambda updates: self.rate(updates * every, steps))
+        chain = optax.chain(*parts, rate)
+        if every == 1:
+            return chain
+        return optax.MultiSteps(chain, every).gradient_transformation()
 
 
 def average_share(decay: float, step: int | jnp.ndarray) -> jnp.ndarray:

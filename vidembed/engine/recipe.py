@@ -142,7 +142,7 @@ class Recipe:
                 f"the first {self.task.fixed_classes:,} classes are fixed, so they must come from "
                 "another run: give --init-from RUN"
             )
-        for phase in self.resolved_phases:
+        for number, phase in enumerate(self.resolved_phases):
             if self.task.learns_from != phase.feed.unit:
                 raise ValueError(
                     f"task {type(self.task).__name__} learns from {self.task.learns_from}, feed "
@@ -154,6 +154,8 @@ class Recipe:
                     f"a phase of {phase.steps} steps ends within an update of "
                     f"{phase.optimiser.accumulate} (optimiser.accumulate): choose a multiple"
                 )
+            if phase.optimiser.schedule == "cosine" and self.steps_of(number):
+                phase.optimiser.falling_updates(self.steps_of(number))
             if phase.optimiser.average_decay not in (None, self.optimiser.average_decay):
                 raise ValueError(
                     "all phases share one average of the parameters: set average_decay on the "
@@ -184,6 +186,15 @@ class Recipe:
         number = bisect_right(ends, rest)
         steps, left = self.phases[number].steps, ends[number] - rest
         return Position(number, done=(rounds + 1) * steps - left, left=left)
+
+    def steps_of(self, phase: int) -> int:
+        """The steps of all rounds of a phase in the whole run."""
+        if not self.phases:
+            return self.steps
+        lengths = [each.steps for each in self.phases]
+        rounds, rest = divmod(self.steps, sum(lengths))
+        last = min(max(rest - sum(lengths[:phase]), 0), lengths[phase])
+        return rounds * lengths[phase] + last
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain JSON values, class names included."""

@@ -15,7 +15,7 @@ import optax
 
 from vidembed.distributed import mesh as meshes
 from vidembed.engine.optimiser import average_share
-from vidembed.engine.recipe import Recipe, ResolvedPhase
+from vidembed.engine.recipe import Recipe
 from vidembed.workdir.checkpoints.record import is_below
 
 State = dict[str, Any]
@@ -32,8 +32,10 @@ def new_state(recipe: Recipe, spec: Any, statistics: Any) -> State:
 
 def state_of(recipe: Recipe, parameters: dict[str, Any], state: Any) -> State:
     """The training state that starts with these parameters."""
-    phases = recipe.resolved_phases
-    optimisers = {str(number): _begun(phase, parameters) for number, phase in enumerate(phases)}
+    optimisers = {
+        str(number): transformation(recipe, number).init(learning(parameters, phase.learns))
+        for number, phase in enumerate(recipe.resolved_phases)
+    }
     whole = {
         "step": jnp.zeros((), jnp.int32),
         "parameters": parameters,
@@ -47,8 +49,9 @@ def state_of(recipe: Recipe, parameters: dict[str, Any], state: Any) -> State:
     return whole
 
 
-def _begun(phase: ResolvedPhase, parameters: Mapping[str, Any]) -> Any:
-    return phase.optimiser.transformation().init(learning(parameters, phase.learns))
+def transformation(recipe: Recipe, phase: int) -> optax.GradientTransformation:
+    """The update rule of a phase, with its rate over the steps of the run."""
+    return recipe.resolved_phases[phase].optimiser.transformation(recipe.steps_of(phase))
 
 
 def learning(parameters: Mapping[str, Any], learns: tuple[str, ...]) -> dict[str, Any]:
@@ -94,7 +97,7 @@ def state_shape(
     optimisers = shapes["optimiser"] if recipe.phases else {"0": shapes["optimiser"]}
     optimiser_layouts = {
         str(number): optax.tree.map_params(
-            phase.optimiser.transformation(),
+            transformation(recipe, number),
             lambda _, spec: spec,
             optimisers[str(number)],
             learning(parameters, phase.learns),
@@ -115,7 +118,7 @@ def compile_update(
 ) -> Callable[..., tuple[State, dict[str, Any]]]:
     """`update(state, constants, batch) → (state, measures)` of a phase; donates the old state."""
     resolved = recipe.resolved_phases[phase]
-    optimiser, rule = resolved.optimiser, resolved.optimiser.transformation()
+    optimiser, rule = resolved.optimiser, transformation(recipe, phase)
     decay = recipe.optimiser.average_decay
 
     def update(
@@ -150,7 +153,9 @@ def compile_update(
                 new[AVERAGE_STATISTICS] = mean(state[BATCH_STATISTICS], old)
         measures["gradient_norm"] = optax.tree.norm(gradient)
         measures["parameter_norm"] = optax.tree.norm(parameters)
-        measures["learning_rate"] = optimiser.rate(_done(recipe, phase, step))
+        measures["learning_rate"] = optimiser.rate(
+            _done(recipe, phase, step), recipe.steps_of(phase)
+        )
         return new, measures
 
     shardings = jax.tree.map(lambda leaf: leaf.sharding, shape)

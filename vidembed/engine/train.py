@@ -18,7 +18,7 @@ from vidembed.distributed import mesh as meshes
 from vidembed.distributed.agree import agree, is_first_host
 from vidembed.distributed.stopping import StopFlag
 from vidembed.engine.account import Pruned, Trained
-from vidembed.engine.claim import claim
+from vidembed.engine.claim import claim, tunable
 from vidembed.engine.evaluation import Evaluation, store_evaluation
 from vidembed.engine.field_roles import located
 from vidembed.engine.init_from import begin_from, planned, resolve
@@ -125,7 +125,8 @@ def train(
             done, state = first_state(recipe, feeds[0], begin, checkpoints, shape, progress, stop)
             phases = Phases(recipe, feeds, shape, mesh)
         if done == recipe.steps:
-            progress.say(f"nothing to do: all {done} steps are done; raise --steps to train longer")
+            longer = "raise --steps" if "steps" in tunable(recipe) else "take another --workdir"
+            progress.say(f"nothing to do: all {done} steps are done; {longer} to train longer")
         else:
             workdir.clear_done()
         in_flight: deque[tuple[int, dict[str, Any]]] = deque()

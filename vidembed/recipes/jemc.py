@@ -18,12 +18,12 @@ passes, margin 0.2, gradients clipped at a norm of 2, summed losses, and count a
 captions as negatives (the paper does not say; the code does). The recipe itself is the code's, but
 a video's other captions are no negatives, and losses are averaged.
 
-Steps are not passes: the numbers here are those of MSR-VTT, whose 6,513 train videos have 130,260
-captions, so that a pass is 1,018 steps. With n train captions, scale --steps, --optimiser.decay-
-steps and --checkpoints.every-steps by n / 130,260.
+Lengths are in passes over the train captions (--passes), and become steps when the data is known:
+of MSR-VTT, whose 6,513 train videos have 130,260 captions, a pass is 1,018 steps of 128. --steps,
+--optimiser.decay-steps and --checkpoints.every-steps replace them.
 
 `recommended` reads frozen sentence vectors instead of words, and trains with InfoNCE, dropout and
-batches of 512: 12 passes of 23,000 captions. The rate is halved every 90 steps.
+batches of 512 for 12 passes. The rate falls to zero along a cosine.
 """
 
 from collections.abc import Mapping
@@ -32,6 +32,7 @@ from typing import Any
 from vidembed.corpora.captions import CaptionPaths
 from vidembed.engine.evaluation import Evaluation
 from vidembed.engine.optimiser import Adagrad, Adam, Optimiser, Rprop, Rule, Sgd
+from vidembed.engine.passes import Lengths
 from vidembed.engine.protocols import CorpusOptions, Evaluator, FeedOptions, Task
 from vidembed.engine.recipe import Recipe, Retention
 from vidembed.evaluators.video_text import VideoText as VideoTextScores
@@ -47,6 +48,8 @@ from vidembed.tasks.video_text import VideoText
 
 PASS, PASSES = 1_018, 30
 """Steps of a pass over MSR-VTT's train captions, in batches of 128; passes of a training."""
+LENGTHS = Lengths(passes=PASSES, decay_passes=10, checkpoint_passes=1)
+"""Of a training by command, instead of the steps of `recipe`, which are MSR-VTT's."""
 
 recipe = Recipe(
     corpus=CaptionPaths(),
@@ -58,18 +61,18 @@ recipe = Recipe(
 )
 RECIPES = {"jemc": recipe}
 _PUBLISHED = (
-    f"--feed.batch-pairs 128 --steps {PASSES * PASS} --checkpoints.every-steps {PASS} "
+    f"--feed.batch-pairs 128 --passes {PASSES} --checkpoint-passes 1 --optimiser.schedule stepwise "
     "--optimiser.clip-norm 2 --task.reduce sum --task.no-mask-same task.loss:weighted-ranking "
     "--task.loss.margin 0.2 --task.loss.weight 1"
 )
 PRESETS: Mapping[str, str] = {
     "paper": f"{_PUBLISHED} --optimiser.learning-rate 0.002 --optimiser.decay 0.9 "
-    f"--optimiser.decay-steps {15 * PASS}",
+    "--decay-passes 15",
     "published-code": f"{_PUBLISHED} --optimiser.learning-rate 0.0002 --optimiser.decay 0.5 "
-    f"--optimiser.decay-steps {10 * PASS}",
-    "recommended": "--feed.batch-pairs 512 --steps 540 --checkpoints.every-steps 45 "
+    "--decay-passes 10",
+    "recommended": "--feed.batch-pairs 512 --passes 12 --checkpoint-passes 1 "
     "--checkpoints.keep-last 12 --log-every 15 --optimiser.learning-rate 0.003 "
-    "--optimiser.decay 0.5 --optimiser.decay-steps 90 --optimiser.clip-norm 2 task.loss:info-nce "
+    "--optimiser.schedule cosine --optimiser.clip-norm 2 task.loss:info-nce "
     "--task.loss.temperature 0.07 task.model.text:sentences --task.model.text.hidden 512 "
     "--task.model.text.size 256 --task.model.text.dropout 0.2 --task.model.feature-dropout 0.5",
 }

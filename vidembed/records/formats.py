@@ -108,16 +108,18 @@ class Reading:
 
     modalities: tuple[str, ...] = ()
     """modalities to read, each NAME:KEY:WIDTH; KEY is the key in an Example, a Parquet column (of
-    lists, or several columns named KEY plus a number), or the name of a file KEY.npy. YouTube-8M's
-    (visual:mean_rgb:1024 audio:mean_audio:128) if not given."""
+    lists, or several columns named KEY plus a number), or the name of a file KEY.npy, a folder or
+    an array of an .npz. YouTube-8M's (visual:mean_rgb:1024 audio:mean_audio:128), or all folders or
+    arrays, if not given."""
     id_key: str = ""
-    """the key or column of the ids; id or video_id if not given."""
+    """the key, column or array of the ids; id or video_id (in an .npz also ids) if not given."""
     ids: str | None = None
     """with .npy files: the ids of their rows, a text file with one id per line or a .npy file."""
     labels_key: str | None = None
     """the key of the labels, empty if records have none; labels if not given."""
     missing: Missing | None = None
-    """refuse records without one of the modalities, or mask the modality; refuse if not given."""
+    """refuse records without one of the modalities, or mask the modality; refuse if not given, but
+    mask in folders of one file per video."""
     counts: str | None = None
     """JSON file with the expected number of records per shard; counts.json beside the shards if
     not given."""

@@ -161,6 +161,7 @@ def _import(
         spread = [*rounded(checks, options.row_dtype), *alike(checks)] if among is None else []
         clipped = clipping(checks, allowed_share=FEW_CLIPPED) if among and ranges else []
         report["warnings"] = spread + clipped + off_scale(checks, among or {}) + not_text(checks)
+        report["notes"] = list(origin.notes)
         for entry in source["shards"]:
             entry["records"] = checks.records.get(entry["name"], 0)
         manifest = writer.finish(arrays, source={**source, "report": report})
@@ -217,8 +218,8 @@ def main(
     runs, except on gs:// and s3://, which have no locks: run one at a time there.
 
     Args:
-        records: file, folder or glob of TFRecord or Parquet files, local or gs://, or of local .npy
-            files.
+        records: file, folder or glob of TFRecord, Parquet or .npz files, local or gs://, or of
+            local .npy files; or a folder with a folder of .npy files per modality, one per video.
         table: the folder to write, local, gs:// or s3://.
     """
     with Progress().stage(f"importing {records}", unit="shards") as stage:

@@ -85,6 +85,7 @@ def inspect(
         **shard_facts(origin, checks, unreadable),
         "counts": counted if expected else "not checked: no counts.json beside the shards",
         **content_facts(checks, labels_key=format.labels_key),
+        **({"averaged": "; ".join(origin.notes)} if origin.notes else {}),
     }
     importable = fit if checks.rows or schema.records else None
     return Inspection(

@@ -18,6 +18,7 @@ from vidembed.records.remote import read_range
 
 EMPTY, RECORDS, GZIP_RECORDS = "empty", "TFRecord", "gzip-compressed TFRecord"
 GZIP, PARQUET, NUMPY, TEXT = "gzip-compressed", "Parquet", "a numpy file", "text"
+NPZ = "a zip archive (numpy's .npz is one)"
 UNKNOWN = "of no known kind"
 FRAME_LEVEL = "frame-level records (tf.train.SequenceExample)"
 READ = (RECORDS, GZIP_RECORDS)
@@ -30,7 +31,7 @@ _MAGICS = {
     b"\x93NUMPY": NUMPY,
     b"ARROW1": "an Arrow file",
     b"\x89HDF\r\n\x1a\n": "HDF5",
-    b"PK\x03\x04": "a zip archive (numpy's .npz is one)",
+    b"PK\x03\x04": NPZ,
     b"SQLite format 3\0": "an SQLite database",
     b"\x28\xb5\x2f\xfd": "zstd-compressed",
     b"\x04\x22\x4d\x18": "lz4-compressed",
@@ -66,9 +67,9 @@ def remedy(kind: str) -> str:
     """What to do with a file that is not a TFRecord file."""
     if "compressed" in kind:
         return "decompress it, or rewrite it uncompressed or with gzip"
-    if kind in (PARQUET, NUMPY):
+    if kind in (PARQUET, NUMPY, NPZ):
         return "import reads it if all given files are of that kind"
-    return "give TFRecord files, a Parquet file or .npy files with --ids"
+    return "give TFRecord files, a Parquet file, .npz files or .npy files with --ids"
 
 
 def record_kind(payload: bytes) -> str:

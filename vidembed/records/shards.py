@@ -9,7 +9,7 @@ from pathlib import Path
 from etils import epath
 
 from vidembed.files import is_remote, is_unfinished
-from vidembed.records.kind import NUMPY, PARQUET, RECORDS, kind_of
+from vidembed.records.kind import NPZ, NUMPY, PARQUET, RECORDS, kind_of
 
 OFFSETS_SUFFIX = ".offsets"
 # Files beside shards: offset indexes, and partial files left by older versions when killed.
@@ -26,8 +26,8 @@ def shards(pattern: str | PathLike[str]) -> list[epath.Path]:
     """The files that a glob matches, the feature files of a folder, or one file; sorted.
 
     The feature files of a folder are its TFRecord files (by content, or named `*.tfrecord*`, as a
-    file may be damaged), else its Parquet files, else its .npy files. Raises FileNotFoundError,
-    with similar names on disk, if nothing matches.
+    file may be damaged), else its Parquet files, else its .npy files, else its .npz files. Raises
+    FileNotFoundError, with similar names on disk, if nothing matches.
     """
     path = epath.Path(pattern)
     if is_glob(pattern):
@@ -54,7 +54,7 @@ def _files(paths: Iterable[epath.Path]) -> list[epath.Path]:
 def _of_features(folder: epath.Path) -> list[epath.Path]:
     files = _files(folder.iterdir())
     kinds = {p: RECORDS if ".tfrecord" in p.name else kind_of(p) for p in files}
-    for format in (RECORDS, PARQUET, NUMPY):
+    for format in (RECORDS, PARQUET, NUMPY, NPZ):
         # Never ignore files in other compression formats: the reader reports them.
         chosen = [p for p, kind in kinds.items() if format in kind or kind.endswith("-compressed")]
         if any(format in kinds[p] for p in chosen):
@@ -74,5 +74,6 @@ def _nothing(path: epath.Path) -> list[epath.Path]:
     present += f" and {len(names) - len(near)} more" if len(names) > len(near) else ""
     raise FileNotFoundError(
         f"no feature file matches {str(path)!r}: in {str(root)!r} there is no {missing!r}, "
-        f"{present}. Give a file, a folder that holds TFRecord, Parquet or .npy files, or a glob."
+        f"{present}. Give a file, a folder that holds TFRecord, Parquet, .npy or .npz files, or a "
+        "glob."
     )

@@ -123,5 +123,7 @@ def report_lines(table: str, report: Mapping[str, Any], *, invalid: str) -> Iter
         masked = invalid == "mask" and what != FEATURELESS
         action = "the first kept" if what == DUPLICATES else "masked" if masked else "left out"
         yield f"  {what}, {action}: {Finding(**finding)}"
+    for note in report.get("notes", ()):
+        yield f"  {note}"
     for warning in report.get("warnings", ()):  # older tables have none
         yield f"WARNING: {warning}"

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from vidembed.records.arrays import TableError
 from vidembed.records.checks import Checks, refusals
-from vidembed.records.counts import check_counts, compared, read_counts, shard_names
+from vidembed.records.counts import check_counts, compared, read_counts
 from vidembed.records.faults import ContentError, Skips
 from vidembed.records.lossy import appended_rounded, clipping, rounded
 from vidembed.records.origin import Origin
-from vidembed.records.remote import identities
 from vidembed.records.rounding import Rounding
 from vidembed.records.schema import advice
 from vidembed.records.streaming import stream_videos
@@ -43,7 +42,7 @@ def source_of(origin: Origin, options: "Importing") -> dict[str, Any]:
     stored |= {name: getattr(options, name) for name in STORED} | {"dtype": options.row_dtype}
     if options.byte_range:
         stored["byte_range"] = list(options.byte_range)
-    return {"options": stored, "shards": identities(origin.files, shard_names(origin.files))}
+    return {"options": stored, "shards": origin.identities()}
 
 
 def usable_videos(
