@@ -114,12 +114,12 @@ def _short(name: str) -> str:
 
 
 def cell(name: str, values: Sequence[float]) -> str:
-    """The mean over seeds ± half their range: a rank, or per cent."""
+    """The mean over seeds ± half their range, if they are several: a rank, or per cent."""
     if not values:
         return "–"
     scale, digits = (1, 0) if "rank" in name else (100, 1)
-    half = (max(values) - min(values)) / 2 * scale
-    return f"{float(np.mean(values)) * scale:.{digits}f} ± {half:.{digits}f}"
+    mean, half = float(np.mean(values)) * scale, (max(values) - min(values)) / 2 * scale
+    return f"{mean:.{digits}f}" + (f" ± {half:.{digits}f}" if len(values) > 1 else "")
 
 
 def as_json(

@@ -1,7 +1,7 @@
 """Videos with words for `experiments.words`: captions, a split, and labels to ask for.
 
 YouTube-8M has no captions: a video's are made of the names of its labels. `words_trailers` has
-movies, `words_form` captions in the published forms.
+movies, `words_published` captions in the published forms.
 """
 
 import csv

@@ -87,9 +87,7 @@ def standardised(data: Worded, modalities: Sequence[str]) -> np.ndarray:
     """
     train, parts = data.parts["train"], []
     for name in modalities:
-        rows = data.table.floats(name).astype(np.float64)
-        if np.nanmax(np.abs(rows[np.isfinite(rows)]), initial=0) > LARGE:
-            rows = np.sign(rows) * np.log1p(np.abs(rows))
+        rows = compressed(data.table.floats(name).astype(np.float64))
         there = data.table.has(name)
         rows[~np.isfinite(rows)] = 0
         some = rows[train & there]
@@ -98,6 +96,13 @@ def standardised(data: Worded, modalities: Sequence[str]) -> np.ndarray:
         scores = (rows - some.mean(axis=0)) / np.where(live, spread, 1)
         parts.append(np.where(there[:, None] & live, scores, 0))
     return np.concatenate(parts, axis=1)
+
+
+def compressed(rows: np.ndarray) -> np.ndarray:
+    """Signed logarithms log(1 + |x|) if scales differ widely, else the same rows."""
+    if np.nanmax(np.abs(rows[np.isfinite(rows)]), initial=0) > LARGE:
+        return np.sign(rows) * np.log1p(np.abs(rows))
+    return rows
 
 
 def ridge(rows: np.ndarray, target: np.ndarray, train: np.ndarray, penalty: float) -> np.ndarray:
