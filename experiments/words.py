@@ -10,7 +10,6 @@ W/seedS/split.csv` learns from the same videos. MovieLens, its trailers and thei
 passed on.
 """
 
-import abc
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,16 +20,16 @@ from typing import Any
 import numpy as np
 import tyro
 
-from experiments.annotation_runs import Titled, print_tables, verb, write_tables
+from experiments.annotation_runs import Titled, print_tables, write_tables
 from experiments.points import refuse_seeds
-from experiments.words_data import Worded, trailers, youtube8m
+from experiments.words_data import Worded
 from experiments.words_measures import AT, measured, questions
-from experiments.words_systems import THIRD, Answers, Penalties, systems
+from experiments.words_sources import OfTrailers, OfYouTube8M, Source
+from experiments.words_systems import RIDGE, Answers, Penalties, systems
 from experiments.words_trained import trained
 from vidembed.cli import command_line
 from vidembed.corpora.sentence_vectors import sentence_vectors
 from vidembed.metrics.intervals import Interval
-from vidembed.records.table import FeatureTable
 from vidembed.workdir.versions import versions
 
 RANKS = (*(f"text_to_video/r@{k}" for k in AT), "text_to_video/median_rank", "video_to_text/r@10")
@@ -39,7 +38,7 @@ Results = dict[str, list[dict[str, Interval]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Closed(abc.ABC):
+class Closed(Source):
     """What both data sets share."""
 
     workdir: str
@@ -66,15 +65,15 @@ class Closed(abc.ABC):
 
         for seed in self.seeds:
             data = self.data(folder, seed)
-            data.write(folder / f"seed{seed}")
             asked = questions(data)
-            notes.append(_counts(data, seed))
+            notes.append(counts(data, seed))
             print(notes[-1], flush=True)
             closed = dict(systems(data, encode, self.penalties, seed))
             learned: Iterable[tuple[str, Answers]] = ()
             if self.train:
-                place = folder / f"seed{seed}", folder / "table"
-                learned = trained(data, closed[THIRD], *place, self.encoder, seed)
+                place = folder / f"seed{seed}" / "jemc"
+                given = self.given(folder, seed)
+                learned = trained(data, closed[RIDGE], place, given, self.encoder, seed)
             for name, answers in itertools.chain(closed.items(), learned):
                 scores = measured(data, answers, asked, seed=seed, resamples=self.resamples)
                 results.setdefault(name, []).append(scores)
@@ -84,45 +83,15 @@ class Closed(abc.ABC):
             print(f"wrote {path}")
         return 0
 
-    @abc.abstractmethod
-    def data(self, folder: Path, seed: int) -> Worded:
-        """The videos with words of a seed."""
-
 
 @dataclass(frozen=True, kw_only=True)
-class YouTube8M(Closed):
+class YouTube8M(OfYouTube8M, Closed):
     """Videos of YouTube-8M, captions from the names of their labels."""
 
-    records: str = "data/youtube8m"
-    """Video-level TFRecords: a folder, a file or a pattern."""
-    vocabulary: str = "data/youtube8m/vocabulary.csv"
-    """Names and descriptions of the labels."""
-
-    def data(self, folder: Path, seed: int) -> Worded:
-        """See `youtube8m`; the table is made first where there is none."""
-        if not (folder / "table").exists():
-            verb("import", self.records, str(folder / "table"))
-        return youtube8m(FeatureTable.open(folder / "table"), self.vocabulary, seed)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Trailers(Closed):
+class Trailers(OfTrailers, Closed):
     """Trailers of movies, with what people wrote about the movies."""
-
-    movielens: str = ""
-    """MovieLens as unpacked: movies.csv and tags.csv."""
-    trailers: str = ""
-    """Trailer features of MMTF-14K: audio*.csv, visual*.csv."""
-    text: str = ""
-    """Folder of trailer_text.csv (overview, tagline, keywords)."""
-
-    def data(self, folder: Path, seed: int) -> Worded:
-        """See `trailers`; the table is written for training."""
-        data = trailers(self.movielens, self.trailers, self.text, seed)
-        if not (folder / "table").exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            data.table.write(folder / "table")
-        return data
 
 
 def table(results: Mapping[str, Sequence[Mapping[str, Interval]]]) -> Iterator[Titled]:
@@ -130,7 +99,7 @@ def table(results: Mapping[str, Sequence[Mapping[str, Interval]]]) -> Iterator[T
     first = next(iter(results.values()))[0]
     names = (*RANKS, *(name for name in first if "/" not in name and name != "sum_of_recalls"))
     rows = [
-        [system, *(_cell(name, [e[name].value for e in seeds if name in e]) for name in names)]
+        [system, *(cell(name, [e[name].value for e in seeds if name in e]) for name in names)]
         for system, seeds in results.items()
     ]
     yield (
@@ -144,12 +113,13 @@ def _short(name: str) -> str:
     return name.replace("text_to_video/", "t→v ").replace("video_to_text/", "v→t ")
 
 
-def _cell(name: str, values: Sequence[float]) -> str:
+def cell(name: str, values: Sequence[float]) -> str:
+    """The mean over seeds ± half their range, if they are several: a rank, or per cent."""
     if not values:
         return "–"
     scale, digits = (1, 0) if "rank" in name else (100, 1)
-    half = (max(values) - min(values)) / 2 * scale
-    return f"{float(np.mean(values)) * scale:.{digits}f} ± {half:.{digits}f}"
+    mean, half = float(np.mean(values)) * scale, (max(values) - min(values)) / 2 * scale
+    return f"{mean:.{digits}f}" + (f" ± {half:.{digits}f}" if len(values) > 1 else "")
 
 
 def as_json(
@@ -163,7 +133,8 @@ def as_json(
     return {"seeds": list(seeds), "systems": systems, "versions": versions()}
 
 
-def _counts(data: Worded, seed: int) -> str:
+def counts(data: Worded, seed: int) -> str:
+    """How many videos and captions each part has, as a remark."""
     parts = ", ".join(
         f"{int(mask.sum()):,} {name} ({len(data.captions_of(name)):,} captions)"
         for name, mask in data.parts.items()

@@ -1,7 +1,7 @@
 """Videos with words for `experiments.words`: captions, a split, and labels to ask for.
 
-YouTube-8M has no captions: a video's are made of the names of its labels. Of movies they are the
-texts that people wrote about them; titles are never among them.
+YouTube-8M has no captions: a video's are made of the names of its labels. `words_trailers` has
+movies, `words_published` captions in the published forms.
 """
 
 import csv
@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.movielens_data import TEXT, columns_of, genres_of, need, read_movies
 from vidembed.records.label_names import vocabulary_lines
 from vidembed.records.split import by_hash
 from vidembed.records.table import FeatureTable
@@ -25,7 +24,6 @@ UNSEEN = (
 SUBSETS = 4
 """Captions of a video at most, beside the one that names all of its labels."""
 TRAIN, VALIDATION = 0.7, 0.1
-WRITTEN = ("movieId", "overview", "overview_2", "tagline", "keywords", "tmdb_genres")
 PARTS = ("train", "validation", "test")
 
 
@@ -36,7 +34,8 @@ class Worded:
     parts: name → bool[N]; videos with unseen labels are in none of them, but in `kept_out`.
     videos: i64[M], the row of each caption. asked: the labels that each caption names, M; empty
     sets for texts that were not made of labels. names and descriptions: label → text. unseen: the
-    labels that no caption names.
+    labels that no caption names. modalities: those that systems read, sound last. every_caption:
+    whether a video is asked for by each of its captions, or by its first, which says all.
     """
 
     table: FeatureTable
@@ -48,6 +47,8 @@ class Worded:
     names: Mapping[int, str]
     descriptions: Mapping[int, str]
     unseen: Sequence[int]
+    modalities: Sequence[str] = ("visual", "audio")
+    every_caption: bool = False
 
     def captions_of(self, part: str) -> np.ndarray:
         """i64[m]: the captions of a part's videos."""
@@ -57,6 +58,10 @@ class Worded:
         """i64[m]: the first caption of each of a part's videos, which says all that is known."""
         captions = self.captions_of(part)
         return captions[np.unique(self.videos[captions], return_index=True)[1]]
+
+    def queries_of(self, part: str) -> np.ndarray:
+        """i64[m]: the captions by which a part's videos are asked for."""
+        return self.captions_of(part) if self.every_caption else self.whole_of(part)
 
     def bearing(self, label: int) -> np.ndarray:
         """bool[N]: the videos with this label."""
@@ -120,7 +125,7 @@ def youtube8m(
     for video in np.flatnonzero(~kept_out).tolist():
         labels = [int(label) for label in table.labels(video) if int(label) in names]
         captions += [(int(video), *each) for each in _wordings(labels, names, rng)]
-    return _worded(table, captions, seed, kept_out, names, descriptions, unseen)
+    return worded(table, captions, seed, kept_out, names, descriptions, unseen)
 
 
 def _wordings(
@@ -137,31 +142,7 @@ def _wordings(
             yield ", ".join(names[label] for label in chosen), frozenset(chosen)
 
 
-def trailers(movielens: str, folder: str, text: str, seed: int) -> Worded:
-    """Movies with one caption each: overviews, tagline, keywords, genres and users' tags.
-
-    Movies that share a trailer are in one part. Raises MovieLensError for absent or other files.
-    """
-    movies = read_movies(movielens, folder)
-    written = columns_of(need(text, "--text", f"the folder of {TEXT}") / TEXT, WRITTEN)
-    tags = columns_of(Path(movielens) / "tags.csv", ("movieId", "tag"))
-    tagged: dict[str, dict[str, None]] = {}
-    for movie, tag in zip(tags["movieId"], tags["tag"]):
-        tagged.setdefault(movie, {})[tag] = None
-    ids, captions = movies.table.ids.astype(str), []
-    rows = {name: row for row, name in enumerate(ids)}
-    for movie, *cells in zip(*(written[name] for name in WRITTEN)):
-        if movie in rows:
-            *told, keywords, genres = cells
-            lists = (keywords.split("|"), genres_of(genres), tagged.get(movie, ()))
-            listed = (", ".join(each) for each in lists)
-            full = ". ".join(part.strip(" .") for part in (*told, *listed) if part)
-            captions.append((rows[movie], full, frozenset[int]()))
-    none = np.zeros(len(ids), bool)
-    return _worded(movies.table, captions, seed, none, {}, {}, (), movies.groups)
-
-
-def _worded(
+def worded(
     table: FeatureTable,
     captions: Sequence[tuple[int, str, frozenset[int]]],
     seed: int,
@@ -171,6 +152,10 @@ def _worded(
     unseen: Sequence[int],
     groups: np.ndarray | None = None,
 ) -> Worded:
+    """Videos with captions (video, text, labels), split by hashed ids; equal groups stay together.
+
+    Raises ValueError if there is no caption.
+    """
     if not captions:
         raise ValueError("no video has a caption: check that vocabulary, texts and videos belong")
     keys = table.ids if groups is None else groups

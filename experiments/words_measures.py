@@ -8,7 +8,7 @@ import numpy as np
 from experiments.words_data import Worded
 from experiments.words_systems import Answers, Question
 from vidembed.metrics.caption_intervals import bootstrap
-from vidembed.metrics.caption_ranks import caption_ranks
+from vidembed.metrics.caption_ranks import BothRanks, caption_ranks
 from vidembed.metrics.intervals import Interval, interval_over_runs, times_drawn
 
 AT = (1, 5, 10)
@@ -59,17 +59,39 @@ def questions(data: Worded) -> dict[str, Asked]:
     return result
 
 
+class Ranked(NamedTuple):
+    """Ranks of V test videos by their captions, and the reverse."""
+
+    ranks: BothRanks
+    owners: np.ndarray
+    """i64[M]: for each caption, the place of its video in `videos`."""
+    videos: np.ndarray
+    """i64[V]: rows of the table."""
+
+
+def ranked(data: Worded, answers: Answers) -> Ranked:
+    """Rank the test videos by the captions that ask for them."""
+    captions = data.queries_of("test")
+    test, owners = np.unique(data.videos[captions], return_inverse=True)
+    texts = answers.texts([Question(data.texts[n], data.asked[n]) for n in captions])
+    vectors = answers.videos[test].astype(np.float32)
+    return Ranked(caption_ranks(vectors, texts.astype(np.float32), owners), owners, test)
+
+
 def measured(
-    data: Worded, answers: Answers, asked: dict[str, Asked], *, seed: int, resamples: int
+    data: Worded,
+    answers: Answers,
+    asked: dict[str, Asked],
+    *,
+    seed: int,
+    resamples: int,
+    of: Ranked | None = None,
 ) -> dict[str, Interval]:
-    """Ranks of test videos by their whole captions and the reverse, and mean average precision.
+    """Ranks of test videos and the reverse (`of`, if known), and mean average precision.
 
     Intervals resample videos for ranks, and questions for average precision.
     """
-    captions = data.whole_of("test")
-    test, owners = np.unique(data.videos[captions], return_inverse=True)
-    texts = answers.texts([Question(data.texts[n], data.asked[n]) for n in captions])
-    ranks = caption_ranks(answers.videos[test].astype(np.float32), texts.astype(np.float32), owners)
+    ranks, owners, _ = of or ranked(data, answers)
     result = dict(bootstrap(ranks, owners, at=AT, seed=seed, resamples=resamples))
     for name, each in asked.items():
         texts = answers.texts(each.questions)

@@ -15,9 +15,9 @@ from vidembed.models.ridge import ridge_map
 
 Encode = Callable[[Sequence[str]], np.ndarray]
 """n texts → f32[n, E]."""
-RIDGE, THIRD = "ridge to sentence vectors", "ridge to sentence vectors, one space"
-SPACES = (("visual",), ("visual", "audio"))
-"""The modalities of each space of the ridge: their scores are added."""
+CHANCE, SHUFFLED, CCA = "chance", "ridge, features shuffled", "CCA"
+RIDGE = "ridge to sentence vectors"
+APART = "ridge to sentence vectors, a space for each modality"
 LARGE = 100.0
 """Features with values above this have scales that differ widely."""
 VARIANCE = 1e-8
@@ -59,22 +59,23 @@ def systems(
     def sentences(of: Sequence[Question]) -> np.ndarray:
         return units(encode([each.text for each in of]).astype(np.float64) - mean)
 
-    goal = units(target - mean)
-    maps = [
-        units(ridge(standardised(data, space), goal, train, penalties.features)) for space in SPACES
-    ]
-    videos = np.concatenate(maps, axis=1)
+    def predicted(names: Sequence[str]) -> np.ndarray:
+        return units(ridge(standardised(data, names), target, train, penalties.features))
 
-    def twice(of: Sequence[Question]) -> np.ndarray:
-        return np.concatenate([sentences(of)] * len(SPACES), axis=1)
-
+    videos = predicted(data.modalities)
     rng = np.random.default_rng(seed)
-    noise = rng.standard_normal(videos.shape)
-    yield "chance", Answers(noise, twice)
-    yield "ridge, features shuffled", Answers(videos[rng.permutation(len(videos))], twice)
-    yield RIDGE, Answers(videos, twice)
-    yield THIRD, Answers(maps[-1], sentences)
-    yield "CCA", _cca(standardised(data, SPACES[-1]), goal, train, sentences, penalties)
+    yield CHANCE, Answers(rng.standard_normal(videos.shape), sentences)
+    yield SHUFFLED, Answers(videos[rng.permutation(len(videos))], sentences)
+    yield RIDGE, Answers(videos, sentences)
+    if len(data.modalities) > 1:
+        spaces = [predicted([name]) for name in data.modalities]
+
+        def repeated(of: Sequence[Question]) -> np.ndarray:
+            return np.concatenate([sentences(of)] * len(spaces), axis=1)
+
+        yield APART, Answers(np.concatenate(spaces, axis=1), repeated)
+    goal = units(target - mean)
+    yield CCA, _cca(standardised(data, data.modalities), goal, train, sentences, penalties)
     if data.names:
         yield "ridge to labels, which it knows", _labels(data, train, penalties.features)
 
@@ -86,9 +87,7 @@ def standardised(data: Worded, modalities: Sequence[str]) -> np.ndarray:
     """
     train, parts = data.parts["train"], []
     for name in modalities:
-        rows = data.table.floats(name).astype(np.float64)
-        if np.nanmax(np.abs(rows[np.isfinite(rows)]), initial=0) > LARGE:
-            rows = np.sign(rows) * np.log1p(np.abs(rows))
+        rows = compressed(data.table.floats(name).astype(np.float64))
         there = data.table.has(name)
         rows[~np.isfinite(rows)] = 0
         some = rows[train & there]
@@ -97,6 +96,13 @@ def standardised(data: Worded, modalities: Sequence[str]) -> np.ndarray:
         scores = (rows - some.mean(axis=0)) / np.where(live, spread, 1)
         parts.append(np.where(there[:, None] & live, scores, 0))
     return np.concatenate(parts, axis=1)
+
+
+def compressed(rows: np.ndarray) -> np.ndarray:
+    """Signed logarithms log(1 + |x|) if scales differ widely, else the same rows."""
+    if np.nanmax(np.abs(rows[np.isfinite(rows)]), initial=0) > LARGE:
+        return np.sign(rows) * np.log1p(np.abs(rows))
+    return rows
 
 
 def ridge(rows: np.ndarray, target: np.ndarray, train: np.ndarray, penalty: float) -> np.ndarray:
@@ -113,11 +119,13 @@ def units(rows: np.ndarray) -> np.ndarray:
 
 
 def _targets(data: Worded, encode: Encode) -> np.ndarray:
-    """f64[N, E]: the mean sentence vector of each video's captions; zeros without."""
-    vectors = encode(data.texts).astype(np.float64)
+    """f64[N, E]: the mean sentence vector of the captions of each video by which it is asked for;
+    zeros without. Captions that say less only blur the target of a regression."""
+    captions = np.concatenate([data.queries_of(part) for part in data.parts])
+    vectors, videos = encode([data.texts[n] for n in captions]), data.videos[captions]
     sums = np.zeros((len(data.table), vectors.shape[1]))
-    np.add.at(sums, data.videos, vectors)
-    counts = np.bincount(data.videos, minlength=len(sums))
+    np.add.at(sums, videos, vectors)
+    counts = np.bincount(videos, minlength=len(sums))
     return sums / np.maximum(counts, 1)[:, None]
 
 
@@ -155,7 +163,7 @@ def _labels(data: Worded, train: np.ndarray, penalty: float) -> Answers:
     row = np.repeat(np.arange(len(borne)), np.diff(data.table.label_offsets))
     taught = np.isin(data.table.label_values, list(known))
     borne[row[taught], [known[int(label)] for label in data.table.label_values[taught]]] = 1
-    videos = ridge(standardised(data, SPACES[-1]), borne, train, penalty)
+    videos = ridge(standardised(data, data.modalities), borne, train, penalty)
 
     def texts(of: Sequence[Question]) -> np.ndarray:
         asked = np.zeros((len(of), len(known)))

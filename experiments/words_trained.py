@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-import vidembed
-from experiments.annotation_runs import verb
 from experiments.words_data import Worded
+from experiments.words_runs import answers_of, train
 from experiments.words_systems import Answers, Question
-from vidembed.workdir.layout import Workdir
+from vidembed.corpora.sentence_vectors import sentence_vectors
 
 HUB_TEXTS, HUB_SHARE = 10, 0.5
 """A video loses half of its mean score with its ten best train captions."""
@@ -18,24 +17,20 @@ BLOCK = 512
 
 
 def trained(
-    data: Worded, beside: Answers, folder: Path, table: Path, encoder: str, seed: int
+    data: Worded,
+    beside: Answers,
+    place: Path,
+    given: Sequence[str],
+    encoder: str,
+    seed: int,
 ) -> Iterator[tuple[str, Answers]]:
     """Two spaces of InfoNCE on sentence vectors (`train jemc --preset recommended`), trained in
-    `folder`/jemc unless that is done; the same with the space of a closed form, in equal parts; and
-    that with hubs corrected."""
-    place = folder / "jemc"
-    if Workdir(place).done() is None:
-        verb(
-            "train", "jemc", "--workdir", str(place), "--preset", "recommended",
-            "--seed", str(seed), "--corpus.table", str(table),
-            "--corpus.captions", str(folder / "captions.csv"),
-            "--corpus.split", str(folder / "split.csv"), "--corpus.validation-share", "0",
-            "--corpus.encoder", encoder, "--task.model.spaces", "visual", "visual+audio",
-        )  # fmt: skip
-    run = vidembed.load(str(place), "latest")
-    learned = Answers(
-        run.embed(data.table), lambda of: run.embed_text([question.text for question in of])
-    )
+    `place` unless that is done; the same with the space of a closed form, in equal parts; and that
+    with hubs corrected."""
+    spaces = ("--task.model.spaces", "visual", "visual+audio")
+    recipe = ("--preset", "recommended", "--corpus.encoder", encoder, *spaces)
+    train(place, given, *recipe, seed=seed)
+    learned = answers_of(place, data, lambda texts: sentence_vectors(encoder, texts).vectors)
     yield "two spaces, InfoNCE", learned
 
     def both(of: Sequence[Question]) -> np.ndarray:

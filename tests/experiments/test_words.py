@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from experiments import words
-from experiments.words_data import WRITTEN, plain, trailers, youtube8m
+from experiments.words_data import plain, youtube8m
 from experiments.words_measures import average_precisions, measured, questions
-from experiments.words_systems import Penalties, standardised, systems
+from experiments.words_systems import APART, Penalties, standardised, systems
+from experiments.words_trailers import WRITTEN, trailers
 from tests.experiments.made_movies import made_movies, write_csv
 from vidembed.corpora.sentence_vectors import SentenceVectors
 from vidembed.records.table import FeatureTable
@@ -100,22 +101,15 @@ def test_closed_forms_surpass_the_controls(made):
 
 
 def test_a_sentence_ridge_equals_least_squares_with_rows_for_the_penalty(made):
-    """The first space of the ridge against numpy's least squares on extended rows."""
+    """The first modality's space against numpy's least squares on extended rows."""
     train = made.parts["train"]
     rows = standardised(made, ("visual",))
     assert np.allclose(rows[train].mean(axis=0), 0)
     assert np.allclose(rows[train].std(axis=0), 1)
     named = dict(systems(made, encode, Penalties(features=0.5), 0))
     vectors = encode(made.texts).astype(np.float64)
-    target = np.stack(
-        [
-            vectors[made.videos == n].mean(axis=0) if train[n] else np.zeros(WIDTH)
-            for n in range(500)
-        ]
-    )
-    goal = target - target[train].mean(axis=0)
-    goal /= np.linalg.norm(goal, axis=1, keepdims=True)
-    goal = goal[train] - goal[train].mean(axis=0)
+    whole = [np.flatnonzero(made.videos == row)[0] for row in np.flatnonzero(train)]
+    goal = vectors[whole] - vectors[whole].mean(axis=0)
     extra = np.sqrt(0.5 * train.sum()) * np.eye(20)
     solved = np.linalg.lstsq(
         np.concatenate([rows[train], extra]), np.concatenate([goal, np.zeros((20, WIDTH))]),
@@ -123,17 +117,20 @@ def test_a_sentence_ridge_equals_least_squares_with_rows_for_the_penalty(made):
     )[0]  # fmt: skip
     expected = rows @ solved
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    assert np.allclose(named["ridge to sentence vectors"].videos[:, :WIDTH], expected)
+    assert np.allclose(named[APART].videos[:, :WIDTH], expected)
 
 
-def test_trailers_have_one_caption_a_movie_without_its_title(tmp_path):
+def test_all_that_was_written_of_a_movie_comes_first_and_its_title_never(tmp_path):
     folders = made_movies(tmp_path)
     stories = [(100 + n, f"story{n % 4}.", "", "short", f"key{n % 4}|more", "") for n in range(50)]
     write_csv(tmp_path / "text" / "trailer_text.csv", WRITTEN, stories)
     data = trailers(folders["movielens"], folders["trailers"], folders["text"], 0)
-    assert len(set(data.videos.tolist())) == len(data.texts) > 0
     assert not any("Movie" in text for text in data.texts)
-    assert all("tag" in text and "story" in text for text in data.texts)
+    whole = [data.texts[n] for part in data.parts for n in data.whole_of(part)]
+    assert len(whole) == len(set(data.videos.tolist())) > 0
+    assert all("tag" in text and "story" in text and "short" in text for text in whole)
+    assert {"short", "key1, more"} <= set(data.texts)
+    assert len(set(zip(data.videos.tolist(), data.texts))) == len(data.texts)
     assert np.isfinite(standardised(data, ("visual", "audio"))).all()
     assert not questions(data)
     names = [name for name, _ in systems(data, encode, Penalties(), 0)]
@@ -145,7 +142,12 @@ def test_the_command_prints_and_writes_what_training_reads(made, tmp_path, monke
     monkeypatch.setattr(
         words, "sentence_vectors", lambda folder, texts: SentenceVectors(encode(texts), folder)
     )
-    monkeypatch.setattr(words.YouTube8M, "data", lambda self, folder, seed: made)
+
+    def data(self, folder, seed):
+        made.write(folder / f"seed{seed}")
+        return made
+
+    monkeypatch.setattr(words.YouTube8M, "data", data)
     work = tmp_path / "work"
     options = ["--workdir", str(work), "--encoder", "e", "--seeds", "0", "--resamples", "40"]
     assert words.main(["youtube8m", *options]) == 0
