@@ -43,7 +43,7 @@ class Training:
     steps: int = 0
     """Instead of passes; 0: by passes."""
     rate: float = 0.003
-    """Learning rate; halved six times in a training."""
+    """Learning rate at the start; it falls along a cosine to zero."""
     temperature: float = 0.07
     """InfoNCE's at the start."""
     feature_dropout: float = 0.5
@@ -98,7 +98,6 @@ def _length(batch: int, steps: int) -> tuple[str, ...]:
     return (
         "--preset", "recommended", "--feed.batch-pairs", str(batch), "--steps", str(steps),
         "--checkpoints.every-steps", str(steps), "--checkpoints.keep-last", "1",
-        "--optimiser.decay-steps", str(max(1, round(steps / 6))),
         "--log-every", str(max(1, steps // 20)),
     )  # fmt: skip
 

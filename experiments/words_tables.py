@@ -220,8 +220,8 @@ class PublishedForm(Tables):
     def data(self, folder: Path, seed: int) -> Worded:
         """The same for all seeds."""
         share = 0.0 if self.split else 1 / 3
-        paths = {"table": self.table, "captions": self.captions, "split": self.split}
-        return published(CaptionPaths(**paths, validation_share=share))
+        paths = CaptionPaths(table=self.table, captions=self.captions, split=self.split)
+        return published(replace(paths, validation_share=share))
 
     def given(self, folder: Path, seed: int) -> tuple[str, ...]:
         """The files."""
