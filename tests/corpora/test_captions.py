@@ -166,8 +166,18 @@ def published(**parts):
 def test_a_split_without_captions_on_both_sides_is_refused(table, tmp_path):
     with pytest.raises(CaptionsError, match="none of its 2 captions is of one of the 0 train"):
         opened(table, tmp_path, published(a="test", b="val"))
-    with pytest.raises(CaptionsError, match="none of its 2 captions is of one of the 58 test"):
-        opened(table, tmp_path, published(a="train", b="val"))
+    with pytest.raises(CaptionsError, match="none of its 3 captions is of one of the 57 test"):
+        opened(table, tmp_path, published(a="train", b="train", c="val"))
+
+
+@pytest.mark.fault(
+    "Captions: a single train video with captions",
+    "refused: there is no other video to tell it apart from",
+)
+def test_a_single_train_video_is_refused(table, tmp_path):
+    says = "1 of the 1 train videos has captions, so there is no other video"
+    with pytest.raises(CaptionsError, match=says):
+        opened(table, tmp_path, published(a="train", b="val", c="test"))
 
 
 @pytest.mark.fault(

@@ -46,6 +46,7 @@ class Line:
     learns_from: ClassVar[str] = "triplets"
     inherits: ClassVar[tuple[str, ...]] = ("parameters",)
     fixed_classes: ClassVar[int] = 0
+    of_texts: ClassVar[tuple[str, ...]] = ()
 
     @property
     def reads(self):

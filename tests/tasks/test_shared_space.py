@@ -74,6 +74,7 @@ def test_the_loss_is_that_of_plain_loops(batch):
     assert apart[1]["spread"] == pytest.approx(spread, abs=1e-5)
 
 
+@pytest.mark.long
 def test_devices_agree(batch):
     task = replace(TASK, loss=InfoNCE())
     begin = started(task)
@@ -87,6 +88,7 @@ def test_devices_agree(batch):
     assert one[2]["loss/log_temperature"].shape == (5,)  # three with the text, two pairs
 
 
+@pytest.mark.long
 def test_a_missing_modality_teaches_nothing(batch):
     """Without sound anywhere, the gradient is that of a space without it."""
     silent = batch | {"present": {**batch["present"], "audio": np.zeros(B, bool)}}

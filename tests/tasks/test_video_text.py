@@ -145,6 +145,22 @@ def test_a_space_learns_as_if_it_were_alone(batch):
             assert np.any(first[name] != second[name]), name
 
 
+def test_two_copies_of_a_space_differ_in_all_but_their_inputs(batch):
+    """The control for what a second space gains: each has its own maps, encoder and loss."""
+    copies = replace(TASK, model=replace(TASK.model, spaces=("object+audio",) * 2))
+    start = started(copies)
+    of_first = [n for n in start[0] if "/0/" in n and not n.endswith("bias")]
+    assert len(of_first) == 4  # a map, the words, and two kernels
+    for name in of_first:
+        assert np.any(np.asarray(start[0][name] != start[0][name.replace("/0/", "/1/")])), name
+    videos, texts = vectors_of(copies, batch, start)
+    rows, halves = batch["rows"], (slice(0, D), slice(D, 2 * D))
+    assert all(np.abs(side[:, :D] - side[:, D:]).max() > 0.1 for side in (videos, texts))
+    [(loss, _)] = losses_of([copies], batch, start)
+    want = sum(slow(videos[:, s], texts[:, s], rows) for s in halves)
+    assert loss == pytest.approx(want / B, rel=1e-5)
+
+
 def test_outputs_read_rows_of_captions(batch, start):
     parameters, state = start
     text = TASK.outputs["text"]

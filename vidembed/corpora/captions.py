@@ -177,6 +177,12 @@ class CaptionPaths(RecordPaths):
                 f"{int(split.train.sum()):,} train videos: check the ids, or give another split "
                 "(--corpus.split)"
             )
+        if (count := int((split.train & (captions.per_row > 0)).sum())) < 2:
+            raise CaptionsError(
+                f"{self.captions}: {count} of the {int(split.train.sum()):,} train videos has "
+                "captions, so there is no other video to tell it apart from: give captions of "
+                "more train videos, or another split (--corpus.split)"
+            )
         vocabulary = Vocabulary.of(
             captions.of(np.flatnonzero(split.train)).texts, least=self.least_count
         )

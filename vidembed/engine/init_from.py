@@ -8,7 +8,7 @@ keep their fresh values. The optimiser starts fresh.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from vidembed.distributed import mesh as meshes
 from vidembed.engine.inherited_classes import counts_of
+from vidembed.engine.inherited_texts import drawn_anew
 from vidembed.engine.model import step_named
 from vidembed.engine.protocols import Task
 from vidembed.engine.recipe import Recipe
@@ -48,6 +49,12 @@ class Plan:
     classes: tuple[int, int] | None = None
     """The source's classes and this run's, which begin with them: the rows of grown arrays. None if
     a run does not name its classes; rows then end before trailing rows of zeros."""
+
+    def without(self, paths: Collection[str], why: str) -> "Plan":
+        """The plan that leaves some arrays of this run as they are."""
+        taken = {path: source for path, source in self.taken.items() if path not in paths}
+        lines = (*self.differences, *(f"{path}: {why}" for path in paths))
+        return replace(self, taken=taken, differences=lines)
 
 
 class Source(NamedTuple):
@@ -108,21 +115,25 @@ def planned(
     source: Source,
     shape: State,
     corpus: Any,
-    class_names: Sequence[str] = (),
+    spec: Any = None,
 ) -> Plan:
     """Plan which arrays a run of this shape on these data copies from a source. Reads no array.
 
-    Raises ValueError if the runs differ and `recipe.init_partial` is off, if nothing fits, if the
-    inputs of the runs are of different spaces, and if the classes of this run do not begin with
-    those of the source.
+    spec: what this run's task knows of its data. Raises ValueError if the runs differ and
+    `recipe.init_partial` is off, if nothing fits, if the inputs of the runs are of different
+    spaces, and if the classes of this run do not begin with those of the source.
     """
     theirs = source.workdir.read_recipe() or {}
     if theirs.get("fingerprints", {}).get("corpus") != corpus.rows:
-        names = (f"the data of {source.workdir}", "those of this run")
-        check_same_space(theirs.get("space", {}), corpus.space, names=names)
-    classes = counts_of(str(source), theirs, class_names, fixed=recipe.task.fixed_classes)
+        both = (f"the data of {source.workdir}", "those of this run")
+        check_same_space(theirs.get("space", {}), corpus.space, names=both)
+    names = getattr(spec, "class_names", ())
+    classes = counts_of(str(source), theirs, names, fixed=recipe.task.fixed_classes)
     stored = source.checkpoints.entries(source.step)
     plan = compare(stored, entries_of(part_of(shape, recipe.task.inherits)), recipe.task)
+    texts = [path for path in plan.taken if is_below(path, recipe.task.of_texts)]
+    if texts and drawn_anew(str(source), theirs, spec, partial=recipe.init_partial):
+        plan = plan.without(texts, "of other texts, drawn anew")
     _refuse(str(source), plan.differences, recipe.init_partial)
     if not plan.taken:
         raise ValueError(f"{source} has no array that fits this run: name another run")

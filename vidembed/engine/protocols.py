@@ -174,6 +174,10 @@ class Task(Protocol):
         "state/inputs"."""
 
     @property
+    def of_texts(self) -> tuple[str, ...]:
+        """Prefixes of the paths of arrays that hold for one vocabulary or sentence encoder only."""
+
+    @property
     def fixed_classes(self) -> int:
         """The first classes that the run it is initialised from must have, since they do not
         learn; 0 if all learn."""

@@ -114,7 +114,7 @@ def train(
             # If this run was started before, use the step resolved then.
             name = (workdir.read_recipe() or {}).get("init_from", recipe.init_from)
             source = resolve(name)
-            plan = planned(recipe, source, shape, corpus, spec.class_names)
+            plan = planned(recipe, source, shape, corpus, spec)
             begin = partial(begin_from, recipe, source, plan)
             about["init_from"] = str(source)
         for change in claim(workdir, recipe, fingerprints, about):

@@ -34,6 +34,11 @@ class Task:
         return ()
 
     @property
+    def of_texts(self) -> tuple[str, ...]:
+        """Path prefixes of the arrays that hold for one vocabulary or sentence encoder only."""
+        return ()
+
+    @property
     def outputs(self) -> Mapping[str, Output]:
         """Outputs of the trained parameters, by name."""
         return {}

@@ -66,6 +66,12 @@ class VideoText(video.VideoTask):
         text = Output(apply=self._text, read=self._read_text, needs=(*network, *centre))
         return {**super().outputs, "text": text}
 
+    @property
+    def of_texts(self) -> tuple[str, ...]:
+        """The text encoders, and the mean of the sentence vectors."""
+        network = tuple(f"parameters/{part}" for part in parts(self.model.texts))
+        return (*network, "state/text") if self._reads_sentences else network
+
     def init(
         self, key: jax.Array, spec: Spec, statistics: Mapping[str, Arrays] | None
     ) -> tuple[Parameters, dict[str, Any]]:
