@@ -30,6 +30,7 @@ from experiments.words_rows import Row, Training, rows, unavailable
 from experiments.words_runs import answers_of, train
 from experiments.words_sources import OfTrailers, OfYouTube8M, Source
 from experiments.words_systems import CCA, RIDGE, SHUFFLED, Answers, Penalties, systems
+from experiments.words_world import planted_world
 from vidembed.cli import command_line
 from vidembed.corpora.captions import CaptionPaths
 from vidembed.corpora.sentence_vectors import sentence_vectors
@@ -182,14 +183,15 @@ class World(Tables):
 
     def data(self, folder: Path, seed: int) -> Worded:
         """A world of its own for each seed."""
-        from experiments.words_world import (  # type: ignore[import-not-found,unused-ignore]
-            planted_world,
-        )
-
         place = folder / f"seed{seed}" / "world"
         if not (place / "captions.json").exists():
-            sizes = {"videos": self.videos, "captions": self.captions}
-            planted_world(place, **sizes, ambiguous=self.ambiguous, seed=seed)
+            planted_world(
+                place,
+                videos=self.videos,
+                captions=self.captions,
+                ambiguous=self.ambiguous,
+                seed=seed,
+            )
         return published(self._paths(folder, seed))
 
     def _paths(self, folder: Path, seed: int) -> CaptionPaths:

@@ -100,19 +100,21 @@ def test_a_batch_has_the_frames_of_its_captions(corpora):
 
 
 def test_the_loss_of_frames_is_that_of_their_vectors(corpora):
-    """The step pools the frames; a table's vectors were pooled by loops."""
-    results = []
-    for corpus in corpora:
+    """The step pools the frames; a table's vectors were pooled by loops. Attention starts so."""
+    results, frames = [], corpora[0]
+    attending = replace(SMALL.task, attention=("visual", "audio"))
+    for corpus, task in ((frames, SMALL.task), (corpora[1], SMALL.task), (frames, attending)):
         feed = replace(SMALL.feed, placement="host").open(corpus, seed=3, reads=MODEL.modalities)
         known = feed.statistics()
 
-        def loss(batch, spec=feed.spec, known=known):
-            parameters, state = SMALL.task.init(jax.random.key(0), spec, known)
+        def loss(batch, task=task, spec=feed.spec, known=known):
+            parameters, state = task.init(jax.random.key(0), spec, known)
             key = jax.random.key(1)
-            return SMALL.task.loss_and_measures(parameters, state, {}, batch, key)[0]
+            return task.loss_and_measures(parameters, state, {}, batch, key)[0]
 
         results.append(float(jax.jit(loss)(feed.at(0))))
     assert results[0] == pytest.approx(results[1], rel=1e-4)
+    assert results[2] == pytest.approx(results[0], rel=1e-4)
 
 
 @pytest.mark.long
@@ -125,6 +127,7 @@ def test_the_verbs_train_evaluate_and_embed(data, tmp_path, capsys):
         *("--corpus.layout.max-frames", str(MOST), "--feed.batch-pairs", "16", "--steps", "4"),
         *("--task.model.spaces", *MODEL.spaces, "--task.model.text.units", "4"),
         *("--task.model.text.embedding", "3", "--checkpoints.every-steps", "4"),
+        *("--task.attention", "visual"),
     ]
     assert main(["train", "jemc", *options]) == 0
     assert main(["evaluate", "jemc", "--workdir", work]) == 0

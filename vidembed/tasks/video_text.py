@@ -51,6 +51,9 @@ class VideoText(video.VideoTask):
     reduce: Literal["mean", "sum"] = "mean"
     """How the losses of a batch become one; the published code sums. Matters for
     --optimiser.clip-norm."""
+    attention: tuple[str, ...] = ()
+    """Of frame-level records: modalities, such as visual, whose frames are averaged with learned
+    weights, a softmax of one linear score per frame. They start equal, as those of the mean."""
     learns_from: ClassVar[str] = "pairs"
 
     def __post_init__(self) -> None:
@@ -127,7 +130,7 @@ class VideoText(video.VideoTask):
         parameters.
         """
         chex.assert_rank(batch["rows"], 1)
-        features, present = video.batch_features(constants, batch)
+        features, present = video.batch_features(constants, batch, self.attention)
         video_key, text_key = jax.random.split(key)
         videos = self.embed(parameters, state, features, present, video_key)
         texts = self.embed_text(parameters, state, batch, text_key)
