@@ -138,7 +138,7 @@ class FolderReader:
             raise MessageError(
                 f"has width {len(vector)}, but {modality.name!r} needs {modality.width}"
             )
-        if rows:
+        if rows > 1:
             self._averaged[modality.name] += 1
             self._most = max(self._most, rows)
         return vector
