@@ -78,7 +78,7 @@ class LabelsOverTime:
             "train", "annotation", "--workdir", run, "--preset", "laptop", "--corpus.table", table,
             "--corpus.labels", str(folder / "labels.csv"), "--corpus.split",
             str(folder / "split.csv"), "--task.model.modalities", "visual",
-            "--corpus.validation-share", "0", "--task.model.components", "64",
+            "--task.model.components", "64",
             "--feed.batch-videos", "128", "--seed", str(self.seed),
         )  # fmt: skip
         pairs = folder / f"joined{self.pairs}-seed{self.seed}"

@@ -24,7 +24,7 @@ class Source(abc.ABC):
         return (
             "--corpus.table", str(folder / "table"),
             "--corpus.captions", str(of / "captions.csv"),
-            "--corpus.split", str(of / "split.csv"), "--corpus.validation-share", "0",
+            "--corpus.split", str(of / "split.csv"),
         )  # fmt: skip
 
 

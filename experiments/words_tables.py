@@ -221,15 +221,12 @@ class PublishedForm(Tables):
 
     def data(self, folder: Path, seed: int) -> Worded:
         """The same for all seeds."""
-        share = 0.0 if self.split else 1 / 3
-        paths = CaptionPaths(table=self.table, captions=self.captions, split=self.split)
-        return published(replace(paths, validation_share=share))
+        return published(CaptionPaths(table=self.table, captions=self.captions, split=self.split))
 
     def given(self, folder: Path, seed: int) -> tuple[str, ...]:
         """The files."""
         files = ("--corpus.table", self.table, "--corpus.captions", self.captions)
-        split = ("--corpus.split", self.split, "--corpus.validation-share", "0")
-        return (*files, *split) if self.split else files
+        return (*files, "--corpus.split", self.split) if self.split else files
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

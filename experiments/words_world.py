@@ -6,8 +6,7 @@ F/table is a feature table with the modalities object, activity and audio, and F
 the form of MSR-VTT's videodatainfo.json, split included:
 `vidembed train jemc --workdir W --corpus.table F/table --corpus.captions F/captions.json` trains on
 it. With `--form msvd` the captions are F/captions.csv, as MSVD publishes them, and the split is
-F/split.csv (`--corpus.split F/split.csv --corpus.validation-share 0`). Equal options give equal
-files.
+F/split.csv (`--corpus.split F/split.csv`). Equal options give equal files.
 
 A scene is an object, an action and a sound, of 480 in all, so that several videos show the same
 one: the rank of a caption's own video says less the more videos there are.

@@ -82,7 +82,7 @@ def test_another_split_replaces_the_published_one_and_ids_are_hashed_without_any
     split = tmp_path / "split.csv"
     split.write_text("id,split\n" + "".join(f"{n},{'test' if i % 2 else 'train'}\n"
                                             for i, n in enumerate(IDS)))  # fmt: skip
-    corpus = opened(table, tmp_path, lines(), split=str(split), validation_share=0)
+    corpus = opened(table, tmp_path, lines(), split=str(split))
     assert corpus.is_train.tolist() == [i % 2 == 0 for i in range(60)]
     assert any("replaces the split in" in note for note in corpus.notes)
     hashed = opened(table, tmp_path, lines(split=False))
@@ -204,4 +204,4 @@ def test_options_without_sense_are_refused(table, tmp_path):
             CaptionPaths(**{name: 0})
     (tmp_path / "split.csv").write_text("id,split\nx,train\n")
     with pytest.raises(SplitError, match="lacks 60 of 60"):
-        opened(table, tmp_path, lines(), split=str(tmp_path / "split.csv"), validation_share=0)
+        opened(table, tmp_path, lines(), split=str(tmp_path / "split.csv"))

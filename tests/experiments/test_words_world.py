@@ -34,9 +34,9 @@ def test_the_recipe_reads_either_form(tmp_path, form, capsys):
     assert table.manifest["source"]["made_up"] == MADE_UP
     split = "" if form == "msrvtt" else str(tmp_path / "split.csv")
     file = tmp_path / ("captions.json" if form == "msrvtt" else "captions.csv")
-    share = 0.0 if split else 1 / 3
+
     paths = {"table": str(tmp_path / "table"), "captions": str(file), "split": split}
-    corpus = CaptionPaths(**paths, validation_share=share).open()
+    corpus = CaptionPaths(**paths).open()
     world = imagined_captions(60, captions=3, silent=0.3, clips=form == "msvd")
     assert list(read_captions(file).texts) == [t for texts in world.texts for t in texts]
     np.testing.assert_array_equal(corpus.is_train, [p == "train" for p in world.parts])

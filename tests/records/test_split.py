@@ -33,7 +33,7 @@ def test_shares_and_seeds():
 
 
 def test_validation_is_a_second_hash_inside_what_is_not_train():
-    train, validation, notes = by_hash(IDS, seed=5, validation_share=0.4)
+    train, validation, notes, _ = by_hash(IDS, seed=5, validation_share=0.4)
     assert np.array_equal(train, train_rows(IDS, seed=5))
     assert notes == ()
     expected = [

@@ -51,7 +51,7 @@ def shuffled(*columns):
 
 def test_the_file_decides_the_part_of_each_video(path, table):
     ids, words, groups = shuffled(IDS, WORDS, [f"g{i // 5}" for i in range(60)])
-    train, validation, notes = read(write(path, id=ids, split=words, group=groups), table)
+    train, validation, notes, _ = read(write(path, id=ids, split=words, group=groups), table)
     assert train.tolist() == [True] * 30 + [False] * 30
     assert validation.tolist() == [False] * 30 + [True] * 15 + [False] * 15
     assert notes == ()

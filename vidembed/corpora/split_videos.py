@@ -105,11 +105,12 @@ class SplitPaths:
     def split_of(self, table: FeatureTable) -> Split:
         """Split the videos; raises ValueError if no video is left for validation."""
         shares = {"train_share": self.train_share, "validation_share": self.validation_share}
+        given = self.validation_share != type(self).validation_share
         if self.split:
-            split = read_split(self.split, table, seed=self.split_seed, **shares)
+            split = read_split(self.split, table, seed=self.split_seed, **shares, share_given=given)
         else:
             split = by_hash(table.ids, seed=self.split_seed, **shares)
-        if self.validation_share and not split.validation.any():
+        if self.validation_share and not (split.of_file or split.validation.any()):
             raise ValueError(
                 f"validation_share {self.validation_share} of the {int((~split.train).sum())} "
                 "videos outside train leaves no video for validation: use a larger share, or "

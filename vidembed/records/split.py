@@ -24,6 +24,8 @@ class Split(NamedTuple):
     """bool[N], disjoint from train."""
     notes: tuple[str, ...] = ()
     """Remarks to show to the user."""
+    of_file: bool = False
+    """Whether a file names the part of each video, so that no share applies."""
 
 
 def by_hash(

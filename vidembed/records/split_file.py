@@ -40,6 +40,7 @@ def read_split(
     seed: int,
     train_share: float,
     validation_share: float = 0.0,
+    share_given: bool = True,
 ) -> Split:
     """The split of a table's videos from a file of `id, split[, group]`, or of `id, group`.
 
@@ -50,11 +51,11 @@ def read_split(
 
     Raises SplitError for other files, empty cells, repeated ids, unknown part names, a group in
     more than one part, videos of the table that the file lacks, an empty train or test part, and a
-    validation share although the file has a column split.
+    validation share, if one was given, although the file has a column split.
     """
     path = epath.Path(path)
     file = _load(path)
-    if "split" in file.column_names and validation_share:
+    if "split" in file.column_names and validation_share and share_given:
         raise SplitError(
             f"{path}: its column split sets the validation videos, so validation_share must be 0, "
             f"found {validation_share}: leave one of them out"
@@ -69,7 +70,7 @@ def read_split(
                 raise SplitError(
                     f"{path}: none of the {len(part):,} videos of the table is for {name}"
                 )
-        split = Split(part == "train", part == "validation")
+        split = Split(part == "train", part == "validation", of_file=True)
     else:
         groups = np.array([name.encode() for name in file["group"].to_pylist()], np.bytes_)
         split = by_hash(
