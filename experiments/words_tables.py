@@ -154,6 +154,7 @@ class YouTube8M(OfYouTube8M, Tables):
 class Trailers(OfTrailers, Tables):
     """Trailers of movies, with what people wrote about the movies."""
 
+    penalties: Penalties = field(default_factory=lambda: Penalties(sentences=10))
     training: Training = field(
         default_factory=lambda: Training(
             batch=128, passes=24, rate=0.001, temperature=0.2, feature_dropout=0.3,
@@ -219,9 +220,14 @@ class PublishedForm(Tables):
 
     def data(self, folder: Path, seed: int) -> Worded:
         """The same for all seeds."""
-        share = 0.0 if self.split else 1 / 3
-        paths = {"table": self.table, "captions": self.captions, "split": self.split}
-        return published(CaptionPaths(**paths, validation_share=share))
+        return published(
+            CaptionPaths(
+                table=self.table,
+                captions=self.captions,
+                split=self.split,
+                validation_share=0.0 if self.split else 1 / 3,
+            )
+        )
 
     def given(self, folder: Path, seed: int) -> tuple[str, ...]:
         """The files."""
