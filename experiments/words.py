@@ -93,6 +93,8 @@ class YouTube8M(OfYouTube8M, Closed):
 class Trailers(OfTrailers, Closed):
     """Trailers of movies, with what people wrote about the movies."""
 
+    penalties: Penalties = field(default_factory=lambda: Penalties(sentences=10))
+
 
 def table(results: Mapping[str, Sequence[Mapping[str, Interval]]]) -> Iterator[Titled]:
     """Means over seeds, and over how much the seeds range."""

@@ -140,6 +140,9 @@ def rows(
             named = f"two spaces without audio: {', '.join(without)}"
             yield spaces("spaces", "two silent", named, *without, loss=loss, silent=True)
         yield spaces("spaces", "two", f"two spaces: {', '.join(two)}", *two, loss=loss)
+        if list(two) != [*modalities]:
+            named = f"a space for each modality: {', '.join(modalities)}"
+            yield spaces("spaces", "each", named, *modalities, loss=loss)
         copies = (everything, everything)
         named = f"two copies of one space: {', '.join(copies)}"
         yield spaces("spaces", "copies", named, *copies, loss=loss)

@@ -26,7 +26,8 @@ def train(place: Path, given: Sequence[str], *options: str, seed: int) -> None:
 
 
 def answers_of(place: Path, data: Worded, encode: Encode) -> Answers:
-    """The last checkpoint of a run. A question of words it has not seen gets a vector of zeros."""
+    """The last checkpoint of a run. Zeros are the vectors of videos without anything that it reads,
+    and of questions without a word that it has seen."""
     run = vidembed.load(str(place), "latest")
     queries = TextQueries.open(Workdir(place), run.step, mesh=make_mesh(MeshShape()))
 
@@ -39,4 +40,7 @@ def answers_of(place: Path, data: Worded, encode: Encode) -> Answers:
         known = [len(words.unknown(text)) < len(set(words_of(text))) for text in asked]
         return np.where(np.array(known)[:, None], vectors, 0)
 
-    return Answers(run.embed(data.table), texts)
+    known = np.logical_or.reduce([data.table.has(modality) for modality in run.widths])
+    videos = np.zeros((len(data.table), run.size))
+    videos[known] = run.embed_rows(data.table, np.flatnonzero(known))
+    return Answers(videos, texts)

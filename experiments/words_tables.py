@@ -155,6 +155,7 @@ class YouTube8M(OfYouTube8M, Tables):
 class Trailers(OfTrailers, Tables):
     """Trailers of movies, with what people wrote about the movies."""
 
+    penalties: Penalties = field(default_factory=lambda: Penalties(sentences=10))
     training: Training = field(
         default_factory=lambda: Training(
             batch=128, passes=24, rate=0.001, temperature=0.2, feature_dropout=0.3,

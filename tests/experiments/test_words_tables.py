@@ -16,7 +16,10 @@ from tests.media.encoders import write_small_encoder
 from vidembed.corpora.imagined_captions import imagined_captions
 from vidembed.corpora.sentence_vectors import SentenceVectors
 
-KEYS = {"vse", "vse++", "weighted", "info-nce", "concatenation", "shared", "two", "copies", "gru"}
+KEYS = {
+    *("vse", "vse++", "weighted", "info-nce", "concatenation", "shared"),
+    *("two", "each", "copies", "gru"),
+}
 
 
 def test_rows_of_two_and_of_three_modalities_and_of_one():
@@ -113,14 +116,18 @@ def test_the_command_writes_tables_with_controls_at_chance(world, tmp_path, monk
 
 
 @pytest.mark.long
-def test_trainings_are_made_once_and_measured(world, tmp_path, capsys):
+def test_trainings_are_made_once_and_measured(world, tmp_path, monkeypatch, capsys):
     _, options = world
+    some = {"weighted", "audio alone", "two", "gru"}
+    monkeypatch.setattr(
+        words_tables, "rows", lambda *given: (row for row in rows(*given) if row.key in some)
+    )
     encoder = write_small_encoder(tmp_path / "encoder")
     short = ["--training.steps", "2", "--training.batch", "16", "--training.gru-passes", "0.5"]
     command = [*options[:-4], "0", "--resamples", "40", "--encoder", str(encoder), *short]
     assert words_tables.main(command) == 0
     said = capsys.readouterr().out
-    assert said.count("$ vidembed train jemc") >= 11
+    assert said.count("$ vidembed train jemc") == len(some)
     first = (tmp_path / "w" / "tables.json").read_text()
     assert words_tables.main(command) == 0
     assert "$ vidembed" not in capsys.readouterr().out
