@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.losses.made_mixtures import B, D, K, made, on
+from tests.losses.made_mixtures import B, D, made, on
 from vidembed.distributed import mesh as meshes
 from vidembed.losses.bhattacharyya import Bhattacharyya, shapes_apart
 from vidembed.losses.thresholds import Fixed, Quantile
