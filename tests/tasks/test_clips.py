@@ -1,17 +1,24 @@
 """Probabilistic videos: a batch of clips against its parts, devices that agree, warnings."""
 
-from dataclasses import replace
+import json
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import SimpleNamespace
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from tests.losses.made_mixtures import on
 from tests.models.test_clip_encoder import MOMENTUM, Tiny
+from tests.toys.job import recipe as made
+from tests.toys.job import trained
+from tests.toys.rows import Corpus, Rows
 from vidembed.distributed import mesh as meshes
+from vidembed.engine.model import load_model
 from vidembed.losses.both_directions import both
 from vidembed.losses.info_nce import InfoNCE
 from vidembed.losses.mixtures import halves, moments
@@ -21,6 +28,8 @@ from vidembed.losses.thresholds import Quantile
 from vidembed.models.gaussian_heads import GaussianHeads
 from vidembed.pairwise import normalise
 from vidembed.tasks.clips import ProbabilisticVideos
+from vidembed.tasks.spec import Spec
+from vidembed.workdir.layout import Workdir
 
 B, N, T, C, D = 16, 4, 3, 4, 6
 SPEC = SimpleNamespace(widths={"clips": C})
@@ -42,6 +51,22 @@ def batch():
         "clips": rng.integers(0, 256, (B, N, T, C)).astype(np.uint8),
         "present": present,
     }
+
+
+class MeanOfFrames(nnx.Module):
+    def __call__(self, clips, present, training):
+        return clips.mean(axis=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pooled:
+    """An encoder that learns nothing."""
+
+    def width(self, channels):
+        return channels
+
+    def module(self, channels, rngs):
+        return MeanOfFrames()
 
 
 def features(batch):
@@ -205,3 +230,39 @@ def test_variances_that_vanish_or_explode_give_a_warning():
 def test_a_feed_without_clips_is_refused():
     with pytest.raises(ValueError, match=r"learns from clips, and the feed gives \['visual'\]"):
         STORED.init(jax.random.key(0), SimpleNamespace(widths={"visual": 3}), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeClips(Corpus):
+    """Clips of 8 kinds of videos; one clip of every third video is missing."""
+
+    spec: ClassVar[Spec] = Spec(widths={"clips": C})
+
+    def read(self, rows):
+        each = [np.random.default_rng(row) for row in rows]
+        kinds = np.random.default_rng(0).normal(0, 2, (8, C))[np.asarray(rows) % 8]
+        noise = np.stack([rng.normal(size=(N, T, C)) for rng in each])
+        present = np.ones((len(rows), N), bool)
+        present[np.asarray(rows) % 3 == 0, 1] = False
+        return {"clips": np.float32(kinds[:, None, None] + noise), "present": present}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("encoder", [Tiny(), Pooled()])
+def test_the_engine_trains_it_on_any_devices_and_loads_it(encoder, tmp_path):
+    """Also an encoder without statistics, whose entry of the state is empty."""
+    task = ProbabilisticVideos(encoder=encoder, heads=HEADS, loss=LOSS)
+    recipe = made(MadeClips(), task, average=0.9)
+    one = trained(recipe, tmp_path / "one", jax.devices()[:1])
+    many = trained(recipe, tmp_path / "many", jax.devices())
+    np.testing.assert_allclose(list(many.values()), list(one.values()), rtol=2e-2, atol=2e-2)
+    lines = [json.loads(x) for x in (tmp_path / "one/metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["loss"] < lines[0]["loss"] - 0.1
+    assert np.all(np.isfinite([lines[-1][name] for name in ("match_loss", "kl", "within")]))
+    classes = (MadeClips, Rows, Tiny, Pooled)
+    model = load_model(Workdir(tmp_path / "many"), "latest", classes=classes)
+    videos = model["video"](recipe.corpus)
+    kinds = np.arange(len(videos)) % 8
+    scores = videos @ videos.T - 9 * np.eye(len(videos))
+    assert np.mean(kinds[scores.argmax(axis=1)] == kinds) > 0.8
+    assert np.all(model["clip_deviation"](recipe.corpus, np.array([1])) > 0)

@@ -64,13 +64,17 @@ class Quantile:
             raise ValueError(f"ramp_batches is {self.ramp_batches}, but must be 0 or more")
 
     def __call__(self, distances: jax.Array, counted: jax.Array, batches: jax.Array) -> jax.Array:
-        """τ is the distance of rank share · pairs, so that so many pairs lie below it."""
+        """τ is the distance of rank share · pairs, so that so many pairs lie below it.
+
+        The rank is even: a pair counts in both orders, and one of them alone is not to be mined
+        where devices round the two differently.
+        """
         share = jnp.float32(self.share)
         if self.ramp_batches:
             done = jnp.minimum(batches / self.ramp_batches, 1.0).astype(jnp.float32)
             share = self.start + (self.share - self.start) * done
         pairs = mesh.total(jnp.sum(counted, dtype=jnp.int32))
-        rank = jnp.round(share * pairs.astype(jnp.float32)).astype(jnp.int32)
+        rank = 2 * jnp.round(share * pairs.astype(jnp.float32) / 2).astype(jnp.int32)
         return of_rank(distances, counted, rank)
 
 
