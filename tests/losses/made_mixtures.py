@@ -31,5 +31,6 @@ def made(count=B, width=D, samples=K, seed=0, variance=(0.01, 0.3)):
 
 
 def on(devices):
-    """The mesh of so many devices, set."""
-    return jax.set_mesh(meshes.make_mesh(meshes.MeshShape(), jax.devices()[:devices]))
+    """The mesh of so many devices, set; eight are 4 × 2."""
+    shape = meshes.MeshShape(model=2 if devices == 8 else 1)
+    return jax.set_mesh(meshes.make_mesh(shape, jax.devices()[:devices]))

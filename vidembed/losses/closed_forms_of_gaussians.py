@@ -60,8 +60,8 @@ class ExpectedDistance:
 class ExpectedSimilarity:
     """sigmoid(a (μ·μ' − ½ Σ(σ² + σ'²)) + b), with the pairwise sigmoid loss (ProLIP, ICLR 2025).
 
-    The negative bias suits batches where nearly all pairs are negative. ProLIP starts log σ² at
-    −10, and its KL divergence counts 1e-5.
+    The negative bias suits a sum over all pairs, of which nearly all are negative: use it with
+    average "together". ProLIP starts log σ² at −10, and its KL divergence counts 1e-5.
     """
 
     scale: float = 10.0

@@ -49,8 +49,8 @@ class Quantile:
     """The distance below which a share of the batch's pairs of different videos lies."""
 
     share: float = 0.01
-    """Share of the pairs of different videos that become positive. Far below 1 / number of classes:
-    at that share, more than half of them are of two classes. 0: no video but itself."""
+    """Share of the pairs of different videos that become positive. Keep it well below 1 / number of
+    classes: near it, most mined pairs join two classes. 0: a video is positive with itself only."""
     start: float = 0.0
     """The share in the first batch, if it changes over `ramp_batches`."""
     ramp_batches: int = 0
@@ -67,7 +67,7 @@ class Quantile:
         """τ is the distance of rank share · pairs, so that so many pairs lie below it.
 
         The rank is even: a pair counts in both orders, and one of them alone is not to be mined
-        where devices round the two differently.
+        where devices round the two differently. 0 without any pair.
         """
         share = jnp.float32(self.share)
         if self.ramp_batches:
@@ -75,7 +75,7 @@ class Quantile:
             share = self.start + (self.share - self.start) * done
         pairs = mesh.total(jnp.sum(counted, dtype=jnp.int32))
         rank = 2 * jnp.round(share * pairs.astype(jnp.float32) / 2).astype(jnp.int32)
-        return of_rank(distances, counted, rank)
+        return jnp.where(pairs > 0, of_rank(distances, counted, rank), 0.0)
 
 
 def of_rank(values: jax.Array, counted: jax.Array, rank: jax.Array) -> jax.Array:
