@@ -88,7 +88,7 @@ def test_components_are_clips_that_are_present():
         assert set(nearest) == set(range(PRESENT[video].sum()))
 
 
-@pytest.mark.parametrize("draw", ["moments", "components"])
+@pytest.mark.parametrize("draw", ["moments", pytest.param("components", marks=pytest.mark.long)])
 def test_a_draw_depends_on_the_place_alone(draw):
     """Not on the devices, nor on how many videos follow."""
     clips = drawn()

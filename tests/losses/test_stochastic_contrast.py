@@ -128,7 +128,7 @@ def test_values_and_gradients(name):
         np.testing.assert_allclose(slope, (high - low) / 2e-6, rtol=2e-3, atol=2e-3)
 
 
-@pytest.mark.parametrize("name", ["default", "as printed"])
+@pytest.mark.parametrize("name", ["default", pytest.param("as printed", marks=pytest.mark.long)])
 def test_devices_agree(name):
     ((value, found), gradients), eight = (run(LOSSES[name], batch(), n) for n in (1, 8))
     (many, of_many), gradients_of_many = eight

@@ -93,7 +93,9 @@ def stepped(task, batch, devices=1):
         return jax.tree.map(np.asarray, run(parameters, state, {}, placed, jax.random.key(1)))
 
 
-@pytest.mark.parametrize("task", [FRAMES, PAIRS], ids=["frames", "pairs"])
+@pytest.mark.parametrize(
+    "task", [FRAMES, pytest.param(PAIRS, marks=pytest.mark.long)], ids=["frames", "pairs"]
+)
 def test_devices_agree_and_every_parameter_learns(task, batch):
     batch = batch if task is FRAMES else features(batch)
     one, eight = (stepped(task, batch, n) for n in (1, 8))
@@ -156,21 +158,21 @@ def test_statistics_of_the_batch_are_kept_for_the_outputs(batch):
 
 
 def test_the_loss_is_that_of_its_parts(batch):
-    batch, key, start = features(batch), jax.random.key(1), started(STORED)
-    (loss, (_, measures)), _ = stepped(STORED, batch)
-    learned = {name: jnp.float32(value) for name, value in LOSS.learned.items()}
+    task, key = FRAMES, jax.random.key(1)
+    (loss, (_, measures)), _ = stepped(task, batch)
+    learned = {name: jnp.float32(value) for name, value in task.loss.learned.items()}
 
     @jax.jit
     def of_parts(parameters, state):
-        clips, _ = STORED.clips(parameters, state, batch)
+        clips, _ = task.clips(parameters, state, batch, training=True)
         options = {"parameters": learned, "batches": jnp.int32(0), "key": key}
-        return stochastic(LOSS, clips, batch["rows"], **options)
+        return stochastic(task.loss, clips, batch["rows"], **options)
 
     with on(1):
-        expected, parts = of_parts(*start)
+        expected, parts = of_parts(*started(task))
     assert loss == pytest.approx(float(expected), rel=1e-5)
     assert measures["kl"] == pytest.approx(float(parts["kl"]), rel=1e-5)
-    held = LOSS.uncertainty
+    held = task.loss.uncertainty
     weighted = loss - held.regulariser * measures["regulariser"] - held.kl_weight * measures["kl"]
     assert weighted > 0
     assert measures["within"] == pytest.approx(np.exp(-3), rel=1e-4)
