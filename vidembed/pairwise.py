@@ -1,7 +1,8 @@
 """Distances, and the blockwise reduction over pairs used by mining, ranks, search and losses.
 
 The full matrix of pairs is never in memory: `over_blocks` computes the scores of some queries
-against the whole pool, passes them to a reduction, and keeps only its results.
+against the whole pool, passes them to a reduction, and keeps only its results. `in_blocks` is the
+same for scores that are no dot products.
 """
 
 from collections.abc import Callable
@@ -79,23 +80,10 @@ def over_blocks(
     """
     chex.assert_rank([queries, pool], 2)
     chex.assert_equal(queries.shape[1], pool.shape[1])
-    if block < 1:
-        raise ValueError(f"block is {block}; it must be at least 1 query")
-    count = queries.shape[0]
-    blocks = -(-count // block)
-    rows = -(-count // blocks) if blocks else 1  # even blocks need less padding than full ones
     full = jnp.dtype(operands) == jnp.float32
-
-    def cut(x: jax.Array) -> jax.Array:
-        chex.assert_axis_dimension(x, 0, count)
-        padding = [(0, blocks * rows - count)] + [(0, 0)] * (x.ndim - 1)
-        return jnp.pad(x, padding).reshape(blocks, rows, *x.shape[1:])
-
     columns = pool.astype(operands)
 
-    @partial(jax.checkpoint, prevent_cse=False)  # type: ignore[untyped-decorator, unused-ignore]
-    def reduce_block(arguments: Any) -> T:
-        queries_of_block, rest = arguments
+    def reduce_block(queries_of_block: jax.Array, *rest: Any) -> T:
         scores = lax.dot_general(
             queries_of_block,
             columns,
@@ -105,8 +93,33 @@ def over_blocks(
         )
         return reduce(scores, *rest)
 
-    reduced = lax.map(reduce_block, jax.tree.map(cut, (queries.astype(operands), per_query)))
-    return jax.tree.map(lambda x: x.reshape(blocks * rows, *x.shape[2:])[:count], reduced)
+    return in_blocks(reduce_block, queries.astype(operands), *per_query, block=block)
+
+
+def in_blocks(function: Callable[..., T], *rows: Any, block: int) -> T:
+    """Apply `function` to at most `block` rows at a time.
+
+    rows: pytrees of [Q, ...]. function(*rows [b, ...]) → pytree of [b, ...], where each row depends
+    only on its own row (padding rows of zeros are passed too, and cut off). Returns a pytree of
+    [Q, ...]. The backward pass computes each block again, so it keeps nothing of a block.
+    """
+    if block < 1:
+        raise ValueError(f"block is {block}; it must be at least 1 query")
+    count = len(jax.tree.leaves(rows)[0])
+    blocks = -(-count // block)
+    size = -(-count // blocks) if blocks else 1  # even blocks need less padding than full ones
+
+    def cut(x: jax.Array) -> jax.Array:
+        chex.assert_axis_dimension(x, 0, count)
+        padding = [(0, blocks * size - count)] + [(0, 0)] * (x.ndim - 1)
+        return jnp.pad(x, padding).reshape(blocks, size, *x.shape[1:])
+
+    @partial(jax.checkpoint, prevent_cse=False)  # type: ignore[untyped-decorator, unused-ignore]
+    def of_block(arguments: Any) -> T:
+        return function(*arguments)
+
+    reduced = lax.map(of_block, jax.tree.map(cut, rows))
+    return jax.tree.map(lambda x: x.reshape(blocks * size, *x.shape[2:])[:count], reduced)
 
 
 def best(scores: jax.Array, *, tile: int = 128) -> tuple[jax.Array, jax.Array]:

@@ -26,6 +26,11 @@ SHRUNK = 0.5
 """Below this spread a loss at the margin is a sign. Above it is not: among many candidates the
 nearest farther negative is hardly farther than the positive (4,096 triplets, step 10 of a healthy
 training: loss 0.0986 of 0.1, 99.7 % with a loss, spread 0.83)."""
+NEARLY_ALL = 0.9
+"""Above this share of variances at their lowest value, clips are points."""
+DROWNED = 2.0
+"""Above this total variance, two samples of one clip are farther apart on average, in squared
+distance, than any two means of length 1."""
 AT_MARGIN = 0.02
 """A loss within this share of its value at equal distances is at the margin."""
 REMEDY = (
@@ -84,6 +89,37 @@ def nothing_trains(lines: Sequence[Line], *, finished: bool) -> dict[str, str]:
             "triplets have a negative. If nearly all videos are related, use more reliable "
             "relations (cowatch --min-weight) or more videos; else try --task.unfound keep, "
             "--task.pool all, another miner (task.miner:...) or a larger batch"
+        )
+    }
+
+
+def no_variance(lines: Sequence[Line], *, finished: bool) -> dict[str, str]:
+    """Warn if the clips of a probabilistic task are points; {} or one message by name."""
+    last = _while(lines, lambda line: _of(line, "at_lowest", 0.0) > NEARLY_ALL, finished=finished)
+    if not last:
+        return {}
+    return {
+        "no variance": (
+            f"the variances have vanished: {_steps(last)} {_range(last, 'at_lowest')} of them are "
+            f"at the lowest value, a deviation of {_range(last, 'deviation')}, so that the "
+            "uncertainty of a video says nothing. Try a lower --optimiser.learning-rate, a larger "
+            "--task.loss.uncertainty.kl-weight, or a smaller --task.loss.uncertainty.regulariser"
+        )
+    }
+
+
+def drowned(lines: Sequence[Line], *, finished: bool) -> dict[str, str]:
+    """Warn if noise is larger than any distance of a probabilistic task; {} or one message."""
+    last = _while(lines, lambda line: _of(line, "within", 0.0) > DROWNED, finished=finished)
+    if not last:
+        return {}
+    return {
+        "drowned": (
+            f"the variances have exploded: {_steps(last)} the total variance of a clip is "
+            f"{_range(last, 'within')}, beside means of length 1. Samples of all videos are "
+            "equally far from each other, and nothing is learnt. Try a lower "
+            "--optimiser.learning-rate or --task.heads.highest, or a larger "
+            "--task.loss.uncertainty.regulariser"
         )
     }
 

@@ -1,0 +1,270 @@
+"""Probabilistic videos: a batch of clips against its parts, devices that agree, warnings."""
+
+import json
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from types import SimpleNamespace
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tests.losses.made_mixtures import on
+from tests.models.test_clip_encoder import MOMENTUM, Tiny
+from tests.toys.job import recipe as made
+from tests.toys.job import trained
+from tests.toys.rows import Corpus, Rows
+from vidembed.distributed import mesh as meshes
+from vidembed.engine.model import load_model
+from vidembed.losses.both_directions import both
+from vidembed.losses.info_nce import InfoNCE
+from vidembed.losses.mixtures import halves, moments
+from vidembed.losses.of_clips import stochastic
+from vidembed.losses.stochastic_contrast import StochasticContrast
+from vidembed.losses.thresholds import Quantile
+from vidembed.models.gaussian_heads import GaussianHeads
+from vidembed.pairwise import normalise
+from vidembed.tasks.clips import ProbabilisticVideos
+from vidembed.tasks.spec import Spec
+from vidembed.workdir.layout import Workdir
+
+B, N, T, C, D = 16, 4, 3, 4, 6
+SPEC = SimpleNamespace(widths={"clips": C})
+HEADS = GaussianHeads(size=D)
+LOSS = StochasticContrast(threshold=Quantile(share=0.05))
+FRAMES = ProbabilisticVideos(encoder=Tiny(), heads=HEADS, loss=replace(LOSS, views="halves"))
+STORED = ProbabilisticVideos(heads=HEADS, loss=LOSS)
+PAIRS = ProbabilisticVideos(heads=HEADS, loss=InfoNCE(temperature=0.3))
+STATISTICS = {"clips": {"mean": np.full(C, 100.0), "deviation": np.array([50.0, 50, 50, 0])}}
+
+
+@pytest.fixture(scope="module")
+def batch():
+    rng = np.random.default_rng(0)
+    present = rng.random((B, N)) < 0.8
+    present[:3] = [[True] * 4, [False, True, False, False], [False] * 4]
+    return {
+        "rows": np.arange(B, dtype=np.int32),
+        "clips": rng.integers(0, 256, (B, N, T, C)).astype(np.uint8),
+        "present": present,
+    }
+
+
+class MeanOfFrames(nnx.Module):
+    def __call__(self, clips, present, training):
+        return clips.mean(axis=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pooled:
+    """An encoder that learns nothing."""
+
+    def width(self, channels):
+        return channels
+
+    def module(self, channels, rngs):
+        return MeanOfFrames()
+
+
+def features(batch):
+    return batch | {"clips": batch["clips"][:, :, 0].astype(np.float32)}
+
+
+@lru_cache
+def started(task):
+    return jax.jit(lambda key: task.init(key, SPEC, STATISTICS))(jax.random.key(0))
+
+
+@lru_cache
+def compiled(task):
+    return jax.jit(jax.value_and_grad(task.loss_and_measures, has_aux=True))
+
+
+def stepped(task, batch, devices=1):
+    """((loss, (state, measures)), gradient) on so many devices."""
+    mesh = meshes.make_mesh(meshes.MeshShape(), jax.devices()[:devices])
+    run, start = compiled(task), started(task)
+    with jax.set_mesh(mesh):
+        placed = meshes.place_batch(mesh, batch, {"rows": None, "clips": 0, "present": 0})
+        parameters, state = jax.device_put(start, meshes.replicated(mesh))
+        return jax.tree.map(np.asarray, run(parameters, state, {}, placed, jax.random.key(1)))
+
+
+@pytest.mark.parametrize(
+    "task", [FRAMES, pytest.param(PAIRS, marks=pytest.mark.long)], ids=["frames", "pairs"]
+)
+def test_devices_agree_and_every_parameter_learns(task, batch):
+    batch = batch if task is FRAMES else features(batch)
+    one, eight = (stepped(task, batch, n) for n in (1, 8))
+    (loss, (state, measures)), gradient = one
+    (of_many, (state_of_many, measures_of_many)), gradient_of_many = eight
+    assert of_many == pytest.approx(loss, rel=1e-4)
+    for name, value in measures.items():
+        assert measures_of_many[name] == pytest.approx(value, rel=1e-3, abs=1e-5), name
+    # Of the largest: the bias before the batch's mean is subtracted has the gradient of rounding.
+    scale = max(np.abs(array).max() for array in gradient.values())
+    for name, array in gradient.items():
+        np.testing.assert_allclose(gradient_of_many[name] / scale, array / scale, atol=2e-4)
+        # InfoNCE reads no variances.
+        assert np.any(array) or (task is PAIRS and "log_variance" in name), name
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), state, state_of_many
+    )
+    assert state["batches"] == 1
+    assert measures["loss"] == loss
+    assert measures["pairs"] == (2 * (batch["present"].any(1).sum())) ** 2 or task is PAIRS
+
+
+def test_statistics_of_the_batch_are_kept_for_the_outputs(batch):
+    start = started(FRAMES)
+    (_, (state, _)), _ = stepped(FRAMES, batch)
+    known = start[1]["batch_statistics"]
+    assert set(known) == {"norm/mean", "norm/var"}
+    values = batch["clips"] * (4 / 255) + (4 / 512 - 2)  # bytes as stored features are read
+    values = (values - 100) / 50 * [1, 1, 1, 0]
+    hidden = values[batch["present"]].mean(axis=1) @ start[0]["encoder/dense/kernel"]
+    now = state["batch_statistics"]
+    np.testing.assert_allclose(now["norm/mean"], (1 - MOMENTUM) * hidden.mean(0), rtol=1e-4)
+    outputs = FRAMES.outputs
+    assert all("state/batch_statistics" in output.needs for output in outputs.values())
+    arrays = {name: batch[name] for name in ("clips", "present")}
+    run = jax.jit(lambda s, a: {n: o.apply(start[0], s, a) for n, o in outputs.items()})
+    found = run(state, arrays)
+    assert {name: array.shape for name, array in found.items()} == {
+        "video": (B, D),
+        "video_deviation": (B, D),
+        "clip": (B, N, D),
+        "clip_deviation": (B, N, D),
+    }
+    mean, deviation = (np.asarray(found[n], np.float64) for n in ("clip", "clip_deviation"))
+    for video in range(B):
+        some = batch["present"][video]
+        assert not mean[video][~some].any()
+        assert not deviation[video][~some].any()
+        if some.any():
+            middle = mean[video][some].mean(axis=0)
+            direction = middle / np.linalg.norm(middle)
+            np.testing.assert_allclose(found["video"][video], direction, atol=1e-5)
+            variance = (deviation[video][some] ** 2).mean(0) + mean[video][some].var(axis=0)
+            np.testing.assert_allclose(found["video_deviation"][video], variance**0.5, rtol=1e-4)
+    assert not np.allclose(found["clip"], run(start[1], arrays)["clip"], atol=1e-3)
+    source = SimpleNamespace(read=lambda rows: jax.tree.map(lambda a: a[rows], batch))
+    read = outputs["clip"].read(source, np.array([3, 1]))
+    np.testing.assert_array_equal(read["clips"], batch["clips"][[3, 1]])
+    assert set(read) == {"clips", "present"}
+
+
+def test_the_loss_is_that_of_its_parts(batch):
+    task, key = FRAMES, jax.random.key(1)
+    (loss, (_, measures)), _ = stepped(task, batch)
+    learned = {name: jnp.float32(value) for name, value in task.loss.learned.items()}
+
+    @jax.jit
+    def of_parts(parameters, state):
+        clips, _ = task.clips(parameters, state, batch, training=True)
+        options = {"parameters": learned, "batches": jnp.int32(0), "key": key}
+        return stochastic(task.loss, clips, batch["rows"], **options)
+
+    with on(1):
+        expected, parts = of_parts(*started(task))
+    assert loss == pytest.approx(float(expected), rel=1e-5)
+    assert measures["kl"] == pytest.approx(float(parts["kl"]), rel=1e-5)
+    held = task.loss.uncertainty
+    weighted = loss - held.regulariser * measures["regulariser"] - held.kl_weight * measures["kl"]
+    assert weighted > 0
+    assert measures["within"] == pytest.approx(np.exp(-3), rel=1e-4)
+    assert measures["scale"] == measures["shift"] == 10
+
+
+def test_the_deterministic_loss_is_of_two_halves(batch):
+    batch, key, start = features(batch), jax.random.key(1), started(PAIRS)
+    (loss, (_, measures)), _ = stepped(PAIRS, batch)
+
+    @jax.jit
+    def by_hand(parameters, state):
+        clips, _ = PAIRS.clips(parameters, state, batch)
+        one, other = (
+            normalise(moments(clips._replace(present=half)).mean)
+            for half in halves(clips.present, key=key)
+        )
+        learned = {"log_temperature": jnp.log(0.3)}
+        each = both(PAIRS.loss, one, other, batch["rows"], parameters=learned)
+        return each, jnp.sum(one * other, axis=1)
+
+    each, similarity = map(np.asarray, by_hand(*start))
+    several = batch["present"].sum(axis=1) > 1
+    assert loss == pytest.approx(each[several].mean(), rel=1e-4)
+    assert measures["pairs"] == several.sum() < B
+    assert measures["similarity"] == pytest.approx(similarity[several].mean(), rel=1e-4)
+
+
+def test_missing_clips_change_nothing(batch):
+    absent = ~batch["present"][:, :, None, None]
+    other = batch | {"clips": np.where(absent, 255 - batch["clips"], batch["clips"])}
+    one, two = (stepped(FRAMES, each) for each in (batch, other))
+    jax.tree.map(np.testing.assert_array_equal, one, two)
+
+
+def journal(**measures):
+    sound = {"spread": 0.8, "within": 0.05, "at_lowest": 0.0, "deviation": 0.02}
+    return [{"step": step, **sound, **measures} for step in range(10, 301, 10)]
+
+
+@pytest.mark.fault(
+    "Runs: the variances of a probabilistic training vanish, or grow until noise is all there is",
+    "a WARNING as for a collapse: the numbers and what to try",
+)
+def test_variances_that_vanish_or_explode_give_a_warning():
+    assert STORED.diagnose(journal(), finished=False) == {}
+    gone = STORED.diagnose(journal(at_lowest=0.97, deviation=0.0025), finished=False)
+    assert list(gone) == ["no variance"]
+    assert "0.97 of them are at the lowest value, a deviation of 0.0025" in gone["no variance"]
+    loud = STORED.diagnose(journal(within=400.0), finished=True)
+    assert "the total variance of a clip is 400" in loud["drowned"]
+    assert list(STORED.diagnose(journal(spread=0.01), finished=True)) == ["one point"]
+    # The deterministic loss leaves the variances where they begin.
+    assert PAIRS.diagnose(journal(within=400.0, at_lowest=1.0), finished=True) == {}
+
+
+def test_a_feed_without_clips_is_refused():
+    with pytest.raises(ValueError, match=r"learns from clips, and the feed gives \['visual'\]"):
+        STORED.init(jax.random.key(0), SimpleNamespace(widths={"visual": 3}), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeClips(Corpus):
+    """Clips of 8 kinds of videos; one clip of every third video is missing."""
+
+    spec: ClassVar[Spec] = Spec(widths={"clips": C})
+
+    def read(self, rows):
+        each = [np.random.default_rng(row) for row in rows]
+        kinds = np.random.default_rng(0).normal(0, 2, (8, C))[np.asarray(rows) % 8]
+        noise = np.stack([rng.normal(size=(N, T, C)) for rng in each])
+        present = np.ones((len(rows), N), bool)
+        present[np.asarray(rows) % 3 == 0, 1] = False
+        return {"clips": np.float32(kinds[:, None, None] + noise), "present": present}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("encoder", [Tiny(), Pooled()])
+def test_the_engine_trains_it_on_any_devices_and_loads_it(encoder, tmp_path):
+    """Also an encoder without statistics, whose entry of the state is empty."""
+    task = ProbabilisticVideos(encoder=encoder, heads=HEADS, loss=LOSS)
+    recipe = made(MadeClips(), task, average=0.9)
+    one = trained(recipe, tmp_path / "one", jax.devices()[:1])
+    many = trained(recipe, tmp_path / "many", jax.devices())
+    np.testing.assert_allclose(list(many.values()), list(one.values()), rtol=2e-2, atol=2e-2)
+    lines = [json.loads(x) for x in (tmp_path / "one/metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["loss"] < lines[0]["loss"] - 0.1
+    assert np.all(np.isfinite([lines[-1][name] for name in ("match_loss", "kl", "within")]))
+    classes = (MadeClips, Rows, Tiny, Pooled)
+    model = load_model(Workdir(tmp_path / "many"), "latest", classes=classes)
+    videos = model["video"](recipe.corpus)
+    kinds = np.arange(len(videos)) % 8
+    scores = videos @ videos.T - 9 * np.eye(len(videos))
+    assert np.mean(kinds[scores.argmax(axis=1)] == kinds) > 0.8
+    assert np.all(model["clip_deviation"](recipe.corpus, np.array([1])) > 0)
