@@ -1,6 +1,5 @@
 """The trainings behind JEMC's tables: what each row changes of one recipe."""
 
-import importlib.util
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -149,10 +148,3 @@ def rows(
     if training.gru:
         options = ("--task.model.spaces", everything, *training.words(captions))
         yield Row("text encoder", "gru", "GRU, VSE++", "gru", options)
-
-
-def unavailable(row: Row) -> str:
-    """Why this installation cannot train the row; "" if it can."""
-    if row.key == "shared" and importlib.util.find_spec("vidembed.models.shared_space") is None:
-        return "this version of vidembed has no task.model:shared-space"
-    return ""

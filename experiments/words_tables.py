@@ -26,7 +26,7 @@ from experiments.words_measures import measured, questions, ranked
 from experiments.words_orderings import cells, orderings, queries_of
 from experiments.words_paper_tables import Line, narrow, remarks, tables
 from experiments.words_published import SOUND, published
-from experiments.words_rows import Row, Training, rows, unavailable
+from experiments.words_rows import Row, Training, rows
 from experiments.words_runs import answers_of, train
 from experiments.words_sources import OfTrailers, OfYouTube8M, Source
 from experiments.words_systems import CCA, RIDGE, SHUFFLED, Answers, Penalties, systems
@@ -116,9 +116,6 @@ class Tables(Source):
                     add(named, named, CONTROLS, answers, silent=True)
         captions = len(data.captions_of("train"))
         for row in rows(data.modalities, self.training, self.encoder, captions):
-            if why := unavailable(row):
-                notes[f"{row.name}: left out, {why}"] = None
-                continue
             answers = self._trained(row, data, folder, seed, encode)
             add(row.key, row.name, row.block, answers, row.silent)
             if row.key == "two":
