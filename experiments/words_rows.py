@@ -1,20 +1,20 @@
 """The trainings behind JEMC's tables: what each row changes of one recipe."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from experiments.words_published import SOUND
 
-LOSSES = {
+Loss = Literal["vse", "vse++", "weighted", "info-nce"]
+LOSSES: Mapping[Loss, tuple[str, str]] = {
     "vse": ("VSE (sum of hinges)", "sum-of-hinges"),
     "vse++": ("VSE++ (hardest hinge)", "hardest-hinge"),
     "weighted": ("weighted ranking", "weighted-ranking"),
     "info-nce": ("InfoNCE", "info-nce"),
 }
 """Key → name, and the loss's word in commands."""
-Loss = Literal["vse", "vse++", "weighted", "info-nce"]
 BLOCKS = ("loss", "features", "concatenation", "shared space", "spaces", "text encoder")
 
 
@@ -36,7 +36,10 @@ class Training:
     """What all rows share, beside the preset `recommended`."""
 
     batch: int = 512
-    """Pairs of a video and a caption."""
+    """Pairs of a video and a caption, with InfoNCE."""
+    hinge_batch: int = 128
+    """The same with losses of hinges (the paper: 128): the hardest of more negatives is more often
+    a caption that fits, too."""
     passes: float = 12.0
     """Over the train captions."""
     steps: int = 0
@@ -58,11 +61,12 @@ class Training:
     gru_passes: float = 10.0
     """Of the GRU."""
 
-    def common(self, captions: int) -> tuple[str, ...]:
+    def common(self, captions: int, loss: Loss) -> tuple[str, ...]:
         """Options of every row but the GRU."""
-        steps = self.steps or math.ceil(self.passes * captions / self.batch)
+        batch = self.batch if loss == "info-nce" else self.hinge_batch
+        steps = self.steps or math.ceil(self.passes * captions / batch)
         return (
-            *_length(self.batch, steps),
+            *_length(batch, steps),
             "--optimiser.learning-rate", str(self.rate),
             "--task.model.feature-dropout", str(self.feature_dropout),
         )  # fmt: skip
@@ -85,7 +89,7 @@ class Training:
             "--task.model.text.units", "128", "--task.model.text.embedding", "128",
         )  # fmt: skip
 
-    def of_loss(self, key: str) -> tuple[str, ...]:
+    def of_loss(self, key: Loss) -> tuple[str, ...]:
         """The options of a loss."""
         chosen = f"task.loss:{LOSSES[key][1]}"
         if key != "info-nce":
@@ -114,10 +118,10 @@ def rows(
     # Two spaces as in the paper: the first modality; and the others, or all if there is one more.
     two = (first, "+".join([*(seen[1:] or seen), *sound]))
     without = (first, "+".join(seen[1:] or seen))
-    shared = training.common(captions)
     text = training.sentences(encoder)
 
-    def spaces(block: str, key: str, name: str, *of: str, loss: str, silent: bool = False) -> Row:
+    def spaces(block: str, key: str, name: str, *of: str, loss: Loss, silent: bool = False) -> Row:
+        shared = training.common(captions, loss)
         options = (*shared, "--task.model.spaces", *of, *training.of_loss(loss), *text)
         return Row(block, key, name, f"{'_'.join(of)}-{loss}", options, silent)
 
@@ -134,7 +138,8 @@ def rows(
         model = ("--task.model.modalities", *modalities, "--task.model.pairs", pair)
         model = ("task.model:shared-space", *model, *training.of_loss(loss), *text)
         named, folder = f"one shared space, {pair}", f"shared-{pair}-{loss}"
-        yield Row("shared space", "shared", named, folder, (*shared, *model))
+        options = (*training.common(captions, loss), *model)
+        yield Row("shared space", "shared", named, folder, options)
         if sound:
             named = f"two spaces without audio: {', '.join(without)}"
             yield spaces("spaces", "two silent", named, *without, loss=loss, silent=True)

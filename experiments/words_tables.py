@@ -140,8 +140,6 @@ class Tables(Source):
 class YouTube8M(OfYouTube8M, Tables):
     """Videos of YouTube-8M, captions from the names of their labels."""
 
-    training: Training = field(default_factory=lambda: Training(steps=540))
-
     def goals(self, lines: dict[str, Line]) -> Iterator[str]:
         """Label sets by a GRU."""
         if "gru" in lines:
