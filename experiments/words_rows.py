@@ -57,7 +57,8 @@ class Training:
     loss: Loss = "info-nce"
     """Of all blocks but the first, which compares losses."""
     gru: bool = True
-    """Also train a GRU: 128 units, VSE++, batches of 128, 10 passes, captions cut at 14 words."""
+    """Also train a GRU: 128 units, InfoNCE, batches of 128, 10 passes, captions cut at 14 words.
+    With the hardest hinge and this dropout all texts get one vector, and few runs recover."""
     gru_passes: float = 10.0
     """Of the GRU."""
 
@@ -85,7 +86,7 @@ class Training:
             *_length(128, math.ceil(self.gru_passes * captions / 128)),
             "--optimiser.learning-rate", "0.002", "--corpus.longest-caption", "14",
             "--task.model.feature-dropout", str(self.feature_dropout),
-            *self.of_loss("vse++"), "task.model.text:gru",
+            *self.of_loss("info-nce"), "task.model.text:gru",
             "--task.model.text.units", "128", "--task.model.text.embedding", "128",
         )  # fmt: skip
 
@@ -152,4 +153,4 @@ def rows(
         yield spaces("spaces", "copies", named, *copies, loss=loss)
     if training.gru:
         options = ("--task.model.spaces", everything, *training.words(captions))
-        yield Row("text encoder", "gru", "GRU, VSE++", "gru", options)
+        yield Row("text encoder", "gru", "GRU, InfoNCE", "gru-info-nce", options)
