@@ -40,27 +40,36 @@ class Answers(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Penalties:
-    """What is added to sums of products of standardised features, a share of the train videos."""
+    """Penalties of the closed forms, and what the ridge regresses on."""
 
     features: float = 0.3
+    """Added to sums of products of standardised features: a share of the train videos."""
     sentences: float = 0.1
     """Of the sums of sentence vectors, for CCA: a share of their mean variance."""
     components: int = 128
     """Of CCA."""
+    every_caption: bool = False
+    """Regress on the direction of the mean of all captions of a video. Otherwise on the caption
+    that says all: captions that say less then only blur the target."""
+
+
+OF_TRAILERS = Penalties(sentences=10, every_caption=True)
+"""Chosen on validation movies: 29.3 % R@10 there, 26.9 to 28.2 with whole captions."""
 
 
 def systems(
     data: Worded, encode: Encode, penalties: Penalties, seed: int
 ) -> Iterator[tuple[str, Answers]]:
     """All closed forms and controls, by name."""
-    train, target = data.parts["train"], _targets(data, encode)
+    train, target = data.parts["train"], _targets(data, encode, every=penalties.every_caption)
     mean = target[train].mean(axis=0)
+    sought = units(target - mean) if penalties.every_caption else target
 
     def sentences(of: Sequence[Question]) -> np.ndarray:
         return units(encode([each.text for each in of]).astype(np.float64) - mean)
 
     def predicted(names: Sequence[str]) -> np.ndarray:
-        return units(ridge(standardised(data, names), target, train, penalties.features))
+        return units(ridge(standardised(data, names), sought, train, penalties.features))
 
     videos = predicted(data.modalities)
     rng = np.random.default_rng(seed)
@@ -118,10 +127,11 @@ def units(rows: np.ndarray) -> np.ndarray:
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
-def _targets(data: Worded, encode: Encode) -> np.ndarray:
-    """f64[N, E]: the mean sentence vector of the captions of each video by which it is asked for;
-    zeros without. Captions that say less only blur the target of a regression."""
-    captions = np.concatenate([data.queries_of(part) for part in data.parts])
+def _targets(data: Worded, encode: Encode, *, every: bool) -> np.ndarray:
+    """f64[N, E]: the mean sentence vector of the captions of each video by which it is asked for,
+    or of every caption; zeros without."""
+    asked = [data.queries_of(part) for part in data.parts]
+    captions = np.arange(len(data.texts)) if every else np.concatenate(asked)
     vectors, videos = encode([data.texts[n] for n in captions]), data.videos[captions]
     sums = np.zeros((len(data.table), vectors.shape[1]))
     np.add.at(sums, videos, vectors)
