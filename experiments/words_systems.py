@@ -132,7 +132,8 @@ def _targets(data: Worded, encode: Encode, *, every: bool) -> np.ndarray:
     or of every caption; zeros without."""
     asked = [data.queries_of(part) for part in data.parts]
     captions = np.arange(len(data.texts)) if every else np.concatenate(asked)
-    vectors, videos = encode([data.texts[n] for n in captions]), data.videos[captions]
+    vectors = encode([data.texts[n] for n in captions.tolist()])
+    videos = data.videos[captions]
     sums = np.zeros((len(data.table), vectors.shape[1]))
     np.add.at(sums, videos, vectors)
     counts = np.bincount(videos, minlength=len(sums))
