@@ -25,7 +25,7 @@ from experiments.points import refuse_seeds
 from experiments.words_data import Worded
 from experiments.words_measures import AT, measured, questions
 from experiments.words_sources import OfTrailers, OfYouTube8M, Source
-from experiments.words_systems import OF_TRAILERS, RIDGE, Answers, Penalties, systems
+from experiments.words_systems import EVERY, Answers, Penalties, systems
 from experiments.words_trained import trained
 from vidembed.cli import command_line
 from vidembed.corpora.sentence_vectors import sentence_vectors
@@ -73,7 +73,7 @@ class Closed(Source):
             if self.train:
                 place = folder / f"seed{seed}" / "jemc"
                 given = self.given(folder, seed)
-                learned = trained(data, closed[RIDGE], place, given, self.encoder, seed)
+                learned = trained(data, closed[EVERY], place, given, self.encoder, seed)
             for name, answers in itertools.chain(closed.items(), learned):
                 scores = measured(data, answers, asked, seed=seed, resamples=self.resamples)
                 results.setdefault(name, []).append(scores)
@@ -93,7 +93,7 @@ class YouTube8M(OfYouTube8M, Closed):
 class Trailers(OfTrailers, Closed):
     """Trailers of movies, with what people wrote about the movies."""
 
-    penalties: Penalties = field(default_factory=lambda: OF_TRAILERS)
+    penalties: Penalties = field(default_factory=lambda: Penalties(sentences=10))
 
 
 def table(results: Mapping[str, Sequence[Mapping[str, Interval]]]) -> Iterator[Titled]:

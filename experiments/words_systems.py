@@ -16,8 +16,11 @@ from vidembed.models.ridge import ridge_map
 Encode = Callable[[Sequence[str]], np.ndarray]
 """n texts → f32[n, E]."""
 CHANCE, SHUFFLED, CCA = "chance", "ridge, features shuffled", "CCA"
-RIDGE = "ridge to sentence vectors"
-APART = "ridge to sentence vectors, a space for each modality"
+RIDGE, EVERY, APART = (
+    "ridge to sentence vectors",
+    "ridge to sentence vectors of every caption",
+    "the same, a space for each modality",
+)
 LARGE = 100.0
 """Features with values above this have scales that differ widely."""
 VARIANCE = 1e-8
@@ -40,51 +43,49 @@ class Answers(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Penalties:
-    """Penalties of the closed forms, and what the ridge regresses on."""
+    """What is added to sums of products of standardised features, a share of the train videos."""
 
     features: float = 0.3
-    """Added to sums of products of standardised features: a share of the train videos."""
     sentences: float = 0.1
     """Of the sums of sentence vectors, for CCA: a share of their mean variance."""
     components: int = 128
     """Of CCA."""
-    every_caption: bool = False
-    """Regress on the direction of the mean of all captions of a video. Otherwise on the caption
-    that says all: captions that say less then only blur the target."""
-
-
-OF_TRAILERS = Penalties(sentences=10, every_caption=True)
-"""Chosen on validation movies: 29.3 % R@10 there, 26.9 to 28.2 with whole captions."""
 
 
 def systems(
     data: Worded, encode: Encode, penalties: Penalties, seed: int
 ) -> Iterator[tuple[str, Answers]]:
-    """All closed forms and controls, by name."""
-    train, target = data.parts["train"], _targets(data, encode, every=penalties.every_caption)
-    mean = target[train].mean(axis=0)
-    sought = units(target - mean) if penalties.every_caption else target
+    """All closed forms and controls, by name.
 
-    def sentences(of: Sequence[Question]) -> np.ndarray:
-        return units(encode([each.text for each in of]).astype(np.float64) - mean)
+    A ridge regresses on the caption that says all of a video, or on the direction of the mean of
+    every caption: shorter texts, such as names of single labels, are nearer to that.
+    """
+    train, modalities = data.parts["train"], data.modalities
+    whole, every = (_targets(data, encode, every=each) for each in (False, True))
+    mean, of_every = (target[train].mean(axis=0) for target in (whole, every))
 
-    def predicted(names: Sequence[str]) -> np.ndarray:
-        return units(ridge(standardised(data, names), sought, train, penalties.features))
+    def asked(mean: np.ndarray, spaces: int = 1) -> Callable[[Sequence[Question]], np.ndarray]:
+        def texts(of: Sequence[Question]) -> np.ndarray:
+            vectors = units(encode([each.text for each in of]).astype(np.float64) - mean)
+            return np.concatenate([vectors] * spaces, axis=1)
 
-    videos = predicted(data.modalities)
+        return texts
+
+    def predicted(names: Sequence[str], target: np.ndarray) -> np.ndarray:
+        return units(ridge(standardised(data, names), target, train, penalties.features))
+
+    videos = predicted(modalities, whole)
     rng = np.random.default_rng(seed)
-    yield CHANCE, Answers(rng.standard_normal(videos.shape), sentences)
-    yield SHUFFLED, Answers(videos[rng.permutation(len(videos))], sentences)
-    yield RIDGE, Answers(videos, sentences)
-    if len(data.modalities) > 1:
-        spaces = [predicted([name]) for name in data.modalities]
-
-        def repeated(of: Sequence[Question]) -> np.ndarray:
-            return np.concatenate([sentences(of)] * len(spaces), axis=1)
-
-        yield APART, Answers(np.concatenate(spaces, axis=1), repeated)
-    goal = units(target - mean)
-    yield CCA, _cca(standardised(data, data.modalities), goal, train, sentences, penalties)
+    yield CHANCE, Answers(rng.standard_normal(videos.shape), asked(mean))
+    yield SHUFFLED, Answers(videos[rng.permutation(len(videos))], asked(mean))
+    yield RIDGE, Answers(videos, asked(mean))
+    goal = units(every - of_every)
+    yield EVERY, Answers(predicted(modalities, goal), asked(of_every))
+    if len(modalities) > 1:
+        apart = np.concatenate([predicted([name], goal) for name in modalities], axis=1)
+        yield APART, Answers(apart, asked(of_every, len(modalities)))
+    goal = units(whole - mean)
+    yield CCA, _cca(standardised(data, modalities), goal, train, asked(mean), penalties)
     if data.names:
         yield "ridge to labels, which it knows", _labels(data, train, penalties.features)
 

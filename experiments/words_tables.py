@@ -29,7 +29,7 @@ from experiments.words_published import SOUND, published
 from experiments.words_rows import Row, Training, rows
 from experiments.words_runs import answers_of, train
 from experiments.words_sources import OfTrailers, OfYouTube8M, Source
-from experiments.words_systems import CCA, OF_TRAILERS, RIDGE, SHUFFLED, Answers, Penalties, systems
+from experiments.words_systems import CCA, EVERY, RIDGE, SHUFFLED, Answers, Penalties, systems
 from experiments.words_world import planted_world
 from vidembed.cli import command_line
 from vidembed.corpora.captions import CaptionPaths
@@ -111,7 +111,7 @@ class Tables(Source):
         if silent := [name for name in data.modalities if name != SOUND]:
             of_silent = systems(replace(data, modalities=silent), encode, self.penalties, seed)
             for name, answers in of_silent if len(silent) < len(data.modalities) else ():
-                if name in (SHUFFLED, RIDGE, CCA):
+                if name in (SHUFFLED, RIDGE, EVERY, CCA):
                     named = f"{name}, without audio"
                     add(named, named, CONTROLS, answers, silent=True)
         captions = len(data.captions_of("train"))
@@ -150,7 +150,7 @@ class YouTube8M(OfYouTube8M, Tables):
 class Trailers(OfTrailers, Tables):
     """Trailers of movies, with what people wrote about the movies."""
 
-    penalties: Penalties = field(default_factory=lambda: OF_TRAILERS)
+    penalties: Penalties = field(default_factory=lambda: Penalties(sentences=10))
     training: Training = field(
         default_factory=lambda: Training(
             batch=128, passes=24, rate=0.001, temperature=0.2, feature_dropout=0.3,

@@ -9,7 +9,7 @@ import pytest
 from experiments import words
 from experiments.words_data import plain, youtube8m
 from experiments.words_measures import average_precisions, measured, questions
-from experiments.words_systems import APART, Penalties, standardised, systems
+from experiments.words_systems import RIDGE, Penalties, standardised, systems
 from experiments.words_trailers import WRITTEN, trailers
 from tests.experiments.made_movies import made_movies, write_csv
 from vidembed.corpora.sentence_vectors import SentenceVectors
@@ -101,23 +101,23 @@ def test_closed_forms_surpass_the_controls(made):
 
 
 def test_a_sentence_ridge_equals_least_squares_with_rows_for_the_penalty(made):
-    """The first modality's space against numpy's least squares on extended rows."""
+    """Against numpy's least squares on extended rows."""
     train = made.parts["train"]
-    rows = standardised(made, ("visual",))
+    rows = standardised(made, made.modalities)
     assert np.allclose(rows[train].mean(axis=0), 0)
     assert np.allclose(rows[train].std(axis=0), 1)
     named = dict(systems(made, encode, Penalties(features=0.5), 0))
     vectors = encode(made.texts).astype(np.float64)
     whole = [np.flatnonzero(made.videos == row)[0] for row in np.flatnonzero(train)]
     goal = vectors[whole] - vectors[whole].mean(axis=0)
-    extra = np.sqrt(0.5 * train.sum()) * np.eye(20)
+    extra = np.sqrt(0.5 * train.sum()) * np.eye(rows.shape[1])
     solved = np.linalg.lstsq(
-        np.concatenate([rows[train], extra]), np.concatenate([goal, np.zeros((20, WIDTH))]),
+        np.concatenate([rows[train], extra]), np.concatenate([goal, np.zeros((len(extra), WIDTH))]),
         rcond=None,
     )[0]  # fmt: skip
     expected = rows @ solved
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    assert np.allclose(named[APART].videos[:, :WIDTH], expected)
+    assert np.allclose(named[RIDGE].videos, expected)
 
 
 def test_all_that_was_written_of_a_movie_comes_first_and_its_title_never(tmp_path):
