@@ -155,8 +155,9 @@ class VideoFeedOptions(FeedOptions):
         if missing := [m for m in reads if m not in table.features]:
             raise ValueError(
                 f"the model reads {list(reads)}, the data has {sorted(table.features)}: no "
-                f"{missing[0]!r}. Name the data's modalities: --task.model.modalities ..., or "
-                "task.model:single-modality --task.model.modality NAME for one"
+                f"{missing[0]!r}. Name the data's modalities: --task.model.modalities ..., "
+                "--task.model.spaces ... for spaces of text, or task.model:single-modality "
+                "--task.model.modality NAME for one"
             )
         for modality in reads:
             if not (corpus.is_train & table.has(modality)).any():
