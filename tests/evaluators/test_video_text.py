@@ -1,5 +1,6 @@
 """The evaluator of a joint embedding on a small corpus with planted vectors."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -42,6 +43,25 @@ def outputs(corpus):
         return texts[rows]
 
     return {"video": video, "text": text}
+
+
+def test_only_the_first_captions_of_a_video_may_count(corpus, outputs):
+    few = replace(EVALUATOR, captions_each=2)
+    part = gallery(corpus, "test", 2)
+    kept = [number for row in part.rows for number in np.flatnonzero(corpus.owners == row)[:2]]
+    np.testing.assert_array_equal(part.numbers, kept)
+    np.testing.assert_array_equal(part.rows[part.owners], corpus.owners[kept])
+    videos, texts = outputs["video"](corpus.table, part.rows), outputs["text"]("captions", kept)
+    ranks = caption_ranks(videos, texts, part.owners)
+    scores = few.run(outputs, corpus).scores
+    for direction, of in ranks._asdict().items():
+        value = scores[f"test/{direction}/r@1"].value
+        assert value == pytest.approx(summary(of, (1,))["r@1"])
+    assert (
+        few.counts(corpus)["test/text_to_video"]["queries"]
+        == len(kept)
+        < len(gallery(corpus, "test").numbers)
+    )
 
 
 def test_scores_of_each_part(corpus, outputs):

@@ -73,6 +73,9 @@ class VideoText(Evaluator):
 
     at: tuple[int, ...] = (1, 5, 10)
     """Depths k of R@k."""
+    captions_each: int = 0
+    """Captions of a video that count, the first ones; 0: all. Papers on MSVD have used all of its
+    some 40, or five."""
     resamples: int = 1000
     """Bootstrap resamples behind each 95 % interval."""
     seed: int = 0
@@ -86,6 +89,8 @@ class VideoText(Evaluator):
     def __post_init__(self) -> None:
         if not self.at or min(self.at) < 1 or len(set(self.at)) < len(self.at):
             raise ValueError(f"at must be distinct depths of 1 or more, found {self.at}")
+        if self.captions_each < 0:
+            raise ValueError(f"captions_each {self.captions_each} must be 0 (all) or more")
         if self.resamples < 40:
             raise ValueError(f"{self.resamples} resamples are too few for an interval: use 1,000")
         if not 0 < self.temperature < float("inf"):
@@ -94,7 +99,7 @@ class VideoText(Evaluator):
     def check(self, corpus: CaptionedVideos) -> None:
         """Raise ValueError if a part has fewer than two videos with captions."""
         for part, inside in corpus.parts.items():
-            if (count := len(gallery(corpus, part).rows)) < 2:
+            if (count := len(self._gallery(corpus, part).rows)) < 2:
                 raise ValueError(
                     f"{count} of the {int(inside.sum()):,} {part} videos have captions, but a "
                     "search needs two or more: give their captions, or change the split"
@@ -155,19 +160,22 @@ class VideoText(Evaluator):
         """Direction → number of `queries`, and of videos `left_out`."""
         counts = {}
         for part, inside in corpus.parts.items():
-            measured = gallery(corpus, part)
+            measured = self._gallery(corpus, part)
             videos, captions = len(measured.rows), len(measured.numbers)
             common = {"left_out": int(inside.sum()) - videos}
             for direction, queries in zip(BothRanks._fields, (captions, videos), strict=True):
                 counts[f"{part}/{direction}"] = {"queries": queries} | common
         return counts
 
+    def _gallery(self, corpus: CaptionedVideos, part: str) -> Gallery:
+        return gallery(corpus, part, self.captions_each)
+
     def _result(self, ranked: Callable[[Gallery], BothRanks], corpus: CaptionedVideos) -> Result:
         self.check(corpus)
         scores: dict[str, Interval] = {}
         per_query: dict[str, PerQuery] = {}
         for part in corpus.parts:
-            measured = gallery(corpus, part)
+            measured = self._gallery(corpus, part)
             ranks = ranked(measured)
             intervals = bootstrap(
                 ranks, measured.owners, at=self.at, seed=self.seed, resamples=self.resamples
@@ -182,10 +190,11 @@ class VideoText(Evaluator):
         return Result(scores=scores, per_query=per_query)
 
 
-def gallery(corpus: CaptionedVideos, part: str) -> Gallery:
-    """The videos of a part that have captions."""
+def gallery(corpus: CaptionedVideos, part: str, captions_each: int = 0) -> Gallery:
+    """The videos of a part that have captions, with all of them or their first `captions_each`."""
     offsets = corpus.captions.offsets
     counts = np.diff(offsets)
+    counts = np.minimum(counts, captions_each) if captions_each else counts
     rows = np.flatnonzero(corpus.parts[part] & (counts > 0))
     owners = np.repeat(np.arange(len(rows)), counts[rows])
     before = np.cumsum(counts[rows]) - counts[rows]
