@@ -47,7 +47,7 @@ def outputs(corpus):
 
 def test_only_the_first_captions_of_a_video_may_count(corpus, outputs):
     few = replace(EVALUATOR, captions_each=2)
-    part = gallery(corpus, "test", 2)
+    part = gallery(corpus, "validation", 2)
     kept = [number for row in part.rows for number in np.flatnonzero(corpus.owners == row)[:2]]
     np.testing.assert_array_equal(part.numbers, kept)
     np.testing.assert_array_equal(part.rows[part.owners], corpus.owners[kept])
@@ -55,12 +55,12 @@ def test_only_the_first_captions_of_a_video_may_count(corpus, outputs):
     ranks = caption_ranks(videos, texts, part.owners)
     scores = few.run(outputs, corpus).scores
     for direction, of in ranks._asdict().items():
-        value = scores[f"test/{direction}/r@1"].value
+        value = scores[f"validation/{direction}/r@1"].value
         assert value == pytest.approx(summary(of, (1,))["r@1"])
     assert (
-        few.counts(corpus)["test/text_to_video"]["queries"]
+        few.counts(corpus)["validation/text_to_video"]["queries"]
         == len(kept)
-        < len(gallery(corpus, "test").numbers)
+        < len(gallery(corpus, "validation").numbers)
     )
 
 
