@@ -233,3 +233,9 @@ def test_a_collapse_names_remedies_of_its_own():
     assert "one point" in message
     assert "task.loss:info-nce" in message
     assert TASK.diagnose([{**line, "spread": 0.9} for line in lines], finished=True) == {}
+    # The hardest hinge with dropout: videos differ, and all texts have one vector.
+    lines = [{**line, "spread": 0.9, "text_spread": 0.01} for line in lines]
+    [(name, message)] = TASK.diagnose(lines, finished=True).items()
+    assert name == "one point of texts"
+    assert "the embeddings of texts have collapsed" in message
+    assert "less dropout" in message

@@ -41,15 +41,24 @@ REMEDY = (
 )
 
 
-def one_point(lines: Sequence[Line], *, finished: bool, remedy: str = REMEDY) -> dict[str, str]:
-    """Warn if the embeddings are nearly one point; {} or one message by name."""
-    last = _while(lines, lambda line: _of(line, "spread", 1.0) < ONE_POINT, finished=finished)
+def one_point(
+    lines: Sequence[Line],
+    *,
+    finished: bool,
+    remedy: str = REMEDY,
+    of_texts: bool = False,
+) -> dict[str, str]:
+    """Warn if the embeddings of videos, or those of texts, are nearly one point; {} or one message
+    by name."""
+    measure, all_of = ("text_spread", "texts") if of_texts else ("spread", "videos")
+    what = "the embeddings of texts" if of_texts else "the embeddings"
+    last = _while(lines, lambda line: _of(line, measure, 1.0) < ONE_POINT, finished=finished)
     if not last:
         return {}
     return {
-        "one point": (
-            f"the embeddings have collapsed: {_steps(last)} their spread is "
-            f"{_range(last, 'spread')} (0: all videos are one point). {remedy}"
+        "one point of texts" if of_texts else "one point": (
+            f"{what} have collapsed: {_steps(last)} their spread is {_range(last, measure)} "
+            f"(0: all {all_of} are one point). {remedy}"
         )
     }
 

@@ -31,7 +31,7 @@ LOSS = "loss/"
 REMEDY = (
     "Try a lower --optimiser.learning-rate, --optimiser.clip-norm 2, or a loss that does not take "
     "the hardest negative alone (task.loss:sum-of-hinges, task.loss:info-nce), which fails where "
-    "captions fit several videos"
+    "captions fit several videos; or less dropout and smaller batches with it"
 )
 
 
@@ -151,7 +151,9 @@ class VideoText(video.VideoTask):
 
     def diagnose(self, lines: Sequence[collapse.Line], *, finished: bool) -> dict[str, str]:
         """Warnings by name, from the journal lines of a finished or continuing run."""
-        return collapse.one_point(lines, finished=finished, remedy=REMEDY)
+        of_videos = collapse.one_point(lines, finished=finished, remedy=REMEDY)
+        of_texts = collapse.one_point(lines, finished=finished, remedy=REMEDY, of_texts=True)
+        return of_videos | of_texts
 
     @property
     def _reads_sentences(self) -> bool:
