@@ -184,7 +184,7 @@ def test_videos_that_all_fail_and_short_ones_are_errors(corpus, tmp_path):
         (tmp_path / f"{name}2.mp4").write_bytes(b"no video at all" * 40)
     names = sorted(file.name for file in tmp_path.glob("*.mp4"))
     broken = write_list(tmp_path, names, ["train"] * 4 + ["test"] * 2).open()
-    with pytest.raises(ClipError, match="8 videos in a row cannot be decoded, such as .*a.*mp4"):
+    with pytest.raises(ClipError, match=r"8 videos in a row cannot be decoded, such as .*a.*mp4"):
         OPTIONS.open(broken, seed=0).at(0)
 
 
@@ -209,13 +209,12 @@ def test_the_number_of_worker_processes_changes_nothing(feed, corpus):
     expected = [feed.at(step) for step in range(2, 6)]
     for workers in (1, 3):
         working = replace(OPTIONS, workers=workers).open(corpus, seed=3)
-        for (step, batch, _), one in zip(working.batches(2, 6), expected, strict=True):
+        for (_, batch, _), one in zip(working.batches(2, 6), expected, strict=True):
             assert_same(batch, one)
         parts = [next(working.batches(5, 6, (host, 2)))[1] for host in range(2)]
         for name, array in expected[-1].items():
             np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), array)
         assert working.failures.keys() == {BROKEN}
-        assert step == 5
 
 
 @pytest.mark.long

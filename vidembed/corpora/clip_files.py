@@ -3,7 +3,6 @@
 Optionally with the features of their frames, which extraction has stored.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +13,7 @@ import xxhash
 from etils import epath
 
 from vidembed import PATH
-from vidembed.corpora.clips import Clips, ClipsError, read_clips
+from vidembed.corpora.clips import Clips, read_clips
 from vidembed.corpora.frame_sources import FrameSource, StoredFrames
 from vidembed.corpora.labels import Labels
 from vidembed.corpora.published_clips import hmdb51, kinetics, ucf101

@@ -74,14 +74,18 @@ class FeatureStore:
     def shape(self, video_id: str) -> tuple[int, int] | None:
         """(T, D) of a stored video, from the header of its file; None if there is none."""
         try:
-            with self._place(video_id).open("rb") as file, zipfile.ZipFile(file) as of:
-                with of.open("values.npy") as values:
-                    version = np.lib.format.read_magic(values)
-                    read = {(1, 0): np.lib.format.read_array_header_1_0}.get(
-                        version, np.lib.format.read_array_header_2_0
-                    )
-                    frames, width = read(values)[0]
-                    return int(frames), int(width)
+            with (
+                self._place(video_id).open("rb") as file,
+                zipfile.ZipFile(file) as of,
+                of.open("values.npy") as values,
+            ):
+                version = np.lib.format.read_magic(values)
+                if version == (1, 0):
+                    shape = np.lib.format.read_array_header_1_0(values)[0]
+                else:
+                    shape = np.lib.format.read_array_header_2_0(values)[0]
+                frames, width = shape
+                return int(frames), int(width)
         except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
 
