@@ -17,7 +17,6 @@ import tyro
 
 from experiments.benchmarks.annotation import temporaries
 from experiments.benchmarks.bench import (
-    FULL,
     against_products,
     in_rounds,
     report,

@@ -213,7 +213,8 @@ def test_the_convolution_over_time_equals_a_slow_one(norm):
                         step[:, time] += values[:, time + tap - 1] @ kernel[tap]
             values = values + np.maximum(normalised(f"blocks/{block}/norm", step), 0)
         np.testing.assert_allclose(vectors, values.mean(1), rtol=1e-4, atol=1e-5)
-        assert (new.keys() == statistics.keys()) and ((norm == "group") == (not new))
+        assert new.keys() == statistics.keys()
+        assert (norm == "group") == (not new)
 
 
 def parts_of(encoder, shape):
