@@ -162,7 +162,7 @@ def slow_r3d(encoder, parameters, statistics, clips, train):
     ("changes", "train"),
     [
         pytest.param({}, True, marks=pytest.mark.long),
-        pytest.param({}, False, marks=pytest.mark.long),
+        ({}, False),
         pytest.param({"norm": "group"}, True, marks=pytest.mark.long),
         pytest.param({"factorised": True}, False, marks=pytest.mark.long),
         pytest.param({"depth": 50}, False, marks=pytest.mark.long),
