@@ -1,8 +1,10 @@
 """Clips decoded while training: pure batches, replaced videos, workers that change nothing."""
 
+import multiprocessing
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,10 +13,10 @@ import pytest
 
 from tests.media.clips import number_of, write_video
 from vidembed.corpora.clip_files import ClipFilesPaths
-from vidembed.corpora.frame_sources import DecodedFrames
+from vidembed.evaluators.clip_scores import Probing
+from vidembed.evaluators.probe import Probe
 from vidembed.feeds.clip_feed import REPLACED, SHORT
 from vidembed.feeds.clips import ClipError, DecodedClips
-from vidembed.records.clip_cuts import even_clips
 
 OPTIONS = DecodedClips(
     batch_videos=4, clips=2, frames=3, stride=2, rate=25, height=16, width=32, workers=0
@@ -82,6 +84,8 @@ def test_clips_are_the_frames_that_were_written(feed):
     starts = {
         number_of(clip[0]) for batch in steps for clip in batch["clips"].reshape(-1, *clip_shape)
     }
+    for batch in steps:
+        np.testing.assert_array_equal(batch["short"], batch["rows"] == 3)
     assert len(starts) > 8
     assert feed.spec.clip == clip_shape
 
@@ -159,14 +163,49 @@ def test_only_what_changes_batches_changes_the_fingerprint(feed, corpus):
         assert replace(OPTIONS, **change).open(corpus, seed=3).fingerprint != feed.fingerprint
 
 
-def test_the_clips_to_embed_are_spread_evenly_and_failures_have_none(corpus):
-    source = DecodedFrames(files=corpus.files, pictures=OPTIONS.pictures)
-    batch = even_clips(source.read, np.array([0, BROKEN, 7]), OPTIONS.taking)
+def test_the_clips_to_embed_are_spread_evenly_and_failures_have_none(corpus, caplog):
+    source, rows = corpus.table, np.array([0, BROKEN, 7])
+    for _ in range(2):
+        batch = source.clips(rows, OPTIONS.taking, rate=25, height=16, width=32)
+    assert caplog.text.count("v5.mp4") == 1
+    assert len(source) == len(corpus)
     assert batch["present"].tolist() == [[True, True], [False, False], [True, True]]
     assert not batch["clips"][1].any()
     shown = [[number_of(image) for image in clip] for clip in batch["clips"][0]]
     assert shown == [[4, 6, 8], [12, 14, 16]]
     assert source.failures.keys() == {BROKEN}
+
+
+def test_outputs_of_clips_are_measured_without_a_table(corpus, paths, tmp_path):
+    """Brightness of the first clip, as an output."""
+
+    def output(source, rows):
+        batch = source.clips(rows, OPTIONS.taking, rate=25, height=16, width=32)
+        return batch["clips"][:, 0].mean((1, 2)) + 1.0
+
+    names = [f"v{row}.mp4" for row in (0, 1, 2, 6, 7, 4)]
+    listed = write_list(tmp_path, names, ["train"] * 4 + ["test"] * 2)
+    few = replace(listed, folder=paths.folder).open()
+    probe = Probe(probing=Probing(l2=(1.0,), folds=2), at=(1,), resamples=40)
+    probe.check(few)
+    scores = probe.run({"video": lambda of, rows: output(of, rows).reshape(len(rows), -1)}, few)
+    assert {"test/r@1", "test/probe"} <= scores.scores.keys()
+    assert probe.baselines(few).keys() == {"chance"}
+    assert scores.per_query["test"].ids.tolist() == [b"v7", b"v4"]
+
+
+def test_real_clips():
+    """Fights and other scenes on cameras, and sports: all decode, and no source leaks."""
+    folder = Path(os.environ.get("VIDEMBED_ACTIONS", "no-such-folder"))
+    if not (folder / "split.csv").exists():
+        pytest.skip("VIDEMBED_ACTIONS names no folder with split.csv")
+    corpus = ClipFilesPaths(folder=str(folder), clips=str(folder / "split.csv")).open()
+    options = replace(OPTIONS, batch_videos=8, frames=8, stride=1, rate=8)
+    batch = options.open(corpus, seed=0).at(0)
+    assert corpus.check(batch) is None
+    assert not batch["replaced"].any()
+    assert batch["clips"].std((2, 3, 4, 5)).min() > 5
+    assert len({*batch["rows"].tolist()}) == 8
 
 
 @pytest.mark.fault(
@@ -227,8 +266,6 @@ def test_a_worker_that_raises_or_is_killed_ends_the_reading(corpus):
     with pytest.raises(Exception, match="has 3 frames at 25 per second"):
         for _ in refusing.batches(0, 7):
             pass
-    import multiprocessing
-
     working = replace(OPTIONS, workers=2, prefetch_batches=2).open(corpus, seed=3)
     batches = working.batches(0, 10_000)
     next(batches)

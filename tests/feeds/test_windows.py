@@ -14,7 +14,6 @@ from vidembed.feeds.clip_feed import SHORT
 from vidembed.feeds.windows import FeatureWindows
 from vidembed.media.feature_store import FeatureStore, FrameFeatures
 from vidembed.records.bytecode import dequantise
-from vidembed.records.clip_cuts import even_clips
 
 OPTIONS = FeatureWindows(batch_videos=4, clips=2, frames=3, stride=2)
 LENGTHS = (20, 5, 30, 4, 0, 9, 6)
@@ -96,7 +95,7 @@ def test_statistics_are_those_of_all_train_frames(feed, corpus):
 
 
 def test_windows_to_embed_are_spread_evenly(corpus):
-    batch = even_clips(corpus.stored["visual"].read, np.array([5, 4]), OPTIONS.taking)
+    batch = corpus.table.windows(np.array([5, 4]), OPTIONS.taking, "visual")
     assert batch["clips"][0, ..., 1].tolist() == [[1, 3, 5], [3, 5, 7]]
     assert batch["present"].tolist() == [[True, True], [False, False]]
 

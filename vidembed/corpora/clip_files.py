@@ -13,6 +13,7 @@ import xxhash
 from etils import epath
 
 from vidembed import PATH
+from vidembed.corpora.clip_source import ClipSource
 from vidembed.corpora.clips import Clips, read_clips
 from vidembed.corpora.frame_sources import FrameSource, StoredFrames
 from vidembed.corpora.labels import Labels
@@ -46,6 +47,11 @@ class ClipFilesCorpus:
     def ids(self) -> np.ndarray:
         """S[N]: the names of the files without folder and suffix."""
         return self.clips.ids
+
+    @cached_property
+    def table(self) -> ClipSource:
+        """What outputs read, as other corpora have a feature table."""
+        return ClipSource(ids=self.ids, files=self.files, stored=self.stored)
 
     @cached_property
     def is_train(self) -> np.ndarray:

@@ -72,9 +72,16 @@ class ClipFeed(Feed):
     clips     u8[B, N, T, H, W, 3] or f32[B, N, T, F]
     present   bool[B, N]                        which clips there are; others repeat the first
     replaced  bool[B]                           whether the video stands in for one that failed
+    short     bool[B]                           whether it is shorter than a clip
     """
 
-    split_axes: Mapping[str, int | None] = {"rows": 0, "clips": 0, "present": 0, "replaced": 0}
+    split_axes: Mapping[str, int | None] = {
+        "rows": 0,
+        "clips": 0,
+        "present": 0,
+        "replaced": 0,
+        "short": 0,
+    }
     config: ClipFeedOptions
 
     def __init__(
@@ -97,8 +104,7 @@ class ClipFeed(Feed):
 
     def events_of(self, batch: Batch) -> Iterable[str]:
         """See `Feed`: one event for each replaced and each short video of this host."""
-        absent = ~batch["present"].all(axis=1)
-        return [REPLACED] * int(batch["replaced"].sum()) + [SHORT] * int(absent.sum())
+        return [REPLACED] * int(batch["replaced"].sum()) + [SHORT] * int(batch["short"].sum())
 
     def ids_at(self, step: int) -> np.ndarray:
         """S[B]: the videos of a batch, if none of them fails."""
@@ -127,4 +133,5 @@ def batch_of(elements: Iterable[Mapping[str, Any]]) -> Batch:
         "clips": np.stack([of["clips"] for of in rows]),
         "present": np.stack([of["present"] for of in rows]),
         "replaced": np.array([of["attempts"] > 1 for of in rows]),
+        "short": np.array([of["short"] for of in rows]),
     }

@@ -125,7 +125,8 @@ class Decoder(grain.transforms.Map):
             except (ValueError, OSError) as error:
                 failures.append((row, str(error)))
                 continue
-            if len(frames) < self.taking.span and self.taking.short == "refuse":
+            short = len(frames) < self.taking.span
+            if short and self.taking.short == "refuse":
                 raise ClipError(
                     f"{self.files[row]}: has {len(frames)} frames at {self.pictures.rate:g} per "
                     f"second, and a clip spans {self.taking.span}. Use shorter clips, leave this "
@@ -133,7 +134,7 @@ class Decoder(grain.transforms.Map):
                 )
             clips, present = self.taking.cut(frames, draws)
             made = {"row": row, "clips": clips, "present": present, "attempts": attempt + 1}
-            return made | {"failures": failures}
+            return made | {"short": short, "failures": failures}
         raise ClipError(
             f"step {step}, place {slot}: {ATTEMPTS} videos in a row cannot be decoded, such as "
             f"{'; '.join(reason for _, reason in failures[:2])}. Check that the files are videos, "

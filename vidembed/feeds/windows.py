@@ -127,5 +127,7 @@ class FeatureWindowsFeed(ClipFeed):
 
     def _element(self, step: int, slot: int) -> dict[str, Any]:
         row, draws = self.slots.chosen(step, slot)
-        clips, present = self._taking.cut(self._source.read(row), draws)
-        return {"row": row, "clips": clips, "present": present, "attempts": 1}
+        frames = self._source.read(row)
+        clips, present = self._taking.cut(frames, draws)
+        short = len(frames) < self._taking.span
+        return {"row": row, "clips": clips, "present": present, "attempts": 1, "short": short}
