@@ -94,6 +94,7 @@ def slow_blur(clip, sigma, radius):
     return out
 
 
+@pytest.mark.long
 def test_crops_equal_the_slow_ones(pixels):
     box = np.float32([[0, 0, 9, 12], [1.5, 2.25, 6, 5], [3.2, 0.1, 4.4, 11.9], [2, 3, 2.5, 2]])
     made = jax.jit(cropped, static_argnums=2)(pixels, box, 6)

@@ -85,7 +85,8 @@ def test_both_ways_of_convolving_equal_the_slow_one(kernel, strides):
         np.testing.assert_allclose(made, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("frames", [2, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 4))])
+@pytest.mark.long
+@pytest.mark.parametrize("frames", [1, 2, 4])
 def test_gradients_of_both_ways_are_equal(frames):
     rng = np.random.default_rng(0)
     values = rng.normal(size=(2, frames, 3, 3, 2)).astype(np.float32)
@@ -162,7 +163,7 @@ def slow_r3d(encoder, parameters, statistics, clips, train):
     ("changes", "train"),
     [
         pytest.param({}, True, marks=pytest.mark.long),
-        ({}, False),
+        pytest.param({}, False, marks=pytest.mark.long),
         pytest.param({"norm": "group"}, True, marks=pytest.mark.long),
         pytest.param({"factorised": True}, False, marks=pytest.mark.long),
         pytest.param({"depth": 50}, False, marks=pytest.mark.long),

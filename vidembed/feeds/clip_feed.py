@@ -40,7 +40,7 @@ class ClipFeedOptions(FeedOptions):
     frames: int = 16
     """Frames per clip."""
     stride: int = 1
-    """Take every so-manieth frame: a clip spans (frames - 1) x stride + 1 of them."""
+    """Take each k-th frame only: a clip spans (frames - 1) x stride + 1 of them."""
     starts: Starts = "random"
     """random: clips begin anywhere, independently of each other. even: they are spread evenly over
     the video."""

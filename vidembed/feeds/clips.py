@@ -54,7 +54,9 @@ class DecodedClips(ClipFeedOptions):
     rate: float = 8.0
     """Frames per second, of which every stride-th is taken."""
     height: int = 112
+    """Of a frame, in pixels; augmentation may crop a smaller one."""
     width: int = 112
+    """Of a frame, in pixels."""
     fit: Fit = "crop"
     """squeeze the frame to the size, or crop its middle."""
     longest_seconds: float = 60.0

@@ -49,9 +49,11 @@ class Augmentation:
     jitter: float = 0.8
     """Chance of changed colours."""
     brightness: float = 0.4
-    """The factor is in 1 - this to 1 + this; so are those of contrast and saturation."""
+    """The factor of brightness is in 1 - this to 1 + this."""
     contrast: float = 0.4
+    """The factor of contrast is in 1 - this to 1 + this."""
     saturation: float = 0.4
+    """The factor of saturation is in 1 - this to 1 + this."""
     hue: float = 0.1
     """Share of a whole turn of the hue, in either direction."""
     grey: float = 0.2

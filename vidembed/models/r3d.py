@@ -43,6 +43,7 @@ class ResidualClips:
     """Clips f32[M, T, H, W, 3] → f32[M, D], D = 512 x width (2,048 x width for depth 50)."""
 
     depth: Literal[18, 34, 50] = 18
+    """Layers; 50 has bottlenecks."""
     width: float = 1.0
     """Factor of all channels; 0.25 is for trying things on a CPU."""
     factorised: bool = False

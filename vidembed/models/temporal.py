@@ -20,6 +20,7 @@ class TemporalConvolution:
     width: int = 256
     """D, also the channels of all layers."""
     blocks: int = 2
+    """Convolutions over time, each added to its input."""
     kernel: int = 3
     """Frames that a convolution sees at once, odd; after b blocks 1 + b x (kernel - 1)."""
     norm: Norm = "batch"
