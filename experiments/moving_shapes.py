@@ -17,12 +17,15 @@ from pathlib import Path
 import av
 import numpy as np
 import tyro
+from av.video.reformatter import Interpolation
 
 from vidembed import files
 from vidembed.corpora.clip_files import SIMULATED
 
 MOTIONS = ("left", "right", "up", "down", "clockwise", "anticlockwise", "grows", "shrinks")
 """The classes."""
+EXACT = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+"""Of colours: swscale's faster ways gave other bytes now and then."""
 FORMS = ("disc", "square", "diamond")
 
 
@@ -113,12 +116,15 @@ def _moved(
 
 def _write_video(path: Path, frames: Iterator[np.ndarray], shapes: Shapes) -> None:
     with files.whole_file(path) as unfinished, av.open(str(unfinished), "w", format="mp4") as out:
-        options = {"crf": "20", "threads": "1"}
+        # Without no-asm, one file in some hundreds had other bytes on another run.
+        options = {"crf": "20", "threads": "1", "x264-params": "no-asm=1"}
         stream = out.add_stream("libx264", rate=shapes.rate, options=options)
         stream.height, stream.width, stream.pix_fmt = shapes.height, shapes.width, "yuv420p"
         stream.time_base = Fraction(1, shapes.rate)
         for number, image in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(image)
+            frame = av.VideoFrame.from_ndarray(image).reformat(
+                format="yuv420p", interpolation=EXACT
+            )
             frame.pts, frame.time_base = number, Fraction(1, shapes.rate)
             out.mux(stream.encode(frame))
         out.mux(stream.encode())
