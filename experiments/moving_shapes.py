@@ -25,7 +25,7 @@ from vidembed.corpora.clip_files import SIMULATED
 MOTIONS = ("left", "right", "up", "down", "clockwise", "anticlockwise", "grows", "shrinks")
 """The classes."""
 EXACT = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
-"""Of colours: swscale's faster ways gave other bytes now and then."""
+"""Of colours: the same on every processor."""
 FORMS = ("disc", "square", "diamond")
 
 
@@ -116,7 +116,7 @@ def _moved(
 
 def _write_video(path: Path, frames: Iterator[np.ndarray], shapes: Shapes) -> None:
     with files.whole_file(path) as unfinished, av.open(str(unfinished), "w", format="mp4") as out:
-        # Without no-asm, one file in some hundreds had other bytes on another run.
+        # With its assembly code the encoder now and then writes other bytes for the same pictures.
         options = {"crf": "20", "threads": "1", "x264-params": "no-asm=1"}
         stream = out.add_stream("libx264", rate=shapes.rate, options=options)
         stream.height, stream.width, stream.pix_fmt = shapes.height, shapes.width, "yuv420p"
