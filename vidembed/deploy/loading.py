@@ -75,8 +75,8 @@ def opened(
     if stored["spec"].get("clip"):
         raise ValueError(
             f"{place} embeds clips of video files, which a feature table does not have: in Python, "
-            f'vidembed.engine.model.load_model(Workdir("{place}"))["video"](source), with the '
-            "`table` of the corpus as the source"
+            "vidembed.engine.model.load_model gives its outputs, which read the `table` of its "
+            "corpus (GUIDE.md, Videos as distributions)"
         )
     if not reads or any(modality not in known for modality in reads):
         raise ValueError(
