@@ -1,38 +1,33 @@
-"""A network with batch statistics as plain functions: against numpy, under a gradient, sharded."""
+"""An encoder with batch statistics: against numpy, under a gradient, sharded, with absent clips."""
 
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from vidembed.distributed import mesh as meshes
-from vidembed.models.clip_encoder import StoredFeatures, encode, initialise
+from vidembed.models.clip_encoder import EPSILON, MOMENTUM, MeanOfFrames, Normaliser, new_norm
+from vidembed.models.clip_encoder import vector_size as size_of
 
-M, T, C, F, MOMENTUM = 16, 3, 4, 5, 0.8
-
-
-class Module(nnx.Module):
-    def __init__(self, channels, rngs):
-        self.dense = nnx.Linear(channels, F, rngs=rngs)
-        self.norm = nnx.BatchNorm(F, momentum=MOMENTUM, use_fast_variance=False, rngs=rngs)
-
-    def __call__(self, clips, present, training):
-        hidden = self.dense(clips.mean(axis=1))
-        mask = present[:, None]
-        return nnx.tanh(self.norm(hidden, use_running_average=not training, mask=mask))
+M, T, C, F = 16, 3, 4, 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tiny:
     """The smallest encoder with batch statistics."""
 
-    def width(self, channels):
-        return F
+    def init(self, key, shape):
+        parameters, statistics = {}, {}
+        new_norm("norm", F, "batch", parameters, statistics)
+        parameters["dense/kernel"] = jax.random.normal(key, (shape[-1], F)) / 2
+        return parameters, statistics
 
-    def module(self, channels, rngs):
-        return Module(channels, rngs)
+    def apply(self, parameters, statistics, clips, train, present=None):
+        normalised = Normaliser("batch", parameters, statistics, train, present)
+        hidden = clips.mean(axis=1) @ parameters["dense/kernel"]
+        return jnp.tanh(normalised("norm", hidden)), normalised.statistics
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +38,12 @@ def clips():
 
 
 def run(parameters, statistics, clips, present):
-    vectors, after = encode(Tiny(), parameters, statistics, clips, present, training=True)
+    vectors, after = Tiny().apply(parameters, statistics, clips, True, present)
     return (vectors**2).sum(), after
 
 
 def test_statistics_are_of_the_clips_that_are_present_on_any_devices(clips):
-    parameters, statistics = initialise(Tiny(), C, jax.random.key(0))
-    assert set(parameters) == {"dense/kernel", "dense/bias", "norm/scale", "norm/bias"}
-    assert set(statistics) == {"norm/mean", "norm/var"}
+    parameters, statistics = Tiny().init(jax.random.key(0), (T, C))
     compiled = jax.jit(jax.value_and_grad(run, has_aux=True))
     results = []
     for devices in (1, 8):
@@ -58,24 +51,35 @@ def test_statistics_are_of_the_clips_that_are_present_on_any_devices(clips):
         with jax.set_mesh(mesh):
             placed = meshes.place_batch(mesh, dict(zip("cp", clips)), {"c": 0, "p": 0})
             results.append(compiled(parameters, statistics, placed["c"], placed["p"]))
-    (one, eight), names = results, ("norm/mean", "norm/var")
+    (one, eight), names = results, ("norm/mean", "norm/variance")
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), one, eight)
     array, present = clips
-    hidden = array.astype(np.float64).mean(axis=1)[present] @ np.asarray(parameters["dense/kernel"])
-    expected = (1 - MOMENTUM) * hidden.mean(0), MOMENTUM + (1 - MOMENTUM) * hidden.var(0)
+    hidden = array.astype(np.float64).mean(axis=1) @ np.asarray(parameters["dense/kernel"])
+    seen = hidden[present]
+    expected = (1 - MOMENTUM) * seen.mean(0), MOMENTUM + (1 - MOMENTUM) * seen.var(0)
     for name, values in zip(names, expected):
         np.testing.assert_allclose(one[0][1][name], values, rtol=1e-4, atol=1e-5)
     # Afterwards the running statistics are used, and stay.
-    vectors, after = encode(Tiny(), parameters, one[0][1], *clips, training=False)
-    hidden = array.astype(np.float64).mean(axis=1) @ np.asarray(parameters["dense/kernel"])
-    scaled = (hidden - expected[0]) / np.sqrt(expected[1] + 1e-5)
+    vectors, after = Tiny().apply(parameters, one[0][1], array, False, present)
+    scaled = (hidden - expected[0]) / np.sqrt(expected[1] + EPSILON)
     np.testing.assert_allclose(vectors, np.tanh(scaled), rtol=1e-4, atol=1e-4)
     jax.tree.map(np.testing.assert_array_equal, after, one[0][1])
 
 
-def test_stored_features_have_neither_parameters_nor_statistics(clips):
-    assert initialise(StoredFeatures(), F, jax.random.key(0)) == ({}, {})
-    features, present = clips[0][:, 0], clips[1]
-    vectors, after = encode(StoredFeatures(), {}, {}, features, present, training=True)
-    np.testing.assert_array_equal(vectors, features)
+def test_without_a_clip_nothing_is_undefined(clips):
+    parameters, statistics = Tiny().init(jax.random.key(0), (T, C))
+    (_, after), slopes = jax.value_and_grad(run, has_aux=True)(
+        parameters, statistics, clips[0], np.zeros(M, bool)
+    )
+    assert all(np.isfinite(array).all() for array in (*after.values(), *slopes.values()))
+
+
+def test_the_mean_has_neither_parameters_nor_statistics(clips):
+    encoder = MeanOfFrames()
+    assert encoder.init(jax.random.key(0), (T, C)) == ({}, {})
+    assert (size_of(encoder, (T, C)), size_of(Tiny(), (T, C))) == (C, F)
+    vectors, after = encoder.apply({}, {}, clips[0], True, clips[1])
+    np.testing.assert_allclose(vectors, clips[0].mean(axis=1), rtol=1e-6)
     assert after == {}
+    with pytest.raises(ValueError, match=r"windows .* expected, found clips \[4, 8, 8, 3\]"):
+        encoder.init(jax.random.key(0), (4, 8, 8, 3))

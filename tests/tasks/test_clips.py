@@ -3,17 +3,15 @@
 import json
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from types import SimpleNamespace
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from tests.losses.made_mixtures import on
-from tests.models.test_clip_encoder import MOMENTUM, Tiny
+from tests.models.test_clip_encoder import Tiny
 from tests.toys.job import recipe as made
 from tests.toys.job import trained
 from tests.toys.rows import Corpus, Rows
@@ -25,20 +23,23 @@ from vidembed.losses.mixtures import halves, moments
 from vidembed.losses.of_clips import stochastic
 from vidembed.losses.stochastic_contrast import StochasticContrast
 from vidembed.losses.thresholds import Quantile
+from vidembed.models.augment import Augmentation, plain
+from vidembed.models.clip_encoder import MOMENTUM, MeanOfFrames
 from vidembed.models.gaussian_heads import GaussianHeads
+from vidembed.models.parameters import apply
 from vidembed.pairwise import normalise
 from vidembed.tasks.clips import ProbabilisticVideos
 from vidembed.tasks.spec import Spec
 from vidembed.workdir.layout import Workdir
 
 B, N, T, C, D = 16, 4, 3, 4, 6
-SPEC = SimpleNamespace(widths={"clips": C})
+SPEC = Spec(widths={"visual": C}, clip=(T, C))
 HEADS = GaussianHeads(size=D)
 LOSS = StochasticContrast(threshold=Quantile(share=0.05))
 FRAMES = ProbabilisticVideos(encoder=Tiny(), heads=HEADS, loss=replace(LOSS, views="halves"))
 STORED = ProbabilisticVideos(heads=HEADS, loss=LOSS)
 PAIRS = ProbabilisticVideos(heads=HEADS, loss=InfoNCE(temperature=0.3))
-STATISTICS = {"clips": {"mean": np.full(C, 100.0), "deviation": np.array([50.0, 50, 50, 0])}}
+STATISTICS = {"visual": {"mean": np.full(C, 100.0), "deviation": np.array([50.0, 50, 50, 0])}}
 
 
 @pytest.fixture(scope="module")
@@ -48,29 +49,9 @@ def batch():
     present[:3] = [[True] * 4, [False, True, False, False], [False] * 4]
     return {
         "rows": np.arange(B, dtype=np.int32),
-        "clips": rng.integers(0, 256, (B, N, T, C)).astype(np.uint8),
+        "clips": rng.normal(100, 60, (B, N, T, C)).astype(np.float32),
         "present": present,
     }
-
-
-class MeanOfFrames(nnx.Module):
-    def __call__(self, clips, present, training):
-        return clips.mean(axis=1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pooled:
-    """An encoder that learns nothing."""
-
-    def width(self, channels):
-        return channels
-
-    def module(self, channels, rngs):
-        return MeanOfFrames()
-
-
-def features(batch):
-    return batch | {"clips": batch["clips"][:, :, 0].astype(np.float32)}
 
 
 @lru_cache
@@ -97,7 +78,6 @@ def stepped(task, batch, devices=1):
     "task", [FRAMES, pytest.param(PAIRS, marks=pytest.mark.long)], ids=["frames", "pairs"]
 )
 def test_devices_agree_and_every_parameter_learns(task, batch):
-    batch = batch if task is FRAMES else features(batch)
     one, eight = (stepped(task, batch, n) for n in (1, 8))
     (loss, (state, measures)), gradient = one
     (of_many, (state_of_many, measures_of_many)), gradient_of_many = eight
@@ -122,9 +102,8 @@ def test_statistics_of_the_batch_are_kept_for_the_outputs(batch):
     start = started(FRAMES)
     (_, (state, _)), _ = stepped(FRAMES, batch)
     known = start[1]["batch_statistics"]
-    assert set(known) == {"norm/mean", "norm/var"}
-    values = batch["clips"] * (4 / 255) + (4 / 512 - 2)  # bytes as stored features are read
-    values = (values - 100) / 50 * [1, 1, 1, 0]
+    assert set(known) == {"norm/mean", "norm/variance"}
+    values = (batch["clips"] - 100) / 50 * [1, 1, 1, 0]
     hidden = values[batch["present"]].mean(axis=1) @ start[0]["encoder/dense/kernel"]
     now = state["batch_statistics"]
     np.testing.assert_allclose(now["norm/mean"], (1 - MOMENTUM) * hidden.mean(0), rtol=1e-4)
@@ -151,10 +130,6 @@ def test_statistics_of_the_batch_are_kept_for_the_outputs(batch):
             variance = (deviation[video][some] ** 2).mean(0) + mean[video][some].var(axis=0)
             np.testing.assert_allclose(found["video_deviation"][video], variance**0.5, rtol=1e-4)
     assert not np.allclose(found["clip"], run(start[1], arrays)["clip"], atol=1e-3)
-    source = SimpleNamespace(read=lambda rows: jax.tree.map(lambda a: a[rows], batch))
-    read = outputs["clip"].read(source, np.array([3, 1]))
-    np.testing.assert_array_equal(read["clips"], batch["clips"][[3, 1]])
-    assert set(read) == {"clips", "present"}
 
 
 def test_the_loss_is_that_of_its_parts(batch):
@@ -180,7 +155,7 @@ def test_the_loss_is_that_of_its_parts(batch):
 
 
 def test_the_deterministic_loss_is_of_two_halves(batch):
-    batch, key, start = features(batch), jax.random.key(1), started(PAIRS)
+    key, start = jax.random.key(1), started(PAIRS)
     (loss, (_, measures)), _ = stepped(PAIRS, batch)
 
     @jax.jit
@@ -208,6 +183,31 @@ def test_missing_clips_change_nothing(batch):
     jax.tree.map(np.testing.assert_array_equal, one, two)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Colours:
+    """The mean colour of each clip, seen as it is."""
+
+    def init(self, key, shape):
+        assert shape == (2, 4, 4, 3)
+        return {}, {}
+
+    def apply(self, parameters, statistics, clips, train, present=None):
+        return clips.mean(axis=(1, 2, 3)), {}
+
+
+def test_frames_are_changed_in_training_and_only_resized_otherwise():
+    task = ProbabilisticVideos(encoder=Colours(), augment=Augmentation(size=4, blur=0), heads=HEADS)
+    parameters, state = task.init(jax.random.key(0), Spec(widths={}, clip=(2, 8, 6, 3)), None)
+    clips = np.random.default_rng(0).integers(0, 256, (2, 3, 2, 8, 6, 3)).astype(np.uint8)
+    arrays = {"clips": clips, "present": np.ones((2, 3), bool)}
+    key = jax.random.key(5)
+    heads = {n.removeprefix("heads/"): p for n, p in parameters.items() if n.startswith("heads/")}
+    for training, inputs in ((False, plain(clips, 4)), (True, task.augment(key, clips))):
+        found = task.clips(parameters, state, arrays, training=training, key=key)[0]
+        expected = apply(HEADS, heads, {"clips": inputs.mean(axis=(2, 3, 4))})
+        np.testing.assert_allclose(found.mean, expected[0], atol=1e-5)
+
+
 def journal(**measures):
     sound = {"spread": 0.8, "within": 0.05, "at_lowest": 0.0, "deviation": 0.02}
     return [{"step": step, **sound, **measures} for step in range(10, 301, 10)]
@@ -231,14 +231,15 @@ def test_variances_that_vanish_or_explode_give_a_warning():
 
 def test_a_feed_without_clips_is_refused():
     with pytest.raises(ValueError, match=r"learns from clips, and the feed gives \['visual'\]"):
-        STORED.init(jax.random.key(0), SimpleNamespace(widths={"visual": 3}), None)
+        STORED.init(jax.random.key(0), Spec(widths={"visual": 3}), None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MadeClips(Corpus):
     """Clips of 8 kinds of videos; one clip of every third video is missing."""
 
-    spec: ClassVar[Spec] = Spec(widths={"clips": C})
+    spec: ClassVar[Spec] = SPEC
+    stored: ClassVar[dict[str, None]] = {"visual": None}
 
     def read(self, rows):
         each = [np.random.default_rng(row) for row in rows]
@@ -248,9 +249,12 @@ class MadeClips(Corpus):
         present[np.asarray(rows) % 3 == 0, 1] = False
         return {"clips": np.float32(kinds[:, None, None] + noise), "present": present}
 
+    def windows(self, rows, taking, modality):
+        return self.read(rows)
+
 
 @pytest.mark.long
-@pytest.mark.parametrize("encoder", [Tiny(), Pooled()])
+@pytest.mark.parametrize("encoder", [Tiny(), MeanOfFrames()])
 def test_the_engine_trains_it_on_any_devices_and_loads_it(encoder, tmp_path):
     """Also an encoder without statistics, whose entry of the state is empty."""
     task = ProbabilisticVideos(encoder=encoder, heads=HEADS, loss=LOSS)
@@ -261,7 +265,7 @@ def test_the_engine_trains_it_on_any_devices_and_loads_it(encoder, tmp_path):
     lines = [json.loads(x) for x in (tmp_path / "one/metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["loss"] < lines[0]["loss"] - 0.1
     assert np.all(np.isfinite([lines[-1][name] for name in ("match_loss", "kl", "within")]))
-    classes = (MadeClips, Rows, Tiny, Pooled)
+    classes = (MadeClips, Rows, Tiny)
     model = load_model(Workdir(tmp_path / "many"), "latest", classes=classes)
     videos = model["video"](recipe.corpus)
     kinds = np.arange(len(videos)) % 8

@@ -85,9 +85,24 @@ def read_clips(path: str | os.PathLike[str]) -> Clips:
             remedy = ": give a clip of its own source its own name" if name == "group" else ""
             raise ClipsError(f"{path}: {empty:,} of {len(file):,} clips have no {name}{remedy}")
     paths, part = file["path"].to_pylist(), named_parts(path, file)
+    return clips_of(path, paths, file["class"].to_pylist(), file["group"].to_pylist(), part)
+
+
+def clips_of(
+    path: str | os.PathLike[str],
+    paths: list[str],
+    class_names: list[str],
+    group_names: list[str],
+    part: np.ndarray,
+) -> Clips:
+    """The list of these n clips; `path` names it in messages. part: U[n].
+
+    Raises ClipsError for two clips of one name, a class with one clip, fewer than two classes, and
+    a list without train or test clips.
+    """
     ids = _ids(path, paths)
-    classes, labels = np.unique(np.array(file["class"].to_pylist()), return_inverse=True)
-    sources, groups = np.unique(np.array(file["group"].to_pylist()), return_inverse=True)
+    classes, labels = np.unique(np.array(class_names), return_inverse=True)
+    sources, groups = np.unique(np.array(group_names), return_inverse=True)
     if len(classes) < 2:
         raise ClipsError(f"{path}: every clip is of the class {classes[0]!r}: give two classes")
     if single := classes[np.bincount(labels) < 2].tolist():
@@ -97,7 +112,7 @@ def read_clips(path: str | os.PathLike[str]) -> Clips:
         )
     for name in ("train", "test"):
         if not (part == name).any():
-            raise ClipsError(f"{path}: none of the {len(file):,} clips is for {name}")
+            raise ClipsError(f"{path}: none of the {len(paths):,} clips is for {name}")
     return Clips(
         ids=ids,
         paths=tuple(paths),

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from vidembed import PATH
+from vidembed.corpora.frame_sources import FrameSource, RecordFrames
 from vidembed.records.split import LeakError, Split, by_hash, check_shares
 from vidembed.records.split_file import read_split
 from vidembed.records.stored_options import options_of
@@ -45,6 +46,20 @@ class SplitVideos:
         """The options of the table's import, which read further records of its kind."""
         return options_of(self.table.manifest, self.table.ranges)
 
+    @property
+    def ids(self) -> np.ndarray:
+        """S[N]: the id of each video."""
+        return self.table.ids
+
+    @property
+    def frame_sources(self) -> Mapping[str, FrameSource]:
+        """Modality → the features of its frames, of frame-level records; {} for other tables."""
+        frames = self.table.frames
+        if frames is None:
+            return {}
+        widths = frames.reader.format.widths
+        return {name: RecordFrames(frames=frames, modality=name) for name in widths}
+
     @cached_property
     def is_test(self) -> np.ndarray:
         """bool[N]: the videos for testing."""
@@ -62,19 +77,25 @@ class SplitVideos:
         Checks the rows in the batch itself, not the sampler's settings. ValueError for a batch
         without `rows`.
         """
-        if "rows" not in batch:
-            raise ValueError(
-                f"a batch of {', '.join(batch)} does not say which videos it holds: a feed must "
-                "put their row numbers under `rows`"
-            )
-        rows = np.asarray(batch["rows"])
-        leaked = np.unique(rows[~self.is_train[rows]])
-        if len(leaked):
-            first_ids = ", ".join(i.decode(errors="replace") for i in self.table.ids[leaked[:10]])
-            raise LeakError(
-                f"{len(leaked)} videos of the eval partition are in a training batch: {first_ids}. "
-                "Scores after that would be invalid; this is a fault of the feed or the split"
-            )
+        check_rows(batch, self.is_train, self.table.ids)
+
+
+def check_rows(batch: Mapping[str, Any], is_train: np.ndarray, ids: np.ndarray) -> None:
+    """Raise LeakError if a batch holds a row outside bool[N]; ids S[N] name it in the message.
+    ValueError for a batch without `rows`."""
+    if "rows" not in batch:
+        raise ValueError(
+            f"a batch of {', '.join(batch)} does not say which videos it holds: a feed must "
+            "put their row numbers under `rows`"
+        )
+    rows = np.asarray(batch["rows"])
+    leaked = np.unique(rows[~is_train[rows]])
+    if len(leaked):
+        first_ids = ", ".join(i.decode(errors="replace") for i in ids[leaked[:10]])
+        raise LeakError(
+            f"{len(leaked)} videos of the eval partition are in a training batch: {first_ids}. "
+            "Scores after that would be invalid; this is a fault of the feed or the split"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,6 +72,12 @@ def opened(
     stored = workdir.read_recipe() or {}
     known = stored["spec"].get("widths", {})
     reads = getattr(model.recipe.task, "reads", ())
+    if stored["spec"].get("clip"):
+        raise ValueError(
+            f"{place} embeds clips of video files, which a feature table does not have: in Python, "
+            "vidembed.engine.model.load_model gives its outputs, which read the `table` of its "
+            "corpus (GUIDE.md, Videos as distributions)"
+        )
     if not reads or any(modality not in known for modality in reads):
         raise ValueError(
             f"{place}: its task reads {list(reads)}, but the widths of these are not stored, so it "

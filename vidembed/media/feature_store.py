@@ -39,6 +39,13 @@ class FeatureStore:
         self.folder = epath.Path(folder) / f"{name}-{xxhash.xxh32_hexdigest(text.encode())}"
         self._made_with = made_with
 
+    @staticmethod
+    def at(folder: epath.PathLike) -> "FeatureStore":
+        """The features in a folder of one backbone, to read: what such a store's `folder` is."""
+        store = FeatureStore.__new__(FeatureStore)
+        store.folder, store._made_with = epath.Path(folder), {}
+        return store
+
     def write(self, video_id: str, origin: dict[str, Any], features: FrameFeatures) -> None:
         """Store the features of a video; whole or not at all.
 
@@ -63,6 +70,24 @@ class FeatureStore:
     def made_before(self, video_id: str, origin: dict[str, Any]) -> bool:
         """Whether the features of a video are stored, made from this file; reads no features."""
         return self._read(video_id, origin, lambda of: ()) is not None
+
+    def shape(self, video_id: str) -> tuple[int, int] | None:
+        """(T, D) of a stored video, from the header of its file; None if there is none."""
+        try:
+            with (
+                self._place(video_id).open("rb") as file,
+                zipfile.ZipFile(file) as of,
+                of.open("values.npy") as values,
+            ):
+                version = np.lib.format.read_magic(values)
+                if version == (1, 0):
+                    shape = np.lib.format.read_array_header_1_0(values)[0]
+                else:
+                    shape = np.lib.format.read_array_header_2_0(values)[0]
+                frames, width = shape
+                return int(frames), int(width)
+        except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
 
     def remarks(self, video_id: str) -> tuple[str, ...]:
         """What could not be decoded of a stored video."""

@@ -1,103 +1,177 @@
-"""Encoders of clips as plain JAX, with statistics of the batch in the state, not in parameters."""
+"""What an encoder of clips is, the mean as one, and the normalisation inside the others.
+
+Plain functions of parameters and batch statistics: both are flat dictionaries, as in
+`vidembed.models.parameters`. The statistics belong into a task's state, under `batch_statistics`.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Literal, Protocol, get_args
 
 import jax
-from flax import nnx
+import jax.numpy as jnp
 
 from vidembed.models.parameters import Parameters
 
-Statistics = dict[str, jax.Array]
-"""Running means and variances by name; {} for a network without them."""
+Arrays = Mapping[str, jax.Array]
+Norm = Literal["batch", "group"]
+MOMENTUM = 0.9
+"""The share of the old statistics in the new ones."""
+EPSILON = 1e-5
+GROUP_CHANNELS = 16
+"""Channels per group at least, where the channels allow it."""
 
 
 class ClipEncoder(Protocol):
-    """A configured network from clips to vectors."""
+    """A network from clips to vectors."""
 
-    def width(self, channels: int) -> int:
-        """F, the width of its vectors, for clips whose last axis is `channels` long."""
+    def init(self, key: jax.Array, shape: tuple[int, ...]) -> tuple[Parameters, Parameters]:
+        """Parameters and batch statistics, for clips of this shape, without the batch axis."""
 
-    def module(self, channels: int, rngs: nnx.Rngs) -> Any:
-        """The Flax module, called as module(clips f32[M, ..., C], present bool[M], training: bool)
-        → f32[M, F].
+    def apply(
+        self,
+        parameters: Arrays,
+        statistics: Arrays,
+        clips: jax.Array,
+        train: bool,
+        present: jax.Array | None = None,
+    ) -> tuple[jax.Array, Parameters]:
+        """Vectors f32[M, D] of clips f32[M, T, ...], and the new statistics; train: normalise by
+        the batch, otherwise by the statistics, which then stay as they are.
 
-        Its parameters are `nnx.Param`, its statistics `nnx.BatchStat`; it has no other variables.
-        While training, statistics are those of the clips that are present, which are of the whole
-        batch on any number of devices: without an axis name.
+        present: bool[M]; the others count in no statistics. None: all are there.
         """
 
 
-class Unchanged(nnx.Module):
-    """clips f32[M, F] → f32[M, F]."""
-
-    def __call__(self, clips: jax.Array, present: jax.Array, training: bool) -> jax.Array:
-        del present, training
-        return clips
-
-
 @dataclass(frozen=True, kw_only=True)
-class StoredFeatures:
-    """Clips are features already, f32[M, F], from a frozen network."""
+class MeanOfFrames:
+    """Windows f32[M, T, F] → f32[M, F]: the mean over the frames, without parameters.
 
-    def width(self, channels: int) -> int:
-        """F, the width of the features."""
-        return channels
-
-    def module(self, channels: int, rngs: nnx.Rngs) -> Unchanged:
-        """A module without parameters."""
-        del channels, rngs
-        return Unchanged()
-
-
-def initialise(
-    encoder: ClipEncoder, channels: int, key: jax.Array
-) -> tuple[Parameters, Statistics]:
-    """Parameters and statistics before training, by name."""
-    _, parameters, statistics = _split(encoder.module(channels, nnx.Rngs(params=key)))
-    return _named(parameters), _named(statistics)
-
-
-def encode(
-    encoder: ClipEncoder,
-    parameters: Parameters,
-    statistics: Mapping[str, jax.Array],
-    clips: jax.Array,
-    present: jax.Array,
-    *,
-    training: bool,
-) -> tuple[jax.Array, Statistics]:
-    """Run the encoder: clips f32[M, ..., C], present bool[M] → (f32[M, F], statistics).
-
-    While training, the statistics are updated, without a gradient; otherwise they are used, and
-    returned as they are.
+    The features are those of a frozen network.
     """
-    skeleton = nnx.eval_shape(lambda: encoder.module(clips.shape[-1], nnx.Rngs(0)))
-    graph, of_parameters, of_statistics = _split(skeleton)
-    # A copy: inside jax.grad, Flax refuses to change variables that were made outside.
-    module = nnx.merge(
-        graph, _filled(of_parameters, parameters), _filled(of_statistics, statistics), copy=True
-    )
-    vectors = module(clips, present, training)
-    after = _named(nnx.state(module, nnx.BatchStat)) if training else dict(statistics)
-    return vectors, jax.lax.stop_gradient(after)
+
+    def init(self, key: jax.Array, shape: tuple[int, ...]) -> tuple[Parameters, Parameters]:
+        """Nothing; shape: (T, F)."""
+        del key
+        check_windows(shape)
+        return {}, {}
+
+    def apply(
+        self,
+        parameters: Arrays,
+        statistics: Arrays,
+        clips: jax.Array,
+        train: bool,
+        present: jax.Array | None = None,
+    ) -> tuple[jax.Array, Parameters]:
+        """See `ClipEncoder`."""
+        del parameters, train, present
+        return jnp.mean(clips, axis=1), dict(statistics)
 
 
-def _split(module: Any) -> tuple[Any, Any, Any]:
-    parts: Any = nnx.split(module, nnx.Param, nnx.BatchStat)
-    graph, parameters, statistics = parts
-    return graph, parameters, statistics
+def vector_size(encoder: ClipEncoder, shape: tuple[int, ...]) -> int:
+    """D, the size of the encoder's vectors of clips of this shape; computes nothing."""
+
+    def run(key: jax.Array) -> jax.Array:
+        parameters, statistics = encoder.init(key, shape)
+        return encoder.apply(parameters, statistics, jnp.zeros((1, *shape)), False)[0]
+
+    return int(jax.eval_shape(run, jax.random.key(0)).shape[1])
 
 
-def _named(state: Any) -> dict[str, jax.Array]:
-    return {_name(path): leaf[...] for path, leaf in nnx.to_flat_state(state)}
+def check_windows(shape: tuple[int, ...]) -> None:
+    """Raise ValueError for clips that are not windows of features."""
+    if len(shape) != 2:
+        raise ValueError(
+            f"windows of features (T, F) expected, found clips {list(shape)}: choose "
+            "task.encoder:residual-clips for frames, or feed:feature-windows"
+        )
 
 
-def _filled(state: Any, arrays: Mapping[str, jax.Array]) -> Any:
-    leaves = nnx.to_flat_state(state)
-    return nnx.from_flat_state([(path, leaf.replace(arrays[_name(path)])) for path, leaf in leaves])
+def check_norm(norm: str) -> None:
+    """Raise ValueError for a normalisation that does not exist."""
+    if norm not in get_args(Norm):
+        raise ValueError(f"norm must be {' or '.join(get_args(Norm))}, found {norm!r}")
 
 
-def _name(path: tuple[Any, ...]) -> str:
-    return "/".join(map(str, path))
+class Normaliser:
+    """Normalises the activations of one pass through a network, and gathers new statistics.
+
+    batch: by mean and variance of each channel over all clips of the batch, times and places
+    (Ioffe and Szegedy 2015). Arrays under `jax.jit` are those of the whole batch however many
+    devices hold it, so that its statistics are too; inside `shard_map` they would be a device's.
+    group: within each clip, over groups of channels (Wu and He 2018); needs no statistics.
+    """
+
+    def __init__(
+        self,
+        norm: Norm,
+        parameters: Arrays,
+        statistics: Arrays,
+        train: bool,
+        present: jax.Array | None = None,
+    ) -> None:
+        """present: bool[M], the clips whose moments count; None: all."""
+        self._norm, self._parameters, self._train = norm, parameters, train
+        self._present = present
+        self.statistics = dict(statistics)
+
+    def __call__(self, name: str, values: jax.Array) -> jax.Array:
+        """The normalised values f32[M, ..., C], scaled and shifted by the parameters of `name`."""
+        scale, bias = self._parameters[f"{name}/scale"], self._parameters[f"{name}/bias"]
+        ones = (1,) * (values.ndim - 1)
+        if self._norm == "group":
+            scaled = _by_group(values)
+        else:
+            mean, variance = self._moments(name, values)
+            scaled = (values - mean.reshape(*ones, -1)) * jax.lax.rsqrt(
+                variance.reshape(*ones, -1) + EPSILON
+            )
+        return scaled * scale.reshape(*ones, -1) + bias.reshape(*ones, -1)
+
+    def _moments(self, name: str, values: jax.Array) -> tuple[jax.Array, jax.Array]:
+        known = {part: self.statistics[f"{name}/{part}"] for part in ("mean", "variance")}
+        if not self._train:
+            return known["mean"], known["variance"]
+        now = _moments_of(values, self._present)
+        for part, value in now.items():
+            fixed = jax.lax.stop_gradient(value)
+            self.statistics[f"{name}/{part}"] = MOMENTUM * known[part] + (1 - MOMENTUM) * fixed
+        return now["mean"], now["variance"]
+
+
+def new_norm(
+    name: str, channels: int, norm: Norm, parameters: Parameters, statistics: Parameters
+) -> None:
+    """Add the parameters and statistics of a normalisation."""
+    parameters[f"{name}/scale"] = jnp.ones(channels, jnp.float32)
+    parameters[f"{name}/bias"] = jnp.zeros(channels, jnp.float32)
+    if norm == "batch":
+        statistics[f"{name}/mean"] = jnp.zeros(channels, jnp.float32)
+        statistics[f"{name}/variance"] = jnp.ones(channels, jnp.float32)
+
+
+def groups_of(channels: int) -> int:
+    """The largest number of equal groups of at least GROUP_CHANNELS channels; one, if too few."""
+    most = max(1, channels // GROUP_CHANNELS)
+    return next(groups for groups in range(most, 0, -1) if channels % groups == 0)
+
+
+def _moments_of(values: jax.Array, present: jax.Array | None) -> dict[str, jax.Array]:
+    """Mean and variance f32[C] of values f32[M, ..., C] over all clips that are present."""
+    axes, kept = tuple(range(values.ndim - 1)), None
+    if present is not None:
+        here = present | ~jnp.any(present)  # without any, an empty mean would be NaN
+        kept = jnp.broadcast_to(here.reshape(-1, *(1,) * (values.ndim - 1)), values.shape)
+    return {
+        "mean": jnp.mean(values, axes, where=kept),
+        "variance": jnp.var(values, axes, where=kept),
+    }
+
+
+def _by_group(values: jax.Array) -> jax.Array:
+    shape, groups = values.shape, groups_of(values.shape[-1])
+    parts = values.reshape(shape[0], -1, groups, shape[-1] // groups)
+    mean = jnp.mean(parts, (1, 3), keepdims=True)
+    variance = jnp.var(parts, (1, 3), keepdims=True)
+    return ((parts - mean) * jax.lax.rsqrt(variance + EPSILON)).reshape(shape)

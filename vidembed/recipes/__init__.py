@@ -7,5 +7,6 @@ PAPERS = {
     "gcml": "relational graph clustering: smart triplets, cluster labels, and a control",
     "annotation": "label videos: a mixture of experts over features and embeddings",
     "jemc": "videos and captions in joint spaces, searched by text",
+    "provico": "videos as distributions, learned from their clips without labels",
 }
 """File → description. A file is imported only when the command line names it."""

@@ -1,9 +1,9 @@
 """Videos as mixtures of Gaussians, learned from clips without labels (ProViCo, CVPR 2022).
 
-A batch has N clips of each of B videos, as frames or as stored features. An encoder and two heads
-make a Gaussian of each clip, a video is the mixture of its clips, and the loss compares all videos
-of the batch. With a loss of pairs instead, such as InfoNCE, the means of two random halves of a
-video's clips are a pair: the deterministic method beside it.
+A batch has N clips of each of B videos, as frames or as windows of their features. An encoder and
+two heads make a Gaussian of each clip, a video is the mixture of its clips, and the loss compares
+all videos of the batch. With a loss of pairs instead, such as InfoNCE, the means of two random
+halves of a video's clips are a pair: the deterministic method beside it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,20 +13,19 @@ from typing import Any, ClassVar
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from vidembed.losses import uncertainty
 from vidembed.losses.mixtures import Clips, moments
 from vidembed.losses.of_clips import deterministic, stochastic
 from vidembed.losses.ranking import PairLoss
 from vidembed.losses.stochastic_contrast import StochasticContrast
-from vidembed.models import clip_encoder
-from vidembed.models.clip_encoder import ClipEncoder, StoredFeatures
+from vidembed.models.augment import Augmentation, plain
+from vidembed.models.clip_encoder import ClipEncoder, MeanOfFrames, vector_size
 from vidembed.models.gaussian_heads import CLIPS, GaussianHeads
 from vidembed.models.parameters import Parameters, apply, initialise
 from vidembed.pairwise import normalise
-from vidembed.records.bytecode import dequantise
 from vidembed.tasks import collapse
+from vidembed.tasks.clip_reading import EvenClips, EvenWindows
 from vidembed.tasks.outputs import Output
 from vidembed.tasks.spec import Spec
 from vidembed.tasks.task import Task
@@ -45,8 +44,13 @@ REMEDY = (
 class ProbabilisticVideos(Task):
     """An embedding of videos and clips as distributions."""
 
-    encoder: ClipEncoder = StoredFeatures()
+    encoder: ClipEncoder = MeanOfFrames()
     """The network from a clip to a vector."""
+    augment: Augmentation = Augmentation()
+    """Random changes of decoded clips while training, and the size that the encoder reads, also
+    when embedding. Windows of features are not changed."""
+    embedded: EvenWindows | EvenClips = EvenWindows()
+    """The clips by which a trained model embeds a video."""
     heads: GaussianHeads = GaussianHeads()
     """From the vector of a clip to its Gaussian."""
     loss: StochasticContrast | PairLoss = StochasticContrast()
@@ -56,8 +60,9 @@ class ProbabilisticVideos(Task):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The clips."""
-        return (CLIPS,)
+        """The modality of the windows, if one is named; otherwise the feed has only one."""
+        named = isinstance(self.embedded, EvenWindows) and self.embedded.modality
+        return (named,) if named else ()
 
     @property
     def outputs(self) -> Mapping[str, Output]:
@@ -71,27 +76,31 @@ class ProbabilisticVideos(Task):
             "clip": self._clip,
             "clip_deviation": self._clip_deviation,
         }
-        return {n: Output(apply=f, read=read_clips, needs=needs) for n, f in functions.items()}
+        read = self.embedded.read
+        return {n: Output(apply=f, read=read, needs=needs) for n, f in functions.items()}
 
     def init(
         self, key: jax.Array, spec: Spec, statistics: Mapping[str, Arrays] | None
     ) -> tuple[Parameters, dict[str, Any]]:
         """Parameters `encoder/`, `heads/` and `loss/`, and the state.
 
-        spec.widths["clips"]: C, the last axis of clips: features, or colours. state: `inputs`,
-        {"clips": {"mean": f32[C], "scale": f32[C]}}, standardises along that axis, by
-        statistics["clips"] ({"mean", "deviation"}) if they are given; `batch_statistics` of the
-        encoder; `batches` i32[], how many were seen.
+        spec.clip: (T, H, W, 3) of frames, or (T, F) of windows. state: `inputs`, {"clips": {"mean":
+        f32[F], "scale": f32[F]}}, standardises the features by `statistics` of the one modality
+        ({"mean", "deviation"}) if they are given, and does nothing to frames, whose colours have
+        fixed moments; `batch_statistics` of the encoder; `batches` i32[], how many were seen.
         """
-        if CLIPS not in spec.widths:
+        if not spec.clip:
             raise ValueError(
                 f"this task learns from clips, and the feed gives {sorted(spec.widths)}: choose a "
                 "feed of clips"
             )
-        channels = spec.widths[CLIPS]
+        channels = spec.clip[-1]
+        shape = spec.clip
+        if len(shape) == 4:
+            shape = (shape[0], self.augment.size, self.augment.size, channels)
         encoder_key, heads_key = jax.random.split(key)
-        of_encoder, running = clip_encoder.initialise(self.encoder, channels, encoder_key)
-        widths = {CLIPS: self.encoder.width(channels)}
+        of_encoder, running = self.encoder.init(encoder_key, shape)
+        widths = {CLIPS: vector_size(self.encoder, shape)}
         parameters = {ENCODER + name: value for name, value in of_encoder.items()}
         of_heads = initialise(self.heads, widths, heads_key)
         parameters |= {HEADS + name: value for name, value in of_heads.items()}
@@ -99,38 +108,53 @@ class ProbabilisticVideos(Task):
             parameters[LOSS + name] = jnp.float32(value)
         mean, scale = jnp.zeros(channels), jnp.ones(channels)
         if statistics is not None:
-            deviation = jnp.asarray(statistics[CLIPS]["deviation"], jnp.float32)
-            mean = jnp.asarray(statistics[CLIPS]["mean"], jnp.float32)
+            (known,) = statistics.values()
+            deviation = jnp.asarray(known["deviation"], jnp.float32)
+            mean = jnp.asarray(known["mean"], jnp.float32)
             varies = deviation > 1e-6
             scale = jnp.where(varies, 1 / jnp.where(varies, deviation, 1.0), 0.0)
         state = {"inputs": {CLIPS: {"mean": mean, "scale": scale}}, STATISTICS: running}
         return parameters, state | {"batches": jnp.zeros((), jnp.int32)}
 
     def clips(
-        self, parameters: Parameters, state: Arrays, arrays: Arrays, *, training: bool = False
+        self,
+        parameters: Parameters,
+        state: Arrays,
+        arrays: Arrays,
+        *,
+        training: bool = False,
+        key: jax.Array | None = None,
     ) -> tuple[Clips, dict[str, jax.Array]]:
         """The Gaussian of each clip, and the encoder's statistics, updated while training.
 
-        arrays: clips u8|bf16|f32[B, N, ..., C], and present bool[B, N]; bytes are read as stored
-        features are, so that 0 to 255 is about −2 to 2.
+        arrays: clips u8[B, N, T, H, W, 3] or f32[B, N, T, F], and present bool[B, N]. What stands
+        in the place of absent clips changes nothing. key: for the random changes of frames in
+        training; without it, they are only resized.
         """
-        stored, present = dequantise(arrays[CLIPS]), arrays["present"]
-        chex.assert_shape(present, stored.shape[:2])
-        known = state["inputs"][CLIPS]
-        mean, scale = (jnp.broadcast_to(known[name], stored.shape) for name in ("mean", "scale"))
-        here = jnp.reshape(present, present.shape + (1,) * (stored.ndim - 2))
-        inputs = jnp.where(here, (stored - mean) * scale, 0.0)
-        vectors, running = clip_encoder.encode(
-            self.encoder,
+        present = arrays["present"]
+        chex.assert_rank(arrays[CLIPS], {4, 6})
+        chex.assert_shape(present, arrays[CLIPS].shape[:2])
+        inputs = self._inputs(state, arrays[CLIPS], key if training else None)
+        here = jnp.reshape(present, present.shape + (1,) * (inputs.ndim - 2))
+        inputs = jnp.where(here, inputs, 0.0)
+        vectors, running = self.encoder.apply(
             _below(ENCODER, parameters),
             state[STATISTICS],
             inputs.reshape(-1, *inputs.shape[2:]),
+            training,
             present.reshape(-1),
-            training=training,
         )
         features = vectors.reshape(*present.shape, vectors.shape[-1])
         gaussians = apply(self.heads, _below(HEADS, parameters), {CLIPS: features})
         return Clips(gaussians[0], gaussians[1], present), running
+
+    def _inputs(self, state: Arrays, clips: jax.Array, key: jax.Array | None) -> jax.Array:
+        """What the encoder reads of clips: f32[B, N, T, ...], standardised."""
+        if clips.ndim == 6:
+            return plain(clips, self.augment.size) if key is None else self.augment(key, clips)
+        known = state["inputs"][CLIPS]
+        mean, scale = (jnp.broadcast_to(known[name], clips.shape) for name in ("mean", "scale"))
+        return (clips - mean) * scale
 
     def loss_and_measures(
         self,
@@ -148,7 +172,9 @@ class ProbabilisticVideos(Task):
         """
         del constants
         chex.assert_rank(batch["rows"], 1)
-        clips, running = self.clips(parameters, state, batch, training=True)
+        # The key of the loss itself stays what it is for windows of features.
+        augment_key = jax.random.fold_in(key, 1)
+        clips, running = self.clips(parameters, state, batch, training=True, key=augment_key)
         learned = {name: parameters[LOSS + name] for name in self.loss.learned}
         if isinstance(self.loss, StochasticContrast):
             loss, measures = stochastic(
@@ -194,12 +220,6 @@ class ProbabilisticVideos(Task):
     def _clip_deviation(self, parameters: Parameters, state: Arrays, arrays: Arrays) -> jax.Array:
         clips = self.clips(parameters, state, arrays)[0]
         return jnp.where(clips.present[..., None], jnp.exp(0.5 * clips.log_variance), 0.0)
-
-
-def read_clips(source: Any, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """The clips and present of rows i64[B], from what a source of clips reads."""
-    arrays = source.read(rows)
-    return {name: arrays[name] for name in (CLIPS, "present")}
 
 
 def _below(prefix: str, parameters: Parameters) -> Parameters:
