@@ -152,5 +152,7 @@ def rows(
         named = f"two copies of one space: {', '.join(copies)}"
         yield spaces("spaces", "copies", named, *copies, loss=loss)
     if training.gru:
-        options = ("--task.model.spaces", everything, *training.words(captions))
-        yield Row("text encoder", "gru", "GRU, InfoNCE", "gru-info-nce", options)
+        of = two if len(modalities) > 1 else (everything,)
+        options = ("--task.model.spaces", *of, *training.words(captions))
+        named, folder = f"GRU, InfoNCE: {', '.join(of)}", f"gru-{'_'.join(of)}"
+        yield Row("text encoder", "gru", named, folder, options)
