@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.cdml import recipe as cdml
+from tests.records.recorded_frames import LAYOUT, VIDEOS, made_videos, write
 from vidembed.__main__ import main
 from vidembed.cli.imagined import LEAST_VIDEOS, Imagined, known_data
 from vidembed.cli.show import show
@@ -14,7 +15,7 @@ from vidembed.engine.phases import open_feeds
 from vidembed.feeds.labelled import LabelledVideos
 from vidembed.feeds.negatives import SiblingNegatives
 from vidembed.feeds.triplets import Triplets
-from vidembed.recipes import jemc, ridge
+from vidembed.recipes import annotation, jemc, ridge
 from vidembed.tasks.cluster_labels import ClusterLabels
 
 
@@ -108,6 +109,22 @@ def test_imagined_captions_by_hand():
     feed = open_feeds(jemc.recipe, corpus)[0]
     assert feed.at(0)["tokens"].shape == (128, 62)
     assert all(array.strides == (0, 0) for array in corpus.table.features.values())
+
+
+def test_records_are_taken_as_a_table_is(tmp_path):
+    write(tmp_path)
+    (tmp_path / "captions.csv").write_text(
+        "video_id,caption\n" + "".join(f"{name},a dog\n" for name, _, _ in made_videos())
+    )
+    given = {"records": str(tmp_path / "*.tfrecord"), "layout": LAYOUT}
+    captions = str(tmp_path / "captions.csv")
+    for recipe in (
+        replace(annotation.recipe, corpus=replace(annotation.recipe.corpus, **given)),
+        replace(jemc.recipe, corpus=replace(jemc.recipe.corpus, captions=captions, **given)),
+    ):
+        known = known_data(recipe, Imagined())
+        assert known.source.startswith(given["records"])
+        assert len(known.data.corpus.table) == VIDEOS
 
 
 def test_lengths_of_thinned_data_are_not_known(capsys):
