@@ -81,10 +81,14 @@ def test_imagined_data_say_so_first_and_how_to_give_real_ones(clustered_paths):
     assert "imagined" not in real.lower()
 
 
-@pytest.mark.parametrize("preset", ["", "recommended"])
-def test_captions_are_imagined_in_the_numbers_of_msrvtt(preset, capsys):
+@pytest.mark.parametrize(
+    ("preset", "compiles"),
+    [("", False), pytest.param("", True, marks=pytest.mark.long), ("recommended", True)],
+)
+def test_captions_are_imagined_in_the_numbers_of_msrvtt(preset, compiles, capsys):
     """Parameters are counted by hand: words through a GRU, or sentence vectors, for each space."""
     options = ["--preset", preset] if preset else []
+    options += [] if compiles else ["--mesh.data", "3"]  # not the eight devices of tests
     assert main(["show", "jemc", *options]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "IMAGINED, because no table is given: 10,000 videos with 20 captions each" in text
@@ -96,7 +100,9 @@ def test_captions_are_imagined_in_the_numbers_of_msrvtt(preset, capsys):
     sentences = (384 + 1) * 512 + (512 + 1) * 256
     per_space = (2048 + 1) * size + (sentences if preset else words)
     assert f"parameters: {2 * per_space + (2 if preset else 0):,}" in text
-    assert "pairs 512" in text if preset else "pairs 128" in text
+    pairs = 512 if preset else 128
+    assert f"pairs {pairs}" in text if compiles else f'"batch_pairs": {pairs}' in text
+    assert ("not compiled" in text) == (not compiles)
 
 
 def test_imagined_captions_by_hand():
