@@ -259,3 +259,13 @@ def test_attention_needs_frames(attended, frames, pooled, tmp_path):
         run_of_frames.embed(vectors)
     with pytest.raises(ValueError, match="an export takes vectors"):
         export(attended, tmp_path / "export", "latest")
+
+
+def test_a_split_file_without_validation_videos_is_remarked_on(pooled, tmp_path):
+    ids = pooled.table.ids.astype(str)
+    for last, remarks in (("test", 1), ("validation", 0)):
+        parts = ["train", "test", *["train"] * (len(ids) - 3), last]
+        lines = [f"{name},{part}" for name, part in zip(ids, parts)]
+        (tmp_path / "split.csv").write_text("\n".join(["id,split", *lines]))
+        split = LabelledPaths(split=str(tmp_path / "split.csv")).split_of(pooled.table)
+        assert sum("chosen by test videos" in note for note in split.notes) == remarks
