@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.cdml import recipe as cdml
+from tests.records.recorded_frames import LAYOUT, VIDEOS, made_videos, write
 from vidembed.__main__ import main
 from vidembed.cli.imagined import LEAST_VIDEOS, Imagined, known_data
 from vidembed.cli.show import show
@@ -14,7 +15,7 @@ from vidembed.engine.phases import open_feeds
 from vidembed.feeds.labelled import LabelledVideos
 from vidembed.feeds.negatives import SiblingNegatives
 from vidembed.feeds.triplets import Triplets
-from vidembed.recipes import jemc, ridge
+from vidembed.recipes import annotation, jemc, ridge
 from vidembed.tasks.cluster_labels import ClusterLabels
 
 
@@ -80,10 +81,14 @@ def test_imagined_data_say_so_first_and_how_to_give_real_ones(clustered_paths):
     assert "imagined" not in real.lower()
 
 
-@pytest.mark.parametrize("preset", ["", "recommended"])
-def test_captions_are_imagined_in_the_numbers_of_msrvtt(preset, capsys):
+@pytest.mark.parametrize(
+    ("preset", "compiles"),
+    [("", False), pytest.param("", True, marks=pytest.mark.long), ("recommended", True)],
+)
+def test_captions_are_imagined_in_the_numbers_of_msrvtt(preset, compiles, capsys):
     """Parameters are counted by hand: words through a GRU, or sentence vectors, for each space."""
     options = ["--preset", preset] if preset else []
+    options += [] if compiles else ["--mesh.data", "3"]  # not the eight devices of tests
     assert main(["show", "jemc", *options]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "IMAGINED, because no table is given: 10,000 videos with 20 captions each" in text
@@ -95,7 +100,9 @@ def test_captions_are_imagined_in_the_numbers_of_msrvtt(preset, capsys):
     sentences = (384 + 1) * 512 + (512 + 1) * 256
     per_space = (2048 + 1) * size + (sentences if preset else words)
     assert f"parameters: {2 * per_space + (2 if preset else 0):,}" in text
-    assert "pairs 512" in text if preset else "pairs 128" in text
+    pairs = 512 if preset else 128
+    assert f"pairs {pairs}" in text if compiles else f'"batch_pairs": {pairs}' in text
+    assert ("not compiled" in text) == (not compiles)
 
 
 def test_imagined_captions_by_hand():
@@ -108,6 +115,22 @@ def test_imagined_captions_by_hand():
     feed = open_feeds(jemc.recipe, corpus)[0]
     assert feed.at(0)["tokens"].shape == (128, 62)
     assert all(array.strides == (0, 0) for array in corpus.table.features.values())
+
+
+def test_records_are_taken_as_a_table_is(tmp_path):
+    write(tmp_path)
+    (tmp_path / "captions.csv").write_text(
+        "video_id,caption\n" + "".join(f"{name},a dog\n" for name, _, _ in made_videos())
+    )
+    given = {"records": str(tmp_path / "*.tfrecord"), "layout": LAYOUT}
+    captions = str(tmp_path / "captions.csv")
+    for recipe in (
+        replace(annotation.recipe, corpus=replace(annotation.recipe.corpus, **given)),
+        replace(jemc.recipe, corpus=replace(jemc.recipe.corpus, captions=captions, **given)),
+    ):
+        known = known_data(recipe, Imagined())
+        assert known.source.startswith(given["records"])
+        assert len(known.data.corpus.table) == VIDEOS
 
 
 def test_lengths_of_thinned_data_are_not_known(capsys):

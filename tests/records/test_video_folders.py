@@ -43,6 +43,7 @@ def take(source, table, **options):
 def test_a_file_per_video_is_a_row_and_rows_of_frames_are_averaged(tmp_path, capsys):
     made = folders(tmp_path / "features", lacking={("audio", 1), ("audio", 4), ("object", 3)})
     (tmp_path / "features" / "README.md").write_text("what these are")
+    (tmp_path / "features" / "object" / "._video0.npy").write_bytes(b"of a Mac, beside a copy")
     assert (
         main(["import", str(tmp_path / "features"), str(tmp_path / "t"), "--dtype", "float32"]) == 0
     )

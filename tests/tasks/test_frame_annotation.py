@@ -23,6 +23,7 @@ from vidembed.models.blocks import Blocks
 from vidembed.records.frame_rows import Frames
 from vidembed.records.frames import encode_frames
 from vidembed.records.framing import write_records
+from vidembed.records.rows import read_rows
 from vidembed.workdir.layout import Workdir
 
 READS = ("visual", "visual_top5", "audio_deviation")
@@ -154,6 +155,14 @@ def test_what_the_data_lack_is_named_early(frames, pooled, tmp_path):
     refused(recipe_of(("visual_deviations",)), tmp_path / "b", frames, "no 'visual_deviations'")
 
 
+def test_a_model_of_pooled_vectors_reads_no_frames_beside_them(frames, monkeypatch):
+    rows = np.arange(5)
+    expected = frames.table.features["visual"][rows]
+    monkeypatch.delattr(Frames, "read")
+    found = read_rows(frames.table, rows, ("visual",))["features"]
+    np.testing.assert_array_equal(found["visual"], expected)
+
+
 def attending(**fields):
     """A recipe whose model pools visual frames itself."""
     recipe = recipe_of(("visual", "audio"), **fields)
@@ -192,9 +201,9 @@ def test_blocks_of_frames_hold_few_bytes(attended, frames, monkeypatch):
     monkeypatch.setattr(
         Frames, "read", lambda self, rows, names: sizes.append(len(rows)) or read(rows, names)
     )
-    monkeypatch.setattr(engine_model, "BLOCK_BYTES", 20 * (MOST * 7 + 4 + 12 + 2))
+    monkeypatch.setattr(engine_model, "BLOCK_BYTES", 24 * (MOST * 7 + 4 + 12 + 2))
     np.testing.assert_allclose(model["labels"](frames.table), expected, rtol=2e-5)
-    assert sizes == [1, *[20] * (VIDEOS // 20)]
+    assert sizes == [1, *[24] * -(-VIDEOS // 24)]  # a multiple of the eight devices
 
 
 @pytest.mark.long
@@ -241,9 +250,22 @@ def test_attention_needs_frames(attended, frames, pooled, tmp_path):
     recipe = recipe_of(("audio",))
     recipe = replace(recipe, task=replace(recipe.task, attention=("visual",)))
     refused(recipe, tmp_path / "b", frames, "names 'visual', but the model reads audio")
+    recipe = recipe_of(("visual", "visual_top5"))
+    recipe = replace(recipe, task=replace(recipe.task, attention=("visual_top5",)))
+    refused(recipe, tmp_path / "c", frames, "'visual_top5', which has no frames .* of visual")
     vectors = {"visual": np.ones((2, 7), np.float32), "audio": np.ones((2, 3), np.float32)}
     run_of_frames = vidembed.load(attended, "latest")
     with pytest.raises(InputError, match="pools the frames of visual itself"):
         run_of_frames.embed(vectors)
     with pytest.raises(ValueError, match="an export takes vectors"):
         export(attended, tmp_path / "export", "latest")
+
+
+def test_a_split_file_without_validation_videos_is_remarked_on(pooled, tmp_path):
+    ids = pooled.table.ids.astype(str)
+    for last, remarks in (("test", 1), ("validation", 0)):
+        parts = ["train", "test", *["train"] * (len(ids) - 3), last]
+        lines = [f"{name},{part}" for name, part in zip(ids, parts)]
+        (tmp_path / "split.csv").write_text("\n".join(["id,split", *lines]))
+        split = LabelledPaths(split=str(tmp_path / "split.csv")).split_of(pooled.table)
+        assert sum("chosen by test videos" in note for note in split.notes) == remarks

@@ -90,11 +90,11 @@ def known_data(recipe: Recipe, imagined: Imagined) -> Known:
     paths = recipe.corpus
     if isinstance(paths, LabelledPaths):
         return _labelled(recipe, paths, imagined)
-    if isinstance(paths, CaptionPaths) and not paths.table:
+    if isinstance(paths, CaptionPaths) and not (paths.table or paths.records):
         return _captioned(recipe, paths, imagined)
     if not isinstance(paths, CorpusPaths):
-        source = getattr(paths, "table", "") or str(paths)
-        return Known(data=Data(paths.open()), source=source, host={})
+        given = getattr(paths, "table", "") or getattr(paths, "records", "")
+        return Known(data=Data(paths.open()), source=given or str(paths), host={})
     if not paths.table and recipe.feed.unit == "targets":
         raise ValueError(
             "a ridge computes its targets from real data: give --corpus.table and --corpus.edges"
@@ -129,9 +129,9 @@ def _source(imagined: Imagined, paths: str, sizes: str) -> str:
 
 def _labelled(recipe: Recipe, paths: LabelledPaths, imagined: Imagined) -> Known:
     """The labelled videos of an annotation recipe, or imagined ones with random labels."""
-    if paths.table:
+    if given := paths.table or paths.records:
         corpus = paths.open()
-        source = f"{paths.table}, {len(corpus.table):,} videos"
+        source = f"{given}, {len(corpus.table):,} videos"
         return Known(data=Data(corpus), source=source, host={})
     features = _features(imagined)
     videos = min(

@@ -137,4 +137,7 @@ class SplitPaths:
                 "videos outside train leaves no video for validation: use a larger share, or "
                 "another --corpus.split-seed"
             )
+        if self.validation_share and not split.validation.any():
+            note = f"{self.split} has no validation videos: checkpoints are chosen by test videos"
+            split = split._replace(notes=(*split.notes, note))
         return split

@@ -57,7 +57,7 @@ def read_rows(
     features: dict[str, Any] = {
         m: stored_rows(table, m, rows) for m in modalities if m not in framed
     }
-    if table.frames is not None:
+    if framed and table.frames is not None:
         features |= table.frames.read(rows, framed)
     else:
         single = np.ones(len(rows), np.int32)

@@ -23,7 +23,7 @@ SUFFIX = ".npy"
 def modality_folders(pattern: str | PathLike[str]) -> dict[str, dict[bytes, epath.Path]]:
     """Folder name → id of a video → its file, for a folder of such folders; else {}.
 
-    A folder that itself has feature files is none.
+    A folder that itself has feature files is none. Hidden files and folders are not read.
     """
     place = epath.Path(pattern)
     if is_glob(pattern) or not place.is_dir():
@@ -32,13 +32,18 @@ def modality_folders(pattern: str | PathLike[str]) -> dict[str, dict[bytes, epat
         folder.name: {
             file.name.removesuffix(SUFFIX).encode(): file
             for file in folder.iterdir()
-            if file.name.endswith(SUFFIX) and not is_unfinished(file.name)
+            if file.name.endswith(SUFFIX) and not _is_hidden(file) and not is_unfinished(file.name)
         }
         for folder in sorted(place.iterdir())
-        if folder.is_dir() and not folder.name.startswith(".")
+        if folder.is_dir() and not _is_hidden(folder)
     }
     folders = {name: files for name, files in folders.items() if files}
     return {} if not folders or _has_features(place) else folders
+
+
+def _is_hidden(path: epath.Path) -> bool:
+    # A Mac leaves `._video0.npy` beside a copied video0.npy.
+    return path.name.startswith(".")
 
 
 def _has_features(place: epath.Path) -> bool:
