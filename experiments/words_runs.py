@@ -18,11 +18,26 @@ from vidembed.workdir.layout import Workdir
 
 
 def train(place: Path, given: Sequence[str], *options: str, seed: int) -> None:
-    """Train on the data that is given, unless `place` holds a run that is done."""
+    """Train on the data that is given, unless `place` holds such a run that is done.
+
+    Raises ValueError for a run with other options.
+    """
+    same_options(place, [*given, *options])
     if Workdir(place).done() is None:
         verb("train", "jemc", "--workdir", str(place), "--seed", str(seed), *given, *options)
         jax.clear_caches()  # each run has its own programs
         gc.collect()
+
+
+def same_options(place: Path, options: Sequence[str]) -> None:
+    """Note beside `place` what it is made with; raises ValueError if that was something else."""
+    note, text = place.with_name(place.name + ".options.txt"), "\n".join(options) + "\n"
+    if place.exists() and note.exists() and note.read_text() != text:
+        raise ValueError(
+            f"{place} was made with other options ({note}): give another --workdir, or delete both"
+        )
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(text)
 
 
 def answers_of(place: Path, data: Worded, encode: Encode) -> Answers:

@@ -27,7 +27,7 @@ from experiments.words_orderings import cells, orderings, queries_of
 from experiments.words_paper_tables import Line, narrow, remarks, tables
 from experiments.words_published import SOUND, published
 from experiments.words_rows import Row, Training, rows
-from experiments.words_runs import answers_of, train
+from experiments.words_runs import answers_of, same_options, train
 from experiments.words_sources import OfTrailers, OfYouTube8M, Source
 from experiments.words_systems import CCA, EVERY, RIDGE, SHUFFLED, Answers, Penalties, systems
 from experiments.words_world import planted_world
@@ -180,6 +180,8 @@ class World(Tables):
     def data(self, folder: Path, seed: int) -> Worded:
         """A world of its own for each seed."""
         place = folder / f"seed{seed}" / "world"
+        sizes = (self.videos, self.captions, self.ambiguous)
+        same_options(place, [str(each) for each in sizes])
         if not (place / "captions.json").exists():
             planted_world(
                 place,

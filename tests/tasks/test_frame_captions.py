@@ -131,7 +131,7 @@ def test_the_verbs_train_evaluate_and_embed(data, tmp_path, capsys):
     ]
     assert main(["train", "jemc", *options]) == 0
     assert main(["evaluate", "jemc", "--workdir", work]) == 0
-    assert "text to video" in capsys.readouterr().out
+    assert "text → video" in capsys.readouterr().out
     out = tmp_path / "vectors.parquet"
     assert main(["embed", work, str(data / "frames"), str(out), "--step", "latest"]) == 0
     vectors = pq.read_table(out).to_pydict()

@@ -1,7 +1,7 @@
 """The feed of videos with captions; batch k is a pure function of k."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, ClassVar, Protocol
 
@@ -107,11 +107,12 @@ class VideoCaptionsFeed(VideoFeed):
     @property
     def spec(self) -> Spec:
         """See `Feed`; includes the words, or the width of sentence vectors."""
+        sizes = Spec(widths=self._table.widths, framed=self._framed)
         if self._source.sentences is not None:
             width, space = self._source.sentences.shape[1], self._corpus.sentence_space
-            return Spec(widths=self._table.widths, sentence_width=width, sentence_space=space)
+            return replace(sizes, sentence_width=width, sentence_space=space)
         words = self._corpus.vocabulary.words
-        return Spec(widths=self._table.widths, words=len(words), vocabulary=words)
+        return replace(sizes, words=len(words), vocabulary=words)
 
     def statistics(self) -> Statistics:
         """Mean and deviation of each feature over the train videos, and of `sentences` over their

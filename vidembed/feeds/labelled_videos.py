@@ -1,7 +1,7 @@
 """The feed of videos with all of their labels; batch k is a pure function of k."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
 
@@ -112,7 +112,8 @@ class VideosWithLabelsFeed(VideoFeed):
     def spec(self) -> Spec:
         """See `Feed`; includes the classes."""
         names = self._labels.names
-        return Spec(widths=self._table.widths, classes=len(names), class_names=names)
+        sizes = Spec(widths=self._table.widths, framed=self._framed)
+        return replace(sizes, classes=len(names), class_names=names)
 
     @property
     def one_pass(self) -> tuple[int, str]:

@@ -94,6 +94,14 @@ class VideoFeed(Feed):
     def one_pass(self) -> tuple[int, str]:
         """Number of examples in one pass over the data drawn from, and the name of these."""
 
+    @property
+    def _framed(self) -> tuple[str, ...]:
+        """The modalities of which batches have the frames."""
+        frames = self._table.frames
+        if frames is None or self.config.placement != "host":
+            return ()
+        return tuple(frames.reader.format.widths)
+
     def statistics(self) -> Statistics:
         """Mean and deviation of each feature over the train split, of the modalities read."""
         return train_statistics(self._table, self._corpus.is_train, self._reads)

@@ -24,6 +24,8 @@ class Spec:
     """E, the width of the sentence vectors that the feed gives instead of words; 0 for none."""
     vocabulary: tuple[str, ...] = ()
     """The W words by number, where the feed knows them."""
+    framed: tuple[str, ...] = ()
+    """The modalities of which the feed gives the frames themselves."""
     clip: tuple[int, ...] = ()
     """The shape of a clip, where the feed gives clips: (T, H, W, 3) of frames u8, or (T, F) of
     features f32."""

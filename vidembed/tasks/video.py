@@ -66,6 +66,16 @@ class VideoTask(Task):
                 f"{', '.join(self.model.modalities)}"
             )
         for modality in self.attention:
+            if not spec.framed:
+                raise ValueError(
+                    f"--task.attention {' '.join(self.attention)} needs frames: give frame-level "
+                    "records (--corpus.records PATH --corpus.layout.level frame), not a table"
+                )
+            if modality not in spec.framed:
+                raise ValueError(
+                    f"--task.attention names {modality!r}, which has no frames of its own: name "
+                    f"modalities of the records, of {', '.join(spec.framed)}"
+                )
             parameters[ATTENTION + modality] = jnp.zeros(spec.widths[modality])
         for modality in self.model.modalities:
             if statistics is None:
@@ -140,24 +150,14 @@ def batch_features(
     """(features, present) of batch["rows"] i32[..., B], from the batch or from the devices.
 
     Frames u8[B, T, F] of the batch, with lengths i32[B], are pooled to every statistic; those of
-    the modalities `attention` stay frames. Raises ValueError if the batch has no frames of these.
+    the modalities `attention` stay frames.
     `constants` are the `resident_rows`, split over the devices; {} if the batch carries its
     features. batch["exchange"], if present, plans how rows travel between devices.
     """
     if "lengths" in batch:
         frames, lengths = batch["features"], batch["lengths"]
-        if pooled := [name for name in attention if name not in frames]:
-            raise ValueError(
-                f"--task.attention names {pooled[0]!r}, which has no frames of its own: name "
-                f"modalities of the records, of {', '.join(sorted(frames))}"
-            )
         framed = {name: FrameRows(frames[name], lengths) for name in attention}
         return pooled_features(frames, lengths) | framed, batch.get("present", {})
-    if attention:
-        raise ValueError(
-            f"--task.attention {' '.join(attention)} needs frames: give frame-level records "
-            "(--corpus.records PATH --corpus.layout.level frame), not a table"
-        )
     if "features" in batch:
         return batch["features"], batch.get("present", {})
     rows, plan = batch["rows"], batch.get("exchange")
