@@ -1,16 +1,25 @@
 """`provico` through the command line, on simulated clips: train, stop, resume, evaluate."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from experiments.moving_shapes import Shapes, write_shapes
+from tests.cli.test_arguments import given
 from tests.toys.job import losses
 from vidembed.__main__ import main
 from vidembed.engine.model import load_model
+from vidembed.feeds.clips import DecodedClips
+from vidembed.feeds.windows import FeatureWindows
+from vidembed.losses.info_nce import InfoNCE
+from vidembed.losses.thresholds import Fixed
 from vidembed.media.feature_store import FeatureStore, FrameFeatures
+from vidembed.models.r3d import ResidualClips
+from vidembed.models.temporal import TemporalConvolution
+from vidembed.recipes import provico
 from vidembed.workdir.layout import Workdir
 
 SMALL = [
@@ -119,3 +128,23 @@ def test_windows_are_learned_and_variances_that_vanish_are_warned_of(
     options += ["--task.loss.uncertainty.regulariser", "50", "--optimiser.learning-rate", "0.01"]
     train(folder, tmp_path / "points", *options)
     assert "the variances have vanished" in " ".join("".join(capsys.readouterr()).split())
+
+
+def test_each_preset_fits_the_network_to_the_clips(monkeypatch):
+    def recipe_of(*words):
+        return given("train provico", "--workdir", "w", *words, monkeypatch=monkeypatch)
+
+    clips, windows = (recipe_of("--preset", name).recipe for name in ("clips", "windows"))
+    assert (type(clips.feed), type(clips.task.encoder)) == (DecodedClips, ResidualClips)
+    assert (type(windows.feed), type(windows.task.encoder)) == (FeatureWindows, TemporalConvolution)
+    # What is embedded is cut as what is learned from.
+    for name in ("clips", "frames", "stride", "rate", "height", "width", "fit", "longest_seconds"):
+        assert getattr(clips.feed, name) == getattr(clips.task.embedded, name)
+    for recipe in (windows, provico.recipe):
+        for name in ("clips", "frames", "stride"):
+            assert getattr(recipe.feed, name) == getattr(recipe.task.embedded, name)
+    deterministic = recipe_of("--preset", "clips", "task.loss:info-nce").recipe
+    # By text: the command line has classes of its own.
+    assert repr(deterministic.task) == repr(replace(clips.task, loss=InfoNCE()))
+    fixed = recipe_of("task.loss.threshold:fixed", "--task.loss.threshold.distance", "0.2").recipe
+    assert repr(fixed.task.loss.threshold) == repr(Fixed(distance=0.2))

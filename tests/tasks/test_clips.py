@@ -28,6 +28,7 @@ from vidembed.models.clip_encoder import MOMENTUM, MeanOfFrames
 from vidembed.models.gaussian_heads import GaussianHeads
 from vidembed.models.parameters import apply
 from vidembed.pairwise import normalise
+from vidembed.tasks.clip_reading import EvenClips
 from vidembed.tasks.clips import ProbabilisticVideos
 from vidembed.tasks.spec import Spec
 from vidembed.workdir.layout import Workdir
@@ -196,8 +197,12 @@ class Colours:
 
 
 def test_frames_are_changed_in_training_and_only_resized_otherwise():
-    task = ProbabilisticVideos(encoder=Colours(), augment=Augmentation(size=4, blur=0), heads=HEADS)
-    parameters, state = task.init(jax.random.key(0), Spec(widths={}, clip=(2, 8, 6, 3)), None)
+    spec = Spec(widths={}, clip=(2, 8, 6, 3))
+    options = {"encoder": Colours(), "augment": Augmentation(size=4, blur=0), "heads": HEADS}
+    task = ProbabilisticVideos(**options, embedded=EvenClips())
+    with pytest.raises(ValueError, match=r"\[2, 8, 6, 3\], .* choose task.embedded:even-clips"):
+        ProbabilisticVideos(**options).init(jax.random.key(0), spec, None)
+    parameters, state = task.init(jax.random.key(0), spec, None)
     clips = np.random.default_rng(0).integers(0, 256, (2, 3, 2, 8, 6, 3)).astype(np.uint8)
     arrays = {"clips": clips, "present": np.ones((2, 3), bool)}
     key = jax.random.key(5)

@@ -1,5 +1,6 @@
 """The feed of clips that are decoded while training; batch k is a pure function of k."""
 
+import gc
 import logging
 import os
 import signal
@@ -185,6 +186,10 @@ class DecodedClipsFeed(ClipFeed):
                 yield step, batch, time.perf_counter() - began
         finally:
             elements.close()
+            # Grain's iterators are in a cycle, and hold the last elements in shared memory, which
+            # at exit would be freed too late, with a warning.
+            del elements
+            gc.collect()
 
     def _elements(self, own: slice, start: int, stop: int) -> Any:
         """The elements start..stop-1 of a host, in order, made by the workers."""

@@ -94,9 +94,14 @@ class ProbabilisticVideos(Task):
                 f"this task learns from clips, and the feed gives {sorted(spec.widths)}: choose a "
                 "feed of clips"
             )
-        channels = spec.clip[-1]
-        shape = spec.clip
-        if len(shape) == 4:
+        channels, shape, of_frames = spec.clip[-1], spec.clip, len(spec.clip) == 4
+        if of_frames != isinstance(self.embedded, EvenClips):
+            fitting = "even-clips" if of_frames else "even-windows"
+            raise ValueError(
+                f"the feed gives clips {list(shape)}, and the trained model would read others: "
+                f"choose task.embedded:{fitting}"
+            )
+        if of_frames:
             shape = (shape[0], self.augment.size, self.augment.size, channels)
         encoder_key, heads_key = jax.random.split(key)
         of_encoder, running = self.encoder.init(encoder_key, shape)
