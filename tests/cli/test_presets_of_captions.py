@@ -48,7 +48,7 @@ def test_each_preset_is_what_it_says(monkeypatch):
     assert recommended.task.model.text == Sentences(hidden=(512,), size=256, dropout=0.2)
     assert recommended.task.model.feature_dropout == 0.5
     shared = recipe_of(
-        "recommended", "task.model:shared-space", "--task.model.modalities", "visual", "audio",
+        "--preset", "recommended", "task.model:shared-space", "--task.model.modalities", "visual", "audio",
         "--task.model.pairs", "visual~audio",
     )  # fmt: skip
     text = recommended.task.model.text
