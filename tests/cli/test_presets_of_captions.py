@@ -48,12 +48,12 @@ def test_each_preset_is_what_it_says(monkeypatch):
     assert recommended.task.model.text == Sentences(hidden=(512,), size=256, dropout=0.2)
     assert recommended.task.model.feature_dropout == 0.5
     shared = recipe_of(
-        "--preset", "recommended", "task.model:shared-space", "--task.model.modalities", "visual", "audio",
-        "--task.model.pairs", "visual~audio",
+        "--preset", "recommended", "task.model:shared-space",
+        "--task.model.modalities", "object", "audio", "--task.model.pairs", "object~audio",
     )  # fmt: skip
     text = recommended.task.model.text
     asked = SharedSpace(
-        modalities=("visual", "audio"), pairs=("visual~audio",), text=text, feature_dropout=0.5
+        modalities=("object", "audio"), pairs=("object~audio",), text=text, feature_dropout=0.5
     )
     assert to_json(shared.task.model) == to_json(asked)
     # Without a preset: as the code, but a video's other captions are no negatives.
