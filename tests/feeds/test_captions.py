@@ -9,7 +9,7 @@ from vidembed.corpora.caption_rows import Captions, TextSource
 from vidembed.corpora.captions import CaptionPaths
 from vidembed.corpora.imagined_captions import imagined_captions
 from vidembed.feeds.captions import VideoCaptions
-from vidembed.feeds.labelled_videos import order_of_pass
+from vidembed.feeds.passes import order_of_pass
 
 SIZE = 32
 READS = ("object", "audio")

@@ -9,7 +9,8 @@ import pytest
 
 from tests.records.recorded_videos import LAYOUT, write
 from vidembed.corpora.labelled import LabelledPaths
-from vidembed.feeds.labelled_videos import VideosWithLabels, order_of_pass
+from vidembed.feeds.labelled_videos import VideosWithLabels
+from vidembed.feeds.passes import order_of_pass
 from vidembed.records.bytecode import dequantise
 from vidembed.records.importing import import_videos
 

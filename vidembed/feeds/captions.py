@@ -11,8 +11,8 @@ import xxhash
 from vidembed import TUNABLE
 from vidembed.corpora.caption_rows import Captions, TextSource
 from vidembed.feeds.feed import Batch
-from vidembed.feeds.labelled_videos import order_of_pass
 from vidembed.feeds.one_pass import check_step
+from vidembed.feeds.passes import Passes
 from vidembed.feeds.videos import Placement, TrainVideos, VideoFeed, VideoFeedOptions
 from vidembed.records.statistics import Statistics
 from vidembed.records.vocabulary import Vocabulary
@@ -102,7 +102,7 @@ class VideoCaptionsFeed(VideoFeed):
     ) -> None:
         super().__init__(config, corpus, seed=seed, reads=reads)
         self._captions, self._source = corpus.train_captions, corpus.text_source
-        self._passes: dict[int, np.ndarray] = {}
+        self._passes = Passes(seed, self._captions)
 
     @property
     def spec(self) -> Spec:
@@ -141,12 +141,7 @@ class VideoCaptionsFeed(VideoFeed):
     def captions_at(self, step: int) -> np.ndarray:
         """The captions i64[B] of the whole batch `step`."""
         check_step(step)
-        size, total = self.config.batch_pairs, len(self._captions)
-        number, place = np.divmod(np.arange(size, dtype=np.int64) + step * size, total)
-        captions = np.empty(size, np.int64)
-        for each in np.unique(number):
-            captions[number == each] = self._order(int(each))[place[number == each]]
-        return captions
+        return self._passes.batch(step, self.config.batch_pairs)
 
     def _drawn(self, step: int, host_slice: slice) -> Batch:
         captions = self.captions_at(step)
@@ -166,14 +161,3 @@ class VideoCaptionsFeed(VideoFeed):
         assert self._source.words is not None, "only words have a length"
         most = int(self._source.words[captions].max())
         return min(self._longest, max(SHORTEST, 1 << (most - 1).bit_length()))
-
-    def _order(self, number: int) -> np.ndarray:
-        """i64[n]: the captions of train videos in the random order of a pass."""
-        if number not in self._passes:
-            known = dict(self._passes)  # threads may add at the same time: replace, never change
-            while len(known) > 2:
-                known.pop(min(known))
-            order = order_of_pass(self.seed, number, len(self._captions), 1)
-            self._passes = {**known, number: self._captions[order]}
-            return self._captions[order]
-        return self._passes[number]

@@ -5,12 +5,13 @@ them, and each host makes only its own.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
-from vidembed.feeds.labelled_videos import order_of_pass
 from vidembed.feeds.one_pass import check_step
+from vidembed.feeds.passes import Passes
 from vidembed.feeds.sampling import below, unit
 
 _DOMAIN = 1  # of the counter of Philox: raw_draws, with the same keys, counts from 0
@@ -48,26 +49,14 @@ class Slots:
     def planned(self, step: int) -> np.ndarray:
         """i64[B]: the videos of a batch, if none fails."""
         check_step(step)
-        places = np.arange(self.batch, dtype=np.int64) + step * self.batch
-        number, place = np.divmod(places, len(self.videos))
-        rows = np.empty(self.batch, np.int64)
-        for each in np.unique(number):
-            rows[number == each] = self._order(int(each))[place[number == each]]
-        return rows
+        return self._passes.batch(step, self.batch)
+
+    @cached_property
+    def _passes(self) -> Passes:
+        return Passes(self.seed, self.videos)
 
     def _words(self, step: int, slot: int, attempt: int) -> np.ndarray:
         key = np.array([self.seed, step], np.uint64)
         counter = np.array([0, slot, attempt, _DOMAIN], np.uint64)
         generator = np.random.Philox(key=key, counter=counter)
         return np.asarray(generator.random_raw(1 + self.clips))
-
-    def _order(self, number: int) -> np.ndarray:
-        known: dict[int, np.ndarray] = self.__dict__.get("_known", {})
-        if number not in known:  # threads may add at the same time: replace, never change
-            known = dict(known)
-            while len(known) > 2:
-                known.pop(min(known))
-            order = order_of_pass(self.seed, number, len(self.videos), 1)
-            known[number] = self.videos[order]
-            object.__setattr__(self, "_known", known)
-        return known[number]

@@ -12,7 +12,7 @@ from vidembed import TUNABLE
 from vidembed.corpora.labels import Labels
 from vidembed.feeds.feed import Batch
 from vidembed.feeds.one_pass import check_step
-from vidembed.feeds.sampling import raw_draws
+from vidembed.feeds.passes import Passes
 from vidembed.feeds.videos import Placement, TrainVideos, VideoFeed, VideoFeedOptions
 from vidembed.records.principal import principal_directions
 from vidembed.records.statistics import Statistics
@@ -106,7 +106,7 @@ class VideosWithLabelsFeed(VideoFeed):
         super().__init__(config, corpus, seed=seed, reads=reads)
         self._labels, self._videos = corpus.labels, corpus.train_rows.astype(np.int32)
         self._width = int(self._labels.per_row[self._videos].max(initial=1))
-        self._passes: dict[int, np.ndarray] = {}
+        self._passes = Passes(seed, self._videos, config.run_length)
 
     @property
     def spec(self) -> Spec:
@@ -159,44 +159,11 @@ class VideosWithLabelsFeed(VideoFeed):
         if self.config.whole_pass:
             places = np.arange(size) + step % -(-videos // size) * size
             counts = (places < videos).astype(np.float32)
-            rows = self._order(0)[np.minimum(places, videos - 1)]
+            rows = self._passes.order(0)[np.minimum(places, videos - 1)]
             parts = {"weight": np.float32(size * -(-videos // size) / videos)}
         else:
-            places = np.arange(size, dtype=np.int64) + step * size
-            number, place = np.divmod(places, videos)
-            rows = np.empty(size, np.int32)
-            for each in np.unique(number):
-                rows[number == each] = self._order(int(each))[place[number == each]]
+            rows = self._passes.batch(step, size)
             counts, parts = np.ones(size, np.float32), {}
         own = rows[host_slice]
         labels = self._labels.padded(own, self._width)
         return {"rows": rows, "labels": labels, "counts": counts[host_slice], **parts}
-
-    def _order(self, number: int) -> np.ndarray:
-        """i32[n]: the train videos in the random order of a pass."""
-        if number not in self._passes:
-            known = dict(self._passes)  # threads may add at the same time: replace, never change
-            while len(known) > 2:
-                known.pop(min(known))
-            order = order_of_pass(self.seed, number, len(self._videos), self.config.run_length)
-            self._passes = {**known, number: self._videos[order]}
-            return self._videos[order]
-        return self._passes[number]
-
-
-def order_of_pass(seed: int, number: int, size: int, run_length: int) -> np.ndarray:
-    """i64[size]: the places 0..size-1 in the random order of a pass.
-
-    Runs of `run_length` places stay together. Where they begin differs from pass to pass, so that
-    the first and the last run may be shorter.
-    """
-    if run_length == 1:
-        return np.argsort(raw_draws(seed, number, (size,)), kind="stable")
-    words = raw_draws(seed, number, (-(-(size + run_length - 1) // run_length) + 1,))
-    begins = np.arange(-int(words[-1] % np.uint64(run_length)), size, run_length)
-    begins = begins[np.argsort(words[: len(begins)], kind="stable")]
-    stops = np.minimum(begins + run_length, size)
-    begins = np.maximum(begins, 0)
-    lengths = stops - begins
-    ends = np.cumsum(lengths)
-    return np.repeat(stops - ends, lengths) + np.arange(size)
