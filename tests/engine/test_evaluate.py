@@ -106,6 +106,26 @@ def test_embeddings_are_the_same_in_blocks_and_on_any_mesh(trained, corpus, monk
     np.testing.assert_allclose(blocks, whole, atol=1e-6)
 
 
+def test_rows_of_like_length_are_embedded_together(trained, corpus, monkeypatch):
+    model = job_of(trained, corpus).model(10)
+    whole = model["video"](corpus.table)
+    lengths = np.random.default_rng(0).integers(1, 9, 300)
+    output, read = model._outputs["video"], []
+
+    def read_and_noted(source, rows):
+        read.append(lengths[rows])
+        return output.read(source, rows)
+
+    ragged = replace(output, read=read_and_noted, lengths=lambda source, rows: lengths[rows])
+    monkeypatch.setattr(models, "SORTED_ROWS", 64)
+    monkeypatch.setitem(model._outputs, "video", ragged)
+    some = np.random.default_rng(1).permutation(300)[:200]
+    np.testing.assert_allclose(model["video"](corpus.table, some), whole[some], atol=1e-6)
+    in_blocks = np.concatenate(read[1:])  # the first reads one row, for its size
+    assert len(in_blocks) == 256
+    assert (np.diff(in_blocks) <= 0).all()
+
+
 def test_a_result_names_what_made_it_and_the_best_is_pinned(trained, corpus):
     evaluation = job_of(trained, corpus)
     results = {step: measure(evaluation, step) for step in (0, 10)}

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from vidembed.models.text import Gru, Sentences, last_state
+from vidembed.models.gru import GruWeights, embedded, last_state, looked_up, scanned
+from vidembed.models.text import Gru, Sentences
 
 B, L, H, E, W = 5, 6, 4, 3, 9
 LENGTHS = np.array([6, 1, 3, 0, 5], np.int32)
@@ -81,6 +82,46 @@ def test_no_weight_gradient_is_summed_in_the_scan(arguments):
 
     assert (H, 3 * H) in largest_carries(plain)
     assert set(largest_carries(last_state)) == {(B, H)}
+
+
+def test_a_trained_gru_reads_no_padding_and_has_the_same_gradient():
+    rng = np.random.default_rng(5)
+    shapes = [(W, E), (E, 3 * H), (3 * H,), (H, 3 * H), (H,)]
+    weights = GruWeights(*(rng.normal(size=shape).astype(np.float32) for shape in shapes))
+    tokens = rng.integers(0, W, (B, L)).astype(np.int32)
+    lengths = np.minimum(LENGTHS, 3)
+
+    def at_once(weights):
+        return scanned(weights, looked_up(weights.embedding, tokens.T), lengths)
+
+    def one_by_one(weights):
+        return embedded(weights, tokens, lengths)
+
+    towards = rng.normal(size=(B, H)).astype(np.float32)
+
+    def with_gradient(run):
+        along = jax.grad(lambda weights: jnp.sum(towards * run(weights)))
+        return jax.jit(lambda weights: (run(weights), along(weights)))(weights)
+
+    results = map(with_gradient, (one_by_one, at_once))
+    ours, theirs = map(jax.tree.leaves, results)
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_trained_gru_takes_as_many_steps_as_the_longest_caption_has_words(monkeypatch):
+    shapes = [(W, E), (E, 3 * H), (3 * H,), (H, 3 * H), (H,)]
+    steps = []
+
+    def counted(state, *rest):
+        steps.append(rest)
+        return state, ()
+
+    monkeypatch.setattr("vidembed.models.gru._step", counted)
+    with jax.disable_jit():
+        lengths = np.minimum(LENGTHS, 3)
+        embedded(GruWeights(*map(np.zeros, shapes)), np.zeros((B, L), np.int32), lengths)
+    assert len(steps) == 3
 
 
 @pytest.fixture(scope="module")

@@ -172,6 +172,7 @@ def test_outputs_read_rows_of_captions(batch, start):
     np.testing.assert_allclose(vectors, vectors_of(TASK, batch, start)[1][rows], atol=1e-6)
     for side in (vectors[:, :D], vectors[:, D:]):
         np.testing.assert_allclose(np.linalg.norm(side, axis=1), 1, atol=1e-5)
+    np.testing.assert_array_equal(text.lengths(source, rows), batch["words"][rows])
     assert text.needs == ("parameters/texts",)
     assert TASK.outputs["video"].needs == ("parameters/maps", "state/inputs")
     whole = [*parameters, *(f"state/{name}" for name in state)]

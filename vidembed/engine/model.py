@@ -22,6 +22,8 @@ from vidembed.workdir.checkpoints.store import CheckpointError, Checkpoints
 from vidembed.workdir.layout import Workdir
 
 BLOCK_ROWS = 4096
+SORTED_ROWS = 1024
+"""If rows are sorted by length: fewer, so that those of a block differ less."""
 BLOCK_BYTES = 256 << 20
 """Inputs of a block at most, if its rows are large, as those of frames are."""
 
@@ -76,11 +78,22 @@ class Model(Mapping[str, Callable[..., np.ndarray]]):
         output, part = self._outputs[name], self.arrays(name)
 
         def embed(source: Any, rows: np.ndarray | None = None) -> np.ndarray:
-            """f32[N, D] of all rows, or of these, on every host; the last block is padded with its
-            last row, so that every block has the same shape and one compiled function suffices."""
+            """f32[N, D] of all rows, or of these, on every host."""
             rows = np.arange(len(source)) if rows is None else np.asarray(rows)
+            if output.lengths is None:
+                return in_blocks(source, rows, BLOCK_ROWS)
+            # From long to short: the rows that pad the last block are short ones.
+            order = np.argsort(-output.lengths(source, rows), kind="stable")
+            vectors = in_blocks(source, rows[order], SORTED_ROWS)
+            in_order = np.empty_like(vectors)
+            in_order[order] = vectors
+            return in_order
+
+        def in_blocks(source: Any, rows: np.ndarray, most: int) -> np.ndarray:
+            """The last block is padded with its last row, so that every block has the same shape
+            and one compiled function suffices."""
             size = self.mesh.size
-            block = -(-_block_rows(output.read, source, rows) // size) * size
+            block = -(-_block_rows(output.read, source, rows, most) // size) * size
             blocks = []
             with jax.set_mesh(self.mesh):
                 for start in range(0, len(rows), block):
@@ -115,10 +128,10 @@ class Model(Mapping[str, Callable[..., np.ndarray]]):
         return len(self._outputs)
 
 
-def _block_rows(read: Callable[[Any, Any], Any], source: Any, rows: np.ndarray) -> int:
+def _block_rows(read: Callable[[Any, Any], Any], source: Any, rows: np.ndarray, most: int) -> int:
     """How many of the rows are read at a time."""
     one = sum(leaf.nbytes for leaf in jax.tree.leaves(read(source, rows[:1])))
-    return min(BLOCK_ROWS, len(rows), max(1, BLOCK_BYTES // max(1, one)))
+    return min(most, len(rows), max(1, BLOCK_BYTES // max(1, one)))
 
 
 def load_model(

@@ -132,6 +132,10 @@ class Output(Protocol):
         """(source, rows i64[B]) → the `arrays` of `apply` for these rows: a dictionary of trees of
         arrays [B, ...]."""
 
+    @property
+    def lengths(self) -> Callable[[Any, np.ndarray], np.ndarray] | None:
+        """(source, rows i64[B]) → i64[B], by which rows are sorted into blocks, or None."""
+
 
 class Task(Protocol):
     """A training objective: it computes the loss of a batch."""

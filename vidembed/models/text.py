@@ -1,12 +1,11 @@
 """Text encoders: words through a GRU, or frozen sentence vectors through a small network.
 
 The GRU is that of JEMC's published code and of VSE++: one layer, one direction, learned word
-embeddings, and the state after a caption's last word. Its gates are those of PyTorch.
+embeddings, and the state after a caption's last word (`vidembed.models.gru`).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -14,13 +13,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from vidembed.models import gru
 from vidembed.models.fusion import Dense
 from vidembed.pairwise import normalise
 
 TOKENS, WORDS, SENTENCES = "tokens", "words", "sentences"
 EMBEDDING_RANGE = 0.1
 """Word embeddings start uniform within ± this, as in the published code."""
-_product = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 class TextEncoder(Protocol):
@@ -39,79 +38,6 @@ class TextEncoder(Protocol):
 
         widths: `tokens` → W, the words of the vocabulary; or `sentences` → E.
         """
-
-
-@jax.custom_vjp
-def last_state(
-    inputs: jax.Array, kernel: jax.Array, bias: jax.Array, lengths: jax.Array
-) -> jax.Array:
-    """The state f32[B, H] of a GRU after the last of each row's `lengths` i32[B] steps.
-
-    inputs f32[L, B, 3H]: reset, update and candidate parts of the input, with their biases; steps
-    from a row's length on are padding, and change nothing. kernel f32[H, 3H]: recurrent. bias
-    f32[H]: added to the recurrent part of the candidate, inside the reset. The state starts at 0.
-
-    JAX's gradient of a scan adds a product to the kernel's gradient at every step. Here it is one
-    product over all steps, for which the backward pass keeps 5·L·B·H numbers.
-    """
-    return _forward(inputs, kernel, bias, lengths)[0]
-
-
-def _forward(
-    inputs: jax.Array, kernel: jax.Array, bias: jax.Array, lengths: jax.Array
-) -> tuple[jax.Array, Any]:
-    steps, rows = inputs.shape[:2]
-    size = kernel.shape[0]
-
-    def step(state: jax.Array, given: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, Any]:
-        number, x = given
-        recurrent = _product(state, kernel)
-        gates = jax.nn.sigmoid(x[:, : 2 * size] + recurrent[:, : 2 * size])
-        reset, update = gates[:, :size], gates[:, size:]
-        inner = recurrent[:, 2 * size :] + jnp.broadcast_to(bias, state.shape)
-        candidate = jnp.tanh(x[:, 2 * size :] + reset * inner)
-        new = (1 - update) * candidate + update * state
-        valid = _column(number < lengths, state)
-        return jnp.where(valid, new, state), (state, reset, update, inner, candidate)
-
-    start = jnp.zeros((rows, size), inputs.dtype)
-    last, kept = jax.lax.scan(step, start, (jnp.arange(steps), inputs))
-    return last, (kept, kernel, lengths)
-
-
-def _backward(saved: Any, gradient: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, None]:
-    kept, kernel, lengths = saved
-    states = kept[0]
-    steps = states.shape[0]
-
-    def step(along: jax.Array, given: Any) -> tuple[jax.Array, Any]:
-        number, (state, reset, update, inner, candidate) = given
-        valid = _column(number < lengths, along)
-        new = jnp.where(valid, along, 0.0)
-        along_candidate = new * (1 - update) * (1 - jnp.square(candidate))
-        along_update = new * (state - candidate) * update * (1 - update)
-        along_reset = along_candidate * inner * reset * (1 - reset)
-        along_inner = along_candidate * reset
-        recurrent = jnp.concatenate([along_reset, along_update, along_inner], axis=1)
-        before = jnp.where(valid, new * update + _product(recurrent, kernel.T), along)
-        return before, (recurrent, along_candidate)
-
-    numbers = jnp.arange(steps)
-    _, (recurrent, candidates) = jax.lax.scan(step, gradient, (numbers, kept), reverse=True)
-    # Both row axes are summed without merging them: the batch is split over devices.
-    along_kernel = jax.lax.dot_general(
-        states, recurrent, (((0, 1), (0, 1)), ((), ())), precision=jax.lax.Precision.HIGHEST
-    )
-    size = kernel.shape[0]
-    along_inputs = jnp.concatenate([recurrent[..., : 2 * size], candidates], axis=-1)
-    return along_inputs, along_kernel, jnp.sum(recurrent[..., 2 * size :], axis=(0, 1)), None
-
-
-last_state.defvjp(_forward, _backward)
-
-
-def _column(flags: jax.Array, like: jax.Array) -> jax.Array:
-    return jnp.broadcast_to(flags[:, None], like.shape)
 
 
 class GruEncoder(nnx.Module):
@@ -134,15 +60,18 @@ class GruEncoder(nnx.Module):
         self.dropout = nnx.Dropout(shape.dropout)
 
     def __call__(self, arrays: Mapping[str, jax.Array], key: jax.Array | None) -> jax.Array:
-        steps = jnp.swapaxes(arrays[TOKENS], 0, 1)
-        x = jnp.take(self.embedding[...], steps, axis=0, mode="fill", fill_value=jnp.nan)
-        x = self.dropout(x, deterministic=key is None, rngs=key)
-        inputs = _product(x, self.input_kernel[...])
-        inputs += jnp.broadcast_to(self.bias[...], inputs.shape)
-        state = last_state(
-            inputs, self.recurrent_kernel[...], self.candidate_bias[...], arrays[WORDS]
+        weights = gru.GruWeights(
+            self.embedding[...],
+            self.input_kernel[...],
+            self.bias[...],
+            self.recurrent_kernel[...],
+            self.candidate_bias[...],
         )
-        return normalise(state)
+        if key is None:
+            return normalise(gru.embedded(weights, arrays[TOKENS], arrays[WORDS]))
+        words = gru.looked_up(weights.embedding, jnp.swapaxes(arrays[TOKENS], 0, 1))
+        words = self.dropout(words, deterministic=False, rngs=key)
+        return normalise(gru.scanned(weights, words, arrays[WORDS]))
 
 
 class SentenceEncoder(nnx.Module):

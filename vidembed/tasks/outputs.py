@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,3 +21,6 @@ class Output:
     needs: tuple[str, ...]
     """Path prefixes of the training state, such as "parameters/towers": only these are read from a
     checkpoint. If a run keeps averaged parameters, those are read instead."""
+    lengths: Callable[[Any, Any], np.ndarray] | None = None
+    """(source, rows i64[B]) → i64[B]: how long each row is, if `apply` needs time for the longest
+    row of a block only. Rows of like length are then computed together."""

@@ -66,7 +66,12 @@ class VideoText(video.VideoTask):
         product is the sum of the spaces' cosine similarities (of a shared space, the mean)."""
         network = (f"parameters/{part}" for part in parts(self.model.texts))
         centre = ("state/text",) if self._reads_sentences else ()
-        text = Output(apply=self._text, read=self._read_text, needs=(*network, *centre))
+        text = Output(
+            apply=self._text,
+            read=self._read_text,
+            needs=(*network, *centre),
+            lengths=None if self._reads_sentences else self._words,
+        )
         return {**super().outputs, "text": text}
 
     @property
@@ -213,3 +218,7 @@ class VideoText(video.VideoTask):
                 f"give {' and '.join(arrays)}: no {lacking[0]!r}. Give captions in the run's form"
             )
         return {name: arrays[name] for name in self.model.text.modalities}
+
+    def _words(self, source: Any, rows: np.ndarray) -> np.ndarray:
+        """i64[B]: the words of captions."""
+        return self._read_text(source, rows)[WORDS].astype(np.int64)
