@@ -17,7 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments import cdml, gcml
+from experiments import cdml, gcml, jemc
 from vidembed.cli import command_line
 from vidembed.cli.imagined import Imagined, known_data
 from vidembed.distributed import mesh as meshes
@@ -25,9 +25,16 @@ from vidembed.engine.compiled_cost import StepCost, dividing, step_arguments, st
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.slices import slice_devices
 from vidembed.files import write_text
+from vidembed.losses.info_nce import InfoNCE
+from vidembed.models.text import Sentences
+from vidembed.models.video_text import JointSpaces
 from vidembed.progress import Progress
+from vidembed.recipes.annotation import recipe as labels
+from vidembed.tasks.video_text import VideoText
 
 SLICES = ("v5e:2x2", "v5e:4x4", "v5e:8x8", "v5e:16x16", "v5p:4x4x4", "v6e:4x4")
+SMALL = ("v5e:2x2", "v5e:4x4", "v5e:8x8", "v6e:4x4")
+"""For batches of a hundred or a few."""
 LISTED_BYTES = 1e5
 """Collectives that send less are left out of the table."""
 UNSIGNED = ("u8[", "u32[")
@@ -82,7 +89,28 @@ def cases() -> dict[str, Case]:
             videos=278e6,
             slices=("v5p:4x4x4",),
         ),
+        "annotation": Case(title="annotation: 3,862 labels, two experts each", recipe=labels),
+        "jemc": Case(
+            title="jemc: the paper's two spaces, captions padded to 16 tokens",
+            recipe=jemc.recipe,
+            videos=1e4,
+            slices=SMALL,
+        ),
+        "jemc-sentences": Case(
+            title="jemc, recommended: frozen sentence vectors, InfoNCE",
+            recipe=_recommended(jemc.recipe),
+            videos=1e4,
+            slices=SMALL,
+        ),
     }
+
+
+def _recommended(recipe: Recipe) -> Recipe:
+    """What `--preset recommended` changes of the step."""
+    model = JointSpaces(text=Sentences(dropout=0.2), feature_dropout=0.5)
+    task = VideoText(model=model, loss=InfoNCE(temperature=0.07))
+    feed = replace(recipe.feed, batch_pairs=512)  # type: ignore[type-var]
+    return replace(recipe, task=task, feed=feed)
 
 
 def _bfloat16(recipe: Recipe) -> Recipe:
