@@ -53,8 +53,8 @@ class Task:
         return dict.fromkeys(parameters), {}
 
     def masked(self, updates: Mapping[str, Any], state: Any) -> Mapping[str, Any]:
-        """The parameter updates, by name, with zeros for rows that must not learn; by default
-        every row learns."""
+        """The parameter updates, by name, with zeros for rows that must not learn, and smaller
+        ones for parameters that learn more slowly; by default every row learns alike."""
         return updates
 
     def solve(self, parameters: Mapping[str, Any], state: Any) -> Mapping[str, Any] | None:
