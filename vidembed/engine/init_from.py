@@ -111,13 +111,7 @@ def compare(stored: Mapping[str, Any], fresh: Mapping[str, Any], task: Task) -> 
     return Plan(taken=taken, grown=grown, differences=tuple(differences))
 
 
-def planned(
-    recipe: Recipe,
-    source: Source,
-    shape: State,
-    corpus: Any,
-    spec: Any = None,
-) -> Plan:
+def planned(recipe: Recipe, source: Source, shape: State, corpus: Any, spec: Any = None) -> Plan:
     """Plan which arrays a run of this shape on these data copies from a source. Reads no array.
 
     spec: what this run's task knows of its data. Raises ValueError if the runs differ and

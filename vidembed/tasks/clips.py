@@ -8,17 +8,19 @@ halves of a video's clips are a pair: the deterministic method beside it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import chex
 import jax
 import jax.numpy as jnp
 
+from vidembed import TUNABLE
 from vidembed.losses import uncertainty
 from vidembed.losses.mixtures import Clips, moments
 from vidembed.losses.of_clips import deterministic, stochastic
 from vidembed.losses.ranking import PairLoss
 from vidembed.losses.stochastic_contrast import StochasticContrast
+from vidembed.losses.thresholds import Quantile
 from vidembed.models.gaussian_heads import CLIPS, GaussianHeads
 from vidembed.models.parameters import Parameters, apply, initialise
 from vidembed.pairwise import normalise
@@ -44,6 +46,9 @@ class ProbabilisticVideos(ClipTask):
     """From the vector of a clip to its Gaussian."""
     loss: StochasticContrast | PairLoss = StochasticContrast()
     """ProViCo's loss, or a loss of two halves of a video's clips, which learns no variances."""
+    at_collapse: Annotated[Literal["stop", "warn"], TUNABLE] = "stop"
+    """If the variances have vanished, or drown the means, for 200 steps of a running training.
+    stop: it ends with an error. warn: it goes on."""
     inherits: ClassVar[tuple[str, ...]] = ("parameters", "state/inputs", f"state/{STATISTICS}")
 
     @property
@@ -107,6 +112,7 @@ class ProbabilisticVideos(ClipTask):
         """
         del constants
         chex.assert_rank(batch["rows"], 1)
+        self._refuse_single_clips(batch[CLIPS].shape[1])
         # The key of the loss itself stays what it is for windows of features.
         augment_key = jax.random.fold_in(key, 1)
         clips, running = self.clips(parameters, state, batch, training=True, key=augment_key)
@@ -137,10 +143,28 @@ class ProbabilisticVideos(ClipTask):
     def diagnose(self, lines: Sequence[collapse.Line], *, finished: bool) -> dict[str, str]:
         """Warnings by name, from the journal lines of a finished or continuing run."""
         warnings = collapse.one_point(lines, finished=finished, remedy=REMEDY)
-        if isinstance(self.loss, StochasticContrast):
-            warnings |= collapse.no_variance(lines, finished=finished)
-            warnings |= collapse.drowned(lines, finished=finished)
+        if not isinstance(self.loss, StochasticContrast):
+            return warnings | collapse.single_clips(lines, finished=finished)
+        warnings |= collapse.no_variance(lines, finished=finished)
+        warnings |= collapse.drowned(lines, finished=finished)
+        if self.loss.threshold != Quantile(share=0):
+            warnings |= collapse.nothing_mined(lines, finished=finished)
         return warnings
+
+    @property
+    def stop_at(self) -> Mapping[str, str]:
+        """See `Task`: variances that have collapsed or exploded."""
+        if self.at_collapse == "warn":
+            return {}
+        return dict.fromkeys(("no variance", "drowned"), "go on with --task.at-collapse warn")
+
+    def _refuse_single_clips(self, clips: int) -> None:
+        of_pairs = not isinstance(self.loss, StochasticContrast)
+        if clips < 2 and (of_pairs or self.loss.views == "halves"):
+            raise ValueError(
+                "the loss compares two halves of a video's clips, and a batch has one clip of each "
+                "video: set --feed.clips 2 or more"
+            )
 
     def _video(self, parameters: Parameters, state: Arrays, arrays: Arrays) -> jax.Array:
         return normalise(moments(self.clips(parameters, state, arrays)[0]).mean)

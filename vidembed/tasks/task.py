@@ -71,6 +71,12 @@ class Task:
         """
         return None
 
+    @property
+    def stop_at(self) -> Mapping[str, str]:
+        """Names of the warnings of `diagnose` that stop a running training → how to go on in spite
+        of them."""
+        return {}
+
     def diagnose(self, lines: Sequence[Mapping[str, Any]], *, finished: bool) -> dict[str, str]:
         """Warnings by name, from the journal lines of a finished or running run."""
         return {}
