@@ -92,7 +92,7 @@ def test_depths_that_reach_all_classes_are_left_out(corpus, scores):
 
 
 @pytest.mark.fault(
-    "Evaluation: classes of clips with a source on both sides, train clips of one class, or a "
+    "Scores: classes of clips with a source on both sides, train clips of one class, or a "
     "model with other classes",
     "1, before anything is computed where that is possible: what was found",
 )

@@ -220,14 +220,11 @@ def journal(**measures):
     return [{"step": step, **sound, **measures} for step in range(10, 301, 10)]
 
 
-VARIANCES = (
+@pytest.mark.fault(
     "Runs: the variances of a probabilistic training vanish, or grow until noise is all there is",
     "for 200 steps of a running training 1: the numbers, what to try, and how to go on in spite of "
     "it; at its end a WARNING; the checkpoints stay",
 )
-
-
-@pytest.mark.fault(*VARIANCES)
 def test_variances_that_vanish_or_explode_are_told():
     assert STORED.diagnose(journal(), finished=False) == {}
     gone = STORED.diagnose(journal(at_lowest=0.97, deviation=0.0025), finished=False)
@@ -243,7 +240,9 @@ def test_variances_that_vanish_or_explode_are_told():
 
 
 @pytest.mark.long
-@pytest.mark.fault(*VARIANCES)
+@pytest.mark.fault(
+    "Runs: the variances of a probabilistic training vanish, or grow until noise is all there is",
+)
 @pytest.mark.parametrize(
     ("heads", "words"),
     [

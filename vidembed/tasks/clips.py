@@ -159,8 +159,8 @@ class ProbabilisticVideos(ClipTask):
         return dict.fromkeys(("no variance", "drowned"), "go on with --task.at-collapse warn")
 
     def _refuse_single_clips(self, clips: int) -> None:
-        of_pairs = not isinstance(self.loss, StochasticContrast)
-        if clips < 2 and (of_pairs or self.loss.views == "halves"):
+        whole = isinstance(self.loss, StochasticContrast) and self.loss.views == "whole"
+        if clips < 2 and not whole:
             raise ValueError(
                 "the loss compares two halves of a video's clips, and a batch has one clip of each "
                 "video: set --feed.clips 2 or more"
