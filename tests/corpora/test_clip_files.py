@@ -194,5 +194,8 @@ def test_published_splits_that_do_not_fit_are_refused(ucf, kinetics_folder, tmp_
         hmdb51(tmp_path / "h", tmp_path)
     with pytest.raises(ClipsError, match="lists no clips"):
         hmdb51(tmp_path / "h", tmp_path, split=3)
+    lines(tmp_path / "h" / "wave_test_split2.txt", "Dora_wave_u_1.avi 1", "Eve_wave_u_2.avi 2")
+    with pytest.raises(ClipsError, match=r"2 of 2 videos are not in .*: wave/Dora_wave_u_1\.avi"):
+        hmdb51(tmp_path / "h", tmp_path, split=2)
     with pytest.raises(ValueError, match="form must be list, kinetics, ucf101 or hmdb51"):
         ClipFilesPaths(folder=".", clips=".", form="sports").open()

@@ -150,6 +150,14 @@ def test_each_host_decodes_its_own_places_only(feed, monkeypatch):
             np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), array)
 
 
+def test_labels_are_given_to_a_task_that_reads_them(corpus, feed):
+    labelled = OPTIONS.open(corpus, seed=3, reads=("labels",))
+    batch = labelled.at(2)
+    assert batch["labels"].tolist() == [int(row % 2 == 0) for row in batch["rows"]]
+    assert_same({name: of for name, of in batch.items() if name != "labels"}, feed.at(2))
+    assert labelled.spec.class_names == ("even", "odd")
+
+
 def test_only_what_changes_batches_changes_the_fingerprint(feed, corpus):
     same = replace(OPTIONS, workers=3, read_threads=1).open(corpus, seed=3)
     assert same.fingerprint == feed.fingerprint

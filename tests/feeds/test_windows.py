@@ -150,3 +150,43 @@ def test_what_does_not_fit_is_refused(paths, corpus, tmp_path):
         os.truncate(place, os.path.getsize(place) // 2)
     with pytest.raises(FramesError, match="found nothing readable"):
         source.read(0)
+
+
+def test_labels_are_given_to_a_task_that_reads_them(corpus, feed):
+    labelled = OPTIONS.open(corpus, seed=2, reads=("labels", "visual"))
+    assert (labelled.spec.classes, labelled.spec.class_names) == (2, ("even", "odd"))
+    assert (feed.spec.classes, feed.spec.class_names) == (0, ())
+    for step in (0, 3):
+        batch = labelled.at(step)
+        assert batch["labels"].dtype == np.int32
+        expected = [corpus.labels.names[label] for label in batch["labels"]]
+        assert expected == ["even" if row % 2 else "odd" for row in batch["rows"]]
+        assert_same({n: array for n, array in batch.items() if n != "labels"}, feed.at(step))
+    parts = [labelled.at(3, (host, 2))["labels"] for host in range(2)]
+    np.testing.assert_array_equal(np.concatenate(parts), batch["labels"])
+    assert labelled.split_axes["labels"] == 0
+    assert "labels" not in feed.split_axes
+
+
+@pytest.mark.fault(
+    "Runs: classes of clips of which one has no train video",
+    "a WARNING: the class, which is never predicted",
+)
+def test_classes_without_a_train_video_are_named(corpus):
+    clips = corpus.clips
+    part = np.where(clips.labels == 0, "test", "train")
+    other = replace(corpus, clips=replace(clips, part=part))
+    notes = OPTIONS.open(other, seed=0, reads=("labels",)).notes
+    assert notes[0].startswith("WARNING: 1 of 2 classes have no train video")
+    assert notes[0].endswith(": even")
+
+
+@pytest.mark.fault(
+    "Runs: classes of clips that have none, or several",
+    "1: how many videos, and what to give",
+)
+def test_videos_without_a_single_class_are_refused(tmp_path):
+    recorded_frames.write(tmp_path)
+    corpus = LabelledPaths(records=str(tmp_path), layout=recorded_frames.LAYOUT).open()
+    with pytest.raises(ValueError, match=r"each train video needs one class, and of .* have sev"):
+        replace(OPTIONS, batch_videos=8).open(corpus, seed=0, reads=("labels", "visual"))

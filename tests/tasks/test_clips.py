@@ -22,7 +22,8 @@ from vidembed.losses.info_nce import InfoNCE
 from vidembed.losses.mixtures import halves, moments
 from vidembed.losses.of_clips import stochastic
 from vidembed.losses.stochastic_contrast import StochasticContrast
-from vidembed.losses.thresholds import Quantile
+from vidembed.losses.thresholds import Fixed, Quantile
+from vidembed.losses.uncertainty import Uncertainty
 from vidembed.models.augment import Augmentation, plain
 from vidembed.models.clip_encoder import MOMENTUM, MeanOfFrames
 from vidembed.models.gaussian_heads import GaussianHeads
@@ -31,6 +32,7 @@ from vidembed.pairwise import normalise
 from vidembed.tasks.clip_reading import EvenClips
 from vidembed.tasks.clips import ProbabilisticVideos
 from vidembed.tasks.spec import Spec
+from vidembed.workdir.diagnosis import HopelessError
 from vidembed.workdir.layout import Workdir
 
 B, N, T, C, D = 16, 4, 3, 4, 6
@@ -220,9 +222,10 @@ def journal(**measures):
 
 @pytest.mark.fault(
     "Runs: the variances of a probabilistic training vanish, or grow until noise is all there is",
-    "a WARNING as for a collapse: the numbers and what to try",
+    "for 200 steps of a running training 1: the numbers, what to try, and how to go on in spite of "
+    "it; at its end a WARNING; the checkpoints stay",
 )
-def test_variances_that_vanish_or_explode_give_a_warning():
+def test_variances_that_vanish_or_explode_are_told():
     assert STORED.diagnose(journal(), finished=False) == {}
     gone = STORED.diagnose(journal(at_lowest=0.97, deviation=0.0025), finished=False)
     assert list(gone) == ["no variance"]
@@ -232,6 +235,82 @@ def test_variances_that_vanish_or_explode_give_a_warning():
     assert list(STORED.diagnose(journal(spread=0.01), finished=True)) == ["one point"]
     # The deterministic loss leaves the variances where they begin.
     assert PAIRS.diagnose(journal(within=400.0, at_lowest=1.0), finished=True) == {}
+    assert set(STORED.stop_at) == {*gone, "drowned"}
+    assert replace(STORED, at_collapse="warn").stop_at == {}
+
+
+@pytest.mark.long
+@pytest.mark.fault(
+    "Runs: the variances of a probabilistic training vanish, or grow until noise is all there is",
+)
+@pytest.mark.parametrize(
+    ("heads", "words"),
+    [
+        (GaussianHeads(size=D, lowest=-4.0, start=-3.95), "the variances have vanished"),
+        (GaussianHeads(size=D, start=1.9), "the variances have exploded"),
+    ],
+    ids=["vanish", "explode"],
+)
+def test_variances_that_vanish_or_explode_stop_the_run(heads, words, tmp_path):
+    held = 50.0 if heads.lowest == -4 else 0.0
+    uncertainty = Uncertainty(regulariser=held, weight="none", kl_weight=0.0)
+    task = ProbabilisticVideos(heads=heads, loss=replace(LOSS, uncertainty=uncertainty))
+    recipe = replace(made(MadeClips(), task), steps=600, log_every=20)
+    with pytest.raises(HopelessError, match=f"{words}: from step .* stopped at step (2|3)"):
+        trained(recipe, tmp_path)
+    workdir = Workdir(tmp_path)
+    assert workdir.done() is None
+    on = replace(recipe, task=replace(task, at_collapse="warn"), steps=300)
+    assert max(trained(on, tmp_path)) == 300
+    assert workdir.done() == 300
+
+
+@pytest.mark.fault(
+    "Runs: a threshold of a probabilistic training below which no two videos are",
+    "a WARNING: the threshold, the mean distance and what to set",
+)
+def test_a_threshold_without_a_positive_is_told():
+    fixed = replace(STORED, loss=replace(LOSS, threshold=Fixed(distance=1e-9)))
+    lines = journal(mined=0.0, threshold=1e-9, distance=0.3)
+    found = fixed.diagnose(lines, finished=False)
+    assert list(found) == ["nothing mined"]
+    assert (
+        "the threshold is 1e-09, and the mean distance of two videos is 0.3"
+        in found["nothing mined"]
+    )
+    assert fixed.diagnose(journal(mined=0.001), finished=True) == {}
+    # A share of zero asks for it.
+    alone = replace(STORED, loss=replace(LOSS, threshold=Quantile(share=0.0)))
+    assert alone.diagnose(lines, finished=False) == {}
+
+
+def test_a_fixed_threshold_that_is_too_low_mines_nothing_and_is_finite(batch):
+    task = replace(STORED, loss=replace(LOSS, threshold=Fixed(distance=0.0)))
+    (loss, (_, measures)), gradient = stepped(task, batch)
+    assert measures["mined"] == 0
+    assert measures["positives"] == batch["present"].any(axis=1).sum()  # each with itself
+    assert np.isfinite([loss, *map(np.sum, gradient.values())]).all()
+
+
+@pytest.mark.fault(
+    "Runs: a loss of two halves of a video's clips where videos have one clip only",
+    "1: how to set the clips of a batch; if the videos are too short, a WARNING after ten steps, "
+    "and 1 at the end: the run is not DONE",
+)
+def test_videos_of_one_clip(batch, tmp_path):
+    one = {name: batch[name][:, :1] for name in ("clips", "present")} | {"rows": batch["rows"]}
+    halves = replace(STORED, loss=replace(LOSS, views="halves"))
+    for task in (PAIRS, halves):
+        with pytest.raises(ValueError, match=r"one clip of each video: set --feed\.clips 2"):
+            stepped(task, one)
+    (loss, _), _ = stepped(STORED, one)
+    assert np.isfinite(loss)
+    first = np.arange(N)[None] == 0
+    short = batch | {"present": np.broadcast_to(first, (B, N)).copy()}
+    (loss, (_, measures)), _ = stepped(PAIRS, short)
+    assert (loss, measures["trained"], measures["pairs"]) == (0, 0, 0)
+    found = PAIRS.diagnose([{"step": 3, "trained": 0.0}], finished=True)
+    assert "no video has two clips" in found["single clips"]
 
 
 def test_a_feed_without_clips_is_refused():

@@ -22,7 +22,7 @@ from vidembed.recipes.cdml import OFFERED
 from vidembed.tasks.cluster_labels import ClusterLabels
 from vidembed.tasks.collapse import REMEDY
 from vidembed.tasks.metric_learning import MetricLearning
-from vidembed.workdir.diagnosis import MOST_LINES, Diagnosis
+from vidembed.workdir.diagnosis import MOST_LINES, Diagnosis, HopelessError
 from vidembed.workdir.layout import Workdir
 
 TASK = MetricLearning()
@@ -123,6 +123,26 @@ def test_each_warning_is_given_once_and_lines_do_not_pile_up():
         " the training does not leave the margin", " the embeddings have collapsed",
     ]  # fmt: skip
     assert len(diagnosis._lines) <= MOST_LINES
+
+
+def test_a_warning_of_stop_at_ends_a_running_training_but_not_its_last_step():
+    said = []
+
+    def diagnosis(steps):
+        return Diagnosis(
+            lambda lines, *, finished: {"gone": "all is gone"} if lines[-1]["bad"] else {},
+            said.append,
+            steps=steps,
+            stop_at={"gone": "go on with --anyway"},
+        )
+
+    running = diagnosis(20)
+    running.see({"step": 5, "bad": False})
+    with pytest.raises(HopelessError, match=r"all is gone.* step 10, .*, or go on with --anyway"):
+        running.see({"step": 10, "bad": True})
+    assert said == []
+    diagnosis(10).see({"step": 10, "bad": True})
+    assert said == ["WARNING: all is gone"]
 
 
 @pytest.mark.fault(

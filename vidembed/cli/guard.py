@@ -112,10 +112,11 @@ def _explained() -> tuple[type[Exception], ...]:
     from vidembed.engine.train import NonFiniteLoss
     from vidembed.engine.watching import TrainerGoneError
     from vidembed.workdir.checkpoints.store import CheckpointError
+    from vidembed.workdir.diagnosis import HopelessError
     from vidembed.workdir.lease import LeaseHeldError, LeaseLostError
 
     of_runs = (CheckpointError, LeaseHeldError, LeaseLostError, TrainerGoneError)
-    return (*known, *of_runs, NonFiniteLoss, NothingTrainedError)
+    return (*known, *of_runs, NonFiniteLoss, NothingTrainedError, HopelessError)
 
 
 def _several_hosts() -> bool:

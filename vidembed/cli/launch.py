@@ -1,7 +1,6 @@
 """The command lines of the recipes: recipe, verb and options. For exit codes see `guard`."""
 
 import dataclasses
-import importlib
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
@@ -21,7 +20,7 @@ from vidembed.engine.passes import Lengths
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.watching import PATIENCE_SECONDS, await_run
 from vidembed.progress import Progress
-from vidembed.recipes import PAPERS
+from vidembed.recipes import PAPERS, module_of
 from vidembed.workdir.layout import Workdir
 
 COMPOSITE = {"composite": "several runs as one, made by `vidembed compose`"}
@@ -37,14 +36,14 @@ def main(
 ) -> int:
     """Run `python -m experiments.NAME [SYSTEM] VERB ...`; returns an exit code.
 
-    recipe, evaluation: by default those of `vidembed.recipes.NAME`.
+    recipe, evaluation: by default those of NAME, a word of `PAPERS`.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     prog = f"python -m experiments.{name}"
     lengths = Lengths()
     if recipe is None:
         recipe, given, prog = _chosen(name, given, prog)
-        lengths = lengths_of(_module(name))
+        lengths = lengths_of(module_of(name))
     words = {word: descriptions.summary(verb).rstrip(".") for word, verb in VERBS.items()}
     verb, rest = command_line.choose(words, given, prog=prog)
     return _run(verb, name, recipe, rest, lengths, prog=f"{prog} {verb}", evaluation=evaluation)
@@ -59,12 +58,12 @@ def of_paper(verb: str, arguments: Sequence[str], *, prog: str) -> int:
 
         return composite_verbs.main(verb, given, prog=f"{prog} {paper}")
     recipe, given, prog = _chosen(paper, given, f"{prog} {paper}")
-    return _run(verb, paper, recipe, given, lengths_of(_module(paper)), prog=prog)
+    return _run(verb, paper, recipe, given, lengths_of(module_of(paper)), prog=prog)
 
 
 def _chosen(paper: str, arguments: list[str], prog: str) -> tuple[Recipe, list[str], str]:
     """The paper's recipe (of several, the one named by the first argument) and the other words."""
-    module = _module(paper)
+    module = module_of(paper)
     recipes: Mapping[str, Recipe] = module.RECIPES
     if len(recipes) == 1:
         return next(iter(recipes.values())), arguments, prog
@@ -87,7 +86,7 @@ def _run(
     commands: list[Any] = []
 
     def run() -> int:
-        module, workdir = _module(paper), command_line.option_of(arguments, "--workdir")
+        module, workdir = module_of(paper), command_line.option_of(arguments, "--workdir")
         by_default = evaluation or module.EVALUATION
         follows = verb == "evaluate" and "--follow" in arguments
         if follows and workdir and not command_line.asks_help(arguments):
@@ -131,10 +130,6 @@ def _command(verb: str, recipe: Recipe, evaluation: Evaluation, lengths: Lengths
     return VERBS[verb](
         recipe=recipe, evaluator=first, others=tuple(others), workdir=tyro.MISSING, **options
     )
-
-
-def _module(paper: str) -> Any:
-    return importlib.import_module(f"vidembed.recipes.{paper}")
 
 
 def _recipe_of_run(verb: str, workdir: str | None, classes: Collection[type]) -> Recipe | None:

@@ -1,6 +1,5 @@
 """Refuse a recipe that is not that of the run in a work directory, and name the right command."""
 
-import importlib
 import shlex
 import typing
 from collections.abc import Mapping
@@ -8,7 +7,7 @@ from typing import Any
 
 from vidembed.engine.protocols import Task
 from vidembed.engine.recipe import Recipe
-from vidembed.recipes import PAPERS
+from vidembed.recipes import PAPERS, module_of
 
 
 def refuse_other_recipe(
@@ -20,7 +19,7 @@ def refuse_other_recipe(
     A task of a script of one's own is accepted.
     """
     task = type(stored.task)
-    offered = importlib.import_module(f"vidembed.recipes.{paper}").OFFERED[Task]
+    offered = module_of(paper).OFFERED[Task]
     if task is type(named.task) or task in (typing.get_args(offered) or (offered,)):
         return
     if words := _recipes().get(task):
@@ -34,7 +33,7 @@ def _recipes() -> Mapping[type, str]:
     """Class of a task → the words of the first recipe that has it by default."""
     words: dict[type, str] = {}
     for paper in PAPERS:
-        recipes: Mapping[str, Any] = importlib.import_module(f"vidembed.recipes.{paper}").RECIPES
+        recipes: Mapping[str, Any] = module_of(paper).RECIPES
         for system, recipe in recipes.items():
             name = paper if len(recipes) == 1 else f"{paper} {system}"
             words.setdefault(type(recipe.task), name)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from vidembed.distributed import mesh as meshes
 from vidembed.engine.inherited_classes import counts_of
+from vidembed.engine.inherited_parts import grown_axis, left_out
 from vidembed.engine.inherited_texts import drawn_anew
 from vidembed.engine.model import step_named
 from vidembed.engine.protocols import Task
@@ -88,8 +89,8 @@ def compare(stored: Mapping[str, Any], fresh: Mapping[str, Any], task: Task) -> 
     grown: dict[str, int] = {}
     differences = []
     for path, here in fresh.items():
+        axis = grown_axis(task, path)
         top, _, name = path.partition("/")
-        axis = task.grown_axis(name if top == "parameters" else path)
         if top == "parameters":
             averaged = f"{AVERAGE}/{name}"
         else:
@@ -110,13 +111,7 @@ def compare(stored: Mapping[str, Any], fresh: Mapping[str, Any], task: Task) -> 
     return Plan(taken=taken, grown=grown, differences=tuple(differences))
 
 
-def planned(
-    recipe: Recipe,
-    source: Source,
-    shape: State,
-    corpus: Any,
-    spec: Any = None,
-) -> Plan:
+def planned(recipe: Recipe, source: Source, shape: State, corpus: Any, spec: Any = None) -> Plan:
     """Plan which arrays a run of this shape on these data copies from a source. Reads no array.
 
     spec: what this run's task knows of its data. Raises ValueError if the runs differ and
@@ -127,10 +122,12 @@ def planned(
     if theirs.get("fingerprints", {}).get("corpus") != corpus.rows:
         both = (f"the data of {source.workdir}", "those of this run")
         check_same_space(theirs.get("space", {}), corpus.space, names=both)
-    names = getattr(spec, "class_names", ())
-    classes = counts_of(str(source), theirs, names, fixed=recipe.task.fixed_classes)
     stored = source.checkpoints.entries(source.step)
-    plan = compare(stored, entries_of(part_of(shape, recipe.task.inherits)), recipe.task)
+    ours = entries_of(part_of(shape, recipe.task.inherits))
+    grows = any(grown_axis(recipe.task, path) is not None for path in ours)
+    names = getattr(spec, "class_names", ()) if grows else ()
+    classes = counts_of(str(source), theirs, names, fixed=recipe.task.fixed_classes)
+    plan = compare(stored, ours, recipe.task)
     texts = [path for path in plan.taken if is_below(path, recipe.task.of_texts)]
     if texts and drawn_anew(str(source), theirs, spec, partial=recipe.init_partial):
         plan = plan.without(texts, "of other texts, drawn anew")
@@ -187,6 +184,7 @@ def begin_from(recipe: Recipe, source: Source, plan: Plan, state: State) -> tupl
     averaged = any(theirs.startswith(f"{AVERAGE}/") for theirs in plan.taken.values())
     what = ", the average of its parameters" if averaged else ""
     lines = [f"begins from {source}{what}: {len(taken)} arrays are taken", *lines, *differences]
+    lines += left_out(stored, recipe.task)
     return _with(recipe, state, taken), [*lines, *warnings_of(recipe, source)]
 
 

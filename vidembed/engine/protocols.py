@@ -187,7 +187,8 @@ class Task(Protocol):
         learn; 0 if all learn."""
 
     def masked(self, updates: Arrays, state: Any) -> Arrays:
-        """The updates of the parameters, by name, with zeros for rows that must not change."""
+        """The updates of the parameters, by name, with zeros for rows that must not change, and
+        smaller ones for parameters that learn more slowly."""
 
     def solve(self, parameters: Arrays, state: Any) -> Mapping[str, Any] | None:
         """After a phase's last step: arrays that replace parameters, by name, or None. Runs on the

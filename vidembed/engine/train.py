@@ -69,8 +69,8 @@ def train(
     the last one (none if that is 0); the scores it returns go to the journal. `evaluation` is
     stored beside the recipe, and checked at once for something to measure. Raises if hosts have
     different data, if the work directory belongs to another run, recipe or data, or if nothing
-    could be measured; NothingTrainedError and NonFiniteLoss; StoppedError for a stop request before
-    there is anything to save.
+    could be measured; NothingTrainedError, NonFiniteLoss and HopelessError; StoppedError for a stop
+    request before there is anything to save.
     """
     progress = progress or Progress(quiet=jax.process_index() > 0)
     recipe = located(recipe)
@@ -141,6 +141,7 @@ def train(
             progress=progress,
             diagnose=recipe.task.diagnose,
             show_loss=getattr(recipe.task, "optimised", True),
+            stop_at=getattr(recipe.task, "stop_at", None),
         ) as journal:
             trained = Trained(recipe, journal, progress.say)
 

@@ -2,47 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import jax
 import numpy as np
 
-from vidembed.corpora.labels import Labels
 from vidembed.evaluators import clip_scores
 from vidembed.evaluators.clip_scores import LabelledClips, Measured, Probing
 from vidembed.evaluators.evaluator import Evaluator
+from vidembed.evaluators.labelled_clips import Clips, check_clips, clips_of
 from vidembed.evaluators.slices import LabelKinds, Slice, Slices
 from vidembed.metrics.intervals import Interval, Result, Selection
 from vidembed.records.scores_file import PerQuery
 from vidembed.records.table import FeatureTable
-
-
-class Clips(Protocol):
-    """What is read of a corpus."""
-
-    @property
-    def table(self) -> FeatureTable:
-        """N videos."""
-
-    @property
-    def labels(self) -> Labels:
-        """At most one class for each of them."""
-
-    @property
-    def groups(self) -> np.ndarray:
-        """i[N]: the number of each clip's source."""
-
-    @property
-    def is_train(self) -> np.ndarray:
-        """bool[N]"""
-
-    @property
-    def is_validation(self) -> np.ndarray:
-        """bool[N]"""
-
-    @property
-    def parts(self) -> Mapping[str, np.ndarray]:
-        """`test` and, if there are any, `validation` → bool[N]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,15 +45,8 @@ class Probe(Evaluator):
             raise ValueError(f"{self.resamples} resamples are too few for an interval: use 1,000")
 
     def check(self, corpus: Clips) -> None:
-        """Raise ValueError for clips of several classes, a part without clips, a source in train
-        and in another part, and train clips of a single class."""
-        if (several := int((corpus.labels.per_row > 1).sum())) > 0:
-            raise ValueError(
-                f"{several:,} clips have several classes: retrieval by class and the probe need "
-                "one each"
-            )
-        for part in corpus.parts:
-            self._clips(corpus, part)
+        """Raise ValueError for data that `check_clips` refuses."""
+        check_clips(corpus)
 
     def run(
         self,
@@ -137,7 +101,7 @@ class Probe(Evaluator):
     ) -> dict[str, Slices]:
         """The results of each class of the test clips."""
         del label_kinds
-        clips = self._clips(corpus, "test")
+        clips = clips_of(corpus, "test")
         of, _ = clip_scores.measured(embeddings, clips, at=self.at, options=self.probing)
         classes = clip_scores.by_class(of, clips, seed=self.seed, resamples=self.resamples)
         counts = np.bincount(clips.labels[of.rows], minlength=clips.classes)
@@ -150,32 +114,19 @@ class Probe(Evaluator):
         the search by source."""
         counts = {}
         for part in corpus.parts:
-            first, second = clip_scores.chance(self._clips(corpus, part), at=self.at)
+            first, second = clip_scores.chance(clips_of(corpus, part), at=self.at)
             counts[part] = {
                 "queries": len(first.rows),
                 "left_out": len(first.rows) - len(second.rows),
             }
         return counts
 
-    def _clips(self, corpus: Clips, part: str) -> LabelledClips:
-        inside = corpus.labels.per_row == 1
-        labels = np.zeros(len(inside), np.int64)
-        labels[inside] = corpus.labels.of(np.flatnonzero(inside)).values
-        return LabelledClips(
-            labels=labels,
-            classes=corpus.labels.classes,
-            groups=np.asarray(corpus.groups),
-            train=corpus.is_train & inside,
-            test=corpus.parts[part] & inside,
-            validation=corpus.is_validation & inside if part == "test" else None,
-        )
-
     def _result(
         self, corpus: Clips, measure: Callable[[LabelledClips], tuple[Measured, Measured]]
     ) -> Result:
         scores, per_query = dict[str, Interval](), {}
         for part in corpus.parts:
-            clips = self._clips(corpus, part)
+            clips = clips_of(corpus, part)
             both = measure(clips)
             for of in both:
                 means = (

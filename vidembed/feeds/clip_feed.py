@@ -8,9 +8,12 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import xxhash
 
+from vidembed.corpora.labels import Labels
 from vidembed.feeds.clip_slots import Slots
 from vidembed.feeds.feed import Batch, Feed, FeedOptions
 from vidembed.records.clip_cuts import Short, Starts, Taking
+from vidembed.records.tabular import LISTED
+from vidembed.tasks.spec import LABELS
 
 # Increase this whenever the same seed and data would give other batches than before.
 SEQUENCE = 1
@@ -73,24 +76,48 @@ class ClipFeed(Feed):
     present   bool[B, N]                        which clips there are; others repeat the first
     replaced  bool[B]                           whether the video stands in for one that failed
     short     bool[B]                           whether it is shorter than a clip
+    labels    i32[B]                            its class, if the task reads LABELS
     """
 
-    split_axes: Mapping[str, int | None] = {
-        "rows": 0,
-        "clips": 0,
-        "present": 0,
-        "replaced": 0,
-        "short": 0,
-    }
     config: ClipFeedOptions
 
     def __init__(
-        self, config: ClipFeedOptions, corpus: ClipVideos, videos: np.ndarray, *, seed: int
+        self,
+        config: ClipFeedOptions,
+        corpus: ClipVideos,
+        videos: np.ndarray,
+        *,
+        seed: int,
+        labelled: bool = False,
     ) -> None:
-        """videos: i64[n], the train videos to draw from."""
+        """videos: i64[n], the train videos to draw from. Raises ValueError if they are labelled,
+        and one has no class, or several."""
         super().__init__(config)
+        entries = ("rows", "clips", "present", "replaced", "short", *((LABELS,) * labelled))
+        self.split_axes: Mapping[str, int | None] = dict.fromkeys(entries, 0)
         self.seed, self._corpus, self._taking = seed, corpus, config.taking
+        self._classes = _single_labels(corpus, videos) if labelled else None
         self.slots = Slots(seed=seed, batch=config.batch_videos, videos=videos, clips=config.clips)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes of labelled videos."""
+        return self._classes.names if self._classes else ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See `Feed`: the classes without a train video."""
+        if self._classes is None:
+            return ()
+        absent = np.flatnonzero(self._classes.counts(self.slots.videos) == 0).tolist()
+        if not absent:
+            return ()
+        shown = ", ".join(self._classes.names[number] for number in absent[:LISTED])
+        more = " ..." if len(absent) > LISTED else ""
+        return (
+            f"WARNING: {len(absent):,} of {len(self._classes.names):,} classes have no train "
+            f"video, and are never predicted: {shown}{more}",
+        )
 
     @property
     def one_pass(self) -> tuple[int, str]:
@@ -124,14 +151,31 @@ class ClipFeed(Feed):
         """Further options that the batches depend on."""
         return ()
 
+    def _batch_of(self, elements: Iterable[Mapping[str, Any]]) -> Batch:
+        """The batch of the elements of a host, in their order."""
+        rows = list(elements)
+        batch = {
+            "rows": np.array([of["row"] for of in rows], np.int32),
+            "clips": np.stack([of["clips"] for of in rows]),
+            "present": np.stack([of["present"] for of in rows]),
+            "replaced": np.array([of["attempts"] > 1 for of in rows]),
+            "short": np.array([of["short"] for of in rows]),
+        }
+        if self._classes is not None:
+            batch[LABELS] = self._classes.padded(batch["rows"], 1)[:, 0]
+        return batch
 
-def batch_of(elements: Iterable[Mapping[str, Any]]) -> Batch:
-    """The batch of the elements of a host, in their order."""
-    rows = list(elements)
-    return {
-        "rows": np.array([of["row"] for of in rows], np.int32),
-        "clips": np.stack([of["clips"] for of in rows]),
-        "present": np.stack([of["present"] for of in rows]),
-        "replaced": np.array([of["attempts"] > 1 for of in rows]),
-        "short": np.array([of["short"] for of in rows]),
-    }
+
+def _single_labels(corpus: ClipVideos, videos: np.ndarray) -> Labels:
+    """The classes of all videos; raises ValueError unless each of these i64[n] has one."""
+    labels: Labels | None = getattr(corpus, "labels", None)
+    counts = None if labels is None else labels.per_row[videos]
+    if labels is None or counts is None or (counts != 1).any():
+        without = len(videos) if counts is None else int((counts == 0).sum())
+        several = 0 if counts is None else int((counts > 1).sum())
+        raise ValueError(
+            f"each train video needs one class, and of {len(videos):,} {without:,} have none and "
+            f"{several:,} have several: give a list with classes (--corpus.clips), or learn "
+            "without labels (`train provico`)"
+        )
+    return labels

@@ -16,7 +16,7 @@ import numpy as np
 from absl import flags
 
 from vidembed import TUNABLE
-from vidembed.feeds.clip_feed import ClipFeed, ClipFeedOptions, ClipVideos, batch_of
+from vidembed.feeds.clip_feed import ClipFeed, ClipFeedOptions, ClipVideos
 from vidembed.feeds.clip_slots import Slots
 from vidembed.feeds.feed import ONE_HOST, Batch, Buffers, Part
 from vidembed.media.clip_frames import ClipFrames
@@ -24,7 +24,7 @@ from vidembed.media.container import check_installed
 from vidembed.media.frames import Fit
 from vidembed.records.clip_cuts import Taking
 from vidembed.records.tabular import LISTED
-from vidembed.tasks.spec import Spec
+from vidembed.tasks.spec import LABELS, Spec
 
 PIXELS = "pixels"
 ATTEMPTS = 8
@@ -89,14 +89,13 @@ class DecodedClips(ClipFeedOptions):
     ) -> "DecodedClipsFeed":
         """Open the feed; raises ImportError without PyAV, and ValueError if the corpus has no
         files, or no train video."""
-        del reads
         check_installed()
         if not getattr(corpus, "files", ()):
             raise ValueError("the corpus has no video files: give --corpus.folder and .clips")
         videos = np.flatnonzero(corpus.is_train)
         if not len(videos):
             raise ValueError("none of the videos is for training: check the split")
-        return DecodedClipsFeed(self, corpus, videos, seed=seed)
+        return DecodedClipsFeed(self, corpus, videos, seed=seed, labelled=LABELS in reads)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -151,9 +150,15 @@ class DecodedClipsFeed(ClipFeed):
     config: DecodedClips
 
     def __init__(
-        self, config: DecodedClips, corpus: VideoFiles, videos: np.ndarray, *, seed: int
+        self,
+        config: DecodedClips,
+        corpus: VideoFiles,
+        videos: np.ndarray,
+        *,
+        seed: int,
+        labelled: bool = False,
     ) -> None:
-        super().__init__(config, corpus, videos, seed=seed)
+        super().__init__(config, corpus, videos, seed=seed, labelled=labelled)
         self._files = corpus.files
         self.failures: dict[int, str] = {}
         """The videos, by row, that could not be decoded so far in this process, and why."""
@@ -163,7 +168,8 @@ class DecodedClipsFeed(ClipFeed):
         """See `Feed`."""
         config = self.config
         clip = (config.frames, config.height, config.width, 3)
-        return Spec(widths={PIXELS: 3}, clip=clip)
+        names = self.class_names
+        return Spec(widths={PIXELS: 3}, clip=clip, classes=len(names), class_names=names)
 
     @cached_property
     def _settings(self) -> tuple[Any, ...]:
@@ -219,7 +225,7 @@ class DecodedClipsFeed(ClipFeed):
                     _log.warning("replaced, because it cannot be decoded: %s", reason)
                 elif len(self.failures) == LISTED + 1:
                     _log.warning("more videos cannot be decoded; they are counted from here on")
-        return batch_of(made)
+        return self._batch_of(made)
 
     def _decoder(self, own: slice) -> Decoder:
         return Decoder(

@@ -8,11 +8,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from vidembed.corpora.frame_sources import FrameSource
-from vidembed.feeds.clip_feed import ClipFeed, ClipFeedOptions, ClipVideos, batch_of
+from vidembed.feeds.clip_feed import ClipFeed, ClipFeedOptions, ClipVideos
 from vidembed.feeds.feed import Batch, Buffers
 from vidembed.records.statistics import Statistics
 from vidembed.records.tabular import LISTED
-from vidembed.tasks.spec import Spec
+from vidembed.tasks.spec import LABELS, Spec
 
 SAMPLE_VIDEOS = 20_000
 """Statistics are over every k-th train video if there are more than this."""
@@ -45,7 +45,7 @@ class FeatureWindows(ClipFeedOptions):
                 "extraction, or frame-level records (--corpus.records, --corpus.layout.level "
                 "frame)"
             )
-        names = reads or tuple(known)
+        names = tuple(name for name in reads if name != LABELS) or tuple(known)
         if len(names) != 1 or names[0] not in known:
             raise ValueError(
                 f"windows are of one modality; the model reads {list(names)}, and there are "
@@ -62,7 +62,10 @@ class FeatureWindows(ClipFeedOptions):
                 f"{len(short):,} of {len(videos):,} train videos have fewer frames than the "
                 f"{self.taking.span} of a clip: {shown}. Use shorter clips, or --feed.short loop"
             )
-        return FeatureWindowsFeed(self, corpus, videos, source, names[0], seed=seed)
+        labelled = LABELS in reads
+        return FeatureWindowsFeed(
+            self, corpus, videos, source, names[0], seed=seed, labelled=labelled
+        )
 
 
 class FeatureWindowsFeed(ClipFeed):
@@ -79,21 +82,28 @@ class FeatureWindowsFeed(ClipFeed):
         modality: str,
         *,
         seed: int,
+        labelled: bool = False,
     ) -> None:
-        super().__init__(config, corpus, videos, seed=seed)
+        super().__init__(config, corpus, videos, seed=seed, labelled=labelled)
         self._source, self._modality, self._is_train = source, modality, corpus.is_train
 
     @property
     def spec(self) -> Spec:
         """See `Feed`."""
         width = self._source.width
-        return Spec(widths={self._modality: width}, clip=(self.config.frames, width))
+        classes = self.class_names
+        return Spec(
+            widths={self._modality: width},
+            clip=(self.config.frames, width),
+            classes=len(classes),
+            class_names=classes,
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:
         """How many train videos have no frames, and how many are shorter than a clip."""
         videos, span = self.slots.videos, self._taking.span
-        notes: tuple[str, ...] = ()
+        notes = super().notes
         if empty := int(self._is_train.sum()) - len(videos):
             notes += (f"{empty:,} train videos have no frames and are left out",)
         if short := int((self._source.lengths[videos] < span).sum()):
@@ -123,7 +133,7 @@ class FeatureWindowsFeed(ClipFeed):
     def _make(self, step: int, host_slice: slice, out: Buffers) -> Batch:
         del out
         slots = range(host_slice.start, host_slice.stop)
-        return batch_of(self._element(step, slot) for slot in slots)
+        return self._batch_of(self._element(step, slot) for slot in slots)
 
     def _element(self, step: int, slot: int) -> dict[str, Any]:
         row, draws = self.slots.chosen(step, slot)

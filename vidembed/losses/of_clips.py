@@ -56,8 +56,8 @@ def deterministic(
     """(loss f32[], measures) of the means of two random halves of each video's clips, as pairs.
 
     Reads no variances. A video with a single clip is only a negative of the others; so is one
-    without clips, as a vector of zeros. Measures: `similarity` of the halves, and `pairs`, the
-    number of videos with a loss.
+    without clips, as a vector of zeros. Measures: `similarity` of the halves, `pairs`, the number
+    of videos with a loss, and `trained`, their share.
     """
     one, other = halves(clips.present, key=key)
     first, second = (normalise(moments(clips._replace(present=p)).mean) for p in (one, other))
@@ -69,7 +69,8 @@ def deterministic(
         return jnp.sum(jnp.where(learnt, values, 0.0)) / jnp.maximum(pairs, 1)
 
     similarity = mean_of(jnp.sum(first * second, axis=-1))
-    return mean_of(losses), {"similarity": similarity, "pairs": pairs}
+    measures = {"similarity": similarity, "pairs": pairs, "trained": pairs / len(rows)}
+    return mean_of(losses), measures
 
 
 def both_halves(clips: Clips, *, key: jax.Array) -> Clips:

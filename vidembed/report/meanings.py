@@ -18,6 +18,10 @@ MEANINGS: Mapping[str, str] = {
     "mean over videos.",
     "map_per_video": "each video orders all classes by probability; the mean of their average "
     "precisions.",
+    "accuracy": "the share of videos whose class is among their {depth} most probable.",
+    "accuracy@1": "the share of videos whose most probable class is right.",
+    "class_accuracy": "the mean of this share over classes, in which rare classes count as much as "
+    "common ones.",
     "r": "the share of queries with a right answer among the first {depth}.",
     "median_rank": "the median, over queries, of the rank of the first right answer, 1 at best.",
     "mean_rank": "the mean of these ranks.",

@@ -42,6 +42,7 @@ METRICS: Mapping[str, str] = {
     "map_per_class": "MAP per class",
     "map_per_video": "MAP per video",
     "r": "R",
+    "class_accuracy": "accuracy per class",
 }
 """Names of metrics without their depth."""
 

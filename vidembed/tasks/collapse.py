@@ -133,6 +133,38 @@ def drowned(lines: Sequence[Line], *, finished: bool) -> dict[str, str]:
     }
 
 
+def single_clips(lines: Sequence[Line], *, finished: bool) -> dict[str, str]:
+    """Warn if no video has two clips to compare; {} or one message by name."""
+    last = _while(lines, lambda line: _of(line, "trained", 1.0) == 0, finished=finished)
+    if finished and all(_of(line, "trained", 1.0) == 0 for line in lines):
+        last = lines  # however short the run
+    if not last:
+        return {}
+    return {
+        "single clips": (
+            f"{_steps(last)} no video has two clips, and the loss compares halves of a video's "
+            "clips: videos that are shorter than a clip have one. Use shorter clips "
+            "(--feed.frames, --feed.stride)"
+        )
+    }
+
+
+def nothing_mined(lines: Sequence[Line], *, finished: bool) -> dict[str, str]:
+    """Warn if the threshold makes no pair of two videos positive; {} or one message by name."""
+    last = _while(lines, lambda line: _of(line, "mined", 1.0) == 0, finished=finished)
+    if not last:
+        return {}
+    return {
+        "nothing mined": (
+            f"no two videos are a positive pair: {_steps(last)} the threshold is "
+            f"{_range(last, 'threshold')}, and the mean distance of two videos is "
+            f"{_range(last, 'distance')}, so that a video is positive with itself only. Raise "
+            "--task.loss.threshold.distance, or take a share of the pairs instead "
+            "(task.loss.threshold:quantile, --task.loss.threshold.share) and more videos in a batch"
+        )
+    }
+
+
 def _while(
     lines: Sequence[Line], sign: Callable[[Line], bool], *, finished: bool
 ) -> Sequence[Line]:

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+LABELS = "labels"
+"""What a task on clips names in its `reads` to be given the class of each video."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:

@@ -53,8 +53,8 @@ class Task:
         return dict.fromkeys(parameters), {}
 
     def masked(self, updates: Mapping[str, Any], state: Any) -> Mapping[str, Any]:
-        """The parameter updates, by name, with zeros for rows that must not learn; by default
-        every row learns."""
+        """The parameter updates, by name, with zeros for rows that must not learn, and smaller
+        ones for parameters that learn more slowly; by default every row learns alike."""
         return updates
 
     def solve(self, parameters: Mapping[str, Any], state: Any) -> Mapping[str, Any] | None:
@@ -70,6 +70,12 @@ class Task:
         padding. None if the shape must be the same.
         """
         return None
+
+    @property
+    def stop_at(self) -> Mapping[str, str]:
+        """Names of the warnings of `diagnose` that stop a running training → how to go on in spite
+        of them."""
+        return {}
 
     def diagnose(self, lines: Sequence[Mapping[str, Any]], *, finished: bool) -> dict[str, str]:
         """Warnings by name, from the journal lines of a finished or running run."""

@@ -7,6 +7,10 @@ MOST_LINES = 400
 """When a run has more lines, every second one is dropped."""
 
 
+class HopelessError(RuntimeError):
+    """A running training was stopped, because its task warns that going on has no use."""
+
+
 class Diagnose(Protocol):
     """A task's `diagnose`."""
 
@@ -18,8 +22,17 @@ class Diagnose(Protocol):
 class Diagnosis:
     """Reads the lines of a run and shows the task's warnings."""
 
-    def __init__(self, diagnose: Diagnose, say: Callable[[str], None], *, steps: int) -> None:
+    def __init__(
+        self,
+        diagnose: Diagnose,
+        say: Callable[[str], None],
+        *,
+        steps: int,
+        stop_at: Mapping[str, str] | None = None,
+    ) -> None:
+        """stop_at: names of warnings that stop a running training → how to go on regardless."""
         self._diagnose, self._say, self._steps = diagnose, say, steps
+        self._stop_at = stop_at or {}
         self._lines: list[Mapping[str, Any]] = []
         self._said: set[str] = set()
         self.trained = False
@@ -35,9 +48,15 @@ class Diagnosis:
                     self._lines = self._lines[::2]
 
     def see(self, line: Mapping[str, Any]) -> None:
-        """Read a new line, and show new warnings."""
+        """Read a new line, and show new warnings. Raises HopelessError for one of `stop_at`, unless
+        the line is that of the last step."""
         self.read([line])
         for name, message in self.warnings().items():
+            if name in self._stop_at and line["step"] < self._steps:
+                raise HopelessError(
+                    f"{message}. The run is stopped at step {line['step']:,}, and its checkpoints "
+                    f"are kept: begin again in another --workdir, or {self._stop_at[name]}"
+                )
             if name not in self._said:
                 self._said.add(name)
                 self._say(f"WARNING: {message}")

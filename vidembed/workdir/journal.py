@@ -39,7 +39,8 @@ class Journal:
     after each line. Remote storage cannot append: there the files are written whole, at most every
     30 seconds and at the end. A failed write, for example on a full disk, raises OSError with the
     file's name, but never hides another exception that ended the block. Warnings from `diagnose`, a
-    task's, are shown once. show_loss: whether the terminal shows the loss; the file always has it.
+    task's, are shown once, or raise HopelessError if they are among `stop_at`; see `Diagnosis`.
+    show_loss: whether the terminal shows the loss; the file always has it.
     """
 
     def __init__(
@@ -51,13 +52,14 @@ class Journal:
         progress: Progress | None = None,
         diagnose: Diagnose = lambda lines, *, finished: {},
         show_loss: bool = True,
+        stop_at: Mapping[str, str] | None = None,
     ):
         self.workdir = workdir
         self.total_steps = total_steps
         self._first_host = is_first_host()
         self.progress = progress or Progress(quiet=not self._first_host)
         self._resumed_from, self._show_loss = resumed_from, show_loss
-        self._diagnosis = Diagnosis(diagnose, self.progress.say, steps=total_steps)
+        self._diagnosis = Diagnosis(diagnose, self.progress.say, steps=total_steps, stop_at=stop_at)
         self._logged: set[tuple[str, int]] = set()
         self._stack = contextlib.ExitStack()
         self._training: Stage | None = None
