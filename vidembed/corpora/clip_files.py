@@ -3,7 +3,8 @@
 Optionally with the features of their frames, which extraction has stored.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -17,6 +18,7 @@ from vidembed.corpora.clip_source import ClipSource
 from vidembed.corpora.clips import Clips, read_clips
 from vidembed.corpora.frame_sources import FrameSource, StoredFrames
 from vidembed.corpora.labels import Labels
+from vidembed.corpora.other_videos import other_videos
 from vidembed.corpora.published_clips import hmdb51, kinetics, ucf101
 from vidembed.corpora.split_videos import check_rows
 
@@ -162,6 +164,10 @@ class ClipFilesPaths:
             stored=stored,
             simulated=(epath.Path(self.folder) / SIMULATED).exists(),
         )
+
+    def others(self, paths: Sequence[str | os.PathLike[str]]) -> ClipSource:
+        """Other videos for a trained run; see `other_videos`."""
+        return other_videos(paths, modality=self.modality)
 
     def _listed(self) -> Clips:
         if self.form == "list":
