@@ -106,11 +106,11 @@ def test_videos_and_clips_become_tables_with_deviations(shapes, of_files, tmp_pa
 
 
 @pytest.mark.fault(
-    "Runs on clips in use: videos that cannot be decoded",
+    "A run in use: videos of a run on clips that cannot be decoded",
     "1: each is named and left out, the others are embedded; refused if there is no other",
 )
 @pytest.mark.fault(
-    "Runs on clips in use: other vectors at the output path, videos that changed since",
+    "A run in use: other vectors of clips at the output path, videos that changed since",
     "1, and nothing is changed; the same vectors are recognised",
 )
 def test_videos_that_cannot_be_decoded_are_left_out(shapes, of_files, tmp_path, capsys, caplog):
@@ -145,7 +145,7 @@ def test_videos_that_cannot_be_decoded_are_left_out(shapes, of_files, tmp_path, 
 
 
 @pytest.mark.fault(
-    "Runs on clips in use: embedding is interrupted",
+    "A run in use: embedding of clips is interrupted",
     "the same command resumes after the last finished block; no table appears before it is whole",
 )
 def test_an_interrupted_embedding_resumes(shapes, of_files, tmp_path, capsys, monkeypatch):
@@ -216,7 +216,7 @@ def test_the_table_is_indexed_and_searched(shapes, of_files, tmp_path, capsys):
 
 
 @pytest.mark.fault(
-    "Runs on clips in use: features in the place of videos or videos in the place of features, "
+    "A run in use: features in the place of videos or videos in the place of features, "
     "features of another backbone, files of vectors that have no place for deviations",
     "refused, with what to give",
 )
