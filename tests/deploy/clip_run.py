@@ -37,9 +37,9 @@ class Rows:
         return clips.mean(axis=3).reshape(len(clips), -1), {}
 
 
-def shapes(folder):
-    """16 videos of two seconds."""
-    write_shapes(folder, Shapes(groups=2, frames=24, height=SIZE, width=20))
+def shapes(folder, groups=2):
+    """Videos of two seconds, 8 of each group."""
+    write_shapes(folder, Shapes(groups=groups, frames=24, height=SIZE, width=20))
     return folder
 
 

@@ -122,6 +122,18 @@ class ClipFilesCorpus:
         made = ("the videos are simulated: made by a program",) * self.simulated
         return (note, *made)
 
+    def report(self) -> dict[str, object]:
+        """Counts of videos, classes and sources, for reports."""
+        return {
+            "videos": len(self),
+            "train_videos": int(self.is_train.sum()),
+            **{f"{part}_videos": int(mask.sum()) for part, mask in self.parts.items()},
+            "classes": len(self.clips.classes),
+            "sources": len(self.sources),
+            "megabytes": round(float(self.sizes.sum()) / 1e6, 1),
+            **({"simulated_videos": True} if self.simulated else {}),
+        }
+
     def check(self, batch: Mapping[str, Any]) -> None:
         """Raise LeakError if a batch holds a video outside train: `rows`, i[...]."""
         check_rows(batch, self.is_train, self.ids)
