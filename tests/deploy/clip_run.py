@@ -34,7 +34,7 @@ class Rows:
         return {}, {}
 
     def apply(self, parameters, statistics, clips, train, present=None):
-        return clips.mean(axis=3).reshape(len(clips), -1), {}
+        return clips.mean(axis=3).reshape(clips.shape[0], T * SIZE * 3), {}
 
 
 def shapes(folder, groups=2):

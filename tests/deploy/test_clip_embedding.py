@@ -26,28 +26,6 @@ def load(path, step):
     return vidembed.load(path, step, classes=(Rows,))
 
 
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory):
-    return clip_run.shapes(tmp_path_factory.mktemp("shapes"))
-
-
-@pytest.fixture(scope="module")
-def of_files(shapes, tmp_path_factory):
-    return clip_run.trained(tmp_path_factory.mktemp("files") / "run", shapes)
-
-
-@pytest.fixture(scope="module")
-def stored(shapes, tmp_path_factory):
-    ids = [path.stem for path in sorted(shapes.glob("*/*.mp4"))]
-    return clip_run.features(tmp_path_factory.mktemp("stored"), ids)
-
-
-@pytest.fixture(scope="module")
-def of_windows(shapes, stored, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("windows") / "run"
-    return clip_run.trained(workdir, shapes, frames=stored)
-
-
 @pytest.fixture(autouse=True)
 def loaded_once(monkeypatch):
     for verb in (embedding, indexing, searching):

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -64,7 +64,7 @@ class ClipOutputs:
         def every(parameters: Any, state: Any, arrays: Any) -> dict[str, jax.Array]:
             return {name: each.apply(parameters, state, arrays) for name, each in outputs.items()}
 
-        self._every = jax.jit(every)
+        self._apply, self._every = every, jax.jit(every)
         one = jax.ShapeDtypeStruct((1, 1, *clip), jnp.uint8 if self.of_files else jnp.float32)
         arrays = {"clips": one, "present": jax.ShapeDtypeStruct((1, 1), jnp.bool_)}
         shapes = jax.eval_shape(every, self._part["parameters"], self._part["state"], arrays)
@@ -127,6 +127,25 @@ class ClipOutputs:
             present,
             np.where(present, seconds, 0),
         )
+
+    def of_single(self, clips: np.ndarray) -> dict[str, np.ndarray]:
+        """The vectors f32[n, D] of single clips [n, ...], by output."""
+        weights, program = self.program()
+        return {name: np.asarray(of) for name, of in jax.jit(program)(weights, clips).items()}
+
+    def program(self) -> tuple[dict[str, np.ndarray], Callable[[Any, Any], dict[str, jax.Array]]]:
+        """(weights by name, (weights, clips [n, ...]) → output → f32[n, D]): the encoder of single
+        clips as a pure function."""
+        leaves, tree = jax.tree_util.tree_flatten_with_path(self._part)
+        named = {jax.tree_util.keystr(p, simple=True, separator="/"): leaf for p, leaf in leaves}
+
+        def program(weights: Any, clips: Any) -> dict[str, jax.Array]:
+            part = jax.tree_util.tree_unflatten(tree, [weights[name] for name in named])
+            arrays = {"clips": clips[:, None], "present": jnp.ones((clips.shape[0], 1), jnp.bool_)}
+            made = self._apply(part["parameters"], part["state"], arrays)
+            return {name: made[name][:, 0] for name in self.of_clips}
+
+        return {name: np.asarray(leaf) for name, leaf in named.items()}, program
 
     def embed(
         self, paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]

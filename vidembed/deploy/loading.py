@@ -13,7 +13,7 @@ from vidembed.deploy.clip_outputs import ClipOutputs
 from vidembed.deploy.run import Run
 from vidembed.distributed.mesh import MeshShape, make_mesh
 from vidembed.engine.model import Model, load_model
-from vidembed.records.export_folder import read_export
+from vidembed.records.export_folder import CLIPS, read_export
 from vidembed.records.rows import Rows, float_rows
 from vidembed.records.split import split_options
 from vidembed.workdir.layout import Workdir
@@ -45,6 +45,11 @@ def load(
     if not (place / "model.json").exists():
         return opened(place, step, output, classes)[0]
     about, compute = read_export(place)
+    if CLIPS in about:
+        raise ValueError(
+            f"{place} is the encoder of a run on clips: it is a backbone of `vidembed extract` "
+            f"(--backbones {place}), and no run"
+        )
     if step not in ("best", "latest", about["step"], str(about["step"])):
         raise ValueError(f"{place} is an export of step {about['step']} only, not {step}")
     return Run(
