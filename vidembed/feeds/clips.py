@@ -163,7 +163,7 @@ class DecodedClipsFeed(ClipFeed):
         """See `Feed`."""
         config = self.config
         clip = (config.frames, config.height, config.width, 3)
-        return Spec(widths={PIXELS: 3}, clip=clip)
+        return Spec(widths={PIXELS: 3}, clip=clip, cut={**config.cut, "rate": config.rate})
 
     @cached_property
     def _settings(self) -> tuple[Any, ...]:

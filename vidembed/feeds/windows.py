@@ -87,7 +87,8 @@ class FeatureWindowsFeed(ClipFeed):
     def spec(self) -> Spec:
         """See `Feed`."""
         width = self._source.width
-        return Spec(widths={self._modality: width}, clip=(self.config.frames, width))
+        frames, cut = self.config.frames, self.config.cut
+        return Spec(widths={self._modality: width}, clip=(frames, width), cut=cut)
 
     @property
     def notes(self) -> tuple[str, ...]:
