@@ -170,6 +170,20 @@ def test_windows_of_stored_features_are_embedded(stored, of_windows, tmp_path):
     assert T == 3
 
 
+@pytest.mark.long
+def test_clips_are_indexed_too(shapes, of_files, tmp_path):
+    videos, table = tmp_path / "v", tmp_path / "c"
+    assert embed(of_files, shapes, videos, "--clips", str(table)) == 0
+    run = vidembed.load(of_files, "latest", output="clip", classes=(Rows,))
+    found = run.index(table).search(ids=["left_g000#0"], k=2)
+    clips = FeatureTable.open(table)
+    scores = (
+        clips.features["clip"] @ clips.features["clip"][clips.find(np.array([b"left_g000#0"]))][0]
+    )
+    [(_, best)] = found.each()
+    np.testing.assert_allclose(best, np.sort(scores)[::-1][1:3], atol=1e-5)
+
+
 def test_the_table_is_indexed_and_searched(shapes, of_files, tmp_path, capsys):
     table, index = str(tmp_path / "v"), str(tmp_path / "index")
     assert embed(of_files, shapes, table) == 0
