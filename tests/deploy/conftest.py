@@ -6,6 +6,7 @@ import jax
 import pytest
 
 import vidembed
+from tests.deploy import clip_run
 from vidembed.cli import embedding, indexing, searching
 from vidembed.distributed.stopping import StopFlag
 from vidembed.engine.optimiser import Optimiser
@@ -51,3 +52,25 @@ def loaded_once(monkeypatch):
 def _load(path, step):
     """Load the run once: otherwise every command would compile it again."""
     return vidembed.load(path, step)
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory):
+    return clip_run.shapes(tmp_path_factory.mktemp("shapes"))
+
+
+@pytest.fixture(scope="session")
+def of_files(shapes, tmp_path_factory):
+    return clip_run.trained(tmp_path_factory.mktemp("files") / "run", shapes)
+
+
+@pytest.fixture(scope="session")
+def stored(shapes, tmp_path_factory):
+    ids = [path.stem for path in sorted(shapes.glob("*/*.mp4"))]
+    return clip_run.features(tmp_path_factory.mktemp("stored"), ids)
+
+
+@pytest.fixture(scope="session")
+def of_windows(shapes, stored, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("windows") / "run"
+    return clip_run.trained(workdir, shapes, frames=stored)

@@ -318,6 +318,20 @@ def test_a_feed_without_clips_is_refused():
         STORED.init(jax.random.key(0), Spec(widths={"visual": 3}), None)
 
 
+@pytest.mark.fault(
+    "Runs: clips to embed that are cut otherwise than those to learn from",
+    "refused at the start, with the options to add",
+)
+def test_clips_cut_otherwise_than_the_feeds_are_refused():
+    spec = replace(SPEC, cut={"frames": 8, "stride": 1, "rate": 12.5})
+    task = replace(STORED, embedded=EvenClips(frames=16, rate=8.0))
+    frames = replace(spec, clip=(8, 4, 4, 3))
+    with pytest.raises(ValueError, match=r"frames 8 and 16, rate 12.5 and 8\), so that") as refused:
+        task.init(jax.random.key(0), frames, None)
+    assert "add --task.embedded.frames 8 --task.embedded.rate 12.5" in str(refused.value)
+    STORED.init(jax.random.key(0), replace(SPEC, cut={"frames": 16, "stride": 1}), STATISTICS)
+
+
 @dataclass(frozen=True, kw_only=True)
 class MadeClips(Corpus):
     """Clips of 8 kinds of videos; one clip of every third video is missing."""

@@ -4,9 +4,11 @@ from typing import Annotated
 
 import tyro
 
+from vidembed.deploy.clip_exporting import export_clips
 from vidembed.deploy.exporting import PLATFORMS, export
-from vidembed.deploy.loading import class_names
+from vidembed.deploy.loading import class_names, reads_clips
 from vidembed.progress import Progress
+from vidembed.records.export_folder import CLIPS
 
 
 def main(
@@ -23,6 +25,9 @@ def main(
     how to call the program; `jax.export` runs it without vidembed. The program is tested before it
     is written. Needs the extra serve.
 
+    Of a run on clips (provico) it is the encoder, from clips of frames to clip and clip_deviation,
+    with clip.json beside it: OUT is then a folder of backbones for extract.
+
     Args:
         run: the work directory of a run, local or gs://.
         out: the folder to write, local or gs://.
@@ -32,6 +37,20 @@ def main(
         onnx: also write ONNX (model.onnx, weights inside); needs the extra onnx.
     """
     progress = Progress()
+    if reads_clips(run):
+        if onnx or output:
+            raise ValueError(
+                "--onnx and --output are not for runs on clips, whose encoder is exported as it is"
+            )
+        with progress.stage(f"exporting {run}"):
+            about = export_clips(run, out, step)
+        taken = ", ".join(f"{name} {value}" for name, value in about[CLIPS].items())
+        made = ", ".join(f"{name} f32[{size}]" for name, size in about["outputs"].items())
+        progress.say(f"{out}: step {about['step']}, clips to {made}, for {', '.join(PLATFORMS)}")
+        progress.say(f"clips: {taken}")
+        progress.say(f"to extract features with it: --backbones {out}")
+        progress.say(f"space: {about['space']}")
+        return
     output = output or ("labels" if class_names(run) else "video")
     with progress.stage(f"exporting {run}"):
         about = export(run, out, step, output=output, onnx=onnx)

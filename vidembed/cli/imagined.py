@@ -6,13 +6,14 @@ than requested, thinned in proportion: a batch then has as many related pairs as
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from vidembed.cli.host_memory import host_memory
+from vidembed.cli.imagined_clips import CLIPS, imagined_clips, source_of
 from vidembed.cli.imagined_text import (
     CAPTIONS,
     MSRVTT,
@@ -21,6 +22,7 @@ from vidembed.cli.imagined_text import (
     imagined_text,
 )
 from vidembed.corpora.captions import CaptionPaths
+from vidembed.corpora.clip_files import ClipFilesPaths
 from vidembed.corpora.labelled import LabelledCorpus, LabelledPaths
 from vidembed.corpora.labels import Labels
 from vidembed.corpora.watched import Corpus, CorpusPaths
@@ -48,8 +50,8 @@ class Imagined:
     """The size of the imagined data if the recipe names no corpus."""
 
     videos: float | None = None
-    """Videos of the corpus; None: 8 million, about YouTube-8M's, or with captions 10,000, as
-    MSR-VTT's."""
+    """Videos of the corpus; None: 8 million, about YouTube-8M's, with captions 10,000, as
+    MSR-VTT's, and of clips 240,000, as Kinetics-400's."""
     degree: float = 50.0
     """Mean relations per video (CDML's lecture keeps at most 50)."""
     classes: int | None = None
@@ -92,6 +94,8 @@ def known_data(recipe: Recipe, imagined: Imagined) -> Known:
         return _labelled(recipe, paths, imagined)
     if isinstance(paths, CaptionPaths) and not (paths.table or paths.records):
         return _captioned(recipe, paths, imagined)
+    if isinstance(paths, ClipFilesPaths) and not (paths.folder or paths.clips):
+        return _clips(paths, imagined, getattr(recipe.task, "reads", ()))
     if not isinstance(paths, CorpusPaths):
         given = getattr(paths, "table", "") or getattr(paths, "records", "")
         return Known(data=Data(paths.open()), source=given or str(paths), host={})
@@ -171,6 +175,12 @@ def _captioned(recipe: Recipe, paths: CaptionPaths, imagined: Imagined) -> Known
         "--corpus.captions CAPTIONS, or a run's --workdir; --videos changes the imagined size)"
     )
     return Known(data=Data(corpus), source=source, host={}, imagined=True, whole=True)
+
+
+def _clips(paths: ClipFilesPaths, imagined: Imagined, reads: Sequence[str]) -> Known:
+    """Imagined videos as files, or as the features of their frames."""
+    data = Data(imagined_clips(videos := imagined.number(CLIPS), *reads or (paths.modality,)))
+    return Known(data=data, source=source_of(videos), host={}, imagined=True, whole=True)
 
 
 def imagined_data(

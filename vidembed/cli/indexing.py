@@ -6,10 +6,11 @@ import tyro
 
 from vidembed.deploy.features import features
 from vidembed.deploy.index import VideoIndex
-from vidembed.deploy.loading import load
+from vidembed.deploy.loading import load, reads_clips
 from vidembed.progress import Progress
 from vidembed.records.outputs import check_apart
 from vidembed.records.table import FeatureTable
+from vidembed.records.table_folder import table_state
 from vidembed.serving.engines import engine_to_json
 from vidembed.serving.index import Index
 
@@ -35,6 +36,8 @@ def main(
     verify: bool = False,
 ) -> None:
     """Build or update an index of a feature table's videos, embedded by a trained run.
+
+    For a run on clips (provico), TABLE is what `embed` has made of the videos with that run.
 
     Without RUN, the videos are indexed by the table's own features, standardised: the baseline. The
     statistics come from the table, so new videos need a new index (--force).
@@ -84,6 +87,11 @@ def main(
     names = ("TABLE", "INDEX") if len(places) == 2 else ("RUN", "TABLE", "INDEX")
     *run_path, table_path, path = _places(places, names)
     check_apart(path, [*run_path, table_path])
+    if run_path and table_state(table_path) != "finished" and reads_clips(run_path[0]):
+        raise ValueError(
+            f"{table_path} is not a feature table: embed the videos first (vidembed embed "
+            f"{run_path[0]} {table_path} TABLE), and index that TABLE"
+        )
     with progress.stage(f"reading {' and '.join(places[:-1])}"):
         table = FeatureTable.open(table_path)
         run = load(run_path[0], step) if run_path else features(table)

@@ -5,11 +5,13 @@ from functools import partial
 from typing import Any
 
 from vidembed.cli.text_section import NO_TEXTS, Texts, text_section
+from vidembed.corpora.clip_files import ClipFilesCorpus
 from vidembed.corpora.labelled import LabelledCorpus
 from vidembed.corpora.watched import Corpus
 from vidembed.engine.measured import Measured
 from vidembed.evaluators.slices import sliced, slices_of
 from vidembed.metrics.calibration import Reliability
+from vidembed.report.clip_gallery import clip_gallery
 from vidembed.report.clusters import clusters
 from vidembed.report.embedding_map import embedding_map
 from vidembed.report.frequent_classes import frequent_classes
@@ -31,8 +33,9 @@ def sections(
 ) -> dict[str, Any]:
     """Arguments of `write_report` for a model's outputs at one checkpoint.
 
-    Related videos for the output `video` and a corpus with relations; predicted labels for the
-    output `labels` and a corpus with labels; texts with the videos that they find for the outputs
+    Neighbours of clips for the output `video` and a list of clips; related videos for the output
+    `video` and a corpus with relations; predicted labels for the output `labels` and a corpus with
+    labels; texts with the videos that they find for the outputs
     `video` and `text` and a corpus with captions. measured: whether the checkpoint has scores.
     Raises ValueError for a run with none of these, and for texts that it cannot embed.
     """
@@ -43,14 +46,17 @@ def sections(
             f"--texts shows what sentences find, and this run has no output `text`, only "
             f"{', '.join(model) or '(none)'}: leave them out, or train one with `train jemc`"
         )
+    if "video" in list(model) and isinstance(corpus, ClipFilesCorpus):
+        return _clips(model, corpus, selecting, label_kinds, measured=measured)
     if "video" in list(model) and hasattr(corpus, "relations"):
         return _related_videos(model, corpus, selecting, label_kinds, measured=measured)
     if "labels" in list(model) and hasattr(corpus, "labels"):
         return _predicted_labels(model, corpus, selecting, label_kinds, measured=measured)
     raise ValueError(
-        "the report shows related videos, predicted labels or a search by words: it needs an "
-        "output `video` and a corpus with relations, an output `labels` and a corpus with labels, "
-        "or outputs `video` and `text` and a corpus with captions, but this run has the outputs "
+        "the report shows related videos, clips, predicted labels or a search by words: it needs "
+        "an output `video` and a corpus with relations or a list of clips, an output `labels` and "
+        "a corpus with labels, or outputs `video` and `text` and a corpus with captions, but this "
+        "run has the outputs "
         f"{', '.join(model) or '(none)'} and a {type(corpus).__name__}"
     )
 
@@ -66,6 +72,27 @@ def _related_videos(
         "clusters": clusters(corpus, label_names),
         "slices": slices(embeddings, corpus, label_kinds) if slices and measured else {},
         "embedding_map": embedding_map(embeddings, corpus, label_names),
+    }
+
+
+def _clips(
+    model: Any,
+    corpus: ClipFilesCorpus,
+    selecting: Measured,
+    label_kinds: LabelKinds,
+    *,
+    measured: bool,
+) -> dict[str, Any]:
+    slices, outputs = getattr(selecting.evaluator, "slices", None), list(model)
+    embeddings = model["video"](corpus.table)
+    spread = "video_deviation" in outputs
+    deviations = model["video_deviation"](corpus.table) if spread else None
+    names = dict(enumerate(corpus.clips.classes))
+    return {
+        "gallery": [],
+        "clips": clip_gallery(embeddings, deviations, corpus),
+        "slices": slices(embeddings, corpus, label_kinds) if slices and measured else {},
+        "embedding_map": embedding_map(embeddings, corpus, names, classes=corpus.clips.labels),
     }
 
 

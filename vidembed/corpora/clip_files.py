@@ -3,7 +3,8 @@
 Optionally with the features of their frames, which extraction has stored.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -17,6 +18,7 @@ from vidembed.corpora.clip_source import ClipSource
 from vidembed.corpora.clips import Clips, read_clips
 from vidembed.corpora.frame_sources import FrameSource, StoredFrames
 from vidembed.corpora.labels import Labels
+from vidembed.corpora.other_videos import other_videos
 from vidembed.corpora.published_clips import hmdb51, kinetics, ucf101
 from vidembed.corpora.split_videos import check_rows
 
@@ -120,6 +122,18 @@ class ClipFilesCorpus:
         made = ("the videos are simulated: made by a program",) * self.simulated
         return (note, *made)
 
+    def report(self) -> dict[str, object]:
+        """Counts of videos, classes and sources, for reports."""
+        return {
+            "videos": len(self),
+            "train_videos": int(self.is_train.sum()),
+            **{f"{part}_videos": int(mask.sum()) for part, mask in self.parts.items()},
+            "classes": len(self.clips.classes),
+            "sources": len(self.sources),
+            "megabytes": round(float(self.sizes.sum()) / 1e6, 1),
+            **({"simulated_videos": True} if self.simulated else {}),
+        }
+
     def check(self, batch: Mapping[str, Any]) -> None:
         """Raise LeakError if a batch holds a video outside train: `rows`, i[...]."""
         check_rows(batch, self.is_train, self.ids)
@@ -162,6 +176,10 @@ class ClipFilesPaths:
             stored=stored,
             simulated=(epath.Path(self.folder) / SIMULATED).exists(),
         )
+
+    def others(self, paths: Sequence[str | os.PathLike[str]]) -> ClipSource:
+        """Other videos for a trained run; see `other_videos`."""
+        return other_videos(paths, modality=self.modality)
 
     def _listed(self) -> Clips:
         if self.form == "list":

@@ -132,6 +132,11 @@ class StoredFrames:
             )
         return features.values
 
+    def times(self, row: int) -> np.ndarray:
+        """When the frames of a video begin, f64[T] in seconds; none if the file is damaged."""
+        features = self.store.read(self.ids[row])
+        return np.zeros(0) if features is None else features.times
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DecodedFrames:

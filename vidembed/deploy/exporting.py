@@ -79,7 +79,7 @@ def export(
     if onnx:
         onnx_program.check_installed()
     folder = epath.Path(out)
-    _refuse_others(folder)
+    refuse_others(folder)
     run, weights, program = traced(path, step, output, classes)
     (videos,) = jax_export.symbolic_shape("videos")
     shapes = (
@@ -124,14 +124,15 @@ def export(
     return about
 
 
-def _refuse_others(folder: epath.Path) -> None:
-    """Raise ValueError unless the folder is empty or holds an interrupted export."""
+def refuse_others(folder: epath.Path, *ours: str) -> None:
+    """Raise ValueError unless the folder is empty or holds an interrupted export. ours: names of
+    further files of it."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: an export needs a folder, choose another")
     names = {path.name for path in folder.iterdir()} if folder.exists() else set()
     if ABOUT in names:
         raise ValueError(f"{folder} is an export already: choose another folder, or remove it")
-    others = [name for name in sorted(names - {PROGRAM, WEIGHTS, ONNX}) if name[0] != "."]
+    others = [name for name in sorted(names - {PROGRAM, WEIGHTS, ONNX, *ours}) if name[0] != "."]
     if others:
         raise ValueError(f"{folder} holds other files ({others[0]}): choose an empty folder")
 

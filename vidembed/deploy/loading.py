@@ -2,16 +2,19 @@
 
 import functools
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from etils import epath
 
 from vidembed import files
+from vidembed.deploy.clip_outputs import ClipOutputs
 from vidembed.deploy.run import Run
 from vidembed.distributed.mesh import MeshShape, make_mesh
 from vidembed.engine.model import Model, load_model
-from vidembed.records.export_folder import read_export
+from vidembed.records.export_folder import CLIPS, read_export
+from vidembed.records.rows import Rows, float_rows
 from vidembed.records.split import split_options
 from vidembed.workdir.layout import Workdir
 
@@ -42,6 +45,11 @@ def load(
     if not (place / "model.json").exists():
         return opened(place, step, output, classes)[0]
     about, compute = read_export(place)
+    if CLIPS in about:
+        raise ValueError(
+            f"{place} is the encoder of a run on clips: it is a backbone of `vidembed extract` "
+            f"(--backbones {place}), and no run"
+        )
     if step not in ("best", "latest", about["step"], str(about["step"])):
         raise ValueError(f"{place} is an export of step {about['step']} only, not {step}")
     return Run(
@@ -72,12 +80,8 @@ def opened(
     stored = workdir.read_recipe() or {}
     known = stored["spec"].get("widths", {})
     reads = getattr(model.recipe.task, "reads", ())
-    if stored["spec"].get("clip"):
-        raise ValueError(
-            f"{place} embeds clips of video files, which a feature table does not have: in Python, "
-            "vidembed.engine.model.load_model gives its outputs, which read the `table` of its "
-            "corpus (GUIDE.md, Videos as distributions)"
-        )
+    if clip := stored["spec"].get("clip"):
+        return _of_clips(str(place), model, output, clip, stored), model
     if not reads or any(modality not in known for modality in reads):
         raise ValueError(
             f"{place}: its task reads {list(reads)}, but the widths of these are not stored, so it "
@@ -105,6 +109,37 @@ def opened(
         frames_of=getattr(model.recipe.task, "attention", ()),
     )
     return run, model
+
+
+def _of_clips(
+    name: str, model: Model, output: str, clip: Sequence[int], stored: Mapping[str, Any]
+) -> Run:
+    """A run on clips, which embeds videos through its `clips`; of a feature table it takes the
+    vectors that were made so."""
+    known = stored["spec"].get("widths", {})
+    inputs = {m: space for m, space in stored.get("space", {}).items() if m in known}
+    outputs = ClipOutputs(model, output, clip, inputs, name)
+    space = outputs.spaces[output]
+
+    def vectors(source: Rows, rows: np.ndarray) -> np.ndarray:
+        return float_rows(source, output, rows)
+
+    return Run(
+        vectors,
+        name=name,
+        step=model.step,
+        output=output,
+        widths={output: outputs.widths[output]},
+        inputs={output: space},
+        space=space,
+        clips=outputs,
+    )
+
+
+def reads_clips(path: str | os.PathLike[str]) -> bool:
+    """Whether this is the work directory of a run on clips of videos."""
+    stored = files.read_json(epath.Path(path) / "recipe.json") or {}
+    return bool(stored.get("spec", {}).get("clip"))
 
 
 def class_names(path: str | os.PathLike[str]) -> tuple[str, ...]:

@@ -46,22 +46,26 @@ class PartialVectors:
     def block(self, rows: VideoRows, compute: Callable[[], np.ndarray]) -> np.ndarray:
         """The vectors f32[N, D] of the next N videos: read if an earlier process stored them for
         the same features, else computed and stored."""
-        vectors = self._vectors(self._file, rows, compute) if self._file else compute()
-        self.videos += len(rows)
+        return self.keyed(len(rows), _digest(rows) if self._file else b"", compute)
+
+    def keyed(self, count: int, key: bytes, compute: Callable[[], np.ndarray]) -> np.ndarray:
+        """As `block`, of `count` videos that 16 bytes identify."""
+        vectors = self._vectors(self._file, count, key, compute) if self._file else compute()
+        self.videos += count
         return vectors
 
     def _vectors(
-        self, file: BinaryIO, rows: VideoRows, compute: Callable[[], np.ndarray]
+        self, file: BinaryIO, count: int, key: bytes, compute: Callable[[], np.ndarray]
     ) -> np.ndarray:
-        begin, key = file.tell(), _digest(rows)
+        begin = file.tell()
         if self._reading:
-            stored = self._stored(file, len(rows), key)
+            stored = self._stored(file, count, key)
             if stored is not None:
-                self.taken_over += len(rows)
+                self.taken_over += count
                 return stored
             self._write_from(file, begin)
         vectors = np.ascontiguousarray(compute(), "<f4")
-        head = _BLOCK.pack(len(rows), xxhash.xxh3_64_intdigest(vectors.data), key)
+        head = _BLOCK.pack(count, xxhash.xxh3_64_intdigest(vectors.data), key)
         _write(file, head + vectors.tobytes())
         return vectors
 

@@ -23,6 +23,7 @@ from vidembed.serving.segment import Engine
 from vidembed.serving.versions import Folder
 
 if TYPE_CHECKING:
+    from vidembed.deploy.clip_outputs import ClipOutputs
     from vidembed.deploy.text_queries import TextQueries
 
 _log = logging.getLogger(__name__)
@@ -47,7 +48,8 @@ class Run:
     imported: options of the import of the training table (`records.stored_options`), if known.
     split: the options of the split that it was trained on, if known. texts: opens what embeds
     sentences, of a run that does, given the folder of a sentence encoder. frames_of: modalities of
-    which it reads frames.
+    which it reads frames. clips: embeds video files, of a run on clips, which itself reads vectors
+    of such videos, as `vidembed embed` writes them.
     """
 
     def __init__(
@@ -64,8 +66,9 @@ class Run:
         split: Mapping[str, Any] = {},
         texts: Callable[[str | os.PathLike[str] | None], "TextQueries"] | None = None,
         frames_of: Sequence[str] = (),
+        clips: "ClipOutputs | None" = None,
     ) -> None:
-        self.compute, self._texts = compute, texts
+        self.compute, self._texts, self.clips = compute, texts, clips
         self.name, self.step, self.output, self.space = name, step, output, space
         self.widths, self.inputs, self.imported = dict(widths), dict(inputs), dict(imported)
         self.split, self.frames_of = dict(split), tuple(frames_of)
@@ -188,6 +191,11 @@ class Run:
         if isinstance(videos, FeatureTable):
             theirs = {m: space for m, space in videos.space.items() if m in self.widths}
             check_same_space(self.inputs, theirs, names=(self.name, "the table"))
+        features: Any = videos.features if isinstance(videos, FeatureTable) else videos
+        if self.clips is not None and self.output not in features:
+            raise InputError(
+                f"{self.name} embeds videos: give the table that `vidembed embed` makes of them"
+            )
         rows = video_rows(videos, self.widths, present)
         if self.frames_of and rows.frames is None:
             raise InputError(

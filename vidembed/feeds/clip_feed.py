@@ -67,6 +67,11 @@ class ClipFeedOptions(FeedOptions):
             short=self.short,
         )
 
+    @property
+    def cut(self) -> dict[str, float]:
+        """What a trained model should read clips by, too."""
+        return {"frames": self.frames, "stride": self.stride}
+
 
 class ClipFeed(Feed):
     """Batches of N clips of each of B videos; each host makes its own part of every entry:

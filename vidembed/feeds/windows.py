@@ -97,6 +97,7 @@ class FeatureWindowsFeed(ClipFeed):
             clip=(self.config.frames, width),
             classes=len(classes),
             class_names=classes,
+            cut=self.config.cut,
         )
 
     @property

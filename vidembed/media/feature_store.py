@@ -89,6 +89,29 @@ class FeatureStore:
         except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
 
+    def ids(self) -> list[str]:
+        """The ids of all stored videos, in alphabetical order. Raises ValueError for files that are
+        damaged."""
+        found, damaged = [], []
+        for place in sorted(self.folder.glob("*.npz")):
+            try:
+                with place.open("rb") as file, np.load(file, allow_pickle=False) as of:
+                    found.append(str(json.loads(of["about"].tobytes())["id"]))
+            except (ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile):
+                damaged.append(place.name)
+        if damaged:
+            raise ValueError(
+                f"{self.folder}: {len(damaged):,} of {len(found) + len(damaged):,} files are not "
+                f"stored features, or damaged, such as {damaged[0]}: remove them, and extract "
+                "these videos again"
+            )
+        return sorted(found)
+
+    def origin(self, video_id: str) -> dict[str, Any]:
+        """The size and the time of change of a video's file. Raises OSError."""
+        about = self._place(video_id).stat()
+        return {"size": int(about.length), "modified": float(about.mtime)}
+
     def remarks(self, video_id: str) -> tuple[str, ...]:
         """What could not be decoded of a stored video."""
         about = self._read(video_id, None, lambda of: ())

@@ -118,7 +118,7 @@ def plain(clips: jax.Array, size: int) -> jax.Array:
     """Clips u8[..., T, H, W, 3] unchanged but for their size, standardised: what is embedded."""
     flat = clips.reshape(-1, *clips.shape[-4:])
     whole = jnp.array([[0, 0, *flat.shape[2:4]]], jnp.float32)
-    boxes = jnp.broadcast_to(whole, (len(flat), 4))
+    boxes = jnp.broadcast_to(whole, (flat.shape[0], 4))
     values = standardised(cropped(flat.astype(jnp.float32) / 255, boxes, size))
     return values.reshape(*clips.shape[:-4], *values.shape[1:])
 

@@ -60,5 +60,5 @@ def _shifted(clips: jax.Array, kernel: jax.Array, strides: Steps) -> jax.Array:
             around,
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
-        parts.append(part.reshape(len(clips), frames, *part.shape[1:]))
+        parts.append(part.reshape(clips.shape[0], frames, *part.shape[1:]))
     return sum(parts[1:], parts[0])

@@ -10,7 +10,7 @@ are positive. The list has path, class, group and split; classes are read by the
 the channels on 8 frames of 56 x 56: a size to try things on a CPU. `windows`, as without a preset,
 cuts windows of stored features of frames (--corpus.frames, made by `vidembed extract`), with a
 convolution over time. task.encoder:mean-of-frames learns the two heads alone. What a trained model
-embeds is chosen apart (task.embedded): keep its frames, stride and rate like those of the feed.
+embeds is chosen apart (task.embedded); its frames, stride and rate must be those of the feed.
 
 The paper leaves open the numbers of clips and samples, the threshold, the optimiser and the
 augmentation, and has no published code: these values are ours. We differ in the threshold, a share

@@ -1,6 +1,7 @@
 """How clips are cut from the frames of a video, decoded or as features."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -67,22 +68,32 @@ class Taking:
 
 
 def even_clips(
-    read: Callable[[int], np.ndarray], rows: np.ndarray, taking: Taking
+    read: Callable[[int], np.ndarray], rows: np.ndarray, taking: Taking, *, threads: int = 1
 ) -> dict[str, np.ndarray]:
     """The evenly spread clips of videos i64[n], which a trained model embeds.
 
-    read: row → the frames [T, ...] of a video, such as the `read` of a `FrameSource`. `clips`:
-    [n, N, T, ...]; `present`: bool[n, N]. A video without frames has zeros, and no clip.
+    read: row → the frames [T, ...] of a video, such as the `read` of a `FrameSource`; called by so
+    many threads. `clips`: [n, N, T, ...]; `present`: bool[n, N]; `begins`: i32[n, N], the number of
+    the first frame of each clip, 0 for missing ones. A video without frames has zeros, and no clip.
     """
-    cuts = [_even(read(int(row)), taking) for row in rows]
-    return {
-        "clips": np.stack([clips for clips, _ in cuts]),
-        "present": np.stack([present for _, present in cuts]),
-    }
+
+    def cut(row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return _even(read(row), taking)
+
+    if threads == 1:
+        cuts = list(map(cut, rows.tolist()))
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            cuts = list(pool.map(cut, rows.tolist()))
+    names = ("clips", "present", "begins")
+    return {name: np.stack(of) for name, of in zip(names, zip(*cuts))}
 
 
-def _even(frames: np.ndarray, taking: Taking) -> tuple[np.ndarray, np.ndarray]:
+def _even(frames: np.ndarray, taking: Taking) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    begins = np.zeros(taking.clips, np.int32)
     if len(frames):
-        return taking.cut(frames, None)
+        firsts = taking.places(len(frames), None)[:, 0]
+        begins[: len(firsts)] = firsts
+        return *taking.cut(frames, None), begins
     shape = (taking.clips, taking.frames, *frames.shape[1:])
-    return np.zeros(shape, frames.dtype), np.zeros(taking.clips, bool)
+    return np.zeros(shape, frames.dtype), np.zeros(taking.clips, bool), begins

@@ -21,6 +21,8 @@ from vidembed.records.rows import Rows, float_rows
 
 KIND, VERSION = "vidembed export", 1
 ABOUT, PROGRAM, WEIGHTS = "model.json", "model.stablehlo", "model.safetensors"
+CLIPS = "clips"
+"""The entry of model.json that says which clips an encoder of clips takes."""
 
 
 def read_export(folder: epath.Path) -> tuple[dict[str, Any], "Exported"]:
@@ -62,7 +64,11 @@ class Exported:
         self, features: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray]
     ) -> np.ndarray:
         """f32[N, D] from features f32[N, F] and present bool[N] by modality."""
-        return np.asarray(self._call(self._weights, features, present))
+        return np.asarray(self.run(features, present))
+
+    def run(self, *inputs: Any) -> Any:
+        """What the program makes of its inputs, on the devices."""
+        return self._call(self._weights, *inputs)
 
 
 def digest_of(about: Mapping[str, Any]) -> str:

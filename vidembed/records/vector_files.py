@@ -20,11 +20,9 @@ from etils import epath
 
 from vidembed import files
 from vidembed.records.table import FeatureTable
-from vidembed.records.table_files import arrays_beside_features
-from vidembed.records.table_folder import TableWriter, read_manifest, table_state
-from vidembed.records.table_lock import writing
+from vidembed.records.table_folder import read_manifest, table_state
 from vidembed.records.tabular import METADATA_KEY
-from vidembed.records.youtube8m import offsets_of
+from vidembed.records.vector_table import VectorTable, vector_table
 
 MAKER = "vidembed embed"
 OTHER_FORMS = (".csv", ".tsv", ".json", ".jsonl", ".npz", ".txt", ".tfrecord", ".h5", ".pkl")
@@ -129,15 +127,8 @@ def vector_file(
             files.write_bytes(_beside(place, ".ids.txt"), ids)
     else:
         space = {modality: str(made["space"])}
-        with writing(path):
-            table = TableWriter(path, source=record, space=space, replace=replacing)
-            try:
-                rows = _Table(table, modality)
-                yield rows
-                rows.finish()
-            except BaseException:
-                table.abandon()
-                raise
+        with vector_table(path, record, space, replacing=replacing) as table:
+            yield _Table(table, modality)
 
 
 def numpy_digest(vectors: xxhash.xxh3_128, ids: bytes, record: Mapping[str, Any]) -> str:
@@ -191,18 +182,12 @@ class _Numpy:
 
 
 class _Table:
-    def __init__(self, writer: TableWriter, modality: str) -> None:
-        self._writer, self._modality = writer, modality
-        self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    def __init__(self, table: VectorTable, modality: str) -> None:
+        self._table, self._modality = table, modality
 
     def add(self, videos: FeatureTable, vectors: np.ndarray) -> None:
-        self._writer.append({self._modality: np.asarray(vectors, np.float32)})
-        lengths = np.diff(videos.label_offsets)
-        self._parts.append((videos.ids, lengths, videos.label_values))
-
-    def finish(self) -> None:
-        ids, lengths, values = (np.concatenate(parts) for parts in zip(*self._parts))
-        self._writer.finish(arrays_beside_features(ids, offsets_of(lengths), values, {}))
+        lengths, labels = np.diff(videos.label_offsets), videos.label_values
+        self._table.add(videos.ids, {self._modality: vectors}, lengths=lengths, labels=labels)
 
 
 def _text(ids: np.ndarray) -> pa.Array:

@@ -29,10 +29,16 @@ def principal_components(vectors: np.ndarray, count: int = 2) -> tuple[np.ndarra
 
 
 def embedding_map(
-    embeddings: np.ndarray, corpus: Corpus, label_names: Mapping[int, str], *, seed: int = 0
+    embeddings: np.ndarray,
+    corpus: Any,
+    label_names: Mapping[int, str],
+    *,
+    classes: np.ndarray | None = None,
+    seed: int = 0,
 ) -> dict[str, Any] | None:
     """The map of embeddings f32[N, D], coloured by label, else by cluster, else by partition.
 
+    classes: i[N], one label per video, in the place of those of the table.
     None if there is nothing to see: fewer than three videos, or equal vectors. Keys: `svg`;
     `shares`, two shares of the variance; `coloured_by` (label, cluster, part); `groups`, each with
     `series`, `name` and number of `videos`; `other`, number of grey videos; `drawn` of `videos`.
@@ -46,7 +52,7 @@ def embedding_map(
         return None
     shown = np.sort(rng.permutation(len(fitted))[:DRAWN])
     rows, points = fitted[shown], points[shown]
-    coloured_by, group, names = _groups(corpus, rows, label_names)
+    coloured_by, group, names = _groups(corpus, rows, label_names, classes)
     title = "The first two principal components of the embedding"
     return {
         "svg": _picture(title, points, group),
@@ -81,9 +87,19 @@ def _picture(title: str, points: np.ndarray, group: np.ndarray) -> str:
 
 
 def _groups(
-    corpus: Corpus, rows: np.ndarray, label_names: Mapping[int, str]
+    corpus: Corpus,
+    rows: np.ndarray,
+    label_names: Mapping[int, str],
+    classes: np.ndarray | None = None,
 ) -> tuple[str, np.ndarray, list[str]]:
     """(kind of the groups, group of each row i64[R] or -1, names of the groups)."""
+    if classes is not None:
+        counts = np.bincount(classes[rows])
+        largest = np.argsort(-counts, kind="stable")[:COLOURS]
+        largest = largest[counts[largest] > 0]
+        place = np.full(len(counts), -1)
+        place[largest] = np.arange(len(largest))
+        return "label", place[classes[rows]], [label_names[label] for label in largest.tolist()]
     if len(corpus.table.label_values):
         group, labels = commonest(corpus, rows)
         return "label", group, [label_names.get(label, f"label {label}") for label in labels]

@@ -11,6 +11,9 @@ DEPTHS = {"eval_to_eval": 60}
 ON_TOP = ("map_per_class", "hit@1", "perr")
 """Scores of predicted labels at the top of the page, after GAP."""
 
+OF_CLIPS = ("r@1", "probe", "same_source")
+"""Those of a list of clips."""
+
 
 def headline(direction: str, metrics: Iterable[str]) -> str:
     """The main NDCG of a direction, such as ndcg@10; if it was not measured, the first that was;
@@ -31,11 +34,13 @@ def shown(direction: str, metrics: Iterable[str]) -> list[str]:
 
 
 def on_top(scores: Iterable[str]) -> list[str]:
-    """The scores at the top of the page: of predicted labels, those of ON_TOP on one part of the
+    """The scores at the top of the page: of predicted labels and of clips, some on one part of the
     videos; else all of one part."""
     first, *_ = by_table(scores).values()
     if not is_part(first[0]):
         return first
+    if any(name.endswith("/probe") for name in first):
+        return [name for name in first if name.rpartition("/")[2] in OF_CLIPS] or first
     gaps = [name for name in first if "/gap@" in name]
     others = [name for metric in ON_TOP for name in first if name.endswith(f"/{metric}")]
     return [*gaps, *others] or first

@@ -25,6 +25,10 @@ MEANINGS: Mapping[str, str] = {
     "r": "the share of queries with a right answer among the first {depth}.",
     "median_rank": "the median, over queries, of the rank of the first right answer, 1 at best.",
     "mean_rank": "the mean of these ranks.",
+    "probe": "the share of videos whose class a logistic regression on the vectors of the train "
+    "videos names.",
+    "same_source": "the share of videos whose nearest other video of the same part is of their "
+    "source, which is not what is looked for; of those with such a video.",
     "sum_of_recalls": "the sum of the shares R of both directions; it compares checkpoints.",
 }
 """Metric, its name up to the depth, or without depth → what it means."""

@@ -17,6 +17,8 @@ FILTERS = (
     "score", "signed", "number", "breaks", "metric", "direction", "asked", "measured", "is_part",
 )  # fmt: skip
 """The functions of `wording` that the templates use."""
+CLASSES = "classes"
+"""What the videos of a list of clips have."""
 NO_CAPTIONS = Captions()
 """Videos are shown by their ids."""
 
@@ -39,6 +41,7 @@ def write_report(
     slices: Mapping[str, Any] | None = None,
     labels: Mapping[str, Any] | None = None,
     text_queries: Mapping[str, Any] | None = None,
+    clips: Sequence[Mapping[str, Any]] = (),
     warnings: Sequence[str] = (),
     remarks: Sequence[str] = (),
     step: int | None = None,
@@ -68,6 +71,7 @@ def write_report(
                  `label_examples`
     text_queries for a search by words: `queries`, from `vidembed.report.text_queries`, and
                  `searched`, the number of videos
+    clips        for a run on clips: from `vidembed.report.clip_gallery.clip_gallery`
     warnings     problems of the run, in words, shown at the top
     remarks      notes on the measured checkpoints, such as those not shown
     step         for a single run: the checkpoint whose scores are at the top; None: the last one
@@ -76,9 +80,10 @@ def write_report(
     embedding_map   from `vidembed.report.embedding_map.embedding_map`
     notes        notes on the data, such as videos that lack a modality
 
-    Sections without content are omitted. If any part has `simulated_sessions`, the page says so at
-    the top and at each table and chart. The page loads nothing from the network except the pictures
-    of `captions`, and equal arguments give equal bytes. The file is replaced atomically.
+    Sections without content are omitted. If any part has `simulated_sessions`, or a corpus
+    `simulated_videos`, the page says so at the top and at each table and chart. The page loads
+    nothing from the network except the pictures of `captions`, and equal arguments give equal
+    bytes. The file is replaced atomically.
     """
     summary = summary or {}
     parts = [
@@ -90,10 +95,11 @@ def write_report(
     panels = results.panels(summary.get("related_videos") or related_videos or {})
     part_panels = [panel for panel in panels if wording.is_part(panel["direction"])]
     text_panels = part_panels if any(wording.is_text(p["direction"]) for p in part_panels) else []
+    of = _of(corpora)
     page = _environment().get_template("report.html")
     text = page.render(
         title=title,
-        simulated=any(part.get("simulated_sessions") for part in parts),
+        simulated=_simulated(parts),
         seeds=summary.get("seeds"),
         headlines=results.headlines(summary)
         or results.run_headlines(evaluations, related_videos or {}, step),
@@ -103,12 +109,14 @@ def write_report(
         embedding_map=embedding_map,
         notes=notes,
         panels=[panel for panel in panels if panel not in part_panels],
-        part_panels=[] if text_panels else part_panels,
+        part_panels=[] if text_panels or of == CLASSES else part_panels,
+        clip_panels=part_panels if of == CLASSES else [],
         text_panels=text_panels,
         meanings=meanings.of_panels(part_panels[:1]),
         text_meanings=meanings.of_panels(text_panels),
         labels=labels or {},
         text_queries=text_queries,
+        clips=clips,
         related_note=related_note,
         slices=slices,
         audio=summary.get("audio_contribution") or {},
@@ -130,7 +138,7 @@ def write_report(
         corpora=list(corpora),
         counts=counts(corpora),
         degrees=degrees(corpora),
-        of=_of(corpora),
+        of=of,
         stages=_stages(summary.get("seconds") or {}),
         gallery=gallery,
         clusters=clusters,
@@ -184,9 +192,16 @@ def degrees(corpora: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     return drawn
 
 
+def _simulated(parts: Sequence[Mapping[str, Any]]) -> str:
+    """What is simulated: videos, sessions, or nothing."""
+    if any(part.get("simulated_videos") for part in parts):
+        return "videos"
+    return "sessions" if any(part.get("simulated_sessions") for part in parts) else ""
+
+
 def _of(corpora: Mapping[str, Mapping[str, Any]]) -> str:
-    """What the videos have: labels, captions or relations."""
-    known = {"classes": "labels", "captions": "captions"}
+    """What the videos have: classes and sources, labels, captions or relations."""
+    known = {"sources": CLASSES, "classes": "labels", "captions": "captions"}
     found = [word for key, word in known.items() if any(key in each for each in corpora.values())]
     return found[0] if found else "relations"
 

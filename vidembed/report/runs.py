@@ -31,9 +31,26 @@ CURVES: Mapping[str, tuple[Any, ...]] = {
     "Videos per second": (False, "videos_per_second"),
 }
 """Charts over the step: title → whether values lie between 0 and 1, and the measures."""
+MATCHES = ("match_loss/positive", "match_loss/negative")
+VARIANCES = ("within", "between")
+CURVES_OF_CLIPS: Mapping[str, tuple[Any, ...]] = {
+    "Loss": (False, "loss"),
+    "Loss of positive pairs (solid) and negative pairs (dashed)": (False, *MATCHES),
+    "Share of pairs of different videos that are positive": (True, "mined"),
+    "Distance below which pairs are positive": (False, "threshold"),
+    "Total variance of a clip (solid), and of the means of a video's clips (dashed)": (
+        False,
+        *VARIANCES,
+    ),
+    "Share of variances at their lowest value": (True, "at_lowest"),
+    "KL divergence from the prior": (False, "kl"),
+    **{title: CURVES[title] for title in tuple(CURVES)[-5:] if "Triplets" not in title},
+}
+"""The same of videos as distributions."""
+DASHED = (DISTANCES[1], MATCHES[1], VARIANCES[1])
 LAST = (
     "step", "passes", "loss", "mined", "fallen_back", "active", "sampled_survive", *DISTANCES,
-    "spread", "trained", "gradient_norm", "learning_rate",
+    "spread", "within", "between", "trained", "gradient_norm", "learning_rate",
 )  # fmt: skip
 """Measures of the last line that the table of runs shows."""
 
@@ -67,7 +84,8 @@ def training_curves(journals: Journals) -> list[dict[str, Any]]:
     """One chart (`title`, `svg`) per measure in the journals."""
     lines = _train_lines(journals)
     drawn = []
-    for title, (share, *measures) in CURVES.items():
+    of_clips = any("within" in line for run in lines.values() for line in run)
+    for title, (share, *measures) in (CURVES_OF_CLIPS if of_clips else CURVES).items():
         curves = [curve for measure in measures for curve in _curves(lines, measure)]
         if curves:
             drawn.append({"title": title, "svg": charts.lines(title, curves, share=share)})
@@ -162,7 +180,7 @@ def _curves(lines: Journals, measure: str) -> list[charts.Line]:
             x=charts.floats(line["step"] for line in run if measure in line),
             y=charts.floats(line[measure] for line in run if measure in line),
             series=colours[name],
-            dashed=measure == DISTANCES[1],
+            dashed=measure in DASHED,
         )
         for name, run in lines.items()
         if _values(run, measure)

@@ -65,6 +65,7 @@ class ClipTask(Task):
                 f"the feed gives clips {list(shape)}, and the trained model would read others: "
                 f"choose task.embedded:{fitting}"
             )
+        self._check_cut(spec.cut)
         if of_frames:
             shape = (shape[0], self.augment.size, self.augment.size, channels)
         of_encoder, running = self.encoder.init(key, shape)
@@ -78,6 +79,17 @@ class ClipTask(Task):
             scale = jnp.where(varies, 1 / jnp.where(varies, deviation, 1.0), 0.0)
         state = {"inputs": {CLIPS: {"mean": mean, "scale": scale}}, STATISTICS: running}
         return parameters, state, vector_size(self.encoder, shape)
+
+    def _check_cut(self, cut: Mapping[str, float]) -> None:
+        """Raise ValueError if the trained model would read clips cut otherwise than the feed's."""
+        other = [name for name, value in cut.items() if getattr(self.embedded, name) != value]
+        if other:
+            pairs = (f"{n} {cut[n]:g} and {getattr(self.embedded, n):g}" for n in other)
+            alike = " ".join(f"--task.embedded.{name} {cut[name]:g}" for name in other)
+            raise ValueError(
+                f"the feed and the trained model cut clips differently ({', '.join(pairs)}), so "
+                f"that it would see other motion than it learned from: add {alike}"
+            )
 
     def vectors(
         self,

@@ -1,7 +1,7 @@
 """What a task must know about the data before it reads any."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 LABELS = "labels"
 """What a task on clips names in its `reads` to be given the class of each video."""
@@ -32,3 +32,5 @@ class Spec:
     clip: tuple[int, ...] = ()
     """The shape of a clip, where the feed gives clips: (T, H, W, 3) of frames u8, or (T, F) of
     features f32."""
+    cut: Mapping[str, float] = field(default_factory=dict)
+    """How the feed cuts clips, where it says so: frames, stride and, of decoded ones, rate."""

@@ -17,6 +17,7 @@ from vidembed.media.backbones.defaults import DEFAULTS, Default
 from vidembed.media.backbones.wheels import read_wheel
 from vidembed.media.onnx import check_installed
 from vidembed.progress import Progress
+from vidembed.records.export_folder import ABOUT
 
 
 def take_backbones(
@@ -52,7 +53,8 @@ def chosen_backbones(folder: str | os.PathLike[str], names: Sequence[str] = ()) 
     """The backbones of a folder, or those of these names. Raises ValueError for other names, and
     without names for a folder with some of the default backbones alone, as an interrupted download
     leaves it."""
-    known = {of.name: of for of in map(Backbone.open, sorted(Path(folder).glob("*.json")))}
+    stated = [place for place in sorted(Path(folder).glob("*.json")) if place.name != ABOUT]
+    known = {of.name: of for of in map(Backbone.open, stated)}
     if not known:
         raise ValueError(
             f"{folder} holds no backbone, which is an ONNX file and its description NAME.json: "
