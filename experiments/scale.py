@@ -17,19 +17,23 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments import cdml, gcml, jemc
+from experiments import cdml, clip_classes, gcml, jemc, provico
 from vidembed.cli import command_line
 from vidembed.cli.imagined import Imagined, known_data
+from vidembed.cli.imagined_clips import CLIPS
 from vidembed.distributed import mesh as meshes
 from vidembed.engine.compiled_cost import StepCost, dividing, step_arguments, step_cost
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.slices import slice_devices
+from vidembed.feeds.clips import DecodedClips
 from vidembed.files import write_text
 from vidembed.losses.info_nce import InfoNCE
+from vidembed.models.r3d import ResidualClips
 from vidembed.models.text import Sentences
 from vidembed.models.video_text import JointSpaces
 from vidembed.progress import Progress
 from vidembed.recipes.annotation import recipe as labels
+from vidembed.tasks.clip_reading import EvenClips
 from vidembed.tasks.video_text import VideoText
 
 SLICES = ("v5e:2x2", "v5e:4x4", "v5e:8x8", "v5e:16x16", "v5p:4x4x4", "v6e:4x4")
@@ -102,7 +106,35 @@ def cases() -> dict[str, Case]:
             videos=1e4,
             slices=SMALL,
         ),
+        "provico": Case(
+            title="provico: windows of features, 256 videos of four windows",
+            recipe=_batches(provico.recipe, 256),
+            videos=CLIPS,
+            slices=SMALL,
+        ),
+        "provico-clips": Case(
+            title="provico: R3D-18, 64 videos of two clips of 16 frames of 112 x 112",
+            recipe=_decoded(provico.recipe),
+            videos=CLIPS,
+            slices=SMALL,
+        ),
+        "clip-classes": Case(
+            title="clip-classes: the same R3D-18, fine-tuned",
+            recipe=_decoded(clip_classes.recipe),
+            videos=CLIPS,
+            slices=SMALL,
+        ),
     }
+
+
+def _batches(recipe: Recipe, videos: int) -> Recipe:
+    return replace(recipe, feed=replace(recipe.feed, batch_videos=videos))  # type: ignore[type-var]
+
+
+def _decoded(recipe: Recipe) -> Recipe:
+    """The recipe on clips decoded from files, with the whole R3D-18."""
+    task = replace(recipe.task, encoder=ResidualClips(), embedded=EvenClips())  # type: ignore
+    return replace(recipe, task=task, feed=DecodedClips(clips=2, batch_videos=64))
 
 
 def _recommended(recipe: Recipe) -> Recipe:
@@ -176,7 +208,7 @@ def main(
 
     Args:
         workdir: where the cost of each compiled step is kept.
-        recipes: cdml, cdml-bfloat16, gcml, gcl, control, large; all if not given.
+        recipes: words such as cdml-bfloat16, gcl, provico-clips; all if not given.
         slices: TPU slices, such as v5e:8x8; those of SCALE.md if not given.
     """
     import jax
