@@ -259,9 +259,11 @@ def _draw_quantiles(axes: Axes, parts: Mapping[str, Any], grouping: str) -> None
 
 def _draw_noise(axes: Axes, points: Sequence[Mapping[str, Any]]) -> None:
     x = [p["size"] for p in points]
-    for series, name in enumerate(SCORES):
+    for series, name in enumerate((*PARTS, SCORES[0])):
         y = _values([p[name] for p in points])
-        axes.plot(x, y / y[0], "o-", color=charts.series_colour(series), ms=3.5, label=name)
+        axes.plot(
+            x, y / (y[0] or np.nan), "o-", color=charts.series_colour(series), ms=3.5, label=name
+        )
     axes.set_xlabel("noise in inputs, deviations")
     axes.set_title("Divided by that without noise", fontsize=9)
     axes.legend(frameon=False, fontsize=7.5)
@@ -273,7 +275,7 @@ def _draw_purity(axes: Axes, purity: Mapping[str, Any]) -> None:
         colour = charts.series_colour(series)
         y = _values([row[name] for row in purity["mined"]])
         axes.plot(x, y, "o-", color=colour, ms=3.5, label=label)
-        axes.plot(x, np.full(len(x), purity["all"][name]["value"]), "--", color=colour)
+        axes.plot(x, np.repeat(_values([purity["all"][name]]), len(x)), "--", color=colour)
     axes.set_ylim(-0.03, 1.03)
     axes.set_xlabel("step; dashed: all pairs")
     axes.set_title("Share of mined pairs", fontsize=9)
@@ -286,8 +288,9 @@ def _draw_joined(axes: Axes, places: Mapping[str, Any]) -> None:
         areas = next(a for a in of["areas"] if (a["one"], a["other"]) == COMPARED[2])
         for series, name in enumerate((*PARTS, INPUTS)):
             colour, row = charts.series_colour(series), len(names)
-            axes.plot([areas[name]["low"], areas[name]["high"]], [row, row], color=colour, lw=2.2)
-            axes.plot(areas[name]["value"], row, "o", color=colour, ms=4.5)
+            ends = charts.floats(areas[name][end] for end in ("low", "high"))
+            axes.plot(ends, [row, row], color=colour, lw=2.2)
+            axes.plot(_values([areas[name]]), [row], "o", color=colour, ms=4.5)
             names.append(f"{name}, {place}")
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(max(len(names), 1) - 0.5, -0.5)

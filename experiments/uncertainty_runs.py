@@ -338,8 +338,10 @@ class Measuring:
 
         by_chance, measured = [], value(parts)
         for number in range(shuffles if np.isfinite(measured) else 0):
-            random = np.random.default_rng([self.seed, number])
-            by_chance.append(value([measures.shuffled(p, sources, strata, random) for p in parts]))
+            # The same for all runs, which share the videos that are easy and hard by chance.
+            random = [np.random.default_rng([self.seed, number]) for _ in parts]
+            given = zip(parts, random)
+            by_chance.append(value([measures.shuffled(p, sources, strata, r) for p, r in given]))
         shuffled, p = measures.against_chance(measured, np.array(by_chance))
         ranks = [measures.quantiles(of, strata, len(of)).astype(np.float64) for of in values]
         each = [[measures.mean_of(h, p == n) for h, p in zip(hits, parts)] for n in range(count)]

@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from experiments import uncertainty_measures as measures
 from experiments.clips_uncertainty import main
 from experiments.moving_shapes import Shapes, write_shapes
 from experiments.uncertainty_measures import KINDS, Videos
-from experiments.uncertainty_runs import Trained, _mined
+from experiments.uncertainty_runs import Measuring, Trained, _mined
 from tests.losses.made_mixtures import on
 from vidembed.__main__ import main as vidembed
 from vidembed.engine.model import load_model
@@ -126,6 +127,26 @@ def test_shuffles_exchange_values_of_whole_sources_within_strata(random):
     ]
     assert abs(np.mean(gaps)) < 0.05
     assert measures.difference(hits, parts == 0, parts == 1)(np.ones((1, 36))) == 1
+
+
+def test_runs_alike_give_what_one_gives(random):
+    values, hits = random.random(40), random.integers(0, 2, 40).astype(float)
+    sources, strata = random.integers(0, 15, 40), np.zeros(40)
+    run = SimpleNamespace(videos=SimpleNamespace(sources=sources))
+    made = []
+    for count in (1, 3):
+        measuring = Measuring(runs=[run] * count, steps=[0] * count, resamples=50, seed=1)
+        made.append(measuring._quantiles([values] * count, [hits] * count, strata, 4, 30))
+    one, three = map(json.dumps, made)
+    assert json.loads(one, parse_float=lambda x: round(float(x), 9)) == json.loads(
+        three, parse_float=lambda x: round(float(x), 9)
+    )
+    order = np.argsort(values)
+    quarters = [hits[some].mean() for some in np.split(order, 4)]
+    np.testing.assert_allclose([of["value"] for of in made[0]["r@1"]], quarters)
+    assert made[0]["gap"]["value"] == pytest.approx(quarters[0] - quarters[3])
+    assert made[0]["area"]["value"] == pytest.approx(slow_area(values, hits < 1))
+    assert abs(made[0]["shuffled"]["value"]) < 0.15
 
 
 def test_values_by_chance_have_a_range_and_a_share_that_is_further():
