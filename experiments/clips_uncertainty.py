@@ -110,7 +110,7 @@ def _tables(result: Mapping[str, Any]) -> Iterator[Titled]:
     rows.append([INPUTS, *(text(curve[INPUTS].get(s)) for s in SCORES)])
     yield f"R@1 and total variance of test videos{made}", ["step", *SCORES], rows
     for title, of in (
-        ("Correlation of R@1 and mean variance over the steps", curve["correlation"]),
+        ("Correlation of R@1 and mean variance over the trained steps", curve["correlation"]),
         ("Correlation of variance and length over the test videos", quantiles["length"]),
     ):
         rows = [
@@ -186,7 +186,7 @@ def _remarks(result: Mapping[str, Any]) -> Iterator[str]:
     )
     yield (
         "A few checkpoints of one training rise and fall with anything that changes meanwhile: the "
-        "correlation over steps is no test."
+        "correlation over steps is no test. Step 0, where all clips have one variance, is not in it."
     )
     strata = result["quantiles"]["strata"]
     yield (

@@ -273,16 +273,22 @@ class Measuring:
     seed: int
 
     def curve(self) -> dict[str, Any]:
-        """R@1 and mean variances at every checkpoint that all runs have, and their correlation;
-        and both of the inputs."""
+        """R@1 and mean variances at every checkpoint that all runs have, and both of the inputs.
+
+        The correlations are over trained checkpoints: at step 0 the variances are a constant that
+        the heads start from.
+        """
         points, of_runs = [], [dict[str, list[float]]() for _ in self.runs]
         for step in self._common_steps("checkpoints"):
             values, hits = self._at([step] * len(self.runs))
             points.append({"step": step, **self._scores(values, hits)})
-            for of, one, hit in zip(of_runs, values, hits):
+            for of, one, hit in zip(of_runs, values, hits) if step else ():
                 for name, numbers in {"r@1": hit, **one}.items():
                     of.setdefault(name, []).append(float(numbers.mean()))
-        each = {p: [measures.correlations(of[p], of["r@1"]) for of in of_runs] for p in PARTS}
+        each = {
+            p: [measures.correlations(of.get(p, []), of.get("r@1", [])) for of in of_runs]
+            for p in PARTS
+        }
         first = self.runs[0]
         inputs = self._of_each([measures.mean_of(first.hits_of_inputs)])
         spread = self._of_each([measures.mean_of(first.spread_of_inputs)])
