@@ -106,9 +106,9 @@ def text(of: Mapping[str, Any] | None, form: str = ".3f") -> str:
 def _tables(result: Mapping[str, Any]) -> Iterator[Titled]:
     made = ", simulated videos" if result["simulated"] else ""
     curve, quantiles = result["curve"], result["quantiles"]
-    rows = [[str(p["step"]), *(text(p[s]) for s in SCORES)] for p in curve["points"]]
-    rows.append([INPUTS, *(text(curve[INPUTS].get(s)) for s in SCORES)])
-    yield f"R@1 and total variance of test videos{made}", ["step", *SCORES], rows
+    rows = [[str(p["step"]), *_scores(p)] for p in curve["points"]]
+    rows.append([INPUTS, *_scores(curve[INPUTS])])
+    yield f"R@1 and total variance of test videos{made}", ["step", *SCORES, "median"], rows
     for title, of in (
         ("Correlation of R@1 and mean variance over the trained steps", curve["correlation"]),
         ("Correlation of variance and length over the test videos", quantiles["length"]),
@@ -134,8 +134,8 @@ def _tables(result: Mapping[str, Any]) -> Iterator[Titled]:
         ]
         yield f"The same: R@1 of the lowest minus the highest{made}", GAPS, rows
     for place, points in result["noise"].items():
-        rows = [[f"{p['size']:g}", *(text(p[s]) for s in SCORES)] for p in points]
-        yield f"Noise in {place}{made}", ["size", *SCORES], rows
+        rows = [[f"{p['size']:g}", *_scores(p)] for p in points]
+        yield f"Noise in {place}{made}", ["size", *SCORES, "median"], rows
     named = [(str(of["step"]), of) for of in result["purity"]["mined"]]
     named.append(("all pairs", result["purity"]["all"]))
     rows = [[name, f"{of['pairs']:.1f}", *(text(of[s]) for s in SHARES)] for name, of in named]
@@ -152,6 +152,10 @@ def _tables(result: Mapping[str, Any]) -> Iterator[Titled]:
             for row in of["areas"]
         ]
         yield f"The same: is the first one higher? (AUC){made}", ["half from", *PARTS, INPUTS], rows
+
+
+def _scores(of: Mapping[str, Any]) -> list[str]:
+    return [*(text(of.get(name)) for name in SCORES), f"{of['median']:.3f}"]
 
 
 KINDS_OF = ("pearson", "spearman")
@@ -182,11 +186,11 @@ def _remarks(result: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"{INPUTS}: without a model, R@1 of the mean frame, and the spread of the standardised "
         "frames about their mean. within: the mean variance of the clips; between: that of their "
-        "means, which have length 1; total: their sum."
+        "means, which have length 1; total: their sum; median: of total."
     )
     yield (
         "A few checkpoints of one training rise and fall with anything that changes meanwhile: the "
-        "correlation over steps is no test. Step 0, where all clips have one variance, is not in it."
+        "correlation over steps is no test. It leaves out step 0, where all clips have one variance."
     )
     strata = result["quantiles"]["strata"]
     yield (

@@ -295,7 +295,11 @@ class Measuring:
         return {
             "points": points,
             "correlation": each,
-            INPUTS: {"r@1": inputs, "total": spread},
+            INPUTS: {
+                "r@1": inputs,
+                "total": spread,
+                "median": float(np.median(first.spread_of_inputs)),
+            },
         }
 
     def by_quantile(self, count: int, lengths: int, shuffles: int) -> dict[str, Any]:
@@ -483,9 +487,10 @@ class Measuring:
         return values, hits
 
     def _scores(self, values: Sequence[Values], hits: Sequence[np.ndarray]) -> dict[str, Any]:
-        """R@1 and the mean variances."""
+        """R@1 and the mean variances; and the median of the total one, which no few videos move."""
         numbers = {"r@1": hits} | {p: [of[p] for of in values] for p in PARTS}
-        return {n: self._of_each([measures.mean_of(v) for v in of]) for n, of in numbers.items()}
+        means = {n: self._of_each([measures.mean_of(v) for v in of]) for n, of in numbers.items()}
+        return means | {"median": float(np.mean([np.median(of["total"]) for of in values]))}
 
     def _of_each(
         self,
