@@ -190,7 +190,7 @@ def _remarks(result: Mapping[str, Any]) -> Iterator[str]:
     )
     yield (
         "A few checkpoints of one training rise and fall with anything that changes meanwhile: the "
-        "correlation over steps is no test. It leaves out step 0, where all clips have one variance."
+        "correlation over steps is no test. Step 0, with one variance for all clips, is left out."
     )
     strata = result["quantiles"]["strata"]
     yield (
