@@ -133,6 +133,8 @@ def _tables(result: Mapping[str, Any]) -> Iterator[Titled]:
             for part, of in parts.items()
         ]
         yield f"The same: R@1 of the lowest minus the highest{made}", GAPS, rows
+    rows = [[name, *_scores(of)] for name, of in quantiles["classes"].items()]
+    yield f"Classes{made}", ["class", *SCORES, "median"], rows
     for place, points in result["noise"].items():
         rows = [[f"{p['size']:g}", *_scores(p)] for p in points]
         yield f"Noise in {place}{made}", ["size", *SCORES, "median"], rows

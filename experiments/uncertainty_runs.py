@@ -321,6 +321,10 @@ class Measuring:
         }
         return {
             "groupings": groupings,
+            "classes": {
+                self.runs[0].corpus.labels.names[c]: self._scores(values, hits, videos.labels == c)
+                for c in np.unique(videos.labels)
+            },
             "strata": {grouping: len(np.unique(of)) for grouping, of in strata.items()},
             "length": {
                 n: [measures.correlations(v[n], videos.lengths) for v in values] for n in names
@@ -486,11 +490,21 @@ class Measuring:
             hits.append(run.hits(step, described.video))
         return values, hits
 
-    def _scores(self, values: Sequence[Values], hits: Sequence[np.ndarray]) -> dict[str, Any]:
-        """R@1 and the mean variances; and the median of the total one, which no few videos move."""
+    def _scores(
+        self,
+        values: Sequence[Values],
+        hits: Sequence[np.ndarray],
+        chosen: np.ndarray | None = None,
+    ) -> dict[str, Any]:
+        """R@1 and the mean variances; and the median of the total one, which no few videos move.
+        Of all test videos, or of those chosen, bool[n]."""
         numbers = {"r@1": hits} | {p: [of[p] for of in values] for p in PARTS}
-        means = {n: self._of_each([measures.mean_of(v) for v in of]) for n, of in numbers.items()}
-        return means | {"median": float(np.mean([np.median(of["total"]) for of in values]))}
+        means = {
+            name: self._of_each([measures.mean_of(v, chosen) for v in each])
+            for name, each in numbers.items()
+        }
+        inside = slice(None) if chosen is None else chosen
+        return means | {"median": float(np.mean([np.median(of["total"][inside]) for of in values]))}
 
     def _of_each(
         self,

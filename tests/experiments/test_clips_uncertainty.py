@@ -370,6 +370,11 @@ def test_runs_on_windows_are_measured_and_averaged(shapes, tmp_path, capsys):
     assert last["r@1"]["value"] == np.mean([of.scores["test/r@1"].value for of in scores]) > 0.6
     assert last["total"]["value"] == pytest.approx(np.mean(variances), rel=1e-5)
     assert [p["step"] for p in result["curve"]["points"]] == [0, 10, 20, 30, 40]
+    classes = result["quantiles"]["classes"]
+    assert len(classes) == 8  # of as many videos each
+    assert np.mean([of["r@1"]["value"] for of in classes.values()]) == pytest.approx(
+        last["r@1"]["value"]
+    )
     clean, some, much = result["noise"]["inputs"]
     assert clean == {"size": 0} | {name: last[name] for name in last if name != "step"}
     assert much["r@1"]["value"] < clean["r@1"]["value"] - 0.2
