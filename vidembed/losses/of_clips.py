@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from vidembed.losses.both_directions import both
-from vidembed.losses.mixtures import Clips, Mixtures, halves, moments, sample
+from vidembed.losses.mixtures import Clips, Mixtures, Moments, halves, moments, sample
 from vidembed.losses.ranking import PairLoss
 from vidembed.losses.stochastic_contrast import StochasticContrast
 from vidembed.pairwise import normalise
@@ -28,6 +28,19 @@ def stochastic(
     Videos without clips are in no pair. Measures as in `StochasticContrast`, and `kl`, the KL
     divergence without its weight.
     """
+    seen, mixed, mixtures = mixtures_of(loss, clips, rows, key=key)
+    contrast, measures = loss(mixtures, parameters=parameters, batches=batches)
+    divergence = loss.uncertainty.divergence(seen, mixed, mixtures.valid)
+    return contrast + loss.uncertainty.kl_weight * divergence, measures | {"kl": divergence}
+
+
+def mixtures_of(
+    loss: StochasticContrast, clips: Clips, rows: jax.Array, *, key: jax.Array
+) -> tuple[Clips, Moments, Mixtures]:
+    """What the loss contrasts of B videos: the clips of each mixture, its moments, and the mixture.
+
+    One mixture per video, or two with halves as views.
+    """
     sample_key, split_key = jax.random.split(key)
     seen = both_halves(clips, key=split_key) if loss.views == "halves" else clips
     each = len(seen.mean) // len(rows)
@@ -40,9 +53,7 @@ def stochastic(
         variance=mixed.variance,
         samples=sample(seen, mixed, loss.draws, key=sample_key, draw=loss.draw),
     )
-    contrast, measures = loss(mixtures, parameters=parameters, batches=batches)
-    divergence = loss.uncertainty.divergence(seen, mixed, mixtures.valid)
-    return contrast + loss.uncertainty.kl_weight * divergence, measures | {"kl": divergence}
+    return seen, mixed, mixtures
 
 
 def deterministic(
