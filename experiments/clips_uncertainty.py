@@ -20,7 +20,8 @@ import tyro
 from matplotlib.axes import Axes
 
 from experiments.annotation_runs import Titled, print_tables, write_tables
-from experiments.uncertainty_runs import COMPARED, INPUTS, PARTS, Measuring, Trained
+from experiments.uncertainty_averages import COMPARED, Measuring
+from experiments.uncertainty_runs import INPUTS, PARTS, Trained
 from vidembed import files
 from vidembed.cli import command_line
 from vidembed.report import charts

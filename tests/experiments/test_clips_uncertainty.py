@@ -15,8 +15,9 @@ import pytest
 from experiments import uncertainty_measures as measures
 from experiments.clips_uncertainty import main
 from experiments.moving_shapes import Shapes, write_shapes
+from experiments.uncertainty_averages import Measuring
 from experiments.uncertainty_measures import KINDS, Videos
-from experiments.uncertainty_runs import Measuring, Trained, _mined
+from experiments.uncertainty_runs import Trained, _mined
 from tests.losses.made_mixtures import on
 from vidembed.__main__ import main as vidembed
 from vidembed.engine.model import load_model
