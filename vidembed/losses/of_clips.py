@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from vidembed.losses.both_directions import both
-from vidembed.losses.mixtures import Clips, Mixtures, halves, moments, sample
+from vidembed.losses.mixtures import Clips, Mixtures, as_distribution, halves, moments, sample
 from vidembed.losses.ranking import PairLoss
 from vidembed.losses.stochastic_contrast import StochasticContrast
 from vidembed.pairwise import normalise
@@ -31,16 +31,23 @@ def stochastic(
     sample_key, split_key = jax.random.split(key)
     seen = both_halves(clips, key=split_key) if loss.views == "halves" else clips
     each = len(seen.mean) // len(rows)
-    mixed = moments(seen)
+    mixed, point = as_distribution(moments(seen), loss.distribution), loss.distribution == "point"
+    if point:
+        shape = len(seen.mean), loss.draws, seen.mean.shape[-1]
+        samples = jnp.broadcast_to(jnp.expand_dims(mixed.mean, 1), shape)
+    else:
+        samples = sample(seen, mixed, loss.draws, key=sample_key, draw=loss.draw)
     mixtures = Mixtures(
         number=jnp.arange(len(seen.mean), dtype=jnp.int32),
         video=_repeated(rows, each),
         valid=jnp.any(seen.present, axis=1),
         mean=mixed.mean,
         variance=mixed.variance,
-        samples=sample(seen, mixed, loss.draws, key=sample_key, draw=loss.draw),
+        samples=samples,
     )
     contrast, measures = loss(mixtures, parameters=parameters, batches=batches)
+    if point:
+        return contrast, measures | {"kl": jnp.zeros((), jnp.float32)}
     divergence = loss.uncertainty.divergence(seen, mixed, mixtures.valid)
     return contrast + loss.uncertainty.kl_weight * divergence, measures | {"kl": divergence}
 

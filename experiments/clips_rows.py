@@ -1,0 +1,145 @@
+"""The trainings behind the tables of ProViCo: what each row changes of one command."""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+Input = Literal["features", "motion", "both"]
+MOTION: dict[Input, str] = {"features": "none", "motion": "only", "both": "beside"}
+"""Input → `--corpus.motion`."""
+INPUTS: tuple[Input, ...] = ("motion", "both")
+"""Those beside the features alone."""
+INFO_NCE, PROVICO, GAUSSIAN, POINT = "info-nce", "provico", "gaussian", "point"
+FIXED = "tau-fixed"
+"""Its distance is the median threshold of ProViCo's run of the first seed."""
+DISTANCE = "DISTANCE"
+UNCERTAINTY = "--task.loss.uncertainty"
+CONVOLUTION = "temporal-convolution"
+
+
+class Row(NamedTuple):
+    """A trained system."""
+
+    block: str
+    key: str
+    name: str
+    loss: Sequence[str] = ()
+    """Words of the loss, after the options of feed and encoder."""
+    heads: Sequence[str] = ()
+    """Options before the words of parts."""
+    input: Input = "features"
+    encoder: str = "mean-of-frames"
+    videos: int = 0
+    """Train clips that it learns from; 0: all."""
+    beside: str = INFO_NCE
+    """The deterministic system of the same input, encoder and train clips."""
+    rate_of: str = ""
+    """The row whose learning rate it takes; its own by default."""
+    untrained: str = ""
+    """The name under which its parameters before training are measured, too."""
+
+
+def rows(videos: Sequence[int]) -> Iterator[Row]:
+    """All rows; `videos` are the numbers of train clips to learn from, besides all."""
+    yield Row("systems", INFO_NCE, "InfoNCE of two halves", ("task.loss:info-nce",))
+    yield Row("systems", PROVICO, "ProViCo", untrained="untrained heads")
+    of = "what a video is"
+    yield _part(of, GAUSSIAN, "one Gaussian", "--task.loss.distribution=gaussian")
+    point = ("--task.loss.distribution=point",)
+    yield Row(of, POINT, "a point", heads=point)
+    yield _part(of, "components", "mixture, samples of clips", "--task.loss.draw=components")
+    yield _part(of, "halves", "two mixtures, of halves of the clips", "--task.loss.views=halves")
+    for source in INPUTS:
+        shown = "motion" if source == "motion" else "features and motion"
+        for key, name, words in both():
+            yield Row(
+                "inputs", f"{source}, {key}", f"{name}, {shown}", words, input=source,
+                beside=f"{source}, {INFO_NCE}",
+                untrained=f"untrained heads, {shown}" if key == PROVICO else "",
+            )  # fmt: skip
+    of, regulariser = "variances", f"{UNCERTAINTY}.regulariser=0"
+    weight, kl = f"{UNCERTAINTY}.weight=none", f"{UNCERTAINTY}.kl=none"
+    yield _part(of, "regulariser-off", "without regulariser", regulariser)
+    yield _part(of, "weight-off", "without weight", weight)
+    yield _part(of, "kl-off", "without KL", kl)
+    yield _part(of, "all-off", "without all three", regulariser, weight, kl)
+    printed = (f"{UNCERTAINTY}.variance=per_dimension", f"{UNCERTAINTY}.weight=deviations")
+    yield Row(of, "weight-printed", "weight as printed, per dimension", heads=printed)
+    of, quantile = "threshold", "task.loss.threshold:quantile"
+    for share in (0.003, 0.03, 0.06):
+        words = (quantile, f"--task.loss.threshold.share={share}")
+        yield Row(of, f"tau-{share}", f"quantile {share} (default .01)", words, rate_of=PROVICO)
+    words = (quantile, "--task.loss.threshold.share=0")
+    yield Row(of, "self-pairs", "each video with itself alone", words, rate_of=PROVICO)
+    words = ("task.loss.threshold:fixed", f"--task.loss.threshold.distance={DISTANCE}")
+    yield Row(of, FIXED, "fixed, the default's median", words, rate_of=PROVICO)
+    of, expected = "match", ("task.loss.match:expected-distance",)
+    yield Row(of, "pcme++", "closed form of PCME++", expected)
+    as_in_prolip = (
+        "--task.heads.start=-10",
+        "--task.loss.average=together",
+        f"{UNCERTAINTY}.kl-weight=1e-5",
+    )
+    words = ("task.loss.match:expected-similarity",)
+    yield Row(of, "prolip", "closed form of ProLIP", words, as_in_prolip)
+    for key, name, words in both():
+        yield Row(
+            "convolution over time", f"convolution, {key}", f"{name}, convolution", words,
+            encoder=CONVOLUTION, beside=f"convolution, {INFO_NCE}",
+            untrained="untrained convolution" if key == PROVICO else "",
+        )  # fmt: skip
+    for samples in (1, 8, 16):
+        option = f"--task.loss.samples={samples}"
+        yield _part("samples", f"k-{samples}", f"K = {samples} (default 4)", option)
+    for count in videos:
+        for key, name, words in both():
+            yield Row(
+                "train clips", f"{count}, {key}", f"{name}, {count} train clips", words,
+                videos=count, beside=f"{count}, {INFO_NCE}", rate_of=key,
+            )  # fmt: skip
+
+
+def _part(block: str, key: str, name: str, *options: str) -> Row:
+    """A row that changes a part of ProViCo's loss alone."""
+    return Row(block, key, name, heads=options, rate_of=PROVICO)
+
+
+def decoded() -> Iterator[Row]:
+    """The rows on decoded clips."""
+    for key, name, words in both():
+        untrained = "untrained network" if key == PROVICO else ""
+        yield Row("decoded clips", key, name, words, encoder="residual-clips", untrained=untrained)
+
+
+def both() -> Iterator[tuple[str, str, Sequence[str]]]:
+    """The deterministic system and the default: key, name, words of the loss."""
+    yield INFO_NCE, "InfoNCE", ("task.loss:info-nce",)
+    yield PROVICO, "ProViCo", ()
+
+
+CLAIMS = (
+    ("ProViCo above InfoNCE", PROVICO, INFO_NCE),
+    ("... with a convolution over time", f"convolution, {PROVICO}", f"convolution, {INFO_NCE}"),
+    ("... on motion", f"motion, {PROVICO}", f"motion, {INFO_NCE}"),
+    ("... on features and motion", f"both, {PROVICO}", f"both, {INFO_NCE}"),
+    ("mixture above one Gaussian", PROVICO, GAUSSIAN),
+    ("one Gaussian above a point", GAUSSIAN, POINT),
+    ("mixture above a point", PROVICO, POINT),
+    ("samples of moments above samples of clips", PROVICO, "components"),
+    ("whole videos above halves", PROVICO, "halves"),
+    ("regulariser helps", PROVICO, "regulariser-off"),
+    ("weight helps", PROVICO, "weight-off"),
+    ("KL helps", PROVICO, "kl-off"),
+    ("all three help", PROVICO, "all-off"),
+    ("four samples above one", PROVICO, "k-1"),
+    ("mined pairs help", PROVICO, "self-pairs"),
+    ("quantile above a fixed threshold", PROVICO, FIXED),
+    ("sampled above PCME++'s closed form", PROVICO, "pcme++"),
+    ("sampled above ProLIP's closed form", PROVICO, "prolip"),
+    ("convolution above mean of frames", f"convolution, {PROVICO}", PROVICO),
+    ("heads on motion above raw features", f"motion, {PROVICO}", "raw features"),
+    ("heads on both above raw features", f"both, {PROVICO}", "raw features"),
+    ("heads on both above raw motion", f"both, {PROVICO}", "raw motion"),
+    ("heads on both above raw both", f"both, {PROVICO}", "raw both"),
+    ("raw motion above raw features", "raw motion", "raw features"),
+)
+"""What the paper says or implies, and what we ask: the claim, and the keys of the two systems."""
