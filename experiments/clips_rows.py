@@ -53,7 +53,7 @@ def rows(videos: Sequence[int]) -> Iterator[Row]:
         for key, name, words in both():
             yield Row(
                 "inputs", f"{source}, {key}", f"{name}, {shown}", words, input=source,
-                beside=f"{source}, {INFO_NCE}",
+                beside=f"{source}, {INFO_NCE}", rate_of=key,
                 untrained=f"untrained heads, {shown}" if key == PROVICO else "",
             )  # fmt: skip
     of, regulariser = "variances", f"{UNCERTAINTY}.regulariser=0"
@@ -65,7 +65,7 @@ def rows(videos: Sequence[int]) -> Iterator[Row]:
     printed = (f"{UNCERTAINTY}.variance=per_dimension", f"{UNCERTAINTY}.weight=deviations")
     yield Row(of, "weight-printed", "weight as printed, per dimension", heads=printed)
     of, quantile = "threshold", "task.loss.threshold:quantile"
-    for share in (0.003, 0.03, 0.06):
+    for share in (0.03, 0.06, 0.003):
         words = (quantile, f"--task.loss.threshold.share={share}")
         yield Row(of, f"tau-{share}", f"quantile {share} (default .01)", words, rate_of=PROVICO)
     words = (quantile, "--task.loss.threshold.share=0")
@@ -84,10 +84,10 @@ def rows(videos: Sequence[int]) -> Iterator[Row]:
     for key, name, words in both():
         yield Row(
             "convolution over time", f"convolution, {key}", f"{name}, convolution", words,
-            encoder=CONVOLUTION, beside=f"convolution, {INFO_NCE}",
+            encoder=CONVOLUTION, beside=f"convolution, {INFO_NCE}", rate_of=key,
             untrained="untrained convolution" if key == PROVICO else "",
         )  # fmt: skip
-    for samples in (1, 8, 16):
+    for samples in (1, 16, 8):
         option = f"--task.loss.samples={samples}"
         yield _part("samples", f"k-{samples}", f"K = {samples} (default 4)", option)
     for count in videos:

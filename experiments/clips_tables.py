@@ -66,6 +66,7 @@ def gathered(
             for claim, one, other in CLAIMS
             if one in systems and other in systems
         ],
+        "same_rate": [row.name for row in rows if row.rate_of and row.key in systems],
         "lacking": lacking,
         "versions": versions(),
     }
@@ -123,14 +124,16 @@ def remarks(result: Mapping[str, Any], counts: Mapping[str, int], sources: int) 
         "with each clip's mean over the seeds, so that they do not show how trainings differ."
     )
     yield (
-        f"The learning rate of each row is the best of a run on fewer train clips, "
+        "The learning rate is the best of trainings on fewer train clips, "
         f"{counts['of_train_to_choose']} of other sources being for validation (mean of R@1 and "
-        "probe, seed 0). Then all train clips are learnt from, and test clips are measured once."
+        "probe, seed 0). Then all train clips are learnt from, and test clips are measured once. "
+        "Rows whose rate is that of InfoNCE or ProViCo, because they change another part alone: "
+        f"{', '.join(result['same_rate']) or 'none'}."
     )
     if any(key[0].isdigit() for key in result["scores"]):
         yield (
             "With fewer train clips to learn from, search and probe still use all of them, so that "
-            "raw and untrained features do not change; the rate is that of all train clips."
+            "raw features do not change."
         )
     about = [each for of in result["about"].values() for each in of]
     seconds = [each["seconds"] for each in about if "seconds" in each]
