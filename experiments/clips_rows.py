@@ -42,12 +42,6 @@ def rows(videos: Sequence[int]) -> Iterator[Row]:
     """All rows; `videos` are the numbers of train clips to learn from, besides all."""
     yield Row("systems", INFO_NCE, "InfoNCE of two halves", ("task.loss:info-nce",))
     yield Row("systems", PROVICO, "ProViCo", untrained="untrained heads")
-    of = "what a video is"
-    yield _part(of, GAUSSIAN, "one Gaussian", "--task.loss.distribution=gaussian")
-    point = ("--task.loss.distribution=point",)
-    yield Row(of, POINT, "a point", heads=point)
-    yield _part(of, "components", "mixture, samples of clips", "--task.loss.draw=components")
-    yield _part(of, "halves", "two mixtures, of halves of the clips", "--task.loss.views=halves")
     for source in INPUTS:
         shown = "motion" if source == "motion" else "features and motion"
         for key, name, words in both():
@@ -56,37 +50,46 @@ def rows(videos: Sequence[int]) -> Iterator[Row]:
                 beside=f"{source}, {INFO_NCE}", rate_of=key,
                 untrained=f"untrained heads, {shown}" if key == PROVICO else "",
             )  # fmt: skip
+    of = "what a video is"
+    yield _part(of, GAUSSIAN, "one Gaussian", "--task.loss.distribution=gaussian")
+    yield _part(of, POINT, "a point", "--task.loss.distribution=point")
+    yield _part(of, "components", "mixture, samples of clips", "--task.loss.draw=components")
+    of, quantile = "threshold", "task.loss.threshold:quantile"
+    for key, share, name in (
+        ("self-pairs", 0.0, "each video with itself alone"),
+        ("tau-0.03", 0.03, "quantile .03 (default .01)"),
+        ("tau-0.06", 0.06, "quantile .06"),
+        ("tau-0.003", 0.003, "quantile .003"),
+    ):
+        words = (quantile, f"--task.loss.threshold.share={share:g}")
+        yield Row(of, key, name, words, rate_of=PROVICO)
+    words = ("task.loss.threshold:fixed", f"--task.loss.threshold.distance={DISTANCE}")
+    yield Row(of, FIXED, "fixed, the default's median", words, rate_of=PROVICO)
     of, regulariser = "variances", f"{UNCERTAINTY}.regulariser=0"
     weight, kl = f"{UNCERTAINTY}.weight=none", f"{UNCERTAINTY}.kl=none"
+    yield _part(of, "all-off", "without regulariser, weight and KL", regulariser, weight, kl)
     yield _part(of, "regulariser-off", "without regulariser", regulariser)
     yield _part(of, "weight-off", "without weight", weight)
     yield _part(of, "kl-off", "without KL", kl)
-    yield _part(of, "all-off", "without all three", regulariser, weight, kl)
     printed = (f"{UNCERTAINTY}.variance=per_dimension", f"{UNCERTAINTY}.weight=deviations")
-    yield Row(of, "weight-printed", "weight as printed, per dimension", heads=printed)
-    of, quantile = "threshold", "task.loss.threshold:quantile"
-    for share in (0.03, 0.06, 0.003):
-        words = (quantile, f"--task.loss.threshold.share={share}")
-        yield Row(of, f"tau-{share}", f"quantile {share} (default .01)", words, rate_of=PROVICO)
-    words = (quantile, "--task.loss.threshold.share=0")
-    yield Row(of, "self-pairs", "each video with itself alone", words, rate_of=PROVICO)
-    words = ("task.loss.threshold:fixed", f"--task.loss.threshold.distance={DISTANCE}")
-    yield Row(of, FIXED, "fixed, the default's median", words, rate_of=PROVICO)
-    of, expected = "match", ("task.loss.match:expected-distance",)
-    yield Row(of, "pcme++", "closed form of PCME++", expected)
+    yield _part(of, "weight-printed", "weight as printed, per dimension", *printed)
+    of, words = "match", ("task.loss.match:expected-distance",)
+    yield Row(of, "pcme++", "closed form of PCME++", words, rate_of=PROVICO)
     as_in_prolip = (
         "--task.heads.start=-10",
         "--task.loss.average=together",
         f"{UNCERTAINTY}.kl-weight=1e-5",
     )
     words = ("task.loss.match:expected-similarity",)
-    yield Row(of, "prolip", "closed form of ProLIP", words, as_in_prolip)
+    yield Row(of, "prolip", "closed form of ProLIP", words, as_in_prolip, rate_of=PROVICO)
     for key, name, words in both():
         yield Row(
             "convolution over time", f"convolution, {key}", f"{name}, convolution", words,
             encoder=CONVOLUTION, beside=f"convolution, {INFO_NCE}", rate_of=key,
             untrained="untrained convolution" if key == PROVICO else "",
         )  # fmt: skip
+    halves = "--task.loss.views=halves"
+    yield _part("views", "halves", "two mixtures, of halves of the clips", halves)
     for samples in (1, 16, 8):
         option = f"--task.loss.samples={samples}"
         yield _part("samples", f"k-{samples}", f"K = {samples} (default 4)", option)

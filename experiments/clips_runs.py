@@ -19,8 +19,10 @@ from experiments.clips_rows import DISTANCE, FIXED, MOTION, PROVICO, Input, Row
 from experiments.colour_histogram import histogram
 from experiments.words_runs import same_options
 from vidembed import files
+from vidembed.cli.run_report import journal_of
 from vidembed.corpora.clip_files import ClipFilesCorpus, ClipFilesPaths
 from vidembed.corpora.frame_sources import Motion
+from vidembed.engine.evaluation import recipe_of
 from vidembed.engine.model import load_model
 from vidembed.evaluators import clip_scores
 from vidembed.evaluators.clip_scores import LabelledClips, Measured
@@ -135,7 +137,8 @@ class Runs:
 
     def choose(self, row: Row, rates: Sequence[float]) -> float:
         """The learning rate whose run of seed 0 is best on validation clips: the highest mean of
-        R@1 and probe, and the smallest rate of equals."""
+        R@1 and probe, and the smallest rate of equals. A run that warns of its variances or vectors
+        is chosen only if all do."""
         if len(rates) == 1:
             return rates[0]
         known = self._lists.labelled(self._lists.choosing_part, "validation")
@@ -146,9 +149,14 @@ class Runs:
             if not note.exists():
                 plain = row._replace(untrained="")
                 vectors = self._trained(plain, place, self._lists.choosing, rate, 0)[0]
-                value = -1.0 if vectors is None else _validated(vectors, known)
-                files.write_json(note, {"validation": value})
-            results[rate] = json.loads(note.read_text())["validation"]
+                stored: dict[str, Any] = {"validation": -2.0}
+                if vectors is not None:
+                    task, lines = recipe_of(Workdir(place)).task, journal_of(Workdir(place))
+                    warned = sorted(task.diagnose(lines, finished=True))
+                    stored = {"warned": warned, "validation": _validated(vectors, known)}
+                files.write_json(note, stored)
+            read = json.loads(note.read_text())
+            results[rate] = read["validation"] - bool(read.get("warned"))
         return max(results, key=lambda rate: (results[rate], -rate))
 
     def measure(self, row: Row, rate: float, seed: int) -> None:
@@ -224,6 +232,8 @@ class Runs:
             before = load_model(run, "0", outputs=("video",))["video"] if row.untrained else None
             return vectors, before(source) if before else None
         except (FailedError, ValueError) as error:
+            if isinstance(error, FailedError) and not str(error).count("code 1:"):
+                raise  # asked to stop
             print(f"{place}: failed: {error}", flush=True)
             return None, None
         finally:
@@ -235,7 +245,7 @@ class Runs:
         places = sorted((self.folder / "runs" / PROVICO).glob("seed*/metrics.jsonl"))
         if not places:
             raise ValueError(f"the fixed threshold is that of {PROVICO}: measure that row, too")
-        lines = map(json.loads, places[0].read_text().splitlines())
+        lines = journal_of(Workdir(places[0].parent))
         return statistics.median(line["threshold"] for line in lines if "threshold" in line)
 
     def _thumbnails(self) -> np.ndarray:
@@ -258,13 +268,10 @@ def _validated(vectors: np.ndarray, known: LabelledClips) -> float:
 
 def _journal(place: Path) -> dict[str, Any]:
     """The last logged measures of a training."""
-    file = place / "metrics.jsonl"
-    lines = [*map(json.loads, file.read_text().splitlines())] if file.exists() else []
-    of_training = [line for line in lines if line["kind"] == "train"]
+    lines = journal_of(Workdir(place))
+    last = [line for line in lines if line["kind"] == "train"][-1:]
     names = ("loss", "match_loss", "mined", "threshold", "deviation", "within", "between")
-    return {
-        name: of_training[-1][name] for name in names if of_training and name in of_training[-1]
-    }
+    return {name: line[name] for line in last for name in names if name in line}
 
 
 def mean_of(scores: Sequence[Scores], part: str) -> dict[str, np.ndarray]:

@@ -126,7 +126,8 @@ def remarks(result: Mapping[str, Any], counts: Mapping[str, int], sources: int) 
     yield (
         "The learning rate is the best of trainings on fewer train clips, "
         f"{counts['of_train_to_choose']} of other sources being for validation (mean of R@1 and "
-        "probe, seed 0). Then all train clips are learnt from, and test clips are measured once. "
+        "probe, seed 0; a training that warns of its variances is not chosen). Then all train "
+        "clips are learnt from, and test clips are measured once. "
         "Rows whose rate is that of InfoNCE or ProViCo, because they change another part alone: "
         f"{', '.join(result['same_rate']) or 'none'}."
     )
