@@ -12,7 +12,7 @@ there. Both print them, and write W/clips.json and W/clips.md.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import tyro
 
 from experiments.annotation_runs import print_tables, write_tables
 from experiments.clips_lists import Lists
-from experiments.clips_rows import Row, decoded, rows
+from experiments.clips_rows import Row, at_rates, decoded, rows
 from experiments.clips_runs import Runs, Training
 from experiments.clips_tables import gathered, remarks, tables
 from experiments.points import refuse_seeds
@@ -96,8 +96,14 @@ class Gather:
             )
         return [row for row in every if not self.only or row.key in self.only]
 
+    def _every_row(self, lists: Lists, rates: dict[str, float]) -> Iterator[Row]:
+        """All rows, and then the two systems at the rates that were not chosen."""
+        yield from self._rows(lists)
+        if not self.decoded:
+            yield from at_rates(self.rates, rates)
+
     def _gather(self, lists: Lists, runs: Runs, rates: dict[str, float]) -> int:
-        result = gathered(runs, self._rows(lists), self.seeds, rates)
+        result = gathered(runs, list(self._every_row(lists, rates)), self.seeds, rates)
         said = list(remarks(result, lists.counts, len(lists.clips.sources)))
         result |= {"clips": dict(lists.counts), "remarks": said}
         parts = list(tables(result))
@@ -118,10 +124,11 @@ class Run(Gather):
         rates: dict[str, float] = files.read_json(place) or {}
         progress.say("controls ...")
         runs.controls()
-        for row in self._rows(lists):
+        for row in self._every_row(lists, rates):
             progress.say(f"{row.name} ...")
             same = row.rate_of in rates
-            rates[row.key] = rates[row.rate_of] if same else runs.choose(row, self.rates)
+            own = rates[row.rate_of] if same else row.rate
+            rates[row.key] = own or runs.choose(row, self.rates)
             files.write_json(place, rates)
             for seed in self.seeds:
                 runs.measure(row, rates[row.key], seed)

@@ -1,6 +1,6 @@
 """The trainings behind the tables of ProViCo: what each row changes of one command."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 Input = Literal["features", "motion", "both"]
@@ -34,6 +34,8 @@ class Row(NamedTuple):
     """The deterministic system of the same input, encoder and train clips."""
     rate_of: str = ""
     """The row whose learning rate it takes; its own by default."""
+    rate: float = 0.0
+    """A learning rate that is not chosen; 0: it is."""
     untrained: str = ""
     """The name under which its parameters before training are measured, too."""
 
@@ -99,6 +101,18 @@ def rows(videos: Sequence[int]) -> Iterator[Row]:
                 "train clips", f"{count}, {key}", f"{name}, {count} train clips", words,
                 videos=count, beside=f"{count}, {INFO_NCE}", rate_of=key,
             )  # fmt: skip
+
+
+def at_rates(rates: Sequence[float], chosen: Mapping[str, float]) -> Iterator[Row]:
+    """The two systems at the learning rates that were not chosen."""
+    for rate in rates:
+        for key, name, words in both():
+            if key in chosen and chosen[key] != rate:
+                at, other = f"{rate:g}", chosen.get(INFO_NCE) != rate
+                yield Row(
+                    "rates", f"rate {at}, {key}", f"{name}, rate {at}", words, rate=rate,
+                    beside=f"rate {at}, {INFO_NCE}" if other else INFO_NCE,
+                )  # fmt: skip
 
 
 def _part(block: str, key: str, name: str, *options: str) -> Row:

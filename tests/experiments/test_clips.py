@@ -9,7 +9,7 @@ import pytest
 
 from experiments.clips import Gather, main
 from experiments.clips_lists import Lists
-from experiments.clips_rows import CLAIMS, INFO_NCE, PROVICO, decoded, rows
+from experiments.clips_rows import CLAIMS, INFO_NCE, PROVICO, at_rates, decoded, rows
 from experiments.clips_runs import Runs, Training
 from experiments.clips_tables import gathered, tables
 from experiments.moving_shapes import Shapes, write_shapes
@@ -70,6 +70,11 @@ def test_rows_are_distinct_and_claims_are_of_rows():
     assert {row.beside for row in every} | {row.rate_of for row in every} <= {*keys, ""}
     assert {key for _, *pair in CLAIMS for key in pair if not key.startswith("raw")} <= {*keys}
     assert [row.key for row in decoded()] == [INFO_NCE, PROVICO]
+    others = at_rates((0.1, 0.2), {INFO_NCE: 0.1, PROVICO: 0.2})
+    assert [(row.key, row.rate, row.beside) for row in others] == [
+        ("rate 0.1, provico", 0.1, INFO_NCE),
+        ("rate 0.2, info-nce", 0.2, "rate 0.2, info-nce"),
+    ]
 
 
 def test_tables_are_means_over_seeds_and_paired_differences(made, tmp_path):
