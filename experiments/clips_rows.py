@@ -138,6 +138,11 @@ CLAIMS = (
     ("... with a convolution over time", f"convolution, {PROVICO}", f"convolution, {INFO_NCE}"),
     ("... on motion", f"motion, {PROVICO}", f"motion, {INFO_NCE}"),
     ("... on features and motion", f"both, {PROVICO}", f"both, {INFO_NCE}"),
+    ("... both at rate 1e-4", f"rate 0.0001, {PROVICO}", f"rate 0.0001, {INFO_NCE}"),
+    ("... both at rate 1e-3", PROVICO, f"rate 0.001, {INFO_NCE}"),
+    ("... both at rate 1e-2", f"rate 0.01, {PROVICO}", INFO_NCE),
+    ("training helps heads", PROVICO, "untrained heads"),
+    ("training helps a convolution", f"convolution, {PROVICO}", "untrained convolution"),
     ("mixture above one Gaussian", PROVICO, GAUSSIAN),
     ("one Gaussian above a point", GAUSSIAN, POINT),
     ("mixture above a point", PROVICO, POINT),
@@ -159,4 +164,5 @@ CLAIMS = (
     ("heads on both above raw both", f"both, {PROVICO}", "raw both"),
     ("raw motion above raw features", "raw motion", "raw features"),
 )
-"""What the paper says or implies, and what we ask: the claim, and the keys of the two systems."""
+"""What the paper says or implies, and what we ask: the claim, and the keys of the two systems. Those
+that are not measured are left out."""
