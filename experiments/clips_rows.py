@@ -164,5 +164,5 @@ CLAIMS = (
     ("heads on both above raw both", f"both, {PROVICO}", "raw both"),
     ("raw motion above raw features", "raw motion", "raw features"),
 )
-"""What the paper says or implies, and what we ask: the claim, and the keys of the two systems. Those
-that are not measured are left out."""
+"""What the paper says or implies, and what we ask: the claim, and the keys of the two systems. What
+is not measured is left out."""

@@ -4,11 +4,11 @@ import gc
 import json
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from experiments.annotation_runs import FailedError, verb
 from experiments.clips_lists import Lists
 from experiments.clips_rows import DISTANCE, FIXED, MOTION, PROVICO, Input, Row
+from experiments.clips_scores import Scores, scored, standardised, thumbnails
 from experiments.colour_histogram import histogram
 from experiments.words_runs import same_options
 from vidembed import files
@@ -25,9 +26,7 @@ from vidembed.corpora.frame_sources import Motion
 from vidembed.engine.evaluation import recipe_of
 from vidembed.engine.model import load_model
 from vidembed.evaluators import clip_scores
-from vidembed.evaluators.clip_scores import LabelledClips, Measured
-from vidembed.media.clip_frames import ClipFrames
-from vidembed.metrics.intervals import Interval
+from vidembed.evaluators.clip_scores import LabelledClips
 from vidembed.workdir.layout import Workdir
 
 SIDE = 32
@@ -75,14 +74,6 @@ class Training:
         return [*parts, *row.loss]
 
 
-class Scores(NamedTuple):
-    """What is kept of a system: metrics of all test clips, same source, and those of the pair."""
-
-    clips: Mapping[str, np.ndarray]
-    source: Mapping[str, np.ndarray]
-    pair: Mapping[str, np.ndarray]
-
-
 class Runs:
     """Trains and measures rows in a folder, skipping what is done."""
 
@@ -112,15 +103,17 @@ class Runs:
 
     def controls(self) -> None:
         """Measure what is not trained."""
-        for key, vectors in (
-            {"raw pixels": self._thumbnails}
-            if self.decoded
-            else {f"raw {source}": lambda source=source: self.raw(source) for source in MOTION}
-        ).items():
+        corpus = self.corpus("features")
+        inputs: dict[str, Callable[[], np.ndarray]] = {
+            f"raw {source}": partial(self.raw, source) for source in MOTION
+        }
+        if self.decoded:
+            inputs = {"raw pixels": lambda: thumbnails(corpus.files, SIDE)}
+        for key, vectors in inputs.items():
             self._control(key, vectors)
-            self._control(f"{key}, standardised", lambda of=vectors: self._standardised(of()))
-        files_of = self.corpus("features").files
-        self._control("colour histogram", lambda: np.stack([*map(histogram, files_of)]))
+            of_train = partial(_standardised, vectors, self.known.train)
+            self._control(f"{key}, standardised", of_train)
+        self._control("colour histogram", lambda: np.stack([*map(histogram, corpus.files)]))
 
     def raw(self, source: Input) -> np.ndarray:
         """The mean over all frames f32[N, F]; of several inputs side by side."""
@@ -191,23 +184,15 @@ class Runs:
         about: dict[str, Any] = json.loads(place.read_text())["about"] if place.exists() else {}
         return about
 
-    def _control(self, key: str, vectors: Any) -> None:
+    def _control(self, key: str, vectors: Callable[[], np.ndarray]) -> None:
         if not self.note(key, 0).exists():
             self._keep(self.note(key, 0), vectors(), {})
 
     def _keep(self, note: Path, vectors: np.ndarray | None, about: Mapping[str, Any]) -> None:
         """Write the scores of vectors; None for a training that failed."""
-        stored: dict[str, Any] = {"about": dict(about)}
-        if vectors is not None:
-            first, second = clip_scores.measured(vectors, self.known)
-            pair: Measured | None = None
-            if self.of_pair is not None:
-                pair = clip_scores.measured(vectors, self.of_pair)[0]
-            of = first.values, second.values, pair.values if pair else {}
-            parts = ({n: v.tolist() for n, v in each.items()} for each in of)
-            stored |= dict(zip(Scores._fields, parts))
+        of = {} if vectors is None else scored(vectors, self.known, self.of_pair)
         note.parent.mkdir(parents=True, exist_ok=True)
-        files.write_json(note, stored)
+        files.write_json(note, {"about": dict(about)} | of)
 
     def _trained(
         self, row: Row, place: Path, lines: Path, rate: float, seed: int
@@ -248,17 +233,9 @@ class Runs:
         lines = journal_of(Workdir(places[0].parent))
         return statistics.median(line["threshold"] for line in lines if "threshold" in line)
 
-    def _thumbnails(self) -> np.ndarray:
-        """The mean frame of each clip, f32[N, 32 · 32 · 3]."""
-        pictures = ClipFrames(rate=8, height=SIDE, width=SIDE, fit="crop", longest_seconds=60)
-        frames = (pictures.read(file) for file in self.corpus("features").files)
-        return np.stack([of.mean(axis=0, dtype=np.float32).reshape(-1) for of in frames])
 
-    def _standardised(self, vectors: np.ndarray) -> np.ndarray:
-        """Each dimension by mean and deviation over the train clips."""
-        train = vectors[self.known.train]
-        deviation = train.std(axis=0)
-        return np.asarray((vectors - train.mean(axis=0)) / np.where(deviation > 1e-6, deviation, 1))
+def _standardised(vectors: Callable[[], np.ndarray], train: np.ndarray) -> np.ndarray:
+    return standardised(vectors(), train)
 
 
 def _validated(vectors: np.ndarray, known: LabelledClips) -> float:
@@ -272,29 +249,3 @@ def _journal(place: Path) -> dict[str, Any]:
     last = [line for line in lines if line["kind"] == "train"][-1:]
     names = ("loss", "match_loss", "mined", "threshold", "deviation", "within", "between")
     return {name: line[name] for line in last for name in names if name in line}
-
-
-def mean_of(scores: Sequence[Scores], part: str) -> dict[str, np.ndarray]:
-    """Each clip's values, as means over seeds."""
-    each = [getattr(of, part) for of in scores]
-    return {name: np.mean([of[name] for of in each], axis=0) for name in each[0]}
-
-
-def paired(
-    ones: Sequence[Scores],
-    others: Sequence[Scores],
-    known: LabelledClips,
-    of_pair: LabelledClips | None,
-) -> dict[str, Interval]:
-    """Means of `ones` − `others` over seeds and test clips, with intervals that resample sources;
-    those of the pair are named pair/..."""
-    first, second = clip_scores.chance(known)
-    parts = {"clips": (known, first.rows), "source": (known, second.rows)}
-    if of_pair is not None:
-        parts["pair"] = (of_pair, np.flatnonzero(of_pair.test))
-    results = {}
-    for part, (clips, rows) in parts.items():
-        one, other = (Measured(rows, mean_of(of, part)) for of in (ones, others))
-        for name, interval in clip_scores.paired(one, other, clips).items():
-            results[f"pair/{name}" if part == "pair" else name] = interval
-    return results

@@ -7,7 +7,8 @@ import numpy as np
 
 from experiments.annotation_runs import Titled, interval_text
 from experiments.clips_rows import CLAIMS, INFO_NCE, PROVICO, Row
-from experiments.clips_runs import Runs, Scores, mean_of, paired
+from experiments.clips_runs import Runs
+from experiments.clips_scores import Scores, mean_of, paired
 from vidembed.evaluators.clip_scores import PROBE, SAME_SOURCE
 from vidembed.workdir.versions import versions
 

@@ -80,7 +80,7 @@ def test_rows_are_distinct_and_claims_are_of_rows():
 
 
 def test_tables_are_means_over_seeds_and_paired_differences(made, tmp_path):
-    lists, runs = opened(made, tmp_path)
+    _, runs = opened(made, tmp_path)
     values = {
         (INFO_NCE, 0): [1, 0, 0, 0, 1, 0, 0, 0], (INFO_NCE, 1): [1, 1, 0, 0, 1, 0, 0, 0],
         (PROVICO, 0): [1, 1, 1, 1, 1, 1, 1, 1], (PROVICO, 1): [1, 0, 0, 0, 0, 0, 0, 0],
