@@ -8,7 +8,8 @@ import pytest
 
 from tests.feeds.test_clips import assert_same, write_list
 from tests.records import recorded_frames
-from vidembed.corpora.frame_sources import FramesError, StoredFrames
+from vidembed.corpora import frame_sources
+from vidembed.corpora.frame_sources import FramesError, StoredFrames, moved
 from vidembed.corpora.labelled import LabelledPaths
 from vidembed.feeds.clip_feed import SHORT
 from vidembed.feeds.windows import FeatureWindows
@@ -190,3 +191,38 @@ def test_videos_without_a_single_class_are_refused(tmp_path):
     corpus = LabelledPaths(records=str(tmp_path), layout=recorded_frames.LAYOUT).open()
     with pytest.raises(ValueError, match=r"each train video needs one class, and of .* have sev"):
         replace(OPTIONS, batch_videos=8).open(corpus, seed=0, reads=("labels", "visual"))
+
+
+def test_motion_is_the_difference_of_consecutive_frames(paths, corpus):
+    still, only, beside = (
+        replace(paths, motion=motion).open().stored["visual"]
+        for motion in ("none", "only", "beside")
+    )
+    for row, length in enumerate(LENGTHS):
+        frames = still.read(row)
+        assert len(frames) == still.lengths[row] == length
+        expected = [np.abs(frames[t] - frames[t - 1]) for t in range(1, length)]
+        assert len(only.read(row)) == len(beside.read(row)) == only.lengths[row] == len(expected)
+        if expected:
+            np.testing.assert_array_equal(only.read(row), expected)
+            np.testing.assert_array_equal(beside.read(row), np.hstack([frames[1:], expected]))
+    others = replace(paths, motion="only").others([paths.frames])
+    assert others.space == {"visual": only.space}
+    row = others.ids.tolist().index(corpus.ids[0])
+    np.testing.assert_array_equal(others.stored["visual"].read(row), only.read(0))
+    assert len(others.stored["visual"].times(row)) == only.lengths[0]
+    assert (still.width, only.width, beside.width) == (WIDTH, WIDTH, 2 * WIDTH)
+    assert len({of.fingerprint for of in (still, only, beside)}) == 3
+    np.testing.assert_array_equal(moved(np.ones((1, 2), np.float32), "only"), [[0, 0]])
+    np.testing.assert_array_equal(moved(np.ones((1, 2), np.float32), "beside"), [[1, 1, 0, 0]])
+    with pytest.raises(ValueError, match="motion must be none, only, beside, found 'slow'"):
+        replace(paths, motion="slow").open()
+
+
+def test_features_stay_in_memory_as_long_as_they_fit(paths, monkeypatch):
+    monkeypatch.setattr(frame_sources, "KEPT_BYTES", 30 * 4 * WIDTH)
+    source = paths.open().stored["visual"]
+    rows = [source.read(row) for row in range(3)]
+    assert [source.read(row) is values for row, values in enumerate(rows)] == [True, True, False]
+    with pytest.raises(ValueError, match="read-only"):
+        rows[0][0] = 1

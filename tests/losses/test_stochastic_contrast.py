@@ -14,7 +14,8 @@ from tests.losses import test_match_probability as probabilities
 from tests.losses.made_mixtures import B, D, K, made, on
 from vidembed.losses.bhattacharyya import Bhattacharyya
 from vidembed.losses.closed_forms_of_gaussians import ExpectedDistance
-from vidembed.losses.mixtures import Clips, moments
+from vidembed.losses.mixtures import Clips, Mixtures, as_distribution, moments
+from vidembed.losses.of_clips import stochastic
 from vidembed.losses.stochastic_contrast import StochasticContrast
 from vidembed.losses.thresholds import Fixed, Quantile
 from vidembed.losses.uncertainty import Uncertainty, measures, to_standard
@@ -249,6 +250,15 @@ def test_an_uneven_batch_is_refused():
     [
         (lambda: StochasticContrast(samples=0), "samples 0 and block 32 must be 1 or more"),
         (lambda: StochasticContrast(views="thirds"), "views must be whole or halves"),
+        (lambda: StochasticContrast(distribution="line"), "distribution must be mixture or"),
+        (
+            lambda: StochasticContrast(distribution="gaussian", draw="components"),
+            "components needs distribution mixture",
+        ),
+        (
+            lambda: StochasticContrast(distribution="point", match=ExpectedDistance()),
+            "point needs task.loss.match:sampled",
+        ),
         (lambda: Uncertainty(weight="inverse"), "weight must be one of variances, deviations"),
         (lambda: Uncertainty(kl_weight=-1.0), "kl_weight is -1.0"),
     ],
@@ -256,3 +266,47 @@ def test_an_uneven_batch_is_refused():
 def test_bad_options_are_refused(options, says):
     with pytest.raises(ValueError, match=says):
         options()
+
+
+def test_a_gaussian_and_a_point_are_parts_of_the_mixture():
+    rng = np.random.default_rng(1)
+    means = rng.normal(size=(B, 3, D)).astype(np.float32)
+    clips = Clips(
+        jnp.asarray(means), jnp.asarray(rng.normal(size=(B, 3, D)) - 3), jnp.ones((B, 3)) > 0
+    )
+    whole = moments(clips)
+    gaussian, point = (as_distribution(whole, name) for name in ("gaussian", "point"))
+    np.testing.assert_array_equal(as_distribution(whole, "mixture").variance, whole.variance)
+    variances = np.exp(np.asarray(clips.log_variance, np.float64))
+    np.testing.assert_allclose(gaussian.variance, variances.mean(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(point.variance, np.full((B, D), 1 / D))
+    for moved in (gaussian, point):
+        np.testing.assert_allclose(moved.mean, means.mean(axis=1), atol=1e-6)
+
+
+def test_the_loss_of_points_is_that_of_their_means_and_learns_no_variance():
+    rng, loss = np.random.default_rng(2), StochasticContrast(distribution="point", samples=K)
+    means = jnp.asarray(rng.normal(size=(B, 3, D)), jnp.float32)
+    rows, learned = jnp.arange(B), {n: jnp.float32(v) for n, v in loss.learned.items()}
+
+    def total(means, logarithms):
+        clips = Clips(means, logarithms, jnp.ones((B, 3), bool))
+        return stochastic(
+            loss, clips, rows,
+            parameters=learned, batches=jnp.int32(0), key=jax.random.key(0),
+        )  # fmt: skip
+
+    with on(1):
+        run = jax.jit(jax.value_and_grad(total, argnums=(0, 1), has_aux=True))
+        (value, found), (of_means, of_variances) = run(means, jnp.full((B, 3, D), -4.0))
+    middle = means.mean(axis=1)
+    points = Mixtures(
+        number=rows, video=rows, valid=jnp.ones(B, bool), mean=middle,
+        variance=jnp.full((B, D), 1 / D), samples=jnp.repeat(middle[:, None], K, axis=1),
+    )  # fmt: skip
+    expected, measured = by_loops(loss, points)
+    np.testing.assert_allclose(value, expected, rtol=1e-4)
+    np.testing.assert_allclose(found["match_loss"], measured["match_loss"], rtol=1e-4)
+    assert np.abs(of_means).max() > 1e-4
+    assert not np.any(of_variances)
+    assert found["kl"] == 0

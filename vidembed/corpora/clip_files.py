@@ -16,7 +16,7 @@ from etils import epath
 from vidembed import PATH
 from vidembed.corpora.clip_source import ClipSource
 from vidembed.corpora.clips import Clips, read_clips
-from vidembed.corpora.frame_sources import FrameSource, StoredFrames
+from vidembed.corpora.frame_sources import FrameSource, Motion, StoredFrames
 from vidembed.corpora.labels import Labels
 from vidembed.corpora.other_videos import other_videos
 from vidembed.corpora.published_clips import hmdb51, kinetics, ucf101
@@ -157,6 +157,9 @@ class ClipFilesPaths:
     extraction has made (FEATURES/BACKBONE-DIGEST)."""
     modality: str = "visual"
     """The name of these features."""
+    motion: Motion = "none"
+    """What is read of them. only: absolute differences of the features of consecutive frames.
+    beside: the features, then these differences; twice the width."""
 
     def open(self) -> ClipFilesCorpus:
         """Read and check the data; raises if a file is missing or does not fit."""
@@ -168,7 +171,7 @@ class ClipFilesPaths:
         stored = {}
         if self.frames:
             ids = tuple(name.decode(errors="surrogateescape") for name in clips.ids.tolist())
-            stored[self.modality] = StoredFrames.open(self.frames, ids)
+            stored[self.modality] = StoredFrames.open(self.frames, ids, self.motion)
         return ClipFilesCorpus(
             clips=clips,
             files=files,
@@ -179,7 +182,7 @@ class ClipFilesPaths:
 
     def others(self, paths: Sequence[str | os.PathLike[str]]) -> ClipSource:
         """Other videos for a trained run; see `other_videos`."""
-        return other_videos(paths, modality=self.modality)
+        return other_videos(paths, modality=self.modality, motion=self.motion)
 
     def _listed(self) -> Clips:
         if self.form == "list":

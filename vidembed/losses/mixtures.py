@@ -14,6 +14,9 @@ import jax.numpy as jnp
 Draw = Literal["moments", "components"]
 """Samples come from the Gaussian with the mixture's moments, as in the paper, or from its clips."""
 
+Distribution = Literal["mixture", "gaussian", "point"]
+"""What a video is: the mixture of its clips, a Gaussian with their mean variance, or a point."""
+
 
 class Clips(NamedTuple):
     """N Gaussians for each of B videos: mean and log_variance f32[B, N, D], present bool[B, N]."""
@@ -75,6 +78,16 @@ def moments(clips: Clips) -> Moments:
     within = mean_of(jnp.exp(jnp.where(present, clips.log_variance, 0.0)))
     within = jnp.where(_last(counts > 0, within), within, 1.0)
     return Moments(mean, within, mean_of(jnp.square(deviations)))
+
+
+def as_distribution(mixtures: Moments, distribution: Distribution) -> Moments:
+    """The moments of what a video is. gaussian: nothing between its clips. point: the same variance
+    for all, 1 in total, so that distances are those of the means, and pairs weigh 1."""
+    if distribution == "mixture":
+        return mixtures
+    none, width = jnp.zeros_like(mixtures.between), mixtures.mean.shape[-1]
+    within = mixtures.within if distribution == "gaussian" else jnp.full_like(none, 1 / width)
+    return Moments(mixtures.mean, within, none)
 
 
 def sample(

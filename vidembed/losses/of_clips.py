@@ -6,7 +6,15 @@ import jax
 import jax.numpy as jnp
 
 from vidembed.losses.both_directions import both
-from vidembed.losses.mixtures import Clips, Mixtures, Moments, halves, moments, sample
+from vidembed.losses.mixtures import (
+    Clips,
+    Mixtures,
+    Moments,
+    as_distribution,
+    halves,
+    moments,
+    sample,
+)
 from vidembed.losses.ranking import PairLoss
 from vidembed.losses.stochastic_contrast import StochasticContrast
 from vidembed.pairwise import normalise
@@ -30,6 +38,8 @@ def stochastic(
     """
     seen, mixed, mixtures = mixtures_of(loss, clips, rows, key=key)
     contrast, measures = loss(mixtures, parameters=parameters, batches=batches)
+    if loss.distribution == "point":
+        return contrast, measures | {"kl": jnp.zeros((), jnp.float32)}
     divergence = loss.uncertainty.divergence(seen, mixed, mixtures.valid)
     return contrast + loss.uncertainty.kl_weight * divergence, measures | {"kl": divergence}
 
@@ -44,14 +54,19 @@ def mixtures_of(
     sample_key, split_key = jax.random.split(key)
     seen = both_halves(clips, key=split_key) if loss.views == "halves" else clips
     each = len(seen.mean) // len(rows)
-    mixed = moments(seen)
+    mixed = as_distribution(moments(seen), loss.distribution)
+    if loss.distribution == "point":
+        shape = len(seen.mean), loss.draws, seen.mean.shape[-1]
+        samples = jnp.broadcast_to(jnp.expand_dims(mixed.mean, 1), shape)
+    else:
+        samples = sample(seen, mixed, loss.draws, key=sample_key, draw=loss.draw)
     mixtures = Mixtures(
         number=jnp.arange(len(seen.mean), dtype=jnp.int32),
         video=_repeated(rows, each),
         valid=jnp.any(seen.present, axis=1),
         mean=mixed.mean,
         variance=mixed.variance,
-        samples=sample(seen, mixed, loss.draws, key=sample_key, draw=loss.draw),
+        samples=samples,
     )
     return seen, mixed, mixtures
 

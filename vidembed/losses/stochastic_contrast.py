@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from vidembed.distributed import mesh
 from vidembed.losses.bhattacharyya import Bhattacharyya
 from vidembed.losses.match_probability import Match, Sampled
-from vidembed.losses.mixtures import Draw, Mixtures
+from vidembed.losses.mixtures import Distribution, Draw, Mixtures
 from vidembed.losses.thresholds import Quantile, Threshold
 from vidembed.losses.uncertainty import Uncertainty, weights
 from vidembed.pairwise import in_blocks
@@ -43,6 +43,10 @@ class StochasticContrast:
     views: Literal["whole", "halves"] = "whole"
     """whole: a video is one mixture of all its clips, positive with itself. halves: two mixtures of
     random halves of its clips, which are positive with each other, too; not in the paper."""
+    distribution: Distribution = "mixture"
+    """What a video is. mixture: of its clips' Gaussians, as in the paper. gaussian: their mean and
+    their mean variance, without the variance between clips. point: the mean alone, and nothing
+    learns a variance. The last two show what each part adds."""
     distance: Bhattacharyya = Bhattacharyya()
     """The distance that the threshold is compared with; it has no gradient."""
     threshold: Threshold = Quantile()
@@ -63,11 +67,18 @@ class StochasticContrast:
         for name, choices in (
             ("draw", ("moments", "components")),
             ("views", ("whole", "halves")),
+            ("distribution", ("mixture", "gaussian", "point")),
             ("average", ("apart", "together")),
         ):
             if getattr(self, name) not in choices:
                 found = getattr(self, name)
                 raise ValueError(f"{name} must be {' or '.join(choices)}, found {found!r}")
+        if self.distribution != "mixture" and self.draw == "components":
+            raise ValueError("draw components needs distribution mixture: others have none")
+        if self.distribution == "point" and not self.match.sampled:
+            raise ValueError(
+                "distribution point needs task.loss.match:sampled: the others read variances"
+            )
 
     @property
     def learned(self) -> Mapping[str, float]:
