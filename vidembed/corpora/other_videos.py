@@ -19,8 +19,8 @@ def other_videos(
 
     paths: video files, folders of them and lists, as of `media.videos.video_files`; or the one
     folder of a backbone in which extraction has stored features (FEATURES/BACKBONE-DIGEST), which
-    become `modality`, read as `motion` says. Failures are not logged, only kept. Raises ValueError for paths without
-    videos, and for stored features that are damaged or of several widths.
+    become `modality`, read as `motion` says. Failures are not logged, only kept. Raises ValueError
+    for paths without videos, and for stored features that are damaged or of several widths.
     """
     first = epath.Path(paths[0]) if len(paths) == 1 else None
     if first is not None and first.is_dir() and next(first.glob("*.npz"), None) is not None:
