@@ -65,6 +65,20 @@ def test_damaged_examples_are_refused_or_read_as_protobuf_reads_them(message, da
     assert agree(bytes(damaged), pb.Example.FromString(bytes(damaged)))
 
 
+@pytest.mark.fault(
+    "Records: a damaged key, so that protobuf would drop the whole feature",
+    "refused as malformed, like every damaged record",
+)
+@pytest.mark.parametrize("field", [b"\x08\x00", b"\x18\x01", b"\x1a\x01x"])
+def test_a_feature_beside_unknown_fields_is_refused(field):
+    known = encode_bytes(1, b"key") + encode_bytes(2, encode_feature([1]))
+    for entry in (known + field, field + known):
+        data = encode_bytes(1, encode_bytes(1, entry))
+        assert not pb.Example.FromString(data).features.feature
+        with pytest.raises(MessageError, match="malformed message: beside 'key' stand unknown"):
+            parse_example(data)
+
+
 @few
 @given(features, st.dictionaries(st.text(max_size=3), st.lists(values, max_size=3), max_size=3))
 def test_sequence_examples_are_read_as_protobuf_reads_them(context, lists):

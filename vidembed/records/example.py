@@ -13,6 +13,7 @@ from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorP
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 DECLARED: dict[str, dict[str, str]] = {
     "BytesList": {"value": "bytes*"},
@@ -152,6 +153,9 @@ def _parsed(kind: str, data: bytes) -> Any:
 def _by_key(entries: Iterable[Any], read: Callable[[Any, str], Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for entry in entries:
+        if len(UnknownFieldSet(entry)):
+            # protobuf would drop the whole entry.
+            raise MessageError(f"malformed message: beside {entry.key!r} stand unknown fields")
         if entry.key in values:
             raise MessageError(f"malformed message: key {entry.key!r} occurs twice")
         values[entry.key] = read(entry.value, entry.key)
