@@ -160,7 +160,8 @@ class Trained:
             random = np.random.default_rng([seed, row])
             return measures.with_noise(self.test_frames[row], size, self.channels[1], random)
 
-        return Read(**even_clips(frames, rows, self.taking))
+        made = even_clips(frames, rows, self.taking)
+        return Read(made["clips"], made["present"])
 
     def gaussians(self, step: int, read: Read) -> Clips:
         """The Gaussians of these clips at a checkpoint."""
