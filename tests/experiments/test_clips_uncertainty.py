@@ -395,8 +395,8 @@ def test_runs_on_windows_are_measured_and_averaged(shapes, tmp_path, capsys):
     run = Trained(runs[0])
     rows, read = run.test
     expected = run.task.embedded.read(run.corpus.table, rows)
-    for name, array in expected.items():
-        np.testing.assert_array_equal(getattr(read, name), array)
+    for name in read._fields:
+        np.testing.assert_array_equal(getattr(read, name), expected[name])
 
 
 @pytest.mark.long
