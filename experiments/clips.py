@@ -104,11 +104,11 @@ class Gather:
 
     def _gather(self, lists: Lists, runs: Runs, rates: dict[str, float]) -> int:
         result = gathered(runs, list(self._every_row(lists, rates)), self.seeds, rates)
-        said = list(remarks(result, lists.counts, len(lists.clips.sources)))
-        result |= {"clips": dict(lists.counts), "remarks": said}
+        notes = list(remarks(result, lists.counts, len(lists.clips.sources)))
+        result |= {"clips": dict(lists.counts), "remarks": notes}
         parts = list(tables(result))
-        print_tables(parts, said)
-        for path in write_tables(result, parts, said, Path(self.workdir) / "clips"):
+        print_tables(parts, notes)
+        for path in write_tables(result, parts, notes, Path(self.workdir) / "clips"):
             print(f"wrote {path}")
         return 0
 

@@ -22,7 +22,6 @@ from experiments.words_runs import same_options
 from vidembed import files
 from vidembed.cli.run_report import journal_of
 from vidembed.corpora.clip_files import ClipFilesCorpus, ClipFilesPaths
-from vidembed.corpora.frame_sources import Motion
 from vidembed.engine.evaluation import recipe_of
 from vidembed.engine.model import load_model
 from vidembed.evaluators import clip_scores
@@ -63,14 +62,14 @@ class Training:
             parts += [f"--task.loss{of}.block={self.batch_videos}" for of in ("", ".distance")]
         parts += [*row.heads, "feed:decoded-clips" if decoded else "feed:feature-windows"]
         feed = {"batch-videos": self.batch_videos, "clips": self.windows, "frames": self.frames}
-        shown = {"clips": self.embedded, "frames": self.frames}
+        embedded = {"clips": self.embedded, "frames": self.frames}
         if decoded:
-            feed, shown = feed | pictures, shown | pictures
+            feed, embedded = feed | pictures, embedded | pictures
         parts += [f"--feed.{name}={value}" for name, value in feed.items()]
         parts += [f"task.encoder:{row.encoder}"]
         parts += [f"--task.encoder.width={self.width}"] * decoded
         parts += ["task.embedded:even-clips" if decoded else "task.embedded:even-windows"]
-        parts += [f"--task.embedded.{name}={value}" for name, value in shown.items()]
+        parts += [f"--task.embedded.{name}={value}" for name, value in embedded.items()]
         return [*parts, *row.loss]
 
 
@@ -94,10 +93,9 @@ class Runs:
     def corpus(self, source: Input) -> ClipFilesCorpus:
         """All clips, with this input."""
         if source not in self._corpora:
-            motion: Motion = MOTION[source]  # type: ignore[assignment]
             self._corpora[source] = ClipFilesPaths(
                 folder=self._videos, clips=str(self._lists.final),
-                frames="" if self.decoded else self._frames, motion=motion,
+                frames="" if self.decoded else self._frames, motion=MOTION[source],
             ).open()  # fmt: skip
         return self._corpora[source]
 
@@ -110,10 +108,12 @@ class Runs:
         if self.decoded:
             inputs = {"raw pixels": lambda: thumbnails(corpus.files, SIDE)}
         for key, vectors in inputs.items():
-            self._control(key, vectors)
-            of_train = partial(_standardised, vectors, self.known.train)
-            self._control(f"{key}, standardised", of_train)
-        self._control("colour histogram", lambda: np.stack([*map(histogram, corpus.files)]))
+            if not (last := self.note(f"{key}, standardised", 0)).exists():
+                values = vectors()
+                self._keep(self.note(key, 0), values, {})
+                self._keep(last, standardised(values, self.known.train), {})
+        if not (note := self.note("colour histogram", 0)).exists():
+            self._keep(note, np.stack([*map(histogram, corpus.files)]), {})
 
     def raw(self, source: Input) -> np.ndarray:
         """The mean over all frames f32[N, F]; of several inputs side by side."""
@@ -184,10 +184,6 @@ class Runs:
         about: dict[str, Any] = json.loads(place.read_text())["about"] if place.exists() else {}
         return about
 
-    def _control(self, key: str, vectors: Callable[[], np.ndarray]) -> None:
-        if not self.note(key, 0).exists():
-            self._keep(self.note(key, 0), vectors(), {})
-
     def _keep(self, note: Path, vectors: np.ndarray | None, about: Mapping[str, Any]) -> None:
         """Write the scores of vectors; None for a training that failed."""
         of = {} if vectors is None else scored(vectors, self.known, self.of_pair)
@@ -232,10 +228,6 @@ class Runs:
             raise ValueError(f"the fixed threshold is that of {PROVICO}: measure that row, too")
         lines = journal_of(Workdir(places[0].parent))
         return statistics.median(line["threshold"] for line in lines if "threshold" in line)
-
-
-def _standardised(vectors: Callable[[], np.ndarray], train: np.ndarray) -> np.ndarray:
-    return standardised(vectors(), train)
 
 
 def _validated(vectors: np.ndarray, known: LabelledClips) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments.annotation_runs import Titled, interval_text
-from experiments.clips_rows import CLAIMS, INFO_NCE, PROVICO, Row
+from experiments.clips_rows import INFO_NCE, PROVICO, Row, claims
 from experiments.clips_runs import Runs
 from experiments.clips_scores import Scores, mean_of, paired
 from vidembed.evaluators.clip_scores import PROBE, SAME_SOURCE
@@ -22,23 +22,19 @@ def gathered(
     runs: Runs, rows: Sequence[Row], seeds: Sequence[int], chosen: Mapping[str, float]
 ) -> dict[str, Any]:
     """All that the tables show, as JSON values, of what is measured."""
+    raw = (f"raw {name}" for name in ("features", "motion", "both", "pixels"))
+    controls = [name for key in raw for name in (key, f"{key}, standardised")]
     systems = {
-        key: of
-        for key in ("raw features", "raw motion", "raw both", "raw pixels")
-        for name in (key, f"{key}, standardised")
-        if (of := scores_of(runs, name, (0,)))
-        for key in (name,)
+        key: of for key in (*controls, "colour histogram") if (of := scores_of(runs, key, (0,)))
     }
-    if of := scores_of(runs, "colour histogram", (0,)):
-        systems["colour histogram"] = of
     names = {key: key for key in systems}
     lacking, against = [], dict[str, tuple[str, str]]()
     for row in rows:
-        raw = "raw pixels" if runs.decoded else f"raw {row.input}"
+        of_input = "raw pixels" if runs.decoded else f"raw {row.input}"
         for key in (row.untrained, row.key):
             if key and (of := scores_of(runs, key, seeds)):
                 systems[key], names[key] = of, row.name if key == row.key else key
-                against[key] = row.beside if key == row.key else "", raw
+                against[key] = row.beside if key == row.key else "", of_input
         lacking += [row.name] * (row.key not in systems)
     systems[CHANCE], names[CHANCE] = [runs.chance()], CHANCE
 
@@ -64,7 +60,7 @@ def gathered(
         "minus_raw": {key: minus(key, raw) for key, (_, raw) in against.items() if raw in systems},
         "claims": [
             {"claim": claim, "one": one, "other": other, "difference": minus(one, other)}
-            for claim, one, other in CLAIMS
+            for claim, one, other in claims(chosen)
             if one in systems and other in systems
         ],
         "same_rate": [row.name for row in rows if row.rate_of and row.key in systems],
@@ -75,8 +71,8 @@ def gathered(
 
 def scores_of(runs: Runs, key: str, seeds: Sequence[int]) -> list[Scores]:
     """The scores of all seeds; none unless all are there."""
-    found = [runs.scores(key, seed) for seed in seeds]
-    return [of for of in found if of is not None] if None not in found else []
+    of_seeds = [runs.scores(key, seed) for seed in seeds]
+    return [of for of in of_seeds if of is not None] if None not in of_seeds else []
 
 
 def tables(result: Mapping[str, Any]) -> Iterator[Titled]:
@@ -84,16 +80,16 @@ def tables(result: Mapping[str, Any]) -> Iterator[Titled]:
     names, title = result["names"], "SIMULATED clips. " if result["simulated"] else ""
     title += "Decoded clips, a test of plumbing. " if result["decoded"] else ""
     pair = OF_PAIR if any(OF_PAIR[0] in of for of in result["scores"].values()) else ()
-    shown = [*METRICS, *pair]
+    metrics = [*METRICS, *pair]
     rows = [
         [
-            result["blocks"][key], names[key], *(_cell(of.get(name, ())) for name in shown),
+            result["blocks"][key], names[key], *(_cell(of.get(name, ())) for name in metrics),
             f"{result['rates'][key]:g}" if key in result["rates"] else "",
         ]
         for key, of in result["scores"].items()
     ]  # fmt: skip
     many = f"means over {len(result['seeds'])} seeds ± half their range"
-    yield f"{title}Test clips; {many}", ["", "system", *shown, "rate"], rows
+    yield f"{title}Test clips; {many}", ["", "system", *metrics, "rate"], rows
     compared = [*COMPARED[:3], *pair]
     for part, other in (("deterministic", "InfoNCE of the same input"), ("raw", "its raw input")):
         rows = [

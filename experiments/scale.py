@@ -115,15 +115,16 @@ def cases() -> dict[str, Case]:
 
 
 def _batches(recipe: Recipe, videos: int) -> Recipe:
-    return replace(recipe, feed=replace(recipe.feed, batch_videos=videos))  # type: ignore[type-var]
+    feed: Any = recipe.feed
+    return replace(recipe, feed=replace(feed, batch_videos=videos))
 
 
 def _recommended(recipe: Recipe) -> Recipe:
     """What `--preset recommended` changes of the step."""
     model = JointSpaces(text=Sentences(dropout=0.2), feature_dropout=0.5)
     task = VideoText(model=model, loss=InfoNCE(temperature=0.07))
-    feed = replace(recipe.feed, batch_pairs=512)  # type: ignore[type-var]
-    return replace(recipe, task=task, feed=feed)
+    feed: Any = recipe.feed
+    return replace(recipe, task=task, feed=replace(feed, batch_pairs=512))
 
 
 def _bfloat16(recipe: Recipe) -> Recipe:

@@ -39,6 +39,6 @@ def test_the_batch_of_each_preset_is_imagined(preset, shape, dtype, monkeypatch)
 def test_show_says_what_a_step_costs(capsys):
     options = ["--preset", "windows", "--feed.batch-videos", "16"]
     assert main(["show", "provico", *options]) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert "IMAGINED, because no clips are given: 240,000 videos to train on" in said
-    assert "parameters: " in said
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "IMAGINED, because no clips are given: 240,000 videos to train on" in printed
+    assert "parameters: " in printed

@@ -46,9 +46,9 @@ def test_from_kinetics_to_ucf101_and_hmdb51(tmp_path, capsys):
         place = tmp_path / write.__name__
         data = write(place)
         assert train("clip-classes", place / "tuned", *source, *data) == 0
-        said = capsys.readouterr().out
-        assert f"8 for training, 4 for test; {classes} classes" in said
-        assert "left out, because this task has no use for them: parameters/heads" in said
+        printed = capsys.readouterr().out
+        assert f"8 for training, 4 for test; {classes} classes" in printed
+        assert "left out, because this task has no use for them: parameters/heads" in printed
         assert np.isfinite(list(losses(place / "tuned").values())).all()
         frozen = ["--task.encoder-rate", "0"]
         assert train("clip-classes", place / "linear", *source, *data, *frozen) == 0
@@ -60,11 +60,11 @@ def test_from_kinetics_to_ucf101_and_hmdb51(tmp_path, capsys):
         for name in ("tuned", "linear"):
             evaluate = ["evaluate", "clip-classes", "--workdir", str(place / name), *FEW]
             assert main(evaluate) == 0
-            said = capsys.readouterr().out
-            assert "4 queries" in said
-            assert "accuracy@1, test" in said
-            assert "accuracy per class, test" in said
-            assert "popularity" in said
+            printed = capsys.readouterr().out
+            assert "4 queries" in printed
+            assert "accuracy@1, test" in printed
+            assert "accuracy per class, test" in printed
+            assert "popularity" in printed
         # The encoder's vectors themselves: retrieval, and a logistic regression.
         probe = ["evaluator:probe", *FEW]
         assert main(["evaluate", "clip-classes", "--workdir", str(place / "linear"), *probe]) == 0
@@ -94,8 +94,8 @@ def test_another_encoder_is_refused(tmp_path, capsys):
     assert train("provico", tmp_path / "pretrained", *data, "--steps", "1") == 0
     wider = ["--init-from", str(tmp_path / "pretrained"), "--task.encoder.width", "0.125"]
     assert train("clip-classes", tmp_path / "tuned", *data, *wider) == 1
-    said = capsys.readouterr().err
-    assert "does not have the arrays of this run:\n  parameters/encoder/" in said
+    printed = capsys.readouterr().err
+    assert "does not have the arrays of this run:\n  parameters/encoder/" in printed
     assert Workdir(tmp_path / "tuned").read_recipe() is None
 
 

@@ -48,10 +48,10 @@ def of_mixture(table, rows):
 @pytest.mark.long
 def test_videos_and_clips_become_tables_with_deviations(shapes, of_files, tmp_path, capsys):
     assert embed(of_files, shapes, tmp_path / "v", "--clips", str(tmp_path / "c")) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     run = load(of_files, "latest")
-    assert f"16 vectors of {D}; space: {run.space}" in said
-    assert "48 clips" in said
+    assert f"16 vectors of {D}; space: {run.space}" in printed
+    assert "48 clips" in printed
     videos, clips = (FeatureTable.open(tmp_path / name) for name in "vc")
     assert videos.widths == {"video": D, "video_deviation": D}
     assert videos.space["video"] == run.space
@@ -97,10 +97,10 @@ def test_videos_that_cannot_be_decoded_are_left_out(shapes, of_files, tmp_path, 
     (videos / "empty.mp4").touch()
     (videos / "text.mp4").write_text("no video")
     assert embed(of_files, videos, out) == 1
-    said = capsys.readouterr().out
-    assert "2 vectors" in said
-    assert said.count("FAILED") == 2
-    assert "2 videos could not be read and are left out" in said
+    printed = capsys.readouterr().out
+    assert "2 vectors" in printed
+    assert printed.count("FAILED") == 2
+    assert "2 videos could not be read and are left out" in printed
     ids = FeatureTable.open(out).ids.tolist()
     assert ids == [b"left_g000", b"left_g001"]
     assert embed(of_files, videos, out) == 0
@@ -224,8 +224,8 @@ def test_what_does_not_fit_a_run_on_files_is_refused(shapes, stored, of_files, t
     assert "lies among them" in refused(embed(of_files, shapes, shapes / "table"))
     same = embed(of_files, shapes, out, "--clips", str(out))
     assert "is one of the inputs" in refused(same)
-    said = refused(main(["index", of_files, str(shapes), str(out), "--step", "latest"]))
-    assert f"embed the videos first (vidembed embed {of_files} {shapes} TABLE)" in said
+    printed = refused(main(["index", of_files, str(shapes), str(out), "--step", "latest"]))
+    assert f"embed the videos first (vidembed embed {of_files} {shapes} TABLE)" in printed
     assert not out.exists()
 
 
@@ -234,8 +234,8 @@ def test_what_does_not_fit_a_run_on_windows_is_refused(
     shapes, stored, of_windows, tmp_path, capsys
 ):
     assert embed(of_windows, shapes, tmp_path / "v") == 1
-    said = " ".join(capsys.readouterr().err.split())
-    assert "give FEATURES/net-out-12345678" in said
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "give FEATURES/net-out-12345678" in printed
     other = clip_run.features(tmp_path / "other", ["a"], "other/out/87654321")
     with pytest.raises(SpaceError, match="other-out-87654321"):
         load(of_windows, "latest").clips.open(other)

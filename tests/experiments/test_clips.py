@@ -9,7 +9,7 @@ import pytest
 
 from experiments.clips import Gather, main
 from experiments.clips_lists import Lists
-from experiments.clips_rows import CLAIMS, INFO_NCE, PROVICO, at_rates, decoded, rows
+from experiments.clips_rows import CLAIMS, INFO_NCE, PROVICO, at_rates, claims, decoded, rows
 from experiments.clips_runs import Runs, Training
 from experiments.clips_tables import gathered, tables
 from experiments.moving_shapes import Shapes, write_shapes
@@ -77,6 +77,20 @@ def test_rows_are_distinct_and_claims_are_of_rows():
         ("rate 0.1, provico", 0.1, INFO_NCE),
         ("rate 0.2, info-nce", 0.2, "rate 0.2, info-nce"),
     ]
+
+
+@pytest.mark.parametrize("chosen", [(1e-2, 1e-3), (1e-4, 1e-2), (1e-3, 1e-3)])
+def test_systems_are_compared_at_equal_rates(chosen):
+    rate_of = dict(zip((INFO_NCE, PROVICO), chosen))
+    for row in at_rates((1e-4, 1e-3, 1e-2), rate_of):
+        rate_of[row.key] = row.rate
+    equal = [claim for claim in claims(rate_of) if claim not in CLAIMS]
+    if chosen[0] == chosen[1]:  # the first claim says it
+        assert not equal
+        return
+    assert len(equal) == 3
+    for claim, one, other in equal:
+        assert rate_of[one] == rate_of[other] == float(claim.split()[-1])
 
 
 def test_tables_are_means_over_seeds_and_paired_differences(made, tmp_path):
