@@ -157,6 +157,7 @@ def _built(
     """Let tyro build the command from ordered words; raises Mistake."""
     import tyro
 
+    from vidembed.cli import descriptions
     from vidembed.cli.arguments import Mistake
 
     kind, options = command, dict[str, Any](args=words, prog=prog)
@@ -169,7 +170,8 @@ def _built(
     options["config"] = tuple(markers)
     shown = io.StringIO()
     try:
-        with contextlib.redirect_stderr(shown):
+        # tyro parses the sources of the dataclasses.
+        with contextlib.redirect_stderr(shown), descriptions.collection_paused():
             return tyro.cli(kind, **options)
     except ValueError as error:
         raise Mistake(names.as_typed("", str(error), arguments, known)) from error

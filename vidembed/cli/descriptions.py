@@ -3,11 +3,12 @@
 import ast
 import contextlib
 import functools
+import gc
 import inspect
 import itertools
 import re
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 
@@ -24,19 +25,28 @@ def of_fields(kind: type) -> Mapping[str, str]:
     return texts
 
 
-def _tree(kind: type, attempts: int = 3) -> ast.AST:
-    """The syntax tree of a class.
-
-    CPython counts its depth of recursion for all threads together, so parsing sometimes fails with
-    a SystemError while another thread parses, too; the next attempt is independent of it.
-    """
-    try:
+def _tree(kind: type) -> ast.AST:
+    """The syntax tree of a class."""
+    with collection_paused():
         [tree] = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    except SystemError:
-        if attempts == 1:
-            raise
-        return _tree(kind, attempts - 1)
     return tree
+
+
+@contextlib.contextmanager
+def collection_paused() -> Iterator[None]:
+    """Parses sources safely: while it is entered, garbage is not collected.
+
+    CPython before 3.11.8 counts its depth of recursion for all parsing together. A finaliser that
+    runs within `ast.parse` and formats a traceback parses, too; the outer call then fails with a
+    SystemError.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def of_parameters(function: Callable[..., Any]) -> Mapping[str, str]:
