@@ -51,7 +51,7 @@ class Gather:
     rates: tuple[float, ...] = (1e-4, 1e-3, 1e-2)
     """Learning rates to choose from, for each row."""
     videos: tuple[int, ...] = (60, 120, 240)
-    """Numbers of train clips to learn from, besides all."""
+    """Numbers of train clips to learn from, besides all; as many as are left while choosing."""
     only: tuple[str, ...] = ()
     """Keys of rows, such as info-nce and provico; all by default."""
     validation: float = 0.2
@@ -87,8 +87,8 @@ class Gather:
         return lists, runs
 
     def _rows(self, lists: Lists) -> list[Row]:
-        train = lists.counts["train"]
-        fewer = [count for count in self.videos if count < train]
+        learning = lists.counts["train"] - lists.counts["of_train_to_choose"]
+        fewer = [count for count in self.videos if count <= learning]
         every = list(decoded() if self.decoded else rows(fewer))
         if unknown := {*self.only} - {row.key for row in every}:
             raise ValueError(
@@ -126,9 +126,7 @@ class Run(Gather):
         runs.controls()
         for row in self._every_row(lists, rates):
             progress.say(f"{row.name} ...")
-            same = row.rate_of in rates
-            own = rates[row.rate_of] if same else row.rate
-            rates[row.key] = own or runs.choose(row, self.rates)
+            rates[row.key] = row.rate or runs.choose(row, self.rates)
             files.write_json(place, rates)
             for seed in self.seeds:
                 runs.measure(row, rates[row.key], seed)

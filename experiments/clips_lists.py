@@ -32,17 +32,19 @@ class Lists:
         _write(self.clips, self.clips.part, self.final)
         _write(self.clips, part, self.choosing)
 
-    def fewer(self, count: int) -> Path:
-        """The list with only the first `count` train clips of sources in random order."""
-        place = self._folder / f"clips-{count}.csv"
-        train = np.flatnonzero(self.clips.part == "train")
+    def fewer(self, count: int, *, choosing: bool = False) -> Path:
+        """The list with only the first `count` train clips of sources in random order; `choosing`
+        without those of validation."""
+        name, part = ("choosing", self.choosing_part) if choosing else ("clips", self.clips.part)
+        place = self._folder / f"{name}-{count}.csv"
+        train = np.flatnonzero(part == "train")
         if not 2 <= count <= len(train):
             raise ValueError(f"{count} of {len(train)} train clips asked for: give 2 or more")
         order = np.random.default_rng([self._seed, 1]).permutation(len(self.clips.sources))
         sorted_clips = train[np.argsort(order[self.clips.groups[train]], kind="stable")]
-        kept = self.clips.part == "test"
+        kept = part != "train"
         kept[sorted_clips[:count]] = True
-        _write(self.clips, np.where(kept, self.clips.part, ""), place)
+        _write(self.clips, np.where(kept, part, ""), place)
         return place
 
     def labelled(self, part: np.ndarray, measured: str = "test") -> LabelledClips:

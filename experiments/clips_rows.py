@@ -34,8 +34,6 @@ class Row(NamedTuple):
     """Train clips that it learns from; 0: all."""
     beside: str = INFO_NCE
     """The deterministic system of the same input, encoder and train clips."""
-    rate_of: str = ""
-    """The row whose learning rate it takes; its own by default."""
     rate: float = 0.0
     """A learning rate that is not chosen; 0: it is."""
     untrained: str = ""
@@ -51,7 +49,7 @@ def rows(videos: Sequence[int]) -> Iterator[Row]:
         for key, name, words in both():
             yield Row(
                 "inputs", f"{source}, {key}", f"{name}, {inputs}", words, input=source,
-                beside=f"{source}, {INFO_NCE}", rate_of=key,
+                beside=f"{source}, {INFO_NCE}",
                 untrained=f"untrained heads, {inputs}" if key == PROVICO else "",
             )  # fmt: skip
     of = "what a video is"
@@ -66,9 +64,9 @@ def rows(videos: Sequence[int]) -> Iterator[Row]:
         ("tau-0.003", 0.003, "quantile .003"),
     ):
         words = (quantile, f"--task.loss.threshold.share={share:g}")
-        yield Row(of, key, name, words, rate_of=PROVICO)
+        yield Row(of, key, name, words)
     words = ("task.loss.threshold:fixed", f"--task.loss.threshold.distance={DISTANCE}")
-    yield Row(of, FIXED, "fixed, the default's median", words, rate_of=PROVICO)
+    yield Row(of, FIXED, "fixed, the default's median", words)
     of, regulariser = "variances", f"{UNCERTAINTY}.regulariser=0"
     weight, kl = f"{UNCERTAINTY}.weight=none", f"{UNCERTAINTY}.kl=none"
     yield _part(of, "all-off", "without regulariser, weight and KL", regulariser, weight, kl)
@@ -78,18 +76,18 @@ def rows(videos: Sequence[int]) -> Iterator[Row]:
     printed = (f"{UNCERTAINTY}.variance=per_dimension", f"{UNCERTAINTY}.weight=deviations")
     yield _part(of, "weight-printed", "weight as printed, per dimension", *printed)
     of, words = "match", ("task.loss.match:expected-distance",)
-    yield Row(of, "pcme++", "closed form of PCME++", words, rate_of=PROVICO)
+    yield Row(of, "pcme++", "closed form of PCME++", words)
     as_in_prolip = (
         "--task.heads.start=-10",
         "--task.loss.average=together",
         f"{UNCERTAINTY}.kl-weight=1e-5",
     )
     words = ("task.loss.match:expected-similarity",)
-    yield Row(of, "prolip", "closed form of ProLIP", words, as_in_prolip, rate_of=PROVICO)
+    yield Row(of, "prolip", "closed form of ProLIP", words, as_in_prolip)
     for key, name, words in both():
         yield Row(
             "convolution over time", f"convolution, {key}", f"{name}, convolution", words,
-            encoder=CONVOLUTION, beside=f"convolution, {INFO_NCE}", rate_of=key,
+            encoder=CONVOLUTION, beside=f"convolution, {INFO_NCE}",
             untrained="untrained convolution" if key == PROVICO else "",
         )  # fmt: skip
     halves = "--task.loss.views=halves"
@@ -101,7 +99,7 @@ def rows(videos: Sequence[int]) -> Iterator[Row]:
         for key, name, words in both():
             yield Row(
                 "train clips", f"{count}, {key}", f"{name}, {count} train clips", words,
-                videos=count, beside=f"{count}, {INFO_NCE}", rate_of=key,
+                videos=count, beside=f"{count}, {INFO_NCE}",
             )  # fmt: skip
 
 
@@ -119,7 +117,7 @@ def at_rates(rates: Sequence[float], chosen: Mapping[str, float]) -> Iterator[Ro
 
 def _part(block: str, key: str, name: str, *options: str) -> Row:
     """A row that changes a part of ProViCo's loss alone."""
-    return Row(block, key, name, heads=options, rate_of=PROVICO)
+    return Row(block, key, name, heads=options)
 
 
 def decoded() -> Iterator[Row]:

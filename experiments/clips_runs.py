@@ -135,13 +135,16 @@ class Runs:
         if len(rates) == 1:
             return rates[0]
         known = self._lists.labelled(self._lists.choosing_part, "validation")
+        listed = self._lists.choosing
+        if row.videos:
+            listed = self._lists.fewer(row.videos, choosing=True)
         results = {}
         for rate in sorted(rates):
             place = self.folder / "choosing" / row.key / f"{rate:g}"
             note = place.with_name(place.name + ".json")
             if not note.exists():
                 plain = row._replace(untrained="")
-                vectors = self._trained(plain, place, self._lists.choosing, rate, 0)[0]
+                vectors = self._trained(plain, place, listed, rate, 0)[0]
                 stored: dict[str, Any] = {"validation": -2.0}
                 if vectors is not None:
                     task, lines = recipe_of(Workdir(place)).task, journal_of(Workdir(place))

@@ -63,7 +63,6 @@ def gathered(
             for claim, one, other in claims(chosen)
             if one in systems and other in systems
         ],
-        "same_rate": [row.name for row in rows if row.rate_of and row.key in systems],
         "lacking": lacking,
         "versions": versions(),
     }
@@ -121,12 +120,10 @@ def remarks(result: Mapping[str, Any], counts: Mapping[str, int], sources: int) 
         "with each clip's mean over the seeds, so that they do not show how trainings differ."
     )
     yield (
-        "The learning rate is the best of trainings on fewer train clips, "
+        "The learning rate of each row is the best of its trainings on fewer train clips, "
         f"{counts['of_train_to_choose']} of other sources being for validation (mean of R@1 and "
         "probe, seed 0; a training that warns of its variances is not chosen). Then all train "
-        "clips are learnt from, and test clips are measured once. "
-        "Rows whose rate is that of InfoNCE or ProViCo, because they change another part alone: "
-        f"{', '.join(result['same_rate']) or 'none'}."
+        "clips are learnt from, and test clips are measured once."
     )
     if any(key[0].isdigit() for key in result["scores"]):
         yield (

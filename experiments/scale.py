@@ -17,7 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments import cdml, gcml, jemc, provico
+from experiments import cdml, clip_classes, gcml, jemc, provico
 from vidembed.cli import command_line
 from vidembed.cli.imagined import Imagined, known_data
 from vidembed.cli.imagined_clips import CLIPS
@@ -108,6 +108,12 @@ def cases() -> dict[str, Case]:
         "provico": Case(
             title="provico: windows of features, 256 videos of four windows",
             recipe=_batches(provico.recipe, 256),
+            videos=CLIPS,
+            slices=SMALL,
+        ),
+        "clip-classes": Case(
+            title="clip-classes: windows of features, an encoder fine-tuned, 256 videos",
+            recipe=_batches(clip_classes.recipe, 256),
             videos=CLIPS,
             slices=SMALL,
         ),

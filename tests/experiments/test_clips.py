@@ -59,6 +59,11 @@ def test_lists_have_whole_sources_and_fewer_clips_are_nested(made, tmp_path):
         {*(of := read_clips(lists.fewer(count))).ids[of.part == "train"]} for count in (5, 9)
     )
     assert (len(few), len(more), few < more) == (5, 9, True)
+    chosen_on = read_clips(lists.fewer(5, choosing=True))
+    assert (chosen_on.part == "train").sum() == 5
+    assert chosen_on.ids[chosen_on.part == "validation"].tolist() == (
+        choosing.ids[choosing.part == "validation"].tolist()
+    )
     with pytest.raises(ValueError, match="40 of 16 train clips"):
         lists.fewer(40)
 
@@ -67,7 +72,7 @@ def test_rows_are_distinct_and_claims_are_of_rows():
     every = list(rows((60,)))
     keys = [row.key for row in every]
     assert len({*keys}) == len(keys)
-    assert {row.beside for row in every} | {row.rate_of for row in every} <= {*keys, ""}
+    assert {row.beside for row in every} <= {*keys, ""}
     compared = {key for _, *pair in CLAIMS for key in pair}
     untrained = {row.untrained for row in every}
     assert {key for key in compared - untrained if key[:4] not in ("raw ", "rate")} <= {*keys}
@@ -81,16 +86,16 @@ def test_rows_are_distinct_and_claims_are_of_rows():
 
 @pytest.mark.parametrize("chosen", [(1e-2, 1e-3), (1e-4, 1e-2), (1e-3, 1e-3)])
 def test_systems_are_compared_at_equal_rates(chosen):
-    rate_of = dict(zip((INFO_NCE, PROVICO), chosen))
-    for row in at_rates((1e-4, 1e-3, 1e-2), rate_of):
-        rate_of[row.key] = row.rate
-    equal = [claim for claim in claims(rate_of) if claim not in CLAIMS]
+    rates = dict(zip((INFO_NCE, PROVICO), chosen))
+    for row in at_rates((1e-4, 1e-3, 1e-2), rates):
+        rates[row.key] = row.rate
+    equal = [claim for claim in claims(rates) if claim not in CLAIMS]
     if chosen[0] == chosen[1]:  # the first claim says it
         assert not equal
         return
     assert len(equal) == 3
     for claim, one, other in equal:
-        assert rate_of[one] == rate_of[other] == float(claim.split()[-1])
+        assert rates[one] == rates[other] == float(claim.split()[-1])
 
 
 def test_tables_are_means_over_seeds_and_paired_differences(made, tmp_path):
