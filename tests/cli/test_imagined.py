@@ -83,7 +83,10 @@ def test_imagined_data_say_so_first_and_how_to_give_real_ones(clustered_paths):
 
 @pytest.mark.parametrize(
     ("preset", "compiles"),
-    [("", False), pytest.param("", True, marks=pytest.mark.long), ("recommended", True)],
+    [
+        ("", False),
+        *(pytest.param(name, True, marks=pytest.mark.long) for name in ("", "recommended")),
+    ],
 )
 def test_captions_are_imagined_in_the_numbers_of_msrvtt(preset, compiles, capsys):
     """Parameters are counted by hand: words through a GRU, or sentence vectors, for each space."""

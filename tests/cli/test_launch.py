@@ -244,6 +244,7 @@ def test_parts_are_switched_and_their_fields_set(capsys):
     "Runs: SIGTERM, SIGKILL",
     "143 and saved; resumed bit for bit",
 )
+@pytest.mark.long
 def test_train_stops_on_sigterm_and_goes_on(corpus_paths, tmp_path):
     arguments = [
         "train", "--workdir", str(tmp_path), "--corpus.table", corpus_paths.table,
@@ -271,7 +272,12 @@ def test_train_stops_on_sigterm_and_goes_on(corpus_paths, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("verb", "held"), [("train", "table"), ("train", "edges"), ("evaluate", "table")]
+    ("verb", "held"),
+    [
+        ("train", "table"),
+        pytest.param("train", "edges", marks=pytest.mark.long),
+        pytest.param("evaluate", "table", marks=pytest.mark.long),
+    ],
 )
 def test_sigterm_is_answered_while_data_are_read(verb, held, corpus_paths, tmp_path, capsys):
     """One of the files is a pipe that nobody writes to: the reading would go on for ever."""

@@ -41,7 +41,7 @@ def test_the_run_stands_above_its_baselines():
     assert max(map(len, lines)) <= 80
     cells = [line.split("  ") for line in lines]
     assert [[cell.strip() for cell in row if cell] for row in cells] == [
-        ["SIMULATED sessions", "NDCG@10", "NDCG@10", "NDCG@60"],
+        ["SIMULATED data", "NDCG@10", "NDCG@10", "NDCG@60"],
         ["new → known", "known → new", "new → new"],
         ["this run, step 200", "0.250", "0.300", "0.250"],
         ["raw visual", "0.180", "0.160", "0.050"],

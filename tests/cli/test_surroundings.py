@@ -97,6 +97,7 @@ def test_a_training_whose_pipe_is_closed_ends_saved(corpus_paths, tmp_path):
     "Processes: the pipe or the terminal of a training is closed",
     "143 and saved; one sentence where something is left to say it on",
 )
+@pytest.mark.long
 def test_a_training_whose_terminal_is_closed_ends_saved(corpus_paths, tmp_path):
     """The terminal's own signal, and the error of whatever is written to it afterwards."""
     ours, theirs = pty.openpty()
@@ -209,6 +210,7 @@ def test_what_a_library_makes_of_a_signal_is_the_signal(capsys):
     "Processes: a terminal that cannot show a character",
     '"?" in its place; the exit code stays true',
 )
+@pytest.mark.long
 def test_a_terminal_without_utf8_changes_no_exit_code(tmp_path):
     program = """
 import sys

@@ -477,6 +477,7 @@ def test_all_hosts_list_the_checkpoints_alike(trained, corpus, known, monkeypatc
     assert calls[0] == calls[1] > 0
 
 
+@pytest.mark.long
 def test_the_job_runs_in_another_process_and_resumes(trained, corpus):
     command = [sys.executable, "-m", "experiments.cdml", "evaluate"]
     done = subprocess.run(

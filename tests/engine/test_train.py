@@ -157,6 +157,7 @@ def test_the_loss_falls_and_the_average_lags(recipe, corpus, tmp_path):
 
 
 @pytest.mark.fault("Runs: resumed on other devices")
+@pytest.mark.long
 def test_other_device_count_goes_on(recipe, corpus, tmp_path):
     smooth = replace(
         recipe, optimiser=Optimiser(rule=Sgd(momentum=0.0), learning_rate=1e-2, average_decay=0.9)
@@ -511,6 +512,7 @@ def test_the_first_and_the_last_step_are_logged_and_the_rest_is_estimated(
     assert capsys.readouterr().out.count("memory so far") == 1
 
 
+@pytest.mark.long
 def test_a_trace_is_written_where_asked(recipe, corpus, tmp_path, capsys):
     run(replace(recipe, steps=13, profile_steps=2), tmp_path, corpus)
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))

@@ -52,7 +52,7 @@ def embedded_videos(recipe):
     return each * recipe.feed.examples
 
 
-@pytest.mark.parametrize("system", ["gcml", "gcl", "cdml"])
+@pytest.mark.parametrize("system", ["gcml", "gcl", pytest.param("cdml", marks=pytest.mark.long)])
 def test_a_system_trains_and_is_measured(system, clustered_paths, tmp_path, capfd):
     options = [*SMALL, *data(clustered_paths), BATCH[system], "32", "--evaluate-every", "3"]
     workdir = str(tmp_path / "run")
@@ -99,6 +99,7 @@ def tiny(system, paths):
     return replace(recipe, corpus=paths, checkpoints=Retention(every_steps=3))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("system", ["gcml", "gcl"])
 def test_resumed_equals_uninterrupted(system, clustered_paths, clustered, tmp_path):
     recipe = tiny(system, clustered_paths)

@@ -1,4 +1,4 @@
-"""The quickstart with one seed and two steps: what it leaves, and that it runs again safely."""
+"""The quickstart with one seed and two steps (long): what it leaves, and running it again."""
 
 import json
 import os
@@ -15,6 +15,7 @@ from vidembed.models.fusion import LateFusion, Layers
 from vidembed.records.scores_file import read_scores
 from vidembed.records.table import FeatureTable
 
+pytestmark = pytest.mark.long
 SYSTEMS = {
     "trained", "trained_visual_only", "visual", "audio", "concatenated",
     "concatenated_standardised", "closed_form", "composite", "untrained", "popularity", "random",

@@ -1,4 +1,4 @@
-"""Sweeps in action: their files, what they skip, and the effects of faults and stops."""
+"""Sweeps in action: their files, what they skip, and the effects of faults and stops (long)."""
 
 import csv
 import html
@@ -24,6 +24,7 @@ from vidembed.engine.evaluation import Evaluation, store_evaluation
 from vidembed.records.scores_file import PerQuery, read_scores, write_scores
 from vidembed.workdir.layout import Workdir
 
+pytestmark = pytest.mark.long
 SCRIPT = Path(__file__).with_name("tiny_sweep.py")
 TINY = runpy.run_path(str(SCRIPT))
 RECORDS = str(Path(__file__).resolve().parents[2] / "data" / "youtube8m" / "validate0000.tfrecord")
@@ -386,7 +387,6 @@ def test_points_that_cannot_be_compared_are_refused(swept, capsys):
     assert missing[:2] == [f"{point}: {said}" for point in POINTS[:2]]
 
 
-@pytest.mark.long
 def test_a_failed_point_is_recorded_and_the_others_run(swept):
     shared = states(swept, POINTS)
     code, _, errors = run("failing", swept)
@@ -442,7 +442,6 @@ def test_mistakes_in_the_command_line_are_refused(tmp_path, capsys):
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.long
 def test_two_processes_share_the_work(tmp_path):
     both = [start("sweep", tmp_path, "--shard", f"{number}/2") for number in (1, 2)]
     out = [process.communicate(timeout=200) for process in both]
@@ -464,7 +463,6 @@ def wait_for(process, path, lines):
         time.sleep(0.05)
 
 
-@pytest.mark.long
 def test_a_stopped_sweep_resumes(tmp_path):
     stopped = start("sweep", tmp_path, "--steps", "200000")
     point = tmp_path / "seed0" / REFERENCE
@@ -488,7 +486,6 @@ def test_a_stopped_sweep_resumes(tmp_path):
     assert f"going on from step {saved}\n" in out
 
 
-@pytest.mark.long
 def test_a_killed_point_says_so(tmp_path):
     job = f"seed0/{REFERENCE}"
     killed = start("sweep", tmp_path, "--steps", "200000")

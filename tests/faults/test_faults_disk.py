@@ -130,7 +130,9 @@ def check_training(disk, corpus_paths, whole, capsys, room):
     "1: step, newest good step, what to do; leftovers removed, at the latest by the same "
     "command, which goes on after",
 )
-@pytest.mark.parametrize(("room", "least"), [(8_000, 0), (260_000, 1)])
+@pytest.mark.parametrize(
+    ("room", "least"), [pytest.param(8_000, 0, marks=pytest.mark.long), (260_000, 1)]
+)
 def test_training(disk, corpus_paths, whole, capsys, room, least):
     assert len(check_training(disk, corpus_paths, whole, capsys, room)) >= least * disk.mounted
 
@@ -143,6 +145,7 @@ def test_training_with_any_room(disk, corpus_paths, whole, capsys, room):
 
 
 @pytest.mark.fault("Runs: disk full at a checkpoint")
+@pytest.mark.long
 def test_the_command_says_it_once(disk, corpus_paths):
     """No array's own failure, no thread's traceback, beside the one message."""
     disk.leave(160_000)

@@ -219,21 +219,19 @@ def compare(killed, whole, corpus, steps):
 
 
 FEW = [("compile", KILL), ("save", KILL), ("step", TERM), ("evaluate", KILL)]
-FEWER = [("save", KILL), ("step", TERM)]
 
 
 @pytest.mark.fault("Runs: SIGTERM, SIGKILL")
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("system", "steps", "schedule"),
     [
-        pytest.param("cdml", 40, FEWER, id="two"),
-        pytest.param("gcl", 80, FEW, marks=pytest.mark.long, id="few of gcl"),
+        pytest.param("gcl", 80, FEW, id="few of gcl"),
         pytest.param(
             "cdml",
             400,
             [(phase, number) for phase in DELAYS for number in (KILL, TERM)]
             + [(phase, KILL) for phase in ("compile", "data", "step", "save", "evaluate")] * 2,
-            marks=pytest.mark.long,
             id="many",
         ),
     ],

@@ -67,7 +67,7 @@ class Scoreboard:
 
 def score_lines(result: Mapping[str, Any]) -> Iterator[str]:
     """The number of queries, and every score with its interval."""
-    simulated = " (simulated sessions)" if result["simulated_sessions"] else ""
+    simulated = " (simulated data)" if result["simulated_sessions"] else ""
     for direction, counts in result["queries"].items():
         if not {"queries", "left_out"} <= counts.keys():
             continue
@@ -110,7 +110,7 @@ def _table(
         wording.system(name): _cells(baselines["systems"][name], metrics)
         for name in wording.in_order(baselines["systems"])
     }
-    simulated = "SIMULATED sessions" if result["simulated_sessions"] else ""
+    simulated = "SIMULATED data" if result["simulated_sessions"] else ""
     heads = [wording.metric(metric) for metric in metrics.values()]
     bare = [wording.direction(direction.removeprefix(wording.VALIDATION)) for direction in metrics]
     width = max(14, *(len(head) + 2 for head in heads))
