@@ -92,7 +92,7 @@ def test_every_score_has_its_interval():
         "step 7  new → known: 1,234 queries; left out: 5 videos without relevant videos"
     )
     assert lines[1].split()[2:] == [
-        "NDCG@10,", "new", "→", "known", "0.2500", "[0.0000,", "1.0000]", "(simulated", "sessions)",
+        "NDCG@10,", "new", "→", "known", "0.2500", "[0.0000,", "1.0000]", "(simulated", "data)",
     ]  # fmt: skip
 
 
