@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import pytest
+
 from experiments.benchmarks import bench, index
 
 SAMPLE = Path(__file__).resolve().parents[2] / "data/youtube8m/validate0009.tfrecord"
 
 
+@pytest.mark.long
 def test_each_engine_is_measured_at_the_recall_asked_for(monkeypatch, tmp_path):
     monkeypatch.setattr(bench, "FOLDER", tmp_path)
     monkeypatch.setattr(index, "COLD", 2)

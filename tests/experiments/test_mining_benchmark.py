@@ -14,6 +14,7 @@ from vidembed.mining import Forbidden, SemiHard
 Shape = jax.ShapeDtypeStruct
 
 
+@pytest.mark.long
 def test_reports_every_miner(tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "FOLDER", tmp_path)
     monkeypatch.setattr(mining, "SQUARE", 128)
@@ -24,6 +25,7 @@ def test_reports_every_miner(tmp_path, monkeypatch):
     assert all(row["seconds"] > 0 and row["limit_seconds"] > 0 for row in rows)
 
 
+@pytest.mark.long
 def test_the_dense_version_chooses_the_same():
     arguments = mining.batch(60, 32, 6)
     index, found = mining.all_at_once(*arguments)
