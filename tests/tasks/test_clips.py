@@ -294,15 +294,15 @@ def test_a_fixed_threshold_that_is_too_low_mines_nothing_and_is_finite(batch):
 
 @pytest.mark.fault(
     "Runs: a loss of two halves of a video's clips where videos have one clip only",
-    "1: how to set the clips of a batch; if the videos are too short, a WARNING after ten steps, "
-    "and 1 at the end: the run is not DONE",
+    "1 before anything is made: how to set the clips of a batch; if the videos are too short, a "
+    "WARNING after ten steps, and 1 at the end: the run is not DONE",
 )
 def test_videos_of_one_clip(batch, tmp_path):
     one = {name: batch[name][:, :1] for name in ("clips", "present")} | {"rows": batch["rows"]}
     halves = replace(STORED, loss=replace(LOSS, views="halves"))
     for task in (PAIRS, halves):
         with pytest.raises(ValueError, match=r"one clip of each video: set --feed\.clips 2"):
-            stepped(task, one)
+            task.init(jax.random.key(0), replace(SPEC, clips=1), STATISTICS)
     (loss, _), _ = stepped(STORED, one)
     assert np.isfinite(loss)
     first = np.arange(N)[None] == 0

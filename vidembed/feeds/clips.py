@@ -168,8 +168,15 @@ class DecodedClipsFeed(ClipFeed):
         """See `Feed`."""
         config = self.config
         clip = (config.frames, config.height, config.width, 3)
-        names, cut = self.class_names, {**config.cut, "rate": config.rate}
-        return Spec(widths={PIXELS: 3}, clip=clip, classes=len(names), class_names=names, cut=cut)
+        names = self.class_names
+        return Spec(
+            widths={PIXELS: 3},
+            clip=clip,
+            clips=config.clips,
+            classes=len(names),
+            class_names=names,
+            cut={**config.cut, "rate": config.rate},
+        )
 
     @cached_property
     def _settings(self) -> tuple[Any, ...]:

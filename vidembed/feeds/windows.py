@@ -95,6 +95,7 @@ class FeatureWindowsFeed(ClipFeed):
         return Spec(
             widths={self._modality: width},
             clip=(self.config.frames, width),
+            clips=self.config.clips,
             classes=len(classes),
             class_names=classes,
             cut=self.config.cut,

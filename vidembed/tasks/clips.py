@@ -71,6 +71,7 @@ class ProbabilisticVideos(ClipTask):
     ) -> tuple[Parameters, dict[str, Any]]:
         """Parameters `encoder/`, `heads/` and `loss/`, and the state of `begin` with `batches`
         i32[], how many were seen."""
+        self._refuse_single_clips(spec.clips)
         encoder_key, heads_key = jax.random.split(key)
         parameters, state, size = self.begin(encoder_key, spec, statistics)
         of_heads = initialise(self.heads, {CLIPS: size}, heads_key)
@@ -112,7 +113,6 @@ class ProbabilisticVideos(ClipTask):
         """
         del constants
         chex.assert_rank(batch["rows"], 1)
-        self._refuse_single_clips(batch[CLIPS].shape[1])
         # The key of the loss itself stays what it is for windows of features.
         augment_key = jax.random.fold_in(key, 1)
         clips, running = self.clips(parameters, state, batch, training=True, key=augment_key)
@@ -160,7 +160,7 @@ class ProbabilisticVideos(ClipTask):
 
     def _refuse_single_clips(self, clips: int) -> None:
         whole = isinstance(self.loss, StochasticContrast) and self.loss.views == "whole"
-        if clips < 2 and not whole:
+        if clips == 1 and not whole:
             raise ValueError(
                 "the loss compares two halves of a video's clips, and a batch has one clip of each "
                 "video: set --feed.clips 2 or more"

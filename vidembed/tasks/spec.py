@@ -32,5 +32,7 @@ class Spec:
     clip: tuple[int, ...] = ()
     """The shape of a clip, where the feed gives clips: (T, H, W, 3) of frames u8, or (T, F) of
     features f32."""
+    clips: int = 0
+    """N, the clips that the feed gives of each video; 0 where it does not say."""
     cut: Mapping[str, float] = field(default_factory=dict)
     """How the feed cuts clips, where it says so: frames, stride and, of decoded ones, rate."""
