@@ -14,12 +14,16 @@ from vidembed.engine.compiled_cost import step_arguments
 
 
 @pytest.mark.parametrize(
-    ("preset", "shape", "dtype"),
-    [("clips", (16, 2, 8, 64, 64, 3), "uint8"), ("windows", (64, 4, 16, 1280), "float32")],
+    ("command", "preset", "shape", "dtype"),
+    [
+        ("provico", "clips", (16, 2, 8, 64, 64, 3), "uint8"),
+        ("provico", "windows", (64, 4, 16, 1280), "float32"),
+        ("clip-classes", "windows", (64, 4, 16, 1280), "float32"),
+    ],
 )
-def test_the_batch_of_each_preset_is_imagined(preset, shape, dtype, monkeypatch):
+def test_the_batch_of_each_preset_is_imagined(command, preset, shape, dtype, monkeypatch):
     words = ("--workdir", "w", "--preset", preset)
-    recipe = given("train provico", *words, monkeypatch=monkeypatch).recipe
+    recipe = given(f"train {command}", *words, monkeypatch=monkeypatch).recipe
     known = known_data(recipe, Imagined(videos=1000))
     assert known.imagined
     assert "1,000 videos" in known.source
@@ -29,6 +33,7 @@ def test_the_batch_of_each_preset_is_imagined(preset, shape, dtype, monkeypatch)
     assert arguments.batch["clips"].shape == shape
     assert arguments.batch["clips"].dtype == np.dtype(dtype)
     assert arguments.batch["present"].shape == shape[:2]
+    assert ("labels" in arguments.batch) == (command == "clip-classes")
     file = known.data.corpus.files[0]
     assert os.path.exists(file)
     del known
@@ -40,5 +45,5 @@ def test_show_says_what_a_step_costs(capsys):
     options = ["--preset", "windows", "--feed.batch-videos", "16"]
     assert main(["show", "provico", *options]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "IMAGINED, because no clips are given: 240,000 videos to train on" in printed
+    assert "no clips are given: 240,000 videos of 400 classes to train on" in printed
     assert "parameters: " in printed

@@ -15,7 +15,7 @@ import numpy as np
 from vidembed.corpora.clip_files import ClipFilesCorpus
 from vidembed.corpora.clips import Clips
 
-CLIPS = 240_000
+CLIPS, CLASSES = 240_000, 400
 """About the train part of Kinetics-400."""
 WIDTH, LENGTH = 1280, 60
 """Features of EfficientNet-Lite0, the default network for frames, and frames of each video."""
@@ -52,8 +52,8 @@ def imagined_clips(videos: int, modality: str) -> ClipFilesCorpus:
         clips=Clips(
             ids=rows.astype("S12"),
             paths=(picture.name,) * videos,
-            labels=np.zeros(videos, np.int32),
-            classes=("imagined",),
+            labels=(rows % CLASSES).astype(np.int32),
+            classes=tuple(f"imagined {number}" for number in range(CLASSES)),
             groups=np.zeros(videos, np.int32),
             sources=("imagined",),
             part=np.full(videos, "train"),
@@ -70,7 +70,8 @@ def imagined_clips(videos: int, modality: str) -> ClipFilesCorpus:
 def source_of(videos: int) -> str:
     """What is imagined, in words."""
     return (
-        f"IMAGINED, because no clips are given: {videos:,} videos to train on, with {WIDTH:,} "
+        f"IMAGINED, because no clips are given: {videos:,} videos of {CLASSES} classes to train "
+        f"on, with {WIDTH:,} "
         "features of each frame if it reads features (for your data add --corpus.folder FOLDER "
         "--corpus.clips CLIPS, or a run's --workdir; --videos changes the imagined size)"
     )
