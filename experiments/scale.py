@@ -10,6 +10,7 @@ about a minute of one core.
 import hashlib
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from vidembed.cli.imagined import Imagined, known_data
 from vidembed.cli.imagined_clips import CLIPS
 from vidembed.distributed import mesh as meshes
 from vidembed.engine.compiled_cost import StepCost, dividing, step_arguments, step_cost
+from vidembed.engine.compiled_text import Collective
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.slices import slice_devices
 from vidembed.files import write_text
@@ -37,7 +39,7 @@ SLICES = ("v5e:2x2", "v5e:4x4", "v5e:8x8", "v5e:16x16", "v5p:4x4x4", "v6e:4x4")
 SMALL = ("v5e:2x2", "v5e:4x4", "v5e:8x8", "v6e:4x4")
 """For batches of a hundred or a few."""
 LISTED_BYTES = 1e5
-"""Collectives that send less are left out of the table."""
+"""Collectives that send less, all alike together, are left out of the table."""
 UNSIGNED = ("u8[", "u32[")
 """What stored features travel as."""
 COLUMNS = (
@@ -50,13 +52,14 @@ Made by `python -m experiments.scale --workdir runs/scale > experiments/SCALE.md
 compiler of jax {jax} on a machine without a TPU: **nothing here was run on a TPU**.
 `python -m experiments.cdml show --compile v5e:8x8` says the same for any recipe.
 
-- Compilation is in seconds of one core. All other numbers are per chip. Arguments are the
+- Compilation is in seconds of one core of a busy machine. All other numbers are per chip. Arguments are the
   parameters with their optimiser state, the chip's share of the feature table and its part of the
   batch; temporaries come on top.
 - Operations count products in loops as often as they run. Bytes read and written count a loop's
   body once, and include arrays that never leave the chip: its memory moves fewer bytes.
 - "Features" are the bytes of the collectives that carry stored features. Collectives that send
-  0.1 MB or more are listed by each chip's input, with what it sends around a ring.
+  0.1 MB or more are listed by each chip's input, with how often they run in a step (× 16) and what
+  a chip sends by all of them, around a ring.
 - The last three columns are times in ms **by the data sheet** (`vidembed/engine/chips.py`) at full
   rates, not measurements. Float32 products count as six of bfloat16.
 - A batch that does not divide over the chips is replaced by the nearest one that does. Relations
@@ -169,11 +172,14 @@ def table(title: str, costs: Mapping[str, StepCost]) -> Iterator[str]:
 
 def _row(name: str, cost: StepCost) -> list[str]:
     features = sum(c.bytes for c in cost.collectives if c.operands.startswith(UNSIGNED))
+    alike = Counter[Collective]()
+    for collective in cost.collectives:
+        alike[replace(collective, times=1)] += collective.times
     listed = [
-        f"{c.kind} {c.operands}{f' × {c.times}' if c.times > 1 else ''}: {c.sent / 1e6:.1f} MB"
+        f"{c.kind} {c.operands}{f' × {times}' if times > 1 else ''}: {c.sent * times / 1e6:.1f} MB"
         + (", asynchronous" if c.asynchronous else "")
-        for c in cost.collectives
-        if c.sent >= LISTED_BYTES
+        for c, times in sorted(alike.items(), key=lambda item: -item[0].sent * item[1])
+        if c.sent * times >= LISTED_BYTES
     ]
     return [
         name,

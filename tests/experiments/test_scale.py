@@ -1,5 +1,6 @@
 """The table of SCALE.md, without a compiler."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
@@ -25,7 +26,8 @@ def compiled(monkeypatch):
             mesh={"data": mesh.size, "model": 1}, device_kind="TPU v5 lite",
             examples=recipe.feed.examples, arguments={"state": 8e7, "constants": 1.44e8},
             temporaries=27e6, operations=11.8e9, products={"bfloat16": 197e9}, traffic=819e6,
-            collectives=(features,), unknown_loops=0, compile_seconds=70.4,
+            collectives=(features, features, replace(features, kind="all-gather")),
+            unknown_loops=0, compile_seconds=70.4,
         )  # fmt: skip
 
     monkeypatch.setattr(scale, "step_cost", cost)
@@ -46,8 +48,9 @@ def test_rows_are_compiled_once_and_read_again(compiled, tmp_path, capsys):
     assert "## cdml, float32" in text
     assert "nothing here was run on a TPU" in text
     row = (
-        "| v5e:1x8 | 7,200 | 70 s | 224 MB | 27 MB | 11.8 GFLOP | 819 MB | 1.02 MB | "
-        "all-to-all u8[4,25,1024]: 0.8 MB, asynchronous | 1.00 | 1.00 | 0.00 |"
+        "| v5e:1x8 | 7,200 | 70 s | 224 MB | 27 MB | 11.8 GFLOP | 819 MB | 6.14 MB | "
+        "all-gather u8[4,25,1024]: 3.1 MB, asynchronous; "
+        "all-to-all u8[4,25,1024] × 2: 1.5 MB, asynchronous | 1.00 | 1.00 | 0.02 |"
     )
     assert row in text.splitlines()
 
