@@ -166,7 +166,7 @@ is not measured is left out."""
 
 
 def claims(chosen: Mapping[str, float]) -> Iterator[tuple[str, str, str]]:
-    """CLAIMS, and ProViCo above InfoNCE with the same learning rate for both, at each rate.
+    """CLAIMS, and ProViCo above InfoNCE with the same learning rate for both, at each other rate.
 
     chosen: the learning rate of every row, by key. Rows at other rates than the chosen ones are
     those of `at_rates`.
@@ -176,10 +176,8 @@ def claims(chosen: Mapping[str, float]) -> Iterator[tuple[str, str, str]]:
         return key if chosen[key] == rate else f"rate {rate:g}, {key}"
 
     yield from CLAIMS
-    if {INFO_NCE, PROVICO} <= chosen.keys() and chosen[INFO_NCE] != chosen[PROVICO]:
+    if {INFO_NCE, PROVICO} <= chosen.keys():
         for rate in sorted(set(chosen.values())):
-            yield (
-                f"ProViCo above InfoNCE, both at rate {rate:g}",
-                at(PROVICO, rate),
-                at(INFO_NCE, rate),
-            )
+            both = at(PROVICO, rate), at(INFO_NCE, rate)
+            if both != (PROVICO, INFO_NCE):  # the first claim
+                yield f"ProViCo above InfoNCE, both at rate {rate:g}", *both

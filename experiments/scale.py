@@ -52,9 +52,9 @@ Made by `python -m experiments.scale --workdir runs/scale > experiments/SCALE.md
 compiler of jax {jax} on a machine without a TPU: **nothing here was run on a TPU**.
 `python -m experiments.cdml show --compile v5e:8x8` says the same for any recipe.
 
-- Compilation is in seconds of one core of a busy machine. All other numbers are per chip. Arguments are the
-  parameters with their optimiser state, the chip's share of the feature table and its part of the
-  batch; temporaries come on top.
+- Compilation is in seconds of one core of a busy machine. All other numbers are per chip.
+  Arguments are the parameters with their optimiser state, the chip's share of the feature table
+  and its part of the batch; temporaries come on top.
 - Operations count products in loops as often as they run. Bytes read and written count a loop's
   body once, and include arrays that never leave the chip: its memory moves fewer bytes.
 - "Features" are the bytes of the collectives that carry stored features. Collectives that send
