@@ -27,12 +27,15 @@ from vidembed.engine.compiled_cost import StepCost, dividing, step_arguments, st
 from vidembed.engine.compiled_text import Collective
 from vidembed.engine.recipe import Recipe
 from vidembed.engine.slices import slice_devices
+from vidembed.feeds.clips import DecodedClips
 from vidembed.files import write_text
 from vidembed.losses.info_nce import InfoNCE
+from vidembed.models.r3d import ResidualClips
 from vidembed.models.text import Sentences
 from vidembed.models.video_text import JointSpaces
 from vidembed.progress import Progress
 from vidembed.recipes.annotation import recipe as labels
+from vidembed.tasks.clip_reading import EvenClips
 from vidembed.tasks.video_text import VideoText
 
 SLICES = ("v5e:2x2", "v5e:4x4", "v5e:8x8", "v5e:16x16", "v5p:4x4x4", "v6e:4x4")
@@ -114,6 +117,12 @@ def cases() -> dict[str, Case]:
             videos=CLIPS,
             slices=SMALL,
         ),
+        "provico-clips": Case(
+            title="provico --preset clips: 16 videos, two decoded clips each, a quarter of R3D-18",
+            recipe=_decoded(provico.recipe),
+            videos=CLIPS,
+            slices=("v5e:2x2", "v5e:4x4"),
+        ),
         "clip-classes": Case(
             title="clip-classes: windows of features, an encoder fine-tuned, 256 videos",
             recipe=_batches(clip_classes.recipe, 256),
@@ -134,6 +143,19 @@ def _recommended(recipe: Recipe) -> Recipe:
     task = VideoText(model=model, loss=InfoNCE(temperature=0.07))
     feed: Any = recipe.feed
     return replace(recipe, task=task, feed=replace(feed, batch_pairs=512))
+
+
+def _decoded(recipe: Recipe) -> Recipe:
+    """What `--preset clips` changes of the step."""
+    task: Any = recipe.task
+    cut: Any = {"clips": 2, "frames": 8, "height": 64, "width": 64}
+    task = replace(
+        task,
+        encoder=ResidualClips(width=0.25),
+        augment=replace(task.augment, size=56),
+        embedded=EvenClips(**cut),
+    )
+    return replace(recipe, task=task, feed=DecodedClips(batch_videos=16, **cut))
 
 
 def _bfloat16(recipe: Recipe) -> Recipe:

@@ -1,12 +1,13 @@
 """The table of SCALE.md, without a compiler."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import jax
 import pytest
 
 from experiments import scale
+from tests.cli.test_arguments import given
 from vidembed.engine.compiled_cost import StepCost
 from vidembed.engine.compiled_text import Collective
 
@@ -53,6 +54,18 @@ def test_rows_are_compiled_once_and_read_again(compiled, tmp_path, capsys):
         "all-to-all u8[4,25,1024] × 2: 1.5 MB, asynchronous | 1.00 | 1.00 | 0.02 |"
     )
     assert row in text.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("case", "command", "preset"),
+    [("jemc-sentences", "jemc", "recommended"), ("provico-clips", "provico", "clips")],
+)
+def test_variants_are_those_of_presets(case, command, preset, monkeypatch):
+    words = ("--workdir", "w", "--preset", preset)
+    made = given(f"train {command}", *words, monkeypatch=monkeypatch).recipe
+    recipe = scale.cases()[case].recipe
+    assert asdict(recipe.task) == asdict(made.task)
+    assert asdict(recipe.feed) == asdict(made.feed)
 
 
 def test_other_names_are_refused(tmp_path, capsys):
