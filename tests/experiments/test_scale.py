@@ -7,6 +7,7 @@ import jax
 import pytest
 
 from experiments import scale
+from experiments.scale_cases import cases
 from tests.cli.test_arguments import given
 from vidembed.engine.compiled_cost import StepCost
 from vidembed.engine.compiled_text import Collective
@@ -63,7 +64,7 @@ def test_rows_are_compiled_once_and_read_again(compiled, tmp_path, capsys):
 def test_variants_are_those_of_presets(case, command, preset, monkeypatch):
     words = ("--workdir", "w", "--preset", preset)
     made = given(f"train {command}", *words, monkeypatch=monkeypatch).recipe
-    recipe = scale.cases()[case].recipe
+    recipe = cases()[case].recipe
     assert asdict(recipe.task) == asdict(made.task)
     assert asdict(recipe.feed) == asdict(made.feed)
 
