@@ -51,7 +51,8 @@ class Gather:
     rates: tuple[float, ...] = (1e-4, 1e-3, 1e-2)
     """Learning rates to choose from, for each row."""
     videos: tuple[int, ...] = (60, 120, 240)
-    """Numbers of train clips to learn from, besides all; as many as are left while choosing."""
+    """Numbers of train clips to learn from, besides all. Those above the number that is left while
+    a rate is chosen are skipped."""
     only: tuple[str, ...] = ()
     """Keys of rows, such as info-nce and provico; all by default."""
     validation: float = 0.2

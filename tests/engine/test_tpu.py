@@ -13,7 +13,7 @@ from vidembed.engine.compiled_cost import step_arguments, step_cost
 from vidembed.engine.slices import EXAMPLES, slice_devices
 from vidembed.models.blocks import Blocks
 from vidembed.models.fusion import LateFusion, Layers
-from vidembed.recipes import annotation, jemc
+from vidembed.recipes import annotation, clip_classes, jemc, provico
 
 pytestmark = [
     pytest.mark.tpu,
@@ -67,6 +67,20 @@ def test_videos_and_captions_compile_for_a_slice():
     assert cost.arguments["constants"] == 20_000 // 4 * (2048 + 2 * 1024) * 4
     assert cost.unknown_loops == 0
     assert 0.5 * cost.operations < sum(cost.products.values()) < cost.operations
+    assert all(each.devices == 4 for each in cost.collectives)
+
+
+@pytest.mark.parametrize(
+    "recipe", [provico.recipe, clip_classes.recipe], ids=["provico", "classes"]
+)
+def test_windows_compile_for_a_slice(recipe):
+    recipe = replace(recipe, feed=replace(recipe.feed, batch_videos=16))
+    mesh = meshes.make_mesh(recipe.mesh, slice_devices("v5e:2x2"))
+    data = known_data(recipe, Imagined(videos=1_000)).data
+    cost = step_cost(recipe, step_arguments(recipe, data, mesh), mesh)
+    assert cost.device_kind == "TPU v5 lite"
+    assert cost.arguments["batch"] >= 16 // 4 * 4 * 16 * 1280 * 4  # windows of frames of features
+    assert 0.5 * cost.operations < sum(cost.products.values()) < 1.5 * cost.operations
     assert all(each.devices == 4 for each in cost.collectives)
 
 
