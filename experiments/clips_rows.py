@@ -178,6 +178,6 @@ def claims(chosen: Mapping[str, float]) -> Iterator[tuple[str, str, str]]:
     yield from CLAIMS
     if {INFO_NCE, PROVICO} <= chosen.keys():
         for rate in sorted(set(chosen.values())):
-            both = at(PROVICO, rate), at(INFO_NCE, rate)
-            if both != (PROVICO, INFO_NCE):  # the first claim
-                yield f"ProViCo above InfoNCE, both at rate {rate:g}", *both
+            pair = at(PROVICO, rate), at(INFO_NCE, rate)
+            if pair != (PROVICO, INFO_NCE):  # the first claim
+                yield f"ProViCo above InfoNCE, both at rate {rate:g}", *pair

@@ -155,6 +155,16 @@ def test_bad_options_are_refused(made, tmp_path, capsys, options, words):
     assert re.search(words, "".join(capsys.readouterr()))
 
 
+def test_fewer_train_clips_than_are_left_while_choosing(made, tmp_path):
+    folder, frames = made
+    lists, _ = opened(made, tmp_path)  # 16 for training, of which 4 are for validation
+    given = Gather(
+        workdir=str(tmp_path), folder=str(folder), clips="", frames=frames, videos=(12, 13)
+    )
+    counts = {row.videos for row in given._rows(lists)}
+    assert counts == {0, 12}
+
+
 @pytest.mark.parametrize("rates", [(0.0,), (1e-3, 1e-3), ()])
 def test_bad_rates_are_refused(rates):
     with pytest.raises(ValueError, match="rates must be distinct and above 0"):
@@ -173,7 +183,8 @@ def test_the_command_on_simulated_clips(tmp_path):
     small = ["--training.steps", "3", "--training.batch-videos", "8", "--training.size", "8"]
     small += ["--training.windows", "2", "--training.frames", "4", "--training.embedded", "2"]
     frames = ["--frames", str(store.folder), "--pair", "left", "right"]
-    only = ["--only", INFO_NCE, PROVICO, "tau-fixed", "both, provico"]
+    rows = [INFO_NCE, PROVICO, "tau-fixed", "both, provico", "9, provico"]
+    only = ["--videos", "9", "--only", *rows]
     work = tmp_path / "windows"
     given += small
     frames += ["--rates", "1e-3", "1e-2"]
@@ -181,6 +192,10 @@ def test_the_command_on_simulated_clips(tmp_path):
     result = json.loads((work / "clips.json").read_text())
     assert result["simulated"]
     assert result["lacking"] == []
+    assert {*map(float, ("1e-3", "1e-2"))} >= {result["rates"][row] for row in rows}
+    assert {path.name for path in (work / "choosing").iterdir()} == {*rows}
+    chosen_on = json.loads((work / "choosing" / "9, provico" / "0.001" / "recipe.json").read_text())
+    assert chosen_on["recipe"]["corpus"]["clips"].endswith("choosing-9.csv")
     assert {"raw both", "untrained heads", "tau-fixed", "chance"} <= {*result["scores"]}
     text = (work / "clips.md").read_text()
     assert text.startswith("**SIMULATED clips. Test clips")

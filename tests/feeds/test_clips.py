@@ -87,7 +87,7 @@ def test_clips_are_the_frames_that_were_written(feed):
     for batch in steps:
         np.testing.assert_array_equal(batch["short"], batch["rows"] == 3)
     assert len(starts) > 8
-    assert feed.spec.clip == clip_shape
+    assert (feed.spec.clip, feed.spec.clips) == (clip_shape, feed.config.clips)
 
 
 clip_shape = (3, 16, 32, 3)

@@ -67,7 +67,7 @@ def test_windows_are_consecutive_frames_of_the_video(feed):
         assert not batch["replaced"].any()
     assert len(begins) > 10
     assert feed.spec.widths == {"visual": WIDTH}
-    assert feed.spec.clip == (3, WIDTH)
+    assert (feed.spec.clip, feed.spec.clips) == ((3, WIDTH), feed.config.clips)
     notes = " ".join(feed.notes)
     assert "1 train videos have no frames" in notes
     assert "1 of 4 train videos are shorter than a clip of 5 frames" in notes

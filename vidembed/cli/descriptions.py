@@ -34,11 +34,11 @@ def _tree(kind: type) -> ast.AST:
 
 @contextlib.contextmanager
 def collection_paused() -> Iterator[None]:
-    """Parses sources safely: while it is entered, garbage is not collected.
+    """No garbage is collected inside, so that sources can be parsed.
 
-    CPython before 3.11.8 counts its depth of recursion for all parsing together. A finaliser that
-    runs within `ast.parse` and formats a traceback parses, too; the outer call then fails with a
-    SystemError.
+    CPython before 3.11.8 counts the depth of recursion of all parsing together. A collection within
+    `ast.parse` may run a finaliser that parses, as formatting a traceback does, or let another
+    thread parse; the outer call then fails with a SystemError.
     """
     collects = gc.isenabled()
     gc.disable()

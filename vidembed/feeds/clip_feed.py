@@ -13,7 +13,7 @@ from vidembed.feeds.clip_slots import Slots
 from vidembed.feeds.feed import Batch, Feed, FeedOptions
 from vidembed.records.clip_cuts import Short, Starts, Taking
 from vidembed.records.tabular import LISTED
-from vidembed.tasks.spec import LABELS
+from vidembed.tasks.spec import LABELS, Spec
 
 # Increase this whenever the same seed and data would give other batches than before.
 SEQUENCE = 1
@@ -108,6 +108,20 @@ class ClipFeed(Feed):
     def class_names(self) -> tuple[str, ...]:
         """The classes of labelled videos."""
         return self._classes.names if self._classes else ()
+
+    def spec_of(
+        self, widths: Mapping[str, int], clip: tuple[int, ...], cut: Mapping[str, float]
+    ) -> Spec:
+        """The spec of clips of this shape, with their number and the classes."""
+        names = self.class_names
+        return Spec(
+            widths=widths,
+            clip=clip,
+            clips=self.config.clips,
+            classes=len(names),
+            class_names=names,
+            cut=cut,
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:

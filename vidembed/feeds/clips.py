@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from typing import Annotated, Any, Protocol
@@ -168,9 +168,7 @@ class DecodedClipsFeed(ClipFeed):
         """See `Feed`."""
         config = self.config
         clip = (config.frames, config.height, config.width, 3)
-        names, cut = self.class_names, {**config.cut, "rate": config.rate}
-        of_clips = Spec(widths={PIXELS: 3}, clip=clip, clips=config.clips, cut=cut)
-        return replace(of_clips, classes=len(names), class_names=names)
+        return self.spec_of({PIXELS: 3}, clip, {**config.cut, "rate": config.rate})
 
     @cached_property
     def _settings(self) -> tuple[Any, ...]:

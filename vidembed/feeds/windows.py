@@ -90,16 +90,8 @@ class FeatureWindowsFeed(ClipFeed):
     @property
     def spec(self) -> Spec:
         """See `Feed`."""
-        width = self._source.width
-        classes = self.class_names
-        return Spec(
-            widths={self._modality: width},
-            clip=(self.config.frames, width),
-            clips=self.config.clips,
-            classes=len(classes),
-            class_names=classes,
-            cut=self.config.cut,
-        )
+        config, width = self.config, self._source.width
+        return self.spec_of({self._modality: width}, (config.frames, width), config.cut)
 
     @property
     def notes(self) -> tuple[str, ...]:
